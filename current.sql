@@ -1,0 +1,2 @@
+--! Message: 
+-- The migration in the making. See migrations/README.md.

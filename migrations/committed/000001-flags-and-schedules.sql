@@ -1,0 +1,135 @@
+--! Previous: -
+--! Hash: sha1:2157eab7d1b3db31fddebd13cc4a9af42e075da5
+--! Message: Flags and schedules
+
+-- The schemas, the flags and their schedules.
+
+create schema if not exists app_public;
+create schema if not exists app_private;
+create schema if not exists audit;
+comment on schema app_public is 'What the API exposes; row-level security on every table.';
+comment on schema app_private is 'Triggers and internals.';
+comment on schema audit is 'The audit trail: append-only, read with plain SQL.';
+
+revoke all on schema app_public, app_private, audit from public;
+grant usage on schema app_public to halyard_admin, halyard_viewer;
+-- A new function is nobody's until it is granted.
+alter default privileges revoke execute on functions from public;
+
+--! Included updates.sql
+-- What a schedule may change. The rules live here once: the table's CHECK, the API's functions and the apply all use them.
+
+create or replace function app_private.updates_problem(updates jsonb)
+returns text
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when updates is null or jsonb_typeof(updates) <> 'object'
+      then 'updates must be an object'
+    when updates = '{}'::jsonb
+      then 'updates must have at least one of: enabled, rollout_percentage'
+    when updates - array['enabled', 'rollout_percentage'] <> '{}'::jsonb
+      then 'updates may have only: enabled, rollout_percentage'
+    when updates ? 'enabled' and jsonb_typeof(updates -> 'enabled') <> 'boolean'
+      then 'enabled must be true or false'
+    when updates ? 'rollout_percentage' and (
+      jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
+      or (updates ->> 'rollout_percentage') !~ '^[0-9]{1,3}$'
+      or (updates ->> 'rollout_percentage')::integer > 100
+    )
+      then 'rollout_percentage must be a whole number from 0 to 100'
+  end
+$$;
+
+comment on function app_private.updates_problem(jsonb) is
+  'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
+
+revoke all on function app_private.updates_problem(jsonb) from public;
+grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
+--! EndIncluded updates.sql
+
+create table if not exists app_public.feature_flags (
+  id uuid primary key default gen_random_uuid(),
+  flag_key varchar(100) not null,
+  environment varchar(20) not null default 'production',
+  enabled boolean not null default false,
+  rollout_percentage integer not null default 100,
+  description text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  revision bigint not null default 1,
+  constraint feature_flags_environment_flag_key_key unique (environment, flag_key),
+  -- A key stands in a URL's path and in log queries: letters, digits, dot, hyphen, underscore.
+  constraint feature_flags_flag_key_check check (flag_key ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'),
+  constraint feature_flags_environment_check check (environment ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'),
+  constraint feature_flags_rollout_percentage_check check (rollout_percentage between 0 and 100),
+  constraint feature_flags_description_check check (char_length(description) <= 2000)
+);
+
+comment on table app_public.feature_flags is 'A feature flag in one environment.';
+comment on column app_public.feature_flags.id is 'The flag''s id.';
+comment on column app_public.feature_flags.flag_key is 'The name that applications ask for: 1 to 100 letters, digits, dots, hyphens or underscores.';
+comment on column app_public.feature_flags.environment is 'Where the flag holds, as production or staging.';
+comment on column app_public.feature_flags.enabled is 'Whether the flag is on.';
+comment on column app_public.feature_flags.rollout_percentage is 'The share of users that get the feature while the flag is on, 0 to 100.';
+comment on column app_public.feature_flags.description is 'What the flag is for, up to 2,000 characters.';
+comment on column app_public.feature_flags.created_at is 'When the flag was created.';
+comment on column app_public.feature_flags.updated_at is 'When the flag was last changed.';
+comment on column app_public.feature_flags.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
+
+create table if not exists app_public.feature_flag_schedules (
+  id uuid primary key default gen_random_uuid(),
+  flag_id uuid not null references app_public.feature_flags (id) on delete cascade,
+  scheduled_at timestamptz not null,
+  -- Text with a CHECK and not an enum: enum comparison isn't leakproof, which keeps indexes from serving policies.
+  status text not null default 'pending',
+  updates jsonb not null,
+  applied_at timestamptz,
+  error_message text,
+  attempts integer not null default 0,
+  max_attempts integer not null default 3,
+  next_attempt_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  revision bigint not null default 1,
+  constraint feature_flag_schedules_status_check check (status in ('pending', 'applied', 'failed', 'cancelled')),
+  constraint feature_flag_schedules_updates_check check (app_private.updates_problem(updates) is null),
+  constraint feature_flag_schedules_scheduled_at_check check (
+    isfinite(scheduled_at) and scheduled_at < timestamptz '10000-01-01 00:00:00+00'),
+  constraint feature_flag_schedules_attempts_check check (attempts >= 0),
+  constraint feature_flag_schedules_max_attempts_check check (max_attempts between 0 and 10),
+  constraint feature_flag_schedules_applied_at_check check ((status = 'applied') = (applied_at is not null))
+);
+
+comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';
+comment on column app_public.feature_flag_schedules.id is 'The schedule''s id.';
+comment on column app_public.feature_flag_schedules.flag_id is 'The flag to change.';
+comment on column app_public.feature_flag_schedules.scheduled_at is 'When to change it.';
+comment on column app_public.feature_flag_schedules.status is 'pending, applied, failed or cancelled.';
+comment on column app_public.feature_flag_schedules.updates is 'What to change: enabled, rollout_percentage or both.';
+comment on column app_public.feature_flag_schedules.applied_at is 'When the flag was changed.';
+comment on column app_public.feature_flag_schedules.error_message is 'Why the last attempt failed.';
+comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried.';
+comment on column app_public.feature_flag_schedules.max_attempts is 'How often it is tried at most; with 0 as with 1 the first failure is final.';
+comment on column app_public.feature_flag_schedules.next_attempt_at is 'When it is tried again after a failure; null before the first attempt and at the end.';
+comment on column app_public.feature_flag_schedules.created_at is 'When the schedule was made.';
+comment on column app_public.feature_flag_schedules.updated_at is 'When the row was last changed.';
+comment on column app_public.feature_flag_schedules.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
+
+-- What is due next; the worker asks for it all the time.
+create index if not exists feature_flag_schedules_due_idx
+  on app_public.feature_flag_schedules ((coalesce(next_attempt_at, scheduled_at)), id)
+  where status = 'pending';
+-- A flag's schedules, newest first; also serves the foreign key.
+create index if not exists feature_flag_schedules_flag_id_created_at_idx
+  on app_public.feature_flag_schedules (flag_id, created_at desc, id desc);
+-- What a schedule that comes late must not undo.
+create index if not exists feature_flag_schedules_applied_idx
+  on app_public.feature_flag_schedules (flag_id, scheduled_at, id)
+  where status = 'applied';
+
+alter table app_public.feature_flags enable row level security;
+alter table app_public.feature_flag_schedules enable row level security;

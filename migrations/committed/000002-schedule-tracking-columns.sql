@@ -1,0 +1,38 @@
+--! Previous: sha1:2157eab7d1b3db31fddebd13cc4a9af42e075da5
+--! Hash: sha1:d59be7b5d86e5b7e051495eb6b5cb8e05d62d520
+--! Message: Schedule tracking columns
+
+-- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without
+-- them. migrations/rollback/schedule_tracking.sql takes them out again.
+
+alter table app_public.feature_flag_schedules
+  add column if not exists created_by varchar(255),
+  add column if not exists cancelled_by varchar(255),
+  add column if not exists cancelled_at timestamptz,
+  add column if not exists cancel_reason text;
+
+alter table app_public.feature_flag_schedules drop constraint if exists feature_flag_schedules_cancel_reason_check;
+alter table app_public.feature_flag_schedules
+  add constraint feature_flag_schedules_cancel_reason_check check (char_length(cancel_reason) <= 500);
+
+comment on column app_public.feature_flag_schedules.created_by is 'The user id of the admin who made the schedule; null when unknown.';
+comment on column app_public.feature_flag_schedules.cancelled_by is 'The user id of the admin who cancelled it; null when unknown or not cancelled.';
+comment on column app_public.feature_flag_schedules.cancelled_at is 'When it was cancelled.';
+comment on column app_public.feature_flag_schedules.cancel_reason is 'Why it was cancelled, if a reason was given: up to 500 characters.';
+
+-- What a rollback has put aside comes back.
+do $$
+begin
+  if to_regclass('app_private.rolled_back_tracking') is not null then
+    update app_public.feature_flag_schedules s
+    set
+      created_by = r.created_by,
+      cancelled_by = r.cancelled_by,
+      cancelled_at = r.cancelled_at,
+      cancel_reason = r.cancel_reason
+    from app_private.rolled_back_tracking r
+    where r.id = s.id;
+    drop table app_private.rolled_back_tracking;
+  end if;
+end;
+$$;

@@ -1,0 +1,61 @@
+-- The roles that Halyard works with. Run once per server by an administrator (`npm run halyard -- setup`), before the
+-- first migration, and again at will: every statement is idempotent. Roles belong to the server and not to a database,
+-- which is why they are never in a migration. Passwords and the database itself are set by src/setup.ts.
+
+do $$
+declare
+  v_role record;
+begin
+  for v_role in
+    select *
+    from (values
+      ('halyard_owner', 'login inherit', 'Halyard: owns the schemas and runs the migrations.'),
+      ('halyard_authenticator', 'login noinherit', 'Halyard: the API''s login; may become admin, viewer or auditor and nothing else.'),
+      ('halyard_worker', 'login noinherit', 'Halyard: the worker''s login; runs graphile-worker and the functions that apply and forward.'),
+      ('halyard_admin', 'nologin', 'Halyard: a request of an administrator of flags.'),
+      ('halyard_viewer', 'nologin', 'Halyard: a request that may only read flags and schedules.'),
+      ('halyard_auditor', 'nologin', 'Halyard: reads the audit trail. Grant it to the logins of DBAs and auditors.')
+    ) as role (name, options, description)
+  loop
+    if not exists (select from pg_catalog.pg_roles where rolname = v_role.name) then
+      execute format('create role %I', v_role.name);
+    end if;
+    execute format('alter role %I with %s', v_role.name, v_role.options);
+    if exists (
+      select from pg_catalog.pg_roles
+      where rolname = v_role.name and (rolsuper or rolbypassrls or rolcreaterole or rolreplication)
+    ) then
+      raise exception 'Role % has rights that Halyard''s guarantees don''t hold against; take superuser, bypassrls, createrole and replication from it.', v_role.name;
+    end if;
+    execute format('comment on role %I is %L', v_role.name, v_role.description);
+  end loop;
+end;
+$$;
+
+-- The authenticator becomes one of these for the length of a transaction; NOINHERIT: by itself it can read nothing.
+grant halyard_admin, halyard_viewer, halyard_auditor to halyard_authenticator;
+
+-- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
+-- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
+grant halyard_worker to halyard_owner;
+
+-- A request that hangs must not hold its locks for ever. 10 s is far above the slowest request and below the client's patience.
+alter role halyard_authenticator set statement_timeout = '10s';
+alter role halyard_authenticator set lock_timeout = '4s';
+alter role halyard_authenticator set idle_in_transaction_session_timeout = '15s';
+alter role halyard_worker set statement_timeout = '60s';
+alter role halyard_worker set lock_timeout = '10s';
+alter role halyard_worker set idle_in_transaction_session_timeout = '60s';
+alter role halyard_authenticator set timezone = 'UTC';
+alter role halyard_worker set timezone = 'UTC';
+alter role halyard_owner set timezone = 'UTC';
+
+-- Halyard's own settings, so that the owner may fix them for the database: alter database … set halyard.audit_mode = 'strict'.
+-- Only a superuser may grant this; without it an administrator sets them.
+do $$
+begin
+  grant set on parameter halyard.audit_mode, halyard.retry_base to halyard_owner;
+exception when insufficient_privilege then
+  raise notice 'halyard.audit_mode and halyard.retry_base can be set by an administrator only.';
+end;
+$$;

@@ -1,0 +1,74 @@
+import { parseArgs } from 'node:util';
+import { ConfigError } from './config.ts';
+
+/** One command of the command line: what it is for, and the code that runs it, loaded only then. */
+interface Command {
+  readonly summary: string;
+  readonly run: (args: string[]) => Promise<void>;
+}
+
+const COMMANDS: Record<string, Command> = {
+  start: {
+    summary: 'everything at once, on the embedded PostgreSQL unless DATABASE_URL is set',
+    run: async () => (await import('./commands/start.ts')).start(),
+  },
+  setup: {
+    summary: 'roles and database, once, with an administrator’s ROOT_DATABASE_URL',
+    run: async () => (await import('./commands/deploy.ts')).setup(),
+  },
+  migrate: {
+    summary: 'bring the database up to date; one deploy step, before api and worker',
+    run: async () => (await import('./commands/deploy.ts')).migrateOnce(),
+  },
+  api: {
+    summary: 'the GraphQL and REST server',
+    run: async () => (await import('./commands/api.ts')).api(),
+  },
+  worker: {
+    summary: 'applies due schedules and forwards the audit trail',
+    run: async () => (await import('./commands/worker.ts')).worker(),
+  },
+  token: {
+    summary:
+      'a signed token: --role admin --user-id alice --email alice@example.com [--environments a,b] [--expires-in 1h]',
+    run: async (args) => (await import('./commands/token.ts')).token(args),
+  },
+  'install-worker-schema': {
+    summary: 'graphile-worker’s schema alone; called by graphile-migrate with the owner’s URL',
+    run: async (args) => (await import('./commands/deploy.ts')).installSchema(args),
+  },
+};
+
+function usage(): string {
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
+  const lines = Object.entries(COMMANDS).map(
+    ([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`,
+  );
+  return `Usage: npm run halyard -- COMMAND\n\n${lines.join('\n')}\n\nSettings are environment variables: docs/configuration.md.\n`;
+}
+
+async function main(): Promise<void> {
+  const { positionals } = parseArgs({ allowPositionals: true, strict: false });
+  const name = positionals[0];
+  const command = name === undefined ? undefined : COMMANDS[name];
+  if (name === undefined || command === undefined) {
+    process.stderr.write(
+      name === undefined ? usage() : `There is no command ${name}.\n\n${usage()}`,
+    );
+    process.exitCode = 2;
+    return;
+  }
+  await command.run(process.argv.slice(process.argv.indexOf(name) + 1));
+}
+
+main().catch((error: unknown) => {
+  // A problem of configuration is one message for a person; anything else is a defect and keeps its stack.
+  const text =
+    error instanceof ConfigError
+      ? error.message
+      : error instanceof Error
+        ? error.stack
+        : String(error);
+  process.stderr.write(`${text ?? 'unknown error'}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,108 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, beforeAll, inject } from 'vitest';
+import { withDatabase } from '../../src/setup.ts';
+import { loginUrl } from './global_setup.ts';
+
+/** A database of a test file's own: a clone of the migrated template. */
+export interface TestDatabase {
+  readonly name: string;
+  readonly rootUrl: string;
+  readonly ownerUrl: string;
+  readonly authenticatorUrl: string;
+  readonly workerUrl: string;
+  drop(): Promise<void>;
+}
+
+/** Clones the template, which takes about 50 ms. */
+export async function cloneDatabase(): Promise<TestDatabase> {
+  const name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
+  await asAdministrator((client) =>
+    client.query(`create database ${name} template ${inject('template')} owner halyard_owner`),
+  );
+  await withClient(withDatabase(inject('rootUrl'), name), async (client) => {
+    // A clone doesn't take the template's privileges along.
+    await client.query(`revoke all on database ${name} from public`);
+    await client.query(
+      `grant connect on database ${name} to halyard_authenticator, halyard_worker, halyard_auditor`,
+    );
+  });
+  const url = (role: string) => loginUrl(inject('rootUrl'), role, inject('password'), name);
+  return {
+    name,
+    rootUrl: withDatabase(inject('rootUrl'), name),
+    ownerUrl: url('halyard_owner'),
+    authenticatorUrl: url('halyard_authenticator'),
+    workerUrl: url('halyard_worker'),
+    drop: () =>
+      asAdministrator(async (client) => {
+        await client.query(`drop database if exists ${name} with (force)`);
+      }),
+  };
+}
+
+/** A clone for the whole test file, dropped at its end. */
+export function useDatabase(): TestDatabase {
+  let database: TestDatabase | undefined;
+  beforeAll(async () => {
+    database = await cloneDatabase();
+  });
+  afterAll(async () => {
+    await database?.drop();
+  });
+  const current = () => {
+    if (database === undefined) throw new Error('The test database exists only inside tests.');
+    return database;
+  };
+  return {
+    get name() {
+      return current().name;
+    },
+    get rootUrl() {
+      return current().rootUrl;
+    },
+    get ownerUrl() {
+      return current().ownerUrl;
+    },
+    get authenticatorUrl() {
+      return current().authenticatorUrl;
+    },
+    get workerUrl() {
+      return current().workerUrl;
+    },
+    drop: () => current().drop(),
+  };
+}
+
+/** A connection for the length of `work`. */
+export async function withClient<T>(
+  url: string,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({ connectionString: url, application_name: 'halyard test' });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** A connection as the owner in a transaction that is rolled back: the default for tests of SQL. */
+export async function withRollback<T>(
+  database: TestDatabase,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  return withClient(database.ownerUrl, async (client) => {
+    await client.query('begin');
+    try {
+      return await work(client);
+    } finally {
+      await client.query('rollback');
+    }
+  });
+}
+
+async function asAdministrator<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+  return withClient(inject('rootUrl'), work);
+}
