@@ -1,0 +1,96 @@
+/** Strongest first: a token with several roles acts as the first of these. */
+const ROLES = ['admin', 'auditor', 'viewer'] as const;
+
+export type Role = (typeof ROLES)[number];
+
+/** What a verified token says about who asks. */
+export interface Claims {
+  readonly userId: string | null;
+  readonly email: string | null;
+  /** Null when the token names no role that Halyard knows: nothing is allowed (403). */
+  readonly role: Role | null;
+  /** The only environments the caller may see and change; null means all, an empty array none. */
+  readonly environments: readonly string[] | null;
+  /** Epoch seconds, or null for a token without end. May lie further ahead than a timer reaches (2^31 ms). */
+  readonly expiresAt: number | null;
+}
+
+/** Of feature_flag_schedules.created_by. */
+const USER_ID_LENGTH = 255;
+/** Of an address, RFC 3696 erratum 1690 with the older, wider limit. */
+const EMAIL_LENGTH = 320;
+
+/** The signature is good, but a claim is not of the documented shape: 401. */
+export class InvalidClaimsError extends Error {
+  override readonly name = 'InvalidClaimsError';
+  readonly status = 401;
+  readonly code = 'token_invalid';
+  readonly headers = { 'WWW-Authenticate': 'Bearer error="invalid_token"' } as const;
+}
+
+export function isRole(text: string): text is Role {
+  return (ROLES as readonly string[]).includes(text);
+}
+
+/**
+ * Reads `userId` (or `sub`), `email`, `role` and `roles`, `environments` and `exp` of a verified payload.
+ *
+ * A user id or e-mail that is absent, null or blank is unknown. A number is refused: JSON rounds large
+ * ones, and the trail would name someone else. Unknown roles are ignored; of several the strongest counts.
+ *
+ * @throws InvalidClaimsError when a claim has another type, is too long, or holds control characters
+ */
+export function claimsFromPayload(payload: unknown): Claims {
+  if (typeof payload !== 'object' || payload === null || Array.isArray(payload))
+    throw new InvalidClaimsError("Make the token's payload a JSON object.");
+  const claims = payload as Record<string, unknown>;
+  return Object.freeze({
+    userId: readText(claims, 'userId', USER_ID_LENGTH) ?? readText(claims, 'sub', USER_ID_LENGTH),
+    email: readText(claims, 'email', EMAIL_LENGTH),
+    role: readRole(claims),
+    environments: readEnvironments(claims),
+    expiresAt: readExpiry(claims),
+  });
+}
+
+function readText(claims: Record<string, unknown>, name: string, maxLength: number): string | null {
+  const value = claims[name] ?? null;
+  if (value === null) return null;
+  // PostgreSQL counts code points, and so does this.
+  if (!isStorable(value) || Array.from(value).length > maxLength)
+    throw new InvalidClaimsError(
+      `Make the token's ${name} a string of at most ${maxLength} characters without control characters.`,
+    );
+  return value.trim() === '' ? null : value;
+}
+
+/** PostgreSQL stores neither NUL nor half a surrogate pair, and control characters forge lines in a trail. */
+function isStorable(value: unknown): value is string {
+  return typeof value === 'string' && value.isWellFormed() && !/\p{Cc}/u.test(value);
+}
+
+function readRole(claims: Record<string, unknown>): Role | null {
+  const given = [claims.role, claims.roles].flatMap((value) => value ?? []);
+  if (given.some((role) => typeof role !== 'string'))
+    throw new InvalidClaimsError("Make the token's role or roles a string or an array of strings.");
+  return ROLES.find((role) => given.includes(role)) ?? null;
+}
+
+/** Null is refused, not taken as absent: absent opens every environment. */
+function readEnvironments(claims: Record<string, unknown>): readonly string[] | null {
+  const value = claims.environments;
+  if (value === undefined) return null;
+  if (!Array.isArray(value) || !value.every(isStorable))
+    throw new InvalidClaimsError(
+      "Make the token's environments an array of strings, or leave it out.",
+    );
+  return Object.freeze([...value]);
+}
+
+function readExpiry(claims: Record<string, unknown>): number | null {
+  const value = claims.exp;
+  if (value === undefined) return null;
+  if (typeof value !== 'number')
+    throw new InvalidClaimsError("Make the token's exp a number of seconds since 1970.");
+  return value;
+}
