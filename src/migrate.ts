@@ -28,16 +28,14 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await installWorkerSchema(databaseUrl, log);
-    const settings = JSON.parse(await readFile(GMRC, 'utf8')) as Record<string, unknown>;
+    const settings = JSON.parse(await readFile(GMRC, 'utf8')) as {
+      pgSettings: Record<string, string>;
+    };
     await runGraphileMigrate({
-      pgSettings: settings['pgSettings'] as Record<string, string>,
+      pgSettings: settings.pgSettings,
       connectionString: databaseUrl,
       migrationsFolder: MIGRATIONS_FOLDER,
-      logger: new GraphileLogger(() => (level, message) => {
-        if (level === 'error') log.error(message);
-        else if (level === 'warning') log.warn(message);
-        else log.debug(message);
-      }),
+      logger: migrateLogger(log),
     });
     await client.query('select app_private.ensure_audit_partitions()');
     log.info({ version: await latestMigration() }, 'the database is migrated');
@@ -99,4 +97,13 @@ export async function latestMigration(): Promise<string> {
     throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
   }
   return `${latest.slice(0, 6)}.sql`;
+}
+
+/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
+function migrateLogger(log: Logger): GraphileLogger {
+  return new GraphileLogger(() => (level: string, message) => {
+    if (level === 'error') log.error(message);
+    else if (level === 'warning') log.warn(message);
+    else log.debug(message);
+  });
 }

@@ -1,0 +1,16 @@
+# One image for every piece: setup, migrate, api, worker. TypeScript runs natively, so there is nothing to build.
+FROM node:24.21.0-bookworm-slim
+
+ENV NODE_ENV=production HOST=0.0.0.0
+WORKDIR /app
+
+# No install scripts: they fetch a Node for machines with another one and link the embedded PostgreSQL; neither is used here.
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
+
+COPY . .
+
+USER node
+EXPOSE 3000
+ENTRYPOINT ["node", "src/main.ts"]
+CMD ["api"]
