@@ -1,0 +1,136 @@
+import pg from 'pg';
+
+import type { Claims } from './claims.ts';
+import type { Logger } from './log.ts';
+
+/** How long a caller waits for a connection, free or new, before it is told that there is none. */
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/** The token is good, but names no role that may do anything: 403. */
+export class NoRoleError extends Error {
+  override readonly name = 'NoRoleError';
+  readonly status = 403;
+  readonly code = 'role_missing';
+
+  constructor() {
+    super('Ask for a token with the role admin, auditor or viewer: this one has none of them.');
+  }
+}
+
+/** No connection was to be had in time: 503. */
+export class DatabaseUnavailableError extends Error {
+  override readonly name = 'DatabaseUnavailableError';
+  readonly status = 503;
+  readonly code = 'database_unavailable';
+
+  constructor(cause: unknown) {
+    super("The database can't be reached now: try again.", { cause });
+  }
+}
+
+/**
+ * The settings of one transaction, which migrations/fixtures/claims.sql reads; GraphQL and REST both.
+ * '' means unknown, and all environments. Statement timeouts are settings of the roles, not of this.
+ *
+ * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
+ */
+export function pgSettings(claims: Claims, requestId: string): Record<string, string> {
+  if (claims.role === null) throw new NoRoleError();
+  return {
+    role: `halyard_${claims.role}`,
+    'jwt.claims.user_id': claims.userId ?? '',
+    'jwt.claims.email': claims.email ?? '',
+    'jwt.claims.role': claims.role,
+    'jwt.claims.environments':
+      claims.environments === null ? '' : JSON.stringify(claims.environments),
+    'halyard.request_id': requestId,
+  };
+}
+
+/**
+ * A pool whose lost connections and database warnings reach the log, and end no process.
+ *
+ * @param options.name what pg_stat_activity and the trail show as application_name
+ * @param options.max connections at most; 10 by default
+ */
+export function makePool(
+  url: string,
+  options: { name: string; max?: number; log: Logger },
+): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: options.name,
+    max: options.max ?? 10,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  });
+  pool.on('connect', (client) => watch(client, options.log));
+  // For idle clients only, whose own listener has logged it; without this one Node ends the process.
+  pool.on('error', () => undefined);
+  return pool;
+}
+
+/** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
+function watch(client: pg.PoolClient, log: Logger): void {
+  client.on('error', (error) => log.warn({ err: error }, 'a database connection was lost'));
+  client.on('notice', ({ severity, code, message, hint }) => {
+    // The severity is in the server's language; class 01 is a warning in any. Details quote rows.
+    if (severity === 'WARNING' || code?.startsWith('01'))
+      log.warn({ code, hint }, message ?? 'the database raised a warning');
+  });
+}
+
+/**
+ * Runs `work` in one transaction as the role and with the claims of the caller: committed when it
+ * resolves, rolled back when it rejects.
+ *
+ * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none,
+ *   and what `work` or the commit throws
+ */
+export async function withClaims<T>(
+  pool: pg.Pool,
+  claims: Claims,
+  requestId: string,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const settings = Object.entries(pgSettings(claims, requestId));
+  const client = await pool.connect().catch((error: unknown) => {
+    throw new DatabaseUnavailableError(error);
+  });
+  let ending = false;
+  try {
+    await client.query('begin');
+    await client.query(
+      'select set_config(name, value, true) from unnest($1::text[], $2::text[]) as setting (name, value)',
+      [settings.map(([name]) => name), settings.map(([, value]) => value)],
+    );
+    const result = await work(client);
+    ending = true;
+    await commit(client);
+    client.release();
+    return result;
+  } catch (error) {
+    // A commit ends the transaction also when it fails, and may have failed with its connection.
+    client.release(ending || (await rollBack(client)));
+    throw error;
+  }
+}
+
+/** PostgreSQL answers a commit of a failed transaction with a rollback and no error. */
+async function commit(client: pg.PoolClient): Promise<void> {
+  const { command } = await client.query('commit');
+  if (command !== 'COMMIT')
+    throw new Error("Let the failed query's error through: its transaction was rolled back.");
+}
+
+/** The error for which the pool must discard the client, if it can't be rolled back. */
+async function rollBack(client: pg.PoolClient): Promise<Error | undefined> {
+  try {
+    await client.query('rollback');
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error : new Error('Rolling back failed.', { cause: error });
+  }
+}
