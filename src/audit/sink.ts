@@ -1,0 +1,23 @@
+/** One event of the audit trail, numbered and ready to ship. */
+export interface AuditEvent {
+  /** Position in the trail: gapless, ascending, never reused. */
+  readonly seq: number;
+  readonly eventId: string;
+  readonly occurredAt: Date;
+  /** The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites it. */
+  readonly message: string;
+}
+
+/** A place outside the database that audit events are copied to. */
+export interface Sink {
+  /**
+   * Delivers all of `events` in the order of seq, or throws.
+   * Delivery is at least once: sending the same events again after a throw may repeat some of them.
+   * One send at a time; a second one meanwhile would mix the order.
+   *
+   * @param signal gives up promptly when aborted: the promise rejects with the signal's reason
+   */
+  send(events: readonly AuditEvent[], signal: AbortSignal): Promise<void>;
+  /** Releases what the sink holds; a send still under way is given up. */
+  close(): Promise<void>;
+}
