@@ -1,0 +1,208 @@
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { makeEvent, makeEvents } from '../support/audit_events.ts';
+import {
+  GROUP,
+  STREAM,
+  makeSinkFromEnvironment,
+  makeTestSink,
+} from '../support/cloudwatch_sink.ts';
+import { makeCloudWatchServer } from '../support/cloudwatch_server.ts';
+import type { CloudWatchServer } from '../support/cloudwatch_server.ts';
+
+const DAY_MS = 24 * 3_600_000;
+const ERROR = 50;
+const never = new AbortController().signal;
+
+let server: CloudWatchServer;
+
+beforeEach(async () => {
+  server = await makeCloudWatchServer();
+  server.createStream(GROUP, STREAM);
+});
+
+afterEach(() => server.close());
+
+const messages = () => server.stored(GROUP, STREAM).map(({ message }) => message);
+const operations = () => server.calls.map(({ operation, outcome }) => `${operation} ${outcome}`);
+
+describe('an event that the service refuses', () => {
+  test('is found, replaced by a stub in its place, and reported; the rest arrives untouched', async () => {
+    const { sink, lines } = makeTestSink(server);
+    const events = makeEvents(9);
+    const poison = makeEvent(6, {
+      message: '{"eventType": "feature_flag.created", "poison": true}',
+    });
+    server.refuse((message) => message.includes('poison'));
+    await sink.send(events.with(5, poison), never);
+    const expected = events.map(({ message }) => message);
+    expect(messages().toSpliced(5, 1)).toEqual(expected.toSpliced(5, 1));
+    expect(JSON.parse(messages()[5] ?? '')).toMatchObject({
+      eventType: 'feature_flag.created',
+      seq: 6,
+      truncated: true,
+      reason: 'refused',
+      sha256: createHash('sha256').update(poison.message).digest('hex'),
+    });
+    expect(lines.filter(({ level }) => level === ERROR)).toMatchObject([
+      { seq: 6, eventId: poison.eventId },
+    ]);
+    expect(sink.exceptions().stubbed).toBe(1);
+  });
+
+  test('an empty message, which the service never takes, blocks nothing', async () => {
+    await makeTestSink(server).sink.send(
+      [makeEvent(1), makeEvent(2, { message: '' }), makeEvent(3)],
+      never,
+    );
+    expect(messages().map((message) => (JSON.parse(message) as { seq: number }).seq)).toEqual([
+      1, 2, 3,
+    ]);
+  });
+
+  test('a service that refuses everything makes the send fail soon, with nothing reported as replaced', async () => {
+    const { sink, lines } = makeTestSink(server);
+    server.refuse(() => true);
+    await expect(sink.send(makeEvents(1_000), never)).rejects.toMatchObject({
+      cause: { name: 'InvalidParameterException' },
+    });
+    expect(server.calls.length).toBeLessThan(15);
+    expect(lines).toEqual([]);
+  });
+});
+
+describe('trouble', () => {
+  test.each(['throttle', 'unavailable'] as const)('the SDK gets over %s', async (failure) => {
+    server.failNext(failure, 2);
+    await makeTestSink(server).sink.send(makeEvents(3), never);
+    expect(server.calls).toHaveLength(3);
+    expect(messages()).toHaveLength(3);
+  });
+
+  test('an answer lost after storing means that the batch arrives twice, in order', async () => {
+    server.failNext('reset');
+    const events = makeEvents(3);
+    await makeTestSink(server).sink.send(events, never);
+    const once = events.map(({ message }) => message);
+    expect(messages()).toEqual([...once, ...once]);
+  });
+
+  test('trouble that lasts makes the send fail with the cause; sending again delivers', async () => {
+    server.failNext('unavailable', 5);
+    const { sink } = makeTestSink(server);
+    const events = makeEvents(3);
+    await expect(sink.send(events, never)).rejects.toMatchObject({
+      cause: { name: 'ServiceUnavailableException' },
+    });
+    expect(server.calls).toHaveLength(5);
+    await sink.send(events, never);
+    expect(messages()).toEqual(events.map(({ message }) => message));
+  });
+
+  test('a batch that fails keeps those behind it from being sent', async () => {
+    const { sink } = makeTestSink(server);
+    server.failNext({ reject: {} });
+    server.failNext('denied');
+    const now = Date.now();
+    const events = [3, 2, 1].map((days, i) => makeEvent(i + 1, { at: now - days * 1.5 * DAY_MS }));
+    await expect(sink.send(events, never)).rejects.toMatchObject({
+      cause: { name: 'AccessDeniedException' },
+    });
+    expect(messages()).toEqual([events[0]?.message]);
+  });
+
+  test('a server that takes the request and never answers is given up and tried again', async () => {
+    server.failNext('hang');
+    await makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 100 } }).send(
+      [makeEvent(1)],
+      never,
+    );
+    expect(operations()).toEqual(['PutLogEvents hang', 'PutLogEvents ok']);
+  });
+
+  test('a server that never answers makes the send fail', async () => {
+    server.failNext('hang', 5);
+    await expect(
+      makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 50 } }).send(
+        [makeEvent(1)],
+        never,
+      ),
+    ).rejects.toMatchObject({ cause: { name: 'TimeoutError' } });
+  });
+
+  test('an answer that never ends is given up and tried again', async () => {
+    server.failNext('drip');
+    await makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 100 } }).send(
+      [makeEvent(1)],
+      never,
+    );
+    expect(operations()).toEqual(['PutLogEvents drip', 'PutLogEvents ok']);
+  });
+
+  test('nobody listening makes the send fail with the cause', async () => {
+    const port = await freePort();
+    vi.stubEnv('AWS_REGION', 'eu-west-1');
+    const sink = makeSinkFromEnvironment(server);
+    vi.stubEnv('AWS_ENDPOINT_URL_CLOUDWATCH_LOGS', `http://127.0.0.1:${port}`);
+    await expect(sink.send([makeEvent(1)], never)).rejects.toMatchObject({
+      cause: { code: 'ECONNREFUSED' },
+    });
+  });
+});
+
+describe('giving up', () => {
+  test.each(['hang', 'drip'] as const)(
+    'an abort ends a send that waits for %s, with its reason',
+    async (failure) => {
+      server.failNext(failure, 5);
+      const reason = new Error('shutting down');
+      const abort = new AbortController();
+      const sending = makeTestSink(server).sink.send([makeEvent(1)], abort.signal);
+      await expect.poll(() => server.calls.length).toBe(1);
+      abort.abort(reason);
+      await expect(sending).rejects.toBe(reason);
+      expect(server.calls).toHaveLength(1);
+    },
+  );
+
+  test('an abort ends the wait for credentials that never come', async () => {
+    const client = new CloudWatchLogsClient({
+      endpoint: server.url,
+      region: 'eu-north-1',
+      credentials: () => new Promise(() => undefined),
+    });
+    const abort = new AbortController();
+    const sending = makeTestSink(server, { client }).sink.send([makeEvent(1)], abort.signal);
+    abort.abort('now');
+    await expect(sending).rejects.toBe('now');
+  });
+
+  test('a signal aborted before sends nothing', async () => {
+    await expect(
+      makeTestSink(server).sink.send([makeEvent(1)], AbortSignal.abort('before')),
+    ).rejects.toBe('before');
+    expect(server.calls).toEqual([]);
+  });
+
+  test('close ends a send, and later ones at once', async () => {
+    server.failNext('hang');
+    const { sink } = makeTestSink(server);
+    const sending = sink.send([makeEvent(1)], never);
+    await expect.poll(() => server.calls.length).toBe(1);
+    await sink.close();
+    await expect(sending).rejects.toThrow();
+    await expect(sink.send([makeEvent(1)], never)).rejects.toThrow();
+    expect(server.calls).toHaveLength(1);
+  });
+});
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
