@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2157eab7d1b3db31fddebd13cc4a9af42e075da5
+--! Hash: sha1:826361bb0520d69f6a6ccfba519900740949c5a6
 --! Message: Flags and schedules
 
 -- The schemas, the flags and their schedules.
@@ -38,8 +38,10 @@ as $$
     when updates ? 'rollout_percentage' and (
       jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
       or (updates ->> 'rollout_percentage') !~ '^[0-9]{1,3}$'
-      or (updates ->> 'rollout_percentage')::integer > 100
     )
+      then 'rollout_percentage must be a whole number from 0 to 100'
+    -- A branch of its own: only CASE promises that the cast comes after the check that makes it safe.
+    when (updates ->> 'rollout_percentage')::integer > 100
       then 'rollout_percentage must be a whole number from 0 to 100'
   end
 $$;

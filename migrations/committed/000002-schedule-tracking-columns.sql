@@ -1,5 +1,5 @@
---! Previous: sha1:2157eab7d1b3db31fddebd13cc4a9af42e075da5
---! Hash: sha1:d59be7b5d86e5b7e051495eb6b5cb8e05d62d520
+--! Previous: sha1:826361bb0520d69f6a6ccfba519900740949c5a6
+--! Hash: sha1:84194297438453d6774e9a2d86b04d8c7625f588
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without
@@ -20,10 +20,19 @@ comment on column app_public.feature_flag_schedules.cancelled_by is 'The user id
 comment on column app_public.feature_flag_schedules.cancelled_at is 'When it was cancelled.';
 comment on column app_public.feature_flag_schedules.cancel_reason is 'Why it was cancelled, if a reason was given: up to 500 characters.';
 
--- What a rollback has put aside comes back.
+-- What a rollback has put aside comes back. The state machine, which a rollback leaves in place, would count this as a
+-- change of each schedule.
 do $$
+declare
+  v_has_state boolean := exists (
+    select from pg_trigger
+    where tgrelid = 'app_public.feature_flag_schedules'::regclass and tgname = '_100_state'
+  );
 begin
   if to_regclass('app_private.rolled_back_tracking') is not null then
+    if v_has_state then
+      alter table app_public.feature_flag_schedules disable trigger _100_state;
+    end if;
     update app_public.feature_flag_schedules s
     set
       created_by = r.created_by,
@@ -33,6 +42,9 @@ begin
     from app_private.rolled_back_tracking r
     where r.id = s.id;
     drop table app_private.rolled_back_tracking;
+    if v_has_state then
+      alter table app_public.feature_flag_schedules enable trigger _100_state;
+    end if;
   end if;
 end;
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:d59be7b5d86e5b7e051495eb6b5cb8e05d62d520
---! Hash: sha1:c18836485d5895ecc3032fc01b34fec25c4aea29
+--! Previous: sha1:84194297438453d6774e9a2d86b04d8c7625f588
+--! Hash: sha1:96627a58560dfabc75d9350d2cdc08bf2cf65bb7
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -133,7 +133,7 @@ create table if not exists audit.dead_letters (
 comment on table audit.dead_letters is 'Events that could not be written to the trail. Anything in here means that somebody must act.';
 comment on column audit.dead_letters.id is 'Order of arrival.';
 comment on column audit.dead_letters.occurred_at is 'When writing failed.';
-comment on column audit.dead_letters.content is 'The events, or the rows that they were to be made of.';
+comment on column audit.dead_letters.content is 'The events, or the rows that they were to be made of, and who acted.';
 comment on column audit.dead_letters.error_code is 'The SQLSTATE of the failure.';
 comment on column audit.dead_letters.error_message is 'The failure.';
 
@@ -535,10 +535,14 @@ begin
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
-  select s.* into strict v_schedule
+  select s.* into v_schedule
   from app_public.feature_flag_schedules s
   where s.id = schedule_id
   for update;
+  -- Deleted by hand since the statement before.
+  if not found then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
   return v_schedule;
 end;
 $$;
@@ -986,7 +990,8 @@ as $$
       || case kind.event_type
         when 'flag_schedule.cancelled' then jsonb_build_object(
           'scheduledAt', app_private.iso(after.scheduled_at),
-          'reason', coalesce(after.cancel_reason, 'manual_cancellation'))
+          -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
+          'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
         when 'flag_schedule.applied' then jsonb_build_object(
           'updates', after.updates,
           'appliedAt', app_private.iso(after.applied_at),
@@ -1129,24 +1134,52 @@ $$;
 
 comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
 
+-- A session may make itself strict, but not lax where the database is strict: anybody can set a setting of this kind.
+create or replace function app_private.audit_is_strict()
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(current_setting('halyard.audit_mode', true) = 'strict', false) or exists (
+    select
+    from pg_db_role_setting s
+    join pg_database d on d.oid = s.setdatabase
+    where d.datname = current_database() and s.setrole = 0 and 'halyard.audit_mode=strict' = any (s.setconfig)
+  )
+$$;
+
+comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
+
 -- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode.
+-- The context is read without Halyard's functions: one of those may be what is broken.
 create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
 returns void
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
+    'userId', current_setting('jwt.claims.user_id', true),
+    'email', current_setting('jwt.claims.email', true),
+    'role', current_setting('jwt.claims.role', true),
+    'requestId', current_setting('halyard.request_id', true),
+    'actor', current_setting('halyard.actor', true),
+    'scheduleId', current_setting('halyard.schedule_id', true),
+    'databaseUser', session_user,
+    'applicationName', current_setting('application_name')));
 begin
-  if current_setting('halyard.audit_mode', true) = 'strict' then
+  if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
       using errcode = 'ZF011', detail = error_code;
   end if;
   begin
     insert into audit.dead_letters (content, error_code, error_message)
-    values (what, bury_events.error_code, bury_events.error_message);
+    values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
-    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, what;
+    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
     raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
   end;
 end;
@@ -1168,6 +1201,7 @@ declare
   v_at timestamptz := clock_timestamp();
   v_events app_private.audit_event[];
   v_rows jsonb;
+  v_old_rows jsonb;
 begin
   begin
     if tg_op = 'INSERT' then
@@ -1192,13 +1226,17 @@ begin
   exception when others then
     if v_events is null then
       -- Not even made: keep the rows that they were to be made of.
-      v_rows := case tg_op
-        when 'DELETE' then (select jsonb_agg(to_jsonb(o)) from old_rows o)
-        else (select jsonb_agg(to_jsonb(n)) from new_rows n)
-      end;
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
     end if;
     perform app_private.bury_events(
-      jsonb_build_object('table', tg_table_name, 'operation', tg_op, 'events', to_jsonb(v_events), 'rows', v_rows),
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit(
@@ -1223,6 +1261,7 @@ declare
   v_at timestamptz := clock_timestamp();
   v_events app_private.audit_event[];
   v_rows jsonb;
+  v_old_rows jsonb;
 begin
   begin
     if tg_op = 'INSERT' then
@@ -1241,13 +1280,17 @@ begin
     perform app_private.write_events(v_events);
   exception when others then
     if v_events is null then
-      v_rows := case tg_op
-        when 'DELETE' then (select jsonb_agg(to_jsonb(o)) from old_rows o)
-        else (select jsonb_agg(to_jsonb(n)) from new_rows n)
-      end;
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
     end if;
     perform app_private.bury_events(
-      jsonb_build_object('table', tg_table_name, 'operation', tg_op, 'events', to_jsonb(v_events), 'rows', v_rows),
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
@@ -1347,20 +1390,29 @@ drop policy if exists auditor_select on audit.events;
 create policy auditor_select on audit.events
   for select to halyard_auditor
   using (
-    (select app_private.claim_environments()) is null
-    or environment = any ((select app_private.claim_environments())::text[])
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (
+      (select app_private.claim_environments()) is null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
   );
 
 -- Only for an auditor without limits: the numbers of other environments' events are none of their business.
 drop policy if exists auditor_select on audit.ledger;
 create policy auditor_select on audit.ledger
   for select to halyard_auditor
-  using ((select app_private.claim_environments()) is null);
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
 
 drop policy if exists auditor_select on audit.dead_letters;
 create policy auditor_select on audit.dead_letters
   for select to halyard_auditor
-  using ((select app_private.claim_environments()) is null);
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
 
 revoke all on all tables in schema audit
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
@@ -1370,6 +1422,7 @@ grant select on table audit.ledger, audit.dead_letters to halyard_auditor;
 
 revoke all on function
   app_private.write_events(app_private.audit_event[]),
+  app_private.audit_is_strict(),
   app_private.bury_events(jsonb, text, text),
   app_private.tg_feature_flag_schedules__audit(),
   app_private.tg_feature_flags__audit(),
@@ -1403,10 +1456,13 @@ begin
   loop
     v_name := to_char(v_month, '"events_"YYYY_MM');
     if to_regclass(format('audit.%I', v_name)) is null then
-      execute format(
-        'create table audit.%I partition of audit.events for values from (%L) to (%L)',
-        v_name, v_month, v_month + interval '1 month');
+      -- Made apart and attached, because "create table … partition of" locks the whole trail: behind one long reader,
+      -- every writer's event would end as a dead letter.
+      execute format('create table audit.%I (like audit.events including defaults including constraints)', v_name);
       execute format('alter table audit.%I enable row level security', v_name);
+      execute format(
+        'alter table audit.events attach partition audit.%I for values from (%L) to (%L)',
+        v_name, v_month, v_month + interval '1 month');
       execute format(
         'create trigger _100_append_only before update or delete or truncate on audit.%I '
         'for each statement execute function app_private.tg__refuse()', v_name);
@@ -1452,7 +1508,8 @@ begin
   select coalesce(max(l.seq), 0) into v_last from audit.ledger l;
   with taken as (
     delete from audit.queue q
-    where q.id in (select id from audit.queue order by id limit batch for update skip locked)
+    -- An array and not `in (select …)`, which a plan may run more than once, and then take more than the batch.
+    where q.id = any (array(select id from audit.queue order by id limit batch for update skip locked))
     returning q.id, q.event_id, q.occurred_at
   )
   insert into audit.ledger (seq, event_id, occurred_at)
