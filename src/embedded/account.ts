@@ -1,0 +1,69 @@
+import type { Stats } from 'node:fs';
+import { chown, readFile } from 'node:fs/promises';
+import { EmbeddedPostgresError } from './error.ts';
+
+/** The operating-system user that PostgreSQL runs as. */
+export interface Account {
+  readonly uid: number;
+  readonly gid: number;
+  /** True when this process is root and so has to become somebody else: PostgreSQL refuses to run as root. */
+  readonly switched: boolean;
+}
+
+/** In order of preference. `_postgres` is macOS's; `nobody` exists everywhere, minimal containers included. */
+const NAMES = ['postgres', '_postgres', 'nobody'];
+
+/**
+ * Finds the user that PostgreSQL runs as: whoever runs this process, except for root, which
+ * becomes the owner of the existing cluster, else one of the users the system already has (initdb
+ * wants a passwd entry). No user is ever created.
+ *
+ * @param cluster the existing data folder's stat, null before the first start
+ * @throws EmbeddedPostgresError NO_ACCOUNT
+ */
+export async function chooseAccount(cluster: Stats | null): Promise<Account> {
+  const { uid, gid } = currentUser();
+  if (uid !== 0) return { uid, gid, switched: false };
+  if (cluster && cluster.uid !== 0) return { uid: cluster.uid, gid: cluster.gid, switched: true };
+
+  const account = findAccount(await readFile('/etc/passwd', 'utf8'));
+  if (account) return { ...account, switched: true };
+  throw new EmbeddedPostgresError(
+    'NO_ACCOUNT',
+    `PostgreSQL does not run as root, and /etc/passwd lists none of ${NAMES.join(', ')} to run it as. ` +
+      'Start Halyard as an ordinary user, or set DATABASE_URL to a PostgreSQL server of your own.',
+  );
+}
+
+/**
+ * Picks the preferred user from the text of a passwd file; null when it has none of them.
+ *
+ * @param passwd lines of name:password:uid:gid:…
+ */
+export function findAccount(passwd: string): { uid: number; gid: number } | null {
+  const users = passwd.split('\n').map((line) => line.split(':'));
+  for (const name of NAMES) {
+    const user = users.find((fields) => fields[0] === name);
+    const [uid, gid] = [Number(user?.[2]), Number(user?.[3])];
+    // macOS writes nobody as -2, which chown and stat know as 4294967294.
+    if (Number.isInteger(uid) && uid !== 0) return { uid: uid >>> 0, gid: gid >>> 0 };
+  }
+  return null;
+}
+
+/** What `spawn` needs to start a process as the account. */
+export function spawnAs(account: Account): { uid?: number; gid?: number } {
+  // spawn takes signed 32-bit numbers, unlike chown.
+  return account.switched ? { uid: account.uid | 0, gid: account.gid | 0 } : {};
+}
+
+/** Hands a file or folder that we have just made to the account. */
+export async function giveTo(account: Account, path: string): Promise<void> {
+  if (account.switched) await chown(path, account.uid, account.gid);
+}
+
+/** This process's own user; 0 is root. */
+export function currentUser(): { uid: number; gid: number } {
+  // Both are undefined on Windows only, where findBinaries has refused before.
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}
