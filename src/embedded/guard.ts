@@ -1,0 +1,79 @@
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import type { Account } from './account.ts';
+import { spawnAs } from './account.ts';
+
+export interface Guarded {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly account: Account;
+  /** Takes standard output and error; opened by this process, so the account needs no right to it. */
+  readonly logFile: string;
+  /** The program's own pid file, once it has one. */
+  readonly pidFile?: string;
+}
+
+/** How a process ended: by a code of its own or by a signal. */
+export interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/**
+ * The shell leaves a watcher behind and then becomes the program, which therefore has the pid and
+ * the exit code that Node sees. The watcher reads a pipe from Node that nobody ever writes to: it
+ * ends when Node dies, even by kill -9, and then asks the program to shut down.
+ *
+ * - `( … & )` forks twice, because PostgreSQL should not find a child that it does not know.
+ * - The watcher, as a background job, ignores SIGINT; the program is no background job, so it
+ *   doesn't inherit that.
+ * - SIGINT is sent without a look at the pid file: a server that is just starting has none yet. After ten
+ *   seconds SIGQUIT, the immediate shutdown, follows if the file still names the program; a lasting pid
+ *   alone proves nothing, since the number may be another's, or that of a dead process nobody has collected.
+ */
+const SCRIPT = `
+pid_file=$1; shift
+exec 3<&0 </dev/null
+( (
+  read -r line <&3
+  kill -INT $$
+  for second in 1 2 3 4 5 6 7 8 9 10; do
+    read -r pid <"$pid_file" && [ "$pid" = $$ ] || exit
+    sleep 1
+  done
+  kill -QUIT $$
+) >/dev/null 2>&1 & )
+exec 3<&-
+exec "$@"
+`;
+
+/**
+ * Starts a program as the account, tied to this process's life.
+ *
+ * It leads a session of its own, so that Ctrl-C in the terminal reaches only this process, which
+ * wants the database until it has drained. Its environment is empty, so that no PGDATA, PGPORT or locale
+ * of the user's changes what it does.
+ *
+ * @throws when it can't be started at all
+ */
+export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
+  await using log = await open(guarded.logFile, 'a', 0o600);
+  const { program, args, account, pidFile = '/dev/null' } = guarded;
+  const child = spawn('/bin/sh', ['-c', SCRIPT, 'halyard-guard', pidFile, program, ...args], {
+    ...spawnAs(account),
+    cwd: '/', // ours may be closed to the account
+    detached: true,
+    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' },
+    stdio: ['pipe', log.fd, log.fd],
+  });
+  await once(child, 'spawn');
+  return child;
+}
+
+/** Resolves when the process is over, also when it already is. */
+export async function whenOver(child: ChildProcess): Promise<Ending> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  return { code: child.exitCode, signal: child.signalCode };
+}
