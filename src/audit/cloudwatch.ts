@@ -14,7 +14,9 @@ export interface CloudWatchSinkOptions extends LogStream {
   readonly client?: CloudWatchLogsClient;
   /** For the client made here; one that is given brings its own. */
   readonly timeouts?: ClientTimeouts;
-  /** The log group's retention, if it has one: older events get a new stamp before they are sent. */
+  /**
+   * The log group's retention, if it has one: older events get a new stamp before they are sent.
+   */
   readonly retentionDays?: number;
 }
 
@@ -44,13 +46,14 @@ const ADVICE: Readonly<Record<string, string>> = {
 /**
  * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents.
  *
- * Messages are shipped byte for byte, for they are what the trail's hashes are taken of. So an event
- * that the service finds too old is not marked late in its text, as a key in it would break its hash:
- * it is recognised by a stamp that differs from the `timestamp` inside it, the log gets a warning with
- * seq and original time, and `exceptions()` counts it. Only a stub has a text of its own.
+ * Messages are shipped byte for byte, for they are what the trail's hashes are taken of. So an
+ * event that the service finds too old is not marked late in its text, as a key in it would break
+ * its hash: it is recognised by a stamp that differs from the `timestamp` inside it, the log gets a
+ * warning with seq and original time, and `exceptions()` counts it. Only a stub has a text of its
+ * own.
  *
- * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in order
- * each time, and readers drop the repeats by eventId.
+ * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in
+ * order each time, and readers drop the repeats by eventId.
  *
  * @throws Error when a name is not one that CloudWatch Logs takes
  */
@@ -96,8 +99,9 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
   }
 
   /**
-   * Halves a refused batch until the event that the service can't take is alone, and ships a stub for it.
-   * When even the stub is refused, the request is at fault and not the event, so nothing more is cut up.
+   * Halves a refused batch until the event that the service can't take is alone, and ships a stub
+   * for it. When even the stub is refused, the request is at fault and not the event, so nothing
+   * more is cut up.
    */
   async function isolate(
     batch: readonly Entry[],
@@ -149,7 +153,8 @@ interface Rejected {
 
 /**
  * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The
- * "end" indices are exclusive, the "start" index is inclusive; each is absent if nothing was rejected.
+ * "end" indices are exclusive, the "start" index is inclusive; each is absent if nothing was
+ * rejected.
  */
 function split(batch: readonly Entry[], info: RejectedLogEventsInfo): Rejected {
   const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);

@@ -9,18 +9,21 @@ export interface ClientTimeouts {
   readonly requestTimeoutMs?: number;
 }
 
-/** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
+/**
+ * The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts.
+ */
 const MAX_ATTEMPTS = 5;
 
 /**
- * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt, but not
- * what comes before it: a credential process or an SSO refresh that hangs would hold the caller for ever.
+ * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt,
+ * but not what comes before it: a credential process or an SSO refresh that hangs would hold the
+ * caller for ever.
  */
 const CALL_DEADLINE_MS = 150_000;
 
 /**
- * A CloudWatch Logs client from the SDK's own chain: credentials, region and endpoint as its standard
- * AWS_* variables, profiles and instance roles say.
+ * A CloudWatch Logs client from the SDK's own chain: credentials, region and endpoint as its
+ * standard AWS_* variables, profiles and instance roles say.
  */
 export function makeCloudWatchClient(timeouts: ClientTimeouts = {}): CloudWatchLogsClient {
   const { connectionTimeoutMs = 2_000, requestTimeoutMs = 10_000 } = timeouts;
@@ -45,7 +48,10 @@ export function makeCloudWatchClient(timeouts: ClientTimeouts = {}): CloudWatchL
   return client;
 }
 
-/** Destroys a response's body when it isn't read to its end in time; the SDK takes the error for a timeout and retries. */
+/**
+ * Destroys a response's body when it isn't read to its end in time; the SDK takes the error for a
+ * timeout and retries.
+ */
 function boundBody(response: unknown, ms: number): void {
   if (typeof response !== 'object' || response === null || !('body' in response)) return;
   const { body } = response;
@@ -60,7 +66,8 @@ function boundBody(response: unknown, ms: number): void {
 
 /**
  * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason.
- * Passing the signal to the SDK isn't enough: it isn't looked at while credentials are being resolved.
+ * Passing the signal to the SDK isn't enough: it isn't looked at while credentials are being
+ * resolved.
  *
  * @throws the call's own error otherwise
  */

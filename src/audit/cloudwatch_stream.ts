@@ -39,10 +39,12 @@ export function assertLogStream({ logGroup, logStream }: LogStream): void {
 }
 
 /**
- * Sends one batch, which must be within the service's limits, and creates the stream when it isn't there.
+ * Sends one batch, which must be within the service's limits, and creates the stream when it isn't
+ * there.
  *
  * @returns what the service rejected of it, inside its answer of 200
- * @throws the SDK's error once its retries are used up; the signal's reason; Error when the stream may not be created
+ * @throws the SDK's error once its retries are used up; the signal's reason; Error when the
+ *   stream may not be created
  */
 export async function putLogEvents(
   client: CloudWatchLogsClient,
@@ -71,8 +73,9 @@ export async function putLogEvents(
 }
 
 /**
- * Creates the stream, and the group where that is missing too. What exists already is fine.
- * The stream is tried first because a role is often allowed to create streams in its group, but no groups.
+ * Creates the stream, and the group where that is missing too. What exists already is fine. The
+ * stream is tried first because a role is often allowed to create streams in its group, but no
+ * groups.
  *
  * @throws Error that says which permission is missing; the SDK's error otherwise
  */

@@ -1,6 +1,7 @@
 /**
- * Runs `work`, and rejects as soon as `signal` aborts (with its reason) or `ms` milliseconds have passed
- * (with `expired` as the message). What the work still does then is up to it: it gets a signal that tells.
+ * Runs `work`, and rejects as soon as `signal` aborts (with its reason) or `ms` milliseconds have
+ * passed (with `expired` as the message). What the work still does then is up to it: it gets a
+ * signal that tells.
  *
  * @throws the work's own error otherwise
  */
@@ -11,7 +12,8 @@ export async function withDeadline<T>(
   expired: string,
 ): Promise<T> {
   signal.throwIfAborted();
-  // By hand instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
+  // By hand instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every
+  // quick call.
   const stop = new AbortController();
   const forward = () => stop.abort(signal.reason);
   const timer = setTimeout(() => stop.abort(new Error(expired)), ms);

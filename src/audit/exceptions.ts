@@ -20,7 +20,10 @@ export interface ExceptionCounter {
 /** How many events a warning lists one by one. */
 const LISTED = 20;
 
-/** Keeps count of unusual deliveries, with one warning a batch: after an outage every event of a backlog is late. */
+/**
+ * Keeps count of unusual deliveries, with one warning a batch: after an outage every event of a
+ * backlog is late.
+ */
 export function makeExceptionCounter(log: Logger): ExceptionCounter {
   const count = { late: 0, ahead: 0, stubbed: 0 };
 

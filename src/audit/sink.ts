@@ -4,7 +4,10 @@ export interface AuditEvent {
   readonly seq: number;
   readonly eventId: string;
   readonly occurredAt: Date;
-  /** The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites it. */
+  /**
+   * The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites
+   * it.
+   */
   readonly message: string;
 }
 

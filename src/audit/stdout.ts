@@ -9,16 +9,21 @@ export interface StdoutSinkOptions {
   readonly stallTimeoutMs?: number;
 }
 
-/** Characters handed to the stream at a time, about what a pipe holds: progress and a stall show after each slice. */
+/**
+ * Characters handed to the stream at a time, about what a pipe holds: progress and a stall show
+ * after each slice.
+ */
 const SLICE_LENGTH = 65_536;
 
 /**
- * A sink that prints one line an event, exactly its message, for whatever collects the process's output.
+ * A sink that prints one line an event, exactly its message, for whatever collects the process's
+ * output.
  *
- * `send` resolves when the operating system has taken every line. It rejects when the stream fails (EPIPE:
- * the reader is gone) and when nobody reads for `stallTimeoutMs`. A stalled slice can't be taken back, since half
- * of it may have been read; it stays in the stream, and the next `send` waits for it before it writes. So a
- * reader that is gone for long costs one slice of memory, and no line is ever cut in two.
+ * `send` resolves when the operating system has taken every line. It rejects when the stream fails
+ * (EPIPE: the reader is gone) and when nobody reads for `stallTimeoutMs`. A stalled slice can't be
+ * taken back, since half of it may have been read; it stays in the stream, and the next `send`
+ * waits for it before it writes. So a reader that is gone for long costs one slice of memory, and
+ * no line is ever cut in two.
  *
  * @param stream stays open when the sink closes, for it belongs to the caller
  */
@@ -32,8 +37,8 @@ export function makeStdoutSink(
   const toLine = makeLineRenderer();
   let leftover: Promise<unknown> = Promise.resolve();
 
-  // Each failure reaches its write's callback, and through it `send`. The event repeats it, and without a
-  // listener EPIPE would end the process.
+  // Each failure reaches its write's callback, and through it `send`. The event repeats it, and
+  // without a listener EPIPE would end the process.
   const heard = () => undefined;
   stream.on('error', heard);
 
@@ -44,7 +49,8 @@ export function makeStdoutSink(
       const ordered = events.toSorted((a, b) => a.seq - b.seq);
       for (const slice of cutSlices(ordered, toLine)) {
         const written = write(stream, slice);
-        // The send that wrote it reports its failure; to the next one it only matters that it is over.
+        // The send that wrote it reports its failure; to the next one it only matters that it is
+        // over.
         leftover = written.catch(() => undefined);
         await withDeadline(() => written, signal, stallTimeoutMs, expired);
       }
@@ -59,9 +65,10 @@ export function makeStdoutSink(
 }
 
 /**
- * Standard output. Behind a pipe or terminal that is Node's own stream, which doesn't hold up the process when
- * nobody reads. For a file Node writes once and takes a short write (a disk filling up) for success, so a file
- * gets a stream that writes on; after an error that one stays failed until the process is restarted.
+ * Standard output. Behind a pipe or terminal that is Node's own stream, which doesn't hold up the
+ * process when nobody reads. For a file Node writes once and takes a short write (a disk filling
+ * up) for success, so a file gets a stream that writes on; after an error that one stays failed
+ * until the process is restarted.
  */
 function ownStdout(): Writable {
   return fstatSync(1).isFile()
@@ -70,8 +77,8 @@ function ownStdout(): Writable {
 }
 
 /**
- * Renders lines with a pino of their own, whatever the level and fields of the process's log.
- * pino can only print JSON that it made itself, so the hook takes the ready text out again; the round
+ * Renders lines with a pino of their own, whatever the level and fields of the process's log. pino
+ * can only print JSON that it made itself, so the hook takes the ready text out again; the round
  * trip through a JSON string gives back the same text.
  */
 function makeLineRenderer(): (event: AuditEvent) => string {

@@ -1,5 +1,5 @@
-// The limits of CloudWatch Logs, from its documentation, with the exceptions and messages by which it refuses.
-// Like the server that uses them, they were never checked against AWS.
+// The limits of CloudWatch Logs, from its documentation, with the exceptions and messages by which
+// it refuses. Like the server that uses them, they were never checked against AWS.
 
 export interface StoredEvent {
   readonly timestamp: number;
@@ -105,7 +105,10 @@ function invalid(message: string): Fault {
   return new Fault('InvalidParameterException', message);
 }
 
-/** The events of a chronological batch that aren't stored: old ones at its head, new ones at its tail. */
+/**
+ * The events of a chronological batch that aren't stored: old ones at its head, new ones at its
+ * tail.
+ */
 export function rejectedOf(
   batch: readonly StoredEvent[],
   retentionDays: number | null,

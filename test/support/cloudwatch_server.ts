@@ -1,6 +1,7 @@
-// A stand-in for CloudWatch Logs on a loopback port, written from the service's documentation and from messages
-// that users of the service have published. IT WAS NEVER CHECKED AGAINST AWS. It is stricter than most clients need:
-// what it takes, the documentation says AWS takes. It doesn't verify signatures, and it forgets everything at close.
+// A stand-in for CloudWatch Logs on a loopback port, written from the service's documentation and
+// from messages that users of the service have published. IT WAS NEVER CHECKED AGAINST AWS. It is
+// stricter than most clients need: what it takes, the documentation says AWS takes. It doesn't
+// verify signatures, and it forgets everything at close.
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -21,15 +22,18 @@ export interface Call {
   readonly stream: string;
   /** What PutLogEvents was asked to store. */
   readonly events: readonly StoredEvent[];
-  /** 'ok', the name of the exception, or of the injected failure that left the caller without a whole answer. */
+  /**
+   * 'ok', the name of the exception, or of the injected failure that left the caller without a
+   * whole answer.
+   */
   outcome: string;
 }
 
 /**
- * throttle: 429; unavailable: 503; denied: 400 AccessDeniedException;
- * reset: the connection is reset after the events are stored; drip: they are stored, and the answer comes
- * a byte at a time and never ends; hang: nothing is stored, and no answer comes;
- * reject: those indices are reported as rejected, inside an answer of 200, and the rest is stored.
+ * throttle: 429; unavailable: 503; denied: 400 AccessDeniedException; reset: the connection is
+ * reset after the events are stored; drip: they are stored, and the answer comes a byte at a time
+ * and never ends; hang: nothing is stored, and no answer comes; reject: those indices are reported
+ * as rejected, inside an answer of 200, and the rest is stored.
  */
 export type Failure =
   | 'throttle'
@@ -48,7 +52,10 @@ export interface CloudWatchServer {
   createStream(group: string, stream: string, options?: { retentionDays?: number }): void;
   deleteStream(group: string, stream: string): void;
   deleteGroup(group: string): void;
-  /** Makes the next calls of an operation fail, `times` of them; several failures are used up in turn. */
+  /**
+   * Makes the next calls of an operation fail, `times` of them; several failures are used up in
+   * turn.
+   */
   failNext(failure: Failure, times?: number, operation?: string): void;
   /** Answers InvalidParameterException to every batch that holds such a message. */
   refuse(matches: (message: string) => boolean): void;

@@ -67,6 +67,16 @@ describe('size', () => {
     expect(seqs(cutBatches(pair(1), NOW))).toEqual([[1], [2]]);
   });
 
+  test('each batch is filled anew', () => {
+    const events = Array.from({ length: 9 }, (_, i) =>
+      makeEvent(i + 1, {
+        at: NOW,
+        message: textOf(MAX_BATCH_BYTES / 3 - EVENT_OVERHEAD_BYTES - 1),
+      }),
+    );
+    expect(cutBatches(events, NOW).map((batch) => batch.length)).toEqual([3, 3, 3]);
+  });
+
   test('10,000 events go in one batch and the next one in another', () => {
     const counts = (count: number) => {
       const events = Array.from({ length: count }, (_, i) =>

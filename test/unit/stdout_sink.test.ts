@@ -142,6 +142,17 @@ test('close leaves the stream open and takes its listener away', async () => {
   await expect.poll(() => stream.listenerCount('error')).toBe(0);
 });
 
+test('a failure that comes after close ends nothing else', async () => {
+  const gate = makeGate();
+  const sink = makeStdoutSink(gate.stream);
+  const sending = sink.send([makeEvent(1)], never);
+  await expect.poll(() => gate.taken.length).toBe(1);
+  await sink.close();
+  await expect(sending).rejects.toThrow();
+  gate.release(new Error('write EPIPE'));
+  await expect.poll(() => gate.stream.listenerCount('error')).toBe(0);
+});
+
 test('a real pipe gets every byte', async () => {
   const child = runChild(`tell(await send(2_000)); await sink.close();`);
   const [output, report] = await Promise.all([text(child.stdout), text(child.stderr)]);
