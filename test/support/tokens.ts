@@ -125,17 +125,18 @@ export interface JwksServer extends AsyncDisposable {
   requests(): number;
   serve(...pairs: KeyPair[]): void;
   /** Answers anything else than a key set, until `serve`. */
-  answer(status: number, body: string): void;
+  answer(status: number, body: string, headers?: Record<string, string>): void;
 }
 
 /** An identity provider's key set on a free loopback port. */
 export async function startJwksServer(...pairs: KeyPair[]): Promise<JwksServer> {
   let status = 200;
   let body = keySet(pairs);
+  let headers: Record<string, string> = {};
   let requests = 0;
   const server = createServer((_request, response) => {
     requests += 1;
-    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+    response.writeHead(status, { connection: 'close', ...headers });
     response.end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -144,10 +145,10 @@ export async function startJwksServer(...pairs: KeyPair[]): Promise<JwksServer> 
     uri: `http://127.0.0.1:${port}/jwks.json`,
     requests: () => requests,
     serve(...pairs) {
-      [status, body] = [200, keySet(pairs)];
+      [status, body, headers] = [200, keySet(pairs), {}];
     },
-    answer(otherStatus, otherBody) {
-      [status, body] = [otherStatus, otherBody];
+    answer(...answer) {
+      [status, body, headers = {}] = answer;
     },
     async [Symbol.asyncDispose]() {
       await new Promise((resolve) => server.close(resolve));

@@ -269,7 +269,6 @@ describe('with the key set of an identity provider', () => {
     [200, '{"keys":"none"}'],
     [200, '{"keys":[]}'],
     [200, '{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'],
-    [302, ''],
   ])('an answer %i %j is 503, logged as an error', async ([status, body]) => {
     await using provider = await startJwksServer(first);
     provider.answer(status, body);
@@ -280,6 +279,15 @@ describe('with the key set of an identity provider', () => {
       code: 'jwks_unavailable',
     });
     expect(lines.filter(({ level }) => level === 'error')).toHaveLength(1);
+  });
+
+  test('a redirect is not followed', async () => {
+    await using elsewhere = await startJwksServer(first);
+    await using provider = await startJwksServer(first);
+    provider.answer(302, '', { location: elsewhere.uri });
+    const { verifyToken } = makeAuthentication(jwks(provider.uri), makeTestLog().log);
+    expect(await refusal(verifyToken(signWith(first, admin)))).toMatchObject({ status: 503 });
+    expect(elsewhere.requests()).toBe(0);
   });
 
   test('an address where nobody listens is 503', async () => {
