@@ -1,0 +1,175 @@
+import type pg from 'pg';
+import { expect, test } from 'vitest';
+import { useDatabase, withRollback } from '../support/database.ts';
+
+const database = useDatabase();
+const OURS = `('app_public', 'app_private', 'audit')`;
+
+/** What breaks a rule: the names that a query gives. */
+function offenders(query: string): Promise<string[]> {
+  return withRollback(database, (client) => names(client, query));
+}
+
+async function names(client: pg.ClientBase, query: string): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(query);
+  return rows.map(({ name }) => name);
+}
+
+function functions(condition: string): string {
+  return `select p.oid::regprocedure::text as name
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ${OURS} and (${condition}) order by 1`;
+}
+
+function tables(condition: string): string {
+  return `select c.oid::regclass::text as name
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname in ${OURS} and c.relkind in ('r', 'p', 'v', 'm', 'f') and (${condition}) order by 1`;
+}
+
+test('there is something to look at', async () => {
+  expect((await offenders(functions('true'))).length).toBeGreaterThan(30);
+  expect((await offenders(tables('true'))).length).toBeGreaterThan(8);
+});
+
+const PINNED = `'search_path=pg_catalog, pg_temp'`;
+
+const RULES: Record<string, string> = {
+  'every function pins its search_path': functions(
+    `not coalesce(${PINNED} = any (p.proconfig), false)`,
+  ),
+  'nobody executes a function by being PUBLIC': functions(
+    `exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0)`,
+  ),
+  'the owner owns every function': functions(`pg_get_userbyid(p.proowner) <> 'halyard_owner'`),
+  'no function is marked leakproof': functions('p.proleakproof'),
+  'every function has a comment': functions(`obj_description(p.oid, 'pg_proc') is null`),
+  'a trigger function is private and named tg_': functions(
+    `p.prorettype = 'trigger'::regtype and (n.nspname <> 'app_private' or p.proname !~ '^tg_[a-z_]*_[a-z_]+$')`,
+  ),
+  'every name of a function is snake_case': functions(`p.proname !~ '^[a-z][a-z0-9_]*$'`),
+  'no function of app_public is a security definer without asking who calls': functions(
+    `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|require_admin)\\('`,
+  ),
+
+  'row-level security is on for every table': tables('not c.relrowsecurity'),
+  'the owner owns every table': tables(`pg_get_userbyid(c.relowner) <> 'halyard_owner'`),
+  'every table has a comment': tables(`obj_description(c.oid, 'pg_class') is null`),
+  'names of tables are snake_case plurals': tables(
+    `not c.relispartition and c.relname !~ '^[a-z][a-z0-9_]*s$' and c.oid not in ('audit.queue'::regclass, 'audit.ledger'::regclass)`,
+  ),
+  'every table has a primary key': tables(
+    `not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'p')`,
+  ),
+  'every policy names its roles': `
+    select p.polname || ' on ' || p.polrelid::regclass as name from pg_policy p where 0 = any (p.polroles)`,
+  'every policy reads the claims once a statement': `
+    select p.polname || ' on ' || p.polrelid::regclass as name
+    from pg_policy p
+    cross join lateral (
+      values (pg_get_expr(p.polqual, p.polrelid)), (pg_get_expr(p.polwithcheck, p.polrelid))
+    ) as e (text)
+    where e.text ~ 'claim_' and regexp_replace(e.text, 'SELECT app_private\\.claim_', '', 'g') ~ 'claim_[a-z]+\\('`,
+
+  'every column has a comment': `
+    select format('%s.%s', c.oid::regclass, a.attname) as name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where n.nspname in ${OURS} and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+      and col_description(c.oid, a.attnum) is null`,
+  'every type of the API and each of its fields has a comment': `
+    select format('%s.%s', c.oid::regclass, a.attname) as name
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+    where c.relkind = 'c' and c.relnamespace = 'app_public'::regnamespace
+      and (col_description(c.oid, a.attnum) is null or obj_description(c.reltype, 'pg_type') is null)`,
+  'every schema has a comment': `
+    select nspname::text as name from pg_namespace
+    where nspname in ${OURS} and obj_description(oid, 'pg_namespace') is null`,
+  'no type is an enum': `
+    select oid::regtype::text as name from pg_type where typtype = 'e' and typnamespace::regnamespace::text in ${OURS}`,
+
+  'every foreign key says what happens on delete': `
+    select conname::text as name from pg_constraint
+    where contype = 'f' and connamespace::regnamespace::text in ${OURS} and confdeltype not in ('c', 'r', 'n', 'd')`,
+  'every foreign key has an index that begins with its columns': `
+    select k.conname::text as name from pg_constraint k
+    where k.contype = 'f' and k.connamespace::regnamespace::text in ${OURS}
+      and not exists (
+        select from pg_index i
+        where i.indrelid = k.conrelid and i.indpred is null
+          and (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(k.conkey)] = k.conkey)`,
+  'the trail has no foreign key': `
+    select conname::text as name from pg_constraint where contype = 'f' and connamespace = 'audit'::regnamespace`,
+  'no constraint is deferrable: it would fail at COMMIT, past every exception block': `
+    select conname::text as name from pg_constraint where condeferrable and connamespace::regnamespace::text in ${OURS}`,
+  'every constraint is validated': `
+    select conname::text as name from pg_constraint where not convalidated and connamespace::regnamespace::text in ${OURS}`,
+
+  'triggers are named by their order': `
+    select format('%s on %s', t.tgname, t.tgrelid::regclass) as name
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid
+    where not t.tgisinternal and c.relnamespace::regnamespace::text in ${OURS} and t.tgname !~ '^_[0-9]{3}_[a-z_]+$'`,
+  'triggers that audit or refuse fire always': `
+    select format('%s on %s', t.tgname, t.tgrelid::regclass) as name
+    from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+    where not t.tgisinternal and t.tgenabled <> 'A' and (p.proname ~ '__audit$' or p.proname = 'tg__refuse')`,
+  'every table of app_public audits insert, update and delete, once a statement': `
+    select format('%s %s', c.oid::regclass, e.event) as name
+    from pg_class c
+    cross join (values ('insert', 4), ('update', 16), ('delete', 8)) as e (event, bit)
+    where c.relnamespace = 'app_public'::regnamespace and c.relkind = 'r'
+      and not exists (
+        select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+        where t.tgrelid = c.oid and p.proname ~ '__audit$' and (t.tgtype & e.bit) > 0 and (t.tgtype & 1) = 0)`,
+  'every partition of the trail refuses update, delete and truncate by itself': `
+    select c.oid::regclass::text as name
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'audit.events'::regclass
+      and not exists (
+        select from pg_trigger t
+        where t.tgrelid = c.oid and t.tgfoid = 'app_private.tg__refuse'::regproc
+          and (t.tgtype & (8 + 16 + 32)) = 8 + 16 + 32 and (t.tgtype & 1) = 0)`,
+};
+
+test.for(Object.entries(RULES))('%s', async ([, query]) => {
+  expect(await offenders(query)).toEqual([]);
+});
+
+test('a table and a function that keep none of it are found', async () => {
+  const found = await withRollback(database, async (client) => {
+    await client.query(
+      'create table app_public.thing (flag_id uuid references app_public.feature_flags)',
+    );
+    await client.query(
+      'create trigger audit before insert on app_public.thing execute function app_private.tg__refuse()',
+    );
+    await client.query(
+      'create function app_public.open() returns int language sql security definer return 1',
+    );
+    await client.query('grant execute on function app_public.open() to public');
+    const broken: string[] = [];
+    for (const [rule, query] of Object.entries(RULES))
+      if ((await names(client, query)).length > 0) broken.push(rule);
+    return broken;
+  });
+  expect(found).toEqual(
+    expect.arrayContaining([
+      'every function pins its search_path',
+      'nobody executes a function by being PUBLIC',
+      'every function has a comment',
+      'no function of app_public is a security definer without asking who calls',
+      'row-level security is on for every table',
+      'every table has a comment',
+      'names of tables are snake_case plurals',
+      'every table has a primary key',
+      'every column has a comment',
+      'every foreign key says what happens on delete',
+      'every foreign key has an index that begins with its columns',
+      'triggers are named by their order',
+      'triggers that audit or refuse fire always',
+      'every table of app_public audits insert, update and delete, once a statement',
+    ]),
+  );
+});

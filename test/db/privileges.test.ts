@@ -1,0 +1,357 @@
+import type pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { actAs, withActors } from '../support/actors.ts';
+import { useDatabase } from '../support/database.ts';
+import { sqlStateOf } from '../support/roles.ts';
+
+/** `public` is any other login of the server, without a role of Halyard's. */
+const ROLES = ['owner', 'authenticator', 'admin', 'viewer', 'auditor', 'worker', 'public'] as const;
+type Role = (typeof ROLES)[number];
+
+const database = useDatabase();
+
+/**
+ * Role × table × operation, in full: r select, a insert, w update, d delete, D truncate, x references, t trigger; with
+ * columns in parentheses for those only. What isn't here is refused. The owner's rights on the trail end at its triggers
+ * (audit_failures.test.ts).
+ */
+const TABLES = `
+table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
+app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       -        -       -
+app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
+audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
+audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
+audit.ledger                         rawdDxt  -              -                                                                                                  -       r        -       -
+audit.dead_letters                   rawdDxt  -              -                                                                                                  -       r        -       -
+audit.queue                          rawdDxt  -              -                                                                                                  -       -        -       -
+audit.cursors                        rawdDxt  -              -                                                                                                  -       -        -       -
+`;
+
+/** Every function, and who may execute it besides its owner. */
+const FUNCTIONS = `
+app_public.cancel_flag_schedule(uuid,text)                       admin
+app_public.reschedule_flag_change(uuid,timestamp with time zone) admin
+app_public.retry_flag_schedule(uuid)                             admin
+app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) admin
+app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) admin viewer
+
+app_private.claim_email()                                        admin viewer auditor
+app_private.claim_environments()                                 admin viewer auditor
+app_private.claim_role()                                         admin viewer auditor
+app_private.claim_user_id()                                      admin viewer auditor
+app_private.request_id()                                         admin viewer auditor
+app_private.updates_problem(jsonb)                               admin
+app_private.require_schedulable(timestamp with time zone)        admin
+app_private.shipped_message(text,bigint)                         auditor
+app_private.schema_version()                                     authenticator worker
+app_private.apply_due_schedules(integer)                         worker
+app_private.next_due_in()                                        worker
+app_private.ensure_audit_partitions(integer)                     worker
+app_private.sequence_audit_events(integer)                       worker
+app_private.undelivered_audit_events(text,integer)               worker
+app_private.advance_audit_cursor(text,bigint,bigint)             worker
+app_private.audit_cursor(text)                                   worker
+
+app_private.actor_kind()
+app_private.apply_schedule(uuid)
+app_private.audit_is_strict()
+app_private.bury_events(jsonb,text,text)
+app_private.environment_is_visible(text)
+app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags)
+app_private.flag_state(app_public.feature_flags)
+app_private.iso(timestamp with time zone)
+app_private.lock_schedule(uuid)
+app_private.make_event(timestamp with time zone,text,text,text,uuid,bigint,jsonb)
+app_private.notify_audit(uuid[],uuid[])
+app_private.record_failure(uuid,text)
+app_private.render_event(app_private.audit_event)
+app_private.require_admin()
+app_private.retry_delay(integer)
+app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_created_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_state(app_public.feature_flag_schedules)
+app_private.tg__refuse()
+app_private.tg_feature_flag_schedules__audit()
+app_private.tg_feature_flag_schedules__state()
+app_private.tg_feature_flag_schedules__track()
+app_private.tg_feature_flags__audit()
+app_private.tg_feature_flags__stamp()
+app_private.write_events(app_private.audit_event[])
+`;
+
+/** Usage of schemas (U), and create in them (C). */
+const SCHEMAS = `
+schema           owner  authenticator  admin  viewer  auditor  worker  public
+app_public       UC     -              U      U       -        -       -
+app_private      UC     U              U      U       U        U       -
+audit            UC     -              U      -       U        -       -
+graphile_worker  UC     -              -      -       -        UC      -
+graphile_migrate UC     -              -      -       -        -       -
+public           UC     U              U      U       U        U       U
+`;
+
+function parse(table: string): Map<string, Record<Role, string>> {
+  const [, ...lines] = table.trim().split('\n');
+  return new Map(
+    lines.map((line) => {
+      const [name = '', ...cells] = line.split(/ +/);
+      return [
+        name,
+        Object.fromEntries(ROLES.map((role, i) => [role, cells[i] ?? ''])) as Record<Role, string>,
+      ];
+    }),
+  );
+}
+
+function roleName(role: Role): string {
+  return role === 'public' ? 'public' : `halyard_${role}`;
+}
+
+const PRIVILEGES = `
+  select
+    case when c.relispartition then 'audit.events_YYYY_MM' else c.oid::regclass::text end as name,
+    c.oid::regclass::text as table,
+    coalesce(nullif(string_agg(
+      case
+        when has_table_privilege($1, c.oid, p.privilege) then p.letter
+        when p.by_column then p.letter || '(' || nullif((
+          select string_agg(a.attname, ',' order by a.attnum)
+          from pg_attribute a
+          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            and has_column_privilege($1, c.oid, a.attnum, p.privilege)), '') || ')'
+      end, '' order by p.nr), ''), '-') as privileges
+  from pg_class c
+  cross join (values
+    (1, 'r', 'select', true), (2, 'a', 'insert', true), (3, 'w', 'update', true), (4, 'd', 'delete', false),
+    (5, 'D', 'truncate', false), (6, 'x', 'references', true), (7, 't', 'trigger', false)
+  ) as p (nr, letter, privilege, by_column)
+  where c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and c.relnamespace::regnamespace::text in ('app_public', 'app_private', 'audit')
+  group by c.oid, c.relispartition`;
+
+describe('role × table × operation', () => {
+  const matrix = parse(TABLES);
+
+  test.for(ROLES)('%s has in the catalog what the matrix says', async (role) => {
+    const rows = await withActors(database, async (client) => {
+      const result = await client.query<{ name: string; table: string; privileges: string }>(
+        PRIVILEGES,
+        [roleName(role)],
+      );
+      return result.rows;
+    });
+    for (const { name, table, privileges } of rows)
+      expect.soft(privileges, `${role} on ${table}`).toBe(matrix.get(name)?.[role]);
+    expect(new Set(rows.map(({ name }) => name))).toEqual(new Set(matrix.keys()));
+  });
+
+  test.for(ROLES)('%s gets by trying what the matrix says', async (role) => {
+    await withActors(database, async (client) => {
+      for (const [table, columns] of await columnsOf(client)) {
+        await becomeAnyone(client, role);
+        const name = table.replace(/_\d{4}_\d\d$/, '_YYYY_MM');
+        const granted = matrix.get(name)?.[role] ?? '';
+        for (const [letter, statement] of Object.entries(attempts(table, columns))) {
+          const refused = (await sqlStateOf(client, () => client.query(statement))) === '42501';
+          const whole = granted.replaceAll(/.\([^)]*\)/g, '');
+          expect.soft(!refused, `${role}: ${statement}`).toBe(whole.includes(letter));
+        }
+      }
+    });
+  });
+
+  test('an admin may insert and update the columns of the matrix and no other', async () => {
+    await withActors(database, async (client) => {
+      const columns = await columnsOf(client);
+      await actAs(client, 'halyard_admin');
+      for (const table of ['app_public.feature_flags', 'app_public.feature_flag_schedules']) {
+        const granted = matrix.get(table)?.admin ?? '';
+        for (const column of columns.get(table) ?? []) {
+          const insert = `explain insert into ${table} (${column}) values (default)`;
+          const update = `explain update ${table} set ${column} = default`;
+          for (const [letter, statement] of [
+            ['a', insert],
+            ['w', update],
+          ] as const) {
+            const refused = (await sqlStateOf(client, () => client.query(statement))) === '42501';
+            const list = new RegExp(`${letter}\\(([^)]*)\\)`).exec(granted)?.[1]?.split(',') ?? [];
+            expect.soft(!refused, statement).toBe(list.includes(column));
+          }
+        }
+      }
+    });
+  });
+});
+
+/** Statements that need the privilege on the whole table. EXPLAIN asks for it too, and changes nothing. */
+function attempts(table: string, columns: readonly string[]): Record<string, string> {
+  const all = columns.join(', ');
+  return {
+    r: `explain select * from ${table}`,
+    a: `explain insert into ${table} (${all}) overriding system value select ${all} from ${table}`,
+    w: `explain update ${table} set ${columns
+      .filter((column) => column !== 'id')
+      .map((column) => `${column} = default`)
+      .join(', ')}`,
+    d: `explain delete from ${table}`,
+    D: `truncate ${table}`,
+    t: `create trigger _999_try before insert on ${table} execute function pg_catalog.suppress_redundant_updates_trigger()`,
+  };
+}
+
+async function columnsOf(client: pg.ClientBase): Promise<Map<string, string[]>> {
+  await actAs(client, 'halyard_owner');
+  const { rows } = await client.query<{ table: string; columns: string[] }>(
+    `select c.oid::regclass::text as table, array_agg(a.attname::text order by a.attnum) as columns
+     from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in ('app_public', 'app_private', 'audit')
+     group by c.oid`,
+  );
+  return new Map(rows.map(({ table, columns }) => [table, columns]));
+}
+
+async function becomeAnyone(client: pg.ClientBase, role: Role): Promise<void> {
+  if (role !== 'public') return actAs(client, roleName(role));
+  await client.query('reset role');
+  await client.query(`do $$ begin
+    if to_regrole('halyard_test_anyone') is null then create role halyard_test_anyone; end if;
+  end $$`);
+  await actAs(client, 'halyard_test_anyone');
+}
+
+describe('functions', () => {
+  const grants = new Map(
+    FUNCTIONS.trim()
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [, name = '', roles = ''] = /^(.*\)) *(.*)$/.exec(line) ?? [];
+        return [name, roles === '' ? [] : roles.split(' ')];
+      }),
+  );
+
+  test('each is executable by those whom the matrix names', async () => {
+    const rows = await withActors(database, async (client) => {
+      const result = await client.query<{ name: string; roles: Role[] }>(
+        `select p.oid::regprocedure::text as name,
+           array(select r from unnest($1::text[]) as r
+                 where has_function_privilege(case r when 'public' then r else 'halyard_' || r end, p.oid, 'execute')) as roles
+         from pg_proc p where p.pronamespace::regnamespace::text in ('app_public', 'app_private', 'audit')`,
+        [ROLES.filter((role) => role !== 'owner')],
+      );
+      return result.rows;
+    });
+    const actual = Object.fromEntries(rows.map(({ name, roles }) => [name, roles.toSorted()]));
+    const expected = Object.fromEntries(
+      [...grants].map(([name, roles]) => [name, roles.toSorted()]),
+    );
+    expect(actual).toEqual(expected);
+  });
+
+  test('what isn’t granted is refused when called', async () => {
+    await withActors(database, async (client) => {
+      for (const [signature, allowed] of grants) {
+        if (signature.includes('.tg_')) continue;
+        for (const role of ROLES.filter((other) => other !== 'owner' && !allowed.includes(other))) {
+          await becomeAnyone(client, role);
+          const types = /\((.*)\)/.exec(signature)?.[1] ?? '';
+          const values =
+            types === ''
+              ? ''
+              : types
+                  .split(',')
+                  .map((type) => `null::${type}`)
+                  .join(', ');
+          const call = `select ${signature.slice(0, signature.indexOf('('))}(${values})`;
+          expect
+            .soft(await sqlStateOf(client, () => client.query(call)), `${role}: ${call}`)
+            .toBe('42501');
+        }
+      }
+    });
+  });
+});
+
+test('schemas: usage and create', async () => {
+  const { rows } = await withActors(database, (client) =>
+    client.query<{ name: string; cells: string[] }>(
+      `select n.nspname::text as name,
+         array(select coalesce(nullif(concat(
+             case when has_schema_privilege(role, n.oid, 'usage') then 'U' end,
+             case when has_schema_privilege(role, n.oid, 'create') then 'C' end), ''), '-')
+           from unnest($1::text[]) with ordinality as r (role, nr) order by nr) as cells
+       from pg_namespace n
+       where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'`,
+      [ROLES.map(roleName)],
+    ),
+  );
+  const expected = [...parse(SCHEMAS)].map(([name, cells]) => [name, Object.values(cells)]);
+  expect(Object.fromEntries(rows.map(({ name, cells }) => [name, cells]))).toEqual(
+    Object.fromEntries(expected),
+  );
+});
+
+test('sequences are nobody’s but the owner’s', async () => {
+  const { rows } = await withActors(database, (client) =>
+    client.query<{ name: string }>(
+      `select c.oid::regclass::text as name
+       from pg_class c cross join unnest($1::text[]) as role
+       where c.relkind = 'S' and c.relnamespace::regnamespace::text in ('app_public', 'app_private', 'audit')
+         and has_sequence_privilege(role, c.oid, 'usage, select, update')`,
+      [ROLES.filter((role) => role !== 'owner').map(roleName)],
+    ),
+  );
+  expect(rows).toEqual([]);
+});
+
+test('roles have no rights of their own over the server, and become no others', async () => {
+  await withActors(database, async (client) => {
+    const roles = await client.query<{ name: string; login: boolean; inherit: boolean }>(
+      `select rolname::text as name, rolcanlogin as login, rolinherit as inherit
+       from pg_roles
+       where rolname ~ '^halyard_(owner|authenticator|worker|admin|viewer|auditor)$'
+         and not (rolsuper or rolcreaterole or rolbypassrls or rolreplication)
+       order by 1`,
+    );
+    expect(roles.rows).toEqual([
+      { name: 'halyard_admin', login: false, inherit: true },
+      { name: 'halyard_auditor', login: false, inherit: true },
+      { name: 'halyard_authenticator', login: true, inherit: false },
+      { name: 'halyard_owner', login: true, inherit: true },
+      { name: 'halyard_viewer', login: false, inherit: true },
+      { name: 'halyard_worker', login: true, inherit: false },
+    ]);
+    const members = await client.query<{ member: string; role: string }>(
+      `select member::regrole::text as member, roleid::regrole::text as role
+       from pg_auth_members
+       where member::regrole::text ~ '^halyard_(owner|authenticator|worker|admin|viewer|auditor)$'
+       order by 1, 2`,
+    );
+    expect(members.rows).toEqual([
+      { member: 'halyard_authenticator', role: 'halyard_admin' },
+      { member: 'halyard_authenticator', role: 'halyard_auditor' },
+      { member: 'halyard_authenticator', role: 'halyard_viewer' },
+      { member: 'halyard_owner', role: 'halyard_worker' },
+    ]);
+  });
+});
+
+test('only Halyard’s logins and auditors connect, and none makes temporary tables', async () => {
+  const { rows } = await withActors(database, (client) =>
+    client.query<{ role: string; connect: boolean; create: boolean; temporary: boolean }>(
+      `select role,
+         has_database_privilege(role, current_database(), 'connect') as connect,
+         has_database_privilege(role, current_database(), 'create') as create,
+         has_database_privilege(role, current_database(), 'temporary') as temporary
+       from unnest($1::text[]) as role`,
+      [ROLES.filter((role) => role !== 'owner').map(roleName)],
+    ),
+  );
+  expect(rows.filter(({ connect }) => connect).map(({ role }) => role)).toEqual([
+    'halyard_authenticator',
+    'halyard_auditor',
+    'halyard_worker',
+  ]);
+  expect(rows.filter((row) => row.create || row.temporary)).toEqual([]);
+});
