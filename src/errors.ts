@@ -78,6 +78,7 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   '22003': 'invalid_value',
   '22007': 'invalid_value',
   '22008': 'invalid_value',
+  '22009': 'invalid_value',
   '22021': 'invalid_value',
   '22P02': 'invalid_value',
   '22P05': 'invalid_value',
@@ -88,11 +89,28 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   '55P03': 'busy',
   '57014': 'timeout',
   '25P03': 'timeout',
+  // A standby that a failover has left us with takes no writes.
+  '25006': 'database_unavailable',
   '53300': 'database_unavailable',
   '57P01': 'database_unavailable',
   '57P02': 'database_unavailable',
   '57P03': 'database_unavailable',
 };
+
+/** What Node calls a server that isn't there, or is no longer. */
+const NETWORK_ERRORS: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
+const VIOLATIONS: ReadonlySet<string> = new Set(['23505', '23514']);
 
 /** What a violated constraint means to a client; the constraint's name says which field is wrong. */
 const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
@@ -152,7 +170,7 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof pg.DatabaseError) return ofDatabase(error);
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
     if (isProblemCode(error.code)) return problem(error.code, error.message);
-    if (error.code.startsWith('ECONN') || error.code === 'ETIMEDOUT') {
+    if (NETWORK_ERRORS.has(error.code)) {
       return problem('database_unavailable', 'The database can’t be reached now: try again.');
     }
   }
@@ -168,8 +186,7 @@ function ofDatabase(error: pg.DatabaseError): Problem {
   const code =
     SQLSTATES[error.code ?? ''] ??
     (error.code?.startsWith('08') ? 'database_unavailable' : undefined);
-  // A unique or check violation that isn't in the table above is our defect, not the client's.
-  if (code === undefined || error.code === '23505') {
+  if (code === undefined || VIOLATIONS.has(error.code ?? '')) {
     return problem(
       'internal_error',
       'Something went wrong here. The log has it under this request’s id.',

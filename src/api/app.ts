@@ -1,0 +1,36 @@
+import express from 'express';
+import type { Express } from 'express';
+import type { Router } from 'express';
+
+import type { Logger } from '../log.ts';
+import { makeAccessLog } from './access_log.ts';
+import { makeErrorHandler, notFound } from './problems.ts';
+import { echoRequestId } from './request_id.ts';
+
+export interface AppParts {
+  readonly log: Logger;
+  readonly health: Router;
+  readonly rest: Router;
+  /** Adds GraphQL's routes. */
+  readonly attachGraphql?: ((app: Express) => Promise<void>) | undefined;
+}
+
+/** The application: which middleware runs in which order, nothing else. */
+export async function makeApp(parts: AppParts): Promise<Express> {
+  const app = express();
+  // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
+  app.disable('x-powered-by').disable('etag');
+
+  app.use(echoRequestId);
+  app.use(makeAccessLog(parts.log));
+  app.use((_request, response, next) => {
+    response.setHeader('X-Content-Type-Options', 'nosniff');
+    next();
+  });
+  app.use(parts.health);
+  await parts.attachGraphql?.(app);
+  app.use('/api', parts.rest);
+  app.use(notFound);
+  app.use(makeErrorHandler(parts.log));
+  return app;
+}

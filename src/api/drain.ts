@@ -1,0 +1,53 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface Drain {
+  /** Whether the end has begun. */
+  readonly begun: () => boolean;
+  /**
+   * Stops accepting connections and closes idle ones; resolves once no request is in flight, or `deadlineMs` later.
+   *
+   * @returns how many requests are still in flight
+   */
+  run(deadlineMs: number): Promise<number>;
+}
+
+/** Watches a server's requests, so that it can end without cutting any off. Call it before other `request` listeners. */
+export function makeDrain(server: Server): Drain {
+  const inFlight = new Set<ServerResponse>();
+  const empty = Promise.withResolvers<undefined>();
+  let begun = false;
+
+  server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
+    inFlight.add(response);
+    if (begun) response.setHeader('Connection', 'close');
+    response.once('close', () => {
+      inFlight.delete(response);
+      if (begun && inFlight.size === 0) empty.resolve(undefined);
+    });
+  });
+
+  return {
+    begun: () => begun,
+    async run(deadlineMs) {
+      begun = true;
+      server.close();
+      // Their connections would stay open for the next request, which nobody will answer.
+      for (const response of inFlight)
+        if (!response.headersSent) response.setHeader('Connection', 'close');
+      if (inFlight.size > 0) await within(deadlineMs, empty.promise);
+      return inFlight.size;
+    },
+  };
+}
+
+/** Waits for work that may never end, but no longer than this; whether it ended. A rejection is passed on. */
+export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  const late = delay(ms, false, { signal: timer.signal }).catch(() => false);
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    timer.abort();
+  }
+}

@@ -1,0 +1,100 @@
+import type { Router } from 'express';
+import express from 'express';
+import pg from 'pg';
+
+import type { Logger } from '../log.ts';
+import { latestMigration } from '../migrate.ts';
+import { onlyMethods } from './problems.ts';
+
+/** How long the database may take to answer, in milliseconds. */
+const DEADLINE_MS = 2_000;
+
+export interface HealthOptions {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  /** What follows the database's notifications, if anything does. */
+  readonly listener?: { healthy(): boolean } | undefined;
+  /** Whether the server is ending: then it isn't ready, whatever else holds. */
+  readonly draining: () => boolean;
+  readonly deadlineMs?: number | undefined;
+}
+
+interface Readiness {
+  readonly database: boolean;
+  readonly migrations: boolean;
+}
+
+/**
+ * /healthz: 200 while the process serves. /readyz: 200 when requests would succeed, otherwise 503; the body names each
+ * check, and says no more than that, because neither needs a token.
+ */
+export function makeHealth(options: HealthOptions): Router {
+  const router = express.Router();
+  const askOnce = singleFlight(() => ask(options));
+
+  router
+    .route('/healthz')
+    .get((_request, response) => {
+      response.json({ status: 'ok' });
+    })
+    .all(onlyMethods('GET'));
+
+  router
+    .route('/readyz')
+    .get(async (_request, response) => {
+      const checks = { ...(await askOnce()), ...listenerCheck(options) };
+      const draining = options.draining();
+      const ready = !draining && Object.values(checks).every((ok) => ok);
+      response.status(ready ? 200 : 503).json({
+        status: draining ? 'draining' : ready ? 'ready' : 'not_ready',
+        checks: Object.fromEntries(
+          Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
+        ),
+      });
+    })
+    .all(onlyMethods('GET'));
+
+  return router;
+}
+
+function listenerCheck({ listener }: HealthOptions): { listener?: boolean } {
+  return listener === undefined ? {} : { listener: listener.healthy() };
+}
+
+/** Asks the database what version it is at. A newer one is fine: migrations run before the code that needs them. */
+async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions): Promise<Readiness> {
+  const needed = await latestMigration();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(new Error(`The database did not answer within ${deadlineMs} ms.`)),
+    deadlineMs,
+  );
+  try {
+    const { rows } = await Promise.race([
+      pool.query<{ version: string | null }>('select app_private.schema_version() as version'),
+      late.promise,
+    ]);
+    return { database: true, migrations: (rows[0]?.version ?? '') >= needed };
+  } catch (error) {
+    log.warn({ err: error }, 'not ready');
+    return { database: isMissing(error), migrations: false };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The database answered, but lacks the function or the right to it (class 42) or its schema (3F): no migration ran here. */
+function isMissing(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(42|3F)/.test(error.code ?? '');
+}
+
+/** However many ask at once, the database is asked once: nobody without a token can take up the pool. */
+function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | null = null;
+  return () => {
+    running ??= work().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+}

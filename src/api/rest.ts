@@ -1,0 +1,64 @@
+import type { NextFunction, Request, Response, Router } from 'express';
+import express from 'express';
+import type pg from 'pg';
+
+import { claimsOf } from '../auth.ts';
+import type { Authentication } from '../auth.ts';
+import { NoRoleError, withClaims } from '../db.ts';
+import { ProblemError } from '../errors.ts';
+import { makeFlagRoutes } from './flags.ts';
+import { notFound } from './problems.ts';
+import { requestIdOf } from './request_id.ts';
+import { makeScheduleRoutes } from './schedules.ts';
+
+/** The largest body that a request needs is a description of 2,000 characters. */
+const BODY_LIMIT = '64kb';
+
+/** Runs one statement in a transaction of its own, with the claims and the id of the request. */
+export type Transact = <R extends pg.QueryResultRow>(
+  request: Request,
+  sql: string,
+  values: readonly unknown[],
+) => Promise<pg.QueryResult<R>>;
+
+/**
+ * Everything under /api. Who asks comes first: without a token nothing is read, and nobody learns which addresses there
+ * are.
+ */
+export function makeRest(pool: pg.Pool, authentication: Authentication): Router {
+  const transact: Transact = (request, sql, values) =>
+    withClaims(pool, claimsOf(request), requestIdOf(request), (client) =>
+      client.query(sql, [...values]),
+    );
+  const router = express.Router();
+  router.use(hardenHeaders);
+  router.use(authentication.middleware);
+  router.use(requireRole);
+  router.use(requireJson);
+  router.use(express.json({ limit: BODY_LIMIT, strict: false, inflate: false }));
+  router.use('/admin', makeFlagRoutes(transact), makeScheduleRoutes(transact));
+  router.use(notFound);
+  return router;
+}
+
+/** What is answered here is data of one caller: no page may hold it, and no cache keep it. */
+function hardenHeaders(_request: Request, response: Response, next: NextFunction): void {
+  response.setHeader('Cache-Control', 'no-store');
+  response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
+  next();
+}
+
+function requireRole(request: Request, _response: Response, next: NextFunction): void {
+  if (claimsOf(request).role === null) throw new NoRoleError();
+  next();
+}
+
+/** express.json passes over a body of another type, and then it would seem that none was sent. */
+function requireJson(request: Request, _response: Response, next: NextFunction): void {
+  const { 'content-length': length, 'transfer-encoding': chunked } = request.headers;
+  const hasBody = chunked !== undefined || (length !== undefined && length !== '0');
+  if (hasBody && request.is('application/json') === false) {
+    throw new ProblemError('unsupported_media_type', 'Send JSON: Content-Type: application/json.');
+  }
+  next();
+}

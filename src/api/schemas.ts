@@ -1,0 +1,193 @@
+/**
+ * The shapes of the REST API, for the server and for front ends (`halyard/schemas`): nothing here needs Node.
+ * Times are ISO 8601 in UTC with milliseconds, as `Date.toISOString` writes them.
+ */
+import { z } from 'zod';
+
+/** As the database has them; a test compares. Lengths are in characters (code points). */
+export const LIMITS = {
+  flagKey: 100,
+  environment: 20,
+  description: 2000,
+  cancelReason: 500,
+  userId: 255,
+  /** Items of one page of a list. */
+  page: 100,
+} as const;
+
+export const DEFAULT_ENVIRONMENT = 'production';
+const DEFAULT_PAGE = 50;
+
+export const SCHEDULE_STATUSES = ['pending', 'applied', 'failed', 'cancelled'] as const;
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
+const NAME_RULE =
+  'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores';
+const TIME_RULE =
+  'must be a time with seconds and an offset, such as 2030-01-31T09:00:00Z or 2030-01-31T10:00:00+01:00';
+
+/** Offsets of PostgreSQL end before 16 hours, and it has no year 0. */
+const POSSIBLE_TIME = /^(?!0000).*(?:Z|[+-](?:0\d|1[0-5]):\d\d)$/;
+const TIME_LENGTH = 40;
+
+function name(maximum: number) {
+  return z
+    .string()
+    .min(1)
+    .max(maximum, `must have ${maximum} characters at most`)
+    .regex(NAME, NAME_RULE);
+}
+
+/** PostgreSQL stores no NUL, and half a surrogate pair would be stored as another character. */
+function text(maximum: number) {
+  return z.string().refine(
+    (value) =>
+      Array.from(value).length <= maximum &&
+      !value.includes('\0') &&
+      // Half a pair, in engines with String.isWellFormed and without.
+      !/\p{Surrogate}/u.test(value),
+    `must be text of ${maximum} characters at most, without NUL`,
+  );
+}
+
+export const flagKeySchema = name(LIMITS.flagKey);
+export const environmentSchema = name(LIMITS.environment);
+export const scheduleStatusSchema = z.enum(SCHEDULE_STATUSES);
+export const rolloutPercentageSchema = z.int().min(0).max(100);
+
+/** A time that is asked for. Whether it is in the future is for the database's clock to say. */
+export const scheduledAtSchema = z.iso
+  .datetime({ offset: true, error: TIME_RULE })
+  .max(TIME_LENGTH, TIME_RULE)
+  .regex(POSSIBLE_TIME, TIME_RULE);
+
+const timeSchema = z.iso.datetime({ precision: 3 });
+
+function atLeastOne(value: object): boolean {
+  return Object.values(value).some((field) => field !== undefined);
+}
+
+/** What a schedule changes. */
+export const updatesSchema = z
+  .strictObject({
+    enabled: z.boolean().optional(),
+    rollout_percentage: rolloutPercentageSchema.optional(),
+  })
+  .refine(atLeastOne, 'must have at least one of: enabled, rollout_percentage');
+
+/** Body of POST /api/admin/flags/:flagKey/schedule. */
+export const createScheduleSchema = z.strictObject({
+  scheduled_at: scheduledAtSchema,
+  updates: updatesSchema,
+});
+
+/** Body, which may be left out, of DELETE /api/admin/flags/:flagKey/schedule/:scheduleId. */
+export const cancelScheduleSchema = z.strictObject({
+  reason: text(LIMITS.cancelReason).nullish(),
+});
+
+/** Body of PATCH /api/admin/flags/:flagKey/schedule/:scheduleId. */
+export const rescheduleSchema = z.strictObject({ scheduled_at: scheduledAtSchema });
+
+/** Body, which may be left out, of POST /api/admin/flags/:flagKey/schedule/:scheduleId/retry. */
+export const retryScheduleSchema = z.strictObject({});
+
+/** Body of POST /api/admin/flags. */
+export const createFlagSchema = z.strictObject({
+  flag_key: flagKeySchema,
+  environment: environmentSchema.optional(),
+  enabled: z.boolean().optional(),
+  rollout_percentage: rolloutPercentageSchema.optional(),
+  description: text(LIMITS.description).nullish(),
+});
+
+/** Body of PATCH /api/admin/flags/:flagKey. */
+export const updateFlagSchema = z
+  .strictObject({
+    enabled: z.boolean().optional(),
+    rollout_percentage: rolloutPercentageSchema.optional(),
+    description: text(LIMITS.description).nullish(),
+  })
+  .refine(atLeastOne, 'must have at least one of: enabled, rollout_percentage, description');
+
+/** Parts of an address. */
+export const flagPathSchema = z.strictObject({ flagKey: flagKeySchema });
+export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
+
+/** `?environment=`: strict, because a misspelt name would quietly mean production. */
+export const environmentQuerySchema = z.strictObject({
+  environment: environmentSchema.default(DEFAULT_ENVIRONMENT),
+});
+
+const pageSchema = {
+  limit: z
+    .string()
+    .regex(/^\d{1,3}$/)
+    .transform(Number)
+    .pipe(z.number().min(1).max(LIMITS.page))
+    .default(DEFAULT_PAGE),
+  /** The opaque cursor of the `Link` of the page before. */
+  after: z.string().min(1).max(400).optional(),
+};
+
+/** Query of GET /api/admin/flags. */
+export const listFlagsQuerySchema = environmentQuerySchema.extend(pageSchema);
+
+/** Query of GET /api/admin/flags/:flagKey/schedule. */
+export const listSchedulesQuerySchema = environmentQuerySchema.extend({
+  ...pageSchema,
+  status: scheduleStatusSchema.optional(),
+});
+
+/** A flag, as every route answers it. */
+export const flagSchema = z.strictObject({
+  id: z.guid(),
+  flag_key: flagKeySchema,
+  environment: environmentSchema,
+  enabled: z.boolean(),
+  rollout_percentage: rolloutPercentageSchema,
+  description: z.string().nullable(),
+  created_at: timeSchema,
+  updated_at: timeSchema,
+});
+
+/** A schedule, as every route answers it. Who created and cancelled it is null in rows from before that was kept. */
+export const scheduleSchema = z.strictObject({
+  id: z.guid(),
+  flag_key: flagKeySchema,
+  environment: environmentSchema,
+  scheduled_at: timeSchema,
+  status: scheduleStatusSchema,
+  updates: updatesSchema,
+  applied_at: timeSchema.nullable(),
+  error_message: z.string().nullable(),
+  attempts: z.int().min(0),
+  created_by: z.string().max(LIMITS.userId).nullable(),
+  cancelled_by: z.string().max(LIMITS.userId).nullable(),
+  cancelled_at: timeSchema.nullable(),
+  cancel_reason: z.string().nullable(),
+  created_at: timeSchema,
+  updated_at: timeSchema,
+});
+
+/** An error, as `application/problem+json` (RFC 9457). Act on `code`; docs/errors.md lists them. */
+export const problemSchema = z.strictObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  request_id: z.string(),
+  errors: z.array(z.strictObject({ path: z.string(), message: z.string() })).optional(),
+});
+
+export type ScheduleStatus = z.infer<typeof scheduleStatusSchema>;
+export type Updates = z.infer<typeof updatesSchema>;
+export type CreateSchedule = z.infer<typeof createScheduleSchema>;
+export type CancelSchedule = z.infer<typeof cancelScheduleSchema>;
+export type Reschedule = z.infer<typeof rescheduleSchema>;
+export type CreateFlag = z.infer<typeof createFlagSchema>;
+export type UpdateFlag = z.infer<typeof updateFlagSchema>;
+export type Flag = z.infer<typeof flagSchema>;
+export type Schedule = z.infer<typeof scheduleSchema>;
+export type ProblemBody = z.infer<typeof problemSchema>;

@@ -1,0 +1,141 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import type { Express } from 'express';
+import type pg from 'pg';
+
+import { makeAuthentication } from '../auth.ts';
+import type { Authentication } from '../auth.ts';
+import type { Config } from '../config.ts';
+import { makePool } from '../db.ts';
+import type { Logger } from '../log.ts';
+import { developmentSecret } from '../token.ts';
+import { makeApp } from './app.ts';
+import { makeDrain, within } from './drain.ts';
+import { makeHealth } from './health.ts';
+import { makeRest } from './rest.ts';
+
+/** How long requests in flight get at the end: as long as the database lets a statement run. */
+const DRAIN_MS = 10_000;
+/** What is left by then has no client any more. */
+const CLOSE_MS = 2_000;
+
+/** A head is a few kilobytes and a body 64: only who wants to take up connections needs longer. */
+const TIMEOUTS = {
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 5_000,
+  // Longer than load balancers keep idle connections (60 s), so that it is they who close them.
+  keepAliveTimeout: 65_000,
+};
+
+/** What GraphQL is made from. */
+export interface GraphqlParts {
+  readonly pool: pg.Pool;
+  /** For a connection of its own that LISTENs. */
+  readonly listenerUrl: string;
+  readonly authentication: Authentication;
+  readonly config: Config;
+  readonly log: Logger;
+}
+
+/** GraphQL beside REST, on the same server. */
+export interface Graphql {
+  attach(app: Express, server: Server): Promise<void>;
+  close(): Promise<void>;
+  /** Whether notifications are being received, for /readyz. */
+  healthy?(): boolean;
+}
+
+export interface ApiOptions {
+  readonly config: Config;
+  /** The authenticator's URL. */
+  readonly databaseUrl: string;
+  readonly log: Logger;
+  /** Left out: REST alone. */
+  readonly makeGraphql?: ((parts: GraphqlParts) => Promise<Graphql>) | undefined;
+  /** Milliseconds that requests in flight get at the end. */
+  readonly drainMs?: number | undefined;
+}
+
+export interface ApiServer {
+  /** As clients on this machine reach it: `http://127.0.0.1:3000`. */
+  readonly url: string;
+  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * Starts the API and resolves once it listens. It needs no database to start: /readyz says when there is one.
+ *
+ * @throws Error when the address can't be listened on, or a production configuration has no token source
+ */
+export async function startApi(options: ApiOptions): Promise<ApiServer> {
+  const { config, databaseUrl, log } = options;
+  const authentication = makeAuthentication(tokenSource(config), log);
+  const pool = makePool(databaseUrl, { name: 'halyard-api', log });
+  const server = createServer(TIMEOUTS);
+  const drain = makeDrain(server);
+  let graphql: Graphql | undefined;
+
+  async function close(): Promise<void> {
+    const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
+    if (cutOff > 0) log.warn({ requests: cutOff }, 'requests did not finish in time');
+    await graphql?.close();
+    server.closeAllConnections();
+    if (!(await within(CLOSE_MS, pool.end())))
+      log.warn('database connections did not close in time');
+  }
+
+  try {
+    graphql = await options.makeGraphql?.({
+      pool,
+      listenerUrl: databaseUrl,
+      authentication,
+      config,
+      log,
+    });
+    const app = await makeApp({
+      log,
+      health: makeHealth({ pool, log, listener: listenerOf(graphql), draining: drain.begun }),
+      rest: makeRest(pool, authentication),
+      attachGraphql: graphql && ((app) => graphql?.attach(app, server) ?? Promise.resolve()),
+    });
+    server.on('request', app);
+    const url = await listen(server, config);
+    log.info({ url }, 'the API is listening');
+    let closing: Promise<void> | undefined;
+    return { url, close: () => (closing ??= close()) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** In development there is always a secret: one that was made at the first start. */
+function tokenSource({ jwt, dataDir, nodeEnv }: Config): Config['jwt'] {
+  if (jwt.secret !== null || jwt.jwksUri !== null) return jwt;
+  return { ...jwt, secret: developmentSecret(dataDir, nodeEnv) };
+}
+
+function listenerOf(graphql: Graphql | undefined): { healthy(): boolean } | undefined {
+  return graphql?.healthy === undefined
+    ? undefined
+    : { healthy: () => graphql.healthy?.() ?? false };
+}
+
+async function listen(server: Server, { host, port }: Config): Promise<string> {
+  server.listen(port, host);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    throw new Error(`Can't listen on ${host}:${port}: set HOST and PORT to a free address.`, {
+      cause: error,
+    });
+  }
+  const address = server.address() as AddressInfo;
+  const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+  return `http://${name}:${address.port}`;
+}

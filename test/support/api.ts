@@ -1,0 +1,125 @@
+import { afterAll, beforeAll } from 'vitest';
+
+import type { ProblemBody, Schedule } from '../../src/api/schemas.ts';
+import { startApi } from '../../src/api/server.ts';
+import type { ApiOptions, ApiServer } from '../../src/api/server.ts';
+import { loadConfig } from '../../src/config.ts';
+import { withClient } from './database.ts';
+import type { TestDatabase } from './database.ts';
+import { makeTestLog } from './log.ts';
+import type { LogLine } from './log.ts';
+import { TEST_SECRET } from './tokens.ts';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The body as JSON, of whatever shape it has: undefined when there is none. */
+  readonly body: AnswerBody;
+}
+
+/** The fields that tests take out of an answer; which of them are there is what they test. */
+export type AnswerBody = Omit<Schedule & ProblemBody, 'status'> & { readonly status: unknown };
+
+export interface Call {
+  readonly token?: string | undefined;
+  /** Sent as JSON. */
+  readonly json?: unknown;
+  /** Sent as it is. */
+  readonly body?: string | Buffer;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface TestApi {
+  readonly url: string;
+  /** What the server has logged so far. */
+  readonly lines: readonly LogLine[];
+  readonly logText: () => string;
+  /** @param target method and path, such as `GET /readyz` */
+  call(target: string, call?: Call): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+/** The real application on a free port of 127.0.0.1, with TEST_SECRET and without GraphQL. */
+export async function startTestApi(
+  databaseUrl: string,
+  options: Partial<Pick<ApiOptions, 'drainMs' | 'makeGraphql'>> = {},
+): Promise<TestApi> {
+  const { log, lines, text } = makeTestLog();
+  const config = loadConfig({ NODE_ENV: 'test', PORT: '0', JWT_SECRET: TEST_SECRET }, 'api');
+  const server: ApiServer = await startApi({ config, databaseUrl, log, ...options });
+  return {
+    url: server.url,
+    lines,
+    logText: text,
+    call: (target, call) => callApi(server.url, target, call),
+    close: server.close,
+  };
+}
+
+/** The application for a whole test file. */
+export function useApi(database: TestDatabase): TestApi {
+  let api: TestApi | undefined;
+  beforeAll(async () => {
+    api = await startTestApi(database.authenticatorUrl);
+  });
+  afterAll(async () => {
+    await api?.close();
+  });
+  const current = () => {
+    if (api === undefined) throw new Error('The API exists only inside tests.');
+    return api;
+  };
+  return {
+    get url() {
+      return current().url;
+    },
+    get lines() {
+      return current().lines;
+    },
+    logText: () => current().logText(),
+    call: (target, call) => current().call(target, call),
+    close: () => current().close(),
+  };
+}
+
+async function callApi(url: string, target: string, call: Call = {}): Promise<Answer> {
+  const [method = '', path = ''] = target.split(/ (.*)/s);
+  const body = call.json === undefined ? call.body : JSON.stringify(call.json);
+  const response = await fetch(url + path, {
+    method,
+    redirect: 'manual',
+    headers: {
+      ...(call.token === undefined ? {} : { authorization: `Bearer ${call.token}` }),
+      ...(call.json === undefined ? {} : { 'content-type': 'application/json' }),
+      ...call.headers,
+    },
+    ...(body === undefined ? {} : { body: body as string }),
+  });
+  const text = await response.text();
+  return {
+    status: response.status,
+    headers: response.headers,
+    text,
+    body: (text === '' ? undefined : JSON.parse(text)) as AnswerBody,
+  };
+}
+
+/** All that a refused write might have left, as the owner sees it. */
+export async function contentsOf(database: TestDatabase): Promise<string> {
+  return withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<{ contents: string }>(`
+      select jsonb_build_object(
+        'flags', (select jsonb_agg(f order by f.id) from app_public.feature_flags f),
+        'schedules', (select jsonb_agg(s order by s.id) from app_public.feature_flag_schedules s),
+        'events', (select jsonb_agg(e.id order by e.id) from audit.events e),
+        'deadLetters', (select count(*) from audit.dead_letters)
+      )::text as contents`);
+    return rows[0]?.contents ?? '';
+  });
+}
+
+/** A time that many minutes from now, as clients write it. */
+export function inMinutes(minutes: number): string {
+  return new Date(Date.now() + minutes * 60_000).toISOString();
+}
