@@ -1,0 +1,118 @@
+import type pg from 'pg';
+import type { Logger } from '../log.ts';
+import { makePaced } from './paced.ts';
+
+export interface AlarmOptions {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  /** Queues the job that applies what is due. */
+  readonly ring: () => Promise<void>;
+  /** Applies what is due here and now, for when the job isn't run. */
+  readonly applyDirectly: () => Promise<unknown>;
+}
+
+export interface Alarm {
+  /** A hint that the next due instant may have changed. Many at once cost one look. */
+  look(): void;
+  /** Whether the last look at the database succeeded. */
+  healthy(): boolean;
+  /** Rings no more; resolves once what it is doing is over. */
+  close(): Promise<void>;
+}
+
+/** The longest time between two looks: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
+const LOOK_EVERY_MS = 3_000;
+/** The shortest time between two looks, however many notifications come. */
+const LOOK_AT_MOST_EVERY_MS = 20;
+const RETRY_MS = 1_000;
+
+/** What is due should be gone this long after the first ring; each ring for it again waits twice as long, up to the cap. */
+const PATIENCE_MS = 100;
+const PATIENCE_CAP_MS = 1_000;
+/** From this ring on the alarm applies by itself: the job sits with a worker that is dead, frozen or busy. */
+const DIRECT_FROM_RING = 3;
+
+/**
+ * Rings at the instant when the next schedule is due, by the database's clock: graphile-worker itself notices a job
+ * in the future only when it polls. The alarm keeps no list; the table is the truth and it looks again and again.
+ */
+export function makeAlarm(options: AlarmOptions): Alarm {
+  const { pool, log } = options;
+  const looking = makePaced(look, LOOK_AT_MOST_EVERY_MS);
+  const applying = makePaced(applyDirectly, PATIENCE_MS);
+  const ringing = new Set<Promise<void>>();
+  let timer: NodeJS.Timeout | null = null;
+  let closed = false;
+  let isHealthy = false;
+  let lastRang = Number.NEGATIVE_INFINITY;
+  let rings = 0;
+
+  function after(ms: number, action: () => void): void {
+    if (timer !== null) clearTimeout(timer);
+    timer = closed ? null : setTimeout(action, ms);
+  }
+
+  async function look(): Promise<void> {
+    try {
+      plan(await nextDueIn(pool));
+      isHealthy = true;
+    } catch (error) {
+      // Once for each outage: the listener and the pool report theirs too.
+      log[isHealthy ? 'warn' : 'debug']({ err: error }, 'the alarm could not read what is due');
+      isHealthy = false;
+      after(RETRY_MS, looking.request);
+    }
+  }
+
+  function plan(dueInMs: number | null): void {
+    const now = performance.now();
+    const rangForIt = dueInMs !== null && lastRang >= now + dueInMs;
+    if (!rangForIt) rings = 0;
+    if (dueInMs === null || dueInMs > LOOK_EVERY_MS) after(LOOK_EVERY_MS, looking.request);
+    else if (rangForIt) after(Math.max(0, lastRang + patience(rings) - now), ring);
+    else after(Math.max(0, Math.ceil(dueInMs)), ring);
+  }
+
+  function ring(): void {
+    lastRang = performance.now();
+    rings++;
+    // What is applied sends a notification, which makes the alarm look sooner than this.
+    after(patience(rings), looking.request);
+    const queued: Promise<void> = options
+      .ring()
+      .catch((error: unknown) => log.warn({ err: error }, 'the alarm could not queue its job'))
+      .finally(() => ringing.delete(queued));
+    ringing.add(queued);
+    if (rings >= DIRECT_FROM_RING) applying.request();
+  }
+
+  async function applyDirectly(): Promise<void> {
+    try {
+      await options.applyDirectly();
+    } catch (error) {
+      log.warn({ err: error }, 'the alarm could not apply what is due; it tries again');
+    }
+  }
+
+  return {
+    look: looking.request,
+    healthy: () => isHealthy,
+    async close() {
+      closed = true;
+      if (timer !== null) clearTimeout(timer);
+      await Promise.all([looking.close(), applying.close(), ...ringing]);
+    },
+  };
+}
+
+function patience(rings: number): number {
+  return Math.min(PATIENCE_CAP_MS, PATIENCE_MS * 2 ** (rings - 1));
+}
+
+/** Milliseconds until the next schedule is due, negative when one is overdue, null when none is pending. */
+async function nextDueIn(pool: pg.Pool): Promise<number | null> {
+  const { rows } = await pool.query<{ ms: number | null }>(
+    'select app_private.next_due_in() as ms',
+  );
+  return rows[0]?.ms ?? null;
+}

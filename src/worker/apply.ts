@@ -1,0 +1,59 @@
+import type pg from 'pg';
+import type { Logger } from '../log.ts';
+
+/** What became of the schedules of one batch or run. */
+export interface Applied {
+  readonly applied: number;
+  readonly retried: number;
+  readonly failed: number;
+  readonly stuck: number;
+}
+
+/** Locks are held for the length of a batch: 100 schedules take some 10 ms. */
+const BATCH = 100;
+
+/**
+ * Applies all that is due, in batches of one transaction each. Any number of workers may do so at once.
+ *
+ * @param options.stopping ends it after the batch in hand; what is left stays due
+ * @throws the database's error when a batch fails as a whole; the batches before it stand
+ */
+export async function applyDueSchedules(options: {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+}): Promise<Applied> {
+  const { pool, log, stopping } = options;
+  const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
+  for (let batch = BATCH; !stopping.aborted;) {
+    const result = await applyBatch(pool, batch);
+    total.applied += result.applied;
+    total.retried += result.retried;
+    total.failed += result.failed;
+    total.stuck = result.stuck;
+    if (result.applied + result.retried + result.failed + result.stuck < batch) break;
+    // What is stuck stays first in line, so the next batch is larger by it: those behind get their turn.
+    batch = BATCH + result.stuck;
+  }
+  report(total, log);
+  return total;
+}
+
+async function applyBatch(pool: pg.Pool, batch: number): Promise<Applied> {
+  const { rows } = await pool.query<Applied>(
+    'select applied, retried, failed, stuck from app_private.apply_due_schedules($1)',
+    [batch],
+  );
+  if (rows[0] === undefined) throw new Error('app_private.apply_due_schedules gave no row.');
+  return rows[0];
+}
+
+/** A failure that is final, or can't even be recorded, needs a person; one that is retried doesn't. */
+function report(total: Applied, log: Logger): void {
+  if (total.failed > 0)
+    log.error(total, 'schedules failed for good: see flag_schedule.failed in the audit trail');
+  if (total.stuck > 0)
+    log.error(total, "schedules can't be applied, nor be marked as failed: see the warnings");
+  if (total.retried > 0) log.warn(total, 'schedules failed and are tried again later');
+  if (total.applied > 0) log.info(total, 'schedules were applied');
+}
