@@ -1,0 +1,48 @@
+import type { JobHelpers } from 'graphile-worker';
+import type pg from 'pg';
+import { z } from 'zod';
+import type { Logger } from '../log.ts';
+import type { Delivery } from './delivery.ts';
+import type { Janitor } from './janitor.ts';
+
+/** What a worker process lends to its tasks. */
+export interface WorkerContext {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly delivery: Delivery;
+  readonly janitor: Janitor;
+  /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
+  readonly stopping: AbortSignal;
+}
+
+/**
+ * What Halyard's tasks get. A task gets its dependencies where graphile-worker's tasks always do, in the second argument:
+ * the worker adds `halyard` to it for each call. So a task file stays a plain task, without a module that
+ * holds a process-wide context, and several workers can live in one process.
+ */
+export interface HalyardHelpers extends JobHelpers {
+  readonly halyard: WorkerContext;
+}
+
+/** graphile-worker's crontab adds `_cron`; no task of Halyard's takes anything else. */
+const NO_PAYLOAD = z.strictObject({ _cron: z.unknown().optional() });
+
+/**
+ * The context of the worker that runs this task.
+ *
+ * @throws Error when the payload isn't empty, or when some other worker than Halyard's runs the task
+ */
+export function contextOf(payload: unknown, helpers: JobHelpers): WorkerContext {
+  const task = helpers.job.task_identifier;
+  if (!NO_PAYLOAD.safeParse(payload).success)
+    throw new Error(`Queue ${task} without a payload: it takes what it needs from the tables.`);
+  if (!hasContext(helpers))
+    throw new Error(
+      `Run ${task} by "halyard worker": graphile-worker alone doesn't lend it what it needs.`,
+    );
+  return helpers.halyard;
+}
+
+function hasContext(helpers: JobHelpers): helpers is HalyardHelpers {
+  return 'halyard' in helpers;
+}

@@ -1,0 +1,121 @@
+import type pg from 'pg';
+import type { Forwarder, Outcome } from '../audit/forwarder.ts';
+import type { Logger } from '../log.ts';
+import { addJob } from './jobs.ts';
+import { makePaced } from './paced.ts';
+
+/** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
+export interface Delivery {
+  /** Forwards until nothing is left. Never rejects: a failure is logged, and tried again after a pause of its own. */
+  run(): Promise<void>;
+  /** A hint that there are new events. Many at once cost one job. */
+  hint(): void;
+  /** Resolves once a run in hand is over. */
+  close(): Promise<void>;
+}
+
+export interface DeliveryOptions {
+  readonly pool: pg.Pool;
+  readonly forwarder: Forwarder;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+  /** Gives up what is being sent. */
+  readonly abort: AbortSignal;
+}
+
+const HINT_EVERY_MS = 50;
+const BACK_OFF_BASE_MS = 1_000;
+const BACK_OFF_CAP_MS = 60_000;
+/** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
+const ALARMING_FAILURES = 10;
+/** When another process forwards: it may have looked just before the event that this run is about. */
+const BUSY_RETRY_MS = 500;
+const CHECK_EVERY_MS = 5_000;
+
+/**
+ * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
+ * queues itself for later. Hints don't cut the pause short, because they leave a waiting job at its time.
+ */
+export function makeDelivery(options: DeliveryOptions): Delivery {
+  const { pool, forwarder, log, stopping, abort } = options;
+  const hinting = makePaced(() => queue({ keepTime: true }), HINT_EVERY_MS);
+  let running: Promise<void> | null = null;
+  let again = false;
+  const wantedAgain = () => again;
+  let failures = 0;
+  let retryAt = 0;
+  let lastCursor: number | null = null;
+  const check = setInterval(() => void checkPosition(), CHECK_EVERY_MS);
+
+  async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
+    try {
+      await addJob(pool, 'forward_audit_events', when);
+    } catch (error) {
+      // The check and the crontab look again.
+      log.warn({ err: error }, 'forwarding audit events could not be queued');
+    }
+  }
+
+  async function forwardAll(): Promise<void> {
+    let outcome: Outcome;
+    try {
+      do {
+        again = false;
+        outcome = await forwarder.forward({ stopping, abort });
+      } while (wantedAgain() && outcome === 'done');
+    } catch (error) {
+      if (stopping.aborted) await queue({ keepTime: true });
+      else await backOff(error);
+      return;
+    }
+    failures = 0;
+    retryAt = 0;
+    if (outcome !== 'done')
+      await queue({ inMs: outcome === 'stopped' ? 0 : BUSY_RETRY_MS, keepTime: true });
+  }
+
+  async function backOff(error: unknown): Promise<void> {
+    failures++;
+    const ceiling = Math.min(BACK_OFF_CAP_MS, BACK_OFF_BASE_MS * 2 ** (failures - 1));
+    const retryInMs = Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
+    retryAt = performance.now() + retryInMs;
+    log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](
+      { err: error, failures, retryInMs },
+      'audit events could not be delivered; they are kept and sent again',
+    );
+    await queue({ inMs: retryInMs });
+  }
+
+  async function run(): Promise<void> {
+    if (running === null) {
+      running = forwardAll().finally(() => (running = null));
+      await running;
+    } else {
+      // Not waited for, so that a slow destination takes one of the worker's slots and not all of them.
+      again = true;
+    }
+  }
+
+  /** For a job that a dead, frozen or differently configured worker took: what still waits is forwarded here. */
+  async function checkPosition(): Promise<void> {
+    if (stopping.aborted || running !== null || performance.now() < retryAt) return;
+    try {
+      const { cursor, behind } = await forwarder.position();
+      if (behind && cursor === lastCursor) await run();
+      else if (behind) hinting.request();
+      lastCursor = behind ? cursor : null;
+    } catch (error) {
+      log.debug({ err: error }, 'how far audit events are delivered could not be read');
+    }
+  }
+
+  return {
+    run,
+    hint: hinting.request,
+    async close() {
+      clearInterval(check);
+      await hinting.close();
+      await running;
+    },
+  };
+}

@@ -1,0 +1,129 @@
+import { EventEmitter } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { getTasks, run } from 'graphile-worker';
+import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
+import type { HalyardHelpers, WorkerContext } from './context.ts';
+import { workerLogger } from './logger.ts';
+import { pause } from './pause.ts';
+import type { Presence } from './presence.ts';
+
+export interface JobPoolOptions {
+  readonly context: WorkerContext;
+  readonly presence: Presence;
+  readonly concurrency: number;
+}
+
+/** graphile-worker, kept running. */
+export interface JobPool {
+  healthy(): boolean;
+  /** Resolves once the tasks that run are finished and nothing is taken any more. */
+  stop(): Promise<void>;
+}
+
+const TASK_FOLDER = fileURLToPath(new URL('../../tasks', import.meta.url));
+const CRONTAB = new URL('../../crontab', import.meta.url);
+
+/** A job in the future, and one whose notification was lost, is found by polling. */
+const POLL_MS = 1_000;
+const RESTART_BASE_MS = 200;
+const RESTART_CAP_MS = 5_000;
+
+/**
+ * Starts graphile-worker on the tasks in tasks/ and the times in crontab.
+ *
+ * It gives itself up when it can't tell the database how a job ended, as when PostgreSQL restarts: then it is started anew, as
+ * another pool, and the janitor releases what the old one has left behind.
+ *
+ * @throws Error when it can't be started the first time
+ */
+export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
+  const { context, presence } = options;
+  const { log, stopping } = context;
+  // A function, because TypeScript doesn't know that a signal changes while something is awaited.
+  const stopped = () => stopping.aborted;
+  let current: { runner: Runner; ids: readonly string[] } | null = await begin(options);
+  const running = supervise();
+
+  async function supervise(): Promise<void> {
+    for (let failures = 0; !stopped(); failures++) {
+      try {
+        current ??= await begin(options);
+        if (stopped()) break;
+        failures = 0;
+        await current.runner.promise;
+      } catch (error) {
+        log.warn({ err: error }, 'taking jobs was interrupted; it is begun anew');
+      }
+      for (const id of current?.ids ?? []) presence.drop(id);
+      if (stopped()) return;
+      current = null;
+      await pause(Math.min(RESTART_CAP_MS, RESTART_BASE_MS * 2 ** failures), stopping);
+    }
+  }
+
+  return {
+    healthy: () => current !== null,
+    async stop() {
+      // Already stopped when it has given itself up this very moment.
+      await current?.runner.stop().catch((error: unknown) => {
+        log.debug({ err: error }, 'graphile-worker had stopped already');
+      });
+      await running;
+    },
+  };
+}
+
+async function begin({ context, presence, concurrency }: JobPoolOptions) {
+  const logger = workerLogger(context.log);
+  const events: WorkerEvents = new EventEmitter();
+  const ids: string[] = [];
+  events.on('pool:create', ({ workerPool }) => ids.push(workerPool.id));
+  const runner = await run({
+    pgPool: context.pool,
+    concurrency,
+    logger,
+    events,
+    pollInterval: POLL_MS,
+    noHandleSignals: true,
+    taskList: await loadTasks(context),
+    crontab: await readFile(CRONTAB, 'utf8'),
+    preset: {
+      // At once, but by way of the batcher: without it an error in reporting a job's end is thrown where nobody
+      // can catch it, and ends the process.
+      worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+      plugins: [
+        {
+          name: 'HalyardPresencePlugin',
+          version: '0.0.0',
+          worker: {
+            hooks: {
+              // Awaited before the first job is taken: no job is ever held by a pool without its sign of life.
+              startWorker: (_context, { worker }) => presence.hold(worker.workerPool.id),
+            },
+          },
+        },
+      ],
+    },
+  });
+  return { runner, ids };
+}
+
+/**
+ * The files of tasks/, loaded as graphile-worker's own command line would, each given the context with its helpers.
+ *
+ * @throws Error when a file isn't a task
+ */
+export async function loadTasks(context: WorkerContext): Promise<TaskList> {
+  const { tasks, release } = await getTasks({ logger: workerLogger(context.log) }, TASK_FOLDER);
+  release();
+  return Object.fromEntries(
+    Object.entries(tasks).map(([name, task]) => [
+      name,
+      (payload, helpers) => {
+        const withContext: HalyardHelpers = { ...helpers, halyard: context };
+        return task?.(payload, withContext);
+      },
+    ]),
+  );
+}

@@ -1,0 +1,9 @@
+import type { Task } from 'graphile-worker';
+import { contextOf } from '../src/worker/context.ts';
+
+/** Numbers new audit events and copies them to the destination. It succeeds also when that fails: it keeps its own back-off. */
+const forwardAuditEvents: Task = async (payload, helpers) => {
+  await contextOf(payload, helpers).delivery.run();
+};
+
+export default forwardAuditEvents;

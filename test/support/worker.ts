@@ -1,0 +1,142 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type pg from 'pg';
+import { onTestFinished } from 'vitest';
+import type { AuditEvent, Sink } from '../../src/audit/sink.ts';
+import { loadConfig } from '../../src/config.ts';
+import { startWorker } from '../../src/worker/runner.ts';
+import type { RunningWorker, WorkerOptions } from '../../src/worker/runner.ts';
+import type { TestDatabase } from './database.ts';
+import { makeTestLog } from './log.ts';
+import type { LogLine } from './log.ts';
+
+/** A shipped message, parsed. */
+export interface Shipped {
+  readonly eventType: string;
+  readonly eventId: string;
+  readonly seq: number;
+  readonly level: string;
+  readonly metadata: Record<string, unknown>;
+}
+
+export function parseShipped(text: string): Shipped {
+  return JSON.parse(text) as Shipped;
+}
+
+/** A destination in memory. Until `trouble` is null each send throws what it gives, before or after it has taken the events. */
+export interface MemorySink extends Sink {
+  readonly taken: AuditEvent[];
+  readonly sends: number[][];
+  trouble: ((events: readonly AuditEvent[], signal: AbortSignal) => Promise<void>) | null;
+}
+
+export function makeMemorySink(): MemorySink {
+  const sink: MemorySink = {
+    taken: [],
+    sends: [],
+    trouble: null,
+    async send(events, signal) {
+      sink.sends.push(events.map(({ seq }) => seq));
+      await sink.trouble?.(events, signal);
+      sink.taken.push(...events);
+    },
+    close: () => Promise.resolve(),
+  };
+  return sink;
+}
+
+export interface TestWorker {
+  readonly worker: RunningWorker;
+  readonly sink: MemorySink;
+  readonly lines: LogLine[];
+}
+
+/** A worker in this process, stopped at the end of the test. */
+export async function startTestWorker(
+  database: TestDatabase,
+  options: Partial<WorkerOptions> & { env?: NodeJS.ProcessEnv } = {},
+): Promise<TestWorker> {
+  const { env, ...overrides } = options;
+  const sink = makeMemorySink();
+  const { log, lines } = makeTestLog();
+  const worker = await startWorker({
+    config: loadConfig({ NODE_ENV: 'test', ...env }, 'worker'),
+    databaseUrl: database.workerUrl,
+    log,
+    sink,
+    ...overrides,
+  });
+  onTestFinished(() => worker.stop());
+  return { worker, sink, lines };
+}
+
+export interface WorkerProcess {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** What it has printed, by line. */
+  readonly stdout: string[];
+  readonly stderr: string[];
+  /** Ends it if it still runs, and resolves to its exit code, or the signal that ended it. */
+  end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null>;
+}
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+/** `halyard worker` in a process of its own, ready when it says so in its log, and ended with the test at the latest. */
+export async function spawnWorker(
+  database: TestDatabase,
+  env: NodeJS.ProcessEnv = {},
+): Promise<WorkerProcess> {
+  const child = spawn(process.execPath, [MAIN, 'worker'], {
+    env: {
+      PATH: process.env['PATH'],
+      NODE_ENV: 'test',
+      WORKER_DATABASE_URL: database.workerUrl,
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+  const stdout: string[] = [];
+  const stderr: string[] = [];
+  const ready = Promise.withResolvers<undefined>();
+  createInterface(child.stdout).on('line', (line) => stdout.push(line));
+  createInterface(child.stderr).on('line', (line) => {
+    stderr.push(line);
+    if (line.includes('the worker is running')) ready.resolve(undefined);
+  });
+  void exited.then(() => ready.reject(new Error(`The worker ended:\n${stderr.join('\n')}`)));
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+    const [code, by] = await exited;
+    return code ?? by;
+  };
+  onTestFinished(async () => {
+    await end('SIGKILL');
+  });
+  await ready.promise;
+  if (child.pid === undefined) throw new Error('The worker has no process id.');
+  return { child, pid: child.pid, stdout, stderr, end };
+}
+
+/** How many schedules there are of each status. */
+export async function countByStatus(client: pg.ClientBase): Promise<Record<string, number>> {
+  const { rows } = await client.query<{ status: string; count: number }>(
+    'select status, count(*)::int as count from app_public.feature_flag_schedules group by 1',
+  );
+  return Object.fromEntries(rows.map(({ status, count }) => [status, count]));
+}
+
+/** The applied events of the trail: how often each schedule was applied, and how late. */
+export async function appliedEvents(
+  client: pg.ClientBase,
+): Promise<{ schedule_id: string; metadata: Record<string, unknown> }[]> {
+  const { rows } = await client.query<{ schedule_id: string; metadata: Record<string, unknown> }>(
+    `select schedule_id, metadata from audit.events
+     where event_type = 'flag_schedule.applied' order by occurred_at`,
+  );
+  return rows;
+}
