@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto';
+import { makeGraphql } from '../api/graphql.ts';
+import { startApi } from '../api/server.ts';
+import { ConfigError, loadProcessConfig, type Config } from '../config.ts';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '../embedded/postgres.ts';
+import { makeLogger, type Logger } from '../log.ts';
+import { migrate } from '../migrate.ts';
+import { setUp } from '../setup.ts';
+import { onShutdown } from '../shutdown.ts';
+import { startWorker } from '../worker/runner.ts';
+import { welcome } from './welcome.ts';
+
+/** The URLs of the three logins. */
+interface Logins {
+  readonly ownerUrl: string;
+  readonly authenticatorUrl: string;
+  readonly workerUrl: string;
+}
+
+/**
+ * `halyard start`: database, API and worker in one process, for development and a first look. Without DATABASE_URL the
+ * database is the embedded one; with it, the server that it names, set up first when ROOT_DATABASE_URL is given too.
+ */
+export async function start(): Promise<void> {
+  const config = loadProcessConfig('start');
+  const log = makeLogger(config, 'halyard');
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    // In the order opposite to that of starting: the database goes last.
+    for (const closer of closers.toReversed()) await closer();
+  };
+  // From the first moment: a signal in the middle of starting must not leave a server behind.
+  const stop = onShutdown(log, close);
+
+  try {
+    const logins = await prepareDatabase(config, log, {
+      onClose: (closer) => closers.push(closer),
+      onLost: () => stop('the embedded PostgreSQL ended'),
+    });
+    await migrate(logins.ownerUrl, log);
+    const api = await startApi({ config, databaseUrl: logins.authenticatorUrl, log, makeGraphql });
+    closers.push(() => api.close());
+    const worker = await startWorker({ config, databaseUrl: logins.workerUrl, log });
+    closers.push(() => worker.stop());
+    process.stdout.write(welcome(config, api.url));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function prepareDatabase(
+  config: Config,
+  log: Logger,
+  hooks: { onClose: (closer: () => Promise<void>) => void; onLost: () => void },
+): Promise<Logins> {
+  if (config.databaseUrl !== null) return outsideDatabase(config, log);
+  const server = await startEmbeddedPostgres({ dataDir: config.dataDir, log });
+  let stopping = false;
+  hooks.onClose(() => {
+    stopping = true;
+    return server.stop();
+  });
+  void server.exited.then((code) => {
+    if (stopping) return;
+    log.error({ code }, 'the embedded PostgreSQL has ended; its log is in the data folder');
+    hooks.onLost();
+  });
+  const logins = embeddedLogins(server);
+  await setUp({ rootUrl: server.superuserUrl, ...logins, log });
+  return logins;
+}
+
+/** Passwords are new at every start: nothing has to keep them. */
+function embeddedLogins(server: EmbeddedPostgres): Logins {
+  const url = (role: string) => server.url(role, randomBytes(18).toString('base64url'), 'halyard');
+  return {
+    ownerUrl: url('halyard_owner'),
+    authenticatorUrl: url('halyard_authenticator'),
+    workerUrl: url('halyard_worker'),
+  };
+}
+
+async function outsideDatabase(config: Config, log: Logger): Promise<Logins> {
+  const { databaseUrl, authDatabaseUrl, workerDatabaseUrl, rootDatabaseUrl } = config;
+  if (databaseUrl === null || authDatabaseUrl === null || workerDatabaseUrl === null) {
+    throw new ConfigError([
+      'Set AUTH_DATABASE_URL and WORKER_DATABASE_URL as well: DATABASE_URL is the owner’s, and the API and the worker don’t run as the owner.',
+    ]);
+  }
+  const logins = {
+    ownerUrl: databaseUrl,
+    authenticatorUrl: authDatabaseUrl,
+    workerUrl: workerDatabaseUrl,
+  };
+  if (rootDatabaseUrl !== null) await setUp({ rootUrl: rootDatabaseUrl, ...logins, log });
+  return logins;
+}

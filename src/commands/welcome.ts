@@ -1,0 +1,66 @@
+import type { Algorithm } from 'jsonwebtoken';
+import { developmentSecret, signToken } from '../token.ts';
+import type { Config } from '../config.ts';
+
+/** How far ahead the example schedules its change, in seconds: time enough to paste the next request. */
+const EXAMPLE_AHEAD_SECONDS = 15;
+
+/**
+ * What `npm start` prints once everything runs: addresses, tokens, and three requests that show the whole path.
+ *
+ * @param url the API's address.
+ */
+export function welcome(config: Config, url: string): string {
+  const tokens = developmentTokens(config);
+  const ruru = config.nodeEnv === 'development' ? `\n  GraphQL IDE   ${url}/ruru` : '';
+  return `
+Halyard is running.
+
+  REST          ${url}/api/admin/flags
+  GraphQL       ${url}/graphql${ruru}
+  Ready         ${url}/readyz
+
+${tokens === null ? NO_TOKENS : withTokens(url, tokens)}
+Audit events appear below as they are written, one JSON line each. Ctrl-C stops everything.
+
+`;
+}
+
+const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run halyard -- token\` signs one.
+`;
+
+function withTokens(url: string, tokens: { admin: string; viewer: string }): string {
+  return `A token for an admin and one for a viewer, good for 12 hours:
+
+export ADMIN=${tokens.admin}
+export VIEWER=${tokens.viewer}
+
+Then paste these into another terminal: create a flag, switch it on ${EXAMPLE_AHEAD_SECONDS} seconds from now, and see who did it.
+
+curl -s ${url}/api/admin/flags -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
+  -d '{"flag_key": "wishlist-gallery"}'
+
+curl -s ${url}/api/admin/flags/wishlist-gallery/schedule -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
+  -d "{\\"scheduled_at\\": \\"$(node -p 'new Date(Date.now() + ${EXAMPLE_AHEAD_SECONDS * 1000}).toISOString()')\\", \\"updates\\": {\\"enabled\\": true}}"
+
+curl -s ${url}/graphql -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
+  -d '{"query": "{ auditEvents(orderBy: OCCURRED_AT_DESC, first: 5) { nodes { occurredAt eventType flagKey actorKind adminEmail metadata } } }"}'
+`;
+}
+
+function developmentTokens(config: Config): { admin: string; viewer: string } | null {
+  const { jwt, dataDir, nodeEnv } = config;
+  // In production nobody's terminal or log should hold an admin's token.
+  if (jwt.jwksUri !== null || nodeEnv === 'production') return null;
+  const algorithm = jwt.algorithms[0] as Algorithm | undefined;
+  const common = {
+    ...(algorithm === undefined ? {} : { algorithm }),
+    secret: jwt.secret ?? developmentSecret(dataDir, nodeEnv),
+    audience: jwt.audience,
+    issuer: jwt.issuer,
+  };
+  return {
+    admin: signToken({ ...common, role: 'admin', userId: 'alice', email: 'alice@example.com' }),
+    viewer: signToken({ ...common, role: 'viewer', userId: 'vera', email: 'vera@example.com' }),
+  };
+}
