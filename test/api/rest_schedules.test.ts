@@ -93,7 +93,7 @@ test('cancelling answers who, when and why', async () => {
     cancelled_by: 'bob',
     cancel_reason: 'launch moved',
   });
-  expect(Date.parse(answer.body.cancelled_at ?? '')).toBeGreaterThanOrEqual(
+  expect(Date.parse(String(answer.body.cancelled_at))).toBeGreaterThanOrEqual(
     Date.parse(body.created_at),
   );
 });

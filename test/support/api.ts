@@ -19,7 +19,8 @@ export interface Answer {
 }
 
 /** The fields that tests take out of an answer; which of them are there is what they test. */
-export type AnswerBody = Omit<Schedule & ProblemBody, 'status'> & { readonly status: unknown };
+export type AnswerBody = Omit<Schedule, 'status'> &
+  Omit<ProblemBody, 'status'> & { readonly status: unknown };
 
 export interface Call {
   readonly token?: string | undefined;
