@@ -66,15 +66,19 @@ export function makePool(
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   });
-  pool.on('connect', (client) => watch(client, options.log));
+  pool.on('connect', (client) => watch(client, pool, options.log));
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
 }
 
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
-function watch(client: pg.PoolClient, log: Logger): void {
-  client.on('error', (error) => log.warn({ err: error }, 'a database connection was lost'));
+function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
+  client.on('error', (error) => {
+    // A server that stops just behind a pool that ends may still say goodbye: nothing is lost then.
+    if (pool.ending) log.debug({ err: error }, 'a database connection ended with its pool');
+    else log.warn({ err: error }, 'a database connection was lost');
+  });
   client.on('notice', ({ severity, code, message, hint }) => {
     // The severity is in the server's language; class 01 is a warning in any. Details quote rows.
     if (severity === 'WARNING' || code?.startsWith('01'))

@@ -1,0 +1,165 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually, startProcess, type HalyardProcess } from '../support/processes.ts';
+
+/** How late a running product may apply a schedule, at most. */
+const LATEST_MS = 250;
+
+interface Schedule {
+  id: string;
+  status: string;
+  created_by: string | null;
+  scheduled_at: string;
+  applied_at: string | null;
+}
+
+interface ShippedEvent {
+  eventType: string;
+  seq: number;
+  metadata: { scheduleId?: string; latenessMs?: number; flagState?: { enabled: boolean } };
+}
+
+describe('npm start', () => {
+  let dataDir: string;
+  let halyard: HalyardProcess;
+  let url: string;
+  let admin: string;
+
+  async function boot(): Promise<void> {
+    halyard = startProcess('npm', ['start'], { env: { PORT: '0', HALYARD_DATA_DIR: dataDir } });
+    url = (await halyard.waitFor(/REST\s+(http:\/\/\S+)\/api/, 60_000))[1] ?? '';
+    admin = (await halyard.waitFor(/export ADMIN=(\S+)/))[1] ?? '';
+    await halyard.waitFor(/Ctrl-C stops everything/);
+  }
+
+  async function call<T>(
+    method: string,
+    path: string,
+    body?: object,
+  ): Promise<{ status: number; body: T }> {
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${admin}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    return { status: response.status, body: (await response.json()) as T };
+  }
+
+  function shipped(): ShippedEvent[] {
+    return halyard
+      .stdout()
+      .split('\n')
+      .filter((line) => line.startsWith('{"eventType"'))
+      .map((line) => JSON.parse(line) as ShippedEvent);
+  }
+
+  async function scheduleIn(flagKey: string, ms: number): Promise<Schedule> {
+    const { status, body } = await call<Schedule>('POST', `/api/admin/flags/${flagKey}/schedule`, {
+      scheduled_at: new Date(Date.now() + ms).toISOString(),
+      updates: { enabled: true },
+    });
+    expect(status).toBe(201);
+    return body;
+  }
+
+  function appliedEvent(schedule: Schedule): Promise<ShippedEvent> {
+    return eventually(
+      () =>
+        Promise.resolve(
+          shipped().find(
+            (event) =>
+              event.eventType === 'flag_schedule.applied' &&
+              event.metadata.scheduleId === schedule.id,
+          ),
+        ),
+      `the applied event of ${schedule.id} on stdout`,
+    );
+  }
+
+  beforeAll(async () => {
+    dataDir = await mkdtemp(join(tmpdir(), 'halyard-start-'));
+    await boot();
+  });
+
+  afterAll(async () => {
+    await halyard.end();
+    await rm(dataDir, { recursive: true, force: true });
+  });
+
+  test('is ready, and applies a schedule that is due in 1 s within 250 ms of its time', async () => {
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    expect((await call('POST', '/api/admin/flags', { flag_key: 'wishlist-gallery' })).status).toBe(
+      201,
+    );
+
+    const schedule = await scheduleIn('wishlist-gallery', 1_000);
+    const event = await appliedEvent(schedule);
+
+    expect(schedule.created_by).toBe('alice');
+    expect(event.metadata.flagState).toEqual({ enabled: true, rolloutPercentage: 100 });
+    expect(event.metadata.latenessMs).toBeGreaterThanOrEqual(0);
+    expect(event.metadata.latenessMs).toBeLessThanOrEqual(LATEST_MS);
+    const flag = await call<{ enabled: boolean }>('GET', '/api/admin/flags/wishlist-gallery');
+    expect(flag.body.enabled).toBe(true);
+  });
+
+  test('prints three requests that work when they are pasted into a shell', async () => {
+    const requests = halyard
+      .stdout()
+      .split('\n\n')
+      .filter((block) => block.startsWith('curl '))
+      // The first test has made the flag of the example.
+      .map((block) => block.replaceAll('wishlist-gallery', 'pasted'));
+    expect(requests).toHaveLength(3);
+    const tokens = `export ADMIN=${admin}`;
+    const answers: unknown[] = [];
+    for (const request of requests) {
+      const shell = startProcess('sh', ['-c', `${tokens}\n${request}`]);
+      expect(await shell.exited).toBe(0);
+      answers.push(JSON.parse(shell.stdout()));
+    }
+    expect(answers).toMatchObject([
+      { flag_key: 'pasted', enabled: false },
+      { flag_key: 'pasted', status: 'pending', created_by: 'alice' },
+      {
+        data: { auditEvents: { nodes: [{ eventType: 'flag_schedule.created' }, {}, {}, {}, {}] } },
+      },
+    ]);
+  });
+
+  test('stops in order at SIGTERM, keeps its data, and applies what came due meanwhile', async () => {
+    await call('POST', '/api/admin/flags', { flag_key: 'sleeper' });
+    const schedule = await scheduleIn('sleeper', 1_500);
+    expect(await halyard.end('SIGTERM')).toBe(0);
+    expect(halyard.stderr()).not.toMatch(/"level":"error"/);
+
+    await boot();
+    const event = await appliedEvent(schedule);
+
+    expect(event.metadata.flagState).toMatchObject({ enabled: true });
+    expect(shipped().map((one) => one.seq)).not.toContain(1);
+  });
+
+  test('starts again after kill -9, with nothing lost', async () => {
+    await call('POST', '/api/admin/flags', { flag_key: 'phoenix' });
+    const schedule = await scheduleIn('phoenix', 1_500);
+    await halyard.end('SIGKILL');
+
+    await boot();
+    await appliedEvent(schedule);
+
+    const list = await call<Schedule[]>('GET', '/api/admin/flags/phoenix/schedule');
+    expect(list.body).toMatchObject([{ id: schedule.id, status: 'applied', created_by: 'alice' }]);
+  });
+
+  test('a second copy with the same data folder says what is wrong and leaves the first alone', async () => {
+    const second = startProcess('npm', ['start'], {
+      env: { PORT: '0', HALYARD_DATA_DIR: dataDir },
+    });
+    expect(await second.exited).not.toBe(0);
+    expect(second.stderr()).toMatch(/HALYARD_DATA_DIR/);
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  });
+});

@@ -1,0 +1,83 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** A process of Halyard's, with what it has printed so far. */
+export interface HalyardProcess {
+  readonly child: ChildProcess;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  /** Waits until the output matches; rejects at the deadline or when the process ends first. */
+  waitFor(pattern: RegExp, deadlineMs?: number): Promise<RegExpExecArray>;
+  /** Signals the whole group and waits for the end; gives the exit code, null after a signal. */
+  end(signal?: NodeJS.Signals): Promise<number | null>;
+  readonly exited: Promise<number | null>;
+}
+
+/**
+ * Starts a command in a process group of its own.
+ *
+ * @param env what is added to a small environment without Halyard's settings.
+ */
+export function startProcess(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string; env?: Record<string, string> } = {},
+): HalyardProcess {
+  const child = spawn(command, args, {
+    cwd: options.cwd ?? CHECKOUT,
+    env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', ...options.env },
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  const exited = once(child, 'exit').then(([code]) => code as number | null);
+
+  return {
+    child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    exited,
+    async waitFor(pattern, deadlineMs = 30_000) {
+      const deadline = AbortSignal.timeout(deadlineMs);
+      for (;;) {
+        const match = pattern.exec(stdout) ?? pattern.exec(stderr);
+        if (match !== null) return match;
+        if (child.exitCode !== null || child.signalCode !== null || deadline.aborted) {
+          throw new Error(`No ${String(pattern)} came.\nstdout: ${stdout}\nstderr: ${stderr}`);
+        }
+        await Promise.race([
+          once(child.stdout, 'data', { signal: deadline }),
+          once(child.stderr, 'data', { signal: deadline }),
+          exited,
+        ]).catch(() => undefined);
+      }
+    },
+    async end(signal = 'SIGTERM') {
+      if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
+        process.kill(-child.pid, signal);
+      }
+      return exited;
+    },
+  };
+}
+
+/** Asks until the answer is there or the deadline has passed. */
+export async function eventually<T>(
+  ask: () => Promise<T | null | undefined>,
+  what: string,
+  deadlineMs = 15_000,
+): Promise<T> {
+  const end = performance.now() + deadlineMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== null && answer !== undefined) return answer;
+    if (performance.now() > end) throw new Error(`It did not happen in time: ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
