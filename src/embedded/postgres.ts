@@ -58,7 +58,11 @@ export async function startEmbeddedPostgres(
     const server = await startServer(cluster, settings);
     void server.ended.then(() => lock.release());
     log.info({ port: server.port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
-    return present(server, cluster, password);
+    return present(
+      { ...server, stop: () => server.stop().then(() => lock.release()) },
+      cluster,
+      password,
+    );
   } catch (error) {
     lock.release();
     throw error;
