@@ -151,6 +151,8 @@ CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flags FOR 
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.feature_flags FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flags__stamp();
 alter table app_public.feature_flags enable trigger _100_stamp;
+CREATE TRIGGER _200_delete_schedules BEFORE DELETE ON app_public.feature_flags FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flags__delete_schedules();
+alter table app_public.feature_flags enable trigger _200_delete_schedules;
 CREATE TRIGGER _900_audit_delete AFTER DELETE ON app_public.feature_flags REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_feature_flags__audit();
 alter table app_public.feature_flags enable always trigger _900_audit_delete;
 CREATE TRIGGER _900_audit_insert AFTER INSERT ON app_public.feature_flags REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_feature_flags__audit();
@@ -871,7 +873,8 @@ CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with 
 AS $function$
   select app_private.make_event(
     at, 'flag_schedule.deleted', flag.flag_key, flag.environment, schedule.id, schedule.revision + 1,
-    jsonb_build_object('scheduleId', schedule.id, 'before', app_private.schedule_state(schedule)))
+    jsonb_build_object(
+      'scheduleId', schedule.id, 'flagKey', flag.flag_key, 'before', app_private.schedule_state(schedule)))
 $function$;
 comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
@@ -1141,6 +1144,18 @@ begin
 end;
 $function$;
 comment on function app_private.tg_feature_flags__audit() is 'Writes one event for each flag that a statement created, changed or deleted.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__delete_schedules()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
+  return old;
+end;
+$function$;
+comment on function app_private.tg_feature_flags__delete_schedules() is 'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__stamp()
  RETURNS trigger

@@ -1,5 +1,5 @@
 --! Previous: sha1:84194297438453d6774e9a2d86b04d8c7625f588
---! Hash: sha1:96627a58560dfabc75d9350d2cdc08bf2cf65bb7
+--! Hash: sha1:edf6b3317e83e10a8fe0ab5e23a17c1e013b4323
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -276,6 +276,26 @@ create or replace trigger _100_stamp
   before insert or update on app_public.feature_flags
   for each row execute function app_private.tg_feature_flags__stamp();
 
+-- Ahead of the foreign key's cascade, which comes when the flag is gone and nobody can tell any more whose the schedules were.
+create or replace function app_private.tg_feature_flags__delete_schedules()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
+  return old;
+end;
+$$;
+
+comment on function app_private.tg_feature_flags__delete_schedules() is
+  'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+
+create or replace trigger _200_delete_schedules
+  before delete on app_public.feature_flags
+  for each row execute function app_private.tg_feature_flags__delete_schedules();
+
 drop policy if exists admin_all on app_public.feature_flags;
 create policy admin_all on app_public.feature_flags
   for all to halyard_admin
@@ -303,7 +323,7 @@ grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
 grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 
-revoke all on function app_private.tg_feature_flags__stamp() from public;
+revoke all on function app_private.tg_feature_flags__stamp(), app_private.tg_feature_flags__delete_schedules() from public;
 --! EndIncluded flags.sql
 --! Included schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
@@ -1025,7 +1045,8 @@ set search_path to pg_catalog, pg_temp
 as $$
   select app_private.make_event(
     at, 'flag_schedule.deleted', flag.flag_key, flag.environment, schedule.id, schedule.revision + 1,
-    jsonb_build_object('scheduleId', schedule.id, 'before', app_private.schedule_state(schedule)))
+    jsonb_build_object(
+      'scheduleId', schedule.id, 'flagKey', flag.flag_key, 'before', app_private.schedule_state(schedule)))
 $$;
 
 -- One of the two is null for a flag that was created or deleted.

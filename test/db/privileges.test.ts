@@ -76,6 +76,7 @@ app_private.tg_feature_flag_schedules__audit()
 app_private.tg_feature_flag_schedules__state()
 app_private.tg_feature_flag_schedules__track()
 app_private.tg_feature_flags__audit()
+app_private.tg_feature_flags__delete_schedules()
 app_private.tg_feature_flags__stamp()
 app_private.write_events(app_private.audit_event[])
 `;
