@@ -103,7 +103,7 @@ describe('what is due', () => {
       expect(await flagState(client, flag.id)).toBe('false 5');
       const states = (await queuedEvents(client))
         .filter(({ event_type }) => event_type === 'flag_schedule.applied')
-        .map(({ metadata }) => metadata['flagState']);
+        .map(({ metadata }) => metadata.flagState);
       expect(states).toEqual(
         [1, 2, 3, 4, 5].map((rolloutPercentage) => ({ enabled: false, rolloutPercentage })),
       );
