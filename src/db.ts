@@ -17,7 +17,7 @@ export class NoRoleError extends Error {
   }
 }
 
-/** No connection was to be had in time: 503. */
+/** No connection was to be had in time, or it was lost on the way: 503. */
 export class DatabaseUnavailableError extends Error {
   override readonly name = 'DatabaseUnavailableError';
   readonly status = 503;
@@ -72,9 +72,13 @@ export function makePool(
   return pool;
 }
 
+/** Clients whose connection is gone; what waited for an answer on it gets an error that only says so in words. */
+const lost = new WeakSet<pg.PoolClient>();
+
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
 function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
   client.on('error', (error) => {
+    lost.add(client);
     // A server that stops just behind a pool that ends may still say goodbye: nothing is lost then.
     if (pool.ending) log.debug({ err: error }, 'a database connection ended with its pool');
     else log.warn({ err: error }, 'a database connection was lost');
@@ -90,8 +94,8 @@ function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
  * Runs `work` in one transaction as the role and with the claims of the caller: committed when it
  * resolves, rolled back when it rejects.
  *
- * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none,
- *   and what `work` or the commit throws
+ * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none or it is
+ *   lost, and what `work` or the commit throws
  */
 export async function withClaims<T>(
   pool: pg.Pool,
@@ -118,7 +122,7 @@ export async function withClaims<T>(
   } catch (error) {
     // A commit ends the transaction also when it fails, and may have failed with its connection.
     client.release(ending || (await rollBack(client)));
-    throw error;
+    throw lost.has(client) ? new DatabaseUnavailableError(error) : error;
   }
 }
 
