@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 
 import { contentsOf, inMinutes, startTestApi, useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
@@ -284,7 +285,7 @@ describe('the head of an answer', () => {
 async function sendRaw(bytes: string): Promise<string> {
   const { hostname, port } = new URL(api.url);
   const socket = connect(Number(port), hostname);
-  socket.end(bytes);
+  socket.write(bytes);
   let answer = '';
   for await (const chunk of socket) answer += String(chunk);
   return answer.split('\r\n', 1)[0] ?? '';
