@@ -1,0 +1,219 @@
+import './environment.ts';
+
+import type {
+  ExecutionResult,
+  FormattedExecutionResult,
+  GraphQLSchema,
+} from 'postgraphile/graphql';
+import type { GraphQLError } from 'postgraphile/graphql';
+import type pg from 'pg';
+import { makePgService } from 'postgraphile/adaptors/pg';
+import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
+import { makeSchema } from 'postgraphile/graphile-build';
+
+import type { Claims } from '../../auth.ts';
+import { DatabaseUnavailableError, pgSettings } from '../../db.ts';
+import type { Logger } from '../../log.ts';
+import type { Changes } from './changes.ts';
+import { makeDocuments, operationIn } from './document.ts';
+import { formatError, graphqlProblem } from './errors.ts';
+import { checkLimits, coerceVariables } from './limits.ts';
+import { preset, SCHEMAS } from './preset.ts';
+import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
+
+/** A GraphQL request as the client sent it, checked for its shape only. */
+export interface GraphqlRequest {
+  readonly query: string;
+  readonly operationName: string | null;
+  readonly variables: Readonly<Record<string, unknown>>;
+}
+
+/** Who asks. */
+export interface Caller {
+  readonly claims: Claims;
+  readonly requestId: string;
+  /** Knows the request's id. */
+  readonly log: Logger;
+}
+
+export type Result = FormattedExecutionResult;
+
+export interface Engine {
+  /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
+  run(request: GraphqlRequest, caller: Caller): Promise<Result>;
+  /** Starts a subscription: an iterator of results, or a result with errors alone. Never rejects. */
+  subscribe(
+    request: GraphqlRequest,
+    caller: Caller,
+  ): Promise<Result | AsyncGenerator<Result, void, void>>;
+}
+
+export interface EngineOptions {
+  readonly pool: pg.Pool;
+  readonly changes: Changes;
+  readonly production: boolean;
+}
+
+interface RequestContext {
+  readonly halyard: Caller;
+}
+
+/**
+ * Reads the database's structure and makes the schema of it, which takes about 200 ms.
+ *
+ * @throws Error when the database can't be reached or isn't migrated
+ */
+export async function makeEngine(options: EngineOptions): Promise<Engine> {
+  const { pool, changes, production } = options;
+  const { schema, resolvedPreset } = await makeSchema({
+    extends: [preset],
+    pgServices: [
+      {
+        ...makePgService({ pool: patient(pool), schemas: SCHEMAS, pubsub: false }),
+        pgSettings: (context: object) => {
+          const { claims, requestId } = (context as RequestContext).halyard;
+          return pgSettings(claims, requestId);
+        },
+      },
+    ],
+    grafast: {
+      // Planning is work for the processor alone; a statement has its own, the database's timeout.
+      timeouts: { planning: 1_000, execution: 15_000 },
+      context: (context) =>
+        ({
+          [SUBSCRIBER]: makeSubscriber({
+            ...(context as unknown as RequestContext).halyard,
+            pool,
+            changes,
+          }),
+        }) as object,
+    },
+  });
+  const documents = makeDocuments(schema, production);
+
+  /** The arguments of grafast. @throws GraphQLError or ProblemError, or an array of them */
+  async function prepare(request: GraphqlRequest, caller: Caller, subscribes: boolean) {
+    const parsed = documents(request.query);
+    if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
+    const { document } = parsed;
+    const operation = operationIn(document, request.operationName);
+    if (((operation.operation as string) === 'subscription') !== subscribes)
+      throw graphqlProblem(
+        'invalid_query',
+        subscribes
+          ? 'Send queries and mutations by HTTP POST.'
+          : 'Subscribe by WebSocket, with the protocol graphql-transport-ws.',
+      );
+    const variables = coerceVariables(schema, document, operation, request.variables);
+    checkLimits(schema, document, operation, variables);
+    return hookArgs({
+      schema,
+      document,
+      rootValue: null,
+      contextValue: {},
+      variableValues: request.variables,
+      operationName: request.operationName,
+      resolvedPreset,
+      requestContext: { halyard: caller } as never,
+    });
+  }
+
+  return {
+    async run(request, caller) {
+      try {
+        const result = await execute(await prepare(request, caller, false));
+        if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
+        return format(result, caller);
+      } catch (error) {
+        return failure(error, caller);
+      }
+    },
+    async subscribe(request, caller) {
+      try {
+        const result = await subscribe(await prepare(request, caller, true));
+        return Symbol.asyncIterator in result
+          ? formatAll(result as AsyncGenerator<ExecutionResult, void, void>, caller)
+          : format(result, caller);
+      } catch (error) {
+        return failure(error, caller);
+      }
+    },
+  };
+}
+
+/** The database's structure as a GraphQL schema, for schema/halyard.graphql. */
+export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
+  const { schema } = await makeSchema({
+    extends: [preset],
+    pgServices: [makePgService({ pool, schemas: SCHEMAS, pubsub: false })],
+  });
+  return schema;
+}
+
+class InvalidQuery extends Error {
+  readonly errors: readonly GraphQLError[];
+
+  constructor(errors: readonly GraphQLError[]) {
+    super('The query is not valid.');
+    this.errors = errors;
+  }
+}
+
+function format({ data, errors }: ExecutionResult, { log }: Caller): Result {
+  return {
+    ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
+    ...(data === undefined ? {} : { data }),
+  };
+}
+
+/** Nothing ran: errors and no data. */
+function failure(error: unknown, { log }: Caller): Result {
+  const errors = error instanceof InvalidQuery ? error.errors : [error];
+  return { errors: errors.map((error) => formatError(error, log)) };
+}
+
+/** The last result is the error that the stream ends with, if it does. */
+function formatAll(
+  results: AsyncGenerator<ExecutionResult, void, void>,
+  caller: Caller,
+): AsyncGenerator<Result, void, void> {
+  let ended = false;
+  const end = async (): Promise<IteratorResult<Result, void>> => {
+    ended = true;
+    await results.return();
+    return { done: true, value: undefined };
+  };
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async [Symbol.asyncDispose]() {
+      await end();
+    },
+    async next() {
+      if (ended) return { done: true, value: undefined };
+      try {
+        const result = await results.next();
+        return result.done === true
+          ? { done: true, value: undefined }
+          : { done: false, value: format(result.value, caller) };
+      } catch (error) {
+        ended = true;
+        return { done: false, value: failure(error, caller) };
+      }
+    },
+    return: end,
+    throw: end,
+  };
+}
+
+/** The pool, with its own word for having no connection to give. */
+function patient(pool: pg.Pool): pg.Pool {
+  const connect = async () =>
+    pool.connect().catch((error: unknown) => {
+      throw new DatabaseUnavailableError(error);
+    });
+  return new Proxy(pool, {
+    get: (target, key) => (key === 'connect' ? connect : (Reflect.get(target, key) as unknown)),
+  });
+}
