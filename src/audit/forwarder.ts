@@ -64,8 +64,12 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
       client.release();
       return outcome;
     } catch (error) {
-      // Closing the connection is what surely gives the lock back.
-      client.release(true);
+      // At once if that can be; if not, closing the connection gives the lock back a moment later.
+      const unlocked = await unlock(client, destination).then(
+        () => true,
+        () => false,
+      );
+      client.release(!unlocked);
       throw error;
     }
   }
@@ -75,10 +79,11 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
     { stopping, abort }: { stopping: AbortSignal; abort: AbortSignal },
   ): Promise<Outcome> {
     while (!stopping.aborted) {
-      await client.query('select app_private.sequence_audit_events($1)', [batch]);
+      const sequenced = await sequence(client, batch);
       const { from, events } = await readBatch(client, destination, batch);
       const last = events.at(-1);
-      if (last === undefined) return 'done';
+      if (last === undefined && sequenced < batch) return 'done';
+      if (last === undefined) continue;
       await sink.send(events, abort);
       if (!(await advance(client, destination, from, last.seq))) {
         log.warn(
@@ -115,6 +120,15 @@ async function unlock(client: pg.PoolClient, destination: string): Promise<void>
     `select pg_advisory_unlock(${LOCK_KEY}), set_config('idle_session_timeout', '0', false)`,
     [destination],
   );
+}
+
+/** Numbers new events; how many. */
+async function sequence(client: pg.PoolClient, batch: number): Promise<number> {
+  const { rows } = await client.query<{ sequenced: number }>(
+    'select app_private.sequence_audit_events($1) as sequenced',
+    [batch],
+  );
+  return rows[0]?.sequenced ?? 0;
 }
 
 /** The cursor and what is behind it, in one statement, so that they fit each other. */
