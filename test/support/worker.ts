@@ -9,6 +9,7 @@ import type { AuditEvent, Sink } from '../../src/audit/sink.ts';
 import { loadConfig } from '../../src/config.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import type { RunningWorker, WorkerOptions } from '../../src/worker/runner.ts';
+import { cloneDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';
 import type { LogLine } from './log.ts';
@@ -54,6 +55,13 @@ export interface TestWorker {
   readonly lines: LogLine[];
 }
 
+/** A database for one test, dropped when what the test starts after this has ended. */
+export async function useFreshDatabase(): Promise<TestDatabase> {
+  const database = await cloneDatabase();
+  onTestFinished(() => database.drop());
+  return database;
+}
+
 /** A worker in this process, stopped at the end of the test. */
 export async function startTestWorker(
   database: TestDatabase,
@@ -80,7 +88,7 @@ export interface WorkerProcess {
   readonly stdout: string[];
   readonly stderr: string[];
   /** Ends it if it still runs, and resolves to its exit code, or the signal that ended it. */
-  end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null>;
+  readonly end: (signal: NodeJS.Signals) => Promise<number | NodeJS.Signals | null>;
 }
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -92,7 +100,7 @@ export async function spawnWorker(
 ): Promise<WorkerProcess> {
   const child = spawn(process.execPath, [MAIN, 'worker'], {
     env: {
-      PATH: process.env['PATH'],
+      PATH: process.env.PATH,
       NODE_ENV: 'test',
       WORKER_DATABASE_URL: database.workerUrl,
       ...env,
@@ -139,4 +147,21 @@ export async function appliedEvents(
      where event_type = 'flag_schedule.applied' order by occurred_at`,
   );
   return rows;
+}
+
+/** Flags, each with one schedule that is due after `dueIn`, in one statement, so that all are due at one instant. */
+export async function insertDue(
+  client: pg.ClientBase,
+  { count, dueIn }: { count: number; dueIn: string },
+): Promise<void> {
+  await client.query(
+    `with flag as (
+       insert into app_public.feature_flags (flag_key, enabled)
+       select gen_random_uuid()::text, false from generate_series(1, $1)
+       returning id
+     )
+     insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+     select id, now() + $2::interval, '{"enabled": true}' from flag`,
+    [count, dueIn],
+  );
 }

@@ -1,0 +1,103 @@
+import { expect, test } from 'vitest';
+import { withDatabase } from '../../src/setup.ts';
+import { applyDueSchedules } from '../../src/worker/apply.ts';
+import { startWorker } from '../../src/worker/runner.ts';
+import { loadConfig } from '../../src/config.ts';
+import { makePool } from '../../src/db.ts';
+import { cloneDatabase, useDatabase, withClient } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
+import {
+  countByStatus,
+  insertDue,
+  parseShipped,
+  spawnWorker,
+  startTestWorker,
+} from '../support/worker.ts';
+import type pg from 'pg';
+
+const database = useDatabase();
+
+/** The lock that a run of ensure_audit_partitions waits for: whoever has it decides how long the task takes. */
+const PARTITIONS = `hashtext('halyard.ensure_audit_partitions')`;
+
+async function hold(client: pg.ClientBase): Promise<void> {
+  await client.query(`select pg_advisory_lock(${PARTITIONS})`);
+  await client.query(`select graphile_worker.add_job('ensure_audit_partitions')`);
+  await expect.poll(() => lockedJobs(client), { timeout: 10_000 }).toBe(1);
+}
+
+async function lockedJobs(client: pg.ClientBase): Promise<number | null> {
+  const { rowCount } = await client.query(
+    'select from graphile_worker.jobs where locked_at is not null',
+  );
+  return rowCount;
+}
+
+test('stopping waits for the task that runs, and leaves nothing locked', async () => {
+  const { worker } = await startTestWorker(database);
+  await withClient(database.workerUrl, async (client) => {
+    await hold(client);
+    const stopped = worker.stop();
+    expect(worker.healthy()).toBe(false);
+    expect(await lockedJobs(client)).toBe(1);
+    await client.query(`select pg_advisory_unlock(${PARTITIONS})`);
+    await stopped;
+    await worker.stopped;
+    const { rowCount } = await client.query(
+      `select from graphile_worker.jobs where locked_at is not null or task_identifier = 'ensure_audit_partitions'`,
+    );
+    expect(rowCount).toBe(0);
+  });
+});
+
+test('a run that is asked to stop leaves the rest due', async () => {
+  const { log } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard test', log });
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 250, dueIn: '-1 second' });
+    const stop = new AbortController();
+    pool.once('release', () => stop.abort());
+    await applyDueSchedules({ pool, log, stopping: stop.signal });
+    expect(await countByStatus(client)).toStrictEqual({ applied: 100, pending: 150 });
+    const rest = await applyDueSchedules({ pool, log, stopping: new AbortController().signal });
+    expect(rest).toMatchObject({ applied: 150, stuck: 0 });
+  });
+  await pool.end();
+});
+
+test('the command drains on SIGTERM, and prints nothing but audit events', async () => {
+  await withClient(database.ownerUrl, (client) => insertDue(client, { count: 3, dueIn: '1 day' }));
+  const { stdout, end } = await spawnWorker(database);
+  await expect.poll(() => stdout.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(6);
+  expect(await end('SIGTERM')).toBe(0);
+  expect(stdout.map((line) => parseShipped(line).seq)).toStrictEqual(stdout.map((_, i) => i + 1));
+});
+
+test('a second signal ends the command at once', async () => {
+  const { child, stderr, end } = await spawnWorker(database);
+  await withClient(database.workerUrl, async (client) => {
+    await hold(client);
+    child.kill('SIGINT');
+    await expect
+      .poll(() => stderr.some((line) => line.includes('a second signal')), { timeout: 10_000 })
+      .toBe(true);
+    expect(await end('SIGINT')).toBe(1);
+  });
+});
+
+test('a database that is not migrated, or not far enough, is refused', async () => {
+  const old = await cloneDatabase();
+  const start = (databaseUrl: string) =>
+    startWorker({ config: loadConfig({}, 'worker'), databaseUrl, log: makeTestLog().log });
+  try {
+    await withClient(old.rootUrl, (root) =>
+      root.query(`delete from graphile_migrate.migrations where filename > '000001.sql'`),
+    );
+    await expect(start(old.workerUrl)).rejects.toThrow('npm run halyard -- migrate');
+    await expect(start(withDatabase(old.workerUrl, 'postgres'))).rejects.toThrow(
+      'npm run halyard -- migrate',
+    );
+  } finally {
+    await old.drop();
+  }
+});
