@@ -1,0 +1,221 @@
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { makeForwarder } from '../../src/audit/forwarder.ts';
+import type { Forwarder, ForwarderOptions } from '../../src/audit/forwarder.ts';
+import { makePool } from '../../src/db.ts';
+import { withClient } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { one } from '../support/factory.ts';
+import { makeTestLog } from '../support/log.ts';
+import {
+  insertDue,
+  makeMemorySink,
+  parseShipped,
+  startTestWorker,
+  useFreshDatabase,
+} from '../support/worker.ts';
+import type { MemorySink } from '../support/worker.ts';
+import type pg from 'pg';
+
+let database: TestDatabase;
+let pool: pg.Pool;
+
+beforeEach(async () => {
+  database = await useFreshDatabase();
+  pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+});
+
+const never = new AbortController().signal;
+const signals = { stopping: never, abort: never };
+const seqs = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
+const takenBy = (sink: MemorySink) => sink.taken.map(({ seq }) => seq);
+
+function makeTestForwarder(options: Partial<ForwarderOptions> = {}): {
+  forwarder: Forwarder;
+  sink: MemorySink;
+} {
+  const sink = makeMemorySink();
+  const forwarder = makeForwarder({
+    pool,
+    sink,
+    destination: 'memory',
+    log: makeTestLog().log,
+    batch: 10,
+    ...options,
+  });
+  return { forwarder, sink };
+}
+
+/** Makes this many events: one a flag and one a schedule. */
+async function makeEvents(count: number): Promise<void> {
+  await withClient(database.ownerUrl, (client) =>
+    insertDue(client, { count: count / 2, dueIn: '1 day' }),
+  );
+}
+
+async function cursor(destination = 'memory'): Promise<number> {
+  const { rows } = await pool.query<{ seq: string }>('select app_private.audit_cursor($1) as seq', [
+    destination,
+  ]);
+  return Number(one(rows).seq);
+}
+
+test('delivers every event once, in order of seq, in batches', async () => {
+  await makeEvents(50);
+  const { forwarder, sink } = makeTestForwarder();
+  expect(await forwarder.forward(signals)).toBe('done');
+  expect(takenBy(sink)).toStrictEqual(seqs(50));
+  expect(sink.sends.map((batch) => batch.length)).toStrictEqual([10, 10, 10, 10, 10]);
+  expect(await cursor()).toBe(50);
+  for (const { seq, eventId, message } of sink.taken)
+    expect(parseShipped(message)).toMatchObject({ seq, eventId });
+
+  expect(await forwarder.forward(signals)).toBe('done');
+  expect(sink.taken).toHaveLength(50);
+});
+
+test('each destination has a cursor of its own', async () => {
+  await makeEvents(20);
+  const first = makeTestForwarder();
+  const second = makeTestForwarder({ destination: 'elsewhere' });
+  await first.forwarder.forward(signals);
+  await second.forwarder.forward(signals);
+  expect(takenBy(first.sink)).toStrictEqual(seqs(20));
+  expect(takenBy(second.sink)).toStrictEqual(seqs(20));
+});
+
+test('what was in flight when the sink failed is sent again, and nothing else', async () => {
+  await makeEvents(40);
+  const { forwarder, sink } = makeTestForwarder();
+  // Fails after it has taken the second batch: the worst moment.
+  sink.trouble = (events) => {
+    if (events[0]?.seq !== 11) return Promise.resolve();
+    sink.trouble = null;
+    sink.taken.push(...events);
+    return Promise.reject(new Error('The answer was lost.'));
+  };
+  await expect(forwarder.forward(signals)).rejects.toThrow('The answer was lost.');
+  expect(await cursor()).toBe(10);
+  expect(await forwarder.forward(signals)).toBe('done');
+  expect(takenBy(sink)).toStrictEqual([...seqs(20), ...seqs(40).slice(10)]);
+});
+
+test('a second forwarder of a destination leaves at once', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder();
+  const other = makeTestForwarder();
+  const elsewhere = makeTestForwarder({ destination: 'elsewhere' });
+  sink.trouble = async () => {
+    expect(await other.forwarder.forward(signals)).toBe('busy');
+    expect(await elsewhere.forwarder.forward(signals)).toBe('done');
+  };
+  expect(await forwarder.forward(signals)).toBe('done');
+  expect(other.sink.taken).toStrictEqual([]);
+  expect(takenBy(elsewhere.sink)).toStrictEqual(seqs(10));
+  expect(await other.forwarder.forward(signals)).toBe('done');
+});
+
+test('a forwarder that was frozen and overtaken moves no cursor back, and stops', async () => {
+  await makeEvents(40);
+  const { forwarder, sink } = makeTestForwarder();
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await pool.query(`select app_private.advance_audit_cursor('memory', 0, 30)`);
+  };
+  expect(await forwarder.forward(signals)).toBe('overtaken');
+  expect(await cursor()).toBe(30);
+  expect(await forwarder.forward(signals)).toBe('done');
+  expect(takenBy(sink)).toStrictEqual([...seqs(10), ...seqs(40).slice(30)]);
+});
+
+test('a forwarder that lost its connection gives its place to another', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder();
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await withClient(database.rootUrl, (root) =>
+      root.query(
+        `select pg_terminate_backend(pid) from pg_locks join pg_stat_activity using (pid)
+         where locktype = 'advisory' and datname = current_database()`,
+      ),
+    );
+  };
+  await expect(forwarder.forward(signals)).rejects.toThrow();
+  await expect.poll(() => forwarder.forward(signals)).toBe('done');
+  expect(await cursor()).toBe(10);
+});
+
+test('it stops between batches when asked to, and gives a batch up when told to', async () => {
+  await makeEvents(30);
+  const { forwarder, sink } = makeTestForwarder();
+  const stop = new AbortController();
+  sink.trouble = () => {
+    stop.abort();
+    return Promise.resolve();
+  };
+  expect(await forwarder.forward({ stopping: stop.signal, abort: never })).toBe('stopped');
+  expect(takenBy(sink)).toStrictEqual(seqs(10));
+
+  const abort = new AbortController();
+  sink.trouble = (_events, signal) => {
+    abort.abort(new Error('given up'));
+    signal.throwIfAborted();
+    return Promise.resolve();
+  };
+  await expect(forwarder.forward({ stopping: never, abort: abort.signal })).rejects.toThrow(
+    'given up',
+  );
+  expect(await cursor()).toBe(10);
+});
+
+test('a worker whose sink fails tries again by itself, and applies schedules meanwhile', async () => {
+  const sink = makeMemorySink();
+  let refusals = 0;
+  sink.trouble = () => {
+    refusals++;
+    if (refusals === 2) sink.trouble = null;
+    return Promise.reject(new Error('The destination is out of order.'));
+  };
+  const { lines } = await startTestWorker(database, { sink });
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 5, dueIn: '200 ms' });
+    await expect.poll(() => sink.taken.length, { timeout: 15_000 }).toBe(20);
+  });
+  const types = sink.taken.map(({ message }) => parseShipped(message).eventType);
+  expect(types.filter((type) => type === 'flag_schedule.applied')).toHaveLength(5);
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
+  const warnings = lines.filter(({ failures }) => failures !== undefined);
+  expect(warnings).toMatchObject([
+    { level: 'warn', failures: 1 },
+    { level: 'warn', failures: 2 },
+  ]);
+});
+
+test('a sink that hangs holds up no schedule, whatever notifications come', async () => {
+  const sink = makeMemorySink();
+  const hanging = Promise.withResolvers<undefined>();
+  sink.trouble = (_events, signal) => {
+    signal.addEventListener('abort', () => hanging.reject(signal.reason as Error));
+    return hanging.promise;
+  };
+  await startTestWorker(database, { sink });
+  await withClient(database.ownerUrl, async (client) => {
+    for (const dueIn of ['100 ms', '200 ms', '300 ms', '400 ms', '500 ms', '600 ms'])
+      await insertDue(client, { count: 3, dueIn });
+    await expect
+      .poll(
+        async () => {
+          const { rowCount } = await client.query(
+            `select from app_public.feature_flag_schedules where status = 'applied'`,
+          );
+          return rowCount;
+        },
+        { timeout: 10_000 },
+      )
+      .toBe(18);
+    expect(sink.sends).toHaveLength(1);
+    sink.trouble = null;
+    hanging.resolve(undefined);
+    await expect.poll(() => sink.taken.length, { timeout: 10_000 }).toBe(72);
+  });
+});
