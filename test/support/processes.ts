@@ -36,7 +36,8 @@ export function startProcess(
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
-  const exited = once(child, 'exit').then(([code]) => code as number | null);
+  // 'close' and not 'exit': npm ends at a signal before the process that it runs, which holds the pipes.
+  const exited = once(child, 'close').then(([code]) => code as number | null);
 
   return {
     child,
