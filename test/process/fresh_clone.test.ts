@@ -1,0 +1,66 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CHECKOUT, startProcess } from '../support/processes.ts';
+
+/** What is in the repository, as it is in this work tree. */
+function trackedFiles(): string[] {
+  const list = execFileSync('git', ['ls-files', '-z'], { cwd: CHECKOUT, encoding: 'utf8' });
+  return list.split('\0').filter((name) => name !== '' && existsSync(join(CHECKOUT, name)));
+}
+
+/** This process's environment without Halyard's settings, without npm's, and with an empty home. */
+function bareEnvironment(home: string): Record<string, string> {
+  const own = /^(npm_|HALYARD_|JWT_|AUDIT_|NODE_ENV$|PORT$|HOST$|.*DATABASE_URL$|VITEST)/;
+  const kept = Object.entries(process.env).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && !own.test(entry[0]),
+  );
+  // The project's own Node must come from the clone and not from this checkout.
+  const path = (process.env.PATH ?? '')
+    .split(':')
+    .filter((folder) => !folder.startsWith(CHECKOUT))
+    .join(':');
+  return { ...Object.fromEntries(kept), PATH: path, HOME: home };
+}
+
+// An export without git has no list of what belongs to the repository.
+describe.skipIf(!existsSync(join(CHECKOUT, '.git')))('a fresh clone', () => {
+  let folder: string;
+
+  beforeAll(async () => {
+    // mkdtemp makes a folder that only its owner may enter: for root that is what PostgreSQL's user can't get through.
+    folder = await mkdtemp(join(tmpdir(), 'halyard-clone-'));
+    await mkdir(join(folder, 'home'));
+    for (const name of trackedFiles()) {
+      const to = join(folder, 'halyard', name);
+      await mkdir(dirname(to), { recursive: true });
+      await cp(join(CHECKOUT, name), to, { verbatimSymlinks: true });
+    }
+  });
+
+  afterAll(async () => {
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  test('starts with the README’s command, in a folder that only its owner may enter, with an empty home', async () => {
+    const cwd = join(folder, 'halyard');
+    const env = { ...bareEnvironment(join(folder, 'home')), PORT: '0' };
+
+    const install = startProcess('npm', ['ci', '--no-audit', '--no-fund'], { cwd, env });
+    expect(await install.exited, install.stderr()).toBe(0);
+
+    const halyard = startProcess('npm', ['start'], { cwd, env });
+    const [, url] = await halyard.waitFor(/REST\s+(http:\/\/\S+)\/api/, 60_000);
+    await halyard.waitFor(/Ctrl-C stops everything/);
+    try {
+      const ready = await fetch(`${url ?? ''}/readyz`);
+      expect(await ready.json()).toMatchObject({ status: 'ready' });
+    } finally {
+      await halyard.end('SIGINT');
+    }
+    expect(halyard.stderr()).not.toMatch(/"level":"(warn|error)"/);
+  }, 240_000);
+});
