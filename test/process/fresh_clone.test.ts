@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { removeDataDir } from '../support/postgres_server.ts';
 import { CHECKOUT, startProcess } from '../support/processes.ts';
 
 /** What is in the repository, as it is in this work tree. */
@@ -42,6 +43,10 @@ describe.skipIf(!existsSync(join(CHECKOUT, '.git')))('a fresh clone', () => {
   });
 
   afterAll(async () => {
+    const dataDir = join(folder, 'halyard', '.halyard');
+    // As root the cluster lies elsewhere, and the folder has a link to it.
+    if (existsSync(dataDir))
+      await removeDataDir(dataDir, await realpath(join(dataDir, 'postgres')));
     await rm(folder, { recursive: true, force: true });
   });
 

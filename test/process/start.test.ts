@@ -1,7 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { makeDataDir, removeDataDir } from '../support/postgres_server.ts';
 import { eventually, startProcess, type HalyardProcess } from '../support/processes.ts';
 
 /** How late a running product may apply a schedule, at most. */
@@ -80,13 +80,13 @@ describe('npm start', () => {
   }
 
   beforeAll(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'halyard-start-'));
+    dataDir = await makeDataDir();
     await boot();
   });
 
   afterAll(async () => {
     await halyard.end();
-    await rm(dataDir, { recursive: true, force: true });
+    await removeDataDir(dataDir, await realpath(join(dataDir, 'postgres')));
   });
 
   test('is ready, and applies a schedule that is due in 1 s within 250 ms of its time', async () => {
