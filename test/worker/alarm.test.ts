@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { POOL_LOCK_KEY } from '../../src/worker/presence.ts';
-import { countByStatus, startTestWorker } from '../support/worker.ts';
+import { startTestWorker } from '../support/worker.ts';
 import type { TestWorker } from '../support/worker.ts';
 import type pg from 'pg';
 
@@ -139,15 +139,18 @@ test('a schedule in the far future neither rings nor is forgotten', async () => 
     const flag = await insertFlag(client);
     // Beyond what setTimeout can take, which would fire at once.
     const { id } = await insertSchedule(client, flag.id, { dueIn: '40 days' });
-    const other = await insertFlag(client);
-    const soon = await insertSchedule(client, other.id, { dueIn: '300 ms' });
-    await applied(client, soon.id);
-    expect(runs(worker).length).toBeLessThanOrEqual(2);
+    // Each of these makes the alarm look again.
+    for (let flags = 0; flags < 10; flags++) {
+      const { flag_key: flagKey } = await insertFlag(client);
+      const arrived = () => worker.sink.taken.some(({ message }) => message.includes(flagKey));
+      await expect.poll(arrived, { timeout: 10_000 }).toBe(true);
+    }
+    // The crontab may have added a run.
+    expect(runs(worker).length).toBeLessThanOrEqual(1);
     await client.query(
       `update app_public.feature_flag_schedules set scheduled_at = clock_timestamp() + interval '200 ms' where id = $1`,
       [id],
     );
     await applied(client, id);
-    expect(await countByStatus(client)).not.toHaveProperty('pending');
   });
 });

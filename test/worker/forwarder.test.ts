@@ -191,6 +191,30 @@ test('a worker whose sink fails tries again by itself, and applies schedules mea
   ]);
 });
 
+test('new events do not cut short the pause after a failure', async () => {
+  const sink = makeMemorySink();
+  sink.trouble = () => Promise.reject(new Error('The destination is out of order.'));
+  const { lines } = await startTestWorker(database, { sink });
+  const waiting = async () => {
+    const { rows } = await pool.query<{ revision: number; run_at: Date }>(
+      `select revision, run_at from graphile_worker._private_jobs
+       where key = 'forward_audit_events' and locked_at is null`,
+    );
+    return rows[0];
+  };
+  await makeEvents(2);
+  await expect
+    .poll(() => lines.some(({ failures }) => failures === 2), { timeout: 10_000 })
+    .toBe(true);
+  await expect.poll(waiting).toBeDefined();
+  const before = await waiting();
+  await makeEvents(2);
+  await expect
+    .poll(async () => (await waiting())?.revision)
+    .toBeGreaterThan(before?.revision ?? Number.NaN);
+  expect((await waiting())?.run_at).toStrictEqual(before?.run_at);
+});
+
 test('a sink that hangs holds up no schedule, whatever notifications come', async () => {
   const sink = makeMemorySink();
   const hanging = Promise.withResolvers<undefined>();
@@ -198,7 +222,7 @@ test('a sink that hangs holds up no schedule, whatever notifications come', asyn
     signal.addEventListener('abort', () => hanging.reject(signal.reason as Error));
     return hanging.promise;
   };
-  await startTestWorker(database, { sink });
+  const { lines } = await startTestWorker(database, { sink });
   await withClient(database.ownerUrl, async (client) => {
     for (const dueIn of ['100 ms', '200 ms', '300 ms', '400 ms', '500 ms', '600 ms'])
       await insertDue(client, { count: 3, dueIn });
@@ -214,6 +238,13 @@ test('a sink that hangs holds up no schedule, whatever notifications come', asyn
       )
       .toBe(18);
     expect(sink.sends).toHaveLength(1);
+    // The other jobs that the notifications queued didn't wait for the one that hangs.
+    const count = (what: string) =>
+      lines.filter(({ msg }) =>
+        new RegExp(`^${what} task \\d+ \\(forward_audit_events[,)]`).test(String(msg)),
+      ).length;
+    await expect.poll(() => count('Found'), { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
+    await expect.poll(() => count('Found') - count('Completed'), { timeout: 10_000 }).toBe(1);
     sink.trouble = null;
     hanging.resolve(undefined);
     await expect.poll(() => sink.taken.length, { timeout: 10_000 }).toBe(72);

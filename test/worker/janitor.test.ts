@@ -70,26 +70,31 @@ test('a lock that is taken again within the grace keeps its pool alive', async (
   const { log, lines } = makeTestLog();
   const stop = new AbortController();
   const pool = makePool(database.workerUrl, { name: 'halyard test', log });
-  const presence = makePresence({ url: database.workerUrl, log });
+  const none = makePresence({ url: database.workerUrl, log });
   await withClient(database.workerUrl, async (client) => {
     await client.query(`select graphile_worker.add_job('remove_failed_jobs', job_key => 'held')`);
     await client.query(
       `update graphile_worker._private_jobs set locked_by = 'pool-blinking', locked_at = now()
        where key = 'held'`,
     );
-    const janitor = makeJanitor({ pool, presence, log, stopping: stop.signal });
+    const janitor = makeJanitor({ pool, presence: none, log, stopping: stop.signal });
     const firstLook = once(pool, 'release');
     const released = janitor.sweep();
     await firstLook;
+    const presence = makePresence({ url: database.workerUrl, log });
     await presence.hold('pool-blinking');
     expect(await released).toStrictEqual([]);
+    const { rows } = await client.query(
+      `select locked_by from graphile_worker._private_jobs where key = 'held'`,
+    );
+    expect(rows).toStrictEqual([{ locked_by: 'pool-blinking' }]);
 
-    presence.drop('pool-blinking');
+    await presence.close();
     await expect.poll(() => said(lines, 'released the jobs'), { timeout: 10_000 }).toBe(true);
     stop.abort();
     await janitor.close();
   });
-  await presence.close();
+  await none.close();
   await pool.end();
 });
 

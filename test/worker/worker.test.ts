@@ -4,7 +4,7 @@ import { applyDueSchedules } from '../../src/worker/apply.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { loadConfig } from '../../src/config.ts';
 import { makePool } from '../../src/db.ts';
-import { cloneDatabase, useDatabase, withClient } from '../support/database.ts';
+import { withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 import {
   countByStatus,
@@ -12,10 +12,9 @@ import {
   parseShipped,
   spawnWorker,
   startTestWorker,
+  useFreshDatabase,
 } from '../support/worker.ts';
 import type pg from 'pg';
-
-const database = useDatabase();
 
 /** The lock that a run of ensure_audit_partitions waits for: whoever has it decides how long the task takes. */
 const PARTITIONS = `hashtext('halyard.ensure_audit_partitions')`;
@@ -34,6 +33,7 @@ async function lockedJobs(client: pg.ClientBase): Promise<number | null> {
 }
 
 test('stopping waits for the task that runs, and leaves nothing locked', async () => {
+  const database = await useFreshDatabase();
   const { worker } = await startTestWorker(database);
   await withClient(database.workerUrl, async (client) => {
     await hold(client);
@@ -50,7 +50,39 @@ test('stopping waits for the task that runs, and leaves nothing locked', async (
   });
 });
 
+test('a worker outlives an outage in which it can tell nobody how its job ended', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  await withClient(withDatabase(database.rootUrl, 'postgres'), async (root) => {
+    await withClient(database.workerUrl, async (client) => {
+      client.on('error', () => undefined);
+      await hold(client);
+      await root.query(`alter database ${database.name} allow_connections false`);
+      // This connection as well, and so the lock that the job waits for is free when the outage ends.
+      await root.query(
+        'select pg_terminate_backend(pid) from pg_stat_activity where datname = $1',
+        [database.name],
+      );
+      const interrupted = () => lines.some(({ msg }) => String(msg).includes('begun anew'));
+      await expect.poll(interrupted, { timeout: 10_000 }).toBe(true);
+    });
+    await root.query(`alter database ${database.name} allow_connections true`);
+  });
+  await expect.poll(() => worker.healthy(), { timeout: 20_000 }).toBe(true);
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 3, dueIn: '100 ms' });
+    await expect
+      .poll(() => countByStatus(client), { timeout: 10_000 })
+      .toStrictEqual({ applied: 3 });
+  });
+  // What the interrupted one had locked was released, and run.
+  await withClient(database.workerUrl, (client) =>
+    expect.poll(() => lockedJobs(client), { timeout: 15_000 }).toBe(0),
+  );
+});
+
 test('a run that is asked to stop leaves the rest due', async () => {
+  const database = await useFreshDatabase();
   const { log } = makeTestLog();
   const pool = makePool(database.workerUrl, { name: 'halyard test', log });
   await withClient(database.ownerUrl, async (client) => {
@@ -66,6 +98,7 @@ test('a run that is asked to stop leaves the rest due', async () => {
 });
 
 test('the command drains on SIGTERM, and prints nothing but audit events', async () => {
+  const database = await useFreshDatabase();
   await withClient(database.ownerUrl, (client) => insertDue(client, { count: 3, dueIn: '1 day' }));
   const { stdout, end } = await spawnWorker(database);
   await expect.poll(() => stdout.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(6);
@@ -74,6 +107,7 @@ test('the command drains on SIGTERM, and prints nothing but audit events', async
 });
 
 test('a second signal ends the command at once', async () => {
+  const database = await useFreshDatabase();
   const { child, stderr, end } = await spawnWorker(database);
   await withClient(database.workerUrl, async (client) => {
     await hold(client);
@@ -86,18 +120,14 @@ test('a second signal ends the command at once', async () => {
 });
 
 test('a database that is not migrated, or not far enough, is refused', async () => {
-  const old = await cloneDatabase();
+  const old = await useFreshDatabase();
   const start = (databaseUrl: string) =>
     startWorker({ config: loadConfig({}, 'worker'), databaseUrl, log: makeTestLog().log });
-  try {
-    await withClient(old.rootUrl, (root) =>
-      root.query(`delete from graphile_migrate.migrations where filename > '000001.sql'`),
-    );
-    await expect(start(old.workerUrl)).rejects.toThrow('npm run halyard -- migrate');
-    await expect(start(withDatabase(old.workerUrl, 'postgres'))).rejects.toThrow(
-      'npm run halyard -- migrate',
-    );
-  } finally {
-    await old.drop();
-  }
+  await withClient(old.rootUrl, (root) =>
+    root.query(`delete from graphile_migrate.migrations where filename > '000001.sql'`),
+  );
+  await expect(start(old.workerUrl)).rejects.toThrow('npm run halyard -- migrate');
+  await expect(start(withDatabase(old.workerUrl, 'postgres'))).rejects.toThrow(
+    'npm run halyard -- migrate',
+  );
 });
