@@ -7,18 +7,18 @@ import type {
 } from 'postgraphile/graphql';
 import type { GraphQLError } from 'postgraphile/graphql';
 import type pg from 'pg';
-import { makePgService } from 'postgraphile/adaptors/pg';
 import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../../auth.ts';
-import { DatabaseUnavailableError, pgSettings } from '../../db.ts';
+import { pgSettings } from '../../db.ts';
 import type { Logger } from '../../log.ts';
 import type { Changes } from './changes.ts';
+import { makeService } from './connection.ts';
 import { makeDocuments, operationIn } from './document.ts';
 import { formatError, graphqlProblem } from './errors.ts';
 import { checkLimits, coerceVariables } from './limits.ts';
-import { preset, SCHEMAS } from './preset.ts';
+import { preset } from './preset.ts';
 import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -68,13 +68,10 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     pgServices: [
-      {
-        ...makePgService({ pool: patient(pool), schemas: SCHEMAS, pubsub: false }),
-        pgSettings: (context: object) => {
-          const { claims, requestId } = (context as RequestContext).halyard;
-          return pgSettings(claims, requestId);
-        },
-      },
+      makeService(pool, (context) => {
+        const { claims, requestId } = (context as unknown as RequestContext).halyard;
+        return pgSettings(claims, requestId);
+      }),
     ],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
@@ -145,7 +142,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
 export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
   const { schema } = await makeSchema({
     extends: [preset],
-    pgServices: [makePgService({ pool, schemas: SCHEMAS, pubsub: false })],
+    pgServices: [makeService(pool, undefined)],
   });
   return schema;
 }
@@ -205,15 +202,4 @@ function formatAll(
     return: end,
     throw: end,
   };
-}
-
-/** The pool, with its own word for having no connection to give. */
-function patient(pool: pg.Pool): pg.Pool {
-  const connect = async () =>
-    pool.connect().catch((error: unknown) => {
-      throw new DatabaseUnavailableError(error);
-    });
-  return new Proxy(pool, {
-    get: (target, key) => (key === 'connect' ? connect : (Reflect.get(target, key) as unknown)),
-  });
 }

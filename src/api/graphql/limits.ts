@@ -33,6 +33,9 @@ const MOST_FIELDS = 500;
 /** Rows that the pages of an operation can come to, one inside the other. */
 const MOST_ROWS = 10_000;
 
+/** Columns to order by: each makes the statement longer. */
+const MOST_ORDERS = 5;
+
 type Values = Readonly<Record<string, unknown>>;
 
 /**
@@ -116,7 +119,7 @@ export function checkLimits(
     if (definition === undefined) return;
     let inner = times;
     if (definition.args.some(({ name }) => name === 'first')) {
-      inner *= pageOf(firstOf(definition, node, variables), node);
+      inner *= pageOf(argumentsOf(definition, node, variables), node);
       rows += inner;
       if (rows > MOST_ROWS)
         throw tooMuch(`The pages come to more than ${MOST_ROWS} rows: lower first.`, node);
@@ -152,25 +155,26 @@ export function checkLimits(
   enter(operation.selectionSet, root, 1, 0);
 }
 
-function firstOf(
+function argumentsOf(
   definition: Parameters<typeof getArgumentValues>[0],
   node: FieldNode,
   variables: Values,
-): unknown {
+): Values {
   try {
-    return getArgumentValues(definition, node, variables).first;
+    return getArgumentValues(definition, node, variables);
   } catch (error) {
     if (error instanceof GraphQLError) throw graphqlProblem('invalid_value', error);
     throw error;
   }
 }
 
-function pageOf(first: unknown, node: FieldNode): number {
+function pageOf({ first, orderBy }: Values, node: FieldNode): number {
+  const refuse = (sentence: string) =>
+    graphqlProblem('invalid_value', new GraphQLError(sentence, { nodes: node }));
+  if (Array.isArray(orderBy) && orderBy.length > MOST_ORDERS)
+    throw refuse(`orderBy may have ${MOST_ORDERS} values at most.`);
   if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
-    throw graphqlProblem(
-      'invalid_value',
-      new GraphQLError(`first must be from 0 to ${MAX_PAGE}.`, { nodes: node }),
-    );
+    throw refuse(`first must be from 0 to ${MAX_PAGE}.`);
   return first;
 }
 

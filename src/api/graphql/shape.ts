@@ -79,15 +79,54 @@ const smartTags = jsonPgSmartTags({
 });
 
 const REQUIRED = '!';
+const ALL = '[!]!';
 
-/** PostgreSQL's functions can't say which arguments they need. */
+/** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
   ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
   CancelFlagScheduleInput: { id: REQUIRED },
   RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
   RetryFlagScheduleInput: { id: REQUIRED },
   FeatureFlagSchedule: { updates: REQUIRED },
+  FeatureFlagConnection: { nodes: ALL, edges: ALL },
+  FeatureFlagScheduleConnection: { nodes: ALL, edges: ALL },
+  AuditEventConnection: { nodes: ALL, edges: ALL },
+  FeatureFlagEdge: { node: REQUIRED, cursor: REQUIRED },
+  FeatureFlagScheduleEdge: { node: REQUIRED, cursor: REQUIRED },
+  AuditEventEdge: { node: REQUIRED, cursor: REQUIRED },
 });
+
+/** PostgreSQL has no comments on the arguments of functions. */
+const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  ScheduleFlagChangeInput: {
+    flagKey: 'The key of the flag to change.',
+    environment: 'The flag’s environment; production unless given.',
+    scheduledAt: 'When to change it: a time in the future.',
+    updates: 'What to change: at least one field.',
+  },
+  CancelFlagScheduleInput: {
+    id: 'The schedule to cancel.',
+    reason: 'Why, for the trail: up to 500 characters.',
+  },
+  RescheduleFlagChangeInput: {
+    id: 'The schedule to move.',
+    scheduledAt: 'Its new time, in the future.',
+  },
+  RetryFlagScheduleInput: { id: 'The schedule that failed.' },
+};
+
+const argumentDescriptions: GraphileConfig.Plugin = {
+  name: 'HalyardArgumentDescriptionsPlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
+        const description = ARGUMENTS[Self.name]?.[scope.fieldName];
+        return description === undefined ? field : { ...field, description };
+      },
+    },
+  },
+};
 
 const columnBehavior: GraphileConfig.Plugin = {
   name: 'HalyardColumnBehaviorPlugin',
@@ -135,11 +174,12 @@ const names: GraphileConfig.Plugin = {
   inflection: {
     replace: {
       _attributeName(_previous, _preset, { attributeName }) {
-        return this.coerceToGraphQLName(attributeName) as string;
+        return this.coerceToGraphQLName(attributeName);
       },
       // The updates of one schedule: a plural that has no singular.
       tableType(previous, _preset, codec) {
-        return codec.name === 'flagUpdates' ? 'FlagUpdates' : (previous?.(codec) ?? codec.name);
+        const name: unknown = codec.name === 'flagUpdates' ? 'FlagUpdates' : previous?.(codec);
+        return String(name);
       },
     },
   },
@@ -149,6 +189,7 @@ const names: GraphileConfig.Plugin = {
 export const shapePlugins: GraphileConfig.Plugin[] = [
   smartTags,
   nullability,
+  argumentDescriptions,
   columnBehavior,
   names,
 ];

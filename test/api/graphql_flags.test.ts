@@ -1,0 +1,253 @@
+import { randomUUID } from 'node:crypto';
+
+import { beforeEach, describe, expect, it } from 'vitest';
+
+import { useDatabase, withClient } from '../support/database.ts';
+import { insertFlag, one } from '../support/factory.ts';
+import { useGraphql } from '../support/graphql.ts';
+import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
+
+const database = useDatabase();
+const api = useGraphql(database);
+
+const FIELDS = 'id flagKey environment enabled rolloutPercentage description createdAt updatedAt';
+const CREATE = `mutation ($flag: FeatureFlagInput!) {
+  createFeatureFlag(input: { featureFlag: $flag }) { featureFlag { ${FIELDS} } }
+}`;
+const UPDATE = `mutation ($id: UUID!, $patch: FeatureFlagPatch!) {
+  updateFeatureFlag(input: { id: $id, patch: $patch }) { featureFlag { ${FIELDS} } }
+}`;
+const BY_KEY = `query ($environment: String!, $key: String!) {
+  featureFlagByEnvironmentAndFlagKey(environment: $environment, flagKey: $key) { ${FIELDS} }
+}`;
+
+let count = 0;
+let key: string;
+
+beforeEach(() => {
+  count += 1;
+  key = `graphql-flag-${count}`;
+});
+
+async function flagsOf(flagKey: string): Promise<Record<string, unknown>[]> {
+  return withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<Record<string, unknown>>(
+      'select * from app_public.feature_flags where flag_key = $1',
+      [flagKey],
+    );
+    return rows;
+  });
+}
+
+const insert = (changes: object = {}) =>
+  withClient(database.ownerUrl, (client) => insertFlag(client, { flag_key: key, ...changes }));
+
+describe('createFeatureFlag', () => {
+  it('creates a flag with defaults', async () => {
+    const data = await api().data<{ createFeatureFlag: { featureFlag: object } }>(CREATE, {
+      flag: { flagKey: key },
+    });
+    expect(data.createFeatureFlag.featureFlag).toMatchObject({
+      flagKey: key,
+      environment: 'production',
+      enabled: false,
+      rolloutPercentage: 100,
+      description: null,
+    });
+    expect(await flagsOf(key)).toHaveLength(1);
+  });
+
+  it.each([
+    ['no characters', { flagKey: '' }],
+    ['101 characters', { flagKey: 'x'.repeat(101) }],
+    ['a slash', { flagKey: 'a/b' }],
+    ['percent-encoding', { flagKey: 'a%2Fb' }],
+    ['an emoji', { flagKey: '🚩' }],
+    ['a NUL', { flagKey: 'a\0b' }],
+    ['null', { flagKey: null }],
+    ['-1 percent', { flagKey: 'bad', rolloutPercentage: -1 }],
+    ['101 percent', { flagKey: 'bad', rolloutPercentage: 101 }],
+    ['12.5 percent', { flagKey: 'bad', rolloutPercentage: 12.5 }],
+    ['"50" percent', { flagKey: 'bad', rolloutPercentage: '50' }],
+    ['null percent', { flagKey: 'bad', rolloutPercentage: null }],
+    ['an environment of 21 characters', { flagKey: 'bad', environment: 'e'.repeat(21) }],
+    ['a description of 2,001', { flagKey: 'bad', description: 'd'.repeat(2001) }],
+    ['an id', { flagKey: 'bad', id: randomUUID() }],
+    ['a createdAt', { flagKey: 'bad', createdAt: '2020-01-01T00:00:00Z' }],
+  ])('refuses %s', async (_name, flag) => {
+    expect(await api().codeOf(CREATE, { flag })).toBe('invalid_value');
+    expect(await flagsOf('bad')).toHaveLength(0);
+  });
+
+  it('refuses one that exists, and one outside the token’s environments', async () => {
+    await insert();
+    expect(await api().codeOf(CREATE, { flag: { flagKey: key } })).toBe('flag_exists');
+    const token = adminToken({ environments: ['staging'] });
+    expect(await api().codeOf(CREATE, { flag: { flagKey: 'elsewhere' } }, token)).toBe('forbidden');
+    expect(await flagsOf('elsewhere')).toHaveLength(0);
+  });
+});
+
+describe('updateFeatureFlag', () => {
+  it('changes what the patch names', async () => {
+    const { id } = await insert();
+    const data = await api().data<{ updateFeatureFlag: { featureFlag: object } }>(UPDATE, {
+      id,
+      patch: { enabled: true, description: 'on' },
+    });
+    expect(data.updateFeatureFlag.featureFlag).toMatchObject({
+      id,
+      enabled: true,
+      rolloutPercentage: 100,
+      description: 'on',
+    });
+  });
+
+  it('refuses an unknown flag, one of another environment, an empty patch and bad values', async () => {
+    const { id } = await insert();
+    const patch = { enabled: true };
+    expect(await api().codeOf(UPDATE, { id: randomUUID(), patch })).toBe('flag_not_found');
+    expect(
+      await api().codeOf(UPDATE, { id, patch }, adminToken({ environments: ['staging'] })),
+    ).toBe('flag_not_found');
+    expect(await api().codeOf(UPDATE, { id, patch: {} })).toBe('invalid_value');
+    expect(await api().codeOf(UPDATE, { id, patch: { enabled: null } })).toBe('invalid_value');
+    expect(await api().codeOf(UPDATE, { id, patch: { flagKey: 'other' } })).toBe('invalid_value');
+    expect(await api().codeOf(UPDATE, { id, patch: { rolloutPercentage: 101 } })).toBe(
+      'invalid_value',
+    );
+    expect(one(await flagsOf(key))).toMatchObject({ enabled: false, revision: '1' });
+  });
+
+  it.each([
+    ['viewer', viewerToken()],
+    ['auditor', auditorToken()],
+  ])('is forbidden to a %s, as is createFeatureFlag', async (_role, token) => {
+    const { id } = await insert();
+    expect(await api().codeOf(UPDATE, { id, patch: { enabled: true } }, token)).toBe('forbidden');
+    expect(await api().codeOf(CREATE, { flag: { flagKey: 'theirs' } }, token)).toBe('forbidden');
+    expect(one(await flagsOf(key))).toMatchObject({ enabled: false });
+    expect(await flagsOf('theirs')).toHaveLength(0);
+  });
+});
+
+describe('queries of flags', () => {
+  it('find a flag by id and by key, with its schedules', async () => {
+    const { id } = await insert();
+    const query = `query ($id: UUID!) { featureFlag(id: $id) { flagKey schedules { totalCount nodes { id } } } }`;
+    expect(await api().data(query, { id })).toEqual({
+      featureFlag: { flagKey: key, schedules: { totalCount: 0, nodes: [] } },
+    });
+    const found = await api().data(BY_KEY, { environment: 'production', key }, viewerToken());
+    expect(found).toMatchObject({ featureFlagByEnvironmentAndFlagKey: { id } });
+  });
+
+  it('show nothing of other environments', async () => {
+    const { id } = await insert();
+    const token = viewerToken({ environments: ['staging'] });
+    const queries = `query ($id: UUID!, $key: String!) {
+      featureFlag(id: $id) { id }
+      featureFlagByEnvironmentAndFlagKey(environment: "production", flagKey: $key) { id }
+      featureFlags(condition: { flagKey: $key }) { totalCount nodes { id } }
+      featureFlagSchedules { totalCount nodes { id } }
+    }`;
+    expect(await api().data(queries, { id, key }, token)).toEqual({
+      featureFlag: null,
+      featureFlagByEnvironmentAndFlagKey: null,
+      featureFlags: { totalCount: 0, nodes: [] },
+      featureFlagSchedules: { totalCount: 0, nodes: [] },
+    });
+  });
+
+  it('are forbidden to an auditor', async () => {
+    expect(await api().codeOf('{ featureFlags { nodes { id } } }', {}, auditorToken())).toBe(
+      'forbidden',
+    );
+  });
+
+  it('go from page to page by cursor, in the order that is asked for', async () => {
+    const environment = 'pages';
+    for (const name of ['c', 'a', 'd', 'b']) await insert({ flag_key: name, environment });
+    const page = `query ($after: Cursor) {
+      featureFlags(first: 3, after: $after, orderBy: [FLAG_KEY_DESC], condition: { environment: "pages" }) {
+        nodes { flagKey }
+        pageInfo { endCursor hasNextPage }
+      }
+    }`;
+    interface Page {
+      featureFlags: {
+        nodes: { flagKey: string }[];
+        pageInfo: { endCursor: string; hasNextPage: boolean };
+      };
+    }
+    const { featureFlags: first } = await api().data<Page>(page);
+    const { featureFlags: second } = await api().data<Page>(page, {
+      after: first.pageInfo.endCursor,
+    });
+    expect([first, second].map(({ nodes }) => nodes.map(({ flagKey }) => flagKey))).toEqual([
+      ['d', 'c', 'b'],
+      ['a'],
+    ]);
+    expect([first.pageInfo.hasNextPage, second.pageInfo.hasNextPage]).toEqual([true, false]);
+    for (const after of ['nonsense', '', 'W10=', first.pageInfo.endCursor.slice(0, -4)])
+      expect(await api().codeOf(page, { after })).toBe('invalid_value');
+  });
+});
+
+describe('auditEvents', () => {
+  const EVENTS = `query ($condition: AuditEventCondition, $orderBy: [AuditEventOrderBy!] = [OCCURRED_AT_DESC]) {
+    auditEvents(condition: $condition, orderBy: $orderBy) {
+      nodes { id eventType occurredAt level flagKey environment scheduleId adminUserId adminEmail requestId metadata }
+    }
+  }`;
+  interface Events {
+    auditEvents: {
+      nodes: { eventType: string; occurredAt: string; metadata: { flagKey: string } }[];
+    };
+  }
+  const types = ({ auditEvents }: Events) => auditEvents.nodes.map(({ eventType }) => eventType);
+
+  it('tell what happened to a flag, newest first, to admins and auditors', async () => {
+    const { id } = await insert();
+    await api().data(UPDATE, { id, patch: { enabled: true } });
+    for (const token of [adminToken(), auditorToken()]) {
+      const events = await api().data<Events>(EVENTS, { condition: { flagKey: key } }, token);
+      expect(types(events)).toEqual(['feature_flag.updated', 'feature_flag.created']);
+      expect(events.auditEvents.nodes[0]).toMatchObject({ adminUserId: 'alice', level: 'info' });
+      expect(events.auditEvents.nodes[0]?.metadata.flagKey).toBe(key);
+      expect(events.auditEvents.nodes[0]?.occurredAt).toMatch(/^\d{4}-.*(Z|[+-]\d\d:\d\d)$/);
+    }
+  });
+
+  it('can be narrowed by type, admin, environment and time, and turned round', async () => {
+    const { id } = await insert();
+    await api().data(UPDATE, { id, patch: { enabled: true } });
+    const of = async (condition: object, orderBy?: string[]) =>
+      types(
+        await api().data<Events>(EVENTS, { condition: { flagKey: key, ...condition }, orderBy }),
+      );
+    expect(await of({ eventType: 'feature_flag.updated' })).toEqual(['feature_flag.updated']);
+    expect(await of({ adminUserId: 'alice' })).toEqual(['feature_flag.updated']);
+    expect(await of({ environment: 'staging' })).toEqual([]);
+    expect(await of({}, ['OCCURRED_AT_ASC'])).toEqual([
+      'feature_flag.created',
+      'feature_flag.updated',
+    ]);
+    expect(await of({ occurredFrom: '2020-01-01T00:00:00Z' })).toHaveLength(2);
+    expect(await of({ occurredFrom: '2090-01-01T00:00:00Z' })).toHaveLength(0);
+    expect(await of({ occurredBefore: '2020-01-01T00:00:00+02:00' })).toHaveLength(0);
+    for (const occurredFrom of ['yesterday', null])
+      expect(await api().codeOf(EVENTS, { condition: { occurredFrom } })).toBe('invalid_value');
+  });
+
+  it('are not for viewers, nor for other environments', async () => {
+    await insert();
+    expect(await api().codeOf(EVENTS, {}, viewerToken())).toBe('forbidden');
+    for (const makeToken of [adminToken, auditorToken]) {
+      const token = makeToken({ environments: ['staging'] });
+      expect(
+        types(await api().data<Events>(EVENTS, { condition: { flagKey: key } }, token)),
+      ).toEqual([]);
+    }
+  });
+});

@@ -1,0 +1,333 @@
+import { describe, expect, it, vi } from 'vitest';
+
+import { startGraphql, useGraphql } from '../support/graphql.ts';
+import type { TestApi } from '../support/graphql.ts';
+import { useDatabase, withClient } from '../support/database.ts';
+import { adminToken, refusedTokens, sign } from '../support/tokens.ts';
+
+const database = useDatabase();
+const api = useGraphql(database);
+
+const QUERY = '{ featureFlags(first: 1) { nodes { id } } }';
+
+async function raw(
+  body: string | Buffer,
+  headers: Record<string, string> = {},
+  method = 'POST',
+  to: TestApi = api(),
+): Promise<{ status: number; code: string | undefined; headers: Headers }> {
+  const response = await fetch(to.url, {
+    method,
+    headers: {
+      'content-type': 'application/json',
+      authorization: `Bearer ${adminToken()}`,
+      ...headers,
+    },
+    ...(method === 'GET' || method === 'HEAD' ? {} : { body: new Uint8Array(Buffer.from(body)) }),
+  });
+  const text = await response.text();
+  const json = (text === '' ? {} : JSON.parse(text)) as {
+    errors?: { extensions: { code: string } }[];
+  };
+  return {
+    status: response.status,
+    code: json.errors?.[0]?.extensions.code,
+    headers: response.headers,
+  };
+}
+
+describe('tokens', () => {
+  it('are required, with a challenge', async () => {
+    const answer = await api().post(QUERY, {}, { token: null });
+    expect(answer.status).toBe(401);
+    expect(answer.errors?.[0]?.extensions.code).toBe('token_missing');
+    expect(answer.headers.get('www-authenticate')).toBe('Bearer');
+    expect(answer.headers.get('content-type')).toContain('application/graphql-response+json');
+  });
+
+  it.each(Object.entries(refusedTokens()))('are refused %s', async (_name, { token, code }) => {
+    const answer = await api().post(QUERY, {}, { token });
+    expect([answer.status, answer.errors?.[0]?.extensions.code]).toEqual([401, code]);
+    expect(answer.headers.get('www-authenticate')).toContain('invalid_token');
+  });
+
+  it('without a role get 403', async () => {
+    const answer = await api().post(QUERY, {}, { token: sign({ userId: 'nobody' }) });
+    expect([answer.status, answer.errors?.[0]?.extensions.code]).toEqual([403, 'role_missing']);
+  });
+
+  it('are looked at before the body is', async () => {
+    const answer = await raw('{'.repeat(50), { authorization: '' });
+    expect([answer.status, answer.code]).toEqual([401, 'token_missing']);
+  });
+});
+
+describe('bodies', () => {
+  const ok = JSON.stringify({ query: QUERY });
+  const cases: [string, string | Buffer, Record<string, string>, number, string][] = [
+    ['invalid JSON', '{"query":', {}, 400, 'invalid_json'],
+    ['a batch', `[${ok}]`, {}, 400, 'invalid_query'],
+    ['a string', '"query"', {}, 400, 'invalid_json'],
+    ['no query', '{}', {}, 400, 'invalid_query'],
+    ['a query that is a number', '{"query": 1}', {}, 400, 'invalid_query'],
+    ['variables that are an array', `{"query": "{a}", "variables": []}`, {}, 400, 'invalid_query'],
+    ['1 MB', JSON.stringify({ query: ' '.repeat(1_000_000) }), {}, 413, 'body_too_large'],
+    [
+      'a form',
+      'query={__typename}',
+      { 'content-type': 'application/x-www-form-urlencoded' },
+      415,
+      'unsupported_media_type',
+    ],
+    ['plain text', ok, { 'content-type': 'text/plain' }, 415, 'unsupported_media_type'],
+    [
+      'GraphQL text',
+      QUERY,
+      { 'content-type': 'application/graphql' },
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'latin1',
+      ok,
+      { 'content-type': 'application/json; charset=latin1' },
+      415,
+      'unsupported_media_type',
+    ],
+  ];
+
+  it.each(cases)('of %s are refused', async (_name, body, headers, status, code) => {
+    const answer = await raw(body, headers);
+    expect([answer.status, answer.code]).toEqual([status, code]);
+  });
+
+  it('are needed: GET is refused', async () => {
+    const answer = await raw('', {}, 'GET');
+    expect([answer.status, answer.code]).toEqual([405, 'method_not_allowed']);
+    expect(answer.headers.get('allow')).toBe('POST');
+  });
+});
+
+describe('documents', () => {
+  it.each([
+    ['a syntax error', '{ featureFlags {'],
+    ['an unknown field', '{ flags { id } }'],
+    ['an unknown mutation', 'mutation { deleteFeatureFlag(input: {}) { clientMutationId } }'],
+    ['an empty document', ''],
+    ['two operations and no name', 'query A { __typename } query B { __typename }'],
+    ['a subscription by HTTP', 'subscription { auditEventsAdded { truncated } }'],
+  ])('with %s are invalid_query with status 400', async (_name, query) => {
+    const answer = await api().post(query);
+    expect(answer.status).toBe(400);
+    expect(answer.errors?.[0]?.extensions.code).toBe('invalid_query');
+    expect(answer.data).toBeUndefined();
+  });
+
+  it('get status 200 for the same under plain JSON', async () => {
+    const answer = await api().post('{ flags }', {}, { headers: { accept: 'application/json' } });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toContain('application/json');
+    expect(answer.errors?.[0]?.extensions.code).toBe('invalid_query');
+  });
+
+  it('run the operation that is named', async () => {
+    const answer = await api().post(
+      'query A { a: __typename } query B { b: __typename }',
+      {},
+      { operationName: 'B' },
+    );
+    expect(answer.data).toEqual({ b: 'Query' });
+  });
+
+  it('get 200 and partial data when one field fails', async () => {
+    const id = 'b3f7a1de-0000-4000-8000-000000000000';
+    const answer = await api().post(
+      `mutation { a: cancelFlagSchedule(input: { id: "${id}" }) { clientMutationId } }`,
+    );
+    expect(answer.status).toBe(200);
+    expect(answer.data).toEqual({ a: null });
+    expect(answer.errors?.[0]).toMatchObject({
+      path: ['a'],
+      extensions: { code: 'schedule_not_found' },
+    });
+  });
+});
+
+describe('limits', () => {
+  const pages = (...firsts: number[]) =>
+    firsts.length === 3
+      ? `{ featureFlags(first: ${firsts[0]}) { nodes { schedules(first: ${firsts[1]}) { nodes { flag { schedules(first: ${firsts[2]}) { nodes { id } } } } } } } }`
+      : `{ featureFlags(first: ${firsts[0]}) { nodes { schedules(first: ${firsts[1]}) { nodes { id } } } } }`;
+  const nested = (depth: number): string =>
+    depth === 0 ? 'id' : `schedules { nodes { flag { ${nested(depth - 1)} } } }`;
+
+  it.each([
+    ['a page of 101', '{ featureFlags(first: 101) { nodes { id } } }', 'invalid_value'],
+    ['a page of -1', '{ featureFlags(first: -1) { nodes { id } } }', 'invalid_value'],
+    ['a page of null', '{ featureFlags(first: null) { nodes { id } } }', 'invalid_value'],
+    [
+      'an order of 6 columns',
+      `{ featureFlags(orderBy: [${'FLAG_KEY_ASC '.repeat(6)}]) { nodes { id } } }`,
+      'invalid_value',
+    ],
+    ['an inner page of 101', pages(1, 101), 'invalid_value'],
+    ['pages of 10,100 rows', pages(100, 100), 'invalid_query'],
+    ['pages in pages in pages', pages(30, 30, 30), 'invalid_query'],
+    ['a depth of 18', `{ featureFlags { nodes { ${nested(5)} } } }`, 'invalid_query'],
+    [
+      '21 fields at the root',
+      `{ ${Array.from({ length: 21 }, (_, n) => `a${n}: __typename`).join(' ')} }`,
+      'invalid_query',
+    ],
+    ['20,001 characters', `{ __typename ${' '.repeat(20_000)} }`, 'invalid_query'],
+    ['2,001 tokens', `{ ${'__typename '.repeat(2_001)} }`, 'invalid_query'],
+    ['offset', '{ featureFlags(offset: 5) { nodes { id } } }', 'invalid_query'],
+    ['last', '{ featureFlags(last: 5) { nodes { id } } }', 'invalid_query'],
+  ])('refuse %s', async (_name, query, code) => {
+    const { errors } = await api().post(query);
+    expect(errors?.[0]?.extensions.code).toBe(code);
+  });
+
+  it('hold for variables, given, absent and null', async () => {
+    const query = 'query ($n: Int) { featureFlags(first: $n) { nodes { id } } }';
+    expect(await api().codeOf(query, { n: 101 })).toBe('invalid_value');
+    expect(await api().codeOf(query, { n: null })).toBe('invalid_value');
+    await api().data(query, {});
+    await api().data(query, { n: 100 });
+    await api().data(query, { n: 0 });
+  });
+
+  it('stop fragments that multiply', async () => {
+    const fragments = Array.from(
+      { length: 20 },
+      (_, n) => `fragment F${n} on FeatureFlag { a: id ...F${n + 1} b: id ...F${n + 1} }`,
+    ).join(' ');
+    const query = `{ featureFlags { nodes { ...F0 } } } ${fragments} fragment F20 on FeatureFlag { id }`;
+    expect(await api().codeOf(query)).toBe('invalid_query');
+  });
+
+  it('give 50 rows when no size is asked for', async () => {
+    await withClient(database.ownerUrl, (client) =>
+      client.query(
+        `insert into app_public.feature_flags (flag_key, environment) select 'many-' || n, 'many' from generate_series(1, 51) n`,
+      ),
+    );
+    const { featureFlags } = await api().data<{ featureFlags: { nodes: unknown[] } }>(
+      '{ featureFlags(condition: { environment: "many" }) { nodes { id } } }',
+    );
+    expect(featureFlags.nodes).toHaveLength(50);
+  });
+});
+
+describe('in production', () => {
+  const INTROSPECTION = '{ __schema { queryType { name } } }';
+
+  it('there is no introspection, no hint at names and no IDE', async () => {
+    const production = await startGraphql(database, { nodeEnv: 'production' });
+    try {
+      const { errors: refused } = await production.post(INTROSPECTION);
+      expect(refused?.[0]?.extensions.code).toBe('invalid_query');
+      expect(await production.data('{ __typename }')).toEqual({ __typename: 'Query' });
+      const { errors } = await production.post('{ featureFlag { id } featureFlagz { id } }');
+      expect(JSON.stringify(errors)).not.toMatch(/did you mean/i);
+      expect((await fetch(production.url.replace('/graphql', '/ruru'))).status).toBe(404);
+    } finally {
+      await production.close();
+    }
+  });
+
+  it('and in development all three', async () => {
+    const development = await startGraphql(database, { nodeEnv: 'development' });
+    try {
+      expect(await development.data(INTROSPECTION)).toBeDefined();
+      const { errors } = await development.post('{ featureFlagz { id } }');
+      expect(JSON.stringify(errors)).toMatch(/did you mean/i);
+      const ruru = await fetch(development.url.replace('/graphql', '/ruru'));
+      expect([ruru.status, ruru.headers.get('content-type')]).toEqual([
+        200,
+        expect.stringContaining('html'),
+      ]);
+    } finally {
+      await development.close();
+    }
+  });
+});
+
+describe('errors that are nobody’s business', () => {
+  it('are masked, and logged with the request’s id and not on the console', async () => {
+    const console_ = [
+      vi.spyOn(console, 'error'),
+      vi.spyOn(console, 'warn'),
+      vi.spyOn(console, 'log'),
+    ];
+    await withClient(database.ownerUrl, (client) =>
+      client.query(`create function app_private.tg_broken() returns trigger language plpgsql as
+        $$ begin raise exception 'the secret of the trigger' using errcode = 'XX123'; end $$;
+        grant execute on function app_private.tg_broken() to public;
+        create trigger broken before update on app_public.feature_flags for each row
+          when (new.description = 'broken') execute function app_private.tg_broken();`),
+    );
+    const { createFeatureFlag } = await api().data<{
+      createFeatureFlag: { featureFlag: { id: string } };
+    }>(
+      'mutation { createFeatureFlag(input: { featureFlag: { flagKey: "broken" } }) { featureFlag { id } } }',
+    );
+    const answer = await api().post(
+      `mutation { updateFeatureFlag(input: { id: "${createFeatureFlag.featureFlag.id}", patch: { description: "broken" } }) { clientMutationId } }`,
+      {},
+      { headers: { 'x-request-id': 'a-masked-request' } },
+    );
+    expect(answer.errors?.[0]?.extensions.code).toBe('internal_error');
+    expect(JSON.stringify(answer.errors)).not.toContain('secret');
+    const line = api().lines.find(({ requestId }) => requestId === 'a-masked-request');
+    expect(line).toMatchObject({ level: 'error', err: { code: 'XX123' } });
+    for (const spy of console_) expect(spy).not.toHaveBeenCalled();
+  });
+});
+
+describe('a connection that is lost', () => {
+  it('is database_unavailable, and the next request works', async () => {
+    await withClient(database.ownerUrl, async (owner) => {
+      const { rows } = await owner.query<{ id: string }>(
+        `insert into app_public.feature_flags (flag_key) values ('lost') returning id`,
+      );
+      await owner.query('begin');
+      await owner.query('select from app_public.feature_flags where id = $1 for update', [
+        rows[0]?.id,
+      ]);
+      const update = `mutation { updateFeatureFlag(input: { id: "${rows[0]?.id}", patch: { enabled: true } }) { clientMutationId } }`;
+      const code = api().codeOf(update);
+      await withClient(database.rootUrl, (root) =>
+        vi.waitFor(async () => {
+          const ended = await root.query(
+            `select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock'`,
+          );
+          expect(ended.rowCount).toBe(1);
+        }, 5_000),
+      );
+      expect(await code).toBe('database_unavailable');
+      await owner.query('rollback');
+      await api().data(update);
+    });
+  });
+});
+
+describe('without a database', () => {
+  it('answers database_unavailable, and works once it is there', async () => {
+    const url = new URL(database.authenticatorUrl);
+    url.pathname = '/not_there';
+    const down = await startGraphql({ authenticatorUrl: url.href });
+    try {
+      const answer = await down.post(QUERY);
+      expect([answer.status, answer.errors?.[0]?.extensions.code]).toEqual([
+        503,
+        'database_unavailable',
+      ]);
+      expect(answer.headers.get('retry-after')).toBe('1');
+      expect(down.graphql.healthy()).toBe(false);
+    } finally {
+      await down.close();
+    }
+  });
+});

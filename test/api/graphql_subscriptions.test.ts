@@ -1,0 +1,324 @@
+import type { Client } from 'graphql-ws';
+import type pg from 'pg';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { WebSocket } from 'ws';
+
+import { useDatabase, withClient } from '../support/database.ts';
+import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { startGraphql, useGraphql } from '../support/graphql.ts';
+import type { TestApi } from '../support/graphql.ts';
+import {
+  adminToken,
+  auditorToken,
+  nowInSeconds,
+  refusedTokens,
+  sign,
+  viewerToken,
+} from '../support/tokens.ts';
+
+const database = useDatabase();
+const api = useGraphql(database);
+
+const EVENTS = `subscription ($key: String, $environment: String) {
+  auditEventsAdded(flagKey: $key, environment: $environment) {
+    truncated
+    events { eventType flagKey environment adminUserId metadata }
+  }
+}`;
+const SCHEDULES = `subscription ($key: String, $environment: String) {
+  flagSchedulesChanged(flagKey: $key, environment: $environment) {
+    truncated
+    schedules { id status createdBy cancelledBy updates { enabled } flag { flagKey } }
+  }
+}`;
+
+interface Message {
+  readonly data?: {
+    auditEventsAdded?: { truncated: boolean; events: { eventType: string; flagKey: string }[] };
+    flagSchedulesChanged?: { truncated: boolean; schedules: { id: string; status: string }[] };
+  } | null;
+  readonly errors?: readonly { readonly extensions?: { readonly code?: string } }[];
+}
+
+const clients: Client[] = [];
+let count = 0;
+let key: string;
+
+beforeEach(async () => {
+  count += 1;
+  key = `subscribed-${count}`;
+  await vi.waitFor(() => expect(api().graphql.healthy()).toBe(true), 5_000);
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.dispose();
+  await vi.waitFor(
+    () => expect(api().graphql.load).toEqual({ sockets: 0, subscriptions: 0 }),
+    5_000,
+  );
+});
+
+/** Subscribes, and resolves once changes reach it. */
+async function subscribe(
+  token: string,
+  query: string,
+  variables: Record<string, unknown> = {},
+  to: TestApi = api(),
+): Promise<{ messages: Message[]; ended: Promise<unknown> }> {
+  const client = to.socket(token);
+  clients.push(client);
+  const messages: Message[] = [];
+  const before = to.graphql.load.subscriptions;
+  const ended = new Promise<unknown>((resolve) => {
+    client.subscribe(
+      { query, variables },
+      {
+        next: (message) => messages.push(message as Message),
+        error: resolve,
+        complete: () => resolve('complete'),
+      },
+    );
+  });
+  await Promise.race([
+    ended,
+    vi.waitFor(() => expect(to.graphql.load.subscriptions).toBe(before + 1), 5_000),
+  ]);
+  return { messages, ended };
+}
+
+/** The code of a subscription that isn't granted. */
+async function refusalOf(
+  token: string,
+  query: string,
+  variables = {},
+): Promise<string | undefined> {
+  const { messages, ended } = await subscribe(token, query, variables);
+  const end = await ended;
+  const errors = Array.isArray(end) ? (end as Message['errors']) : messages[0]?.errors;
+  return errors?.[0]?.extensions?.code;
+}
+
+const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(database.ownerUrl, work);
+const insert = (changes: object = {}) =>
+  asOwner((client) => insertFlag(client, { flag_key: key, ...changes }));
+const arrived = (messages: Message[], many: number) =>
+  vi.waitFor(() => expect(messages).toHaveLength(many), 5_000);
+
+describe('auditEventsAdded', () => {
+  it('brings what is added, to admins and auditors', async () => {
+    const admin = await subscribe(adminToken(), EVENTS, { key });
+    const auditor = await subscribe(auditorToken(), EVENTS, { key });
+    await insert();
+    for (const { messages } of [admin, auditor]) {
+      await arrived(messages, 1);
+      expect(messages[0]?.data?.auditEventsAdded).toMatchObject({
+        truncated: false,
+        events: [{ eventType: 'feature_flag.created', flagKey: key, metadata: { flagKey: key } }],
+      });
+    }
+  });
+
+  it('sends nothing of what the token’s environments, or the arguments, leave out', async () => {
+    const production = await subscribe(adminToken({ environments: ['production'] }), EVENTS);
+    const staging = await subscribe(adminToken({ environments: ['staging'] }), EVENTS);
+    const none = await subscribe(auditorToken({ environments: [] }), EVENTS);
+    const other = await subscribe(adminToken(), EVENTS, { key: 'another' });
+    const narrowed = await subscribe(adminToken(), EVENTS, { environment: 'staging' });
+    await insert();
+    await insert({ environment: 'staging' });
+    await arrived(production.messages, 1);
+    await arrived(staging.messages, 1);
+    await arrived(narrowed.messages, 1);
+    for (const { messages } of [staging, narrowed])
+      expect(messages[0]?.data?.auditEventsAdded?.events).toMatchObject([
+        { environment: 'staging' },
+      ]);
+    expect(production.messages[0]?.data?.auditEventsAdded?.events).toMatchObject([
+      { environment: 'production' },
+    ]);
+    expect([none.messages, other.messages]).toEqual([[], []]);
+  });
+
+  it('is forbidden to viewers, at once', async () => {
+    expect(await refusalOf(viewerToken(), EVENTS)).toBe('forbidden');
+  });
+
+  it('says when there is more than it brings', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS);
+    await asOwner((client) =>
+      client.query(
+        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, 120) n`,
+        [key],
+      ),
+    );
+    await arrived(messages, 1);
+    const added = messages[0]?.data?.auditEventsAdded;
+    expect([added?.truncated, added?.events.length]).toEqual([true, 90]);
+  });
+
+  it('ends when the listener loses its connection, and works again after', async () => {
+    const { messages, ended } = await subscribe(adminToken(), EVENTS, { key });
+    await withClient(database.rootUrl, (client) =>
+      client.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where application_name = 'halyard-api-listener' and datname = current_database()`,
+      ),
+    );
+    await ended;
+    expect(messages.at(-1)?.errors?.[0]?.extensions?.code).toBe('database_unavailable');
+    await vi.waitFor(() => expect(api().graphql.healthy()).toBe(true), 5_000);
+    const again = await subscribe(adminToken(), EVENTS, { key });
+    await insert();
+    await arrived(again.messages, 1);
+  });
+
+  it('survives a notification that is none', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS, { key });
+    await asOwner((client) =>
+      client.query(
+        `select pg_notify('halyard_audit', payload) from unnest(array['', 'null', '[]', '{"events": ["x"]}', '7']) as payload`,
+      ),
+    );
+    await insert();
+    await arrived(messages, 1);
+  });
+});
+
+describe('flagSchedulesChanged', () => {
+  it('brings schedules as they change, to admins and viewers, with both names', async () => {
+    const admin = await subscribe(adminToken(), SCHEDULES, { key });
+    const viewer = await subscribe(viewerToken(), SCHEDULES, { key, environment: 'production' });
+    const flag = await insert();
+    const { id } = await asOwner((client) => insertSchedule(client, flag.id));
+    await arrived(admin.messages, 1);
+    await api().data(
+      `mutation { cancelFlagSchedule(input: { id: "${id}" }) { clientMutationId } }`,
+    );
+    for (const { messages } of [admin, viewer]) {
+      await arrived(messages, 2);
+      expect(messages.map(({ data }) => data?.flagSchedulesChanged?.schedules)).toMatchObject([
+        [{ id, status: 'pending', cancelledBy: null, updates: { enabled: true } }],
+        [
+          {
+            id,
+            status: 'cancelled',
+            createdBy: null,
+            cancelledBy: 'alice',
+            flag: { flagKey: key },
+          },
+        ],
+      ]);
+    }
+  });
+
+  it('sends nothing of other environments, and is forbidden to auditors', async () => {
+    const staging = await subscribe(viewerToken({ environments: ['staging'] }), SCHEDULES);
+    const production = await subscribe(viewerToken(), SCHEDULES);
+    const flag = await insert();
+    await asOwner((client) => insertSchedule(client, flag.id));
+    await arrived(production.messages, 1);
+    expect(staging.messages).toEqual([]);
+    expect(await refusalOf(auditorToken(), SCHEDULES)).toBe('forbidden');
+  });
+});
+
+describe('the connection', () => {
+  const SUBPROTOCOL = 'graphql-transport-ws';
+
+  /** Opens a socket by hand, sends, and gives the code and reason with which it is closed. */
+  async function closeOf(
+    send: readonly string[],
+    options: ConstructorParameters<typeof WebSocket>[2] = {},
+    to: TestApi = api(),
+  ): Promise<[number, string]> {
+    const socket = new WebSocket(to.url.replace('http', 'ws'), SUBPROTOCOL, options);
+    return new Promise((resolve, reject) => {
+      socket.on('open', () => send.forEach((text) => socket.send(text)));
+      socket.on('error', reject);
+      socket.on('close', (code, reason) => resolve([code, reason.toString()]));
+    });
+  }
+  const init = (payload?: object) => JSON.stringify({ type: 'connection_init', payload });
+  const bearer = (token: string) => init({ authorization: `Bearer ${token}` });
+
+  it('needs a token', async () => {
+    expect(await closeOf([init()])).toEqual([4401, 'token_missing']);
+    expect(await closeOf([init({ authorization: 'nonsense' })])).toEqual([4401, 'token_missing']);
+    expect(await closeOf([bearer(sign({ userId: 'nobody' }))])).toEqual([4403, 'role_missing']);
+    const subscription = { type: 'subscribe', id: '1', payload: { query: EVENTS } };
+    expect((await closeOf([JSON.stringify(subscription)]))[0]).toBe(4401);
+  });
+
+  it.each(Object.entries(refusedTokens()))('refuses a token %s', async (_name, { token, code }) => {
+    // One that a header can't carry is as good as none.
+    const expected = /^[\x21-\x7e]+$/.test(token) ? code : 'token_missing';
+    expect(await closeOf([bearer(token)])).toEqual([4401, expected]);
+  });
+
+  it('takes the token of the upgrade’s header too', async () => {
+    const closed = closeOf([init(), 'no message'], {
+      headers: { authorization: `Bearer ${adminToken()}` },
+    });
+    expect((await closed)[0]).toBe(4400);
+  });
+
+  it('ends with the token', async () => {
+    const token = adminToken({ exp: nowInSeconds() + 1 });
+    expect(await closeOf([bearer(token)])).toEqual([4401, 'token_expired']);
+  });
+
+  it('stands when the token is good for longer than a timer reaches', async () => {
+    const token = adminToken({ exp: nowInSeconds() + 100 * 365 * 86_400 });
+    const { messages } = await subscribe(token, EVENTS, { key });
+    await insert();
+    await arrived(messages, 1);
+  });
+
+  it('is for subscriptions only, and of valid documents', async () => {
+    expect(await refusalOf(adminToken(), '{ featureFlags { nodes { id } } }')).toBe(
+      'invalid_query',
+    );
+    expect(await refusalOf(adminToken(), 'subscription { nothing }')).toBe('invalid_query');
+    expect(await refusalOf(adminToken(), EVENTS, { key: 7 })).toBe('invalid_value');
+  });
+
+  it('is not for scripts of other sites, other paths or other protocols', async () => {
+    await expect(closeOf([], { origin: 'https://evil.example' })).rejects.toThrow('403');
+    await expect(closeOf([], { origin: 'null' })).rejects.toThrow('403');
+    const { host } = new URL(api().url);
+    expect((await closeOf([init()], { origin: `http://${host}` }))[0]).toBe(4401);
+    const elsewhere = new WebSocket(`ws://${host}/elsewhere`, SUBPROTOCOL);
+    await expect(new Promise((_, reject) => elsewhere.on('error', reject))).rejects.toThrow('404');
+    const other = new WebSocket(`ws://${host}/graphql`, 'graphql-ws');
+    await expect(new Promise((_, reject) => other.on('error', reject))).rejects.toThrow();
+  });
+
+  it('refuses messages of more than 100 kB', async () => {
+    expect((await closeOf([init({ a: 'x'.repeat(100_001) })]))[0]).toBe(1009);
+  });
+
+  it('carries 20 subscriptions at most', async () => {
+    const client = api().socket(adminToken());
+    clients.push(client);
+    const errors: unknown[] = [];
+    const ignore = () => undefined;
+    for (let n = 0; n < 21; n++)
+      client.subscribe(
+        { query: EVENTS },
+        { next: ignore, error: (error) => errors.push(error), complete: ignore },
+      );
+    await vi.waitFor(() => expect(errors).toHaveLength(1), 5_000);
+    expect(errors).toMatchObject([[{ extensions: { code: 'invalid_query' } }]]);
+    await vi.waitFor(() => expect(api().graphql.load.subscriptions).toBe(20), 5_000);
+  });
+
+  it('is refused beyond the limit, and told to go away at the end', async () => {
+    const small = await startGraphql(database, { maxSockets: 1 });
+    const socket = new WebSocket(small.url.replace('http', 'ws'), SUBPROTOCOL);
+    await new Promise((resolve) => socket.on('open', resolve));
+    await expect(closeOf([], {}, small)).rejects.toThrow('503');
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    await small.close();
+    expect(await closed).toBe(1001);
+  });
+});
