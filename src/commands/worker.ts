@@ -20,4 +20,6 @@ export async function worker(): Promise<void> {
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   await running.stopped;
+  // All that was to be written is written; a timer of a connection that never came must not hold up the end.
+  process.exit(0);
 }

@@ -78,6 +78,8 @@ async function begin({ context, presence, concurrency }: JobPoolOptions) {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
   const ids: string[] = [];
+  const stopped = Promise.withResolvers<undefined>();
+  context.stopping.addEventListener('abort', () => stopped.resolve(undefined), { once: true });
   events.on('pool:create', ({ workerPool }) => ids.push(workerPool.id));
   const runner = await run({
     pgPool: context.pool,
@@ -99,7 +101,9 @@ async function begin({ context, presence, concurrency }: JobPoolOptions) {
           worker: {
             hooks: {
               // Awaited before the first job is taken: no job is ever held by a pool without its sign of life.
-              startWorker: (_context, { worker }) => presence.hold(worker.workerPool.id),
+              // A worker that stops takes none either, so it doesn't wait for a connection that may not come.
+              startWorker: (_context, { worker }) =>
+                Promise.race([presence.hold(worker.workerPool.id), stopped.promise]),
             },
           },
         },

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { withDeadline } from '../audit/deadline.ts';
 import { destinationOf, makeSink } from '../audit/destination.ts';
 import { makeForwarder } from '../audit/forwarder.ts';
 import type { Sink } from '../audit/sink.ts';
@@ -11,6 +12,7 @@ import { applyDueSchedules } from './apply.ts';
 import { makeDelivery } from './delivery.ts';
 import { makeJanitor } from './janitor.ts';
 import { startJobPool } from './job_pool.ts';
+import type { JobPool } from './job_pool.ts';
 import { addJob } from './jobs.ts';
 import { makePresence } from './presence.ts';
 import { assertMigrated } from './schema_check.ts';
@@ -39,6 +41,8 @@ export interface RunningWorker {
 const SPARE_CONNECTIONS = 6;
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
 const SEND_GRACE_MS = 3_000;
+/** Below the 30 s after which orchestrators kill. Only an outage takes so long: what is locked then, another worker releases. */
+const STOP_DEADLINE_MS = 25_000;
 
 /**
  * Starts a worker: schedules are applied as they come due, audit events forwarded as they are written.
@@ -60,13 +64,16 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   }
 }
 
-async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
-  const { config, databaseUrl, log, concurrency = 4 } = options;
+type Parts = ReturnType<typeof makeParts>;
+
+/** Everything but the jobs' pool, none of it waited for yet. */
+function makeParts({ config, databaseUrl, log, sink: given }: WorkerOptions, pool: pg.Pool) {
   const stop = new AbortController();
   const abort = new AbortController();
   const stopping = stop.signal;
-  const sink = options.sink ?? makeSink(config, log);
-  const forwarder = makeForwarder({ pool, sink, destination: destinationOf(config), log });
+  const sink = given ?? makeSink(config, log);
+  const destination = destinationOf(config);
+  const forwarder = makeForwarder({ pool, sink, destination, log });
   const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
@@ -89,57 +96,67 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     onConnect: hint,
     log,
   });
+  const closeSink = async () => {
+    if (given === undefined) await sink.close();
+  };
+  return { stop, abort, context, delivery, presence, janitor, alarm, listener, closeSink };
+}
 
-  async function closeAll(): Promise<void> {
-    stop.abort(new Error('The worker is stopping.'));
-    const giveUp = setTimeout(
-      () => abort.abort(new Error('The worker is stopping.')),
-      SEND_GRACE_MS,
-    );
-    await Promise.all([listener.close(), alarm.close(), janitor.close(), jobs?.stop()]);
-    await delivery.close();
-    clearTimeout(giveUp);
-    // Last: as long as a task runs, the process must be known to be alive.
-    await presence.close();
-    if (options.sink === undefined) await sink.close();
-  }
-
-  let jobs: Awaited<ReturnType<typeof startJobPool>> | undefined;
+async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
+  const { config, log, concurrency = 4 } = options;
+  const parts = makeParts(options, pool);
+  const { context, presence, listener, alarm } = parts;
+  let jobs: JobPool | undefined;
   try {
     jobs = await startJobPool({ context, presence, concurrency });
-    await begin(pool, log);
+    await queueFirstJobs(pool);
     await listener.start();
   } catch (error) {
-    await closeAll();
+    await closeParts(parts, jobs);
     throw error;
   }
+  const taking = jobs;
   log.info({ destination: destinationOf(config), concurrency }, 'the worker is running');
 
   const stopped = Promise.withResolvers<undefined>();
-  let closing: Promise<void> | null = null;
+  const stop = once(async () => {
+    await withDeadline(
+      () => closeParts(parts, taking).then(() => pool.end()),
+      new AbortController().signal,
+      STOP_DEADLINE_MS,
+      `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
+    ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
+    log.info('the worker has stopped');
+    stopped.resolve(undefined);
+  });
+  const watched = [listener, alarm, presence, taking];
   return {
-    healthy: () =>
-      !stopping.aborted &&
-      listener.healthy() &&
-      alarm.healthy() &&
-      presence.healthy() &&
-      jobs.healthy(),
-    async stop() {
-      closing ??= closeAll()
-        .then(() => pool.end())
-        .finally(() => {
-          log.info('the worker has stopped');
-          stopped.resolve(undefined);
-        });
-      await closing;
-    },
+    healthy: () => !context.stopping.aborted && watched.every((part) => part.healthy()),
+    stop,
     stopped: stopped.promise,
   };
 }
 
+async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void> {
+  const reason = new Error('The worker is stopping.');
+  parts.stop.abort(reason);
+  const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
+  const { listener, alarm, janitor, delivery, presence } = parts;
+  await Promise.all([listener.close(), alarm.close(), janitor.close(), jobs?.stop()]);
+  await delivery.close();
+  clearTimeout(giveUp);
+  // Last: as long as a task runs, the process must be known to be alive.
+  await presence.close();
+  await parts.closeSink();
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  return () => (running ??= work());
+}
+
 /** What shouldn't wait for the crontab: forwarding by this process's own sink at once, and room for the trail. */
-async function begin(pool: pg.Pool, log: Logger): Promise<void> {
+async function queueFirstJobs(pool: pg.Pool): Promise<void> {
   await addJob(pool, 'ensure_audit_partitions');
   await addJob(pool, 'forward_audit_events');
-  log.debug('the first jobs are queued');
 }

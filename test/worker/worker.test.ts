@@ -81,6 +81,20 @@ test('a worker outlives an outage in which it can tell nobody how its job ended'
   );
 });
 
+test('a worker can be stopped in the midst of an outage', async () => {
+  const database = await useFreshDatabase();
+  const { worker } = await startTestWorker(database);
+  await withClient(withDatabase(database.rootUrl, 'postgres'), async (root) => {
+    await root.query(`alter database ${database.name} allow_connections false`);
+    await root.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [
+      database.name,
+    ]);
+    await expect.poll(() => worker.healthy(), { timeout: 10_000 }).toBe(false);
+    await worker.stop();
+    await root.query(`alter database ${database.name} allow_connections true`);
+  });
+});
+
 test('a run that is asked to stop leaves the rest due', async () => {
   const database = await useFreshDatabase();
   const { log } = makeTestLog();
