@@ -1,3 +1,4 @@
+import { makeGraphql } from '../api/graphql.ts';
 import { startApi } from '../api/server.ts';
 import { ConfigError, loadProcessConfig } from '../config.ts';
 import { makeLogger } from '../log.ts';
@@ -12,6 +13,11 @@ export async function api(): Promise<void> {
     ]);
   }
   const log = makeLogger(config, 'api');
-  const server = await startApi({ config, databaseUrl: config.authDatabaseUrl, log });
+  const server = await startApi({
+    config,
+    databaseUrl: config.authDatabaseUrl,
+    log,
+    makeGraphql,
+  });
   onShutdown(log, server.close);
 }
