@@ -42,7 +42,14 @@ export function makeDocuments(
   const rules = [
     ...specifiedRules.filter((rule) => rule !== ValuesOfCorrectTypeRule),
     valuesRule,
-    depthLimit({ maxDepth: 10, maxListDepth: 6, revealDetails: true }),
+    depthLimit({
+      maxDepth: 10,
+      maxListDepth: 6,
+      // What IDEs ask, where introspection is allowed at all.
+      maxIntrospectionDepth: 20,
+      maxDepthByFieldCoordinates: { '__Type.ofType': 10 },
+      revealDetails: true,
+    }),
     ...(production ? [NoSchemaIntrospectionCustomRule] : []),
   ];
   const cache = new Map<string, Parsed>();
