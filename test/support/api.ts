@@ -38,7 +38,7 @@ export interface TestApi {
   readonly logText: () => string;
   /** @param target method and path, such as `GET /readyz` */
   call(target: string, call?: Call): Promise<Answer>;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** The real application on a free port of 127.0.0.1, with TEST_SECRET and without GraphQL. */
@@ -84,7 +84,8 @@ export function useApi(database: TestDatabase): TestApi {
   };
 }
 
-async function callApi(url: string, target: string, call: Call = {}): Promise<Answer> {
+/** Sends one request, as it is. */
+export async function callApi(url: string, target: string, call: Call = {}): Promise<Answer> {
   const [method = '', path = ''] = target.split(/ (.*)/s);
   const body = call.json === undefined ? call.body : JSON.stringify(call.json);
   const response = await fetch(url + path, {
