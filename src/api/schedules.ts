@@ -37,7 +37,7 @@ const cursor = makeCursor<'at' | 'id'>(
 );
 
 /** One row for each schedule, or one of nulls for a flag without any, or none without such a flag: in one round trip. */
-const LIST = `
+export const LIST = `
   select ${COLUMNS}, s.cursor_at
   from app_public.feature_flags f
   left join lateral (

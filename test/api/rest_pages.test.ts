@@ -1,9 +1,11 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 
+import { LIST } from '../../src/api/schedules.ts';
 import type { AnswerBody } from '../support/api.ts';
 import { useApi } from '../support/api.ts';
-import { useDatabase, withClient } from '../support/database.ts';
+import { useDatabase, withClient, withRollback } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { become } from '../support/roles.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -87,6 +89,27 @@ describe('schedules', () => {
     });
     const pages = await readAll(`/api/admin/flags/${flag_key}/schedule`);
     expect(pages.map((page) => page.length)).toEqual([50, 1]);
+  });
+});
+
+test('a page of schedules is found by its index, from the cursor on', async () => {
+  await withRollback({ ...database, ownerUrl: database.rootUrl }, async (client) => {
+    const { id, flag_key } = await insertFlag(client);
+    await client.query(
+      `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       select $1, now() + interval '1 hour', '{"enabled": true}' from generate_series(1, 3000)`,
+      [id],
+    );
+    await client.query('analyze app_public.feature_flag_schedules, app_public.feature_flags');
+    await become(client, 'viewer');
+    const { rows } = await client.query<Record<'QUERY PLAN', string>>(
+      `explain (costs off) ${LIST}`,
+      [flag_key, 'production', null, '2100-01-01T00:00:00Z', id, 51],
+    );
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+    expect(plan).toMatch(
+      /feature_flag_schedules_flag_id_created_at_idx[^]*?Index Cond: \(\(flag_id = f\.id\) AND \(ROW\(created_at, id\) </,
+    );
   });
 });
 
