@@ -1,6 +1,7 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
+import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
 import pg from 'pg';
 import type { Logger } from './log.ts';
@@ -37,6 +38,8 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
       migrationsFolder: MIGRATIONS_FOLDER,
       logger: migrateLogger(log),
     });
+    // It would keep its pool for a moment, and end this process if the server went away in that moment.
+    clearAllPools();
     await client.query('select app_private.ensure_audit_partitions()');
     log.info({ version: await latestMigration() }, 'the database is migrated');
   } finally {
