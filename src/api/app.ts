@@ -25,6 +25,7 @@ export async function makeApp(parts: AppParts): Promise<Express> {
   app.use(makeAccessLog(parts.log));
   app.use((_request, response, next) => {
     response.setHeader('X-Content-Type-Options', 'nosniff');
+    response.setHeader('Cache-Control', 'no-store');
     next();
   });
   app.use(parts.health);

@@ -31,7 +31,7 @@ export function makeRest(pool: pg.Pool, authentication: Authentication): Router 
       client.query(sql, [...values]),
     );
   const router = express.Router();
-  router.use(hardenHeaders);
+  router.use(neverAPage);
   router.use(authentication.middleware);
   router.use(requireRole);
   router.use(requireJson);
@@ -41,9 +41,8 @@ export function makeRest(pool: pg.Pool, authentication: Authentication): Router 
   return router;
 }
 
-/** What is answered here is data of one caller: no page may hold it, and no cache keep it. */
-function hardenHeaders(_request: Request, response: Response, next: NextFunction): void {
-  response.setHeader('Cache-Control', 'no-store');
+/** What is answered here is data, and no browser may take it for a page. */
+function neverAPage(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
   next();
 }
