@@ -1,5 +1,5 @@
 import { makeGraphql } from '../api/graphql.ts';
-import { startApi, type ApiServer } from '../api/server.ts';
+import { startApi } from '../api/server.ts';
 import { ConfigError, loadProcessConfig } from '../config.ts';
 import { makeLogger } from '../log.ts';
 import { onShutdown } from '../shutdown.ts';
@@ -13,13 +13,13 @@ export async function api(): Promise<void> {
     ]);
   }
   const log = makeLogger(config, 'api');
-  let server: ApiServer | undefined;
-  // Before it is started: a signal that comes meanwhile is heard too.
-  onShutdown(log, async () => server?.close());
-  server = await startApi({
+  const starting = startApi({
     config,
     databaseUrl: config.authDatabaseUrl,
     log,
     makeGraphql,
   });
+  // Not once it is started: a signal that comes meanwhile is heard too.
+  onShutdown(log, async () => (await starting).close());
+  await starting;
 }

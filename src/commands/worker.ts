@@ -1,7 +1,7 @@
 import { ConfigError, loadProcessConfig } from '../config.ts';
 import { makeLogger } from '../log.ts';
 import { onShutdown } from '../shutdown.ts';
-import { startWorker, type RunningWorker } from '../worker/runner.ts';
+import { startWorker } from '../worker/runner.ts';
 
 /** `halyard worker`: applies and forwards until SIGTERM or SIGINT, then finishes what runs. */
 export async function worker(): Promise<void> {
@@ -12,8 +12,8 @@ export async function worker(): Promise<void> {
     ]);
   }
   const log = makeLogger(config, 'worker');
-  let running: RunningWorker | undefined;
-  // Before it is started: a signal that comes meanwhile is heard too.
-  onShutdown(log, async () => running?.stop());
-  running = await startWorker({ config, databaseUrl: config.workerDatabaseUrl, log });
+  const starting = startWorker({ config, databaseUrl: config.workerDatabaseUrl, log });
+  // Not once it is started: a signal that comes meanwhile is heard too.
+  onShutdown(log, async () => (await starting).stop());
+  await starting;
 }
