@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import pg from 'pg';
 
+import { orAborted } from './abort.ts';
 import type { Logger } from './log.ts';
 
 export interface ListenerOptions {
@@ -93,21 +94,19 @@ async function listenUntilLost(
 ): Promise<never> {
   const heartbeat = options.heartbeat ?? DEFAULT_HEARTBEAT;
   const client = makeClient(options, heartbeat.deadlineMs);
-  const lost = Promise.withResolvers<never>();
-  // Awaited below; this keeps a loss between two awaits from counting as unhandled.
-  lost.promise.catch(() => undefined);
-  const close = () => lost.reject(closing.reason);
+  const lost = new AbortController();
+  const close = () => lost.abort(closing.reason);
   closing.addEventListener('abort', close);
-  client.on('error', lost.reject);
-  client.on('end', () => lost.reject(new Error('The server ended the connection.')));
+  client.on('error', (error) => lost.abort(error));
+  client.on('end', () => lost.abort(new Error('The server ended the connection.')));
   client.on('notification', (notification) => notify(options, notification));
-  const orLost = <T>(step: T | Promise<T>) => Promise.race([step, lost.promise]);
+  const orLost = <T>(step: Promise<T>) => orAborted(step, lost.signal);
 
   try {
     if (closing.aborted) close();
     await orLost(client.connect());
     await orLost(client.query(`listen ${pg.escapeIdentifier(options.channel)}`));
-    await orLost(options.onConnect());
+    await orLost(Promise.resolve(options.onConnect()));
     onHealthy();
     for (;;) {
       await orLost(sleep(heartbeat.everyMs, closing));

@@ -1,3 +1,5 @@
+import { orAborted } from '../abort.ts';
+
 /**
  * Runs `work`, and rejects as soon as `signal` aborts (with its reason) or `ms` milliseconds have
  * passed (with `expired` as the message). What the work still does then is up to it: it gets a
@@ -19,15 +21,9 @@ export async function withDeadline<T>(
   const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
   signal.addEventListener('abort', forward, { once: true });
   try {
-    return await Promise.race([rejectOnAbort(stop.signal), work(stop.signal)]);
+    return await orAborted(work(stop.signal), stop.signal);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', forward);
   }
-}
-
-function rejectOnAbort(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-  });
 }

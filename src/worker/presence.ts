@@ -35,7 +35,7 @@ export function makePresence({ url, log }: { url: string; log: Logger }): Presen
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   let isHealthy = false;
-  let nudge = Promise.withResolvers<undefined>();
+  let nudge = new AbortController();
   const running = run();
 
   async function run(): Promise<void> {
@@ -55,19 +55,19 @@ export function makePresence({ url, log }: { url: string; log: Logger }): Presen
   /** One connection, until it is lost (rejects) or the presence closes. */
   async function keepLocks(onHealthy: () => void): Promise<void> {
     const client = makeClient(url);
-    const lost = Promise.withResolvers<never>();
-    lost.promise.catch(() => undefined);
-    client.on('error', lost.reject);
-    client.on('end', () => lost.reject(new Error('The server ended the connection.')));
+    const lost = new AbortController();
+    client.on('error', (error) => lost.abort(error));
+    client.on('end', () => lost.abort(new Error('The server ended the connection.')));
     const locked = new Set<string>();
     try {
       await client.connect();
       while (!closed()) {
-        nudge = Promise.withResolvers<undefined>();
+        nudge = new AbortController();
         await synchronise(client, locked);
         isHealthy = true;
         onHealthy();
-        await Promise.race([pause(HEARTBEAT_MS, closing.signal), nudge.promise, lost.promise]);
+        await pause(HEARTBEAT_MS, AbortSignal.any([nudge.signal, lost.signal]));
+        lost.signal.throwIfAborted();
       }
     } finally {
       client.connection.stream.destroy();
@@ -94,19 +94,19 @@ export function makePresence({ url, log }: { url: string; log: Logger }): Presen
     async hold(poolId) {
       const taken = held.get(poolId) ?? Promise.withResolvers<undefined>();
       held.set(poolId, taken);
-      nudge.resolve(undefined);
+      nudge.abort();
       await taken.promise;
     },
     drop(poolId) {
       held.get(poolId)?.resolve(undefined);
       held.delete(poolId);
-      nudge.resolve(undefined);
+      nudge.abort();
     },
     pools: () => [...held.keys()],
     healthy: () => isHealthy,
     async close() {
       closing.abort(new Error('The presence is closed.'));
-      nudge.resolve(undefined);
+      nudge.abort();
       for (const taken of held.values()) taken.resolve(undefined);
       await running;
     },

@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 
 import pg from 'pg';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
@@ -106,6 +107,30 @@ test('notices a connection on which nothing passes any more', async () => {
   await expect.poll(() => listener.catchUps(), DEADLINE).toBe(2);
   expect(proxy.connections()).toBeGreaterThan(1);
   await listener.hears('thawed');
+});
+
+test('a connection that stands for long gathers no memory', async () => {
+  await using listener = makeRecorder({ heartbeat: { everyMs: 1, deadlineMs: 1_000 } });
+  await listener.start();
+  const seen = new Set<string>();
+  const heartbeats = (count: number) =>
+    expect
+      .poll(
+        async () => {
+          const { rows } = await admin.query<{ at: string }>(
+            'select query_start::text as at from pg_stat_activity where application_name = $1',
+            [NAME],
+          );
+          return seen.add(rows[0]?.at ?? '').size;
+        },
+        { ...DEADLINE, interval: 1 },
+      )
+      .toBeGreaterThan(count);
+  await heartbeats(20);
+  const before = queryObjects(Promise, { format: 'count' });
+  await heartbeats(320);
+  // Each heartbeat would leave two races behind.
+  expect(queryObjects(Promise, { format: 'count' }) - before).toBeLessThan(300);
 });
 
 test('keeps trying while the server is away', async () => {
