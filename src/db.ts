@@ -52,15 +52,18 @@ export function pgSettings(claims: Claims, requestId: string): Record<string, st
  *
  * @param options.name what pg_stat_activity and the trail show as application_name
  * @param options.max connections at most; 10 by default
+ * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
+ *   for lost; by default the operating system's patience, some 15 minutes
  */
 export function makePool(
   url: string,
-  options: { name: string; max?: number; log: Logger },
+  options: { name: string; max?: number; answerMs?: number; log: Logger },
 ): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.name,
     max: options.max ?? 10,
+    ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,

@@ -25,6 +25,8 @@ const LOOK_EVERY_MS = 3_000;
 /** The shortest time between two looks, however many notifications come. */
 const LOOK_AT_MOST_EVERY_MS = 20;
 const RETRY_MS = 1_000;
+/** A look takes a millisecond; one that takes so long is on a connection that leads nowhere any more. */
+const ANSWER_MS = 3_000;
 
 /** What is due should be gone this long after the first ring; each ring for it again waits twice as long, up to the cap. */
 const PATIENCE_MS = 100;
@@ -109,10 +111,15 @@ function patience(rings: number): number {
   return Math.min(PATIENCE_CAP_MS, PATIENCE_MS * 2 ** (rings - 1));
 }
 
+/** pg knows a time-out for each query; its types know it for a whole connection only. */
+type TimedQuery = pg.QueryConfig & { query_timeout: number };
+
 /** Milliseconds until the next schedule is due, negative when one is overdue, null when none is pending. */
 async function nextDueIn(pool: pg.Pool): Promise<number | null> {
-  const { rows } = await pool.query<{ ms: number | null }>(
-    'select app_private.next_due_in() as ms',
-  );
+  const look: TimedQuery = {
+    text: 'select app_private.next_due_in() as ms',
+    query_timeout: ANSWER_MS,
+  };
+  const { rows } = await pool.query<{ ms: number | null }>(look);
   return rows[0]?.ms ?? null;
 }

@@ -39,6 +39,8 @@ export interface RunningWorker {
 
 /** The listener, the alarm and the jobs' pool each have connections of their own or enough of these. */
 const SPARE_CONNECTIONS = 6;
+/** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
+const ANSWER_MS = 65_000;
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
 const SEND_GRACE_MS = 3_000;
 /** Below the 30 s after which orchestrators kill. Only an outage takes so long: what is locked then, another worker releases. */
@@ -53,6 +55,7 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
     max: (options.concurrency ?? 4) + SPARE_CONNECTIONS,
+    answerMs: ANSWER_MS,
     log: options.log,
   });
   try {

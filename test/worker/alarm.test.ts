@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
 import { useDatabase, withClient } from '../support/database.ts';
+import { makePool } from '../../src/db.ts';
+import { makeAlarm } from '../../src/worker/alarm.ts';
+import { makeTestLog } from '../support/log.ts';
+import { startTcpProxy } from '../support/tcp_proxy.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { POOL_LOCK_KEY } from '../../src/worker/presence.ts';
 import { startTestWorker } from '../support/worker.ts';
@@ -154,3 +158,32 @@ test('a schedule in the far future neither rings nor is forgotten', async () => 
     await applied(client, id);
   });
 });
+
+test('a connection on which nothing passes any more holds the alarm up for seconds only', async () => {
+  const url = new URL(database.workerUrl);
+  await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+  url.port = String(proxy.port);
+  const { log } = makeTestLog();
+  const pool = makePool(url.href, { name: 'halyard test', max: 1, log });
+  const rang = Promise.withResolvers<string>();
+  const alarm = makeAlarm({
+    pool,
+    log,
+    ring() {
+      rang.resolve('rang');
+      return Promise.resolve();
+    },
+    applyDirectly: () => Promise.resolve(),
+  });
+  alarm.look();
+  await expect.poll(() => alarm.healthy(), { timeout: 10_000 }).toBe(true);
+  proxy.freeze();
+  await withClient(database.ownerUrl, async (client) => {
+    const flag = await insertFlag(client);
+    await insertSchedule(client, flag.id, { dueIn: '0 ms' });
+  });
+  alarm.look();
+  expect(await rang.promise).toBe('rang');
+  await alarm.close();
+  await pool.end();
+}, 30_000);
