@@ -229,7 +229,8 @@ create table audit.events (
 ) partition by RANGE (occurred_at);
 alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
-CREATE INDEX events_flag_idx ON ONLY audit.events USING btree (environment, flag_key, occurred_at DESC);
+CREATE INDEX events_flag_idx ON ONLY audit.events USING btree (flag_key, environment, occurred_at DESC);
+CREATE INDEX events_occurred_at_idx ON ONLY audit.events USING btree (occurred_at DESC);
 CREATE INDEX events_schedule_idx ON ONLY audit.events USING btree (schedule_id, occurred_at) WHERE (schedule_id IS NOT NULL);
 CREATE INDEX events_type_idx ON ONLY audit.events USING btree (event_type, occurred_at DESC);
 create policy admin_select on audit.events for select to halyard_admin

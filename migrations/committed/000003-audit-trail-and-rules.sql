@@ -1,5 +1,5 @@
 --! Previous: sha1:84194297438453d6774e9a2d86b04d8c7625f588
---! Hash: sha1:edf6b3317e83e10a8fe0ab5e23a17c1e013b4323
+--! Hash: sha1:be30d39e1ebd87d7daab7ea1332e67d11f00a7ee
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -84,7 +84,9 @@ comment on column audit.events.reconciled is 'Whether the event was rebuilt afte
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is shipped, with seq put in.';
 
-create index if not exists events_flag_idx on audit.events (environment, flag_key, occurred_at desc);
+-- The newest first: the order in which people read it.
+create index if not exists events_occurred_at_idx on audit.events (occurred_at desc);
+create index if not exists events_flag_idx on audit.events (flag_key, environment, occurred_at desc);
 create index if not exists events_type_idx on audit.events (event_type, occurred_at desc);
 create index if not exists events_admin_idx on audit.events (admin_user_id, occurred_at desc) where admin_user_id is not null;
 create index if not exists events_schedule_idx on audit.events (schedule_id, occurred_at) where schedule_id is not null;
