@@ -1,5 +1,5 @@
 --! Previous: sha1:84194297438453d6774e9a2d86b04d8c7625f588
---! Hash: sha1:be30d39e1ebd87d7daab7ea1332e67d11f00a7ee
+--! Hash: sha1:2419125f5f515a384652cfdd9f9fb659fc835e19
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -1357,6 +1357,15 @@ alter table app_public.feature_flags enable always trigger _900_audit_insert;
 alter table app_public.feature_flags enable always trigger _900_audit_update;
 alter table app_public.feature_flags enable always trigger _900_audit_delete;
 
+revoke all on function
+  app_private.write_events(app_private.audit_event[]),
+  app_private.audit_is_strict(),
+  app_private.bury_events(jsonb, text, text),
+  app_private.tg_feature_flag_schedules__audit(),
+  app_private.tg_feature_flags__audit()
+from public;
+--! EndIncluded trail.sql
+--! Included append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
 -- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
 create or replace function app_private.tg__refuse()
@@ -1396,6 +1405,9 @@ create or replace trigger _100_no_truncate
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 
+revoke all on function app_private.tg__refuse() from public;
+--! EndIncluded append_only.sql
+--! Included readers.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
 drop policy if exists admin_select on audit.events;
@@ -1442,16 +1454,7 @@ revoke all on all tables in schema audit
 grant usage on schema audit to halyard_admin, halyard_auditor;
 grant select on table audit.events to halyard_admin, halyard_auditor;
 grant select on table audit.ledger, audit.dead_letters to halyard_auditor;
-
-revoke all on function
-  app_private.write_events(app_private.audit_event[]),
-  app_private.audit_is_strict(),
-  app_private.bury_events(jsonb, text, text),
-  app_private.tg_feature_flag_schedules__audit(),
-  app_private.tg_feature_flags__audit(),
-  app_private.tg__refuse()
-from public;
---! EndIncluded trail.sql
+--! EndIncluded readers.sql
 --! Included partitions.sql
 -- The trail's monthly partitions, made ahead of time: an event without a partition goes to the dead letters.
 
