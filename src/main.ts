@@ -1,5 +1,7 @@
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { ConfigError } from './config.ts';
+import { EmbeddedPostgresError } from './embedded/error.ts';
+import { scrub } from './log.ts';
 
 /** One command of the command line: what it is for, and the code that runs it, loaded only then. */
 interface Command {
@@ -62,13 +64,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  // A problem of configuration is one message for a person; anything else is a defect and keeps its stack.
-  const text =
-    error instanceof ConfigError
-      ? error.message
-      : error instanceof Error
-        ? error.stack
-        : String(error);
-  process.stderr.write(`${text ?? 'unknown error'}\n`);
+  // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
+  const forPerson = error instanceof ConfigError || error instanceof EmbeddedPostgresError;
+  process.stderr.write(`${forPerson ? error.message : scrub(inspect(error))}\n`);
   process.exitCode = 1;
 });

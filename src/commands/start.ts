@@ -31,6 +31,8 @@ export async function start(): Promise<void> {
   };
   // From the first moment: a signal in the middle of starting must not leave a server behind.
   const stop = onShutdown(log, close);
+  // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
+  process.stdout.on('error', (error) => log.warn({ err: error }, 'standard output is closed'));
 
   try {
     const logins = await prepareDatabase(config, log, {

@@ -159,12 +159,35 @@ describe('npm start', () => {
     expect(list.body).toMatchObject([{ id: schedule.id, status: 'applied', created_by: 'alice' }]);
   });
 
+  test('goes on when nobody reads its standard output', async () => {
+    await halyard.end('SIGTERM');
+    halyard = startProcess('node', ['src/main.ts', 'start'], {
+      env: {
+        PORT: '0',
+        HALYARD_DATA_DIR: dataDir,
+        AUDIT_SINK: 'cloudwatch',
+        AWS_REGION: 'eu-west-1',
+        AWS_ACCESS_KEY_ID: 'none',
+        AWS_SECRET_ACCESS_KEY: 'none',
+        AWS_ENDPOINT_URL_CLOUDWATCH_LOGS: 'http://127.0.0.1:1',
+      },
+    });
+    halyard.child.stdout?.destroy();
+    await halyard.waitFor(/"code":"EPIPE"/, 60_000);
+    const [, address] = await halyard.waitFor(/"url":"([^"]+)","msg":"the API is listening"/);
+    expect((await fetch(`${address ?? ''}/readyz`)).status).toBe(200);
+    await halyard.end('SIGTERM');
+    await boot();
+  });
+
   test('a second copy with the same data folder says what is wrong and leaves the first alone', async () => {
     const second = startProcess('npm', ['start'], {
       env: { PORT: '0', HALYARD_DATA_DIR: dataDir },
     });
     expect(await second.exited).not.toBe(0);
     expect(second.stderr()).toMatch(/HALYARD_DATA_DIR/);
+    // A sentence for a person, and no stack.
+    expect(second.stderr()).not.toMatch(/^ +at /m);
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
   });
 });
