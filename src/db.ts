@@ -54,10 +54,12 @@ export function pgSettings(claims: Claims, requestId: string): Record<string, st
  * @param options.max connections at most; 10 by default
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
+ * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
+ *   out of reach; whoever waits for it gets an error, and isLost knows it
  */
 export function makePool(
   url: string,
-  options: { name: string; max?: number; answerMs?: number; log: Logger },
+  options: { name: string; max?: number; answerMs?: number; holdMs?: number; log: Logger },
 ): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
@@ -70,13 +72,29 @@ export function makePool(
     keepAliveInitialDelayMillis: 10_000,
   });
   pool.on('connect', (client) => watch(client, pool, options.log));
+  if (options.holdMs !== undefined) limitUse(pool, options.holdMs);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
 }
 
-/** Clients whose connection is gone; what waited for an answer on it gets an error that only says so in words. */
+/** Clients whose connection is gone. */
 const lost = new WeakSet<pg.PoolClient>();
+
+/** Whether a client's connection is gone: what waited for an answer on it gets an error that only says so in words. */
+export function isLost(client: pg.PoolClient): boolean {
+  return lost.has(client);
+}
+
+function limitUse(pool: pg.Pool, ms: number): void {
+  const timers = new WeakMap<pg.PoolClient, NodeJS.Timeout>();
+  pool.on('acquire', (client) => {
+    const cut = () =>
+      client.connection.stream.destroy(new Error(`The database has not answered in ${ms} ms.`));
+    timers.set(client, setTimeout(cut, ms).unref());
+  });
+  pool.on('release', (_error, client) => clearTimeout(timers.get(client)));
+}
 
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
 function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
@@ -125,7 +143,7 @@ export async function withClaims<T>(
   } catch (error) {
     // A commit ends the transaction also when it fails, and may have failed with its connection.
     client.release(ending || (await rollBack(client)));
-    throw lost.has(client) ? new DatabaseUnavailableError(error) : error;
+    throw isLost(client) ? new DatabaseUnavailableError(error) : error;
   }
 }
 

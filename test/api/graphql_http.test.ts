@@ -1,3 +1,5 @@
+import { gzipSync } from 'node:zlib';
+
 import { getIntrospectionQuery } from 'postgraphile/graphql';
 import { describe, expect, it, vi } from 'vitest';
 
@@ -68,7 +70,7 @@ describe('bodies', () => {
   const cases: [string, string | Buffer, Record<string, string>, number, string][] = [
     ['invalid JSON', '{"query":', {}, 400, 'invalid_json'],
     ['a batch', `[${ok}]`, {}, 400, 'invalid_query'],
-    ['a string', '"query"', {}, 400, 'invalid_json'],
+    ['a string', '"query"', {}, 400, 'invalid_query'],
     ['no query', '{}', {}, 400, 'invalid_query'],
     ['a query that is a number', '{"query": 1}', {}, 400, 'invalid_query'],
     ['variables that are an array', `{"query": "{a}", "variables": []}`, {}, 400, 'invalid_query'],
@@ -88,6 +90,21 @@ describe('bodies', () => {
       415,
       'unsupported_media_type',
     ],
+    [
+      'bytes that are no UTF-8',
+      Buffer.concat([Buffer.from('{"query":"#'), Buffer.of(0xff), Buffer.from('"}')]),
+      {},
+      400,
+      'invalid_json',
+    ],
+    [
+      'utf-7',
+      ok,
+      { 'content-type': 'application/json; charset=utf-7' },
+      415,
+      'unsupported_media_type',
+    ],
+    ['compression', gzipSync(ok), { 'content-encoding': 'gzip' }, 415, 'unsupported_media_type'],
     [
       'latin1',
       ok,
@@ -196,6 +213,21 @@ describe('limits', () => {
     await api().data(query, {});
     await api().data(query, { n: 100 });
     await api().data(query, { n: 0 });
+  });
+
+  it.each(['__proto__', 'constructor'])('hold for a variable called %s', async (name) => {
+    const query = `query ($${name}: Int!) { featureFlags(first: $${name}) { nodes { id } } }`;
+    const send = (value: number) => raw(`{"query":"${query}","variables":{"${name}":${value}}}`);
+    expect(await send(101)).toMatchObject({ code: 'invalid_value' });
+    expect(await send(100)).toMatchObject({ code: undefined });
+  });
+
+  it('hold for variables of any depth', async () => {
+    const query =
+      'query ($by: [FeatureFlagOrderBy!]) { featureFlags(orderBy: $by) { nodes { id } } }';
+    const deep = '['.repeat(30_000) + ']'.repeat(30_000);
+    const answer = await raw(`{"query":"${query}","variables":{"by":${deep}}}`);
+    expect([answer.status, answer.code]).toEqual([400, 'invalid_value']);
   });
 
   it('stop fragments that multiply', async () => {
@@ -311,6 +343,35 @@ describe('a connection that is lost', () => {
       expect(await code).toBe('database_unavailable');
       await owner.query('rollback');
       await api().data(update);
+    });
+  });
+});
+
+describe('a connection that is lost while it commits', () => {
+  it('is database_unavailable', async () => {
+    await withClient(database.ownerUrl, async (owner) => {
+      await owner.query(`
+        create function app_private.hang() returns trigger language plpgsql security definer
+          as $$ begin perform pg_advisory_xact_lock(77); return null; end $$;
+        create constraint trigger hang after insert on app_public.feature_flags
+          deferrable initially deferred for each row execute function app_private.hang();
+        select pg_advisory_lock(77)`);
+      const code = api().codeOf(
+        'mutation { createFeatureFlag(input: { featureFlag: { flagKey: "hangs" } }) { clientMutationId } }',
+      );
+      await withClient(database.rootUrl, (root) =>
+        vi.waitFor(async () => {
+          const ended = await root.query(
+            `select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock'`,
+          );
+          expect(ended.rowCount).toBe(1);
+        }, 5_000),
+      );
+      expect(await code).toBe('database_unavailable');
+      await owner.query(
+        'drop trigger hang on app_public.feature_flags; drop function app_private.hang()',
+      );
     });
   });
 });

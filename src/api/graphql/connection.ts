@@ -3,7 +3,7 @@ import './environment.ts';
 import type pg from 'pg';
 import { makePgAdaptorWithPgClient, makePgService } from 'postgraphile/adaptors/pg';
 
-import { DatabaseUnavailableError } from '../../db.ts';
+import { DatabaseUnavailableError, isLost } from '../../db.ts';
 import { SCHEMAS } from './preset.ts';
 
 type Service = GraphileConfig.PgServiceConfiguration;
@@ -15,10 +15,13 @@ type WithPgClient = ReturnType<typeof makePgAdaptorWithPgClient>;
  * @param settings the settings of a request's transactions
  */
 export function makeService(pool: pg.Pool, settings: Service['pgSettings']): Service {
-  const plain = makePgAdaptorWithPgClient(patient(pool));
   const withPgClient = Object.assign(
     async (pgSettings: Parameters<WithPgClient>[0], work: Parameters<WithPgClient>[1]) => {
       const failures: unknown[] = [];
+      let connection: pg.PoolClient | undefined;
+      const plain = makePgAdaptorWithPgClient(
+        connectingBy(async () => (connection = await connectTo(pool))),
+      );
       try {
         return await plain(pgSettings, async (client) => {
           try {
@@ -29,7 +32,9 @@ export function makeService(pool: pg.Pool, settings: Service['pgSettings']): Ser
           }
         });
       } catch (error) {
-        // A connection that is lost can't be rolled back either, and it is the loss that matters.
+        if (connection !== undefined && isLost(connection))
+          throw new DatabaseUnavailableError(failures[0] ?? error);
+        // If rolling back failed too, it is the first error that matters.
         throw failures.length > 0 ? failures[0] : error;
       }
     },
@@ -43,11 +48,14 @@ export function makeService(pool: pg.Pool, settings: Service['pgSettings']): Ser
   };
 }
 
-/** The pool, with Halyard's own error for having no connection to give. */
-function patient(pool: pg.Pool): pg.Pool {
-  const connect = () =>
-    pool.connect().catch((error: unknown) => {
-      throw new DatabaseUnavailableError(error);
-    });
+/** A connection, or Halyard's own error for having none to give. */
+function connectTo(pool: pg.Pool): Promise<pg.PoolClient> {
+  return pool.connect().catch((error: unknown) => {
+    throw new DatabaseUnavailableError(error);
+  });
+}
+
+/** The adaptor asks a pool for nothing but a connection. */
+function connectingBy(connect: () => Promise<pg.PoolClient>): pg.Pool {
   return { connect } as unknown as pg.Pool;
 }

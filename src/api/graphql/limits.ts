@@ -49,7 +49,8 @@ export function coerceVariables(
   operation: OperationDefinitionNode,
   inputs: Values,
 ): Values {
-  const coerced: Record<string, unknown> = {};
+  // No prototype: a variable may be called __proto__, and must be counted all the same.
+  const coerced = Object.create(null) as Record<string, unknown>;
   for (const definition of operation.variableDefinitions ?? []) {
     const name = definition.variable.name.value;
     const type = typeFromAST(schema, definition.type);
@@ -59,7 +60,6 @@ export function coerceVariables(
       coerced[name] = valueFromAST(definition.defaultValue, type);
     else if (given || isNonNullType(type)) {
       const value = given ? inputs[name] : null;
-      requireStorable(value, name);
       coerced[name] = coerceInputValue(value, type, (path, _value, error) => {
         const usage = namesTo(
           document,
@@ -74,6 +74,8 @@ export function coerceVariables(
           }),
         );
       });
+      // Only now, when the value is no deeper than its type.
+      requireStorable(coerced[name], name);
     }
   }
   return coerced;
