@@ -4,17 +4,9 @@ import type { z } from 'zod';
 import { ProblemError, PROBLEMS, problemOf } from '../errors.ts';
 import type { Problem, ProblemCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { ofBody } from './json_body.ts';
 import { requestIdOf } from './request_id.ts';
 import type { ProblemBody } from './schemas.ts';
-
-/** What body-parser calls its errors, of which only `type` is stable. */
-const BODY_ERRORS: Readonly<Record<string, ProblemCode>> = {
-  'entity.too.large': 'body_too_large',
-  'entity.parse.failed': 'invalid_json',
-  'charset.unsupported': 'unsupported_media_type',
-  'encoding.unsupported': 'unsupported_media_type',
-  'request.size.invalid': 'invalid_request',
-};
 
 /** The fields that have a code of their own. */
 const FIELD_CODES: Readonly<Record<string, ProblemCode>> = {
@@ -45,12 +37,13 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<
     path: path.join('.'),
     message: message.slice(0, MOST_CHARACTERS),
   }));
-  const sentences = errors.map(({ path, message }) =>
-    path === '' ? message : `${path}: ${message}`,
+  // One value may break the same rule in several ways.
+  const sentences = new Set(
+    errors.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)),
   );
   throw new ProblemError(
     code === undefined || codes.size > 1 ? 'invalid_request' : code,
-    `${sentences.slice(0, 3).join('; ')}.`,
+    `${[...sentences].slice(0, 3).join('; ')}.`,
     { errors },
   );
 }
@@ -125,22 +118,11 @@ function httpProblemOf(error: unknown): Problem {
   if (error instanceof URIError) {
     return new ProblemError(
       'invalid_url',
-      'The address has a % that isn’t followed by two hex digits.',
+      'The address has a % that isn’t followed by two hex digits, or bytes that aren’t UTF-8.',
     ).problem;
   }
-  const type = error instanceof Error && 'type' in error ? error.type : undefined;
-  const code = typeof type === 'string' ? BODY_ERRORS[type] : undefined;
-  if (code !== undefined)
-    return new ProblemError(code, BODY_SENTENCES[code] ?? PROBLEMS[code].title).problem;
-  return problemOf(error);
+  return problemOf(ofBody(error));
 }
-
-const BODY_SENTENCES: Partial<Record<ProblemCode, string>> = {
-  body_too_large: 'Send 64 kB at most.',
-  invalid_json: 'Send a body that is valid JSON.',
-  unsupported_media_type: 'Send JSON in UTF-8: Content-Type: application/json.',
-  invalid_request: 'Send as many bytes as Content-Length says.',
-};
 
 /** What a known error wants in the answer's head, such as WWW-Authenticate. */
 function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {

@@ -7,12 +7,10 @@ import type { Authentication } from '../auth.ts';
 import { NoRoleError, withClaims } from '../db.ts';
 import { ProblemError } from '../errors.ts';
 import { makeFlagRoutes } from './flags.ts';
+import { readJson } from './json_body.ts';
 import { notFound } from './problems.ts';
 import { requestIdOf } from './request_id.ts';
 import { makeScheduleRoutes } from './schedules.ts';
-
-/** The largest body that a request needs is a description of 2,000 characters. */
-const BODY_LIMIT = '64kb';
 
 /** Runs one statement in a transaction of its own, with the claims and the id of the request. */
 export type Transact = <R extends pg.QueryResultRow>(
@@ -35,7 +33,7 @@ export function makeRest(pool: pg.Pool, authentication: Authentication): Router 
   router.use(authentication.middleware);
   router.use(requireRole);
   router.use(requireJson);
-  router.use(express.json({ limit: BODY_LIMIT, strict: false, inflate: false }));
+  router.use(readJson());
   router.use('/admin', makeFlagRoutes(transact), makeScheduleRoutes(transact));
   router.use(notFound);
   return router;

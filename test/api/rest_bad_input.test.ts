@@ -304,6 +304,25 @@ describe('bodies', () => {
       'unsupported_media_type',
     ],
     [
+      'UTF-7',
+      { headers: { 'content-type': 'application/json; charset=utf-7' }, body: '{}' },
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'bytes that are no UTF-8',
+      {
+        headers: json,
+        body: Buffer.concat([
+          Buffer.from('{"flag_key":"bytes","description":"'),
+          Buffer.of(0xff),
+          Buffer.from('"}'),
+        ]),
+      },
+      400,
+      'invalid_json',
+    ],
+    [
       'compression',
       { headers: { ...json, 'content-encoding': 'gzip' }, body: '{}' },
       415,

@@ -7,21 +7,12 @@ import { NoRoleError } from '../../db.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../../errors.ts';
 import type { ProblemCode } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
+import { ofBody, readJson } from '../json_body.ts';
 import { requestIdOf } from '../request_id.ts';
 import type { Engine, GraphqlRequest, Result } from './engine.ts';
 
 /** GraphQL over HTTP, draft 2025: validation errors have a status of their own under this type. */
 const GRAPHQL_RESPONSE = 'application/graphql-response+json';
-
-const MOST_BYTES = 100_000;
-
-/** What body-parser calls its errors. */
-const BODY_ERRORS: Readonly<Record<string, ProblemCode>> = {
-  'entity.too.large': 'body_too_large',
-  'entity.parse.failed': 'invalid_json',
-  'charset.unsupported': 'unsupported_media_type',
-  'encoding.unsupported': 'unsupported_media_type',
-};
 
 export interface HttpOptions {
   /** The engine. @throws DatabaseUnavailableError while there is none */
@@ -47,15 +38,7 @@ export function makeHttp({ engine, authentication, log }: HttpOptions): express.
   };
 
   const router = express.Router();
-  router.all(
-    '/',
-    onlyPost,
-    authentication.middleware,
-    requireRole,
-    onlyJson,
-    express.json({ limit: MOST_BYTES, strict: true }),
-    answer,
-  );
+  router.all('/', onlyPost, authentication.middleware, requireRole, onlyJson, readJson(), answer);
   router.use(makeErrorHandler(log));
   return router;
 }
@@ -143,12 +126,4 @@ function makeErrorHandler(log: Logger): ErrorRequestHandler {
         }),
       );
   };
-}
-
-function ofBody(error: unknown): unknown {
-  const type = error instanceof Error && 'type' in error ? error.type : undefined;
-  const code = typeof type === 'string' ? BODY_ERRORS[type] : undefined;
-  return code === undefined
-    ? error
-    : new ProblemError(code, `${PROBLEMS[code].title}.`, { cause: error });
 }
