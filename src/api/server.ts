@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 import type { Express } from 'express';
@@ -21,6 +21,8 @@ import { makeRest } from './rest.ts';
 const DRAIN_MS = 10_000;
 /** What is left by then has no client any more. */
 const CLOSE_MS = 2_000;
+/** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
+const HOLD_MS = 20_000;
 
 /** A head is a few kilobytes and a body 64: only who wants to take up connections needs longer. */
 const TIMEOUTS = {
@@ -58,6 +60,8 @@ export interface ApiOptions {
   readonly makeGraphql?: ((parts: GraphqlParts) => Promise<Graphql>) | undefined;
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
+  /** Milliseconds after which a request's connection to the database is given up for lost. */
+  readonly holdMs?: number | undefined;
 }
 
 export interface ApiServer {
@@ -75,8 +79,12 @@ export interface ApiServer {
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { config, databaseUrl, log } = options;
   const authentication = makeAuthentication(tokenSource(config), log);
-  const pool = makePool(databaseUrl, { name: 'halyard-api', log });
-  const server = createServer(TIMEOUTS);
+  const pool = makePool(databaseUrl, {
+    name: 'halyard-api',
+    holdMs: options.holdMs ?? HOLD_MS,
+    log,
+  });
+  const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
   const drain = makeDrain(server);
   let graphql: Graphql | undefined;
 
@@ -112,6 +120,11 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     await close();
     throw error;
   }
+}
+
+/** Clients that would rather speak HTTP/2 offer an upgrade to it (h2c) with each request: they are answered in HTTP/1.1. */
+function isWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket';
 }
 
 /** In development there is always a secret: one that was made at the first start. */

@@ -108,6 +108,28 @@ describe('the database', () => {
     }
   });
 
+  test('that falls silent in the middle is a 503, and the next request works', async () => {
+    const { id, path } = await newSchedule();
+    const url = new URL(database.authenticatorUrl);
+    await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+    url.hostname = '127.0.0.1';
+    url.port = String(proxy.port);
+    const silent = await startTestApi(url.href, { holdMs: 1_500 });
+    try {
+      await whileLocked(id, async () => {
+        const answer = silent.call(`DELETE ${path}`, { token });
+        await untilWaiting();
+        proxy.freeze();
+        const { status, body } = await answer;
+        expect([status, body.code]).toEqual([503, 'database_unavailable']);
+      });
+      expect((await silent.call(`GET ${path}`, { token })).status).toBe(200);
+      expect(alarms(silent.lines)).toEqual([]);
+    } finally {
+      await silent.close();
+    }
+  });
+
   test('that ends a session is a 503', async () => {
     const { id, path } = await newSchedule();
     await whileLocked(id, async () => {
