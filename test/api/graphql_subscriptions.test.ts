@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+
 import type { Client } from 'graphql-ws';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -301,6 +303,20 @@ describe('the connection', () => {
 
   it('refuses messages of more than 100 kB', async () => {
     expect((await closeOf([init({ a: 'x'.repeat(100_001) })]))[0]).toBe(1009);
+  });
+
+  it('ends when the client asks on and on, and reads no answer', async () => {
+    const socket = new WebSocket(api().url.replace('http', 'ws'), 'graphql-transport-ws');
+    await once(socket, 'open');
+    socket.on('error', () => undefined);
+    socket.pause();
+    try {
+      const ping = JSON.stringify({ type: 'ping', payload: { a: 'x'.repeat(60_000) } });
+      for (let sent = 0; sent < 600; sent += 1) socket.send(ping, () => undefined);
+      await vi.waitFor(() => expect(api().graphql.load.sockets).toBe(0), 4_000);
+    } finally {
+      socket.terminate();
+    }
   });
 
   it('carries 20 subscriptions at most', async () => {

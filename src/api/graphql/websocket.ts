@@ -20,7 +20,8 @@ import { readBody } from './http.ts';
 const MOST_SOCKETS = 500;
 const MOST_SUBSCRIPTIONS = 20;
 const MOST_BYTES = 100_000;
-/** Bytes that may wait for a client who reads slowly; its hints are merged meanwhile. */
+/** Answers that may wait for a client who asks on without reading them. */
+const MOST_WAITING_BYTES = 1_000_000;
 const INIT_TIMEOUT_MS = 5_000;
 const PING_MS = 20_000;
 /** How long clients get to answer the closing handshake. */
@@ -116,6 +117,7 @@ export function makeSockets(options: SocketOptions): Sockets {
 
   function open(socket: WebSocket, request: IncomingMessage): void {
     keepAlive(socket);
+    endUnread(socket);
     socket.on('error', (error) => log.debug({ err: error }, 'a WebSocket failed'));
     const closed = protocol.opened(
       {
@@ -222,6 +224,17 @@ function keepAlive(socket: WebSocket): void {
     socket.ping();
   }, PING_MS);
   socket.once('close', () => clearInterval(timer));
+}
+
+/**
+ * Ends a connection whose client sends on and on, pings for instance, and reads no answers: they would fill the memory, and
+ * nobody needs a token to ping. A subscription's results are no reason, as each waits until the one before it is out.
+ */
+function endUnread(socket: WebSocket): void {
+  const check = () => {
+    if (socket.bufferedAmount > MOST_WAITING_BYTES) socket.terminate();
+  };
+  socket.on('message', check).on('ping', check);
 }
 
 async function closeWithin(socket: WebSocket, ms: number): Promise<void> {
