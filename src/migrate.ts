@@ -4,10 +4,13 @@ import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphil
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
 import pg from 'pg';
+import { withConnection } from './connection.ts';
 import type { Logger } from './log.ts';
 import { workerLogger } from './worker/logger.ts';
 
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../migrations', import.meta.url));
+/** What pg_stat_activity shows. */
+const NAME = 'halyard migrate';
 const GMRC = new URL('../.gmrc', import.meta.url);
 
 /** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
@@ -20,12 +23,7 @@ const MIGRATION_LOCK = 4_215_330_871;
  * @param databaseUrl the owner's URL.
  */
 export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
-  const client = new pg.Client({
-    connectionString: databaseUrl,
-    application_name: 'halyard migrate',
-  });
-  await client.connect();
-  try {
+  await withConnection(databaseUrl, NAME, async (client) => {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await installWorkerSchema(databaseUrl, log);
@@ -42,9 +40,7 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
     clearAllPools();
     await client.query('select app_private.ensure_audit_partitions()');
     log.info({ version: await latestMigration() }, 'the database is migrated');
-  } finally {
-    await client.end();
-  }
+  });
 }
 
 /**
@@ -54,29 +50,25 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
  * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
  */
 export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
-  const owner = new pg.Client({
-    connectionString: databaseUrl,
-    application_name: 'halyard migrate',
-  });
-  await owner.connect();
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     options: '-c role=halyard_worker',
-    application_name: 'halyard migrate',
+    application_name: NAME,
     max: 2,
   });
   pool.on('error', (error) => log.warn({ err: error }, 'an idle connection failed'));
   pool.on('connect', (connection) =>
     connection.on('error', (error) => log.warn({ err: error }, 'a connection failed')),
   );
-  try {
-    await grantCreate(owner, true);
-    await installWorkerSchemaWith({ pgPool: pool, logger: workerLogger(log) });
-  } finally {
-    await pool.end();
-    await grantCreate(owner, false);
-    await owner.end();
-  }
+  await withConnection(databaseUrl, NAME, async (owner) => {
+    try {
+      await grantCreate(owner, true);
+      await installWorkerSchemaWith({ pgPool: pool, logger: workerLogger(log) });
+    } finally {
+      await pool.end();
+      await grantCreate(owner, false);
+    }
+  });
 }
 
 /** The worker's role may create a schema only while its own is being installed. */

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import pg from 'pg';
+import type pg from 'pg';
+import { withConnection } from './connection.ts';
 import type { Logger } from './log.ts';
 
 /** Where `setUp` works, and the logins that it prepares. */
@@ -15,6 +16,8 @@ export interface SetupOptions {
   readonly log: Logger;
 }
 
+/** What pg_stat_activity shows. */
+const NAME = 'halyard setup';
 const ROLES_SQL = new URL('../migrations/roles.sql', import.meta.url);
 
 /**
@@ -29,7 +32,7 @@ export async function setUp(options: SetupOptions): Promise<void> {
     login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
   ];
   const database = databaseOf(options.ownerUrl);
-  await withAdministrator(options.rootUrl, async (client) => {
+  await withConnection(options.rootUrl, NAME, async (client) => {
     await requireVersion(client);
     await client.query(await readFile(ROLES_SQL, 'utf8'));
     for (const { role, password } of logins) {
@@ -39,7 +42,7 @@ export async function setUp(options: SetupOptions): Promise<void> {
     }
     await createDatabase(client, database);
   });
-  await withAdministrator(withDatabase(options.rootUrl, database), restrictDatabase);
+  await withConnection(withDatabase(options.rootUrl, database), NAME, restrictDatabase);
   options.log.info({ database }, 'roles and database are set up');
 }
 
@@ -66,19 +69,6 @@ function login(url: string, variable: string, role: string): { role: string; pas
     throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
   }
   return { role, password: decodeURIComponent(parsed.password) };
-}
-
-async function withAdministrator(
-  url: string,
-  work: (client: pg.Client) => Promise<void>,
-): Promise<void> {
-  const client = new pg.Client({ connectionString: url, application_name: 'halyard setup' });
-  await client.connect();
-  try {
-    await work(client);
-  } finally {
-    await client.end();
-  }
 }
 
 async function requireVersion(client: pg.Client): Promise<void> {

@@ -25,7 +25,10 @@ export async function start(): Promise<void> {
   const config = loadProcessConfig('start');
   const log = makeLogger(config, 'halyard');
   const closers: (() => Promise<void>)[] = [];
+  let closing = false;
+  const isClosing = () => closing;
   const close = async () => {
+    closing = true;
     // In the order opposite to that of starting: the database goes last.
     for (const closer of closers.toReversed()) await closer();
   };
@@ -46,6 +49,8 @@ export async function start(): Promise<void> {
     closers.push(() => worker.stop());
     process.stdout.write(welcome(config, api.url));
   } catch (error) {
+    // What was being started fails with the database that a signal stops: no news, and the process ends by itself.
+    if (isClosing()) return;
     await close();
     throw error;
   }
