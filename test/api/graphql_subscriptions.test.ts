@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { connect } from 'node:net';
 
 import type { Client } from 'graphql-ws';
 import type pg from 'pg';
@@ -316,6 +317,32 @@ describe('the connection', () => {
       await vi.waitFor(() => expect(api().graphql.load.sockets).toBe(0), 4_000);
     } finally {
       socket.terminate();
+    }
+  });
+
+  it('that is closed ends also when the client does not answer', async () => {
+    const { hostname, port, host } = new URL(api().url);
+    const stream = connect(Number(port), hostname);
+    stream.write(
+      [
+        'GET /graphql HTTP/1.1',
+        `Host: ${host}`,
+        'Connection: Upgrade',
+        'Upgrade: websocket',
+        'Sec-WebSocket-Version: 13',
+        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+        `Sec-WebSocket-Protocol: ${SUBPROTOCOL}`,
+        '\r\n',
+      ].join('\r\n'),
+    );
+    try {
+      await once(stream, 'data');
+      expect(api().graphql.load.sockets).toBe(1);
+      // A text of one character, masked with zeros: no message of the protocol.
+      stream.write(Buffer.of(0x81, 0x81, 0, 0, 0, 0, 0x78));
+      await vi.waitFor(() => expect(api().graphql.load.sockets).toBe(0), 4_000);
+    } finally {
+      stream.destroy();
     }
   });
 

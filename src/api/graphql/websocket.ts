@@ -62,6 +62,8 @@ export function makeSockets(options: SocketOptions): Sockets {
     handleProtocols,
     // Compression costs a socket more memory than these messages are worth.
     perMessageDeflate: false,
+    // Who doesn't take leave would hold a place, and its subscriptions, for 30 s more. Spread: the types lack it.
+    ...{ closeTimeout: CLOSE_MS },
   });
   let closing = false;
   let detach: (() => void) | undefined;
