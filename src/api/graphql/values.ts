@@ -22,7 +22,7 @@ const strictDatetime: GraphileConfig.Plugin = {
           const result = scheduledAtSchema.safeParse(value);
           if (result.success) return result.data;
           const rule = result.error.issues[0]?.message ?? 'must be RFC 3339';
-          throw new build.graphql.GraphQLError(`A time ${rule}.`, { nodes: nodes ?? null });
+          throw new build.graphql.GraphQLError(`The value ${rule}.`, { nodes: nodes ?? null });
         };
         return {
           ...config,
