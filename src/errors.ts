@@ -142,6 +142,12 @@ const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }
   },
 };
 
+/** What to say in place of the database's own words, where those help nobody or tell too much. */
+const SENTENCES: Partial<Record<ProblemCode, string>> = {
+  forbidden: 'This takes the token of an admin of this environment.',
+  audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
+};
+
 /** An error that already knows what to tell the client. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
@@ -174,10 +180,7 @@ export function problemOf(error: unknown): Problem {
       return problem('database_unavailable', 'The database can’t be reached now: try again.');
     }
   }
-  return problem(
-    'internal_error',
-    'Something went wrong here. The log has it under this request’s id.',
-  );
+  return masked();
 }
 
 function ofDatabase(error: pg.DatabaseError): Problem {
@@ -187,14 +190,18 @@ function ofDatabase(error: pg.DatabaseError): Problem {
     SQLSTATES[error.code ?? ''] ??
     (error.code?.startsWith('08') ? 'database_unavailable' : undefined);
   if (code === undefined || VIOLATIONS.has(error.code ?? '')) {
-    return problem(
-      'internal_error',
-      'Something went wrong here. The log has it under this request’s id.',
-    );
+    return masked();
   }
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
   const own = error.code?.startsWith('ZF') === true || code === 'invalid_value';
-  return problem(code, own ? error.message : `${PROBLEMS[code].title}.`);
+  return problem(code, SENTENCES[code] ?? (own ? error.message : `${PROBLEMS[code].title}.`));
+}
+
+function masked(): Problem {
+  return problem(
+    'internal_error',
+    'Something went wrong here. The log has it under this request’s id.',
+  );
 }
 
 function problem(code: ProblemCode, detail: string): Problem {
