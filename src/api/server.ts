@@ -8,7 +8,7 @@ import type pg from 'pg';
 
 import { makeAuthentication } from '../auth.ts';
 import type { Authentication } from '../auth.ts';
-import type { Config } from '../config.ts';
+import { ConfigError, type Config } from '../config.ts';
 import { makePool } from '../db.ts';
 import type { Logger } from '../log.ts';
 import { developmentSecret } from '../token.ts';
@@ -74,7 +74,7 @@ export interface ApiServer {
 /**
  * Starts the API and resolves once it listens. It needs no database to start: /readyz says when there is one.
  *
- * @throws Error when the address can't be listened on, or a production configuration has no token source
+ * @throws ConfigError when the address can't be listened on, Error when a production configuration has no token source
  */
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { config, databaseUrl, log } = options;
@@ -144,9 +144,10 @@ async function listen(server: Server, { host, port }: Config): Promise<string> {
   try {
     await once(server, 'listening');
   } catch (error) {
-    throw new Error(`Can't listen on ${host}:${port}: set HOST and PORT to a free address.`, {
-      cause: error,
-    });
+    if (!(error instanceof Error)) throw error;
+    throw new ConfigError([
+      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${error.message}).`,
+    ]);
   }
   const address = server.address() as AddressInfo;
   const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;

@@ -128,5 +128,8 @@ test('an address that is taken stops the start, and leaves nothing behind', asyn
     databaseUrl: database.authenticatorUrl,
     log: makeTestLog().log,
   });
-  await expect(second).rejects.toMatchObject({ cause: { code: 'EADDRINUSE' } });
+  await expect(second).rejects.toMatchObject({
+    name: 'ConfigError',
+    problems: [expect.stringContaining('EADDRINUSE')],
+  });
 });
