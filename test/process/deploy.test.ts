@@ -78,6 +78,17 @@ describe('setup, migrate, worker, api', () => {
     const [, apiUrl = ''] = await api.waitFor(/"url":"(http:[^"]+)"/);
 
     await scheduleAndWait(apiUrl, 'deployed');
+    const answer = await fetch(`${apiUrl}/graphql`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${signToken({ secret: SECRET, role: 'viewer' })}`,
+        'content-type': 'application/json',
+      },
+      body: JSON.stringify({ query: '{ featureFlags { nodes { flagKey rolloutPercentage } } }' }),
+    });
+    expect(await answer.json()).toEqual({
+      data: { featureFlags: { nodes: [{ flagKey: 'deployed', rolloutPercentage: 5 }] } },
+    });
     await worker.waitFor(/"eventType": "flag_schedule.applied"/);
 
     expect(await api.end('SIGTERM')).toBe(0);
