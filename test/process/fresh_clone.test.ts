@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { removeDataDir } from '../support/postgres_server.ts';
-import { CHECKOUT, startProcess } from '../support/processes.ts';
+import { CHECKOUT, hasProgram, startProcess } from '../support/processes.ts';
 
 /** What is in the repository, as it is in this work tree. */
 function trackedFiles(): string[] {
@@ -27,8 +27,8 @@ function bareEnvironment(home: string): Record<string, string> {
   return { ...Object.fromEntries(kept), PATH: path, HOME: home };
 }
 
-// An export without git has no list of what belongs to the repository.
-describe.skipIf(!existsSync(join(CHECKOUT, '.git')))('a fresh clone', () => {
+// Without git nothing tells what belongs to the repository.
+describe.skipIf(!existsSync(join(CHECKOUT, '.git')) || !hasProgram('git'))('a fresh clone', () => {
   let folder: string;
 
   beforeAll(async () => {
