@@ -1,6 +1,8 @@
+import { ConfigError } from '../config.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
 import { makeCloudWatchSink } from './cloudwatch.ts';
+import { makeCloudWatchClient } from './cloudwatch_client.ts';
 import type { Sink } from './sink.ts';
 import { makeStdoutSink } from './stdout.ts';
 
@@ -12,12 +14,21 @@ export function destinationOf({ audit }: Pick<Config, 'audit'>): string {
   return audit.sink === 'cloudwatch' ? `cloudwatch:${audit.logGroup}` : 'stdout';
 }
 
-/** The sink that the configuration chooses. */
-export function makeSink({ audit }: Pick<Config, 'audit'>, log: Logger): Sink {
-  switch (audit.sink) {
-    case 'cloudwatch':
-      return makeCloudWatchSink({ logGroup: audit.logGroup, logStream: audit.logStream, log });
-    case 'stdout':
-      return makeStdoutSink();
+/**
+ * The sink that the configuration chooses.
+ *
+ * @throws ConfigError when CloudWatch is chosen and the SDK's chain knows no region: unlike an outage, that never passes
+ */
+export async function makeSink({ audit }: Pick<Config, 'audit'>, log: Logger): Promise<Sink> {
+  if (audit.sink === 'stdout') return makeStdoutSink();
+  const client = makeCloudWatchClient();
+  try {
+    await client.config.region();
+  } catch (error) {
+    client.destroy();
+    throw new ConfigError([
+      `Set AWS_REGION: AUDIT_SINK=cloudwatch needs it (${error instanceof Error ? error.message : String(error)}).`,
+    ]);
   }
+  return makeCloudWatchSink({ client, logGroup: audit.logGroup, logStream: audit.logStream, log });
 }

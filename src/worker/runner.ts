@@ -49,7 +49,7 @@ const STOP_DEADLINE_MS = 25_000;
 /**
  * Starts a worker: schedules are applied as they come due, audit events forwarded as they are written.
  *
- * @throws Error when the database can't be reached or isn't migrated
+ * @throws Error when the database can't be reached or isn't migrated, ConfigError when its sink can't work
  */
 export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
   const pool = makePool(options.databaseUrl, {
@@ -70,11 +70,10 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
 type Parts = ReturnType<typeof makeParts>;
 
 /** Everything but the jobs' pool, none of it waited for yet. */
-function makeParts({ config, databaseUrl, log, sink: given }: WorkerOptions, pool: pg.Pool) {
+function makeParts({ config, databaseUrl, log }: WorkerOptions, pool: pg.Pool, sink: Sink) {
   const stop = new AbortController();
   const abort = new AbortController();
   const stopping = stop.signal;
-  const sink = given ?? makeSink(config, log);
   const destination = destinationOf(config);
   const forwarder = makeForwarder({ pool, sink, destination, log });
   const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
@@ -99,15 +98,17 @@ function makeParts({ config, databaseUrl, log, sink: given }: WorkerOptions, poo
     onConnect: hint,
     log,
   });
-  const closeSink = async () => {
-    if (given === undefined) await sink.close();
-  };
-  return { stop, abort, context, delivery, presence, janitor, alarm, listener, closeSink };
+  return { stop, abort, context, delivery, presence, janitor, alarm, listener };
 }
 
 async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
   const { config, log, concurrency = 4 } = options;
-  const parts = makeParts(options, pool);
+  const sink = options.sink ?? (await makeSink(config, log));
+  const parts = makeParts(options, pool, sink);
+  const close = async (jobs: JobPool | undefined) => {
+    await closeParts(parts, jobs);
+    if (options.sink === undefined) await sink.close();
+  };
   const { context, presence, listener, alarm } = parts;
   let jobs: JobPool | undefined;
   try {
@@ -115,7 +116,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     await queueFirstJobs(pool);
     await listener.start();
   } catch (error) {
-    await closeParts(parts, jobs);
+    await close(jobs);
     throw error;
   }
   const taking = jobs;
@@ -124,7 +125,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
   const stopped = Promise.withResolvers<undefined>();
   const stop = once(async () => {
     await withDeadline(
-      () => closeParts(parts, taking).then(() => pool.end()),
+      () => close(taking).then(() => pool.end()),
       new AbortController().signal,
       STOP_DEADLINE_MS,
       `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
@@ -150,7 +151,6 @@ async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void
   clearTimeout(giveUp);
   // Last: as long as a task runs, the process must be known to be alive.
   await presence.close();
-  await parts.closeSink();
 }
 
 function once(work: () => Promise<void>): () => Promise<void> {

@@ -138,6 +138,18 @@ describe('setup, migrate, worker, api', () => {
     expect(worker.stderr()).toMatch(/migrate/);
   });
 
+  test('a worker that is to deliver to CloudWatch without a region says so', async () => {
+    const worker = run('worker', {
+      WORKER_DATABASE_URL: urls.WORKER_DATABASE_URL,
+      AUDIT_SINK: 'cloudwatch',
+      // The SDK also looks into files of the home folder.
+      HOME: '/nonexistent',
+      AWS_EC2_METADATA_DISABLED: 'true',
+    });
+    expect(await worker.exited).toBe(1);
+    expect(worker.stderr()).toContain('Set AWS_REGION');
+  });
+
   test('token prints a token and nothing else, and refuses what the API would', async () => {
     const good = startProcess(
       'node',

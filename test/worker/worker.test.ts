@@ -20,9 +20,18 @@ import type pg from 'pg';
 const PARTITIONS = `hashtext('halyard.ensure_audit_partitions')`;
 
 async function hold(client: pg.ClientBase): Promise<void> {
+  // A worker queues this task when it starts: that run must be over, or there would be two.
+  await expect.poll(() => partitionJobs(client), { timeout: 10_000 }).toBe(0);
   await client.query(`select pg_advisory_lock(${PARTITIONS})`);
   await client.query(`select graphile_worker.add_job('ensure_audit_partitions')`);
   await expect.poll(() => lockedJobs(client), { timeout: 10_000 }).toBe(1);
+}
+
+async function partitionJobs(client: pg.ClientBase): Promise<number | null> {
+  const { rowCount } = await client.query(
+    `select from graphile_worker.jobs where task_identifier = 'ensure_audit_partitions'`,
+  );
+  return rowCount;
 }
 
 async function lockedJobs(client: pg.ClientBase): Promise<number | null> {
