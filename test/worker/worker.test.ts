@@ -34,9 +34,10 @@ async function partitionJobs(client: pg.ClientBase): Promise<number | null> {
   return rowCount;
 }
 
+/** Of that task alone: others come and go by the crontab. */
 async function lockedJobs(client: pg.ClientBase): Promise<number | null> {
   const { rowCount } = await client.query(
-    'select from graphile_worker.jobs where locked_at is not null',
+    `select from graphile_worker.jobs where task_identifier = 'ensure_audit_partitions' and locked_at is not null`,
   );
   return rowCount;
 }
