@@ -681,23 +681,25 @@ end;
 $function$;
 comment on function app_private.make_event(timestamp with time zone,text,text,text,uuid,bigint,jsonb) is 'An audit event with actor, request and rendered text; writes nothing.';
 
-CREATE OR REPLACE FUNCTION app_private.next_due_in()
- RETURNS double precision
- LANGUAGE sql
+CREATE OR REPLACE FUNCTION app_private.next_due(OUT overdue_for double precision, OUT due_in double precision)
+ RETURNS record
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select 1000 * extract(epoch from
-    (
-      select coalesce(s.next_attempt_at, s.scheduled_at)
-      from app_public.feature_flag_schedules s
-      where s.status = 'pending'
-      order by coalesce(s.next_attempt_at, s.scheduled_at)
-      limit 1
-    ) - clock_timestamp())
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  select 1000 * extract(epoch from v_now - max(coalesce(s.next_attempt_at, s.scheduled_at))) into overdue_for
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now;
+  select 1000 * extract(epoch from min(coalesce(s.next_attempt_at, s.scheduled_at)) - v_now) into due_in
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) > v_now;
+end;
 $function$;
-comment on function app_private.next_due_in() is 'Milliseconds, by the database''s clock, until the next schedule is due: negative when one is overdue, null when none is pending.';
-grant execute on function app_private.next_due_in() to halyard_worker;
+comment on function app_private.next_due() is 'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
+grant execute on function app_private.next_due() to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
  RETURNS void

@@ -1,5 +1,5 @@
 --! Previous: sha1:84194297438453d6774e9a2d86b04d8c7625f588
---! Hash: sha1:2419125f5f515a384652cfdd9f9fb659fc835e19
+--! Hash: sha1:e757c8e657037abf8ffe92a021ae7ed0d836550c
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -806,32 +806,35 @@ $$;
 comment on function app_private.apply_due_schedules(integer) is
   'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked.';
 
-create or replace function app_private.next_due_in()
-returns double precision
-language sql
+-- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
+-- comes due meanwhile. The latest of what is overdue: the alarm has rung for it, and so for all before it, or it hasn't.
+create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
+language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
-  select 1000 * extract(epoch from
-    (
-      select coalesce(s.next_attempt_at, s.scheduled_at)
-      from app_public.feature_flag_schedules s
-      where s.status = 'pending'
-      order by coalesce(s.next_attempt_at, s.scheduled_at)
-      limit 1
-    ) - clock_timestamp())
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  select 1000 * extract(epoch from v_now - max(coalesce(s.next_attempt_at, s.scheduled_at))) into overdue_for
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now;
+  select 1000 * extract(epoch from min(coalesce(s.next_attempt_at, s.scheduled_at)) - v_now) into due_in
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) > v_now;
+end;
 $$;
 
-comment on function app_private.next_due_in() is
-  'Milliseconds, by the database''s clock, until the next schedule is due: negative when one is overdue, null when none is pending.';
+comment on function app_private.next_due() is
+  'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 
 revoke all on function
   app_private.retry_delay(integer), app_private.apply_schedule(uuid), app_private.record_failure(uuid, text),
-  app_private.apply_due_schedules(integer), app_private.next_due_in()
+  app_private.apply_due_schedules(integer), app_private.next_due()
 from public;
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due_schedules(integer), app_private.next_due_in() to halyard_worker;
+grant execute on function app_private.apply_due_schedules(integer), app_private.next_due() to halyard_worker;
 --! EndIncluded apply.sql
 --! Included event.sql
 -- One audit event: who acts, what it says, and its text, rendered once.

@@ -31,6 +31,9 @@ const ANSWER_MS = 3_000;
 /** What is due should be gone this long after the first ring; each ring for it again waits twice as long, up to the cap. */
 const PATIENCE_MS = 100;
 const PATIENCE_CAP_MS = 1_000;
+/** When the alarm looks again after a ring, if nothing makes it look sooner. */
+const LOOK_AFTER_RING_MS = 50;
+
 /** From this ring on the alarm applies by itself: the job sits with a worker that is dead, frozen or busy. */
 const DIRECT_FROM_RING = 3;
 
@@ -56,7 +59,7 @@ export function makeAlarm(options: AlarmOptions): Alarm {
 
   async function look(): Promise<void> {
     try {
-      plan(await nextDueIn(pool));
+      plan(await nextDue(pool));
       isHealthy = true;
     } catch (error) {
       // Once for each outage: the listener and the pool report theirs too.
@@ -66,20 +69,22 @@ export function makeAlarm(options: AlarmOptions): Alarm {
     }
   }
 
-  function plan(dueInMs: number | null): void {
+  function plan({ overdueForMs, dueInMs }: Due): void {
     const now = performance.now();
-    const rangForIt = dueInMs !== null && lastRang >= now + dueInMs;
+    const rangForIt = overdueForMs !== null && lastRang >= now - overdueForMs;
     if (!rangForIt) rings = 0;
-    if (dueInMs === null || dueInMs > LOOK_EVERY_MS) after(LOOK_EVERY_MS, looking.request);
-    else if (rangForIt) after(Math.max(0, lastRang + patience(rings) - now), ring);
-    else after(Math.max(0, Math.ceil(dueInMs)), ring);
+    const again = rangForIt ? Math.max(0, lastRang + patience(rings) - now) : 0;
+    // What is overdue waits its turn; what comes due before that doesn't wait for it.
+    const next = Math.min(overdueForMs === null ? Infinity : again, Math.ceil(dueInMs ?? Infinity));
+    if (next > LOOK_EVERY_MS) after(LOOK_EVERY_MS, looking.request);
+    else after(next, ring);
   }
 
   function ring(): void {
     lastRang = performance.now();
     rings++;
-    // What is applied sends a notification, which makes the alarm look sooner than this.
-    after(patience(rings), looking.request);
+    // What is applied sends a notification, which makes the alarm look sooner; what isn't applied sends none.
+    after(LOOK_AFTER_RING_MS, looking.request);
     const queued: Promise<void> = options
       .ring()
       .catch((error: unknown) => log.warn({ err: error }, 'the alarm could not queue its job'))
@@ -114,12 +119,19 @@ function patience(rings: number): number {
 /** pg knows a time-out for each query; its types know it for a whole connection only. */
 type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
-/** Milliseconds until the next schedule is due, negative when one is overdue, null when none is pending. */
-async function nextDueIn(pool: pg.Pool): Promise<number | null> {
+/** In milliseconds; null where there is no such schedule. */
+interface Due {
+  /** For how long the latest overdue schedule has been due. */
+  readonly overdueForMs: number | null;
+  /** How long it is until the next one is due. */
+  readonly dueInMs: number | null;
+}
+
+async function nextDue(pool: pg.Pool): Promise<Due> {
   const look: TimedQuery = {
-    text: 'select app_private.next_due_in() as ms',
+    text: 'select overdue_for as "overdueForMs", due_in as "dueInMs" from app_private.next_due()',
     query_timeout: ANSWER_MS,
   };
-  const { rows } = await pool.query<{ ms: number | null }>(look);
-  return rows[0]?.ms ?? null;
+  const { rows } = await pool.query<Due>(look);
+  return rows[0] ?? { overdueForMs: null, dueInMs: null };
 }

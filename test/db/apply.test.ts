@@ -315,21 +315,32 @@ describe('the wait before another attempt', () => {
   });
 });
 
-describe('next_due_in', () => {
-  test('is null when nothing is pending, and otherwise the milliseconds to the earliest', async () => {
+describe('next_due', () => {
+  const read = async (client: pg.ClientBase) => {
+    const { rows } = await client.query<{ overdue_for: number | null; due_in: number | null }>(
+      'select * from app_private.next_due()',
+    );
+    return one(rows);
+  };
+
+  test('tells the latest that is overdue and the earliest that isn’t, apart', async () => {
     await withRollback(database, async (client) => {
-      const read = () => value<number | null>(client, 'select app_private.next_due_in()');
-      expect(await read()).toBeNull();
+      expect(await read(client)).toEqual({ overdue_for: null, due_in: null });
       const flag = await insertFlag(client);
       await insertSchedule(client, flag.id, { dueIn: '2 hours' });
       await insertSchedule(client, flag.id, { dueIn: '1 hour' });
-      const ahead = (await read()) ?? 0;
-      expect(ahead).toBeLessThanOrEqual(3_600_000);
-      expect(ahead).toBeGreaterThan(3_590_000);
+      const ahead = await read(client);
+      expect(ahead.overdue_for).toBeNull();
+      expect(ahead.due_in).toBeLessThanOrEqual(3_600_000);
+      expect(ahead.due_in).toBeGreaterThan(3_590_000);
+      await insertSchedule(client, flag.id, { dueIn: '-1 hour' });
       await insertSchedule(client, flag.id, { dueIn: '-1 minute' });
-      expect(await read()).toBeLessThanOrEqual(-60_000);
+      const overdue = await read(client);
+      expect(overdue.overdue_for).toBeGreaterThanOrEqual(60_000);
+      expect(overdue.overdue_for).toBeLessThan(70_000);
+      expect(overdue.due_in).toBeGreaterThan(3_590_000);
       await apply(client);
-      expect(await read()).toBeGreaterThan(3_590_000);
+      expect((await read(client)).overdue_for).toBeNull();
     });
   });
 
@@ -339,9 +350,10 @@ describe('next_due_in', () => {
       await insertSchedule(client, flag.id, { dueIn: '-1 minute' });
       await breakFlag(client, 'broken');
       await apply(client);
-      const ahead = await value<number>(client, 'select app_private.next_due_in()');
-      expect(ahead).toBeGreaterThan(0);
-      expect(ahead).toBeLessThanOrEqual(1000);
+      const { overdue_for, due_in } = await read(client);
+      expect(overdue_for).toBeNull();
+      expect(due_in).toBeGreaterThan(0);
+      expect(due_in).toBeLessThanOrEqual(1000);
     });
   });
 });

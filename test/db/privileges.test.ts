@@ -45,7 +45,7 @@ app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_message(text,bigint)                         auditor
 app_private.schema_version()                                     authenticator worker
 app_private.apply_due_schedules(integer)                         worker
-app_private.next_due_in()                                        worker
+app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.sequence_audit_events(integer)                       worker
 app_private.undelivered_audit_events(text,integer)               worker
