@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 import pg from 'pg';
 
 import { orAborted } from './abort.ts';
+import { backOff } from './back_off.ts';
 import type { Logger } from './log.ts';
+import { pause } from './pause.ts';
 
 export interface ListenerOptions {
   readonly url?: string;
@@ -32,8 +32,7 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-const BACK_OFF_BASE_MS = 100;
-const BACK_OFF_CAP_MS = 10_000;
+const BACK_OFF = { baseMs: 100, capMs: 10_000 };
 const CONNECT_TIMEOUT_MS = 5_000;
 const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
 
@@ -65,9 +64,9 @@ export function makeListener(options: ListenerOptions): Listener {
       } catch (error) {
         isHealthy = false;
         if (closed()) break;
-        const retryInMs = backOff(failures);
+        const retryInMs = backOff(failures, BACK_OFF);
         log.warn({ err: error, channel, retryInMs }, 'not listening for notifications');
-        await sleep(retryInMs, closing.signal);
+        await pause(retryInMs, closing.signal);
       }
     }
     firstHealthy.resolve(undefined);
@@ -109,7 +108,7 @@ async function listenUntilLost(
     await orLost(Promise.resolve(options.onConnect()));
     onHealthy();
     for (;;) {
-      await orLost(sleep(heartbeat.everyMs, closing));
+      await orLost(pause(heartbeat.everyMs, closing));
       await orLost(client.query('select 1'));
     }
   } finally {
@@ -141,17 +140,4 @@ function notify({ onNotification, channel, log }: ListenerOptions, { payload }: 
       log.warn({ err: error, channel }, 'handling a notification failed');
     }
   })();
-}
-
-/** Doubles up to the cap; the random half keeps processes from coming back in step. */
-function backOff(failures: number): number {
-  const ceiling = Math.min(BACK_OFF_CAP_MS, BACK_OFF_BASE_MS * 2 ** failures);
-  return Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
-}
-
-/** Resolves early, and never rejects, when the signal is raised. */
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal }).catch((error: unknown) => {
-    if (!signal.aborted) throw error;
-  });
 }

@@ -2,6 +2,7 @@ import type { Router } from 'express';
 import express from 'express';
 import pg from 'pg';
 
+import { withDeadline } from '../deadline.ts';
 import type { Logger } from '../log.ts';
 import { latestMigration } from '../migrate.ts';
 import { onlyMethods } from './problems.ts';
@@ -64,22 +65,18 @@ function listenerCheck({ listener }: HealthOptions): { listener?: boolean } {
 /** Asks the database what version it is at. A newer one is fine: migrations run before the code that needs them. */
 async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions): Promise<Readiness> {
   const needed = await latestMigration();
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(new Error(`The database did not answer within ${deadlineMs} ms.`)),
-    deadlineMs,
-  );
   try {
-    const { rows } = await Promise.race([
-      pool.query<{ version: string | null }>('select app_private.schema_version() as version'),
-      late.promise,
-    ]);
+    const { rows } = await withDeadline(
+      () =>
+        pool.query<{ version: string | null }>('select app_private.schema_version() as version'),
+      new AbortController().signal,
+      deadlineMs,
+      `The database did not answer within ${deadlineMs} ms.`,
+    );
     return { database: true, migrations: (rows[0]?.version ?? '') >= needed };
   } catch (error) {
     log.warn({ err: error }, 'not ready');
     return { database: isMissing(error), migrations: false };
-  } finally {
-    clearTimeout(timer);
   }
 }
 

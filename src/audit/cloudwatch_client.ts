@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
-import { withDeadline } from './deadline.ts';
+import { withDeadline } from '../deadline.ts';
 
 export interface ClientTimeouts {
   /** Milliseconds to connect; default 2,000. */

@@ -1,7 +1,7 @@
 import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { pino } from 'pino';
-import { withDeadline } from './deadline.ts';
+import { withDeadline } from '../deadline.ts';
 import type { AuditEvent, Sink } from './sink.ts';
 
 export interface StdoutSinkOptions {

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Forwarder, Outcome } from '../audit/forwarder.ts';
+import { backOff } from '../back_off.ts';
 import type { Logger } from '../log.ts';
 import { addJob } from './jobs.ts';
 import { makePaced } from './paced.ts';
@@ -24,8 +25,7 @@ export interface DeliveryOptions {
 }
 
 const HINT_EVERY_MS = 50;
-const BACK_OFF_BASE_MS = 1_000;
-const BACK_OFF_CAP_MS = 60_000;
+const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 /** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
 const ALARMING_FAILURES = 10;
 /** When another process forwards: it may have looked just before the event that this run is about. */
@@ -65,7 +65,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
       } while (wantedAgain() && outcome === 'done');
     } catch (error) {
       if (stopping.aborted) await queue({ keepTime: true });
-      else await backOff(error);
+      else await tryLater(error);
       return;
     }
     failures = 0;
@@ -74,10 +74,9 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
       await queue({ inMs: outcome === 'stopped' ? 0 : BUSY_RETRY_MS, keepTime: true });
   }
 
-  async function backOff(error: unknown): Promise<void> {
+  async function tryLater(error: unknown): Promise<void> {
+    const retryInMs = backOff(failures, BACK_OFF);
     failures++;
-    const ceiling = Math.min(BACK_OFF_CAP_MS, BACK_OFF_BASE_MS * 2 ** (failures - 1));
-    const retryInMs = Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
     retryAt = performance.now() + retryInMs;
     log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](
       { err: error, failures, retryInMs },

@@ -5,7 +5,7 @@ import { getTasks, run } from 'graphile-worker';
 import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
 import type { HalyardHelpers, WorkerContext } from './context.ts';
 import { workerLogger } from './logger.ts';
-import { pause } from './pause.ts';
+import { pause } from '../pause.ts';
 import type { Presence } from './presence.ts';
 
 export interface JobPoolOptions {

@@ -1,6 +1,6 @@
 import pg from 'pg';
 import type { Logger } from '../log.ts';
-import { pause } from './pause.ts';
+import { pause } from '../pause.ts';
 
 /** Tells all other workers that this process is alive. */
 export interface Presence {

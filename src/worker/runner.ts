@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { withDeadline } from '../audit/deadline.ts';
+import { withDeadline } from '../deadline.ts';
 import { destinationOf, makeSink } from '../audit/destination.ts';
 import { makeForwarder } from '../audit/forwarder.ts';
 import type { Sink } from '../audit/sink.ts';

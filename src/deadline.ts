@@ -1,4 +1,4 @@
-import { orAborted } from '../abort.ts';
+import { orAborted } from './abort.ts';
 
 /**
  * Runs `work`, and rejects as soon as `signal` aborts (with its reason) or `ms` milliseconds have
