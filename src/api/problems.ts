@@ -84,8 +84,7 @@ export function makeErrorHandler(log: Logger) {
       return;
     }
     const problem = httpProblemOf(error);
-    if (problem.code === 'internal_error') requestLog.error({ err: error }, 'a request failed');
-    else if (problem.status >= 500) requestLog.warn({ err: error }, 'a request was turned away');
+    logProblem(requestLog, problem, error);
     if (response.headersSent) {
       // Half an answer is out: Express ends the connection, so that nobody takes it for a whole one.
       next(error);
@@ -93,6 +92,12 @@ export function makeErrorHandler(log: Logger) {
     }
     send(problem, headersOf(error, problem), request, response);
   };
+}
+
+/** What is our fault is an error for the log, what passes by itself a warning, and what is the client's neither. */
+export function logProblem(log: Logger, problem: Problem, error: unknown): void {
+  if (problem.code === 'internal_error') log.error({ err: error }, 'a request failed');
+  else if (problem.status >= 500) log.warn({ err: error }, 'a request was turned away');
 }
 
 function send(
@@ -124,8 +129,8 @@ function httpProblemOf(error: unknown): Problem {
   return problemOf(ofBody(error));
 }
 
-/** What a known error wants in the answer's head, such as WWW-Authenticate. */
-function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {
+/** What a known error wants in the answer's head: WWW-Authenticate, or when to try again. */
+export function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {
   const retry = problem.status === 503 ? { 'Retry-After': '1' } : {};
   if (typeof error !== 'object' || error === null || !('headers' in error)) return retry;
   // body-parser's and Express's own errors may carry headers too, but none of ours lacks a problem code.

@@ -4,8 +4,9 @@ import type pg from 'pg';
 
 import { claimsOf } from '../auth.ts';
 import type { Authentication } from '../auth.ts';
-import { NoRoleError, withClaims } from '../db.ts';
+import { withClaims } from '../db.ts';
 import { ProblemError } from '../errors.ts';
+import { requireRole } from './access.ts';
 import { makeFlagRoutes } from './flags.ts';
 import { readJson } from './json_body.ts';
 import { notFound } from './problems.ts';
@@ -42,11 +43,6 @@ export function makeRest(pool: pg.Pool, authentication: Authentication): Router 
 /** What is answered here is data, and no browser may take it for a page. */
 function neverAPage(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
-  next();
-}
-
-function requireRole(request: Request, _response: Response, next: NextFunction): void {
-  if (claimsOf(request).role === null) throw new NoRoleError();
   next();
 }
 

@@ -3,17 +3,14 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import type { Express } from 'express';
-import type pg from 'pg';
-
 import { makeAuthentication } from '../auth.ts';
-import type { Authentication } from '../auth.ts';
 import { ConfigError, type Config } from '../config.ts';
 import { makePool } from '../db.ts';
 import type { Logger } from '../log.ts';
 import { developmentSecret } from '../token.ts';
 import { makeApp } from './app.ts';
 import { makeDrain, within } from './drain.ts';
+import type { GraphqlOptions, GraphqlServer } from './graphql.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './rest.ts';
 
@@ -33,31 +30,13 @@ const TIMEOUTS = {
   keepAliveTimeout: 65_000,
 };
 
-/** What GraphQL is made from. */
-export interface GraphqlParts {
-  readonly pool: pg.Pool;
-  /** For a connection of its own that LISTENs. */
-  readonly listenerUrl: string;
-  readonly authentication: Authentication;
-  readonly config: Config;
-  readonly log: Logger;
-}
-
-/** GraphQL beside REST, on the same server. */
-export interface Graphql {
-  attach(app: Express, server: Server): Promise<void>;
-  close(): Promise<void>;
-  /** Whether notifications are being received, for /readyz. */
-  healthy?(): boolean;
-}
-
 export interface ApiOptions {
   readonly config: Config;
   /** The authenticator's URL. */
   readonly databaseUrl: string;
   readonly log: Logger;
   /** Left out: REST alone. */
-  readonly makeGraphql?: ((parts: GraphqlParts) => Promise<Graphql>) | undefined;
+  readonly makeGraphql?: ((options: GraphqlOptions) => Promise<GraphqlServer>) | undefined;
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
@@ -86,7 +65,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   });
   const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
   const drain = makeDrain(server);
-  let graphql: Graphql | undefined;
+  let graphql: GraphqlServer | undefined;
 
   async function close(): Promise<void> {
     const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
@@ -107,7 +86,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     });
     const app = await makeApp({
       log,
-      health: makeHealth({ pool, log, listener: listenerOf(graphql), draining: drain.begun }),
+      health: makeHealth({ pool, log, listener: graphql, draining: drain.begun }),
       rest: makeRest(pool, authentication),
       attachGraphql: graphql && ((app) => graphql?.attach(app, server) ?? Promise.resolve()),
     });
@@ -131,12 +110,6 @@ function isWebSocket({ headers }: IncomingMessage): boolean {
 function tokenSource({ jwt, dataDir, nodeEnv }: Config): Config['jwt'] {
   if (jwt.secret !== null || jwt.jwksUri !== null) return jwt;
   return { ...jwt, secret: developmentSecret(dataDir, nodeEnv) };
-}
-
-function listenerOf(graphql: Graphql | undefined): { healthy(): boolean } | undefined {
-  return graphql?.healthy === undefined
-    ? undefined
-    : { healthy: () => graphql.healthy?.() ?? false };
 }
 
 async function listen(server: Server, { host, port }: Config): Promise<string> {

@@ -3,11 +3,12 @@ import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'exp
 
 import { claimsOf } from '../../auth.ts';
 import type { Authentication } from '../../auth.ts';
-import { NoRoleError } from '../../db.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../../errors.ts';
 import type { ProblemCode } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
+import { requireRole } from '../access.ts';
 import { ofBody, readJson } from '../json_body.ts';
+import { headersOf, logProblem } from '../problems.ts';
 import { requestIdOf } from '../request_id.ts';
 import type { Engine, GraphqlRequest, Result } from './engine.ts';
 
@@ -51,11 +52,6 @@ const onlyPost: RequestHandler = (request, response, next) => {
   }
   response.setHeader('Allow', 'POST');
   throw new ProblemError('method_not_allowed', 'Send a POST request.');
-};
-
-const requireRole: RequestHandler = (request, _response, next) => {
-  if (claimsOf(request).role === null) throw new NoRoleError();
-  next();
 };
 
 const onlyJson: RequestHandler = (request, _response, next) => {
@@ -111,11 +107,8 @@ function makeErrorHandler(log: Logger): ErrorRequestHandler {
     }
     const problem = problemOf(ofBody(error));
     const requestLog = log.child({ requestId: requestIdOf(request) });
-    if (problem.code === 'internal_error') requestLog.error({ err: error }, 'a request failed');
-    else if (problem.status >= 500) requestLog.warn({ err: error }, 'a request was turned away');
-    if (error instanceof Error && 'headers' in error && 'code' in error)
-      response.set(error.headers as Record<string, string>);
-    if (problem.status === 503) response.set('Retry-After', '1');
+    logProblem(requestLog, problem, error);
+    response.set(headersOf(error, problem));
     const type = request.accepts([GRAPHQL_RESPONSE, 'application/json']);
     response
       .status(problem.status)
