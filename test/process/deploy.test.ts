@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { signToken } from '../../src/token.ts';
 import { loginUrl } from '../support/global_setup.ts';
-import { eventually, startProcess, type HalyardProcess } from '../support/processes.ts';
+import { startProcess, type HalyardProcess } from '../support/processes.ts';
 
 const SECRET = randomBytes(48).toString('base64');
 
@@ -42,14 +42,13 @@ describe('setup, migrate, worker, api', () => {
       updates: { rollout_percentage: 5 },
     });
     expect(schedule.status).toBe(201);
-    await eventually(async () => {
+    const percentage = async () => {
       const flag = await fetch(`${apiUrl}/api/admin/flags/${flagKey}`, {
         headers: { authorization: `Bearer ${token}` },
       });
-      return ((await flag.json()) as { rollout_percentage: number }).rollout_percentage === 5
-        ? true
-        : null;
-    }, `${flagKey} at 5 %`);
+      return ((await flag.json()) as { rollout_percentage: number }).rollout_percentage;
+    };
+    await expect.poll(percentage, { timeout: 15_000 }).toBe(5);
   }
 
   beforeAll(async () => {

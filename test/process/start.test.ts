@@ -1,8 +1,8 @@
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { makeDataDir, removeDataDir } from '../support/postgres_server.ts';
-import { eventually, hasProgram, startProcess, type HalyardProcess } from '../support/processes.ts';
+import { hasProgram, startProcess, type HalyardProcess } from '../support/processes.ts';
 
 /** How late a running product may apply a schedule, at most. */
 const LATEST_MS = 250;
@@ -66,16 +66,14 @@ describe('npm start', () => {
   }
 
   function appliedEvent(schedule: Schedule): Promise<ShippedEvent> {
-    return eventually(
+    return vi.waitUntil(
       () =>
-        Promise.resolve(
-          shipped().find(
-            (event) =>
-              event.eventType === 'flag_schedule.applied' &&
-              event.metadata.scheduleId === schedule.id,
-          ),
+        shipped().find(
+          (event) =>
+            event.eventType === 'flag_schedule.applied' &&
+            event.metadata.scheduleId === schedule.id,
         ),
-      `the applied event of ${schedule.id} on stdout`,
+      { timeout: 15_000 },
     );
   }
 

@@ -72,18 +72,3 @@ export function startProcess(
     },
   };
 }
-
-/** Asks until the answer is there or the deadline has passed. */
-export async function eventually<T>(
-  ask: () => Promise<T | null | undefined>,
-  what: string,
-  deadlineMs = 15_000,
-): Promise<T> {
-  const end = performance.now() + deadlineMs;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== null && answer !== undefined) return answer;
-    if (performance.now() > end) throw new Error(`It did not happen in time: ${what}.`);
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-}
