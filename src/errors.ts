@@ -208,6 +208,7 @@ function problem(code: ProblemCode, detail: string): Problem {
   return { status: PROBLEMS[code].status, code, detail };
 }
 
-function isProblemCode(code: string): code is ProblemCode {
-  return Object.hasOwn(PROBLEMS, code);
+/** Whether a value is one of the codes that a client can get. */
+export function isProblemCode(code: unknown): code is ProblemCode {
+  return typeof code === 'string' && Object.hasOwn(PROBLEMS, code);
 }

@@ -5,7 +5,7 @@ import type { GraphQLFormattedError } from 'postgraphile/graphql';
 import { isSafeError } from 'postgraphile/grafast';
 import type { SafeError } from 'postgraphile/grafast';
 
-import { ProblemError, problemOf, PROBLEMS } from '../../errors.ts';
+import { isProblemCode, ProblemError, problemOf, PROBLEMS } from '../../errors.ts';
 import type { Problem, ProblemCode } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 
@@ -66,8 +66,4 @@ function ofGrafast(error: SafeError): Problem {
   return marks.some(({ description }) => description === 'timeout')
     ? new ProblemError('timeout', `${PROBLEMS.timeout.title}.`).problem
     : new ProblemError('invalid_value', error.message).problem;
-}
-
-function isProblemCode(code: unknown): code is ProblemCode {
-  return typeof code === 'string' && Object.hasOwn(PROBLEMS, code);
 }
