@@ -1,5 +1,5 @@
 --! Previous: sha1:e757c8e657037abf8ffe92a021ae7ed0d836550c
---! Hash: sha1:6cd126ae9774fd46f38b8c21a5379b20f2dde684
+--! Hash: sha1:7dfff76080086143021712915402a41e6861b9fb
 --! Message: Seals, reconciliation, retention and export
 
 -- A trail that proves itself: every numbered event is hashed into the ledger, every batch sealed and chained.
@@ -354,6 +354,22 @@ return app_private.uuid_of(sha256(uuid_send(row_id) || timestamptz_send(created_
 comment on function app_private.event_id(uuid, timestamptz, bigint) is
   'The id of the event that tells how the row came to be at this revision.';
 
+-- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
+-- session_replication_role = replica. The change is told all the same.
+create or replace function app_private.changed_event_id(
+  row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
+)
+returns uuid
+language sql
+volatile
+return case
+  when revision_after > coalesce(revision_before, 0) then app_private.event_id(row_id, created_at, revision_after)
+  else gen_random_uuid()
+end;
+
+comment on function app_private.changed_event_id(uuid, timestamptz, bigint, bigint) is
+  'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
+
 -- An event with all that doesn't depend on its kind filled in, and its text rendered, once, for good.
 create or replace function app_private.make_event(
   id uuid,
@@ -442,6 +458,7 @@ revoke all on function
   app_private.actor_kind(),
   app_private.uuid_of(bytea),
   app_private.event_id(uuid, timestamptz, bigint),
+  app_private.changed_event_id(uuid, timestamptz, bigint, bigint),
   app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb),
   app_private.render_event(app_private.audit_event),
   app_private.shipped_message(text, bigint)
@@ -507,7 +524,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select app_private.make_event(
-    app_private.event_id(after.id, after.created_at, after.revision),
+    app_private.changed_event_id(after.id, after.created_at, before.revision, after.revision),
     at, kind.event_type, after.flag_id, flag.flag_key, flag.environment, after.id, after.revision,
     jsonb_build_object('scheduleId', after.id, 'flagKey', flag.flag_key)
       || case kind.event_type
@@ -563,8 +580,9 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select app_private.make_event(
-    app_private.event_id(
-      coalesce(after.id, before.id), coalesce(after.created_at, before.created_at), coalesce(after.revision, before.revision + 1)),
+    app_private.changed_event_id(
+      coalesce(after.id, before.id), coalesce(after.created_at, before.created_at), before.revision,
+      coalesce(after.revision, before.revision + 1)),
     at,
     case
       when before.id is null then 'feature_flag.created'

@@ -36,6 +36,12 @@ function expectPayloadToTellTheColumns(event: TrailEvent): void {
     level: event.level,
     environment: event.environment,
     requestId: event.request_id,
+    actorKind: event.actor_kind,
+    databaseUser: event.database_user,
+    applicationName: event.application_name,
+    ...(event.flag_id !== null && { flagId: event.flag_id }),
+    ...(event.schedule_id !== null && { scheduleId: event.schedule_id }),
+    ...(event.revision !== null && { revision: Number(event.revision) }),
     metadata: event.metadata,
   });
   expect(timestamp).toEqual(INSTANT);

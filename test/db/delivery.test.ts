@@ -14,6 +14,8 @@ interface Delivery {
   readonly message: string;
 }
 
+const NOTHING: Delivery = { seq: '', event_id: '', occurred_at: new Date(0), message: '{}' };
+
 async function undelivered(
   client: pg.ClientBase,
   destination: string,
@@ -128,7 +130,8 @@ describe('a destination’s cursor', () => {
       expect(await cursor(client, 'copy')).toBe('0');
       expect(await advance(client, 'copy', 0, 3)).toBe(true);
       expect(await cursor(client, 'copy')).toBe('3');
-      expect(await seqs(3)).toEqual(['4']);
+      // The event, and behind it the seal of all four.
+      expect(await seqs(3)).toEqual(['4', '4']);
       expect(await advance(client, 'copy', 3, 4)).toBe(true);
       expect(await seqs()).toEqual([]);
     });
@@ -140,7 +143,7 @@ describe('a destination’s cursor', () => {
       await sequence(client);
       await advance(client, 'one', 0, 1);
       expect(await undelivered(client, 'one')).toEqual([]);
-      expect(await undelivered(client, 'two')).toHaveLength(1);
+      expect(await undelivered(client, 'two')).toHaveLength(2);
     });
   });
 
@@ -170,7 +173,7 @@ describe('the message', () => {
       await insertFlag(client, { flag_key: 'search' });
       const event = one(await queuedEvents(client));
       await sequence(client);
-      const { message, event_id } = one(await undelivered(client, 'copy'));
+      const [{ message, event_id } = NOTHING] = await undelivered(client, 'copy');
       expect(event_id).toBe(event.id);
       expect(message.replace(', "seq": 1', '')).toBe(event.payload);
       expect(Object.keys(JSON.parse(message) as object)).toEqual([
@@ -181,8 +184,39 @@ describe('the message', () => {
         'level',
         'environment',
         'requestId',
+        'actorKind',
+        'databaseUser',
+        'applicationName',
+        'flagId',
+        'revision',
         'metadata',
       ]);
+    });
+  });
+
+  test('of a seal comes behind its last event, and tells its head', async () => {
+    await withActors(database, async (client) => {
+      for (let i = 0; i < 3; i++) await insertFlag(client);
+      await sequence(client, 2);
+      await sequence(client, 2);
+      const { rows } = await client.query<{ seal_no: string; head: string }>(
+        `select seal_no, encode(head, 'hex') as head from audit.seals where seal_no > 0 order by seal_no`,
+      );
+      const messages = (await undelivered(client, 'copy')).map(
+        ({ message }) => JSON.parse(message) as { eventType: string; metadata: object },
+      );
+      expect(messages.map(({ eventType }) => eventType)).toEqual([
+        ...['feature_flag.created', 'feature_flag.created', 'audit.sealed'],
+        ...['feature_flag.created', 'audit.sealed'],
+      ]);
+      expect(messages[2]?.metadata).toMatchObject({ seal: 1, firstSeq: 1, lastSeq: 2 });
+      expect(messages[4]?.metadata).toMatchObject({
+        seal: 2,
+        firstSeq: 3,
+        lastSeq: 3,
+        previousHead: rows[0]?.head,
+        head: rows[1]?.head,
+      });
     });
   });
 
@@ -195,7 +229,7 @@ describe('the message', () => {
       await client.query(
         'create table audit.events (id uuid, occurred_at timestamptz, payload text)',
       );
-      const { message } = one(await undelivered(client, 'copy'));
+      const [{ message } = NOTHING] = await undelivered(client, 'copy');
       expect(JSON.parse(message)).toEqual({ eventType: 'audit.missing', eventId: id, seq: 1 });
     });
   });

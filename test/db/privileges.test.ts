@@ -21,7 +21,8 @@ app_public.feature_flags             rawdDxt  -              ra(flag_key,environ
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
-audit.ledger                         rawdDxt  -              -                                                                                                  -       r        -       -
+audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at)                                                           -       r        -       -
+audit.seals                          rawdDxt  -              -                                                                                                  -       r        -       -
 audit.dead_letters                   rawdDxt  -              -                                                                                                  -       r        -       -
 audit.queue                          rawdDxt  -              -                                                                                                  -       -        -       -
 audit.cursors                        rawdDxt  -              -                                                                                                  -       -        -       -
@@ -34,6 +35,9 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone) admin
 app_public.retry_flag_schedule(uuid)                             admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) admin
 app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) admin viewer
+
+audit.verify(bigint,bigint)                                      auditor
+audit.prove(uuid)                                                auditor
 
 app_private.claim_email()                                        admin viewer auditor
 app_private.claim_environments()                                 admin viewer auditor
@@ -48,6 +52,7 @@ app_private.apply_due_schedules(integer)                         worker
 app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.sequence_audit_events(integer)                       worker
+app_private.seal_audit_events(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker
 app_private.audit_cursor(text)                                   worker
@@ -61,7 +66,24 @@ app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_pub
 app_private.flag_state(app_public.feature_flags)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)
-app_private.make_event(timestamp with time zone,text,text,text,uuid,bigint,jsonb)
+app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
+app_private.uuid_of(bytea)
+app_private.event_id(uuid,timestamp with time zone,bigint)
+app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint)
+app_private.require_auditor()
+app_private.make_audit_partition(timestamp with time zone)
+app_private.leaf_hash(text)
+app_private.missing_message(uuid,bigint)
+app_private.merkle_root(bytea[])
+app_private.merkle_path(bytea[],integer)
+app_private.seal_head(bytea,bigint,bigint,bigint,bytea)
+app_private.write_seal(audit.seals,bigint,bytea[])
+app_private.seal_message(audit.seals)
+app_private.purge_horizon()
+app_private.differing_columns(audit.events)
+app_private.seal_problems(audit.seals,timestamp with time zone)
+app_private.chain_problem(audit.seals,audit.seals)
+app_private.unsealed_problems()
 app_private.notify_audit(uuid[],uuid[])
 app_private.record_failure(uuid,text)
 app_private.render_event(app_private.audit_event)

@@ -65,16 +65,16 @@ describe('what each role sees', () => {
     });
 
   test.for<[ApiRole, readonly string[] | undefined, (number | null)[]]>([
-    ['admin', undefined, [2, 2, 4, null, null]],
-    ['admin', ['staging'], [1, 1, 2, null, null]],
-    ['admin', ['staging', 'production'], [2, 2, 4, null, null]],
-    ['admin', ['nowhere'], [0, 0, 0, null, null]],
-    ['admin', [], [0, 0, 0, null, null]],
+    ['admin', undefined, [2, 2, 4, 4, null]],
+    ['admin', ['staging'], [1, 1, 2, 2, null]],
+    ['admin', ['staging', 'production'], [2, 2, 4, 4, null]],
+    ['admin', ['nowhere'], [0, 0, 0, 0, null]],
+    ['admin', [], [0, 0, 0, 0, null]],
     ['viewer', undefined, [2, 2, null, null, null]],
     ['viewer', ['staging'], [1, 1, null, null, null]],
     ['viewer', [], [0, 0, null, null, null]],
     ['auditor', undefined, [null, null, 4, 4, 1]],
-    ['auditor', ['staging'], [null, null, 2, 0, 0]],
+    ['auditor', ['staging'], [null, null, 2, 2, 0]],
     ['auditor', [], [null, null, 0, 0, 0]],
   ])('%s with environments %j', async ([role, environments, expected]) => {
     const counts = await seen((client) =>
@@ -84,7 +84,7 @@ describe('what each role sees', () => {
   });
 
   test.for<[string, (number | null)[]]>([
-    ['halyard_admin', [0, 0, 0, null, null]],
+    ['halyard_admin', [0, 0, 0, 0, null]],
     ['halyard_viewer', [0, 0, null, null, null]],
     // A DBA at a prompt has no token: there the role is the permission.
     ['halyard_auditor', [null, null, 4, 4, 1]],
@@ -95,8 +95,8 @@ describe('what each role sees', () => {
   });
 
   test.for<[ApiRole, string, (number | null)[]]>([
-    ['admin', 'viewer', [0, 0, 0, null, null]],
-    ['admin', 'ADMIN', [0, 0, 0, null, null]],
+    ['admin', 'viewer', [0, 0, 0, 0, null]],
+    ['admin', 'ADMIN', [0, 0, 0, 0, null]],
     ['viewer', 'admin', [0, 0, null, null, null]],
     ['auditor', 'viewer', [null, null, 0, 0, 0]],
     ['auditor', 'admin', [null, null, 0, 0, 0]],

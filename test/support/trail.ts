@@ -6,6 +6,7 @@ export interface TrailEvent {
   readonly occurred_at: Date;
   readonly event_type: string;
   readonly level: string;
+  readonly flag_id: string | null;
   readonly flag_key: string | null;
   readonly environment: string | null;
   readonly schedule_id: string | null;
@@ -16,6 +17,7 @@ export interface TrailEvent {
   readonly request_id: string | null;
   readonly database_user: string;
   readonly application_name: string;
+  readonly reconciled: boolean;
   readonly metadata: Record<string, unknown>;
   readonly payload: string;
 }
