@@ -6,7 +6,8 @@ import type { Name, Reader } from './settings.ts';
 
 export { SETTINGS };
 
-export type Command = 'start' | 'api' | 'worker' | 'migrate' | 'setup' | 'token' | 'schema';
+export type Command =
+  'start' | 'api' | 'worker' | 'migrate' | 'setup' | 'token' | 'schema' | 'audit';
 export type NodeEnv = 'development' | 'production' | 'test';
 
 export interface Config {
@@ -14,9 +15,12 @@ export interface Config {
   readonly host: string;
   /** 0 means any free port. */
   readonly port: number;
+  /** Where /metrics is served; 0 means any free port, null that no port was set. */
+  readonly metrics: { readonly host: string; readonly port: number | null };
   readonly databaseUrl: string | null;
   readonly authDatabaseUrl: string | null;
   readonly workerDatabaseUrl: string | null;
+  readonly auditorDatabaseUrl: string | null;
   readonly rootDatabaseUrl: string | null;
   /** Absolute. */
   readonly dataDir: string;
@@ -50,6 +54,8 @@ const REQUIRED_DATABASES: Record<Command, readonly Name[]> = {
   setup: ['ROOT_DATABASE_URL', 'DATABASE_URL', 'AUTH_DATABASE_URL', 'WORKER_DATABASE_URL'],
   token: [],
   schema: [],
+  // Each subcommand needs another one: src/commands/audit/connect.ts.
+  audit: [],
 };
 
 /** Thrown by loadConfig; `problems` holds one sentence for each, without any secret in it. */
@@ -75,11 +81,13 @@ export function loadConfig(env: NodeJS.ProcessEnv, command: Command): Config {
   const nodeEnv = readNodeEnv(reader);
   const config: Config = {
     nodeEnv,
-    host: readHost(reader),
-    port: readPort(reader),
+    host: readHost(reader, 'HOST'),
+    port: readPort(reader, 'PORT', reader.withDefault('PORT')),
+    metrics: Object.freeze(readMetrics(reader)),
     databaseUrl: readDatabaseUrl(reader, 'DATABASE_URL'),
     authDatabaseUrl: readDatabaseUrl(reader, 'AUTH_DATABASE_URL'),
     workerDatabaseUrl: readDatabaseUrl(reader, 'WORKER_DATABASE_URL'),
+    auditorDatabaseUrl: readDatabaseUrl(reader, 'AUDITOR_DATABASE_URL'),
     rootDatabaseUrl: readDatabaseUrl(reader, 'ROOT_DATABASE_URL'),
     dataDir: path.resolve(reader.withDefault('HALYARD_DATA_DIR')),
     jwt: Object.freeze(readJwt(reader)),
@@ -102,21 +110,30 @@ function readNodeEnv(reader: Reader): NodeEnv {
   return reader.oneOf('NODE_ENV', ['production', 'development', 'test']);
 }
 
-function readHost(reader: Reader): string {
-  const host = reader.withDefault('HOST');
+function readHost(reader: Reader, name: 'HOST' | 'METRICS_HOST'): string {
+  const host = reader.withDefault(name);
   if (!/^[\w.:-]+$/.test(host))
-    reader.problems.push('Set HOST to a host name or address without brackets, such as 127.0.0.1.');
+    reader.problems.push(
+      `Set ${name} to a host name or address without brackets, such as 127.0.0.1.`,
+    );
   return host;
 }
 
-function readPort(reader: Reader): number {
-  const value = reader.withDefault('PORT');
+function readPort(reader: Reader, name: 'PORT' | 'METRICS_PORT', value: string): number {
   const port = /^\d{1,5}$/.test(value) ? Number(value) : Number.NaN;
   if (!(port <= 65_535))
     reader.problems.push(
-      `Set PORT to a whole number from 0 to 65535; it is ${JSON.stringify(value)}.`,
+      `Set ${name} to a whole number from 0 to 65535; it is ${JSON.stringify(value)}.`,
     );
   return port;
+}
+
+function readMetrics(reader: Reader): Config['metrics'] {
+  const port = reader.optional('METRICS_PORT');
+  return {
+    host: readHost(reader, 'METRICS_HOST'),
+    port: port === null ? null : readPort(reader, 'METRICS_PORT', port),
+  };
 }
 
 function readDatabaseUrl(reader: Reader, name: Name): string | null {

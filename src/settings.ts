@@ -18,9 +18,26 @@ export const SETTINGS = [
   { name: 'LOG_LEVEL', default: 'info', meaning: 'least severe level that is logged to stderr' },
   { name: 'HOST', default: '127.0.0.1', meaning: 'address the API listens on' },
   { name: 'PORT', default: '3000', meaning: 'port the API listens on; 0 takes any free one' },
+  {
+    name: 'METRICS_HOST',
+    default: '127.0.0.1',
+    meaning: 'address that /metrics for Prometheus is served on',
+  },
+  {
+    name: 'METRICS_PORT',
+    default: null,
+    unset: 'api and worker serve none; start takes any free port',
+    meaning: 'port that /metrics is served on; 0 takes any free one',
+  },
   { name: 'DATABASE_URL', default: null, unset: EMBEDDED, meaning: 'owner, for migrate' },
   { name: 'AUTH_DATABASE_URL', default: null, unset: EMBEDDED, meaning: "the API's login" },
   { name: 'WORKER_DATABASE_URL', default: null, unset: EMBEDDED, meaning: "the worker's login" },
+  {
+    name: 'AUDITOR_DATABASE_URL',
+    default: null,
+    unset: 'AUTH_DATABASE_URL',
+    meaning: 'a login that is granted halyard_auditor, for the audit commands',
+  },
   {
     name: 'ROOT_DATABASE_URL',
     default: null,

@@ -36,9 +36,11 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     nodeEnv: 'development',
     host: '127.0.0.1',
     port: 3000,
+    metrics: { host: '127.0.0.1', port: null },
     databaseUrl: null,
     authDatabaseUrl: null,
     workerDatabaseUrl: null,
+    auditorDatabaseUrl: null,
     rootDatabaseUrl: null,
     dataDir: path.resolve('.halyard'),
     jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
@@ -49,7 +51,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     },
     logLevel: 'info',
   });
-  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit])
+  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit, config.metrics])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -66,6 +68,9 @@ test('every variable arrives', () => {
       LOG_LEVEL: 'silent',
       HOST: '::',
       PORT: '0',
+      METRICS_HOST: '0.0.0.0',
+      METRICS_PORT: '9464',
+      AUDITOR_DATABASE_URL: 'postgres://dana:pw4@db.example/halyard',
       ROOT_DATABASE_URL: 'postgresql:///postgres?host=/run/postgresql',
       HALYARD_DATA_DIR: '/var/lib/halyard',
       JWT_JWKS_URI: 'https://issuer.example/jwks',
@@ -83,9 +88,11 @@ test('every variable arrives', () => {
     logLevel: 'silent',
     host: '::',
     port: 0,
+    metrics: { host: '0.0.0.0', port: 9464 },
     databaseUrl: DATABASES.DATABASE_URL,
     authDatabaseUrl: DATABASES.AUTH_DATABASE_URL,
     workerDatabaseUrl: DATABASES.WORKER_DATABASE_URL,
+    auditorDatabaseUrl: 'postgres://dana:pw4@db.example/halyard',
     rootDatabaseUrl: 'postgresql:///postgres?host=/run/postgresql',
     dataDir: '/var/lib/halyard',
     jwt: {
@@ -115,6 +122,9 @@ test.for<[string, string]>([
   ['PORT', '3e3'],
   ['PORT', 'http'],
   ['PORT', '80.5'],
+  ['METRICS_HOST', '[::1]'],
+  ['METRICS_PORT', '65536'],
+  ['METRICS_PORT', 'on'],
   ['DATABASE_URL', 'localhost/halyard'],
   ['DATABASE_URL', 'mysql://root@localhost/halyard'],
   ['DATABASE_URL', 'postgres://u:100%@localhost/halyard'],
@@ -179,6 +189,7 @@ describe('in production', () => {
     ['setup', ['ROOT_DATABASE_URL', 'DATABASE_URL', 'AUTH_DATABASE_URL', 'WORKER_DATABASE_URL']],
     ['token', ['JWT_SECRET']],
     ['schema', []],
+    ['audit', []],
   ])('%s names everything that it lacks', ([command, names]) => {
     expect(blamed(env, command).toSorted()).toEqual(names.toSorted());
     const complete = { ...env, ...DATABASES, ROOT_DATABASE_URL: 'postgres://localhost/postgres' };
