@@ -17,6 +17,7 @@ const SECRET_FIELDS = [
   'databaseUrl',
   'authDatabaseUrl',
   'workerDatabaseUrl',
+  'auditorDatabaseUrl',
   'rootDatabaseUrl',
 ];
 

@@ -30,6 +30,10 @@ const COMMANDS: Record<string, Command> = {
     summary: 'applies due schedules and forwards the audit trail',
     run: async () => (await import('./commands/worker.ts')).worker(),
   },
+  audit: {
+    summary: 'the trail: verify, prove, and more; alone, it lists its subcommands',
+    run: async (args) => (await import('./commands/audit.ts')).audit(args),
+  },
   token: {
     summary:
       'a signed token: --role admin --user-id alice --email alice@example.com [--environments a,b] [--expires-in 1h]',

@@ -13,12 +13,14 @@ export const MARK = 'cluster_name=halyard';
 /** No system gives this process id to anybody. */
 const NOBODYS_PID = 2 ** 31 - 1;
 
-/** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 8 the status. */
-export async function readPidFile(pgdata: string): Promise<{ pid: number; ready: boolean } | null> {
+/** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 4 the port, line 8 the status. */
+export async function readPidFile(
+  pgdata: string,
+): Promise<{ pid: number; port: number; ready: boolean } | null> {
   const text = await ifExists(readFile(join(pgdata, 'postmaster.pid'), 'utf8'));
   if (text === null) return null;
   const lines = text.split('\n');
-  return { pid: Number(lines[0]), ready: lines[7]?.trim() === 'ready' };
+  return { pid: Number(lines[0]), port: Number(lines[3]), ready: lines[7]?.trim() === 'ready' };
 }
 
 /**
