@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto';
+import { copyBreaches } from './copies.ts';
+import { shippedMessage } from './facts.ts';
+import type { EventFact, Facts, RowFact } from './facts.ts';
+
+/** One way in which the trail, its copies, the rows and what clients were told don't fit together. */
+export interface Breach {
+  readonly rule: Rule;
+  /** With the ids that it is about. */
+  readonly detail: string;
+}
+
+export type Rule =
+  | 'transition without event'
+  | 'event without transition'
+  | 'event twice'
+  | 'state untold'
+  | 'event without leaf'
+  | 'leaf twice'
+  | 'leaf without event'
+  | 'leaf differs'
+  | 'seq not contiguous'
+  | 'events still queued'
+  | 'verify finds fault'
+  | 'dead letters'
+  | 'schedule not settled'
+  | 'schedule applied more than once'
+  | 'schedule applied without event'
+  | 'promise broken'
+  | 'event not delivered'
+  | 'copy differs'
+  | 'copy of no event'
+  | 'copy out of order'
+  | 'seal not delivered'
+  | 'copy unreadable';
+
+/** The invariant: everything that is broken in it, nothing when all is well. */
+export function findBreaches(facts: Facts): Breach[] {
+  return [
+    ...rowBreaches(facts),
+    ...goneRowBreaches(facts),
+    ...scheduleBreaches(facts),
+    ...leafBreaches(facts),
+    ...storeBreaches(facts),
+    ...promiseBreaches(facts),
+    ...facts.copies.flatMap((copy) => copyBreaches(copy, facts)),
+  ];
+}
+
+function breach(rule: Rule, detail: string): Breach {
+  return { rule, detail };
+}
+
+/** Each revision of each row has one event; no event tells of a revision that there never was. */
+function rowBreaches({ rows, events }: Facts): Breach[] {
+  const byId = Map.groupBy(events, ({ id }) => id);
+  const byRow = Map.groupBy(events, ({ row_id }) => row_id);
+  return rows.flatMap((row) => {
+    const name = `${row.table} ${row.id}`;
+    const told = row.eventIds.flatMap((eventId, i) => {
+      const count = byId.get(eventId)?.length ?? 0;
+      if (count === 1) return [];
+      const rule = count === 0 ? 'transition without event' : 'event twice';
+      return [breach(rule, `${name} revision ${i + 1}, event ${eventId}: ${count} events`)];
+    });
+    const extra = (byRow.get(row.id) ?? [])
+      .filter(({ id }) => !row.eventIds.includes(id))
+      .map((event) =>
+        breach(
+          'event without transition',
+          `${name} is at ${row.revision}: ${event.event_type} ${event.id}`,
+        ),
+      );
+    return [...told, ...extra, ...stateBreaches(row, byRow.get(row.id) ?? [])];
+  });
+}
+
+/** What a flag's last event says is what the flag is. */
+function stateBreaches(row: RowFact, events: readonly EventFact[]): Breach[] {
+  const last = events.find(({ revision }) => revision === row.revision);
+  if (row.state === null || last === undefined) return [];
+  const [is, said] = [row.state, last.metadata.after].map((state) => sorted(state));
+  if (is === said) return [];
+  return [breach('state untold', `${row.table} ${row.id} is ${is}; event ${last.id} says ${said}`)];
+}
+
+function sorted(state: unknown): string {
+  return JSON.stringify(Object.entries(state ?? {}).toSorted(([a], [b]) => a.localeCompare(b)));
+}
+
+/** The events of a row that is gone tell of each of its revisions, the last of them of its end. */
+function goneRowBreaches({ rows, events }: Facts): Breach[] {
+  const present = new Set(rows.map(({ id }) => id));
+  const gone = events.filter(({ row_id }) => row_id !== null && !present.has(row_id));
+  return [...Map.groupBy(gone, ({ row_id }) => row_id)].flatMap(([rowId, own]) => {
+    const ordered = own.toSorted((a, b) => (a.revision ?? 0) - (b.revision ?? 0));
+    const whole = ordered.every(({ revision }, i) => revision === i + 1);
+    const ended = ordered.at(-1)?.event_type.endsWith('.deleted') === true;
+    if (whole && ended) return [];
+    const told = ordered.map((event) => `${event.event_type} ${event.revision ?? '?'}`).join(', ');
+    return [
+      breach(
+        ended ? 'transition without event' : 'event without transition',
+        `row ${rowId ?? ''} is gone; its events: ${told}`,
+      ),
+    ];
+  });
+}
+
+/** Each schedule is applied once, or failed for good, or cancelled, or not due yet. */
+function scheduleBreaches({ rows, events }: Facts): Breach[] {
+  const applied = Map.groupBy(
+    events.filter(({ event_type }) => event_type === 'flag_schedule.applied'),
+    ({ row_id }) => row_id,
+  );
+  return rows.flatMap((row) => {
+    if (row.status === null) return [];
+    const count = applied.get(row.id)?.length ?? 0;
+    const found: Breach[] = [];
+    if (count > 1)
+      found.push(breach('schedule applied more than once', `${row.id}: ${count} applied events`));
+    if ((row.status === 'applied') !== count > 0)
+      found.push(
+        breach(
+          'schedule applied without event',
+          `${row.id} is ${row.status}: ${count} applied events`,
+        ),
+      );
+    if (row.overdue) found.push(breach('schedule not settled', `${row.id} is due and pending`));
+    if (row.status === 'failed' && !row.exhausted)
+      found.push(breach('schedule not settled', `${row.id} failed with attempts left`));
+    return found;
+  });
+}
+
+/** The ledger has each event once, without gaps, under the hash of its very text. */
+function leafBreaches({ events, ledger }: Facts): Breach[] {
+  const payloads = new Map(events.map(({ id, payload }) => [id, payload]));
+  const leaves = Map.groupBy(ledger, ({ event_id }) => event_id);
+  const found = ledger.flatMap(({ seq, event_id, leaf }, i) => {
+    const payload = payloads.get(event_id);
+    const own: Breach[] = [];
+    if (seq !== i + 1)
+      own.push(breach('seq not contiguous', `row ${i + 1} of the ledger has seq ${seq}`));
+    if (payload === undefined) own.push(breach('leaf without event', `seq ${seq}, ${event_id}`));
+    else if (leaf !== leafOf(shippedMessage(payload, seq)))
+      own.push(breach('leaf differs', `seq ${seq}, event ${event_id}`));
+    return own;
+  });
+  for (const { id, event_type } of events) {
+    const count = leaves.get(id)?.length ?? 0;
+    if (count === 0) found.push(breach('event without leaf', `${event_type} ${id}`));
+    if (count > 1) found.push(breach('leaf twice', `${event_type} ${id}: ${count} leaves`));
+  }
+  return found;
+}
+
+function leafOf(message: string): string {
+  return createHash('sha256').update('\0').update(message, 'utf8').digest('hex');
+}
+
+function storeBreaches({ problems, queued, deadLetters }: Facts): Breach[] {
+  const found = problems.map(({ status, detail }) =>
+    breach('verify finds fault', `${status}: ${detail ?? ''}`),
+  );
+  if (queued > 0) found.push(breach('events still queued', `${queued} events have no number yet`));
+  if (deadLetters > 0) found.push(breach('dead letters', `${deadLetters} are left`));
+  return found;
+}
+
+/** What a client was told is in the trail, once. An event that had to be rebuilt has lost the request's id. */
+function promiseBreaches({ promises, events }: Facts): Breach[] {
+  const byRequest = Map.groupBy(events, ({ request_id }) => request_id);
+  return promises.flatMap(({ requestId, eventType, rowId }) => {
+    const told = (byRequest.get(requestId) ?? []).filter(
+      (event) => event.event_type === eventType && event.row_id === rowId,
+    );
+    const rebuilt = events.some(
+      (event) => event.reconciled && event.row_id === rowId && event.event_type === eventType,
+    );
+    if (told.length === 1 || (told.length === 0 && rebuilt)) return [];
+    return [
+      breach(
+        'promise broken',
+        `request ${requestId} was answered 2xx: ${told.length} events ${eventType} of ${rowId}`,
+      ),
+    ];
+  });
+}
