@@ -38,6 +38,8 @@ app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) adm
 
 audit.verify(bigint,bigint)                                      auditor
 audit.prove(uuid)                                                auditor
+audit.last_seq()                                                 admin auditor
+audit.record_export(text,jsonb,boolean)                          admin auditor
 
 app_private.claim_email()                                        admin viewer auditor
 app_private.claim_environments()                                 admin viewer auditor
@@ -46,9 +48,11 @@ app_private.claim_user_id()                                      admin viewer au
 app_private.request_id()                                         admin viewer auditor
 app_private.updates_problem(jsonb)                               admin
 app_private.require_schedulable(timestamp with time zone)        admin
-app_private.shipped_message(text,bigint)                         auditor
+app_private.shipped_message(text,bigint)                         admin auditor
 app_private.schema_version()                                     authenticator worker
+app_private.apply_due(integer)                                   worker
 app_private.apply_due_schedules(integer)                         worker
+app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.sequence_audit_events(integer)                       worker
@@ -85,6 +89,11 @@ app_private.seal_problems(audit.seals,timestamp with time zone)
 app_private.chain_problem(audit.seals,audit.seals)
 app_private.unsealed_problems()
 app_private.notify_audit(uuid[],uuid[])
+app_private.schedule_metrics()
+app_private.trail_metrics()
+app_private.delivery_metrics(text[])
+app_private.fault_metrics()
+app_private.server_metrics()
 app_private.record_failure(uuid,text)
 app_private.render_event(app_private.audit_event)
 app_private.require_admin()

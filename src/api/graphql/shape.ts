@@ -74,6 +74,9 @@ const smartTags = jsonPgSmartTags({
       'app_public.cancel_flag_schedule': { tags: RETURNS_SCHEDULE },
       'app_public.reschedule_flag_change': { tags: RETURNS_SCHEDULE },
       'app_public.retry_flag_schedule': { tags: RETURNS_SCHEDULE },
+      // Of the export, by REST and the command line.
+      'audit.last_seq': { tags: { behavior: '-*' } },
+      'audit.record_export': { tags: { behavior: '-*' } },
     },
   },
 });
