@@ -1,7 +1,20 @@
 // A stand-in for CloudWatch Logs on a loopback port, written from the service's documentation and
 // from messages that users of the service have published. IT WAS NEVER CHECKED AGAINST AWS. It is
-// stricter than most clients need: what it takes, the documentation says AWS takes. It doesn't
-// verify signatures, and it forgets everything at close.
+// stricter than most clients need: what it takes, the documentation says AWS takes.
+//
+// How it may differ from AWS, as far as is known:
+// - The words of its errors are those that users have published, or made up; only the names of the
+//   exceptions are documented. Where a call breaks two rules, AWS may name the other one.
+// - An event or batch that is too large, and a member that breaks a constraint, may come back under
+//   another name (ValidationException, a 413 from a proxy). The limits are taken as documented: at the
+//   limit is taken, one over isn't.
+// - The documentation doesn't say whether the 24 hours count events that are rejected one by one; here
+//   they don't. Nor does it say which of "too old" and "expired" an event is that is both; here both.
+// - Signatures are looked at and not verified. There are no quotas, and no throttling but what a test asks for.
+// - What was accepted can be read at once, and is never removed by the group's retention. AWS takes seconds.
+// - FilterLogEvents knows `{ $.key = "value" }` and no other pattern; AWS orders events of the same
+//   millisecond in ways of its own.
+// - It speaks HTTP without TLS, and forgets everything at close.
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -15,6 +28,8 @@ import {
   rejectedOf,
 } from './cloudwatch_rules.ts';
 import type { Input, RejectedInfo, StoredEvent } from './cloudwatch_rules.ts';
+import { filterLogEvents } from './cloudwatch_filter.ts';
+import type { FilterInput, Stream } from './cloudwatch_filter.ts';
 
 export interface Call {
   readonly operation: string;
@@ -67,46 +82,52 @@ const AUTHORIZATION =
 
 interface Group {
   retentionDays: number | null;
-  readonly streams: Map<string, StoredEvent[]>;
+  readonly streams: Map<string, Stream>;
 }
 
 /**
  * Starts the server on a free port of 127.0.0.1, with no groups.
  *
- * @param clockOffsetMs how far its clock is ahead of this machine's
+ * @param options.clockOffsetMs how far its clock is ahead of this machine's
+ * @param options.scan how many events a call of FilterLogEvents looks at: fewer make pages that are empty
  */
-export async function makeCloudWatchServer({ clockOffsetMs = 0 } = {}): Promise<CloudWatchServer> {
+export async function makeCloudWatchServer({
+  clockOffsetMs = 0,
+  scan = 10_000,
+} = {}): Promise<CloudWatchServer> {
   const now = () => Date.now() + clockOffsetMs;
   const groups = new Map<string, Group>();
   const calls: Call[] = [];
   const failures: { failure: Failure; operation: string }[] = [];
   let refused: (message: string) => boolean = () => false;
 
-  function streamOf(input: Input): { group: Group; events: StoredEvent[] } {
-    const group = groups.get(input.logGroupName ?? '');
+  function groupOf(name = ''): Group {
+    const group = groups.get(name);
     if (!group)
       throw new Fault('ResourceNotFoundException', 'The specified log group does not exist.');
-    const events = group.streams.get(input.logStreamName ?? '');
-    if (!events)
+    return group;
+  }
+
+  function streamOf(group: Group, name = ''): Stream {
+    const stream = group.streams.get(name);
+    if (!stream)
       throw new Fault('ResourceNotFoundException', 'The specified log stream does not exist.');
-    return { group, events };
+    return stream;
   }
 
   function putLogEvents(input: Input, injected: RejectedInfo | null): object {
     const batch = parseEvents(input);
-    const { group, events } = streamOf(input);
+    const group = groupOf(input.logGroupName);
+    const stream = streamOf(group, input.logStreamName);
     if (batch.some(({ message }) => refused(message))) {
       throw new Fault('InvalidParameterException', 'Log event is not acceptable.');
     }
     checkBatch(batch, now());
     const info = injected ?? rejectedOf(batch, group.retentionDays, now());
-    const end = info.tooNewLogEventStartIndex ?? batch.length;
-    events.push(
-      ...batch.slice(
-        Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0),
-        end,
-      ),
-    );
+    const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);
+    const taken = batch.slice(start, info.tooNewLogEventStartIndex ?? batch.length);
+    stream.events.push(...taken);
+    stream.arrivals.push(...taken.map(now));
     const answer = { nextSequenceToken: String(calls.length).padStart(56, '0') };
     return Object.keys(info).length === 0 ? answer : { ...answer, rejectedLogEventsInfo: info };
   }
@@ -121,13 +142,11 @@ export async function makeCloudWatchServer({ clockOffsetMs = 0 } = {}): Promise<
 
   function createLogStream(input: Input): object {
     const name = checkStreamName(input.logStreamName);
-    const group = groups.get(input.logGroupName ?? '');
-    if (!group)
-      throw new Fault('ResourceNotFoundException', 'The specified log group does not exist.');
+    const group = groupOf(input.logGroupName);
     if (group.streams.has(name)) {
       throw new Fault('ResourceAlreadyExistsException', 'The specified log stream already exists');
     }
-    group.streams.set(name, []);
+    group.streams.set(name, { events: [], arrivals: [] });
     return {};
   }
 
@@ -135,7 +154,13 @@ export async function makeCloudWatchServer({ clockOffsetMs = 0 } = {}): Promise<
     if (operation === 'PutLogEvents') return putLogEvents(input, injected);
     if (operation === 'CreateLogGroup') return createLogGroup(input);
     if (operation === 'CreateLogStream') return createLogStream(input);
+    if (operation === 'FilterLogEvents') return filter(input);
     throw new Fault('UnknownOperationException', '');
+  }
+
+  function filter(input: FilterInput): object {
+    checkGroupName(input.logGroupName);
+    return filterLogEvents(input, groupOf(input.logGroupName).streams, scan);
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -176,17 +201,17 @@ export async function makeCloudWatchServer({ clockOffsetMs = 0 } = {}): Promise<
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     calls,
-    stored: (group, stream) => groups.get(group)?.streams.get(stream) ?? [],
+    stored: (group, stream) => groups.get(group)?.streams.get(stream)?.events ?? [],
     createStream(group, stream, options = {}) {
       const existing = groups.get(group) ?? {
         retentionDays: null,
-        streams: new Map<string, StoredEvent[]>(),
+        streams: new Map<string, Stream>(),
       };
       groups.set(group, {
         ...existing,
         retentionDays: options.retentionDays ?? existing.retentionDays,
       });
-      existing.streams.set(stream, []);
+      existing.streams.set(stream, { events: [], arrivals: [] });
     },
     deleteStream: (group, stream) => void groups.get(group)?.streams.delete(stream),
     deleteGroup: (group) => void groups.delete(group),

@@ -1,6 +1,6 @@
-import { PutLogEventsCommand } from '@aws-sdk/client-cloudwatch-logs';
-import type { InputLogEvent } from '@aws-sdk/client-cloudwatch-logs';
-import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { FilterLogEventsCommand, PutLogEventsCommand } from '@aws-sdk/client-cloudwatch-logs';
+import type { FilterLogEventsCommandInput, InputLogEvent } from '@aws-sdk/client-cloudwatch-logs';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { makeCloudWatchServer } from '../support/cloudwatch_server.ts';
 import type { CloudWatchServer } from '../support/cloudwatch_server.ts';
 import { GROUP, STREAM, makeTestClient } from '../support/cloudwatch_sink.ts';
@@ -73,6 +73,83 @@ test('rejects single events inside an answer of 200 and stores the others', asyn
 test('knows only streams that were created, and names that the service allows', async () => {
   await expect(put(at(0), 'other')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
   await expect(put(at(0), 'a:b')).rejects.toMatchObject(refusal);
+});
+
+describe('FilterLogEvents', () => {
+  async function filter(input: Partial<FilterLogEventsCommandInput>, of = server) {
+    const client = makeTestClient(of);
+    onTestFinished(() => client.destroy());
+    return client.send(new FilterLogEventsCommand({ logGroupName: GROUP, ...input }));
+  }
+
+  const kinds = (...names: string[]) =>
+    names.map((kind, i) => ({
+      timestamp: Date.now() - 1_000 + i,
+      message: JSON.stringify({ kind, i }),
+    }));
+
+  test('finds by a key of the message, with the stream, both times and an id', async () => {
+    await put([...kinds('a', 'b', 'a'), { timestamp: Date.now(), message: 'kind a' }]);
+    const { events, nextToken } = await filter({ filterPattern: '{ $.kind = "a" }' });
+    expect(events).toEqual(
+      [0, 2].map((i) => ({
+        logStreamName: STREAM,
+        ...server.stored(GROUP, STREAM)[i],
+        ingestionTime: expect.any(Number) as number,
+        eventId: expect.stringMatching(/./) as string,
+      })),
+    );
+    expect(nextToken).toBeUndefined();
+  });
+
+  test('keeps to the times, both ends included', async () => {
+    const events = kinds('a', 'a', 'a', 'a');
+    await put(events);
+    const [, startTime, endTime] = events.map(({ timestamp }) => timestamp);
+    const found = await filter({ startTime, endTime });
+    expect(found.events?.map(({ message }) => message)).toEqual(
+      [1, 2].map((i) => events[i]?.message),
+    );
+  });
+
+  test('gives a page and a token for the next one, which may be empty', async () => {
+    const small = await makeCloudWatchServer({ scan: 2 });
+    onTestFinished(() => small.close());
+    small.createStream(GROUP, STREAM);
+    const client = makeTestClient(small);
+    onTestFinished(() => client.destroy());
+    await client.send(
+      new PutLogEventsCommand({
+        logGroupName: GROUP,
+        logStreamName: STREAM,
+        logEvents: kinds('a', 'b', 'b', 'b', 'a'),
+      }),
+    );
+    const pages: number[] = [];
+    let nextToken: string | undefined;
+    do {
+      const page = await filter({ filterPattern: '{ $.kind = "a" }', nextToken }, small);
+      pages.push(page.events?.length ?? Number.NaN);
+      ({ nextToken } = page);
+    } while (nextToken !== undefined);
+    expect(pages).toEqual([1, 0, 1]);
+  });
+
+  test('gives no more than the limit, and refuses what it does not know', async () => {
+    await put(kinds('a', 'a', 'a'));
+    const page = await filter({ limit: 2 });
+    expect(page.events).toHaveLength(2);
+    expect((await filter({ limit: 2, nextToken: page.nextToken })).events).toHaveLength(1);
+    for (const input of [
+      { limit: 10_001 },
+      { filterPattern: '{ $.kind > 1 }' },
+      { nextToken: page.nextToken, startTime: 1 },
+    ])
+      await expect(filter(input)).rejects.toMatchObject(refusal);
+    await expect(filter({ logGroupName: 'other' })).rejects.toMatchObject({
+      name: 'ResourceNotFoundException',
+    });
+  });
 });
 
 test('asks for a signature', async () => {
