@@ -1,0 +1,40 @@
+import { shortNumber, type Spread } from './measure.ts';
+import type { Stand } from './stand.ts';
+
+/** How much of it: `smoke` shows only that it runs, `full` is what takes minutes. */
+export type Size = 'smoke' | 'usual' | 'full';
+
+/** One line of the answer. */
+export interface Figure {
+  readonly what: string;
+  readonly unit: string;
+  readonly value: Spread;
+  /** The limit under it, measured in the same run. */
+  readonly baseline?: { readonly what: string; readonly value: Spread };
+  /** What we want to reach, and whether this figure does. */
+  readonly reach?: { readonly text: string; readonly met: boolean };
+}
+
+/** One benchmark: a file of bench/questions. */
+export interface Question {
+  readonly name: string;
+  readonly asks: string;
+  run(stand: Stand, size: Size): Promise<Figure[]>;
+}
+
+/** A figure as a line of the table: what, figure with spread, baseline, ratio, aim. */
+export function toCells(figure: Figure): string[] {
+  const { what, unit, value, baseline, reach } = figure;
+  return [
+    what,
+    `${describe(value)} ${unit}`,
+    baseline === undefined ? '–' : `${describe(baseline.value)} ${unit}: ${baseline.what}`,
+    baseline === undefined ? '–' : shortNumber(value.median / baseline.value.median),
+    reach === undefined ? '–' : `${reach.text}: ${reach.met ? 'reached' : 'missed'}`,
+  ];
+}
+
+function describe({ median, min, max }: Spread): string {
+  if (min === max) return shortNumber(median);
+  return `${shortNumber(median)} (${shortNumber(min)}–${shortNumber(max)})`;
+}

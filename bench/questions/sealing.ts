@@ -1,0 +1,71 @@
+import type pg from 'pg';
+import { inTurns, spreadOf, timed } from '../measure.ts';
+import type { Question, Size } from '../question.ts';
+import { queueEvents, sealAll } from '../trail.ts';
+
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 20_000, full: 100_000 };
+const REACH_US = 15;
+
+/** The same work without hashes and seals: take a batch from a queue, give it the next numbers. */
+const NUMBER_ONLY = `
+  with taken as (
+    delete from bench.queue q
+    where q.id = any (array(select id from bench.queue order by id limit 1000 for update skip locked))
+    returning q.id, q.event_id, q.occurred_at
+  )
+  insert into bench.ledger (seq, event_id, occurred_at)
+  select (select coalesce(max(l.seq), 0) from bench.ledger l) + row_number() over (order by t.id), t.event_id, t.occurred_at
+  from taken t`;
+
+const TABLES = `
+  create schema bench;
+  create table bench.queue (id bigint generated always as identity primary key, event_id uuid not null, occurred_at timestamptz not null);
+  create table bench.ledger (
+    seq bigint primary key, event_id uuid not null unique, occurred_at timestamptz not null, sequenced_at timestamptz not null default now());`;
+
+async function numberAll(root: pg.Pool, count: number): Promise<number> {
+  await root.query(
+    `insert into bench.queue (event_id, occurred_at) select gen_random_uuid(), now() from generate_series(1, $1)`,
+    [count],
+  );
+  await root.query('analyze bench.queue');
+  return timed(async () => {
+    for (;;) {
+      const { rowCount } = await root.query({ name: 'number', text: NUMBER_ONLY });
+      if (rowCount === 0) return;
+    }
+  });
+}
+
+export const sealing: Question = {
+  name: 'sealing',
+  asks: 'What does it cost to number and seal an event?',
+  async run(stand, size) {
+    const count = EVENTS[size];
+    const database = await stand.makeDatabase();
+    try {
+      await database.root.query(TABLES);
+      const perEvent = (ms: number) => (1_000 * ms) / count;
+      const figures = await inTurns(
+        size === 'smoke' ? 1 : 5,
+        async () => {
+          await queueEvents(database.root, count);
+          return perEvent(await timed(() => sealAll(database.worker)));
+        },
+        async () => perEvent(await numberAll(database.root, count)),
+      );
+      const value = spreadOf(figures.a);
+      return [
+        {
+          what: 'number, hash and seal, batches of 1,000, committed',
+          unit: 'µs/event',
+          value,
+          baseline: { what: 'numbering alone', value: spreadOf(figures.b) },
+          reach: { text: `≤ ${REACH_US}`, met: value.median <= REACH_US },
+        },
+      ];
+    } finally {
+      await database.drop();
+    }
+  },
+};

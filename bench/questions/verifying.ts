@@ -1,0 +1,53 @@
+import { inTurns, spreadOf, timed } from '../measure.ts';
+import type { Question, Size } from '../question.ts';
+import { queueEvents, sealAll } from '../trail.ts';
+
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 100_000, full: 1_000_000 };
+const REACH = 50_000;
+
+/** The least that verifying must do: read every event in order of seq and hash it. */
+const HASH_ONLY = `
+  select count(sha256(convert_to(e.payload, 'UTF8')))
+  from audit.ledger l
+  join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at`;
+
+export const verifying: Question = {
+  name: 'verifying',
+  asks: 'How fast is the whole trail verified?',
+  async run(stand, size) {
+    const count = EVENTS[size];
+    const database = await stand.makeDatabase();
+    try {
+      await queueEvents(database.root, count);
+      await sealAll(database.worker);
+      await database.root.query('vacuum analyze audit.events, audit.ledger, audit.seals');
+      const perSecond = (ms: number) => (1_000 * count) / ms;
+      const figures = await inTurns(
+        size === 'smoke' ? 1 : 3,
+        async () => {
+          const ms = await timed(async () => {
+            const { rows } = await database.root.query<{ status: string }>(
+              'select distinct status from audit.verify()',
+            );
+            if (rows.some(({ status }) => status !== 'ok'))
+              throw new Error(`The trail is not ok: ${JSON.stringify(rows)}`);
+          });
+          return perSecond(ms);
+        },
+        async () => perSecond(await timed(() => database.root.query(HASH_ONLY))),
+      );
+      const value = spreadOf(figures.a);
+      return [
+        {
+          what: `audit.verify() of ${count.toLocaleString('en-US')} events`,
+          unit: 'events/s',
+          value,
+          baseline: { what: 'reading and hashing alone', value: spreadOf(figures.b) },
+          reach: { text: `≥ ${REACH.toLocaleString('en-US')}`, met: value.median >= REACH },
+        },
+      ];
+    } finally {
+      await database.drop();
+    }
+  },
+};

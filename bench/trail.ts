@@ -1,0 +1,52 @@
+import type pg from 'pg';
+
+/** Events for benchmarks, written past the triggers: what is measured begins at the queue. Their text is a usual one's. */
+export async function queueEvents(root: pg.Pool, count: number): Promise<void> {
+  const chunk = 50_000;
+  for (let from = 1; from <= count; from += chunk) {
+    await root.query(FILL, [from, Math.min(count, from + chunk - 1)]);
+  }
+  await root.query('analyze audit.events, audit.queue, audit.ledger');
+}
+
+const FILL = `
+  with made as materialized (
+    select
+      gen_random_uuid() as id, clock_timestamp() as occurred_at, gen_random_uuid() as flag_id,
+      jsonb_build_object(
+        'flagKey', 'flag-' || n,
+        'before', jsonb_build_object('enabled', false, 'rolloutPercentage', 100, 'description', null),
+        'after', jsonb_build_object('enabled', true, 'rolloutPercentage', 100, 'description', null),
+        'adminUserId', 'alice', 'adminEmail', 'alice@example.com') as metadata,
+      n
+    from generate_series($1::bigint, $2::bigint) as n
+  ), written as (
+    insert into audit.events (
+      id, occurred_at, event_type, level, flag_id, flag_key, environment, revision, actor_kind, admin_user_id, admin_email,
+      request_id, database_user, application_name, metadata, payload)
+    select
+      m.id, m.occurred_at, 'feature_flag.updated', 'info', m.flag_id, 'flag-' || m.n, 'production', 2, 'admin', 'alice',
+      'alice@example.com', 'request-' || m.n, 'halyard_authenticator', 'halyard-api', m.metadata,
+      app_private.render_event(row(
+        m.id, m.occurred_at, 'feature_flag.updated', 'info', 'flag-' || m.n, 'production', null, 2, 'admin', 'alice',
+        'alice@example.com', 'request-' || m.n, 'halyard_authenticator', 'halyard-api', m.metadata, null, m.flag_id,
+        false)::app_private.audit_event)
+    from made m
+  )
+  insert into audit.queue (event_id, occurred_at)
+  select m.id, m.occurred_at from made m order by m.n`;
+
+/** Numbers and seals all that is queued, as the forwarder does: a transaction for each batch. */
+export async function sealAll(worker: pg.Pool, batch = 1_000): Promise<number> {
+  let sealed = 0;
+  let after: string | null = '0';
+  while (after !== null) {
+    const { rows }: pg.QueryResult<{ sealed: number; last_id: string | null }> = await worker.query(
+      { name: 'seal', text: 'select sealed, last_id from app_private.seal_audit_events($1, $2)' },
+      [batch, after],
+    );
+    sealed += rows[0]?.sealed ?? 0;
+    after = rows[0]?.last_id ?? null;
+  }
+  return sealed;
+}
