@@ -1,6 +1,5 @@
 import express from 'express';
-import type { Express } from 'express';
-import type { Router } from 'express';
+import type { Express, RequestHandler, Router } from 'express';
 
 import type { Logger } from '../log.ts';
 import { makeAccessLog } from './access_log.ts';
@@ -9,6 +8,8 @@ import { echoRequestId } from './request_id.ts';
 
 export interface AppParts {
   readonly log: Logger;
+  /** Times each request. */
+  readonly timing: RequestHandler;
   readonly health: Router;
   readonly rest: Router;
   /** Adds GraphQL's routes. */
@@ -21,6 +22,7 @@ export async function makeApp(parts: AppParts): Promise<Express> {
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
 
+  app.use(parts.timing);
   app.use(echoRequestId);
   app.use(makeAccessLog(parts.log));
   app.use((_request, response, next) => {

@@ -28,6 +28,8 @@ export interface GraphqlOptions {
   readonly log: Logger;
   /** WebSockets at once; 500 by default. */
   readonly maxSockets?: number;
+  /** Hears the codes of the errors of each answer that has some. */
+  readonly onErrors?: (codes: readonly string[]) => void;
 }
 
 export interface GraphqlServer {
@@ -63,7 +65,10 @@ export async function makeGraphql(options: GraphqlOptions): Promise<GraphqlServe
 
   return {
     async attach(app, server) {
-      app.use('/graphql', makeHttp({ engine: engine.current, authentication, log }));
+      app.use(
+        '/graphql',
+        makeHttp({ engine: engine.current, authentication, log, onErrors: options.onErrors }),
+      );
       sockets.attach(server);
       if (config.nodeEnv === 'development') {
         const { mountRuru } = await import('./graphql/ruru.ts');

@@ -3,10 +3,13 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+import { Registry } from 'prom-client';
+
 import { makeAuthentication } from '../auth.ts';
 import { ConfigError, type Config } from '../config.ts';
 import { makePool } from '../db.ts';
 import type { Logger } from '../log.ts';
+import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../token.ts';
 import { makeApp } from './app.ts';
 import { makeDrain, within } from './drain.ts';
@@ -41,6 +44,8 @@ export interface ApiOptions {
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
   readonly holdMs?: number | undefined;
+  /** Where its metrics go, for whoever wants to see them. */
+  readonly registry?: Registry | undefined;
 }
 
 export interface ApiServer {
@@ -65,6 +70,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   });
   const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
   const drain = makeDrain(server);
+  const metrics = makeApiMetrics(options.registry ?? new Registry());
   let graphql: GraphqlServer | undefined;
 
   async function close(): Promise<void> {
@@ -83,11 +89,14 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
       authentication,
       config,
       log,
+      onErrors: metrics.graphqlErrors,
     });
+    metrics.watch({ pool, graphql });
     const app = await makeApp({
       log,
+      timing: metrics.middleware,
       health: makeHealth({ pool, log, listener: graphql, draining: drain.begun }),
-      rest: makeRest(pool, authentication),
+      rest: makeRest(pool, authentication, drain.signal),
       attachGraphql: graphql && ((app) => graphql?.attach(app, server) ?? Promise.resolve()),
     });
     server.on('request', app);

@@ -4,6 +4,7 @@ import { startApi } from '../api/server.ts';
 import { ConfigError, loadProcessConfig, type Config } from '../config.ts';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../embedded/postgres.ts';
 import { makeLogger, type Logger } from '../log.ts';
+import { startMetrics } from '../metrics/endpoint.ts';
 import { migrate } from '../migrate.ts';
 import { setUp } from '../setup.ts';
 import { onShutdown } from '../shutdown.ts';
@@ -43,11 +44,26 @@ export async function start(): Promise<void> {
       onLost: () => stop('the embedded PostgreSQL ended'),
     });
     await migrate(logins.ownerUrl, log);
-    const api = await startApi({ config, databaseUrl: logins.authenticatorUrl, log, makeGraphql });
+    const metrics = await startMetrics({
+      // Without a port of its own any free one: two copies on one machine must not disturb each other.
+      config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },
+      databaseUrl: logins.workerUrl,
+      delivers: true,
+      log,
+    });
+    closers.push(() => metrics.close());
+    const { registry } = metrics;
+    const api = await startApi({
+      config,
+      databaseUrl: logins.authenticatorUrl,
+      log,
+      makeGraphql,
+      registry,
+    });
     closers.push(() => api.close());
-    const worker = await startWorker({ config, databaseUrl: logins.workerUrl, log });
+    const worker = await startWorker({ config, databaseUrl: logins.workerUrl, log, registry });
     closers.push(() => worker.stop());
-    process.stdout.write(welcome(config, api.url));
+    process.stdout.write(welcome(config, { api: api.url, metrics: metrics.url }));
   } catch (error) {
     // What was being started fails with the database that a signal stops: no news, and the process ends by itself.
     if (isClosing()) return;

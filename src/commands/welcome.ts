@@ -8,17 +8,19 @@ const EXAMPLE_AHEAD_SECONDS = 15;
 /**
  * What `npm start` prints once everything runs: addresses, tokens, and three requests that show the whole path.
  *
- * @param url the API's address.
+ * @param urls the addresses of the API, and of the metrics if they are served.
  */
-export function welcome(config: Config, url: string): string {
+export function welcome(config: Config, urls: { api: string; metrics: string | null }): string {
+  const url = urls.api;
   const tokens = developmentTokens(config);
+  const metrics = urls.metrics === null ? '' : `\n  Metrics       ${urls.metrics}`;
   const ruru = config.nodeEnv === 'development' ? `\n  GraphQL IDE   ${url}/ruru` : '';
   return `
 Halyard is running.
 
   REST          ${url}/api/admin/flags
   GraphQL       ${url}/graphql${ruru}
-  Ready         ${url}/readyz
+  Ready         ${url}/readyz${metrics}
 
 ${tokens === null ? NO_TOKENS : withTokens(url, tokens)}
 Audit events appear below as they are written, one JSON line each. Ctrl-C stops everything.

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
+import type { WorkerMetrics } from '../metrics/worker.ts';
 
 /** What became of the schedules of one batch or run. */
 export interface Applied {
@@ -9,24 +10,32 @@ export interface Applied {
   readonly stuck: number;
 }
 
+export interface AppliedBatch extends Applied {
+  /** How long after its time each of the applied ones was, in milliseconds. */
+  readonly latenessMs: readonly number[];
+}
+
 /** Locks are held for the length of a batch: 100 schedules take some 10 ms. */
 const BATCH = 100;
 
 /**
  * Applies all that is due, in batches of one transaction each. Any number of workers may do so at once.
  *
+ * @param options.metrics counts them
  * @param options.stopping ends it after the batch in hand; what is left stays due
  * @throws the database's error when a batch fails as a whole; the batches before it stand
  */
 export async function applyDueSchedules(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
+  readonly metrics?: Pick<WorkerMetrics, 'applied'>;
   readonly stopping: AbortSignal;
 }): Promise<Applied> {
-  const { pool, log, stopping } = options;
+  const { pool, log, metrics, stopping } = options;
   const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
   for (let batch = BATCH; !stopping.aborted;) {
     const result = await applyBatch(pool, batch);
+    metrics?.applied(result);
     total.applied += result.applied;
     total.retried += result.retried;
     total.failed += result.failed;
@@ -39,12 +48,12 @@ export async function applyDueSchedules(options: {
   return total;
 }
 
-async function applyBatch(pool: pg.Pool, batch: number): Promise<Applied> {
-  const { rows } = await pool.query<Applied>(
-    'select applied, retried, failed, stuck from app_private.apply_due_schedules($1)',
+async function applyBatch(pool: pg.Pool, batch: number): Promise<AppliedBatch> {
+  const { rows } = await pool.query<AppliedBatch>(
+    'select applied, retried, failed, stuck, lateness_ms as "latenessMs" from app_private.apply_due($1)',
     [batch],
   );
-  if (rows[0] === undefined) throw new Error('app_private.apply_due_schedules gave no row.');
+  if (rows[0] === undefined) throw new Error('app_private.apply_due gave no row.');
   return rows[0];
 }
 

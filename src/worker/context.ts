@@ -2,6 +2,7 @@ import type { JobHelpers } from 'graphile-worker';
 import type pg from 'pg';
 import { z } from 'zod';
 import type { Logger } from '../log.ts';
+import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Delivery } from './delivery.ts';
 import type { Janitor } from './janitor.ts';
 
@@ -11,6 +12,7 @@ export interface WorkerContext {
   readonly log: Logger;
   readonly delivery: Delivery;
   readonly janitor: Janitor;
+  readonly metrics: WorkerMetrics;
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
   readonly stopping: AbortSignal;
 }

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { Registry } from 'prom-client';
 import { withDeadline } from '../deadline.ts';
 import { destinationOf, makeSink } from '../audit/destination.ts';
 import { makeForwarder } from '../audit/forwarder.ts';
@@ -7,6 +8,8 @@ import type { Config } from '../config.ts';
 import { makePool } from '../db.ts';
 import { makeListener } from '../listener.ts';
 import type { Logger } from '../log.ts';
+import { meterSink } from '../metrics/sink.ts';
+import { makeWorkerMetrics } from '../metrics/worker.ts';
 import { makeAlarm } from './alarm.ts';
 import { applyDueSchedules } from './apply.ts';
 import { makeDelivery } from './delivery.ts';
@@ -26,6 +29,8 @@ export interface WorkerOptions {
   readonly sink?: Sink;
   /** Tasks at a time; 4 by default. */
   readonly concurrency?: number;
+  /** Where its metrics go, for whoever wants to see them. */
+  readonly registry?: Registry;
 }
 
 export interface RunningWorker {
@@ -70,16 +75,26 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
 type Parts = ReturnType<typeof makeParts>;
 
 /** Everything but the jobs' pool, none of it waited for yet. */
-function makeParts({ config, databaseUrl, log }: WorkerOptions, pool: pg.Pool, sink: Sink) {
+function makeParts(
+  { config, databaseUrl, log, registry = new Registry() }: WorkerOptions,
+  pool: pg.Pool,
+  sink: Sink,
+) {
+  const metrics = makeWorkerMetrics(registry);
   const stop = new AbortController();
   const abort = new AbortController();
   const stopping = stop.signal;
   const destination = destinationOf(config);
-  const forwarder = makeForwarder({ pool, sink, destination, log });
+  const forwarder = makeForwarder({
+    pool,
+    sink: meterSink(sink, metrics.delivery),
+    destination,
+    log,
+  });
   const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
-  const context = { pool, log, delivery, janitor, stopping };
+  const context = { pool, log, delivery, janitor, metrics, stopping };
   const alarm = makeAlarm({
     pool,
     log,
@@ -134,8 +149,10 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     stopped.resolve(undefined);
   });
   const watched = [listener, alarm, presence, taking];
+  const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
+  context.metrics.watch({ pool, healthy, sink });
   return {
-    healthy: () => !context.stopping.aborted && watched.every((part) => part.healthy()),
+    healthy,
     stop,
     stopped: stopped.promise,
   };

@@ -20,13 +20,15 @@ export interface HttpOptions {
   readonly engine: () => Engine;
   readonly authentication: Authentication;
   readonly log: Logger;
+  readonly onErrors?: ((codes: readonly string[]) => void) | undefined;
 }
 
 /**
  * POST /graphql with one JSON object. No GET, no forms, no batches: what another site can make a browser send is none of
  * these. The token is verified before the body is read.
  */
-export function makeHttp({ engine, authentication, log }: HttpOptions): express.Router {
+export function makeHttp(options: HttpOptions): express.Router {
+  const { engine, authentication, log, onErrors } = options;
   const answer: RequestHandler = async (request, response) => {
     const requestId = requestIdOf(request);
     const result = await engine().run(readBody(request.body), {
@@ -34,6 +36,7 @@ export function makeHttp({ engine, authentication, log }: HttpOptions): express.
       requestId,
       log: log.child({ requestId }),
     });
+    if (result.errors !== undefined) onErrors?.(codesOf(result));
     // With data, or the null of a field that failed, it ran: 200.
     send(request, response, result.data === undefined ? statusOf(result) : 200, result);
   };
@@ -84,8 +87,16 @@ export function readBody(body: unknown): GraphqlRequest {
 
 /** What failed before anything ran: our own fault or the client's. */
 function statusOf({ errors = [] }: Result): number {
-  const codes = errors.map(({ extensions }) => extensions?.code as ProblemCode);
-  return Math.max(400, ...codes.map((code) => PROBLEMS[code].status).filter((s) => s >= 500));
+  return Math.max(
+    400,
+    ...codesOf({ errors })
+      .map((code) => PROBLEMS[code].status)
+      .filter((s) => s >= 500),
+  );
+}
+
+function codesOf({ errors = [] }: Result): ProblemCode[] {
+  return errors.map(({ extensions }) => extensions?.code as ProblemCode);
 }
 
 /** Under plain JSON, a well-formed request gets 200 whatever its errors; that type can't tell them from a proxy's. */

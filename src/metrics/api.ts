@@ -1,0 +1,95 @@
+import { Counter, Histogram } from 'prom-client';
+import type { Registry } from 'prom-client';
+import type { Request, RequestHandler } from 'express';
+import type pg from 'pg';
+import { watch, watchPool } from './pool.ts';
+
+export interface ApiMetrics {
+  /** Times every request. */
+  readonly middleware: RequestHandler;
+  /** The codes of the errors in one GraphQL answer, whose HTTP status may be 200. */
+  readonly graphqlErrors: (codes: readonly string[]) => void;
+  /** What is read at each scrape. */
+  watch(parts: {
+    pool: pg.Pool;
+    graphql: { healthy(): boolean; load: { sockets: number; subscriptions: number } } | undefined;
+  }): void;
+}
+
+const BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Others are counted as one, because whoever asks may make up as many as the parser lets through. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+
+/** @param registry one that has no API's metrics yet */
+export function makeApiMetrics(registry: Registry): ApiMetrics {
+  const duration = new Histogram({
+    name: 'halyard_http_request_duration_seconds',
+    help: 'Time from a request to the end of its answer. Slow or 5xx on one route: see its requests in the log; on all: the database.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: BUCKETS,
+    registers: [registry],
+  });
+  const errors = new Counter({
+    name: 'halyard_graphql_errors_total',
+    help: 'Errors in GraphQL answers, whose HTTP status is mostly 200. internal_error: see the log; the others are in docs/errors.md.',
+    labelNames: ['code'],
+    registers: [registry],
+  });
+  return {
+    middleware(request, response, next) {
+      const began = performance.now();
+      response.once('close', () => {
+        const { method } = request;
+        duration.observe(
+          {
+            method: METHODS.has(method) ? method : 'other',
+            route: routeOf(request),
+            status: response.writableFinished
+              ? `${Math.floor(response.statusCode / 100)}xx`
+              : 'aborted',
+          },
+          (performance.now() - began) / 1_000,
+        );
+      });
+      next();
+    },
+    graphqlErrors(codes) {
+      for (const code of codes) errors.inc({ code });
+    },
+    watch({ pool, graphql }) {
+      watchPool(registry, 'api', pool);
+      if (graphql === undefined) return;
+      watch(registry, 'halyard_api_listener_healthy', {
+        help: '1 while changes are listened to for subscriptions and the GraphQL schema is there. 0 for long: see the log.',
+        read: () => Number(graphql.healthy()),
+      });
+      watch(registry, 'halyard_websockets_open', {
+        help: 'Open WebSockets; 500 at most, further ones are refused.',
+        read: () => graphql.load.sockets,
+      });
+      watch(registry, 'halyard_subscriptions_open', {
+        help: 'Open GraphQL subscriptions on them.',
+        read: () => graphql.load.subscriptions,
+      });
+    },
+  };
+}
+
+/**
+ * The pattern of the route that took the request, as `/api/admin/flags/:flagKey`; `none` when it was refused before that. What
+ * is before the pattern of the innermost router is where it is mounted: there are no parameters in it.
+ */
+function routeOf(request: Request): string {
+  const { path } = (request.route ?? {}) as { path?: unknown };
+  if (typeof path !== 'string') return 'none';
+  const asked = segments(request.originalUrl.split('?', 1)[0] ?? '');
+  const pattern = segments(path);
+  const mounted = asked.slice(0, asked.length - pattern.length);
+  // Routers take either case.
+  return `/${[...mounted.map((segment) => segment.toLowerCase()), ...pattern].join('/')}`;
+}
+
+function segments(path: string): string[] {
+  return path.split('/').filter((segment) => segment !== '');
+}

@@ -1,0 +1,140 @@
+import { Gauge, Registry } from 'prom-client';
+import pg from 'pg';
+import { makePool } from '../db.ts';
+import { withDeadline } from '../deadline.ts';
+import type { Logger } from '../log.ts';
+
+/** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
+const DEADLINE_MS = 3_000;
+const STATEMENT_TIMEOUT_MS = 2_000;
+
+/** What app_private.metrics() gives, by name without `halyard_`: what it means, and what to do about it. */
+export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
+  schedules_pending:
+    'Schedules that wait for their time or their next attempt; 10000 means that or more.',
+  schedules_overdue:
+    'Schedules that are due and not applied; 10000 means that or more. More than a moment: see whether a worker runs.',
+  schedules_overdue_oldest_seconds:
+    'For how long the oldest overdue schedule has been due; 0 without one. Above a few seconds: see whether a worker runs.',
+  events_unsequenced:
+    'Audit events that have no number and no seal yet; 10000 means that or more. It should fall to 0 again and again.',
+  events_unsequenced_oldest_seconds:
+    'Age of the oldest audit event without a number and a seal; 0 without one. Above a minute: no worker numbers them.',
+  events_last_seq: 'Number of the newest audit event that has one: its rate is the rate of events.',
+  seals_last_number:
+    'Number of the newest seal. It must never fall: a fall means that the trail was cut.',
+  seals_last_age_seconds:
+    'Time since the newest seal. High is normal when nothing happens: look at events_unsequenced beside it.',
+  delivery_behind_events:
+    'Numbered audit events that the destination has not confirmed. Rising: see the log of the worker that forwards.',
+  delivery_oldest_seconds:
+    'For how long the oldest unconfirmed audit event has had its number; 0 without one. Above minutes: the destination is down.',
+  dead_letters:
+    'Audit events that could not be written to the trail; 10000 means that or more. Anything but 0: mend the cause.',
+  dead_letters_oldest_seconds: 'Age of the oldest dead letter; 0 without one.',
+  events_reconciled_last_day:
+    'Audit events of the last 24 hours that had to be rebuilt; 10000 means that or more. Anything but 0: find out why.',
+  notification_queue_usage_ratio:
+    'Share of the notification queue in use, 0 to 1. From 0.5 on no hints are sent: end the session that listens in a transaction.',
+  workers_connected:
+    'Worker processes with a live connection. 0: nothing is applied, numbered or delivered.',
+  audit_partitions_ahead_months:
+    'Months after this one that have a partition of the trail without a gap, 24 at most; -1: this one has none. Below 1: make partitions.',
+  database_unreadable_parts:
+    'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing or broken.',
+};
+
+export interface DatabaseMetrics {
+  /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
+  render(): Promise<string>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseMetricsOptions {
+  /** The worker's or the authenticator's. */
+  readonly databaseUrl: string;
+  /** Where this process delivers to, if it does: told of from the start, also before it has confirmed anything. */
+  readonly destinations: readonly string[];
+  readonly log: Logger;
+  readonly deadlineMs?: number | undefined;
+}
+
+interface Row {
+  readonly metric: string;
+  readonly destination: string | null;
+  readonly value: number;
+}
+
+/** On a connection of its own, so that neither is a scrape kept waiting by a pool that is in use up, nor anybody by a scrape. */
+export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMetrics {
+  const { destinations, log, deadlineMs = DEADLINE_MS } = options;
+  const pool = makePool(options.databaseUrl, {
+    name: 'halyard metrics',
+    max: 1,
+    answerMs: deadlineMs,
+    log,
+  });
+  let isUp = true;
+
+  async function read(): Promise<readonly Row[] | null> {
+    try {
+      const rows = await withDeadline(
+        () => ask(pool, destinations),
+        new AbortController().signal,
+        deadlineMs,
+        `The database did not answer within ${deadlineMs} ms.`,
+      );
+      isUp = true;
+      return rows;
+    } catch (error) {
+      // Once for each outage: it is asked again every few seconds.
+      log[isUp ? 'warn' : 'debug']({ err: error }, 'the database gives no metrics');
+      isUp = false;
+      return null;
+    }
+  }
+
+  return {
+    async render() {
+      return renderRows(await read());
+    },
+    close: () => pool.end(),
+  };
+}
+
+/**
+ * Two statements in one message are one transaction, so the time-out is this question's alone, also through a PgBouncer
+ * that pools transactions. Such a message takes no parameters.
+ */
+async function ask(pool: pg.Pool, destinations: readonly string[]): Promise<readonly Row[]> {
+  const list = destinations.map((destination) => pg.escapeLiteral(destination)).join(', ');
+  const results: unknown = await pool.query(
+    `set local statement_timeout = ${STATEMENT_TIMEOUT_MS};
+     select metric, destination, value from app_private.metrics(array[${list}]::text[])`,
+  );
+  return (results as [unknown, pg.QueryResult<Row>])[1].rows;
+}
+
+/** A registry for each answer: what the database didn't say this time is absent, and no gauge stands still at an old value. */
+async function renderRows(rows: readonly Row[] | null): Promise<string> {
+  const registry = new Registry();
+  new Gauge({
+    name: 'halyard_database_up',
+    help: '1 when the database answered this scrape. 0: see whether it runs, can be reached and is migrated.',
+    registers: [registry],
+  }).set(rows === null ? 0 : 1);
+  for (const [name, help] of Object.entries(DATABASE_GAUGES)) {
+    const values = rows?.filter(({ metric }) => metric === name) ?? [];
+    if (values.length === 0) continue;
+    const labelNames = values.some((row) => row.destination !== null) ? ['destination'] : [];
+    const gauge = new Gauge({
+      name: `halyard_${name}`,
+      help,
+      labelNames,
+      registers: [registry],
+    });
+    for (const { destination, value } of values)
+      gauge.set(destination === null ? {} : { destination }, value);
+  }
+  return registry.metrics();
+}

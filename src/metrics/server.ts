@@ -1,0 +1,93 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { ConfigError } from '../config.ts';
+import type { Logger } from '../log.ts';
+
+export interface MetricsServer {
+  /** As this machine reaches it: `http://127.0.0.1:9464/metrics`. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export interface MetricsServerOptions {
+  readonly host: string;
+  /** 0 means any free port. */
+  readonly port: number;
+  /** All metrics, in Prometheus' text format. */
+  readonly render: () => Promise<string>;
+  readonly log: Logger;
+}
+
+const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+/** Who asks is Prometheus, and a person with curl. */
+const MOST_CONNECTIONS = 64;
+const TIMEOUTS = {
+  headersTimeout: 5_000,
+  requestTimeout: 5_000,
+  connectionsCheckingInterval: 2_000,
+};
+
+/**
+ * Serves GET /metrics and nothing else. It asks for no token, as Prometheus has none: so it is on a port of its own, which
+ * isn't for the public, and has neither keys of flags nor names of people in it.
+ *
+ * @throws ConfigError when the address can't be listened on
+ */
+export async function startMetricsServer(options: MetricsServerOptions): Promise<MetricsServer> {
+  const { host, port, log } = options;
+  const render = shared(options.render);
+  const server = createServer(TIMEOUTS, (request, response) => {
+    const isKnown = request.url?.split('?', 1)[0] === '/metrics';
+    if (!isKnown || (request.method !== 'GET' && request.method !== 'HEAD')) {
+      answer(response, 404, 'Ask for GET /metrics.\n');
+      return;
+    }
+    render().then(
+      (text) => answer(response, 200, text),
+      (error: unknown) => {
+        log.error({ err: error }, 'the metrics could not be rendered');
+        answer(response, 500, 'The metrics could not be rendered; the log says why.\n');
+      },
+    );
+  });
+  server.maxConnections = MOST_CONNECTIONS;
+  server.listen(port, host);
+  await once(server, 'listening').catch((error: unknown) => {
+    throw new ConfigError([
+      `Set METRICS_HOST and METRICS_PORT to a free address: can't listen on ${host}:${port} (${error instanceof Error ? error.message : String(error)}).`,
+    ]);
+  });
+  const url = urlOf(server.address() as AddressInfo);
+  log.info({ url }, 'metrics are served');
+  return {
+    url,
+    async close() {
+      if (!server.listening) return;
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** However many ask at once, the work is done once for all of them. */
+function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | null = null;
+  return () => (running ??= work().finally(() => (running = null)));
+}
+
+function answer(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, {
+    'Content-Type': status === 200 ? CONTENT_TYPE : 'text/plain; charset=utf-8',
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+  });
+  response.end(text);
+}
+
+function urlOf({ address, family, port }: AddressInfo): string {
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/metrics`;
+}

@@ -1,0 +1,133 @@
+import { Counter, Histogram } from 'prom-client';
+import type { Registry } from 'prom-client';
+import type pg from 'pg';
+import type { CloudWatchSink } from '../audit/cloudwatch.ts';
+import type { Sink } from '../audit/sink.ts';
+import type { AppliedBatch } from '../worker/apply.ts';
+import { watch, watchPool } from './pool.ts';
+
+/** What a worker counts of what it does itself; of several workers the sum is the whole. */
+export interface WorkerMetrics {
+  /** One batch of schedules. */
+  applied(batch: AppliedBatch): void;
+  /** Audit events that were rebuilt. */
+  reconciled(events: number): void;
+  readonly delivery: DeliveryMetrics;
+  /** What is read at each scrape. */
+  watch(parts: { pool: pg.Pool; healthy: () => boolean; sink: Sink }): void;
+}
+
+export interface DeliveryMetrics {
+  /** Records that the destination has confirmed, with their times. */
+  delivered(occurredAt: readonly Date[]): void;
+  repeated(records: number): void;
+  failed(): void;
+}
+
+/** From one millisecond to ten minutes, in seconds. */
+const LATENESS_BUCKETS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600,
+];
+const DELIVERY_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86_400];
+
+/** @param registry one that has no worker's metrics yet */
+export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
+  const schedules = makeScheduleMetrics(registry);
+  const reconciled = counter(
+    registry,
+    'halyard_events_reconciled_total',
+    'Audit events that this process rebuilt because writing them had failed. Any: find out why.',
+  );
+  return {
+    applied: schedules,
+    reconciled: (events) => reconciled.inc(events),
+    delivery: makeDeliveryMetrics(registry),
+    watch({ pool, healthy, sink }) {
+      watchPool(registry, 'worker', pool);
+      watchExceptions(registry, sink);
+      watch(registry, 'halyard_worker_healthy', {
+        help: '1 while the worker hears of changes, sees what is due, takes jobs and is known to be alive. 0 for long: see its log.',
+        read: () => Number(healthy()),
+      });
+    },
+  };
+}
+
+function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
+  const lateness = new Histogram({
+    name: 'halyard_schedule_lateness_seconds',
+    help: 'How long after their scheduled time schedules were applied. A worker that keeps up stays under 0.1.',
+    buckets: LATENESS_BUCKETS,
+    registers: [registry],
+  });
+  const count = (name: string, help: string) =>
+    counter(registry, `halyard_schedules_${name}_total`, help);
+  const applied = count('applied', 'Schedules that this process applied.');
+  const retried = count(
+    'retried',
+    'Attempts that failed and are made again. Many: see the error_message of the schedules.',
+  );
+  const failed = count(
+    'failed',
+    'Schedules that failed for good. Any: see flag_schedule.failed in the trail, mend the cause, retry them.',
+  );
+  const stuck = count(
+    'stuck',
+    'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
+  );
+  return (batch) => {
+    for (const ms of batch.latenessMs) lateness.observe(Math.max(0, ms) / 1_000);
+    applied.inc(batch.applied);
+    retried.inc(batch.retried);
+    failed.inc(batch.failed);
+    stuck.inc(batch.stuck);
+  };
+}
+
+function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
+  const latency = new Histogram({
+    name: 'halyard_delivery_latency_seconds',
+    help: 'From an audit event to the confirmation of its destination, by the clocks of database and worker. High after an outage.',
+    buckets: DELIVERY_BUCKETS,
+    registers: [registry],
+  });
+  const count = (name: string, help: string) =>
+    counter(registry, `halyard_delivery_${name}_total`, help);
+  const events = count('events', 'Records, events and seals, that the destination confirmed.');
+  const repeated = count(
+    'repeated',
+    'Records that were sent again, because an earlier sending of them was not confirmed.',
+  );
+  const failures = count(
+    'failures',
+    'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
+  );
+  return {
+    delivered(occurredAt) {
+      const now = Date.now();
+      events.inc(occurredAt.length);
+      for (const at of occurredAt) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
+    },
+    repeated: (records) => repeated.inc(records),
+    failed: () => failures.inc(),
+  };
+}
+
+/** Of a sink that keeps count of what it could not deliver plainly. */
+function watchExceptions(registry: Registry, sink: Partial<CloudWatchSink>): void {
+  new Counter({
+    name: 'halyard_delivery_exceptions_total',
+    help: 'Audit events delivered under the time of sending (late, ahead) or as a stub (stubbed). stubbed: read them in the database.',
+    labelNames: ['kind'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [kind, count] of Object.entries<number>({ ...sink.exceptions?.() }))
+        this.inc({ kind }, count);
+    },
+  });
+}
+
+function counter(registry: Registry, name: string, help: string): Counter {
+  return new Counter({ name, help, registers: [registry] });
+}
