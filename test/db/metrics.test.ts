@@ -1,0 +1,164 @@
+import type pg from 'pg';
+import { expect, test } from 'vitest';
+import { DATABASE_GAUGES } from '../../src/metrics/database.ts';
+import { useDatabase, withClient, withRollback } from '../support/database.ts';
+import { insertFlag, insertSchedule } from '../support/factory.ts';
+
+const database = useDatabase();
+
+/** What the function says, by name, with the destination behind it where there is one. */
+async function read(
+  client: pg.ClientBase,
+  destinations: string[] = [],
+): Promise<Record<string, number>> {
+  const { rows } = await client.query<{ name: string; value: number }>(
+    `select concat_ws(' ', metric, destination) as name, value from app_private.metrics($1)`,
+    [destinations],
+  );
+  return Object.fromEntries(rows.map(({ name, value }) => [name, value]));
+}
+
+test('an empty database has every gauge, and nothing to act upon', async () => {
+  await withRollback(database, async (client) => {
+    const metrics = await read(client, ['stdout']);
+    const names = Object.keys(metrics).map((name) => name.split(' ')[0]);
+    expect(names.toSorted()).toEqual(Object.keys(DATABASE_GAUGES).toSorted());
+    const { seals_last_age_seconds: age, audit_partitions_ahead_months: ahead, ...rest } = metrics;
+    expect(age).toBeGreaterThan(0);
+    expect(ahead).toBe(3);
+    expect(new Set(Object.values(rest))).toEqual(new Set([0]));
+  });
+});
+
+test('worker and API may ask, and nobody else', async () => {
+  for (const url of [database.workerUrl, database.authenticatorUrl])
+    await withClient(url, async (client) => {
+      expect(await read(client)).toMatchObject({ dead_letters: 0 });
+    });
+});
+
+test('schedules that wait and those that are overdue', async () => {
+  await withRollback(database, async (client) => {
+    const { id } = await insertFlag(client);
+    for (const dueIn of ['1 hour', '-10 seconds', '-90 seconds'])
+      await insertSchedule(client, id, { dueIn });
+    const { id: later } = await insertSchedule(client, id, { dueIn: '-2 days' });
+    await client.query(
+      `update app_public.feature_flag_schedules set next_attempt_at = now() + interval '1 minute' where id = $1`,
+      [later],
+    );
+    const metrics = await read(client);
+    expect(metrics).toMatchObject({ schedules_pending: 4, schedules_overdue: 2 });
+    // It counts from the next attempt, not from the time that was missed, and from the transaction's now.
+    expect(metrics.schedules_overdue_oldest_seconds).toBeGreaterThan(85);
+    expect(metrics.schedules_overdue_oldest_seconds).toBeLessThan(100);
+  });
+});
+
+test('events on their way: queued, numbered, delivered to each destination', async () => {
+  await withRollback(database, async (client) => {
+    const { id } = await insertFlag(client);
+    await insertSchedule(client, id);
+    await client.query(`update audit.queue set occurred_at = now() - interval '5 minutes'`);
+    const queued = await read(client);
+    expect(queued).toMatchObject({ events_unsequenced: 2, events_last_seq: 0 });
+    expect(queued.events_unsequenced_oldest_seconds).toBeCloseTo(300, 0);
+
+    await client.query('select app_private.seal_audit_events()');
+    await client.query(`select app_private.advance_audit_cursor('stdout', 0, 1)`);
+    const numbered = await read(client, ['elsewhere']);
+    expect(numbered).toMatchObject({
+      events_unsequenced: 0,
+      events_unsequenced_oldest_seconds: 0,
+      events_last_seq: 2,
+      seals_last_number: 1,
+      'delivery_behind_events stdout': 1,
+      'delivery_behind_events elsewhere': 2,
+    });
+
+    await client.query(`alter table audit.ledger disable trigger user`);
+    await client.query(`update audit.ledger set sequenced_at = now() - interval '10 minutes'`);
+    expect((await read(client))['delivery_oldest_seconds stdout']).toBeCloseTo(600, 0);
+    await client.query(`select app_private.advance_audit_cursor('stdout', 1, 2)`);
+    expect(await read(client)).toMatchObject({
+      'delivery_behind_events stdout': 0,
+      'delivery_oldest_seconds stdout': 0,
+    });
+  });
+});
+
+test('dead letters and rebuilt events', async () => {
+  await withRollback(database, async (client) => {
+    await client.query(
+      `insert into audit.dead_letters (occurred_at, content, error_code, error_message)
+       values (now() - interval '1 hour', '{}', '23514', 'x'), (now(), '{}', '23514', 'x')`,
+    );
+    await client.query(
+      `insert into audit.events (id, occurred_at, event_type, level, actor_kind, database_user, application_name,
+         reconciled, metadata, payload)
+       select gen_random_uuid(), now() - age, 'flag_schedule.created', 'info', 'system', '', '', reconciled, '{}', '{}'
+       from (values (interval '1 minute', true), ('1 minute', false), ('25 hours', true)) as e (age, reconciled)`,
+    );
+    const metrics = await read(client);
+    expect(metrics).toMatchObject({ dead_letters: 2, events_reconciled_last_day: 1 });
+    expect(metrics.dead_letters_oldest_seconds).toBeCloseTo(3600, 0);
+  });
+});
+
+test('months ahead count up to the first gap, and only what is attached', async () => {
+  await withRollback(database, async (client) => {
+    const month = async (ahead: number) => {
+      const { rows } = await client.query<{ name: string }>(
+        `select to_char(date_trunc('month', now() at time zone 'UTC') + make_interval(months => $1), '"audit.events_"YYYY_MM') as name`,
+        [ahead],
+      );
+      return rows[0]?.name ?? '';
+    };
+    await client.query('select app_private.ensure_audit_partitions(5)');
+    expect((await read(client)).audit_partitions_ahead_months).toBe(5);
+    await client.query(`alter table audit.events detach partition ${await month(2)}`);
+    expect((await read(client)).audit_partitions_ahead_months).toBe(1);
+    await client.query(`alter table audit.events detach partition ${await month(0)}`);
+    expect((await read(client)).audit_partitions_ahead_months).toBe(-1);
+  });
+});
+
+test('a part that can not be read is left out and counted, and the others are told', async () => {
+  await withRollback(database, async (client) => {
+    await client.query('alter table audit.events rename to elsewhere');
+    await client.query('alter table audit.cursors rename to lost');
+    const metrics = await read(client, ['stdout']);
+    expect(metrics).toMatchObject({ database_unreadable_parts: 2, schedules_pending: 0 });
+    expect(metrics).not.toHaveProperty('dead_letters');
+    expect(metrics).not.toHaveProperty('delivery_behind_events stdout');
+    expect(metrics.audit_partitions_ahead_months).toBe(-1);
+  });
+});
+
+test('counts stop at 10,000', async () => {
+  await withRollback(database, async (client) => {
+    await client.query(
+      `insert into audit.queue (event_id, occurred_at) select gen_random_uuid(), now() from generate_series(1, 10050)`,
+    );
+    expect(await read(client)).toMatchObject({ events_unsequenced: 10_000 });
+  });
+});
+
+test('apply_due says how late each schedule was, and apply_due_schedules what it always said', async () => {
+  await withRollback(database, async (client) => {
+    const { id } = await insertFlag(client);
+    await insertSchedule(client, id, { dueIn: '-90 seconds' });
+    const { rows } = await client.query<{ applied: number; lateness_ms: number[] }>(
+      'select * from app_private.apply_due()',
+    );
+    expect(rows).toEqual([
+      { applied: 1, retried: 0, failed: 0, stuck: 0, lateness_ms: [expect.any(Number)] },
+    ]);
+    const { rows: events } = await client.query<{ ms: number }>(
+      `select (metadata ->> 'latenessMs')::float8 as ms from audit.events where event_type = 'flag_schedule.applied'`,
+    );
+    expect(Math.round(rows[0]?.lateness_ms[0] ?? 0)).toBe(events[0]?.ms);
+    const old = await client.query('select * from app_private.apply_due_schedules()');
+    expect(old.rows).toEqual([{ applied: 0, retried: 0, failed: 0, stuck: 0 }]);
+  });
+});
