@@ -37,6 +37,7 @@ export const PROBLEMS = {
   flag_not_found: { status: 404, title: 'There is no such flag' },
   schedule_not_found: { status: 404, title: 'There is no such schedule' },
   method_not_allowed: { status: 405, title: 'The method is not allowed here' },
+  not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
   flag_exists: { status: 409, title: 'The flag exists' },
   schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
   schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
@@ -45,6 +46,7 @@ export const PROBLEMS = {
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
   internal_error: { status: 500, title: 'Something went wrong here' },
   busy: { status: 503, title: 'Another change is in the way; try again' },
+  too_many_followers: { status: 503, title: 'Too many clients wait for events here' },
   timeout: { status: 503, title: 'It took too long; try again' },
   audit_unavailable: {
     status: 503,

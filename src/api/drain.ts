@@ -4,6 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 export interface Drain {
   /** Whether the end has begun. */
   readonly begun: () => boolean;
+  /** Raised when the end begins: for answers that would go on for ever. */
+  readonly signal: AbortSignal;
   /**
    * Stops accepting connections and closes idle ones; resolves once no request is in flight, or `deadlineMs` later.
    *
@@ -16,6 +18,7 @@ export interface Drain {
 export function makeDrain(server: Server): Drain {
   const inFlight = new Set<ServerResponse>();
   const empty = Promise.withResolvers<undefined>();
+  const ending = new AbortController();
   let begun = false;
 
   server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
@@ -29,9 +32,11 @@ export function makeDrain(server: Server): Drain {
 
   return {
     begun: () => begun,
+    signal: ending.signal,
     async run(deadlineMs) {
       begun = true;
       server.close();
+      ending.abort();
       // Their connections would stay open for the next request, which nobody will answer.
       for (const response of inFlight)
         if (!response.headersSent) response.setHeader('Connection', 'close');

@@ -52,9 +52,18 @@ export function paginate<T>(
   const page = rows.slice(0, limit);
   const last = page.at(-1);
   if (rows.length > limit && last !== undefined) {
-    const url = new URL(request.originalUrl, 'http://localhost');
-    url.searchParams.set('after', cursorOf(last));
-    response.setHeader('Link', `<${url.pathname}${url.search}>; rel="next"`);
+    linkNext(request, response, { after: cursorOf(last) });
   }
   return page;
+}
+
+/** Links the next page (RFC 8288): the request's own address with these parameters. */
+export function linkNext(
+  request: Request,
+  response: Response,
+  parameters: Readonly<Record<string, string>>,
+): void {
+  const url = new URL(request.originalUrl, 'http://localhost');
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+  response.setHeader('Link', `<${url.pathname}${url.search}>; rel="next"`);
 }

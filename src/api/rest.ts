@@ -7,6 +7,7 @@ import type { Authentication } from '../auth.ts';
 import { withClaims } from '../db.ts';
 import { ProblemError } from '../errors.ts';
 import { requireRole } from './access.ts';
+import { makeAuditRoutes } from './audit_events.ts';
 import { makeFlagRoutes } from './flags.ts';
 import { readJson } from './json_body.ts';
 import { notFound } from './problems.ts';
@@ -23,8 +24,14 @@ export type Transact = <R extends pg.QueryResultRow>(
 /**
  * Everything under /api. Who asks comes first: without a token nothing is read, and nobody learns which addresses there
  * are.
+ *
+ * @param ending raised when the server is about to stop
  */
-export function makeRest(pool: pg.Pool, authentication: Authentication): Router {
+export function makeRest(
+  pool: pg.Pool,
+  authentication: Authentication,
+  ending: AbortSignal,
+): Router {
   const transact: Transact = (request, sql, values) =>
     withClaims(pool, claimsOf(request), requestIdOf(request), (client) =>
       client.query(sql, [...values]),
@@ -35,7 +42,12 @@ export function makeRest(pool: pg.Pool, authentication: Authentication): Router 
   router.use(requireRole);
   router.use(requireJson);
   router.use(readJson());
-  router.use('/admin', makeFlagRoutes(transact), makeScheduleRoutes(transact));
+  router.use(
+    '/admin',
+    makeFlagRoutes(transact),
+    makeScheduleRoutes(transact),
+    makeAuditRoutes(pool, ending),
+  );
   router.use(notFound);
   return router;
 }

@@ -1,0 +1,53 @@
+/** What the shapes of the REST API are made of. */
+import { z } from 'zod';
+
+/** As the database has them; a test compares. Lengths are in characters (code points). */
+export const LIMITS = {
+  flagKey: 100,
+  environment: 20,
+  description: 2000,
+  cancelReason: 500,
+  userId: 255,
+  /** Items of one page of a list. */
+  page: 100,
+} as const;
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
+const NAME_RULE =
+  'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores';
+const TIME_RULE =
+  'must be a time with seconds and an offset, such as 2030-01-31T09:00:00Z or 2030-01-31T10:00:00+01:00';
+
+/** Offsets of PostgreSQL end before 16 hours, and it has no year 0. */
+const POSSIBLE_TIME = /^(?!0000).*(?:Z|[+-](?:0\d|1[0-5]):\d\d)$/;
+const TIME_LENGTH = 40;
+
+/** A key, an environment: what the database's own rule lets through. */
+function name(maximum: number) {
+  return z
+    .string()
+    .min(1)
+    .max(maximum, `must have ${maximum} characters at most`)
+    .regex(NAME, NAME_RULE);
+}
+
+/** PostgreSQL stores no NUL, and half a surrogate pair would be stored as another character. */
+export function text(maximum: number) {
+  return z.string().refine(
+    (value) =>
+      Array.from(value).length <= maximum &&
+      !value.includes('\0') &&
+      // Half a pair, in engines with String.isWellFormed and without.
+      !/\p{Surrogate}/u.test(value),
+    `must be text of ${maximum} characters at most, without NUL`,
+  );
+}
+
+export const flagKeySchema = name(LIMITS.flagKey);
+export const environmentSchema = name(LIMITS.environment);
+
+/** A time that somebody gives, with seconds and an offset. */
+export const instantSchema = z.iso
+  .datetime({ offset: true, error: TIME_RULE })
+  .max(TIME_LENGTH, TIME_RULE)
+  .regex(POSSIBLE_TIME, TIME_RULE);
