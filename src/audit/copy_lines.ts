@@ -1,0 +1,67 @@
+import { z } from 'zod';
+import { leafOf } from './merkle.ts';
+import { sealShape, type Seal } from './seal.ts';
+
+/** A seal as the copy outside has it: the anchor. `sealedAt` is ISO 8601. */
+export interface Anchor extends Seal {
+  readonly sealedAt: string;
+}
+
+/** An event of the copy outside: its number, and the leaf of its text, in hexadecimal. */
+export interface CopiedEvent {
+  readonly seq: number;
+  readonly leaf: string;
+}
+
+const sealedShape = z.object({
+  eventType: z.literal('audit.sealed'),
+  timestamp: z.string(),
+  metadata: sealShape,
+});
+
+/** A stub stands for a message that was too large to be shipped, so it is no copy of it. */
+const eventShape = z.object({
+  eventType: z.string(),
+  eventId: z.string(),
+  seq: z.int().positive(),
+  truncated: z.undefined().optional(),
+});
+
+/** The texts of strings called message, as exports of CloudWatch Logs wrap what was shipped. */
+const WRAPPED = /"@?message"\s*:\s*("(?:[^"\\]|\\.)*")/g;
+
+/**
+ * The audit messages in one line of a copy: the line itself, also behind a prefix as log collectors put it there, or what it
+ * wraps. Any other line has none.
+ */
+export function messagesOf(line: string): string[] {
+  const wrapped = Array.from(line.matchAll(WRAPPED), ([, text = '""']) => unquote(text));
+  const messages = wrapped.filter((text) => text.includes('"eventType"'));
+  if (messages.length > 0) return messages;
+  const start = line.indexOf('{"eventType"');
+  return start < 0 ? [] : [line.slice(start).trimEnd()];
+}
+
+function unquote(text: string): string {
+  const value = parse(text);
+  return typeof value === 'string' ? value.trim() : '';
+}
+
+/** What a message of a copy is, as far as it can be checked: an anchor, an event, or null. */
+export function readMessage(message: string): Anchor | CopiedEvent | null {
+  const value = parse(message);
+  const sealed = sealedShape.safeParse(value);
+  if (sealed.success) return { ...sealed.data.metadata, sealedAt: sealed.data.timestamp };
+  const event = eventShape.safeParse(value);
+  if (!event.success) return null;
+  return { seq: event.data.seq, leaf: leafOf(message).toString('hex') };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
