@@ -18,6 +18,11 @@ const SUBCOMMANDS: Record<string, Subcommand> = {
     summary: 'checks a proof without a database: FILE [--message FILE] [--anchors FILE]',
     load: () => import('./audit/verify_proof.ts'),
   },
+  export: {
+    summary:
+      'the trail as NDJSON or CSV [--from T] [--to T] [--flag KEY] [--actor WHO] [--type TYPE] [--environment E] [--after SEQ] [--format csv] [--out FILE]',
+    load: () => import('./audit/export.ts'),
+  },
 };
 
 function usage(): string {
