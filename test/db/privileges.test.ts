@@ -26,6 +26,7 @@ audit.seals                          rawdDxt  -              -                  
 audit.dead_letters                   rawdDxt  -              -                                                                                                  -       r        -       -
 audit.queue                          rawdDxt  -              -                                                                                                  -       -        -       -
 audit.cursors                        rawdDxt  -              -                                                                                                  -       -        -       -
+audit.reconciliations                rawdDxt  -              -                                                                                                  -       -        -       -
 `;
 
 /** Every function, and who may execute it besides its owner. */
@@ -60,6 +61,8 @@ app_private.seal_audit_events(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker
 app_private.audit_cursor(text)                                   worker
+app_private.reconcile_audit(text,jsonb)                          worker
+app_private.dead_letter_count()                                  worker
 
 app_private.actor_kind()
 app_private.apply_schedule(uuid)
@@ -115,6 +118,35 @@ app_private.tg_feature_flags__audit()
 app_private.tg_feature_flags__delete_schedules()
 app_private.tg_feature_flags__stamp()
 app_private.write_events(app_private.audit_event[])
+app_private.attribute_event(app_private.audit_event,jsonb)
+app_private.flag_state_at(app_public.feature_flags,timestamp with time zone)
+app_private.with_flag_state(app_private.audit_event,app_public.feature_flags)
+app_private.remade_schedule_events(jsonb)
+app_private.remade_flag_events(jsonb)
+app_private.events_of_letter(jsonb)
+app_private.letter_rows()
+app_private.write_rebuilt_events(app_private.audit_event[])
+app_private.replay_dead_letters(bigint,integer)
+app_private.missing_revisions(uuid[],timestamp with time zone[],bigint[],bigint[])
+app_private.rebuilt_event(uuid,timestamp with time zone,bigint,app_public.feature_flags,text)
+app_private.finished_event(app_private.audit_event,timestamp with time zone,boolean,text)
+app_private.known_events(app_public.feature_flags,uuid)
+app_private.status_before(jsonb)
+app_private.status_after(jsonb)
+app_private.kind_of_change(bigint,text,text)
+app_private.known_state(text,text,jsonb)
+app_private.state_left(jsonb,text)
+app_private.rebuilt_details(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb)
+app_private.instant_of(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb,text)
+app_private.rebuilt_schedule_events(app_public.feature_flag_schedules,app_public.feature_flags,bigint[])
+app_private.rebuilt_flag_events(app_public.feature_flags,bigint[])
+app_private.reconcile_flags(uuid,timestamp with time zone,integer)
+app_private.reconcile_schedules(uuid,timestamp with time zone,integer)
+app_private.rebuilt_deletion(audit.events)
+app_private.reconcile_deleted_schedules(uuid,integer)
+app_private.known_flags(text,text,integer)
+app_private.reconcile_deleted_flags(jsonb,integer)
+app_private.reconciliation_due()
 `;
 
 /** Usage of schemas (U), and create in them (C). */
