@@ -1,6 +1,6 @@
 /** One event of the audit trail, numbered and ready to ship. */
 export interface AuditEvent {
-  /** Position in the trail: gapless, ascending, never reused. */
+  /** Position in the trail: gapless, ascending, never reused. A seal's record has that of its last event. */
   readonly seq: number;
   readonly eventId: string;
   readonly occurredAt: Date;
@@ -14,13 +14,19 @@ export interface AuditEvent {
 /** A place outside the database that audit events are copied to. */
 export interface Sink {
   /**
-   * Delivers all of `events` in the order of seq, or throws.
+   * Delivers all of `events` in the order given, or throws.
    * Delivery is at least once: sending the same events again after a throw may repeat some of them.
    * One send at a time; a second one meanwhile would mix the order.
    *
    * @param signal gives up promptly when aborted: the promise rejects with the signal's reason
+   * @param confirmed told how many of the events, from the first one on, have arrived for good; so
+   *   after a throw only those behind them need to be sent again
    */
-  send(events: readonly AuditEvent[], signal: AbortSignal): Promise<void>;
+  send(
+    events: readonly AuditEvent[],
+    signal: AbortSignal,
+    confirmed?: (count: number) => void,
+  ): Promise<void>;
   /** Releases what the sink holds; a send still under way is given up. */
   close(): Promise<void>;
 }

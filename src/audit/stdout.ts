@@ -1,7 +1,7 @@
-import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { pino } from 'pino';
 import { withDeadline } from '../deadline.ts';
+import { makeStreamOutput, openStdout } from './output.ts';
 import type { AuditEvent, Sink } from './sink.ts';
 
 export interface StdoutSinkOptions {
@@ -25,55 +25,36 @@ const SLICE_LENGTH = 65_536;
  * waits for it before it writes. So a reader that is gone for long costs one slice of memory, and
  * no line is ever cut in two.
  *
- * @param stream stays open when the sink closes, for it belongs to the caller
+ * @param stream standard output by default; stays open when the sink closes, for it belongs to the
+ *   caller
  */
-export function makeStdoutSink(
-  stream: Writable = ownStdout(),
-  options: StdoutSinkOptions = {},
-): Sink {
+export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {}): Sink {
   const { stallTimeoutMs = 10_000 } = options;
+  const output = stream === undefined ? openStdout() : makeStreamOutput(stream);
   const expired = `Nothing has taken the audit events from standard output for ${stallTimeoutMs} ms`;
   const closing = new AbortController();
   const toLine = makeLineRenderer();
   let leftover: Promise<unknown> = Promise.resolve();
 
-  // Each failure reaches its write's callback, and through it `send`. The event repeats it, and
-  // without a listener EPIPE would end the process.
-  const heard = () => undefined;
-  stream.on('error', heard);
-
   return {
-    async send(events, caller) {
+    async send(events, caller, confirmed) {
       const signal = AbortSignal.any([caller, closing.signal]);
       await withDeadline(() => leftover, signal, stallTimeoutMs, expired);
-      const ordered = events.toSorted((a, b) => a.seq - b.seq);
-      for (const slice of cutSlices(ordered, toLine)) {
-        const written = write(stream, slice);
+      for (const { text, count } of cutSlices(events, toLine)) {
+        const written = output.write(text);
         // The send that wrote it reports its failure; to the next one it only matters that it is
         // over.
         leftover = written.catch(() => undefined);
         await withDeadline(() => written, signal, stallTimeoutMs, expired);
+        confirmed?.(count);
       }
     },
     close() {
       closing.abort(new Error('The stdout sink is closed'));
-      // A failure's event comes a tick after its callback.
-      void leftover.then(() => setImmediate(() => stream.off('error', heard)));
+      void leftover.then(output.release);
       return Promise.resolve();
     },
   };
-}
-
-/**
- * Standard output. Behind a pipe or terminal that is Node's own stream, which doesn't hold up the
- * process when nobody reads. For a file Node writes once and takes a short write (a disk filling
- * up) for success, so a file gets a stream that writes on; after an error that one stays failed
- * until the process is restarted.
- */
-function ownStdout(): Writable {
-  return fstatSync(1).isFile()
-    ? createWriteStream('', { fd: 1, autoClose: false })
-    : process.stdout;
 }
 
 /**
@@ -98,27 +79,17 @@ function messageOf(rendered: string): string {
   return `${message}\n`;
 }
 
+/** Slices of whole lines; `count` is how many events end with this one. */
 function* cutSlices(
   events: readonly AuditEvent[],
   toLine: (event: AuditEvent) => string,
-): Generator<string> {
-  let slice = '';
-  for (const event of events) {
-    slice += toLine(event);
-    if (slice.length >= SLICE_LENGTH) {
-      yield slice;
-      slice = '';
+): Generator<{ text: string; count: number }> {
+  let text = '';
+  for (const [i, event] of events.entries()) {
+    text += toLine(event);
+    if (text.length >= SLICE_LENGTH || i === events.length - 1) {
+      yield { text, count: i + 1 };
+      text = '';
     }
   }
-  if (slice !== '') yield slice;
-}
-
-function write(stream: Writable, text: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(text, (error) => {
-      if (error)
-        reject(new Error('Standard output does not take the audit events', { cause: error }));
-      else resolve();
-    });
-  });
 }

@@ -10,6 +10,7 @@ import { text } from 'node:stream/consumers';
 import { expect, onTestFinished, test } from 'vitest';
 import { makeStdoutSink } from '../../src/audit/stdout.ts';
 import { makeEvent, makeEvents } from '../support/audit_events.ts';
+import { hasProgram } from '../support/processes.ts';
 
 const never = new AbortController().signal;
 
@@ -51,7 +52,7 @@ function runChild(
 
 const linesOf = (count: number) => makeEvents(count, 0).map(({ message }) => `${message}\n`);
 
-test('prints each message exactly, a line each, in the order of seq', async () => {
+test('prints each message exactly, a line each, in the order given', async () => {
   const stream = new PassThrough();
   const events = [
     makeEvent(3, { message: '{"a":  1.0, "b": "\\u0000 \\" \\\\ %s %d 100%"}' }),
@@ -60,10 +61,7 @@ test('prints each message exactly, a line each, in the order of seq', async () =
   ];
   await makeStdoutSink(stream).send(events, never);
   stream.end();
-  const expected = [events[1], events[2], events[0]]
-    .map((event) => `${event?.message ?? ''}\n`)
-    .join('');
-  expect(await text(stream)).toBe(expected);
+  expect(await text(stream)).toBe(events.map(({ message }) => `${message}\n`).join(''));
 });
 
 test('prints nothing for no events', async () => {
@@ -182,6 +180,44 @@ test('a pipe that nobody reads rejects in time, without holding up the process',
     tell(await send(5_000)); clearInterval(timer); tell(turns > 0 ? 'alive' : 'held up'); process.exit();`);
   expect(await text(child.stderr)).toBe('stalled\nalive\n');
 });
+
+test('tells after each slice how many lines are taken', async () => {
+  const gate = makeGate();
+  const counts: number[] = [];
+  const sending = makeStdoutSink(gate.stream).send(makeEvents(500), never, (count) =>
+    counts.push(count),
+  );
+  await expect.poll(() => gate.taken.length).toBe(1);
+  expect(counts).toEqual([]);
+  gate.release();
+  await expect.poll(() => gate.taken.length).toBe(2);
+  expect(counts).toEqual([gate.taken[0]?.split('\n').slice(0, -1).length]);
+  gate.release(new Error('write EPIPE'));
+  await expect(sending).rejects.toThrow();
+  expect(counts).toHaveLength(1);
+});
+
+test.skipIf(!hasProgram('prlimit'))(
+  'a file takes lines again as soon as there is room, and a line cut short stands by itself',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'halyard-stdout-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const file = join(folder, 'out');
+    // A soft limit, which its own process may raise: a disk that fills up and is cleared.
+    const child = runChild(
+      `process.on('SIGXFSZ', () => {});
+     const { execFileSync } = await import('node:child_process');
+     tell(await send(20)); tell(await send(20));
+     execFileSync('prlimit', ['--pid', String(process.pid), '--fsize=1000000:']);
+     tell(await send(20)); tell(await send(1));`,
+      (node) => `ulimit -S -f 4; ${node} > '${file}'`,
+    );
+    expect(await text(child.stderr)).toBe('EFBIG\nEFBIG\nsent\nsent\n');
+    const output = await readFile(file, 'utf8');
+    expect(output.endsWith(`\n${linesOf(20).join('')}${linesOf(1).join('')}`)).toBe(true);
+    expect(linesOf(20).join('').startsWith(output.slice(0, 2_048))).toBe(true);
+  },
+);
 
 test('a file that can grow no more rejects instead of losing the rest of a write', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'halyard-stdout-'));

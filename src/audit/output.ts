@@ -1,0 +1,72 @@
+import { fstatSync, write } from 'node:fs';
+import type { Writable } from 'node:stream';
+import { promisify } from 'node:util';
+
+/** Where lines go. */
+export interface Output {
+  /**
+   * Resolves once the operating system has taken all of the text. One at a time.
+   *
+   * @throws Error with the operating system's as its cause
+   */
+  readonly write: (text: string) => Promise<void>;
+  /** Takes away what it has hung on a stream, once nothing of it is under way. */
+  readonly release: () => void;
+}
+
+const STDOUT = 1;
+const NEWLINE = 0x0a;
+const writeBytes = promisify(write);
+
+/**
+ * This process's standard output. Behind a pipe or terminal that is Node's own stream, which doesn't hold up the process
+ * when nobody reads.
+ */
+export function openStdout(): Output {
+  return fstatSync(STDOUT).isFile() ? makeFileOutput(STDOUT) : makeStreamOutput(process.stdout);
+}
+
+/**
+ * A file. Node's own stream takes a short write (a disk filling up) for success, and none of its streams works again
+ * after an error; this does as soon as there is room. A line that was cut short by the failure is ended first.
+ */
+export function makeFileOutput(fd: number): Output {
+  let torn = false;
+  return {
+    async write(text) {
+      const bytes = Buffer.from(torn ? `\n${text}` : text);
+      let taken = 0;
+      try {
+        while (taken < bytes.length)
+          taken += (await writeBytes(fd, bytes, taken, bytes.length - taken)).bytesWritten;
+        torn = false;
+      } catch (error) {
+        if (taken > 0) torn = bytes[taken - 1] !== NEWLINE;
+        throw refused(error);
+      }
+    },
+    release: () => undefined,
+  };
+}
+
+/** A stream that belongs to the caller, and stays open. */
+export function makeStreamOutput(stream: Writable): Output {
+  // Each failure reaches its write's callback. The event repeats it, and without a listener EPIPE would end the process.
+  const heard = () => undefined;
+  stream.on('error', heard);
+  return {
+    write: (text) =>
+      new Promise((resolve, reject) => {
+        stream.write(text, (error) => {
+          if (error) reject(refused(error));
+          else resolve();
+        });
+      }),
+    // A failure's event comes a tick after its callback.
+    release: () => void setImmediate(() => stream.off('error', heard)),
+  };
+}
+
+function refused(cause: unknown): Error {
+  return new Error('Standard output does not take the audit events', { cause });
+}
