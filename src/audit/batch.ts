@@ -15,7 +15,7 @@ export const EVENT_OVERHEAD_BYTES = 26;
 export const MAX_BATCH_EVENTS = 10_000;
 /** Between a batch's first and last timestamp. */
 export const MAX_SPAN_MS = 24 * 3_600_000;
-/** Older timestamps are rejected, or younger ones if the log group keeps events for less long. */
+/** Older timestamps are rejected; a log group that keeps events for less long rejects younger ones too. */
 export const MAX_AGE_MS = 14 * 24 * 3_600_000;
 /** Timestamps further ahead of the service's clock are rejected. */
 export const MAX_AHEAD_MS = 2 * 3_600_000;
@@ -50,20 +50,15 @@ export interface Entry {
  * predecessor's. The alternative, sorting by time, would deliver out of seq order, which is what a
  * reader checks a copy by.
  *
- * @param events in ascending seq
+ * @param events in the order in which they are to arrive
  * @param now epoch milliseconds, what entries too old or too far ahead are stamped with
- * @param maxAgeMs the log group's retention, where that is less than MAX_AGE_MS
  */
-export function cutBatches(
-  events: readonly AuditEvent[],
-  now: number,
-  maxAgeMs = MAX_AGE_MS,
-): Entry[][] {
+export function cutBatches(events: readonly AuditEvent[], now: number): Entry[][] {
   const batches: Entry[][] = [];
   let batch: Entry[] = [];
   let bytes = 0;
   for (const event of events) {
-    const entry = toEntry(event, now, maxAgeMs);
+    const entry = toEntry(event, now);
     if (batch.length === 0 || !fits(batch, bytes, entry)) {
       batches.push((batch = []));
       bytes = 0;
@@ -91,8 +86,9 @@ export function toStub(entry: Omit<Entry, 'bytes' | 'message'>, reason: StubReas
   return { ...entry, message, bytes: sizeOf(message), stub: reason };
 }
 
-function toEntry(event: AuditEvent, now: number, maxAgeMs: number): Entry {
-  const restamped = lateness(event.occurredAt.getTime(), now, maxAgeMs);
+/** One event by itself, within the limits. */
+export function toEntry(event: AuditEvent, now: number): Entry {
+  const restamped = lateness(event.occurredAt.getTime(), now);
   const timestamp = restamped === null ? event.occurredAt.getTime() : now;
   const entry = { event, timestamp, stub: null, restamped };
   const bytes = sizeOf(event.message);
@@ -102,9 +98,9 @@ function toEntry(event: AuditEvent, now: number, maxAgeMs: number): Entry {
 }
 
 /** An invalid date has no time of its own either; it counts as late. */
-function lateness(time: number, now: number, maxAgeMs: number): Entry['restamped'] {
+function lateness(time: number, now: number): Entry['restamped'] {
   if (time > now + MAX_AHEAD_MS) return 'ahead';
-  return time >= now - Math.min(maxAgeMs, MAX_AGE_MS) ? null : 'late';
+  return time >= now - MAX_AGE_MS ? null : 'late';
 }
 
 function fits(batch: readonly Entry[], bytes: number, entry: Entry): boolean {

@@ -1,5 +1,6 @@
+import { CloudWatchLogsServiceException } from '@aws-sdk/client-cloudwatch-logs';
 import type { CloudWatchLogsClient, RejectedLogEventsInfo } from '@aws-sdk/client-cloudwatch-logs';
-import { MAX_AGE_MS, cutBatches, restamp, toStub } from './batch.ts';
+import { cutBatches, restamp, toEntry, toStub } from './batch.ts';
 import type { Entry } from './batch.ts';
 import { makeCloudWatchClient } from './cloudwatch_client.ts';
 import type { ClientTimeouts } from './cloudwatch_client.ts';
@@ -7,6 +8,7 @@ import { assertLogStream, putLogEvents } from './cloudwatch_stream.ts';
 import type { LogStream } from './cloudwatch_stream.ts';
 import { makeExceptionCounter } from './exceptions.ts';
 import type { Exceptions } from './exceptions.ts';
+import { restampedRecords } from './restamped.ts';
 import type { Sink } from './sink.ts';
 
 export interface CloudWatchSinkOptions extends LogStream {
@@ -14,10 +16,6 @@ export interface CloudWatchSinkOptions extends LogStream {
   readonly client?: CloudWatchLogsClient;
   /** For the client made here; one that is given brings its own. */
   readonly timeouts?: ClientTimeouts;
-  /**
-   * The log group's retention, if it has one: older events get a new stamp before they are sent.
-   */
-  readonly retentionDays?: number;
 }
 
 export interface CloudWatchSink extends Sink {
@@ -27,7 +25,11 @@ export interface CloudWatchSink extends Sink {
 /** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
 const MAX_RESTAMPS = 3;
 
-/** Errors by which the service refuses what a request holds, so that an event may be the cause. */
+/**
+ * Errors by which the service refuses what a request holds, so that an event may be the cause. With
+ * them goes the status 413, whatever its name: JSON's escapes can double a request's length, and the
+ * documentation knows limits of messages only.
+ */
 const REFUSALS = new Set([
   'InvalidParameterException',
   'ValidationException',
@@ -48,9 +50,12 @@ const ADVICE: Readonly<Record<string, string>> = {
  *
  * Messages are shipped byte for byte, for they are what the trail's hashes are taken of. So an
  * event that the service finds too old is not marked late in its text, as a key in it would break
- * its hash: it is recognised by a stamp that differs from the `timestamp` inside it, the log gets a
- * warning with seq and original time, and `exceptions()` counts it. Only a stub has a text of its
- * own.
+ * its hash: a record of its own, `audit.restamped`, follows in the stream and says which events they
+ * are (restamped.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text
+ * of its own.
+ *
+ * Order is kept, but for events that the service rejects inside an answer of 200: those are stored
+ * behind the others of their batch.
  *
  * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in
  * order each time, and readers drop the repeats by eventId.
@@ -61,8 +66,6 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
   assertLogStream(options);
   const { log } = options;
   const client = options.client ?? makeCloudWatchClient(options.timeouts);
-  const maxAgeMs =
-    options.retentionDays === undefined ? MAX_AGE_MS : options.retentionDays * 24 * 3_600_000;
   const closing = new AbortController();
   const exceptions = makeExceptionCounter(log);
 
@@ -72,8 +75,17 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
    */
   const now = () => Date.now() + client.config.systemClockOffset;
 
-  /** Sends one batch, and what the service rejects of it again, until the service has it all. */
-  async function deliver(batch: readonly Entry[], signal: AbortSignal): Promise<void> {
+  /**
+   * Sends one batch, and what the service rejects of it again, until the service has it all.
+   *
+   * @param arrived told how many more entries have arrived, in the order of the batch
+   */
+  async function deliver(
+    batch: readonly Entry[],
+    signal: AbortSignal,
+    arrived: (count: number) => void,
+  ): Promise<void> {
+    const taken: Entry[] = [];
     let pending = batch;
     for (let restamps = 0; pending.length > 0; restamps++) {
       if (restamps > MAX_RESTAMPS) {
@@ -86,16 +98,28 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
         rejected = split(pending, await putLogEvents(client, options, pending, signal));
       } catch (error) {
         if (!isRefusal(error)) throw error;
-        await isolate(pending, error, signal);
-        return;
+        if (pending === batch) return isolate(batch, error, signal, arrived);
+        // What is left isn't the batch's beginning: it counts when all of it has arrived.
+        await isolate(pending, error, signal, () => undefined);
+        break;
       }
-      exceptions.note(rejected.accepted);
+      taken.push(...rejected.accepted);
       const time = now();
       pending = [
         ...restamp(rejected.late, time, 'late'),
         ...restamp(rejected.ahead, time, 'ahead'),
       ];
     }
+    await mark(taken, signal);
+    arrived(batch.length);
+  }
+
+  /** Tells the log and the readers of the stream what is unusual about entries that have arrived. */
+  async function mark(taken: readonly Entry[], signal: AbortSignal): Promise<void> {
+    exceptions.note(taken);
+    const time = now();
+    const records = restampedRecords(taken, time).map((record) => toEntry(record, time));
+    if (records.length > 0) await putLogEvents(client, options, records, signal);
   }
 
   /**
@@ -107,11 +131,12 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
     batch: readonly Entry[],
     refusal: Error,
     signal: AbortSignal,
+    arrived: (count: number) => void,
   ): Promise<void> {
     const [entry] = batch;
     if (entry === undefined || (batch.length === 1 && entry.stub === 'refused')) throw refusal;
     if (batch.length === 1) {
-      await deliver([toStub(entry, 'refused')], signal);
+      await deliver([toStub(entry, 'refused')], signal, arrived);
       const { seq, eventId } = entry.event;
       log.error(
         { err: refusal, seq, eventId },
@@ -120,17 +145,18 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
       return;
     }
     const half = Math.ceil(batch.length / 2);
-    await deliver(batch.slice(0, half), signal);
-    await deliver(batch.slice(half), signal);
+    await deliver(batch.slice(0, half), signal, arrived);
+    await deliver(batch.slice(half), signal, arrived);
   }
 
   return {
-    async send(events, caller) {
+    async send(events, caller, confirmed) {
       const signal = AbortSignal.any([caller, closing.signal]);
-      const ordered = events.toSorted((a, b) => a.seq - b.seq);
-      for (const batch of cutBatches(ordered, now(), maxAgeMs)) {
+      let count = 0;
+      const arrived = (more: number) => confirmed?.((count += more));
+      for (const batch of cutBatches(events, now())) {
         try {
-          await deliver(batch, signal);
+          await deliver(batch, signal, arrived);
         } catch (error) {
           throw signal.aborted ? signal.reason : explain(error, batch, options);
         }
@@ -167,7 +193,10 @@ function split(batch: readonly Entry[], info: RejectedLogEventsInfo): Rejected {
 }
 
 function isRefusal(error: unknown): error is Error {
-  return error instanceof Error && REFUSALS.has(error.name);
+  if (!(error instanceof Error)) return false;
+  const { httpStatusCode } =
+    error instanceof CloudWatchLogsServiceException ? error.$metadata : { httpStatusCode: 0 };
+  return REFUSALS.has(error.name) || httpStatusCode === 413;
 }
 
 function explain(

@@ -67,6 +67,36 @@ describe('size', () => {
     expect(seqs(cutBatches(pair(1), NOW))).toEqual([[1], [2]]);
   });
 
+  test.each(['é', '…', '🚢'])(
+    'a character such as %s counts whole, on both sides of the limit',
+    (character) => {
+      const size = Buffer.byteLength(character);
+      const room = MAX_BATCH_BYTES - 3 * EVENT_OVERHEAD_BYTES - size;
+      const message = (more: number) => 'x'.repeat(room - 1 + more);
+      const counts = (more: number) =>
+        cutBatches(
+          ['x', message(more), character].map((text, i) =>
+            makeEvent(i + 1, { at: NOW, message: text }),
+          ),
+          NOW,
+        ).map((batch) => batch.length);
+      expect(counts(0)).toEqual([3]);
+      expect(counts(1)).toEqual([2, 1]);
+    },
+  );
+
+  test('an event that is too large by one character of four bytes is a stub, and its hash is of the whole', () => {
+    const start = '🚢'.repeat((MAX_EVENT_BYTES - EVENT_OVERHEAD_BYTES - 2) / 4);
+    const entryOf = (message: string) =>
+      cutBatches([makeEvent(1, { at: NOW, message })], NOW)[0]?.[0];
+    expect(entryOf(`${start}é`)).toMatchObject({ stub: null, bytes: MAX_EVENT_BYTES });
+    const over = `${start}🚢`;
+    expect(JSON.parse(entryOf(over)?.message ?? '')).toMatchObject({
+      bytes: Buffer.byteLength(over),
+      sha256: createHash('sha256').update(over, 'utf8').digest('hex'),
+    });
+  });
+
   test('each batch is filled anew', () => {
     const events = Array.from({ length: 9 }, (_, i) =>
       makeEvent(i + 1, {
@@ -176,15 +206,6 @@ describe('time', () => {
     );
     expect(seqs(batches)).toEqual([[1, 2], [3, 4], [5]]);
     expect(times(batches)).toEqual([[0, 0], [-13 * DAY_MS, -12.5 * DAY_MS], [0]]);
-  });
-
-  test('a shorter retention makes events late sooner, a longer one changes nothing', () => {
-    const lateness = (days: number, maxAgeDays: number) =>
-      cutBatches([makeEvent(1, { at: NOW - days * DAY_MS })], NOW, maxAgeDays * DAY_MS)[0]?.[0]
-        ?.restamped;
-    expect(lateness(3, 3)).toBeNull();
-    expect(lateness(3.1, 3)).toBe('late');
-    expect(lateness(14.1, 400)).toBe('late');
   });
 
   test('two hours ahead is taken, more is stamped now', () => {

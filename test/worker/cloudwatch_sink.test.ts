@@ -14,6 +14,12 @@ const DAY_MS = 24 * 3_600_000;
 const WARN = 40;
 const never = new AbortController().signal;
 
+interface Restamped {
+  readonly eventId: string;
+  readonly level: string;
+  readonly metadata: Record<string, unknown>;
+}
+
 let server: CloudWatchServer;
 
 beforeEach(async () => {
@@ -23,21 +29,28 @@ beforeEach(async () => {
 
 afterEach(() => server.close());
 
-const messages = () => server.stored(GROUP, STREAM).map(({ message }) => message);
+const stored = () => server.stored(GROUP, STREAM).map(({ message }) => message);
+const isRecord = (message: string) => message.startsWith('{"eventType":"audit.restamped"');
+/** The events that arrived, without the records about them. */
+const messages = () => stored().filter((message) => !isRecord(message));
+const records = () =>
+  stored()
+    .filter(isRecord)
+    .map((message) => JSON.parse(message) as Restamped);
 const operations = () => server.calls.map(({ operation, outcome }) => `${operation} ${outcome}`);
 
 describe('delivery', () => {
-  test('events arrive in the order of seq, byte for byte, under their own times', async () => {
+  test('events arrive in the order given, byte for byte, under their own times', async () => {
     const at = Date.now() - 60_000;
     const events = [
-      makeEvent(2, { at: at + 2 }),
       makeEvent(1, { at, message: '{"a":  "é 🚢 \\u0000"}' }),
+      makeEvent(2, { at: at + 2 }),
       makeEvent(3, { at: at + 1 }),
     ];
     await makeTestSink(server).sink.send(events, never);
     expect(server.stored(GROUP, STREAM)).toEqual([
-      { timestamp: at, message: events[1]?.message },
-      { timestamp: at + 2, message: events[0]?.message },
+      { timestamp: at, message: events[0]?.message },
+      { timestamp: at + 2, message: events[1]?.message },
       { timestamp: at + 2, message: events[2]?.message },
     ]);
   });
@@ -105,12 +118,25 @@ describe('time', () => {
     ]);
   });
 
-  test('an event too old is taken under the present time, its text untouched, with a warning', async () => {
+  test('an event too old is taken under the present time, its text untouched, marked late behind it', async () => {
     const { sink, lines } = makeTestSink(server);
     const event = makeEvent(5, { at: Date.now() - 15 * DAY_MS });
     await sink.send([event], never);
-    expect(operations()).toEqual(['PutLogEvents ok']);
-    expect(messages()).toEqual([event.message]);
+    expect(stored()).toHaveLength(2);
+    expect(stored()[0]).toBe(event.message);
+    expect(records()).toMatchObject([
+      {
+        level: 'warning',
+        metadata: {
+          reason: 'late',
+          count: 1,
+          firstSeq: 5,
+          lastSeq: 5,
+          earliest: event.occurredAt.toISOString(),
+          latest: event.occurredAt.toISOString(),
+        },
+      },
+    ]);
     expect(sink.exceptions()).toEqual({ late: 1, ahead: 0, stubbed: 0 });
     expect(lines).toMatchObject([
       {
@@ -130,19 +156,9 @@ describe('time', () => {
     );
     const { sink } = makeTestSink(server);
     await sink.send(events, never);
-    expect(server.calls.map((call) => call.events.length)).toEqual([4, 2]);
+    expect(server.calls.map((call) => call.events.length)).toEqual([4, 2, 1]);
     expect(messages()).toEqual([3, 4, 1, 2].map((seq) => events[seq - 1]?.message));
     expect(sink.exceptions().late).toBe(2);
-  });
-
-  test('a retention that is known keeps the order from the start', async () => {
-    server.createStream(GROUP, STREAM, { retentionDays: 1 });
-    const events = [1.6, 0.9].map((days, i) =>
-      makeEvent(i + 1, { at: Date.now() - days * DAY_MS }),
-    );
-    await makeTestSink(server, { retentionDays: 1 }).sink.send(events, never);
-    expect(operations()).toEqual(['PutLogEvents ok', 'PutLogEvents ok']);
-    expect(messages()).toEqual(events.map(({ message }) => message));
   });
 
   test.each([
@@ -183,6 +199,32 @@ describe('time', () => {
     await sink.send(events, never);
     expect(messages()).toEqual(order.map((seq) => events[seq - 1]?.message));
     expect(sink.exceptions()).toMatchObject(counts);
+    const marked = records().map(({ metadata }) => [metadata.reason, metadata.count]);
+    expect(marked).toEqual(Object.entries(counts).filter(([, count]) => count > 0));
+  });
+
+  test('a record about the same events has the same id, and one about others another', async () => {
+    const { sink } = makeTestSink(server);
+    const events = makeEvents(3, Date.now() - 15 * DAY_MS);
+    await sink.send(events, never);
+    await sink.send(events, never);
+    await sink.send(events.slice(1), never);
+    const [first, again, other] = records().map(({ eventId }) => eventId);
+    expect(first).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(again).toBe(first);
+    expect(other).not.toBe(first);
+  });
+
+  test('events whose mark could not be stored are not confirmed', async () => {
+    const { sink } = makeTestSink(server);
+    server.failNext({ reject: {} });
+    server.failNext('denied');
+    const counts: number[] = [];
+    const sending = sink.send(makeEvents(2, Date.now() - 15 * DAY_MS), never, (count) =>
+      counts.push(count),
+    );
+    await expect(sending).rejects.toMatchObject({ cause: { name: 'AccessDeniedException' } });
+    expect(counts).toEqual([]);
   });
 
   test('a service that rejects the present time again and again makes the send fail', async () => {
@@ -196,9 +238,10 @@ describe('time', () => {
     onTestFinished(() => behind.close());
     behind.createStream(GROUP, STREAM);
     const { sink } = makeTestSink(behind);
-    await sink.send([makeEvent(1)], never);
-    expect(behind.calls.map((call) => call.events.length)).toEqual([1, 1]);
-    expect(behind.stored(GROUP, STREAM)).toHaveLength(1);
+    const at = Date.now();
+    await sink.send([makeEvent(1, { at })], never);
+    expect(behind.calls.map((call) => call.events.length)).toEqual([1, 1, 1]);
+    expect(behind.stored(GROUP, STREAM)[0]?.message).toBe(makeEvent(1, { at }).message);
     expect(sink.exceptions().ahead).toBe(1);
   });
 });
