@@ -35,6 +35,8 @@ export interface Config {
     readonly sink: 'stdout' | 'cloudwatch';
     readonly logGroup: string;
     readonly logStream: string;
+    /** Milliseconds that a forwarder may be silent before another one takes over. */
+    readonly leaseMs: number;
   };
   readonly logLevel: string;
 }
@@ -219,7 +221,19 @@ function readAudit(reader: Reader): Config['audit'] {
     );
   if (!/^[^:*]{1,512}$/.test(logStream))
     reader.problems.push('Set AUDIT_LOG_STREAM to 1 to 512 characters without : and *.');
-  return { sink: reader.oneOf('AUDIT_SINK', ['stdout', 'cloudwatch']), logGroup, logStream };
+  const sink = reader.oneOf('AUDIT_SINK', ['stdout', 'cloudwatch']);
+  return { sink, logGroup, logStream, leaseMs: readLease(reader) };
+}
+
+/** Shorter, and a moment's standstill looks like the end; longer, and the trail waits for somebody who is gone. */
+function readLease(reader: Reader): number {
+  const value = reader.withDefault('AUDIT_LEASE_MS');
+  const ms = /^\d{1,6}$/.test(value) ? Number(value) : Number.NaN;
+  if (!(ms >= 1_000 && ms <= 600_000))
+    reader.problems.push(
+      `Set AUDIT_LEASE_MS to a whole number from 1000 to 600000; it is ${JSON.stringify(value)}.`,
+    );
+  return ms;
 }
 
 function checkDatabases(reader: Reader, command: Command, nodeEnv: NodeEnv): void {

@@ -92,6 +92,12 @@ export const SETTINGS = [
     unset: "the host's name",
     meaning: 'CloudWatch log stream; one per process that forwards',
   },
+  {
+    name: 'AUDIT_LEASE_MS',
+    default: '15000',
+    meaning:
+      'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
+  },
 ] as const satisfies readonly Setting[];
 
 /** Only these can be read, so that nothing is read that isn't documented. */

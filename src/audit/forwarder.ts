@@ -1,12 +1,18 @@
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
-import type { AuditEvent, Sink } from './sink.ts';
+import { LEASE_MS, withLease } from './lease.ts';
+import type { Lease } from './lease.ts';
+import { makeNumbering } from './numbering.ts';
+import type { Sink } from './sink.ts';
+import { advanceCursor, confirmedSeq, readPage } from './trail.ts';
+import type { Page } from './trail.ts';
 
 /**
- * How a run ended. done: everything that was in the trail is delivered; busy: another forwarder is at work;
- * overtaken: the cursor was moved by somebody else meanwhile; stopped: asked to, more may be left.
+ * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed
+ * late, for which another run must look in a moment; busy: another forwarder is at work; overtaken: the cursor was moved
+ * by somebody else meanwhile; stopped: asked to, more may be left.
  */
-export type Outcome = 'done' | 'busy' | 'overtaken' | 'stopped';
+export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
 
 export interface Forwarder {
   /**
@@ -16,9 +22,14 @@ export interface Forwarder {
    * @param signals.abort gives up the batch in hand as well
    * @throws the sink's or the database's error
    */
-  forward(signals: { stopping: AbortSignal; abort: AbortSignal }): Promise<Outcome>;
+  forward(signals: Signals): Promise<Outcome>;
   /** The last seq that the destination confirmed, and whether numbered events wait behind it. */
   position(): Promise<{ cursor: number; behind: boolean }>;
+}
+
+export interface Signals {
+  readonly stopping: AbortSignal;
+  readonly abort: AbortSignal;
 }
 
 export interface ForwarderOptions {
@@ -29,145 +40,103 @@ export interface ForwarderOptions {
   readonly log: Logger;
   /** Events at a time; 1,000 by default. */
   readonly batch?: number;
+  /** Milliseconds after which another forwarder takes over from one that is silent; 15,000 by default. */
+  readonly leaseMs?: number;
 }
 
-/**
- * A forwarder that is frozen keeps its connection, and so its lock, for ever. The server ends a session that has asked
- * nothing for this long, above what a sink takes for its worst batch, and another forwarder can take over.
- */
-const LEASE = '10min';
-
-const LOCK_KEY = `hashtextextended('halyard.forward.' || $1, 0)`;
-
-interface Row {
-  readonly from_seq: string;
-  readonly seq: string | null;
-  readonly event_id: string;
-  readonly occurred_at: Date;
-  readonly message: string;
-}
+/** How often the cursor follows a send that takes long; it is moved at each send's end in any case. */
+const PROGRESS_MS = 1_000;
 
 /** Copies the trail to one destination: number the events, send them, move the cursor. At least once, in order of seq. */
 export function makeForwarder(options: ForwarderOptions): Forwarder {
-  const { pool, sink, destination, log, batch = 1_000 } = options;
+  const { pool, destination, batch = 1_000, leaseMs = LEASE_MS } = options;
+  const numbering = makeNumbering();
 
-  /** One at a time for a destination, among all processes; a second one leaves at once. */
-  async function forward(signals: { stopping: AbortSignal; abort: AbortSignal }): Promise<Outcome> {
-    const client = await pool.connect();
-    try {
-      if (!(await tryLock(client, destination))) {
-        client.release();
-        return 'busy';
-      }
-      const outcome = await drain(client, signals);
-      await unlock(client, destination);
-      client.release();
-      return outcome;
-    } catch (error) {
-      // At once if that can be; if not, closing the connection gives the lock back a moment later.
-      const unlocked = await unlock(client, destination).then(
-        () => true,
-        () => false,
-      );
-      client.release(!unlocked);
-      throw error;
-    }
-  }
-
-  async function drain(
-    client: pg.PoolClient,
-    { stopping, abort }: { stopping: AbortSignal; abort: AbortSignal },
-  ): Promise<Outcome> {
+  /** Numbers the next events while the last ones are being sent. */
+  async function drain(lease: Lease, { stopping, abort }: Signals): Promise<Outcome> {
+    const signal = AbortSignal.any([abort, lease.lost]);
+    numbering.begin();
+    let next = numbering.next(lease.query);
     while (!stopping.aborted) {
-      const sequenced = await sequence(client, batch);
-      const { from, events } = await readBatch(client, destination, batch);
-      const last = events.at(-1);
-      if (last === undefined && sequenced < batch) return 'done';
-      if (last === undefined) continue;
-      await sink.send(events, abort);
-      if (!(await advance(client, destination, from, last.seq))) {
-        log.warn(
-          { destination, from, to: last.seq },
-          'another forwarder has moved the cursor meanwhile; these events were sent twice',
-        );
-        return 'overtaken';
+      const numbered = await next;
+      const page = await readPage(lease.query, destination, batch);
+      const whole = page.events.length < batch;
+      if (numbered === 'more') {
+        next = numbering.next(lease.query);
+        // It is awaited behind the send, which may fail before.
+        next.catch(() => undefined);
       }
-      log.debug({ destination, from, to: last.seq }, 'audit events were delivered');
+      if (page.events.length > 0 && !(await sendPage(lease, page, signal, options)))
+        return 'overtaken';
+      if (whole && numbered !== 'more') return numbered === 'all' ? 'done' : 'skimmed';
     }
     return 'stopped';
   }
 
   return {
-    forward,
+    async forward(signals) {
+      const outcome = await withLease(pool, destination, leaseMs, (lease) => drain(lease, signals));
+      return outcome ?? 'busy';
+    },
     async position() {
-      const { from, events } = await readBatch(pool, destination, 1);
+      const { from, events } = await readPage(
+        async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
+          (await pool.query<R>(text, [...values])).rows,
+        destination,
+        1,
+      );
       return { cursor: from, behind: events.length > 0 };
     },
   };
 }
 
-async function tryLock(client: pg.PoolClient, destination: string): Promise<boolean> {
-  const { rows } = await client.query<{ locked: boolean }>(
-    `select locked, case when locked then set_config('idle_session_timeout', $2, false) end
-     from (select pg_try_advisory_lock(${LOCK_KEY}) as locked offset 0) as try`,
-    [destination, LEASE],
-  );
-  return rows[0]?.locked === true;
-}
-
-async function unlock(client: pg.PoolClient, destination: string): Promise<void> {
-  await client.query(
-    `select pg_advisory_unlock(${LOCK_KEY}), set_config('idle_session_timeout', '0', false)`,
-    [destination],
-  );
-}
-
-/** Numbers new events; how many. */
-async function sequence(client: pg.PoolClient, batch: number): Promise<number> {
-  const { rows } = await client.query<{ sequenced: number }>(
-    'select app_private.sequence_audit_events($1) as sequenced',
-    [batch],
-  );
-  return rows[0]?.sequenced ?? 0;
-}
-
-/** The cursor and what is behind it, in one statement, so that they fit each other. */
-async function readBatch(
-  client: pg.Pool | pg.PoolClient,
-  destination: string,
-  batch: number,
-): Promise<{ from: number; events: AuditEvent[] }> {
-  const { rows } = await client.query<Row>(
-    `select c.from_seq, e.seq, e.event_id, e.occurred_at, e.message
-     from (select app_private.audit_cursor($1) as from_seq) as c
-     left join app_private.undelivered_audit_events($1, $2) as e on true
-     order by e.seq`,
-    [destination, batch],
-  );
-  return {
-    from: Number(rows[0]?.from_seq ?? 0),
-    events: rows.flatMap((row) => (row.seq === null ? [] : [toEvent(row, row.seq)])),
-  };
-}
-
-function toEvent(row: Row, seq: string): AuditEvent {
-  return {
-    seq: Number(seq),
-    eventId: row.event_id,
-    occurredAt: row.occurred_at,
-    message: row.message,
-  };
-}
-
-async function advance(
-  client: pg.PoolClient,
-  destination: string,
-  from: number,
-  to: number,
+/**
+ * Sends one page and moves the cursor behind what has arrived of it, also when the rest fails.
+ *
+ * @returns false when somebody else has moved the cursor meanwhile
+ */
+async function sendPage(
+  lease: Lease,
+  page: Page,
+  caller: AbortSignal,
+  { sink, destination, log }: ForwarderOptions,
 ): Promise<boolean> {
-  const { rows } = await client.query<{ moved: boolean }>(
-    'select app_private.advance_audit_cursor($1, $2, $3) as moved',
-    [destination, from, to],
-  );
-  return rows[0]?.moved === true;
+  const overtaken = new AbortController();
+  const signal = AbortSignal.any([caller, overtaken.signal]);
+  let arrived = page.from;
+  let cursor = page.from;
+  let movedAt = performance.now();
+  let moving = Promise.resolve();
+
+  async function move(): Promise<void> {
+    const to = arrived;
+    if (to === cursor || overtaken.signal.aborted) return;
+    movedAt = performance.now();
+    if (await advanceCursor(lease.query, destination, cursor, to)) cursor = to;
+    else overtaken.abort(new Error('Another forwarder has moved the cursor.'));
+  }
+
+  function confirmed(count: number): void {
+    arrived = confirmedSeq(page, count);
+    if (performance.now() - movedAt < PROGRESS_MS) return;
+    // A failure to move shows again at the end.
+    moving = moving.then(move).catch(() => undefined);
+  }
+
+  try {
+    await sink.send(page.events, signal, confirmed);
+    arrived = confirmedSeq(page, page.events.length);
+  } catch (error) {
+    await moving.then(move).catch(() => undefined);
+    if (!overtaken.signal.aborted) throw error;
+  }
+  await moving.then(move);
+  const range = { destination, from: page.from, to: arrived };
+  if (overtaken.signal.aborted)
+    log.warn(
+      range,
+      'another forwarder has moved the cursor meanwhile; these events were sent twice',
+    );
+  else log.debug(range, 'audit events were delivered');
+  return !overtaken.signal.aborted;
 }

@@ -28,8 +28,8 @@ const HINT_EVERY_MS = 50;
 const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 /** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
 const ALARMING_FAILURES = 10;
-/** When another process forwards: it may have looked just before the event that this run is about. */
-const BUSY_RETRY_MS = 500;
+/** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
+const LOOK_AGAIN_MS = 500;
 const CHECK_EVERY_MS = 5_000;
 
 /**
@@ -71,7 +71,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
     failures = 0;
     retryAt = 0;
     if (outcome !== 'done')
-      await queue({ inMs: outcome === 'stopped' ? 0 : BUSY_RETRY_MS, keepTime: true });
+      await queue({ inMs: outcome === 'stopped' ? 0 : LOOK_AGAIN_MS, keepTime: true });
   }
 
   async function tryLater(error: unknown): Promise<void> {

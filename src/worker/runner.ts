@@ -87,6 +87,7 @@ function makeParts(
   const destination = destinationOf(config);
   const forwarder = makeForwarder({
     pool,
+    leaseMs: config.audit.leaseMs,
     sink: meterSink(sink, metrics.delivery),
     destination,
     log,
@@ -175,8 +176,9 @@ function once(work: () => Promise<void>): () => Promise<void> {
   return () => (running ??= work());
 }
 
-/** What shouldn't wait for the crontab: forwarding by this process's own sink at once, and room for the trail. */
+/** What shouldn't wait for the crontab: forwarding by this process's own sink at once, room for the trail, and what it lacks. */
 async function queueFirstJobs(pool: pg.Pool): Promise<void> {
   await addJob(pool, 'ensure_audit_partitions');
   await addJob(pool, 'forward_audit_events');
+  await addJob(pool, 'reconcile_audit');
 }

@@ -48,6 +48,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       sink: 'stdout',
       logGroup: '/aws/lambda/lego-api-config-domain',
       logStream: hostname(),
+      leaseMs: 15_000,
     },
     logLevel: 'info',
   });
@@ -80,6 +81,7 @@ test('every variable arrives', () => {
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
+      AUDIT_LEASE_MS: '5000',
     },
     'start',
   );
@@ -102,7 +104,7 @@ test('every variable arrives', () => {
       audience: 'halyard',
       issuer: 'https://issuer.example',
     },
-    audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1' },
+    audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
   });
 });
 
@@ -147,6 +149,9 @@ test.for<[string, string]>([
   ['AUDIT_LOG_STREAM', 'a:b'],
   ['AUDIT_LOG_STREAM', 'a*'],
   ['AUDIT_LOG_STREAM', 's'.repeat(513)],
+  ['AUDIT_LEASE_MS', '999'],
+  ['AUDIT_LEASE_MS', '600001'],
+  ['AUDIT_LEASE_MS', '15s'],
 ])('%s=%j is refused', ([name, value]) => {
   expect(blamed({ [name]: value }, 'migrate')[0]).toBe(name);
 });

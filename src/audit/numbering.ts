@@ -1,0 +1,58 @@
+import { sealEvents } from './trail.ts';
+import type { Query } from './trail.ts';
+
+/** How far numbering has got: `more` to do at once, `all` seen, or `skimmed`: all but what was committed late. */
+export type Numbered = 'more' | 'all' | 'skimmed';
+
+export interface Numbering {
+  /** Begins a run. */
+  begin(): void;
+  /** Numbers and seals the next queued events. */
+  next(query: Query): Promise<Numbered>;
+}
+
+/** The most that one seal holds. */
+const SEAL = 1_000;
+/** A look at the whole queue that takes no longer than this is free. */
+const FREE_LOOK_MS = 20;
+/** Otherwise it may take this part of the time. */
+const LOOK_SHARE = 0.1;
+
+/**
+ * Numbers the queue in order, and remembers where it has got.
+ *
+ * While an old transaction is open anywhere on the server, a backup for instance, numbered rows can't be removed from the
+ * queue's index, and a look at the queue from its start walks over all of them. So a run goes on from the last row that
+ * was taken, and looks from the start at its end, for what was committed late under a lower id. When that look gets
+ * expensive it isn't taken in each run.
+ */
+export function makeNumbering(): Numbering {
+  let last = '0';
+  let after = '0';
+  let lookAt = 0;
+
+  async function look(query: Query): Promise<Numbered> {
+    const began = performance.now();
+    const { sealed, lastId } = await sealEvents(query, SEAL, '0');
+    const tookMs = performance.now() - began;
+    lookAt = tookMs <= FREE_LOOK_MS ? 0 : began + tookMs / LOOK_SHARE;
+    if (lastId === null || sealed < SEAL) return 'all';
+    last = after = lastId;
+    return 'more';
+  }
+
+  return {
+    begin() {
+      after = performance.now() < lookAt ? last : '0';
+    },
+    async next(query) {
+      if (after === '0') return look(query);
+      const { sealed, lastId } = await sealEvents(query, SEAL, after);
+      if (lastId !== null) last = after = lastId;
+      if (sealed === SEAL) return 'more';
+      if (performance.now() < lookAt) return 'skimmed';
+      after = '0';
+      return 'more';
+    },
+  };
+}
