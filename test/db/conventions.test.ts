@@ -52,14 +52,17 @@ const RULES: Record<string, string> = {
     `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|require_admin)\\('`,
   ),
 
-  'row-level security is on for every table': tables('not c.relrowsecurity'),
+  'row-level security is on for every table': tables(`c.relkind <> 'v' and not c.relrowsecurity`),
+  'every view of the trail keeps the row-level security of whoever reads it': tables(
+    `c.relkind = 'v' and n.nspname = 'audit' and not coalesce(c.reloptions @> array['security_invoker=true'], false)`,
+  ),
   'the owner owns every table': tables(`pg_get_userbyid(c.relowner) <> 'halyard_owner'`),
   'every table has a comment': tables(`obj_description(c.oid, 'pg_class') is null`),
   'names of tables are snake_case plurals': tables(
     `not c.relispartition and c.relname !~ '^[a-z][a-z0-9_]*s$' and c.oid not in ('audit.queue'::regclass, 'audit.ledger'::regclass)`,
   ),
   'every table has a primary key': tables(
-    `not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'p')`,
+    `c.relkind <> 'v' and not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'p')`,
   ),
   'every policy names its roles': `
     select p.polname || ' on ' || p.polrelid::regclass as name from pg_policy p where 0 = any (p.polroles)`,
@@ -149,6 +152,7 @@ test('a table and a function that keep none of it are found', async () => {
       `create function app_public.open() returns int language sql security definer as 'select 1'`,
     );
     await client.query('grant execute on function app_public.open() to public');
+    await client.query('create view audit.open_events as select id from audit.events');
     const broken: string[] = [];
     for (const [rule, query] of Object.entries(RULES))
       if ((await names(client, query)).length > 0) broken.push(rule);
@@ -164,6 +168,7 @@ test('a table and a function that keep none of it are found', async () => {
       'every table has a comment',
       'names of tables are snake_case plurals',
       'every table has a primary key',
+      'every view of the trail keeps the row-level security of whoever reads it',
       'every column has a comment',
       'every foreign key says what happens on delete',
       'every foreign key has an index that begins with its columns',

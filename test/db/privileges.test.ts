@@ -26,6 +26,13 @@ audit.seals                          rawdDxt  -              -                  
 audit.dead_letters                   rawdDxt  -              -                                                                                                  -       r        -       -
 audit.queue                          rawdDxt  -              -                                                                                                  -       -        -       -
 audit.cursors                        rawdDxt  -              -                                                                                                  -       -        -       -
+audit.flag_events                    rawdDxt  -              -                                                                                                  -       r        -       -
+audit.actor_events                   rawdDxt  -              -                                                                                                  -       r        -       -
+audit.applied_schedules              rawdDxt  -              -                                                                                                  -       r        -       -
+audit.lateness_days                  rawdDxt  -              -                                                                                                  -       r        -       -
+audit.failed_schedules               rawdDxt  -              -                                                                                                  -       r        -       -
+audit.cancellations_by_others        rawdDxt  -              -                                                                                                  -       r        -       -
+audit.manual_changes                 rawdDxt  -              -                                                                                                  -       r        -       -
 audit.reconciliations                rawdDxt  -              -                                                                                                  -       -        -       -
 `;
 
@@ -39,6 +46,8 @@ app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) adm
 
 audit.verify(bigint,bigint)                                      auditor
 audit.prove(uuid)                                                auditor
+audit.retain(interval,integer,boolean)
+audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
 
@@ -56,6 +65,8 @@ app_private.apply_due_schedules(integer)                         worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
+app_private.retain_audit_events(interval)                        worker
+app_private.remove_old_schedules(interval,interval,integer)      worker
 app_private.sequence_audit_events(integer)                       worker
 app_private.seal_audit_events(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
@@ -96,6 +107,11 @@ app_private.differing_columns(audit.events)
 app_private.seal_problems(audit.seals,timestamp with time zone,bigint)
 app_private.chain_problem(audit.seals,audit.seals)
 app_private.unsealed_problems()
+app_private.audit_months()
+app_private.purge_obstacle(timestamp with time zone,timestamp with time zone)
+app_private.month_problem(timestamp with time zone,timestamp with time zone)
+app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[])
+app_private.purged_event(timestamp with time zone,bigint)
 app_private.notify_audit(uuid[],uuid[])
 app_private.schedule_metrics()
 app_private.trail_metrics()

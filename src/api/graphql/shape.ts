@@ -31,6 +31,12 @@ const COLUMNS: Readonly<Record<string, Columns>> = {
   },
 };
 
+/** migrations/fixtures/views.sql, which are for DBAs. */
+const VIEWS = [
+  ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
+  ...['cancellations_by_others', 'manual_changes'],
+];
+
 const RETURNS_SCHEDULE = { resultFieldName: 'featureFlagSchedule' };
 
 /** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
@@ -65,7 +71,8 @@ const smartTags = jsonPgSmartTags({
         // occurred_at is in the key only because the table is partitioned by it.
         constraint: { events_pkey: { tags: { behavior: '-single' } } },
       },
-      // An auditor reads these two in SQL.
+      // An auditor reads these in SQL.
+      ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, { tags: { behavior: '-*' } }])),
       'audit.ledger': { tags: { behavior: '-*' } },
       'audit.dead_letters': { tags: { behavior: '-*' } },
     },
