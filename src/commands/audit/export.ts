@@ -10,6 +10,8 @@ import { beginExport, readEvents } from '../../audit/export.ts';
 import type { ExportQuery, Transaction } from '../../audit/export.ts';
 import { FORMATS } from '../../audit/export_text.ts';
 import { withLogin } from './connect.ts';
+import { BAD_ARGUMENTS, parsing, UsageError } from './outcome.ts';
+import { makeProgress } from './progress.ts';
 
 const OPTIONS = {
   from: { type: 'string' },
@@ -36,11 +38,6 @@ export interface ExportArguments {
   readonly force: boolean;
 }
 
-/** What is wrong with the arguments, in one sentence: exit status 2. */
-class ArgumentsError extends Error {
-  override readonly name = 'ArgumentsError';
-}
-
 /**
  * `halyard audit export`: the trail as NDJSON or CSV, to stdout or into a file. Exit status 1 when it is not whole, 2 for bad
  * arguments.
@@ -56,32 +53,30 @@ export async function run(args: string[]): Promise<void> {
       process.exitCode = 1;
       return;
     }
-    if (!(error instanceof ArgumentsError)) throw error;
+    if (!(error instanceof UsageError)) throw error;
     process.stderr.write(`${error.message}\n`);
-    process.exitCode = 2;
+    process.exitCode = BAD_ARGUMENTS;
   }
 }
 
-/** @throws ArgumentsError */
+/** @throws UsageError */
 export function readArguments(args: string[]): ExportArguments {
-  const { format = 'ndjson', out, force = false, ...filters } = parse(args);
-  if (format !== 'ndjson' && format !== 'csv')
-    throw new ArgumentsError('Give --format ndjson or csv.');
-  if (out === '') throw new ArgumentsError('Give --out the name of a file.');
+  const {
+    format = 'ndjson',
+    out,
+    force = false,
+    ...filters
+  } = parsing(
+    () => parseArgs({ args, options: OPTIONS, strict: true, allowPositionals: false }).values,
+  );
+  if (format !== 'ndjson' && format !== 'csv') throw new UsageError('Give --format ndjson or csv.');
+  if (out === '') throw new UsageError('Give --out the name of a file.');
   const result = exportAuditEventsQuerySchema.safeParse(filters);
   if (!result.success) {
     const [issue] = result.error.issues;
-    throw new ArgumentsError(`--${String(issue?.path[0])} ${issue?.message ?? 'is not valid'}.`);
+    throw new UsageError(`--${String(issue?.path[0])} ${issue?.message ?? 'is not valid'}.`);
   }
   return { query: result.data, format, out: out ?? null, force };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({ args, options: OPTIONS, strict: true, allowPositionals: false }).values;
-  } catch (error) {
-    throw new ArgumentsError(error instanceof Error ? error.message : String(error));
-  }
 }
 
 async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
@@ -90,7 +85,7 @@ async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
     () => true,
     () => false,
   );
-  if (exists) throw new ArgumentsError(`${out} is there already: give --force to replace it.`);
+  if (exists) throw new UsageError(`${out} is there already: give --force to replace it.`);
 }
 
 async function exportEvents(pool: pg.Pool, wanted: ExportArguments): Promise<void> {
@@ -119,13 +114,15 @@ async function write(
 ): Promise<void> {
   const transaction = transactionOf(pool);
   const { head, textOf } = FORMATS[format];
-  const progress = makeProgress();
+  const progress = makeProgress(process.stderr);
+  let events = 0;
   const last = await beginExport(transaction, format, query, false);
   async function* text(): AsyncGenerator<string, void, undefined> {
     if (head !== '') yield head;
     for await (const { rows, position } of readEvents(transaction, query, last)) {
       if (rows.length > 0) yield textOf(rows);
-      progress.show(rows.length, position, last);
+      events += rows.length;
+      progress.tell(`${count(events)} events, read to ${count(position)} of ${count(last)}`);
     }
   }
   try {
@@ -153,25 +150,8 @@ function transactionOf(pool: pg.Pool): Transaction {
   };
 }
 
-/** How far it is, on a line of a terminal that is written over; nothing where stderr is no terminal. */
-function makeProgress() {
-  const { stderr } = process;
-  let events = 0;
-  let shown = false;
-  return {
-    show(more: number, position: number, last: number): void {
-      events += more;
-      if (!stderr.isTTY) return;
-      const number = (n: number) => n.toLocaleString('en-US');
-      stderr.write(
-        `\r\x1b[K${number(events)} events, read to ${number(position)} of ${number(last)}`,
-      );
-      shown = true;
-    },
-    end(): void {
-      if (shown) stderr.write('\n');
-    },
-  };
+function count(n: number): string {
+  return n.toLocaleString('en-US');
 }
 
 function isClosedPipe(error: unknown): boolean {

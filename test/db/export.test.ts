@@ -1,0 +1,184 @@
+import type pg from 'pg';
+import { describe, expect, test } from 'vitest';
+
+import { seekStatement, walkStatement } from '../../src/audit/export_query.ts';
+import { actAsOwner, value, withActors } from '../support/actors.ts';
+import { useDatabase } from '../support/database.ts';
+import { addEvents, addMany } from '../support/export.ts';
+import { become, sqlStateOf } from '../support/roles.ts';
+import { deadLetters, queuedEvents } from '../support/trail.ts';
+
+const database = useDatabase();
+const RECORD = 'select audit.record_export($1, $2, $3)';
+
+describe('audit.record_export', () => {
+  test('writes who exports what, by which request', async () => {
+    await withActors(database, async (client) => {
+      await become(client, 'auditor', { userId: 'olga', email: 'o@example.com', requestId: 'r-1' });
+      await client.query(RECORD, ['csv', '{"flag": "wishlist", "type": ["a.b"]}', true]);
+      await actAsOwner(client);
+      const [event, ...others] = await queuedEvents(client);
+      expect(others).toEqual([]);
+      expect(event).toMatchObject({
+        event_type: 'audit.exported',
+        level: 'info',
+        flag_key: null,
+        environment: null,
+        schedule_id: null,
+        revision: null,
+        actor_kind: 'admin',
+        admin_user_id: 'olga',
+        admin_email: 'o@example.com',
+        request_id: 'r-1',
+        metadata: {
+          format: 'csv',
+          filters: { flag: 'wishlist', type: ['a.b'] },
+          follow: true,
+          adminUserId: 'olga',
+          adminEmail: 'o@example.com',
+        },
+      });
+    });
+  });
+
+  test('names the login of a DBA who has no token', async () => {
+    await withActors(database, async (client) => {
+      await client.query('set local role halyard_auditor');
+      await client.query(RECORD, ['ndjson', '{}', false]);
+      await actAsOwner(client);
+      expect(await queuedEvents(client)).toMatchObject([
+        { actor_kind: 'database', database_user: 'postgres', admin_user_id: null },
+      ]);
+    });
+  });
+
+  test('is hidden from a reader who is limited to environments', async () => {
+    await withActors(database, async (client) => {
+      const count = 'select count(*)::int from audit.events';
+      await become(client, 'admin', { environments: ['production'] });
+      await client.query(RECORD, ['json', '{}', false]);
+      expect(await value(client, count)).toBe(0);
+      await become(client, 'admin');
+      expect(await value(client, count)).toBe(1);
+    });
+  });
+
+  test.each([
+    ['xml', '{}', false],
+    [null, '{}', false],
+    ['csv', '[]', false],
+    ['csv', null, false],
+    ['csv', '{}', null],
+    ['csv', JSON.stringify({ flag: 'x'.repeat(8000) }), false],
+  ])('refuses the format %j, the filters %j and follow %j', async (...parameters) => {
+    await withActors(database, async (client) => {
+      await become(client, 'admin');
+      expect(await sqlStateOf(client, () => client.query(RECORD, parameters))).toBe('23514');
+    });
+  });
+
+  test('is not for a viewer’s token, whatever the role', async () => {
+    await withActors(database, async (client) => {
+      await become(client, 'viewer');
+      const call = () => client.query(RECORD, ['csv', '{}', false]);
+      expect(await sqlStateOf(client, call)).toBe('42501');
+      await client.query(`select set_config('role', 'halyard_auditor', true)`);
+      expect(await sqlStateOf(client, call)).toBe('42501');
+    });
+  });
+
+  test('keeps the event as a dead letter when it can’t be written', async () => {
+    await withActors(database, async (client) => {
+      await client.query('alter table audit.events rename to elsewhere');
+      await become(client, 'admin', { userId: 'alice' });
+      await client.query(RECORD, ['csv', '{"flag": "x"}', false]);
+      await actAsOwner(client);
+      const [letter] = await deadLetters(client);
+      expect(letter).toMatchObject({ error_code: '42P01', content: { operation: 'EXPORT' } });
+      expect(letter?.content.events?.[0]).toMatchObject({
+        event_type: 'audit.exported',
+        admin_user_id: 'alice',
+        metadata: { filters: { flag: 'x' } },
+      });
+    });
+  });
+
+  test('refuses in strict mode when the event can’t be written', async () => {
+    await withActors(database, async (client) => {
+      await client.query('alter table audit.events rename to elsewhere');
+      await client.query(`set local halyard.audit_mode = 'strict'`);
+      await become(client, 'admin');
+      const call = () => client.query(RECORD, ['csv', '{}', false]);
+      expect(await sqlStateOf(client, call)).toBe('ZF011');
+    });
+  });
+});
+
+test('audit.last_seq tells the end of the trail also to a reader who may not see it', async () => {
+  await withActors(database, async (client) => {
+    expect(await value(client, 'select audit.last_seq()')).toBe('0');
+    await addEvents(client, [{ environment: 'production' }, { environment: 'staging' }]);
+    await become(client, 'admin', { environments: ['elsewhere'] });
+    expect(await value(client, 'select audit.last_seq()')).toBe('2');
+    expect(await value(client, 'select count(*)::int from audit.ledger')).toBe(0);
+  });
+});
+
+test('an admin and an auditor get the very message that was shipped', async () => {
+  await withActors(database, async (client) => {
+    await addEvents(client, [{}]);
+    const message = await value(
+      client,
+      'select app_private.shipped_message(e.payload, l.seq) from audit.events e, audit.ledger l',
+    );
+    const step = { after: 0, window: 10, until: null, limit: 10 };
+    for (const role of ['admin', 'auditor'] as const) {
+      await become(client, role);
+      const { rows } = await client.query<{ message: string }>(walkStatement({}, step));
+      expect(rows[0]?.message).toBe(message);
+    }
+  });
+});
+
+describe('plans, with all events of one statement and so of one time', () => {
+  const explain = async (client: pg.ClientBase, { text, values }: pg.QueryConfig) => {
+    const { rows } = await client.query<Record<'QUERY PLAN', string>>(
+      `explain (analyze, costs off, timing off, summary off, buffers off) ${text}`,
+      values,
+    );
+    return rows.map((row) => row['QUERY PLAN']).join('\n');
+  };
+
+  test('a step looks up its window’s numbers and each one’s event, and reads nothing before', async () => {
+    await withActors(database, async (client) => {
+      await addMany(client, 5_000);
+      await client.query('set local role postgres');
+      await client.query('analyze audit.events, audit.ledger');
+      const step = { after: 4_000, window: 500, until: null, limit: 1_000 };
+      for (const claims of [{}, { environments: ['production'] }]) {
+        await become(client, 'auditor', claims);
+        const plan = await explain(client, walkStatement({}, step));
+        expect(plan).toMatch(
+          /Index Scan using ledger_pkey on ledger l \(actual rows=500(?:\.00)? loops=1\)/,
+        );
+        expect(plan).toMatch(
+          /_pkey on events_\d{4}_\d\d e_?\d* \(actual rows=1(?:\.00)? loops=500\)/,
+        );
+        expect(plan).not.toMatch(/Seq Scan on events_\S+ e\S* \(actual/);
+      }
+    });
+  });
+
+  test('a flag that few events tell of is found by its index', async () => {
+    await withActors(database, async (client) => {
+      await addMany(client, 5_000);
+      await addEvents(client, [{ flag: 'rare' }]);
+      await client.query('set local role postgres');
+      await client.query('analyze audit.events, audit.ledger');
+      await become(client, 'auditor');
+      const plan = await explain(client, seekStatement({ flag: 'rare' }, 100));
+      expect(plan).toMatch(/flag_key_environment_occurred_at_idx/);
+      expect(plan).toMatch(/ledger_event_id_key/);
+    });
+  });
+});

@@ -1,0 +1,111 @@
+import { once } from 'node:events';
+import { get } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+
+import type pg from 'pg';
+
+/** An event as a test puts it into the trail: what is left out doesn't matter to it. */
+export interface ExportedEvent {
+  readonly at?: string;
+  readonly type?: string;
+  readonly flag?: string | null;
+  readonly environment?: string | null;
+  readonly actorKind?: 'admin' | 'system' | 'database';
+  readonly userId?: string | null;
+  readonly email?: string | null;
+  readonly databaseUser?: string;
+  readonly metadata?: object;
+}
+
+/** Puts events into the trail, rendered as any, and numbers them; the connection is the owner's. */
+export async function addEvents(
+  client: pg.ClientBase,
+  events: readonly ExportedEvent[],
+): Promise<void> {
+  for (const event of events)
+    await client.query(
+      `with made as (
+         select jsonb_populate_record(
+           app_private.make_event(gen_random_uuid(), $1::timestamptz, $2, null, $3, $4, null, null, $5),
+           $6) as event
+       ), rendered as (
+         select jsonb_populate_record(event, jsonb_build_object('payload', app_private.render_event(event))) as event
+         from made
+       )
+       select app_private.write_events(array_agg(event)) from rendered`,
+      [
+        event.at ?? new Date().toISOString(),
+        event.type ?? 'feature_flag.created',
+        event.flag === undefined ? 'exported' : event.flag,
+        event.environment === undefined ? 'production' : event.environment,
+        JSON.stringify(event.metadata ?? {}),
+        JSON.stringify({
+          actor_kind: event.actorKind ?? 'admin',
+          admin_user_id: event.userId ?? null,
+          admin_email: event.email ?? null,
+          ...(event.databaseUser === undefined ? {} : { database_user: event.databaseUser }),
+        }),
+      ],
+    );
+  await number(client);
+}
+
+/** Many events of one statement, and so of one time, numbered. */
+export async function addMany(client: pg.ClientBase, count: number): Promise<void> {
+  await client.query(
+    `select app_private.write_events(array_agg(app_private.make_event(
+       gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}')))
+     from generate_series(1, $1)`,
+    [count],
+  );
+  await number(client);
+}
+
+/** Gives every queued event its number. */
+export async function number(client: pg.ClientBase): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ sealed: number }>(
+      'select sealed from app_private.seal_audit_events()',
+    );
+    if (rows[0]?.sealed === 0) return;
+  }
+}
+
+/** An answer that is read as it comes. */
+export interface Stream {
+  readonly response: IncomingMessage;
+  /** The text so far. */
+  readonly text: () => string;
+  /** Resolves at the end: true when the answer is whole, false when it was broken off. */
+  readonly ended: Promise<boolean>;
+  readonly destroy: () => void;
+}
+
+/** Asks for a stream; what comes is read unless `paused`. */
+export async function openStream(
+  url: string,
+  token: string,
+  options: { accept?: string; paused?: boolean } = {},
+): Promise<Stream> {
+  const request = get(url, {
+    agent: false,
+    headers: { authorization: `Bearer ${token}`, accept: options.accept ?? 'application/x-ndjson' },
+  });
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  let text = '';
+  response.setEncoding('utf8');
+  if (options.paused !== true) response.on('data', (chunk: string) => (text += chunk));
+  const ended = new Promise<boolean>((resolve) => {
+    response.once('error', () => undefined);
+    response.once('close', () => resolve(response.complete));
+  });
+  return { response, text: () => text, ended, destroy: () => request.destroy() };
+}
+
+/** The lines of NDJSON, parsed, without blank ones. */
+export function linesOf(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
