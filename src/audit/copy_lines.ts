@@ -35,11 +35,10 @@ const WRAPPED = /"@?message"\s*:\s*("(?:[^"\\]|\\.)*")/g;
  * wraps. Any other line has none.
  */
 export function messagesOf(line: string): string[] {
-  const wrapped = Array.from(line.matchAll(WRAPPED), ([, text = '""']) => unquote(text));
-  const messages = wrapped.filter((text) => text.includes('"eventType"'));
-  if (messages.length > 0) return messages;
+  // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');
-  return start < 0 ? [] : [line.slice(start).trimEnd()];
+  if (start >= 0) return [line.slice(start).trimEnd()];
+  return Array.from(line.matchAll(WRAPPED), ([, text = '""']) => unquote(text));
 }
 
 function unquote(text: string): string {
