@@ -23,6 +23,10 @@ const SUBCOMMANDS: Record<string, Subcommand> = {
       'the trail as NDJSON or CSV [--from T] [--to T] [--flag KEY] [--actor WHO] [--type TYPE] [--environment E] [--after SEQ] [--format csv] [--out FILE]',
     load: () => import('./audit/export.ts'),
   },
+  reconcile: {
+    summary: 'brings into the trail what it lacks: dead letters, lost events [--thorough]',
+    load: () => import('./audit/reconcile.ts'),
+  },
 };
 
 function usage(): string {

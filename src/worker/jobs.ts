@@ -5,6 +5,7 @@ export const TASKS = [
   'apply_due_schedules',
   'ensure_audit_partitions',
   'forward_audit_events',
+  'reconcile_audit',
   'release_dead_workers',
   'remove_failed_jobs',
 ] as const;
