@@ -38,6 +38,12 @@ export interface Config {
     /** Milliseconds that a forwarder may be silent before another one takes over. */
     readonly leaseMs: number;
   };
+  readonly retention: {
+    /** An interval of whole months, as PostgreSQL reads it; null keeps the trail for ever. */
+    readonly audit: string | null;
+    /** Days; null keeps them for ever. */
+    readonly schedules: { readonly applied: number | null; readonly cancelled: number | null };
+  };
   readonly logLevel: string;
 }
 
@@ -94,6 +100,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, command: Command): Config {
     dataDir: path.resolve(reader.withDefault('HALYARD_DATA_DIR')),
     jwt: Object.freeze(readJwt(reader)),
     audit: Object.freeze(readAudit(reader)),
+    retention: Object.freeze(readRetention(reader)),
     logLevel: reader.oneOf('LOG_LEVEL', LOG_LEVELS),
   };
   checkDatabases(reader, command, nodeEnv);
@@ -234,6 +241,27 @@ function readLease(reader: Reader): number {
       `Set AUDIT_LEASE_MS to a whole number from 1000 to 600000; it is ${JSON.stringify(value)}.`,
     );
   return ms;
+}
+
+function readRetention(reader: Reader): Config['retention'] {
+  const audit = reader.optional('AUDIT_RETENTION');
+  if (audit !== null && !/^[1-9]\d{0,2} (month|year)s?$/.test(audit))
+    reader.problems.push(
+      `Set AUDIT_RETENTION to whole months or years, as in 24 months; it is ${JSON.stringify(audit)}.`,
+    );
+  const schedules = reader.optional('SCHEDULE_RETENTION');
+  const days = new Map(
+    (schedules ?? '').split(',').map((part) => {
+      const [, status, count] = /^(applied|cancelled)=([1-9]\d{0,4})$/.exec(part.trim()) ?? [];
+      return [status ?? '', Number(count)];
+    }),
+  );
+  if (schedules !== null && (days.has('') || days.size !== schedules.split(',').length))
+    reader.problems.push(
+      `Set SCHEDULE_RETENTION to days, as in applied=90,cancelled=30; it is ${JSON.stringify(schedules)}.`,
+    );
+  const kept = { applied: days.get('applied') ?? null, cancelled: days.get('cancelled') ?? null };
+  return { audit, schedules: Object.freeze(kept) };
 }
 
 function checkDatabases(reader: Reader, command: Command, nodeEnv: NodeEnv): void {

@@ -98,6 +98,19 @@ export const SETTINGS = [
     meaning:
       'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
   },
+  {
+    name: 'AUDIT_RETENTION',
+    default: null,
+    unset: 'for ever',
+    meaning: 'how long the worker keeps the audit trail, in whole months: 24 months, 7 years',
+  },
+  {
+    name: 'SCHEDULE_RETENTION',
+    default: null,
+    unset: 'for ever',
+    meaning:
+      'days after which the worker deletes schedules: applied=90,cancelled=30, or one of them',
+  },
 ] as const satisfies readonly Setting[];
 
 /** Only these can be read, so that nothing is read that isn't documented. */

@@ -50,9 +50,17 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       logStream: hostname(),
       leaseMs: 15_000,
     },
+    retention: { audit: null, schedules: { applied: null, cancelled: null } },
     logLevel: 'info',
   });
-  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit, config.metrics])
+  for (const part of [
+    config,
+    config.jwt,
+    config.jwt.algorithms,
+    config.audit,
+    config.metrics,
+    config.retention,
+  ])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -81,6 +89,8 @@ test('every variable arrives', () => {
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
+      AUDIT_RETENTION: '24 months',
+      SCHEDULE_RETENTION: 'applied=90, cancelled=30',
       AUDIT_LEASE_MS: '5000',
     },
     'start',
@@ -105,6 +115,7 @@ test('every variable arrives', () => {
       issuer: 'https://issuer.example',
     },
     audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
+    retention: { audit: '24 months', schedules: { applied: 90, cancelled: 30 } },
   });
 });
 
@@ -121,6 +132,13 @@ test.for<[string, string]>([
   ['HOST', 'http://localhost'],
   ['PORT', '65536'],
   ['PORT', '-1'],
+  ['AUDIT_RETENTION', '30 days'],
+  ['AUDIT_RETENTION', '0 months'],
+  ['AUDIT_RETENTION', '1.5 years'],
+  ['SCHEDULE_RETENTION', 'on'],
+  ['SCHEDULE_RETENTION', 'failed=30'],
+  ['SCHEDULE_RETENTION', 'applied=0'],
+  ['SCHEDULE_RETENTION', 'applied=90,applied=30'],
   ['PORT', '3e3'],
   ['PORT', 'http'],
   ['PORT', '80.5'],
