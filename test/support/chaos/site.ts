@@ -1,0 +1,177 @@
+import { closeSync, openSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, vi } from 'vitest';
+import { withClient } from '../database.ts';
+import type { TestDatabase } from '../database.ts';
+import { insertFlag } from '../factory.ts';
+import { TEST_SECRET } from '../tokens.ts';
+import { breakFlag } from '../trail.ts';
+import { linesOf } from './copies.ts';
+import { collectFacts } from './facts.ts';
+import type { Copy } from './facts.ts';
+import { findBreaches } from './invariant.ts';
+import { makeJournal } from './journal.ts';
+import type { Journal } from './journal.ts';
+import { startPostgresProxy } from './postgres_proxy.ts';
+import type { PostgresProxy } from './postgres_proxy.ts';
+import { startHalyard } from './process.ts';
+import type { ChaosProcess } from './process.ts';
+
+/** Where the workers of a site send the trail, and what has arrived there. */
+export interface Destination {
+  /** The cursor's name. */
+  readonly name: string;
+  readonly env: Record<string, string>;
+  copy(): Promise<Copy>;
+}
+
+/** A whole Halyard: a database, processes, a destination, and what clients were told. */
+export interface Site {
+  readonly database: TestDatabase;
+  readonly proxy: PostgresProxy;
+  readonly journal: Journal;
+  readonly workers: ChaosProcess[];
+  readonly apis: ChaosProcess[];
+  /** Where the APIs listen that run. */
+  readonly urls: string[];
+  /** @param env what is added to its environment */
+  startWorker(env?: Record<string, string>): Promise<ChaosProcess>;
+  startApi(): Promise<ChaosProcess>;
+  /** Kills a process, and puts another one in its place. */
+  replace(process: ChaosProcess): Promise<void>;
+  /** Waits until nothing is due, queued or on its way. */
+  settle(deadlineMs?: number): Promise<void>;
+  /** Settles, and expects the invariant to hold. */
+  check(deadlineMs?: number): Promise<void>;
+}
+
+/** A flag of each site that refuses every change: its schedules fail for good. */
+export const BROKEN_FLAG = 'chaos-broken';
+
+/** Opens it in that database; every process is killed after the test. */
+export async function openSite(database: TestDatabase, to?: Destination): Promise<Site> {
+  const file = join(tmpdir(), `halyard-chaos-${database.name}.ndjson`);
+  const stdout = openSync(file, 'a');
+  const proxy = await startPostgresProxy({ port: Number(new URL(database.rootUrl).port) });
+  const processes: ChaosProcess[] = [];
+  onTestFinished(async () => {
+    await Promise.all(processes.map((process) => process.kill()));
+    await proxy[Symbol.asyncDispose]();
+    closeSync(stdout);
+    await rm(file);
+  });
+  await prepare(database);
+
+  const destination = to ?? stdoutDestination(file);
+  const journal = makeJournal();
+  const workers: ChaosProcess[] = [];
+  const apis: ChaosProcess[] = [];
+  const urls: string[] = [];
+
+  async function startWorker(env: Record<string, string> = {}): Promise<ChaosProcess> {
+    const worker = startHalyard('worker', {
+      stdout,
+      env: {
+        WORKER_DATABASE_URL: proxy.through(database.workerUrl),
+        ...destination.env,
+        ...env,
+      },
+    });
+    processes.push(worker);
+    workers.push(worker);
+    await worker.said(/the worker is running/);
+    return worker;
+  }
+
+  async function startApi(): Promise<ChaosProcess> {
+    const api = startHalyard('api', {
+      env: {
+        AUTH_DATABASE_URL: proxy.through(database.authenticatorUrl),
+        JWT_SECRET: TEST_SECRET,
+        PORT: '0',
+      },
+    });
+    processes.push(api);
+    const [, url = ''] = await api.said(/"url":"([^"]+)".*the API is listening/);
+    apis.push(api);
+    urls.push(url);
+    return api;
+  }
+
+  async function replace(process: ChaosProcess): Promise<void> {
+    const api = apis.indexOf(process);
+    await process.kill();
+    if (api >= 0) {
+      apis.splice(api, 1);
+      urls.splice(api, 1);
+      await startApi();
+    } else {
+      workers.splice(workers.indexOf(process), 1);
+      await startWorker();
+    }
+  }
+
+  async function settle(deadlineMs = 30_000): Promise<void> {
+    const idle = { due: 0, queued: 0, behind: 0 };
+    await vi
+      .waitFor(async () => expect(await unsettled(database, destination.name)).toEqual(idle), {
+        timeout: deadlineMs,
+        interval: 50,
+      })
+      .catch((error: unknown) => {
+        const logs = [...workers, ...apis].map(
+          (process) => `--- ${process.name}\n${process.lines.slice(-15).join('\n')}`,
+        );
+        throw new Error(`The site did not settle.\n${logs.join('\n')}`, { cause: error });
+      });
+  }
+
+  async function check(deadlineMs?: number): Promise<void> {
+    await settle(deadlineMs);
+    const facts = await collectFacts(database, [await destination.copy()], journal.promises);
+    expect(findBreaches(facts)).toEqual([]);
+  }
+
+  return {
+    ...{ database, proxy, journal, workers, apis, urls },
+    ...{ startWorker, startApi, replace, settle, check },
+  };
+}
+
+function stdoutDestination(file: string): Destination {
+  return {
+    name: 'stdout',
+    env: {},
+    copy: async () => ({ destination: 'stdout', lines: linesOf(await readFile(file, 'utf8')) }),
+  };
+}
+
+/** Retries come quickly, and one flag refuses every change. */
+async function prepare(database: TestDatabase): Promise<void> {
+  await withClient(database.rootUrl, async (client) => {
+    const name = client.escapeIdentifier(database.name);
+    await client.query(`alter database ${name} set halyard.retry_base = '20ms'`);
+    await client.query('set role halyard_owner');
+    await insertFlag(client, { flag_key: BROKEN_FLAG });
+    await breakFlag(client, BROKEN_FLAG);
+  });
+}
+
+async function unsettled(
+  database: TestDatabase,
+  destination: string,
+): Promise<Record<string, number> | undefined> {
+  return withClient(database.rootUrl, async (client) => {
+    const { rows } = await client.query<Record<string, number>>(
+      `select
+         (select count(*) from app_public.feature_flag_schedules s
+           where s.status = 'pending' and least(s.next_attempt_at, s.scheduled_at) < clock_timestamp() + interval '3 seconds')::int as due,
+         (select count(*) from audit.queue)::int as queued,
+         (select coalesce(max(l.seq), 0) from audit.ledger l)::int - app_private.audit_cursor($1)::int as behind`,
+      [destination],
+    );
+    return rows[0];
+  });
+}
