@@ -74,6 +74,7 @@ const smartTags = jsonPgSmartTags({
       // An auditor reads these in SQL.
       ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, { tags: { behavior: '-*' } }])),
       'audit.ledger': { tags: { behavior: '-*' } },
+      'audit.seals': { tags: { behavior: '-*' } },
       'audit.dead_letters': { tags: { behavior: '-*' } },
     },
     procedure: {
@@ -82,6 +83,8 @@ const smartTags = jsonPgSmartTags({
       'app_public.reschedule_flag_change': { tags: RETURNS_SCHEDULE },
       'app_public.retry_flag_schedule': { tags: RETURNS_SCHEDULE },
       // Of the export, by REST and the command line.
+      'audit.verify': { tags: { behavior: '-*' } },
+      'audit.prove': { tags: { behavior: '-*' } },
       'audit.last_seq': { tags: { behavior: '-*' } },
       'audit.record_export': { tags: { behavior: '-*' } },
     },
