@@ -1,7 +1,7 @@
 # One image for every piece: setup, migrate, api, worker. TypeScript runs natively, so there is nothing to build.
 FROM node:24.21.0-bookworm-slim
 
-ENV NODE_ENV=production HOST=0.0.0.0
+ENV NODE_ENV=production HOST=0.0.0.0 METRICS_HOST=0.0.0.0
 WORKDIR /app
 
 # No install scripts: they fetch a Node for machines with another one and link the embedded PostgreSQL; neither is used here.
