@@ -27,6 +27,11 @@ const SUBCOMMANDS: Record<string, Subcommand> = {
     summary: 'brings into the trail what it lacks: dead letters, lost events [--thorough]',
     load: () => import('./audit/reconcile.ts'),
   },
+  retain: {
+    summary:
+      "purges old months that are sealed, delivered and unchanged: --keep '24 months' [--dry-run]",
+    load: () => import('./audit/retain.ts'),
+  },
 };
 
 function usage(): string {

@@ -1,6 +1,7 @@
 import type { JobHelpers } from 'graphile-worker';
 import type pg from 'pg';
 import { z } from 'zod';
+import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Delivery } from './delivery.ts';
@@ -13,6 +14,8 @@ export interface WorkerContext {
   readonly delivery: Delivery;
   readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
+  /** How long the trail and schedules are kept. */
+  readonly retention: Config['retention'];
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
   readonly stopping: AbortSignal;
 }

@@ -8,6 +8,8 @@ export const TASKS = [
   'reconcile_audit',
   'release_dead_workers',
   'remove_failed_jobs',
+  'remove_old_schedules',
+  'retain_audit_events',
 ] as const;
 
 export type TaskName = (typeof TASKS)[number];

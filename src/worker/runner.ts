@@ -95,7 +95,8 @@ function makeParts(
   const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
-  const context = { pool, log, delivery, janitor, metrics, stopping };
+  const { retention } = config;
+  const context = { pool, log, delivery, janitor, metrics, retention, stopping };
   const alarm = makeAlarm({
     pool,
     log,

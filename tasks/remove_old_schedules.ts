@@ -1,0 +1,10 @@
+import type { Task } from 'graphile-worker';
+import { contextOf } from '../src/worker/context.ts';
+import { removeOldSchedules } from '../src/worker/retention.ts';
+
+/** Deletes old schedules; does nothing unless SCHEDULE_RETENTION is set. */
+const removeOldSchedulesTask: Task = async (payload, helpers) => {
+  await removeOldSchedules(contextOf(payload, helpers));
+};
+
+export default removeOldSchedulesTask;

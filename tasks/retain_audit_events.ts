@@ -1,0 +1,10 @@
+import type { Task } from 'graphile-worker';
+import { contextOf } from '../src/worker/context.ts';
+import { retainAuditEvents } from '../src/worker/retention.ts';
+
+/** Purges old months of the audit trail; does nothing unless AUDIT_RETENTION is set. */
+const retainAuditEventsTask: Task = async (payload, helpers) => {
+  await retainAuditEvents(contextOf(payload, helpers));
+};
+
+export default retainAuditEventsTask;
