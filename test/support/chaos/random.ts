@@ -25,3 +25,10 @@ export function makeRandom(seed: number): Random {
     pick: (values) => values[between(0, values.length - 1)] ?? values[0],
   };
 }
+
+/** The seed of this run: printed, and CHAOS_SEED gives it again. */
+export function newSeed(): number {
+  const seed = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000_000);
+  process.stdout.write(`CHAOS_SEED=${seed}\n`);
+  return seed;
+}

@@ -32,9 +32,10 @@ export interface Site {
   readonly database: TestDatabase;
   readonly proxy: PostgresProxy;
   readonly journal: Journal;
+  /** Those that are ready. */
   readonly workers: ChaosProcess[];
   readonly apis: ChaosProcess[];
-  /** Where the APIs listen that run. */
+  /** Where each of the APIs listens. */
   readonly urls: string[];
   /** @param env what is added to its environment */
   startWorker(env?: Record<string, string>): Promise<ChaosProcess>;
@@ -80,8 +81,8 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
       },
     });
     processes.push(worker);
-    workers.push(worker);
     await worker.said(/the worker is running/);
+    workers.push(worker);
     return worker;
   }
 

@@ -1,0 +1,59 @@
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
+import { startEmbeddedPostgres } from '../../../src/embedded/postgres.ts';
+import type { EmbeddedPostgres } from '../../../src/embedded/postgres.ts';
+import { migrate } from '../../../src/migrate.ts';
+import { setUp, withDatabase } from '../../../src/setup.ts';
+import type { TestDatabase } from '../database.ts';
+import { postmasterPid } from '../embedded.ts';
+import { makeDataDir, removeDataDir } from '../postgres_server.ts';
+import { startTcpProxy } from '../tcp_proxy.ts';
+
+/** A PostgreSQL server of the test's own, whose data outlive it. */
+export interface ChaosServer {
+  /** The only database; its addresses stay the same when the server is started anew. */
+  readonly database: TestDatabase;
+  /** `pg_ctl stop -m immediate`, and starts it again, which recovers from the log. */
+  crash(): Promise<void>;
+}
+
+const NAME = 'halyard';
+const PASSWORD = 'chaos';
+
+/** Starts it with a migrated database; it is stopped and removed after the test. */
+export async function startChaosServer(): Promise<ChaosServer> {
+  const log = pino({ level: 'silent' });
+  const dataDir = await makeDataDir();
+  // With all the settings of production: what a client was told must be on disk.
+  const start = () => startEmbeddedPostgres({ dataDir, log });
+  let server: EmbeddedPostgres = await start();
+  const target = { host: '127.0.0.1', port: server.port };
+  const address = await startTcpProxy(target);
+  onTestFinished(async () => {
+    await address[Symbol.asyncDispose]();
+    await server.stop();
+    await removeDataDir(dataDir, join(dataDir, 'postgres'));
+  });
+
+  const url = (role: string) => `postgres://${role}:${PASSWORD}@127.0.0.1:${address.port}/${NAME}`;
+  const root = new URL(withDatabase(server.superuserUrl, NAME));
+  root.port = String(address.port);
+  const urls = {
+    ownerUrl: url('halyard_owner'),
+    authenticatorUrl: url('halyard_authenticator'),
+    workerUrl: url('halyard_worker'),
+  };
+  await setUp({ rootUrl: server.superuserUrl, ...urls, log });
+  await migrate(urls.ownerUrl, log);
+
+  return {
+    database: { name: NAME, rootUrl: root.href, ...urls, drop: () => Promise.resolve() },
+    async crash() {
+      process.kill(await postmasterPid(server.dataDir), 'SIGQUIT');
+      await server.exited;
+      server = await start();
+      target.port = server.port;
+    },
+  };
+}
