@@ -112,6 +112,38 @@ test('one at a time, with the old code at work in between', async () => {
   });
 });
 
+test('a trail from before there were seals is sealed as it is, and the code of then goes on numbering it', async () => {
+  await makeEmpty();
+  await installWorkerSchema(ownerUrl, log);
+  await migrateTo(3);
+  const insert = (client: pg.ClientBase, count: number) =>
+    client.query(
+      `insert into app_public.feature_flags (flag_key) select gen_random_uuid()::text from generate_series(1, $1)`,
+      [count],
+    );
+  const number = 'select app_private.sequence_audit_events(800)';
+  await withClient(ownerUrl, async (client) => {
+    await insert(client, 1600);
+    for (let i = 0; i < 2; i++) expect(await value(client, number)).toBe(800);
+    await insert(client, 3);
+  });
+  await migrate(ownerUrl, log);
+  await withClient(ownerUrl, async (client) => {
+    expect(await value(client, number)).toBe(3);
+    const { rows } = await client.query(
+      `select first_seq::int as first, last_seq::int as last, status from audit.verify()`,
+    );
+    expect(rows).toEqual([
+      { first: 1, last: 1000, status: 'ok' },
+      { first: 1001, last: 1600, status: 'ok' },
+      { first: 1601, last: 1603, status: 'ok' },
+    ]);
+    const shipped = `select count(*)::int from app_private.undelivered_audit_events('old', 5000)
+      where message like '%"seq": ' || seq || ',%' or message like '{"eventType": "audit.sealed"%'`;
+    expect(await value(client, shipped)).toBe(1606);
+  });
+});
+
 test('from zero and one at a time end at the same schema, and migrating again changes nothing', async () => {
   await makeEmpty();
   await migrate(ownerUrl, log);
