@@ -5,9 +5,9 @@ import { addJob } from './jobs.ts';
 
 /** A month of the trail that is old enough to go, and what became of it. */
 export interface Month {
-  /** Its first day, `YYYY-MM-DD`; null for a partition that isn't a month. */
+  /** Its first day, `YYYY-MM-DD`; null for a partition that isn't a month, or another purge at work. */
   readonly month: string | null;
-  readonly events: string;
+  readonly events: string | null;
   /** `kept` needs a person, or time; `busy` needs another try. */
   readonly outcome: 'purged' | 'purgeable' | 'kept' | 'busy';
   /** Why it isn't purged, as a sentence. */

@@ -62,5 +62,6 @@ function line({ month, events, outcome, reason }: Month): string {
     outcome
   ];
   const why = reason === null ? '' : `: ${reason}`;
-  return `${month?.slice(0, 7) ?? 'unknown'}  ${events} events  ${what}${why}`;
+  const which = events === null ? '' : `${month?.slice(0, 7) ?? 'unknown'}  ${events} events  `;
+  return `${which}${what}${why}`;
 }
