@@ -11,8 +11,8 @@ export interface MetricsEndpoint {
   readonly registry: Registry;
   /** As this machine reaches it; null when none is served. */
   readonly url: string | null;
-  /** To be called last, so that also the end of a process can be watched. */
-  close(): Promise<void>;
+  /** To be called last, so that also the end of a process can be watched. May be called twice. */
+  readonly close: () => Promise<void>;
 }
 
 export interface EndpointOptions {
@@ -46,13 +46,11 @@ export async function startMetrics(options: EndpointOptions): Promise<MetricsEnd
   const render = async () => (await database.render()) + (await registry.metrics());
   try {
     const server = await startMetricsServer({ host, port, render, log });
+    let closing: Promise<void> | undefined;
     return {
       registry,
       url: server.url,
-      async close() {
-        await server.close();
-        await database.close();
-      },
+      close: () => (closing ??= server.close().then(() => database.close())),
     };
   } catch (error) {
     await database.close();

@@ -7,19 +7,26 @@ export function meterSink(sink: Sink, metrics: DeliveryMetrics): Sink {
 
   return {
     ...sink,
-    async send(...sending: Parameters<Sink['send']>) {
-      const [events, signal] = sending;
+    async send(events, signal, confirmed) {
       const repeated = events.filter(({ seq }) => seq <= highest).length;
       if (repeated > 0) metrics.repeated(repeated);
       highest = events.reduce((most, { seq }) => Math.max(most, seq), highest);
+      let arrived = 0;
+      const arrive = (count: number) => {
+        metrics.delivered(events.slice(arrived, count).map(({ occurredAt }) => occurredAt));
+        arrived = Math.max(arrived, count);
+      };
       try {
-        await sink.send(...sending);
+        await sink.send(events, signal, (count) => {
+          arrive(count);
+          confirmed?.(count);
+        });
       } catch (error) {
         // Given up by ourselves, at the end of the process: no fault of the destination's.
         if (!signal.aborted) metrics.failed();
         throw error;
       }
-      metrics.delivered(events.map(({ occurredAt }) => occurredAt));
+      arrive(events.length);
     },
   };
 }

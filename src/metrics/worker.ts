@@ -10,8 +10,6 @@ import { watch, watchPool } from './pool.ts';
 export interface WorkerMetrics {
   /** One batch of schedules. */
   applied(batch: AppliedBatch): void;
-  /** Audit events that were rebuilt. */
-  reconciled(events: number): void;
   readonly delivery: DeliveryMetrics;
   /** What is read at each scrape. */
   watch(parts: { pool: pg.Pool; healthy: () => boolean; sink: Sink }): void;
@@ -32,15 +30,8 @@ const DELIVERY_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 
 
 /** @param registry one that has no worker's metrics yet */
 export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
-  const schedules = makeScheduleMetrics(registry);
-  const reconciled = counter(
-    registry,
-    'halyard_events_reconciled_total',
-    'Audit events that this process rebuilt because writing them had failed. Any: find out why.',
-  );
   return {
-    applied: schedules,
-    reconciled: (events) => reconciled.inc(events),
+    applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
     watch({ pool, healthy, sink }) {
       watchPool(registry, 'worker', pool);
@@ -96,7 +87,7 @@ function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
   const events = count('events', 'Records, events and seals, that the destination confirmed.');
   const repeated = count(
     'repeated',
-    'Records that were sent again, because an earlier sending of them was not confirmed.',
+    'Records that were handed to the destination again, because it had not confirmed them before.',
   );
   const failures = count(
     'failures',

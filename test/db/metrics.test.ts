@@ -94,13 +94,18 @@ test('dead letters and rebuilt events', async () => {
        values (now() - interval '1 hour', '{}', '23514', 'x'), (now(), '{}', '23514', 'x')`,
     );
     await client.query(
-      `insert into audit.events (id, occurred_at, event_type, level, actor_kind, database_user, application_name,
+      `with e as (
+       insert into audit.events (id, occurred_at, event_type, level, actor_kind, database_user, application_name,
          reconciled, metadata, payload)
        select gen_random_uuid(), now() - age, 'flag_schedule.created', 'info', 'system', '', '', reconciled, '{}', '{}'
-       from (values (interval '1 minute', true), ('1 minute', false), ('25 hours', true)) as e (age, reconciled)`,
+       from (values (interval '1 minute', true), ('1 minute', false), ('25 hours', true), ('26 hours', true)) as e (age, reconciled)
+       returning id, occurred_at, reconciled)
+       insert into audit.ledger (seq, event_id, occurred_at, sequenced_at, leaf)
+       select row_number() over (), id, occurred_at, now() - case when n = 3 then interval '25 hours' else '1 hour' end, sha256('')
+       from (select e.*, row_number() over (order by occurred_at desc) as n from e where reconciled) as e`,
     );
     const metrics = await read(client);
-    expect(metrics).toMatchObject({ dead_letters: 2, events_reconciled_last_day: 1 });
+    expect(metrics).toMatchObject({ dead_letters: 2, events_reconciled_last_day: 2 });
     expect(metrics.dead_letters_oldest_seconds).toBeCloseTo(3600, 0);
   });
 });

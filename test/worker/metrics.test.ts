@@ -147,7 +147,7 @@ test('many scrapes at once ask the database once', async () => {
   const database = await useFreshDatabase();
   await withClient(database.rootUrl, async (root) => {
     await root.query(`alter database ${database.name} set track_functions = 'pl'`);
-    const { url } = await startTestMetrics(database.workerUrl);
+    const { url, close } = await startTestMetrics(database.workerUrl);
     const isWaiting = async () => {
       const { rowCount } = await root.query(
         `select from pg_stat_activity
@@ -164,6 +164,8 @@ test('many scrapes at once ask the database once', async () => {
       for (const samples of await Promise.all(scrapes))
         expect(samples.get('halyard_database_up')).toBe(1);
     });
+    // A session tells what it has called when it ends.
+    await close();
     const calls = async () => {
       const { rows } = await root.query<{ calls: number }>(
         `select calls::int from pg_stat_user_functions where funcname = 'metrics'`,
@@ -179,17 +181,25 @@ test('many scrapes at once ask the database once', async () => {
 test('a question that the database is slow to answer is cancelled there too', async () => {
   const database = await useFreshDatabase();
   const { url } = await startTestMetrics(database.workerUrl);
-  await withClient(database.ownerUrl, async (client) => {
-    await client.query('begin; lock table audit.cursors in access exclusive mode');
-    expect((await scrape(url)).get('halyard_database_up')).toBe(0);
-    const { rows } = await client.query(
-      `select from pg_stat_activity
-       where datname = current_database() and application_name = 'halyard metrics' and state = 'active'`,
-    );
-    expect(rows).toEqual([]);
-    await client.query('rollback');
+  await withClient(database.rootUrl, async (root) => {
+    const isAsking = async () => {
+      const { rowCount } = await root.query(
+        `select from pg_stat_activity
+         where datname = current_database() and application_name = 'halyard metrics' and state = 'active'`,
+      );
+      return rowCount;
+    };
+    await withClient(database.ownerUrl, async (client) => {
+      await client.query('begin; lock table audit.cursors in access exclusive mode');
+      const scraped = scrape(url);
+      await expect.poll(isAsking, soon).toBe(1);
+      expect((await scraped).get('halyard_database_up')).toBe(0);
+      // The lock is still there: only the time-out can have ended it.
+      await expect.poll(isAsking, soon).toBe(0);
+      await client.query('rollback');
+    });
   });
-  expect((await scrape(url)).get('halyard_database_up')).toBe(1);
+  await expect.poll(async () => (await scrape(url)).get('halyard_database_up'), soon).toBe(1);
 });
 
 test('only GET /metrics is answered', async () => {
