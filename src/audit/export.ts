@@ -93,7 +93,10 @@ export async function* readEvents(
       position = some.at(-1) ?? position;
       yield { rows, position };
     }
-    if (left > 0) position = Math.max(position, end);
+    if (left > 0) {
+      position = end;
+      yield { rows: [], position };
+    }
   }
 
   let window: number = WINDOW.first;

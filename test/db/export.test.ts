@@ -70,7 +70,7 @@ describe('audit.record_export', () => {
     ['csv', null, false],
     ['csv', '{}', null],
     ['csv', JSON.stringify({ flag: 'x'.repeat(8000) }), false],
-  ])('refuses the format %j, the filters %j and follow %j', async (...parameters) => {
+  ])('refuses the format %j, the filters %j and follow %j', async (...parameters: unknown[]) => {
     await withActors(database, async (client) => {
       await become(client, 'admin');
       expect(await sqlStateOf(client, () => client.query(RECORD, parameters))).toBe('23514');

@@ -53,9 +53,20 @@ export async function addEvents(
 /** Many events of one statement, and so of one time, numbered. */
 export async function addMany(client: pg.ClientBase, count: number): Promise<void> {
   await client.query(
-    `select app_private.write_events(array_agg(app_private.make_event(
-       gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}')))
-     from generate_series(1, $1)`,
+    `with one as (
+       select (app_private.make_event(
+         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}')).*
+     ), added as (
+       insert into audit.events (
+         id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,
+         payload)
+       select
+         n.id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,
+         replace(payload, one.id::text, n.id::text)
+       from one, (select gen_random_uuid() as id from generate_series(1, $1)) as n
+       returning id, occurred_at
+     )
+     insert into audit.queue (event_id, occurred_at) select id, occurred_at from added`,
     [count],
   );
   await number(client);

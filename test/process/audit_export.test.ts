@@ -1,0 +1,118 @@
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+
+import { useDatabase, withClient } from '../support/database.ts';
+import { addEvents, addMany, linesOf } from '../support/export.ts';
+import { startProcess } from '../support/processes.ts';
+
+const database = useDatabase();
+
+beforeAll(async () => {
+  await withClient(database.ownerUrl, async (client) => {
+    await addEvents(client, [
+      { flag: 'one', userId: 'alice' },
+      { flag: 'two', environment: 'staging' },
+      { flag: 'one', type: 'flag_schedule.applied', actorKind: 'system' },
+    ]);
+  });
+});
+
+/** Runs `halyard audit export` on the test's database, as a DBA does. */
+async function run(...args: string[]) {
+  const halyard = startProcess('node', ['src/main.ts', 'audit', 'export', ...args], {
+    env: { AUTH_DATABASE_URL: database.authenticatorUrl, NODE_ENV: 'production' },
+  });
+  const status = await halyard.exited;
+  return { status, stdout: halyard.stdout(), stderr: halyard.stderr() };
+}
+
+async function makeFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'halyard-export-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
+describe('halyard audit export', () => {
+  test('prints NDJSON, filtered as by REST, and is in the trail itself', async () => {
+    const args = ['--flag', 'one', '--type', 'a.b', '--type', 'flag_schedule.applied'];
+    const { status, stdout, stderr } = await run(...args);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(linesOf(stdout)).toMatchObject([{ seq: 3, flag_key: 'one', actor_kind: 'system' }]);
+    const { rows } = await withClient(database.ownerUrl, (client) =>
+      client.query(
+        `select actor_kind, database_user, metadata from audit.events where event_type = 'audit.exported'`,
+      ),
+    );
+    expect(rows).toContainEqual({
+      actor_kind: 'database',
+      database_user: 'halyard_authenticator',
+      metadata: {
+        format: 'ndjson',
+        follow: false,
+        filters: { flag: 'one', type: ['a.b', 'flag_schedule.applied'] },
+      },
+    });
+  });
+
+  test('writes a file that is whole or not there, for its owner only, and replaces none', async () => {
+    const folder = await makeFolder();
+    const out = join(folder, 'trail.csv');
+    const args = ['--format', 'csv', '--until', '3', '--out', out];
+    expect(await run(...args)).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect((await readFile(out, 'utf8')).split('\r\n')).toHaveLength(5);
+    expect((await stat(out)).mode & 0o777).toBe(0o600);
+    await writeFile(out, 'mine');
+    const refused = await run(...args);
+    expect(refused).toMatchObject({ status: 2, stdout: '' });
+    expect(refused.stderr).toMatch(/^\S+ is there already: give --force to replace it\.\n$/);
+    expect(await readFile(out, 'utf8')).toBe('mine');
+    expect((await run(...args, '--force')).status).toBe(0);
+    expect((await readFile(out, 'utf8')).split('\r\n')).toHaveLength(5);
+    expect(await readdir(folder)).toEqual(['trail.csv']);
+  });
+
+  test('leaves no file and status 1 when it can’t read the trail', async () => {
+    const folder = await makeFolder();
+    const revoke = 'revoke select on audit.ledger from halyard_auditor';
+    await withClient(database.ownerUrl, (client) => client.query(revoke));
+    onTestFinished(() =>
+      withClient(database.ownerUrl, async (client) => {
+        await client.query('grant select on audit.ledger to halyard_auditor');
+      }),
+    );
+    const { status, stderr } = await run('--out', join(folder, 'trail.ndjson'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('permission denied');
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test.each([
+    [['--format', 'xml'], 'Give --format ndjson or csv.'],
+    [['--from', 'yesterday'], '--from must be a time with seconds and an offset'],
+    [['--after', '-'], ''],
+    [['--after=x'], '--after must be a whole number.'],
+    [['--colour', 'red'], "Unknown option '--colour'"],
+    [['trail.csv'], "Unexpected argument 'trail.csv'"],
+    [['--out='], 'Give --out the name of a file.'],
+  ])('%j is refused with a sentence and status 2', async (args, sentence) => {
+    const { status, stdout, stderr } = await run(...args);
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toContain(sentence);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('ends quietly, but not with success, when its reader has had enough', async () => {
+    await withClient(database.ownerUrl, (client) => addMany(client, 5_000));
+    const halyard = startProcess(
+      'bash',
+      ['-c', 'node src/main.ts audit export | head -n 1; exit "${PIPESTATUS[0]}"'],
+      { env: { AUTH_DATABASE_URL: database.authenticatorUrl } },
+    );
+    expect(await halyard.exited).toBe(1);
+    expect(linesOf(halyard.stdout())).toHaveLength(1);
+    expect(halyard.stderr()).toBe('');
+  });
+});
