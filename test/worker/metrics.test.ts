@@ -2,6 +2,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { Registry } from 'prom-client';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import type { Sink } from '../../src/audit/sink.ts';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { startMetrics } from '../../src/metrics/endpoint.ts';
 import { meterSink } from '../../src/metrics/sink.ts';
@@ -12,6 +13,7 @@ import { makeTestLog } from '../support/log.ts';
 import { parseSamples, scrape, startTestMetrics } from '../support/metrics.ts';
 import { startProcess } from '../support/processes.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
+import { TEST_SECRET } from '../support/tokens.ts';
 import { breakFlag } from '../support/trail.ts';
 import {
   insertDue,
@@ -101,6 +103,36 @@ test('what is given up at the end of a process is no failure of the destination'
   await expect(metered.send([event], abort.signal)).rejects.toThrow('stopping');
   const samples = parseSamples(await registry.metrics());
   expect(samples.get('halyard_delivery_failures_total')).toBe(0);
+});
+
+test('what a destination confirms of a sending that fails is delivered, once', async () => {
+  const registry = new Registry();
+  let fails = true;
+  const sink: Sink = {
+    send(sent, _signal, confirmed) {
+      confirmed?.(Math.min(2, sent.length));
+      return fails ? Promise.reject(new Error('out of order')) : Promise.resolve();
+    },
+    close: () => Promise.resolve(),
+  };
+  const metered = meterSink(sink, makeWorkerMetrics(registry).delivery);
+  const events = [1, 2, 3].map((seq) => ({
+    seq,
+    eventId: `${seq}`,
+    occurredAt: new Date(),
+    message: '{}',
+  }));
+  const counts: number[] = [];
+  const send = (from: number) =>
+    metered.send(events.slice(from), new AbortController().signal, (n) => counts.push(n));
+  await expect(send(0)).rejects.toThrow('out of order');
+  fails = false;
+  await send(2);
+  const samples = parseSamples(await registry.metrics());
+  expect(counts).toEqual([2, 1]);
+  expect(samples.get('halyard_delivery_events_total')).toBe(3);
+  expect(samples.get('halyard_delivery_repeated_total')).toBe(1);
+  expect(samples.get('halyard_delivery_failures_total')).toBe(1);
 });
 
 test('deliveries other than plain are counted by kind, from what the sink says', async () => {
@@ -260,4 +292,25 @@ test('the command serves them until it has stopped, and then ends', async () => 
   expect(samples.has('halyard_http_request_duration_seconds_count')).toBe(false);
   expect(await end('SIGTERM')).toBe(0);
   await expect(fetch(url)).rejects.toThrow();
+});
+
+test('start serves API and worker together on a free port, and says where', async () => {
+  const database = await useFreshDatabase();
+  const halyard = startProcess(process.execPath, ['src/main.ts', 'start'], {
+    env: {
+      PORT: '0',
+      NODE_ENV: 'test',
+      JWT_SECRET: TEST_SECRET,
+      DATABASE_URL: database.ownerUrl,
+      AUTH_DATABASE_URL: database.authenticatorUrl,
+      WORKER_DATABASE_URL: database.workerUrl,
+    },
+  });
+  onTestFinished(() => void halyard.end('SIGKILL'));
+  const [, url = ''] = await halyard.waitFor(/Metrics +(http:\/\/127\.0\.0\.1:\d+\/metrics)/);
+  const samples = await scrape(url);
+  expect(samples.get('halyard_worker_healthy')).toBe(1);
+  expect(samples.has('halyard_api_pool_waiting')).toBe(true);
+  expect(samples.get('halyard_database_up')).toBe(1);
+  expect(await halyard.end('SIGTERM')).toBe(0);
 });
