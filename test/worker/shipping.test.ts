@@ -8,6 +8,12 @@ import { insertDue, parseShipped, spawnWorker, useFreshDatabase } from '../suppo
 import type { Shipped } from '../support/worker.ts';
 
 const STREAM = 'host-1';
+
+interface Line {
+  readonly level: string;
+  readonly retryInMs?: number;
+}
+
 let server: CloudWatchServer;
 let database: TestDatabase;
 let group: string;
@@ -25,7 +31,7 @@ beforeEach(async () => {
 });
 
 /** A worker process with the real CloudWatch sink, by the variables of production. */
-function start() {
+function start(env: NodeJS.ProcessEnv = {}) {
   return spawnWorker(database, {
     AUDIT_SINK: 'cloudwatch',
     AUDIT_LOG_GROUP: group,
@@ -34,8 +40,30 @@ function start() {
     AWS_REGION: 'eu-north-1',
     AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE',
     AWS_SECRET_ACCESS_KEY: 'secret',
+    ...env,
   });
 }
+
+/** Makes so many events, in one statement. */
+function makeEvents(count: number): Promise<void> {
+  return withClient(database.ownerUrl, (client) =>
+    insertDue(client, { count: count / 2, dueIn: '1 day' }),
+  );
+}
+
+function cursor(): Promise<number> {
+  return withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<{ seq: string }>(
+      'select app_private.audit_cursor($1) as seq',
+      [`cloudwatch:${group}`],
+    );
+    return Number(rows[0]?.seq);
+  });
+}
+
+const seqsFrom = (first: number, last: number) =>
+  Array.from({ length: last - first + 1 }, (_, i) => first + i);
+const puts = (outcome: string) => server.calls.filter((call) => call.outcome === outcome).length;
 
 /** The events that have arrived, without the records of their seals. */
 function stored(): Shipped[] {
@@ -91,3 +119,66 @@ test('after kill -9 in mid-send the next worker repeats what was in flight and l
   ]);
   expect(new Set(stored().map(({ eventId }) => eventId)).size).toBe(20);
 });
+
+test('while the forwarder is frozen in mid-send another takes over, and when it wakes it goes on without harm', async () => {
+  const env = { AUDIT_LEASE_MS: '2000' };
+  const frozen = await start(env);
+  await makeEvents(10);
+  await expect.poll(() => stored().length, { timeout: 15_000 }).toBe(10);
+  const hanging = puts('hang');
+  server.failNext('hang');
+  await makeEvents(10);
+  await expect.poll(() => puts('hang'), { timeout: 15_000 }).toBe(hanging + 1);
+  process.kill(frozen.pid, 'SIGSTOP');
+  const other = await start(env);
+  await expect.poll(() => stored().length, { timeout: 10_000 }).toBe(20);
+  await expect.poll(cursor).toBe(20);
+
+  process.kill(frozen.pid, 'SIGCONT');
+  await makeEvents(10);
+  await expect.poll(() => stored().length, { timeout: 15_000 }).toBeGreaterThanOrEqual(30);
+  expect(await other.end('SIGTERM')).toBe(0);
+  await makeEvents(10);
+  await expect
+    .poll(() => new Set(stored().map(({ seq }) => seq)).size, { timeout: 15_000 })
+    .toBe(40);
+  await expect.poll(cursor).toBe(40);
+  // Its own batch at the most arrived twice.
+  const repeated = stored().length - 40;
+  expect([0, 10]).toContain(repeated);
+  const firsts = stored()
+    .map(({ seq }) => seq)
+    .filter((seq, i, all) => all.indexOf(seq) === i);
+  expect(firsts).toStrictEqual(seqsFrom(1, 40));
+  expect(frozen.stderr.filter((line) => (JSON.parse(line) as Line).level === 'error')).toEqual([]);
+  expect(await frozen.end('SIGTERM')).toBe(0);
+});
+
+test('a worker that is told to stop in mid-send ends in time, and the next one sends what was in flight', async () => {
+  const worker = await start();
+  const hanging = puts('hang');
+  server.failNext('hang');
+  await makeEvents(10);
+  await expect.poll(() => puts('hang'), { timeout: 15_000 }).toBe(hanging + 1);
+  const began = performance.now();
+  expect(await worker.end('SIGTERM')).toBe(0);
+  expect(performance.now() - began).toBeLessThan(8_000);
+  expect(await cursor()).toBe(0);
+  await start();
+  await expect.poll(() => stored().length, { timeout: 15_000 }).toBe(10);
+  expect(stored().map(({ seq }) => seq)).toStrictEqual(seqsFrom(1, 10));
+});
+
+test('a storm of throttling is waited out with pauses of its own, and everything arrives once', async () => {
+  server.failNext('throttle', 7);
+  const { stderr } = await start();
+  await makeEvents(10);
+  await expect.poll(() => stored().length, { timeout: 40_000 }).toBe(10);
+  expect(stored().map(({ seq }) => seq)).toStrictEqual(seqsFrom(1, 10));
+  const pauses = stderr
+    .map((line) => JSON.parse(line) as Line)
+    .filter(({ retryInMs }) => retryInMs);
+  expect(pauses).toMatchObject([{ level: 'warn', failures: 1 }]);
+  // The pause is the forwarder's own: graphile-worker, whose pauses grow to hours, saw no failure.
+  expect(stderr.filter((line) => line.includes('Failed task'))).toEqual([]);
+}, 60_000);
