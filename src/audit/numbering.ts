@@ -13,8 +13,9 @@ export interface Numbering {
 
 /** The most that one seal holds. */
 const SEAL = 1_000;
-/** A look at the whole queue that takes no longer than this is free. */
+/** A look at the whole queue that takes no longer than this, besides what sealing takes, is free. */
 const FREE_LOOK_MS = 20;
+const SEALING_MS = 0.1;
 /** Otherwise it may take this part of the time. */
 const LOOK_SHARE = 0.1;
 
@@ -25,8 +26,10 @@ const LOOK_SHARE = 0.1;
  * queue's index, and a look at the queue from its start walks over all of them. So a run goes on from the last row that
  * was taken, and looks from the start at its end, for what was committed late under a lower id. When that look gets
  * expensive it isn't taken in each run.
+ *
+ * @param freeLookMs milliseconds that a look from the start may take in each run
  */
-export function makeNumbering(): Numbering {
+export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
   let last = '0';
   let after = '0';
   let lookAt = 0;
@@ -34,10 +37,12 @@ export function makeNumbering(): Numbering {
   async function look(query: Query): Promise<Numbered> {
     const began = performance.now();
     const { sealed, lastId } = await sealEvents(query, SEAL, '0');
-    const tookMs = performance.now() - began;
-    lookAt = tookMs <= FREE_LOOK_MS ? 0 : began + tookMs / LOOK_SHARE;
-    if (lastId === null || sealed < SEAL) return 'all';
-    last = after = lastId;
+    const tookMs = performance.now() - began - sealed * SEALING_MS;
+    lookAt = tookMs <= freeLookMs ? 0 : performance.now() + tookMs / LOOK_SHARE;
+    // What it took may have come late: a run goes on only forward.
+    if (lastId !== null && BigInt(lastId) > BigInt(last)) last = lastId;
+    if (sealed < SEAL) return 'all';
+    after = last;
     return 'more';
   }
 

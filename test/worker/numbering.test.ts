@@ -1,0 +1,95 @@
+import type pg from 'pg';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { makeNumbering } from '../../src/audit/numbering.ts';
+import type { Numbered, Numbering } from '../../src/audit/numbering.ts';
+import type { Query } from '../../src/audit/trail.ts';
+import { makePool } from '../../src/db.ts';
+import { pause } from '../../src/pause.ts';
+import { withClient } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { insertFlag } from '../support/factory.ts';
+import { makeTestLog } from '../support/log.ts';
+import { insertDue, useFreshDatabase } from '../support/worker.ts';
+
+const never = new AbortController().signal;
+
+let database: TestDatabase;
+let pool: pg.Pool;
+/** The queue ids behind which was looked. */
+let looks: number[];
+/** How long a look takes longer than it does. */
+let delayMs: number;
+
+beforeEach(async () => {
+  database = await useFreshDatabase();
+  pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+  looks = [];
+  delayMs = 0;
+});
+
+const query: Query = async <R extends pg.QueryResultRow>(
+  text: string,
+  values: readonly unknown[],
+) => {
+  looks.push(Number(values[1]));
+  await pause(delayMs, never);
+  return (await pool.query<R>(text, [...values])).rows;
+};
+
+async function run(numbering: Numbering): Promise<Numbered> {
+  looks.length = 0;
+  numbering.begin();
+  let numbered: Numbered;
+  do numbered = await numbering.next(query);
+  while (numbered === 'more');
+  return numbered;
+}
+
+async function numberedCount(): Promise<number> {
+  return withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<{ count: number }>(
+      'select count(*)::int as count from audit.ledger',
+    );
+    return rows[0]?.count ?? Number.NaN;
+  });
+}
+
+test('a run goes on from where it has got, and looks from the start at its end', async () => {
+  await withClient(database.ownerUrl, (client) =>
+    insertDue(client, { count: 1_250, dueIn: '1 day' }),
+  );
+  expect(await run(makeNumbering(Infinity))).toBe('all');
+  expect(looks).toStrictEqual([0, 1_000, 2_000, 0]);
+  expect(await numberedCount()).toBe(2_500);
+});
+
+test('what is committed late, under an id that was passed, is numbered in the same run', async () => {
+  const numbering = makeNumbering(Infinity);
+  await withClient(database.ownerUrl, async (late) => {
+    await late.query('begin');
+    await insertFlag(late);
+    await withClient(database.ownerUrl, (client) =>
+      insertDue(client, { count: 600, dueIn: '1 day' }),
+    );
+    numbering.begin();
+    expect(await numbering.next(query)).toBe('more');
+    await late.query('commit');
+  });
+  while ((await numbering.next(query)) === 'more');
+  expect(await numberedCount()).toBe(1_201);
+});
+
+test('looks at the whole queue that take long are taken seldom, and made up for', async () => {
+  const numbering = makeNumbering();
+  await withClient(database.ownerUrl, (client) => insertDue(client, { count: 2, dueIn: '1 day' }));
+  delayMs = 100;
+  expect(await run(numbering)).toBe('all');
+  delayMs = 0;
+  await withClient(database.ownerUrl, (client) => insertDue(client, { count: 2, dueIn: '1 day' }));
+  expect(await run(numbering)).toBe('skimmed');
+  expect(looks).toStrictEqual([4]);
+  expect(await numberedCount()).toBe(8);
+  await expect.poll(() => run(numbering), { timeout: 5_000 }).toBe('all');
+  expect(looks.at(-1)).toBe(0);
+});
