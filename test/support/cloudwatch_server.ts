@@ -45,7 +45,7 @@ export interface Call {
 }
 
 /**
- * throttle: 429; unavailable: 503; denied: 400 AccessDeniedException; reset: the connection is
+ * throttle: 429; unavailable: 503; denied: 400 AccessDeniedException; oversize: 413; reset: the connection is
  * reset after the events are stored; drip: they are stored, and the answer comes a byte at a time
  * and never ends; hang: nothing is stored, and no answer comes; reject: those indices are reported
  * as rejected, inside an answer of 200, and the rest is stored.
@@ -54,6 +54,7 @@ export type Failure =
   | 'throttle'
   | 'unavailable'
   | 'denied'
+  | 'oversize'
   | 'reset'
   | 'drip'
   | 'hang'
@@ -230,6 +231,7 @@ export async function makeCloudWatchServer({
 const FAULTS: Partial<Record<string, () => Fault>> = {
   throttle: () => new Fault('ThrottlingException', 'Rate exceeded', 429),
   unavailable: () => new Fault('ServiceUnavailableException', 'Service Unavailable', 503),
+  oversize: () => new Fault('RequestEntityTooLargeException', 'Request entity too large', 413),
   denied: () => new Fault('AccessDeniedException', 'User is not authorized to perform this action'),
 };
 

@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
-import { createServer } from 'node:net';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import type { AuditEvent } from '../../src/audit/sink.ts';
 import { makeEvent, makeEvents } from '../support/audit_events.ts';
 import {
   GROUP,
@@ -74,6 +77,47 @@ describe('an event that the service refuses', () => {
   });
 });
 
+test('a request that is too long for whoever stands before the service goes in halves', async () => {
+  server.failNext('oversize', 2);
+  const events = makeEvents(8);
+  await makeTestSink(server).sink.send(events, never);
+  expect(server.calls.map((call) => call.events.length)).toEqual([8, 4, 2, 2, 4]);
+  expect(messages()).toEqual(events.map(({ message }) => message));
+});
+
+describe('what has arrived of a send that fails', () => {
+  async function sendAndCount(events: AuditEvent[]): Promise<number> {
+    let count = 0;
+    const sending = makeTestSink(server).sink.send(events, never, (arrived) => (count = arrived));
+    await expect(sending).rejects.toThrow();
+    return count;
+  }
+
+  test('is told, by whole batches', async () => {
+    server.failNext({ reject: {} });
+    server.failNext('denied');
+    const now = Date.now();
+    const days = [3, 3, 3, 1, 1];
+    expect(
+      await sendAndCount(days.map((day, i) => makeEvent(i + 1, { at: now - day * DAY_MS }))),
+    ).toBe(3);
+  });
+
+  test('is told of halves, while a poison event is being looked for', async () => {
+    server.failNext('oversize');
+    server.failNext({ reject: {} });
+    server.failNext('denied');
+    expect(await sendAndCount(makeEvents(8))).toBe(4);
+  });
+
+  test('is nothing of a batch whose rejected part failed, though the rest is stored', async () => {
+    server.failNext({ reject: { tooOldLogEventEndIndex: 2 } });
+    server.failNext('denied');
+    expect(await sendAndCount(makeEvents(8))).toBe(0);
+    expect(messages()).toHaveLength(6);
+  });
+});
+
 describe('trouble', () => {
   test.each(['throttle', 'unavailable'] as const)('the SDK gets over %s', async (failure) => {
     server.failNext(failure, 2);
@@ -100,6 +144,37 @@ describe('trouble', () => {
     expect(server.calls).toHaveLength(5);
     await sink.send(events, never);
     expect(messages()).toEqual(events.map(({ message }) => message));
+  });
+
+  test('a stream deleted between the batches of a send is created again', async () => {
+    const { sink } = makeTestSink(server);
+    const now = Date.now();
+    const events = [3, 1].map((days, i) => makeEvent(i + 1, { at: now - days * DAY_MS }));
+    await sink.send(events, never, () => {
+      if (server.calls.length === 1) server.deleteGroup(GROUP);
+    });
+    expect(operations()).toEqual([
+      'PutLogEvents ok',
+      'PutLogEvents ResourceNotFoundException',
+      'CreateLogStream ResourceNotFoundException',
+      'CreateLogGroup ok',
+      'CreateLogStream ok',
+      'PutLogEvents ok',
+    ]);
+    expect(messages()).toEqual([events[1]?.message]);
+  });
+
+  test('a connection that is never made is given up', async () => {
+    const silent = await startSilentServer();
+    const sink = makeSinkFromEnvironment(
+      { ...server, url: silent },
+      { timeouts: { connectionTimeoutMs: 100 } },
+    );
+    const began = performance.now();
+    await expect(sink.send([makeEvent(1)], never)).rejects.toMatchObject({
+      cause: { name: 'TimeoutError' },
+    });
+    expect(performance.now() - began).toBeLessThan(8_000);
   });
 
   test('a batch that fails keeps those behind it from being sent', async () => {
@@ -198,6 +273,31 @@ describe('giving up', () => {
     expect(server.calls).toHaveLength(1);
   });
 });
+
+/** The address of a server that takes no more connections: its process is frozen, and its queue full. */
+async function startSilentServer(): Promise<string> {
+  const child = spawn(
+    process.execPath,
+    [
+      '-e',
+      `const server = require('node:net').createServer();
+       server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => console.log(server.address().port));`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const port = Number(line);
+  child.kill('SIGSTOP');
+  for (;;) {
+    const filler = connect({ host: '127.0.0.1', port });
+    filler.on('error', () => undefined);
+    onTestFinished(() => void filler.destroy());
+    const connected = once(filler, 'connect', { signal: AbortSignal.timeout(500) });
+    if (!(await connected.then(() => true).catch(() => false))) break;
+  }
+  return `http://127.0.0.1:${port}`;
+}
 
 async function freePort(): Promise<number> {
   const probe = createServer();
