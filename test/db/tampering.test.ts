@@ -343,6 +343,15 @@ describe('a purge', () => {
     ]);
   });
 
+  test('of an empty month accounts for nothing', async () => {
+    const found = await afterTampering(
+      purged(0, 0).replace(", 'firstSeq', 1, 'lastSeq', 0", ''),
+      QUEUE,
+      `delete from audit.events where ${event(15)}`,
+    );
+    expect(brief(found)).toEqual([['event_missing', 2, [15]]]);
+  });
+
   test('does not account for more events than it took', async () => {
     const found = await afterTampering(DELETE, purged(10, 9), QUEUE);
     expect(found.map(({ status }) => status)).toEqual(['purged', 'event_missing']);
