@@ -156,6 +156,7 @@ app_private.rebuilt_details(text,app_public.feature_flag_schedules,boolean,jsonb
 app_private.instant_of(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb,text)
 app_private.rebuilt_schedule_events(app_public.feature_flag_schedules,app_public.feature_flags,bigint[])
 app_private.rebuilt_flag_events(app_public.feature_flags,bigint[])
+app_private.write_lost_events(app_private.audit_event[])
 app_private.reconcile_flags(uuid,timestamp with time zone,integer)
 app_private.reconcile_schedules(uuid,timestamp with time zone,integer)
 app_private.rebuilt_deletion(audit.events)

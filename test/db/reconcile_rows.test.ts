@@ -210,6 +210,28 @@ describe('what is known of a lost event', () => {
   });
 });
 
+test('what the trail refuses keeps nothing else from it, and what a dead letter holds isn’t rebuilt from its row', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const refuse = `alter table audit.events add constraint no check (flag_key !~ 'refused') not valid`;
+    await client.query(refuse);
+    const letter = await insertFlag(client, { flag_key: 'refused-letter' });
+    await untold(client, async () => {
+      await insertFlag(client, { flag_key: 'refused-row' });
+      await insertFlag(client, { flag_key: 'told' });
+    });
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ refused: 1, fromRows: 1 });
+
+    await client.query('alter table audit.events drop constraint no');
+    await client.query(`update audit.dead_letters set content = content - 'table' - 'events'
+      || jsonb_build_object('rows', (select jsonb_agg(f) from app_public.feature_flags f where f.id = '${letter.id}'))`);
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ refused: 1, fromRows: 1 });
+    await client.query('delete from audit.dead_letters');
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ refused: 0, fromRows: 1 });
+    expect(await problemsOf(client)).toEqual([]);
+  });
+});
+
 test('rows that are gone without a word are told of in a thorough run only, once', async () => {
   const database = await useFreshDatabase();
   await withOwner(database, async (client) => {
