@@ -5,24 +5,29 @@ import { describe, expect, test } from 'vitest';
 import { useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
 import { fillIn, parseHttpFile, valueAt } from '../support/http_file.ts';
-import { adminToken, viewerToken } from '../support/tokens.ts';
+import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 
-const text = await readFile(new URL('../../http/flag-schedules.http', import.meta.url), 'utf8');
-const { variables, requests } = parseHttpFile(text);
+const read = async (name: string) =>
+  parseHttpFile(await readFile(new URL(`../../http/${name}`, import.meta.url), 'utf8'));
+const { variables, requests } = await read('flag-schedules.http');
+const FILES = {
+  'flag-schedules.http': { variables, requests },
+  'audit-events.http': await read('audit-events.http'),
+};
 
-describe('http/flag-schedules.http', () => {
+test('flag-schedules.http has every kind of request', () => {
+  expect(requests.length).toBeGreaterThanOrEqual(20);
+  expect(new Set(requests.map(({ method }) => method))).toEqual(
+    new Set(['GET', 'POST', 'PATCH', 'DELETE']),
+  );
+});
+
+describe.each(Object.entries(FILES))('http/%s', (_, { variables, requests }) => {
   const api = useApi(useDatabase());
   const answers = new Map<string, unknown>();
-  const environment = { ADMIN: adminToken(), VIEWER: viewerToken() };
+  const environment = { ADMIN: adminToken(), AUDITOR: auditorToken(), VIEWER: viewerToken() };
   const fill = (part: string) =>
     fillIn(part, { variables: { ...variables, host: '' }, answers, environment });
-
-  test('has every kind of request', () => {
-    expect(requests.length).toBeGreaterThanOrEqual(20);
-    expect(new Set(requests.map(({ method }) => method))).toEqual(
-      new Set(['GET', 'POST', 'PATCH', 'DELETE']),
-    );
-  });
 
   // In order: later requests use the answers of earlier ones.
   test.each(requests.map((request) => [`${request.method} ${request.url}`, request] as const))(
