@@ -14,7 +14,7 @@ export interface Numbering {
 /** The most that one seal holds. */
 const SEAL = 1_000;
 /** A look at the whole queue that takes no longer than this, besides what sealing takes, is free. */
-const FREE_LOOK_MS = 20;
+const FREE_LOOK_MS = 100;
 const SEALING_MS = 0.1;
 /** Otherwise it may take this part of the time. */
 const LOOK_SHARE = 0.1;

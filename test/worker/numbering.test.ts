@@ -83,7 +83,7 @@ test('what is committed late, under an id that was passed, is numbered in the sa
 test('looks at the whole queue that take long are taken seldom, and made up for', async () => {
   const numbering = makeNumbering();
   await withClient(database.ownerUrl, (client) => insertDue(client, { count: 2, dueIn: '1 day' }));
-  delayMs = 100;
+  delayMs = 200;
   expect(await run(numbering)).toBe('all');
   delayMs = 0;
   await withClient(database.ownerUrl, (client) => insertDue(client, { count: 2, dueIn: '1 day' }));
