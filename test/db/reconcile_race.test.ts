@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
@@ -61,5 +61,31 @@ test('many reconcilers beside writers and the sequencer: no event is written twi
     expect(await value(client, 'select count(*)::int from audit.ledger')).toBe(
       WRITERS * ROUNDS * 3,
     );
+  });
+});
+
+test('a second reconciler waits for the step of the first, and sees what it has written', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (client) => {
+    const flag = await insertFlag(client);
+    await client.query('alter table app_public.feature_flags disable trigger _900_audit_delete');
+    await client.query('delete from app_public.feature_flags where id = $1', [flag.id]);
+    await client.query(
+      'alter table app_public.feature_flags enable always trigger _900_audit_delete',
+    );
+    await client.query('begin');
+    const rest = { step: 'deleted_flags', since: '-infinity', startedAt: '2026-01-01' };
+    const step = `select from_rows from app_private.reconcile_audit('thorough', $1)`;
+    expect(await value(client, step, [JSON.stringify(rest)])).toBe(1);
+    const second = reconcileAs(database, 'thorough');
+    await vi.waitFor(async () => {
+      const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())`;
+      expect(await value(client, waiting)).toBe(1);
+    });
+    await client.query('commit');
+    expect(await second).toMatchObject({ fromRows: 0 });
+    expect(await problemsOf(client)).toEqual([]);
+    expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(0);
   });
 });
