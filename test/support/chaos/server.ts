@@ -21,12 +21,17 @@ export interface ChaosServer {
 const NAME = 'halyard';
 const PASSWORD = 'chaos';
 
-/** Starts it with a migrated database; it is stopped and removed after the test. */
-export async function startChaosServer(): Promise<ChaosServer> {
+/**
+ * Starts it with a migrated database; it is stopped and removed after the test.
+ *
+ * @param settings the server's; by default those of production, so that what a client was told is on disk
+ */
+export async function startChaosServer(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<ChaosServer> {
   const log = pino({ level: 'silent' });
   const dataDir = await makeDataDir();
-  // With all the settings of production: what a client was told must be on disk.
-  const start = () => startEmbeddedPostgres({ dataDir, log });
+  const start = () => startEmbeddedPostgres({ dataDir, log, settings });
   let server: EmbeddedPostgres = await start();
   const target = { host: '127.0.0.1', port: server.port };
   const address = await startTcpProxy(target);

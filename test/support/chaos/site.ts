@@ -42,6 +42,8 @@ export interface Site {
   startApi(): Promise<ChaosProcess>;
   /** Kills a process, and puts another one in its place. */
   replace(process: ChaosProcess): Promise<void>;
+  /** What has arrived at the destination. */
+  copy(): Promise<Copy>;
   /** Waits until nothing is due, queued or on its way. */
   settle(deadlineMs?: number): Promise<void>;
   /** Settles, and expects the invariant to hold. */
@@ -138,6 +140,7 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
   return {
     ...{ database, proxy, journal, workers, apis, urls },
     ...{ startWorker, startApi, replace, settle, check },
+    copy: () => destination.copy(),
   };
 }
 
