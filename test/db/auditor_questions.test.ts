@@ -24,6 +24,23 @@ const QUERIES = new Map(
 
 /** What the queries are expected to answer, in order; the columns that are left out differ from run to run. */
 const ANSWERS: Record<string, object[]> = {
+  'the history of a flag': [
+    { event_type: 'feature_flag.created', actor_kind: 'database', before: null },
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice', after: { enabled: true } },
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'bob' },
+    { event_type: 'flag_schedule.created', actor_kind: 'database' },
+    { event_type: 'feature_flag.updated', before: { enabled: false }, after: { enabled: true } },
+    { event_type: 'flag_schedule.applied', actor_kind: 'system' },
+  ],
+  'how late, by day': [{ environment: 'production', applied: '1', over_one_second: '1' }],
+  'cancelled by others, or by hand': [
+    { flag_key: 'wishlist-gallery', created_by: 'alice', cancelled_by: 'bob', reason: 'too early' },
+  ],
+  'failed, and nobody has done anything about it': [
+    { flag_key: 'broken', error_message: 'the flag is broken' },
+  ],
   'who created what': [
     { flag_key: 'broken', admin_user_id: null },
     { flag_key: 'wishlist-gallery', admin_user_id: null },
