@@ -31,6 +31,8 @@ const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
 const LOOK_AGAIN_MS = 500;
 const CHECK_EVERY_MS = 5_000;
+/** After this long without a run, one is made without a job: while the queue of notifications is full, no job can be queued. */
+const RUN_EVERY_MS = 15_000;
 
 /**
  * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
@@ -45,6 +47,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
   let failures = 0;
   let retryAt = 0;
   let lastCursor: number | null = null;
+  let lastRunAt = performance.now();
   const check = setInterval(() => void checkPosition(), CHECK_EVERY_MS);
 
   async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
@@ -87,6 +90,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
 
   async function run(): Promise<void> {
     if (running === null) {
+      lastRunAt = performance.now();
       running = forwardAll().finally(() => (running = null));
       await running;
     } else {
@@ -95,12 +99,13 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
     }
   }
 
-  /** For a job that a dead, frozen or differently configured worker took: what still waits is forwarded here. */
+  /** For a job that a dead, frozen or differently configured worker took, or that nobody could queue: what still waits is forwarded here. */
   async function checkPosition(): Promise<void> {
     if (stopping.aborted || running !== null || performance.now() < retryAt) return;
     try {
       const { cursor, behind } = await forwarder.position();
-      if (behind && cursor === lastCursor) await run();
+      const overdue = performance.now() - lastRunAt >= RUN_EVERY_MS;
+      if (overdue || (behind && cursor === lastCursor)) await run();
       else if (behind) hinting.request();
       lastCursor = behind ? cursor : null;
     } catch (error) {

@@ -131,10 +131,11 @@ async function fillNotifyQueue(database: TestDatabase): Promise<void> {
         `select pg_notify('noise', n || repeat(' ', 7900)) from generate_series(1, 10) as n`,
       ),
     );
-  for (let full = false; !full;)
+  let code: string | undefined;
+  while (code !== '54000')
     await noise().catch((error: unknown) => {
-      full = error instanceof pg.DatabaseError && error.code === '54000';
-      if (!full) throw error;
+      if (!(error instanceof pg.DatabaseError)) throw error;
+      code = error.code;
     });
 }
 
