@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy_lines.ts';
 import { headOf } from './seal.ts';
+import { agree, lastSealOf, storedSeals } from './stored_seals.ts';
 import type { Problem } from './verification.ts';
 
 /** What the copy outside said about the trail. */
@@ -58,15 +59,6 @@ export async function checkAnchors(
   await comparison.seals(anchors);
   await comparison.events(events);
   return comparison.report();
-}
-
-interface Stored {
-  readonly seal: string;
-  readonly first: string;
-  readonly last: string;
-  readonly root: string;
-  readonly head: string;
-  readonly at: string;
 }
 
 function makeComparison(pool: pg.Pool) {
@@ -192,38 +184,4 @@ function largest(numbers: Iterable<number>): number | null {
   let max: number | null = null;
   for (const n of numbers) if (max === null || n > max) max = n;
   return max;
-}
-
-function agree(seal: Stored, anchor: Anchor): boolean {
-  return (
-    seal.head === anchor.head &&
-    seal.root === anchor.root &&
-    Number(seal.first) === anchor.firstSeq &&
-    Number(seal.last) === anchor.lastSeq &&
-    seal.at === anchor.sealedAt
-  );
-}
-
-async function lastSealOf(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ last: string }>(
-    'select coalesce(max(seal_no), 0) as last from audit.seals',
-  );
-  return Number(rows[0]?.last ?? 0);
-}
-
-/** The seals that the anchors are of, and the number of the last one, as of one moment. */
-async function storedSeals(
-  pool: pg.Pool,
-  anchors: readonly Anchor[],
-): Promise<{ seals: Map<number, Stored>; lastSeal: number }> {
-  const lastSeal = await lastSealOf(pool);
-  const { rows } = await pool.query<Stored>(
-    `select seal_no as seal, first_seq as first, last_seq as last,
-       encode(root, 'hex') as root, encode(head, 'hex') as head,
-       to_char(sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at
-     from audit.seals
-     where seal_no = any ($1::bigint[])`,
-    [anchors.map(({ seal }) => seal)],
-  );
-  return { seals: new Map(rows.map((row) => [Number(row.seal), row])), lastSeal };
 }
