@@ -29,7 +29,7 @@ export default defineConfig(({ mode }) => ({
       project('api', { testTimeout: 20_000 }),
       project('worker', { testTimeout: 30_000 }),
       project('process', { testTimeout: 120_000, alone: 1 }),
-      project('chaos', { testTimeout: 300_000, alone: 2 }),
+      project('chaos', { testTimeout: 600_000, alone: 2 }),
     ],
   },
 }));

@@ -239,6 +239,15 @@ test('a repeated delivery breaks no rule', () => {
   ).toEqual([]);
 });
 
+test('a mark about events that have arrived breaks no rule', () => {
+  const mark =
+    '{"eventType": "audit.restamped", "eventId": "m", "metadata": {"firstSeq": 1, "lastSeq": 2}}';
+  expect(rulesBrokenBy((facts) => void linesIn(facts).push(mark))).toEqual([]);
+  expect(rulesBrokenBy((facts) => void linesIn(facts).unshift(mark))).toEqual([
+    'copy out of order',
+  ]);
+});
+
 test('the message is put together as the database does it', async () => {
   const [event] = whole.events;
   const { rows } = await withClient(database.rootUrl, (client) =>

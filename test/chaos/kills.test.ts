@@ -34,7 +34,7 @@ test('processes that are killed at any moment, under load, lose and repeat nothi
   const site = await openDouble(await useFreshDatabase());
   const writer = await openLongWriter(site.database);
   const load = startLoad(site, random);
-  const kills = byForm({ short: 6, full: 120 });
+  const kills = byForm({ short: 5, full: 80 });
   const replacements: Promise<void>[] = [];
   for (let i = 0; i < kills; i++) {
     await pause(random.between(200, 800));
@@ -55,7 +55,7 @@ test('a server that is stopped at once, again and again under load, loses nothin
   const server = await startChaosServer();
   const site = await openDouble(server.database);
   const load = startLoad(site, random);
-  const crashes = byForm({ short: 2, full: 15 });
+  const crashes = byForm({ short: 1, full: 10 });
   for (let i = 0; i < crashes; i++) {
     const before = load.promised();
     await expect.poll(() => load.promised(), { timeout: 30_000 }).toBeGreaterThan(before + 20);

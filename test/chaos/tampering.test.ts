@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { withDatabase } from '../../src/setup.ts';
 import { runAudit } from '../support/chaos/command.ts';
+import { byForm } from '../support/chaos/form.ts';
 import { openSite } from '../support/chaos/site.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
@@ -25,8 +26,7 @@ async function verify(
     expect({ stderr, status }).toEqual({ stderr, status: ok ? 0 : 1 });
     return [...new Set(problems.map((problem) => problem.status))].toSorted();
   };
-  const [alone, anchored] = await Promise.all([statuses(), statuses('--anchors', copy)]);
-  return { alone, anchored };
+  return { alone: await statuses(), anchored: await statuses('--anchors', copy) };
 }
 
 /** The same database once more, with the same roles' rights; dropped after the test. */
@@ -155,7 +155,9 @@ const DEEDS: Record<string, { sql: string[]; alone: string[]; copy: string[] }> 
 test('whatever is done to the trail by hand, the command line names it', async () => {
   const { database, copy } = await makeTrail();
   expect(await verify(database, copy)).toEqual({ alone: [], anchored: [] });
-  for (const [i, [deed, { sql, alone, copy: anchored }]] of Object.entries(DEEDS).entries()) {
+  // The last ones show in the copy only.
+  const deeds = Object.entries(DEEDS).slice(byForm({ short: -2, full: 0 }));
+  for (const [i, [deed, { sql, alone, copy: anchored }]] of deeds.entries()) {
     const clone = await cloneOf(database, `${database.name}_${i}`);
     await tamper(clone, sql);
     const both = [...alone, ...anchored].toSorted();

@@ -14,6 +14,9 @@ interface Line extends Shipped {
   readonly text: string;
 }
 
+/** What is shipped about events, without a number of its own: seals, and marks of those that came under another time. */
+const RECORDS = new Set(['audit.sealed', 'audit.restamped']);
+
 /** One destination's copy: every event in it, byte for byte, first arrivals in order, each seal behind what it seals. */
 export function copyBreaches(copy: Copy, facts: Facts): Breach[] {
   const found: Breach[] = [];
@@ -51,16 +54,16 @@ function checkEvents({ ledger, events }: Facts, first: ReadonlyMap<string, Line>
       say('copy differs', `seq ${seq}, event ${event_id}: ${line.text}`);
   }
   for (const { eventId, eventType } of first.values())
-    if (eventType !== 'audit.sealed' && !known.has(eventId))
+    if (!RECORDS.has(eventType) && !known.has(eventId))
       say('copy of no event', `${eventType} ${eventId}`);
 }
 
 function checkOrder(lines: readonly Line[], say: Say): void {
   let last = 0;
   for (const { eventType, eventId, seq, metadata } of lines) {
-    if (eventType === 'audit.sealed') {
+    if (RECORDS.has(eventType)) {
       const end = metadata?.lastSeq ?? 0;
-      if (end > last) say('copy out of order', `the seal of ${end} arrived behind ${last}`);
+      if (end > last) say('copy out of order', `${eventType} of ${end} arrived behind ${last}`);
     } else {
       if (seq !== last + 1)
         say('copy out of order', `event ${eventId} of seq ${seq ?? '?'} arrived behind ${last}`);
