@@ -35,7 +35,9 @@ create type app_private.audit_event as (
   database_user text,
   application_name text,
   metadata jsonb,
-  payload text
+  payload text,
+  flag_id uuid,
+  reconciled boolean
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
@@ -174,6 +176,89 @@ grant select on table app_public.feature_flags to halyard_viewer;
 grant insert (description, enabled, environment, flag_key, rollout_percentage) on app_public.feature_flags to halyard_admin;
 grant update (description, enabled, rollout_percentage) on app_public.feature_flags to halyard_admin;
 
+create table audit.actor_events (
+  actor_kind text,
+  admin_email text,
+  admin_user_id text,
+  application_name text,
+  database_user text,
+  environment text,
+  event_id uuid,
+  event_type text,
+  flag_key text,
+  metadata jsonb,
+  occurred_at timestamp with time zone,
+  request_id text,
+  schedule_id uuid
+);
+comment on table audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
+comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
+comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
+comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
+comment on column audit.actor_events.application_name is 'What the client called itself.';
+comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
+comment on column audit.actor_events.environment is 'The flag''s environment.';
+comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
+comment on column audit.actor_events.event_type is 'What was done.';
+comment on column audit.actor_events.flag_key is 'The flag''s key.';
+comment on column audit.actor_events.metadata is 'All that the event tells.';
+comment on column audit.actor_events.occurred_at is 'When.';
+comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
+comment on column audit.actor_events.schedule_id is 'The schedule.';
+grant select on table audit.actor_events to halyard_auditor;
+
+create table audit.applied_schedules (
+  applied_at timestamp with time zone,
+  environment text,
+  event_id uuid,
+  flag_key text,
+  lateness_ms bigint,
+  occurred_at timestamp with time zone,
+  schedule_id uuid,
+  scheduled_at timestamp with time zone,
+  updates jsonb
+);
+comment on table audit.applied_schedules is 'Each schedule that was applied, and how late.';
+comment on column audit.applied_schedules.applied_at is 'When it was applied.';
+comment on column audit.applied_schedules.environment is 'The flag''s environment.';
+comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
+comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
+comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
+comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.applied_schedules.schedule_id is 'The schedule.';
+comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
+comment on column audit.applied_schedules.updates is 'What it set.';
+grant select on table audit.applied_schedules to halyard_auditor;
+
+create table audit.cancellations_by_others (
+  cancelled_by text,
+  cancelled_by_email text,
+  canceller_kind text,
+  created_at timestamp with time zone,
+  created_by text,
+  creator_kind text,
+  environment text,
+  event_id uuid,
+  flag_key text,
+  occurred_at timestamp with time zone,
+  reason text,
+  schedule_id uuid
+);
+comment on table audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
+comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
+comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
+comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
+comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
+comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
+comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
+comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
+grant select on table audit.cancellations_by_others to halyard_auditor;
+
 create table audit.cursors (
   destination text not null,
   last_seq bigint not null default 0,
@@ -213,6 +298,7 @@ create table audit.events (
   database_user text not null,
   environment text,
   event_type text not null,
+  flag_id uuid,
   flag_key text,
   id uuid not null,
   level text not null,
@@ -223,14 +309,16 @@ create table audit.events (
   request_id text,
   revision bigint,
   schedule_id uuid,
-  constraint events_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['admin'::text, 'system'::text, 'database'::text]))),
+  constraint events_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['admin'::text, 'system'::text, 'database'::text, 'unknown'::text]))),
   constraint events_level_check CHECK ((level = ANY (ARRAY['info'::text, 'warning'::text, 'error'::text]))),
   constraint events_pkey PRIMARY KEY (id, occurred_at)
 ) partition by RANGE (occurred_at);
 alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
 CREATE INDEX events_flag_idx ON ONLY audit.events USING btree (flag_key, environment, occurred_at DESC);
-CREATE INDEX events_occurred_at_idx ON ONLY audit.events USING btree (occurred_at DESC);
+CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE (actor_kind = 'database'::text);
+CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
+CREATE INDEX events_reconciled_idx ON ONLY audit.events USING btree (occurred_at) WHERE reconciled;
 CREATE INDEX events_schedule_idx ON ONLY audit.events USING btree (schedule_id, occurred_at) WHERE (schedule_id IS NOT NULL);
 CREATE INDEX events_type_idx ON ONLY audit.events USING btree (event_type, occurred_at DESC);
 create policy admin_select on audit.events for select to halyard_admin
@@ -242,19 +330,20 @@ alter table audit.events enable always trigger _100_append_only;
 CREATE TRIGGER _200_append_only_rows BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION app_private.tg__refuse();
 alter table audit.events enable always trigger _200_append_only_rows;
 comment on table audit.events is 'The audit trail: one row for each thing that happened. Append-only; partitioned by month (UTC).';
-comment on column audit.events.actor_kind is 'admin (by the API), system (the worker) or database (SQL typed by hand).';
+comment on column audit.events.actor_kind is 'admin (by the API), system (the worker), database (SQL typed by hand) or unknown (rebuilt, and the row doesn''t tell).';
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.events.application_name is 'The application that the database session named itself.';
 comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
 comment on column audit.events.environment is 'The flag''s environment.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
+comment on column audit.events.flag_id is 'The flag; null in events from before seals.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info, or error for a schedule that failed for good.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for a change of which only that is known.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
-comment on column audit.events.payload is 'The event as JSON text, rendered once: what is shipped, with seq put in.';
+comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 comment on column audit.events.reconciled is 'Whether the event was rebuilt afterwards because writing it failed at the time.';
 comment on column audit.events.request_id is 'The HTTP request that did it; also in the API''s log and its X-Request-Id header.';
 comment on column audit.events.revision is 'The revision of the row that the event tells of.';
@@ -262,8 +351,82 @@ comment on column audit.events.schedule_id is 'The schedule, also on the change 
 grant select on table audit.events to halyard_admin;
 grant select on table audit.events to halyard_auditor;
 
+create table audit.failed_schedules (
+  attempts integer,
+  environment text,
+  error_message text,
+  event_id uuid,
+  flag_key text,
+  occurred_at timestamp with time zone,
+  schedule_id uuid,
+  since text
+);
+comment on table audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
+comment on column audit.failed_schedules.attempts is 'How often it was tried.';
+comment on column audit.failed_schedules.environment is 'The flag''s environment.';
+comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
+comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
+comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
+comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
+comment on column audit.failed_schedules.schedule_id is 'The schedule.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
+grant select on table audit.failed_schedules to halyard_auditor;
+
+create table audit.flag_events (
+  actor_kind text,
+  admin_user_id text,
+  after jsonb,
+  before jsonb,
+  database_user text,
+  environment text,
+  event_id uuid,
+  event_type text,
+  flag_id uuid,
+  flag_key text,
+  occurred_at timestamp with time zone,
+  reason text,
+  schedule_id uuid,
+  scheduled_at timestamp with time zone
+);
+comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
+comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule), or database (typed by hand).';
+comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
+comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.flag_events.before is 'What was before, where the event tells.';
+comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.flag_events.environment is 'The flag''s environment.';
+comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
+comment on column audit.flag_events.event_type is 'What happened.';
+comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again; null in events from before seals.';
+comment on column audit.flag_events.flag_key is 'The flag''s key.';
+comment on column audit.flag_events.occurred_at is 'When.';
+comment on column audit.flag_events.reason is 'Why it was cancelled, or why it failed.';
+comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
+grant select on table audit.flag_events to halyard_auditor;
+
+create table audit.lateness_days (
+  applied bigint,
+  day date,
+  environment text,
+  max_ms bigint,
+  over_one_second bigint,
+  p50_ms double precision,
+  p99_ms double precision
+);
+comment on table audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
+comment on column audit.lateness_days.applied is 'How many were applied.';
+comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
+comment on column audit.lateness_days.environment is 'The flags'' environment.';
+comment on column audit.lateness_days.max_ms is 'The latest, in milliseconds.';
+comment on column audit.lateness_days.over_one_second is 'How many were more than a second late.';
+comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
+comment on column audit.lateness_days.p99_ms is '99 of 100 were no later than this, in milliseconds.';
+grant select on table audit.lateness_days to halyard_auditor;
+
 create table audit.ledger (
   event_id uuid not null,
+  leaf bytea not null,
   occurred_at timestamp with time zone not null,
   seq bigint not null,
   sequenced_at timestamp with time zone not null default now(),
@@ -271,16 +434,52 @@ create table audit.ledger (
   constraint ledger_pkey PRIMARY KEY (seq)
 );
 alter table audit.ledger enable row level security;
+CREATE INDEX ledger_occurred_at_idx ON audit.ledger USING brin (occurred_at);
+create policy admin_select on audit.ledger for select to halyard_admin
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR (EXISTS ( SELECT
+   FROM audit.events e
+  WHERE ((e.id = ledger.event_id) AND (e.occurred_at = ledger.occurred_at)))))));
 create policy auditor_select on audit.ledger for select to halyard_auditor
-  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
+  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR (EXISTS ( SELECT
+   FROM audit.events e
+  WHERE ((e.id = ledger.event_id) AND (e.occurred_at = ledger.occurred_at)))))));
 CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table audit.ledger enable always trigger _100_append_only;
-comment on table audit.ledger is 'The number of each event: gapless from 1, each event once. Append-only.';
+comment on table audit.ledger is 'The number and hash of each event: gapless from 1, each event once; kept when the event is purged. Append-only.';
 comment on column audit.ledger.event_id is 'The event.';
+comment on column audit.ledger.leaf is 'SHA-256 of 0x00 and the shipped message: the event''s leaf in its seal''s Merkle tree.';
 comment on column audit.ledger.occurred_at is 'The event''s time, which finds its partition.';
 comment on column audit.ledger.seq is 'The event''s number: the order in which copies are shipped.';
 comment on column audit.ledger.sequenced_at is 'When it got its number.';
 grant select on table audit.ledger to halyard_auditor;
+grant select (event_id, occurred_at, seq, sequenced_at) on audit.ledger to halyard_admin;
+
+create table audit.manual_changes (
+  after jsonb,
+  application_name text,
+  before jsonb,
+  database_user text,
+  environment text,
+  event_id uuid,
+  event_type text,
+  flag_key text,
+  metadata jsonb,
+  occurred_at timestamp with time zone,
+  schedule_id uuid
+);
+comment on table audit.manual_changes is 'What was changed by SQL typed by hand, past the API.';
+comment on column audit.manual_changes.after is 'What is from then on.';
+comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
+comment on column audit.manual_changes.before is 'What was before.';
+comment on column audit.manual_changes.database_user is 'The login.';
+comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
+comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
+comment on column audit.manual_changes.event_type is 'What was done.';
+comment on column audit.manual_changes.flag_key is 'The flag''s key.';
+comment on column audit.manual_changes.metadata is 'All that the event tells.';
+comment on column audit.manual_changes.occurred_at is 'When.';
+comment on column audit.manual_changes.schedule_id is 'The schedule.';
+grant select on table audit.manual_changes to halyard_auditor;
 
 create table audit.queue (
   event_id uuid not null,
@@ -293,6 +492,45 @@ comment on table audit.queue is 'Events that the sequencer has not numbered yet.
 comment on column audit.queue.event_id is 'The event.';
 comment on column audit.queue.id is 'Order of arrival; not the order of commits.';
 comment on column audit.queue.occurred_at is 'The event''s time, which finds its partition.';
+
+create table audit.reconciliations (
+  finished_at timestamp with time zone not null,
+  scope text not null,
+  started_at timestamp with time zone not null,
+  constraint reconciliations_pkey PRIMARY KEY (scope)
+);
+alter table audit.reconciliations enable row level security;
+comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
+comment on column audit.reconciliations.finished_at is 'When it came to its end.';
+comment on column audit.reconciliations.scope is 'letters, recent or thorough.';
+comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
+
+create table audit.seals (
+  first_seq bigint not null,
+  head bytea not null,
+  last_seq bigint not null,
+  previous_head bytea not null,
+  root bytea not null,
+  seal_no bigint not null,
+  sealed_at timestamp with time zone not null default clock_timestamp(),
+  constraint seals_hashes_check CHECK (((octet_length(root) = 32) AND (octet_length(previous_head) = 32) AND (octet_length(head) = 32))),
+  constraint seals_last_seq_key UNIQUE (last_seq),
+  constraint seals_pkey PRIMARY KEY (seal_no)
+);
+alter table audit.seals enable row level security;
+create policy auditor_select on audit.seals for select to halyard_auditor
+  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.seals FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table audit.seals enable always trigger _100_append_only;
+comment on table audit.seals is 'One row for each batch of numbered events: its Merkle root, chained to the seal before it. Append-only.';
+comment on column audit.seals.first_seq is 'The first event that it seals.';
+comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
+comment on column audit.seals.last_seq is 'The last event that it seals.';
+comment on column audit.seals.previous_head is 'The head of the seal before it; random for seal 0, so that no two trails have a head in common.';
+comment on column audit.seals.root is 'The Merkle root of the events'' leaves (RFC 6962).';
+comment on column audit.seals.seal_no is 'The seal''s number: gapless from 0, which seals nothing and only begins the chain.';
+comment on column audit.seals.sealed_at is 'When it was sealed.';
+grant select on table audit.seals to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.actor_kind()
  RETURNS text
@@ -327,8 +565,8 @@ $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 grant execute on function app_private.advance_audit_cursor(text,bigint,bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due_schedules(batch integer DEFAULT 100)
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer)
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 100)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -339,9 +577,9 @@ declare
   v_now timestamptz := clock_timestamp();
   v_ids uuid[];
   v_id uuid;
+  v_applied uuid[] := '{}';
 begin
   perform set_config('halyard.actor', 'system', true);
-  applied := 0;
   retried := 0;
   failed := 0;
   stuck := 0;
@@ -352,7 +590,7 @@ begin
     where s.status = 'pending'
       and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now
     order by s.scheduled_at, s.id
-    limit apply_due_schedules.batch
+    limit apply_due.batch
     for no key update of f skip locked
     for update of s skip locked
   ) into v_ids;
@@ -360,7 +598,7 @@ begin
   foreach v_id in array v_ids loop
     begin
       perform app_private.apply_schedule(v_id);
-      applied := applied + 1;
+      v_applied := v_applied || v_id;
     exception when others then
       begin
         if app_private.record_failure(v_id, sqlerrm) = 'failed' then
@@ -376,10 +614,24 @@ begin
     end;
   end loop;
   perform set_config('halyard.actor', '', true);
+  applied := cardinality(v_applied);
+  lateness_ms := array(
+    select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
+    from app_public.feature_flag_schedules s
+    where s.id = any (v_applied));
   return next;
 end;
 $function$;
-comment on function app_private.apply_due_schedules(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked.';
+comment on function app_private.apply_due(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
+grant execute on function app_private.apply_due(integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.apply_due_schedules(batch integer DEFAULT 100)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select d.applied, d.retried, d.failed, d.stuck from app_private.apply_due(batch) as d $function$;
+comment on function app_private.apply_due_schedules(integer) is 'apply_due() without what it says of lateness.';
 grant execute on function app_private.apply_due_schedules(integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_schedule(schedule_id uuid)
@@ -415,6 +667,33 @@ end;
 $function$;
 comment on function app_private.apply_schedule(uuid) is 'Changes the flag and marks the schedule applied. Runs inside the caller''s subtransaction: all of it or nothing.';
 
+CREATE OR REPLACE FUNCTION app_private.attribute_event(event app_private.audit_event, context jsonb)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  event.actor_kind := case
+    when context ->> 'actor' = 'system' then 'system'
+    when coalesce(context ->> 'role', '') <> '' then 'admin'
+    else 'database'
+  end;
+  event.admin_user_id := case when event.actor_kind = 'admin' then nullif(context ->> 'userId', '') end;
+  event.admin_email := case when event.actor_kind = 'admin' then nullif(context ->> 'email', '') end;
+  event.request_id := nullif(context ->> 'requestId', '');
+  event.database_user := coalesce(context ->> 'databaseUser', '');
+  event.application_name := coalesce(context ->> 'applicationName', '');
+  if event.event_type like 'feature\_flag.%' then
+    event.schedule_id := nullif(context ->> 'scheduleId', '')::uuid;
+  end if;
+  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[] || jsonb_strip_nulls(jsonb_build_object(
+    'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
+  return event;
+end;
+$function$;
+comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor and the request of a dead letter''s context.';
+
 CREATE OR REPLACE FUNCTION app_private.audit_cursor(destination text)
  RETURNS bigint
  LANGUAGE sql
@@ -440,6 +719,30 @@ AS $function$
   )
 $function$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
+
+CREATE OR REPLACE FUNCTION app_private.audit_months()
+ RETURNS TABLE(partition regclass, month timestamp with time zone, ends timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+  select
+    b.partition,
+    case when b.starts = date_trunc('month', b.starts) and b.ends = b.starts + interval '1 month' then b.starts end,
+    coalesce(b.ends, '-infinity')
+  from (
+    select i.inhrelid::regclass, t.bounds[1]::timestamptz, t.bounds[2]::timestamptz
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    left join lateral regexp_match(
+      pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') as t (bounds) on true
+    where i.inhparent = 'audit.events'::regclass
+  ) as b (partition, starts, ends)
+  order by 2 nulls first
+$function$;
+comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
 
 CREATE OR REPLACE FUNCTION app_private.bury_events(what jsonb, error_code text, error_message text)
  RETURNS void
@@ -472,6 +775,37 @@ begin
 end;
 $function$;
 comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail; raises ZF011 when halyard.audit_mode is strict.';
+
+CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when seal.head <> app_private.seal_head(
+      seal.previous_head, seal.seal_no, seal.first_seq, seal.last_seq - seal.first_seq + 1, seal.root)
+      then 'The head isn''t that of what the seal says: the seal was changed.'
+    when seal.seal_no = 0 then null
+    when (previous).seal_no is null then 'There is no seal before it.'
+    when seal.seal_no <> (previous).seal_no + 1
+      then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
+    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
+      (previous).previous_head, (previous).seal_no, (previous).first_seq,
+      (previous).last_seq - (previous).first_seq + 1, (previous).root)
+      then 'It isn''t chained to the head of the seal before it.'
+    when seal.first_seq <> (previous).last_seq + 1
+      then format('It begins at %s, but the seal before it ends at %s.', seal.first_seq, (previous).last_seq)
+  end
+$function$;
+comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
+
+CREATE OR REPLACE FUNCTION app_private.changed_event_id(row_id uuid, created_at timestamp with time zone, revision_before bigint, revision_after bigint)
+ RETURNS uuid
+ LANGUAGE sql
+RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(row_id, created_at, revision_after) ELSE gen_random_uuid() END;
+comment on function app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
 
 CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
@@ -522,6 +856,126 @@ grant execute on function app_private.claim_user_id() to halyard_admin;
 grant execute on function app_private.claim_user_id() to halyard_auditor;
 grant execute on function app_private.claim_user_id() to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select count(*) from audit.dead_letters $function$;
+comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
+grant execute on function app_private.dead_letter_count() to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with behind as (
+    select d.destination, coalesce(c.last_seq, 0) as last_seq
+    from (select unnest(destinations) union select destination from audit.cursors) as d (destination)
+    left join audit.cursors c on c.destination = d.destination
+  )
+  select 'delivery_behind_events', b.destination, greatest(coalesce((select max(l.seq) from audit.ledger l), 0) - b.last_seq, 0)::double precision
+  from behind b
+  union all
+  select
+    'delivery_oldest_seconds', b.destination,
+    coalesce((
+      select greatest(extract(epoch from now() - l.sequenced_at), 0)
+      from audit.ledger l
+      where l.seq > b.last_seq
+      order by l.seq
+      limit 1), 0)
+  from behind b
+$function$;
+comment on function app_private.delivery_metrics(text[]) is 'How far each destination is behind the ledger: those that have a cursor, and these.';
+
+CREATE OR REPLACE FUNCTION app_private.differing_columns(event audit.events)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_text jsonb;
+begin
+  -- Not where it is declared: an error there is past the handler below.
+  v_text := event.payload;
+  return array(
+    select c.name
+    from (
+      values
+        ('event_type', v_text -> 'eventType', to_jsonb(event.event_type)),
+        ('occurred_at', v_text -> 'timestamp', to_jsonb(app_private.iso(event.occurred_at))),
+        ('id', v_text -> 'eventId', to_jsonb(event.id)),
+        ('level', v_text -> 'level', to_jsonb(event.level)),
+        ('environment', v_text -> 'environment', to_jsonb(event.environment)),
+        ('request_id', v_text -> 'requestId', to_jsonb(event.request_id)),
+        ('metadata', v_text -> 'metadata', event.metadata),
+        ('flag_key', v_text #> '{metadata,flagKey}', to_jsonb(event.flag_key)),
+        ('admin_user_id', v_text #> '{metadata,adminUserId}', to_jsonb(event.admin_user_id)),
+        ('admin_email', v_text #> '{metadata,adminEmail}', to_jsonb(event.admin_email)),
+        ('reconciled', coalesce(v_text -> 'reconciled', 'false'), to_jsonb(event.reconciled))
+      union all
+      -- In the text since seals came; what has none of them is older.
+      select c.name, v_text -> c.key, c.value
+      from (
+        values
+          ('actor_kind', 'actorKind', to_jsonb(event.actor_kind)),
+          ('database_user', 'databaseUser', to_jsonb(event.database_user)),
+          ('application_name', 'applicationName', to_jsonb(event.application_name)),
+          ('flag_id', 'flagId', to_jsonb(event.flag_id)),
+          ('schedule_id', 'scheduleId', to_jsonb(event.schedule_id)),
+          ('revision', 'revision', to_jsonb(event.revision))
+      ) as c (name, key, value)
+      where v_text ? 'actorKind'
+    ) as c (name, in_text, in_column)
+    where coalesce(c.in_text, 'null') is distinct from coalesce(c.in_column, 'null')
+  );
+exception when data_exception then
+  return array['payload'];
+end;
+$function$;
+comment on function app_private.differing_columns(audit.events) is 'The columns of an event that don''t say what its text says.';
+
+CREATE OR REPLACE FUNCTION app_private.drop_audit_months(partitions regclass[], months timestamp with time zone[], counts bigint[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_events app_private.audit_event[] := '{}';
+  v_count bigint;
+  v_purged record;
+begin
+  select coalesce(max(p.events), 0) as events, coalesce(max(p.last_seq), 0) as last_seq into v_purged from app_private.purges() as p;
+  for i in 1 .. cardinality(partitions) loop
+    execute format('lock table %s in share mode', partitions[i]);
+    execute format('select count(*) from %s', partitions[i]) into v_count;
+    if v_count <> counts[i] then
+      return 'An event of an old month was written just now.';
+    end if;
+    v_purged.events := v_purged.events + v_count;
+    v_purged.last_seq := greatest(v_purged.last_seq, (
+      select max(l.seq) from audit.ledger l where l.occurred_at >= months[i] and l.occurred_at < months[i] + interval '1 month'));
+    v_events := v_events || app_private.purged_event(months[i], v_count, v_purged.events, v_purged.last_seq);
+  end loop;
+  lock table audit.events in access exclusive mode;
+  for i in 1 .. cardinality(partitions) loop
+    execute format('drop table %s', partitions[i]);
+  end loop;
+  perform app_private.write_events(v_events);
+  perform app_private.notify_audit(array(select e.id from unnest(v_events) as e), null);
+  return null;
+exception when lock_not_available or deadlock_detected then
+  return 'Somebody is reading the trail: try again when they are done.';
+end;
+$function$;
+comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -531,7 +985,6 @@ CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead inte
 AS $function$
 declare
   v_month timestamptz;
-  v_name text;
   v_made integer := 0;
 begin
   -- Two workers may come at once; the second finds the partitions made.
@@ -543,23 +996,7 @@ begin
       date_trunc('month', now()) + make_interval(months => months_ahead),
       interval '1 month')
   loop
-    v_name := to_char(v_month, '"events_"YYYY_MM');
-    if to_regclass(format('audit.%I', v_name)) is null then
-      -- Made apart and attached, because "create table … partition of" locks the whole trail: behind one long reader,
-      -- every writer's event would end as a dead letter.
-      execute format('create table audit.%I (like audit.events including defaults including constraints)', v_name);
-      execute format('alter table audit.%I enable row level security', v_name);
-      execute format(
-        'alter table audit.events attach partition audit.%I for values from (%L) to (%L)',
-        v_name, v_month, v_month + interval '1 month');
-      execute format(
-        'create trigger _100_append_only before update or delete or truncate on audit.%I '
-        'for each statement execute function app_private.tg__refuse()', v_name);
-      execute format('alter table audit.%I enable always trigger _100_append_only', v_name);
-      execute format('alter table audit.%I enable always trigger _200_append_only_rows', v_name);
-      execute format('comment on table audit.%I is %L', v_name, 'The trail of ' || to_char(v_month, 'YYYY-MM') || ' (UTC).');
-      v_made := v_made + 1;
-    end if;
+    v_made := v_made + app_private.make_audit_partition(v_month)::integer;
   end loop;
   return v_made;
 end;
@@ -577,18 +1014,112 @@ AS $function$
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
+CREATE OR REPLACE FUNCTION app_private.event_id(row_id uuid, created_at timestamp with time zone, revision bigint)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256(((uuid_send(row_id) || timestamptz_send(created_at)) || int8send(revision))));
+comment on function app_private.event_id(uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision.';
+
+CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN sha256(('\x00'::bytea || app_private.shipped_bytes(payload, seq)));
+comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
+
+CREATE OR REPLACE FUNCTION app_private.events_of_letter(content jsonb)
+ RETURNS app_private.audit_event[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+  i integer;
+begin
+  if jsonb_typeof(content -> 'events') = 'array' then
+    v_events := array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    v_events := array(
+      select app_private.attribute_event(e, content -> 'context') from app_private.remade_schedule_events(content) as e);
+  elsif content ->> 'table' = 'feature_flags' then
+    v_events := array(
+      select app_private.attribute_event(e, content -> 'context') from app_private.remade_flag_events(content) as e);
+  else
+    raise exception 'The letter isn''t one of the triggers: a person must look at it.' using errcode = 'data_exception';
+  end if;
+  for i in 1..cardinality(v_events) loop
+    v_events[i].reconciled := true;
+    v_events[i].payload := app_private.render_event(v_events[i]);
+  end loop;
+  return v_events;
+end;
+$function$;
+comment on function app_private.events_of_letter(jsonb) is 'The events that a dead letter holds or that its rows tell of, marked as reconciled; raises when it holds neither.';
+
+CREATE OR REPLACE FUNCTION app_private.fault_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'dead_letters', null::text, count(*)::double precision
+  from (select from audit.dead_letters d limit 10000) as counted
+  union all
+  select
+    'dead_letters_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - d.occurred_at), 0) from audit.dead_letters d order by d.id limit 1), 0)
+  union all
+  select 'events_reconciled_last_day', null, count(*)
+  from (
+    select e.id from audit.events e where e.reconciled order by e.occurred_at desc limit 1000
+  ) as rebuilt
+  -- A rebuilt event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
+  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = rebuilt.id), now()) > now() - interval '1 day'
+$function$;
+comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were rebuilt lately; counts stop at 10,000 and 1,000.';
+
+CREATE OR REPLACE FUNCTION app_private.finished_event(event app_private.audit_event, at timestamp with time zone, approximate boolean, admin_user_id text)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  event.occurred_at := at;
+  if approximate then
+    event.metadata := event.metadata || '{"timeApproximate": true}';
+  end if;
+  if event.event_type in ('flag_schedule.applied', 'flag_schedule.failed') then
+    event.actor_kind := 'system';
+  elsif admin_user_id is not null then
+    event.actor_kind := 'admin';
+    event.admin_user_id := admin_user_id;
+    event.metadata := event.metadata || jsonb_build_object('adminUserId', admin_user_id);
+  end if;
+  event.payload := app_private.render_event(event);
+  return event;
+end;
+$function$;
+comment on function app_private.finished_event(app_private.audit_event,timestamp with time zone,boolean,text) is 'A rebuilt event with its instant, its admin if known, and its text.';
+
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.make_event(
+    app_private.changed_event_id(
+      coalesce(after.id, before.id), coalesce(after.created_at, before.created_at), before.revision,
+      coalesce(after.revision, before.revision + 1)),
     at,
     case
       when before.id is null then 'feature_flag.created'
       when after.id is null then 'feature_flag.deleted'
       else 'feature_flag.updated'
     end,
+    coalesce(after.id, before.id),
     coalesce(after.flag_key, before.flag_key),
     coalesce(after.environment, before.environment),
     -- The schedule that is being applied, if this is its doing.
@@ -611,13 +1142,174 @@ AS $function$
 $function$;
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is in an event.';
 
+CREATE OR REPLACE FUNCTION app_private.flag_state_at(flag app_public.feature_flags, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select l.metadata -> 'after'
+  from (
+    select e.revision, e.metadata
+    from audit.events e
+    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at <= at
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated') and e.flag_id = flag.id
+    order by e.occurred_at desc
+    limit 1
+  ) as l
+  left join lateral (
+    select e.revision, e.metadata
+    from audit.events e
+    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at > at
+      and e.event_type in ('feature_flag.updated', 'feature_flag.deleted') and e.flag_id = flag.id
+    order by e.occurred_at
+    limit 1
+  ) as n on true
+  where not l.metadata ? 'timeApproximate'
+    and not coalesce(n.metadata ? 'timeApproximate', false)
+    and l.revision = coalesce(n.revision - 1, flag.revision)
+$function$;
+comment on function app_private.flag_state_at(app_public.feature_flags,timestamp with time zone) is 'A flag''s state at an instant, as flag_state() has it; null when the trail doesn''t tell.';
+
+CREATE OR REPLACE FUNCTION app_private.instant_of(event_type text, schedule app_public.feature_flag_schedules, is_last boolean, previous jsonb, next jsonb, scheduled_at text, OUT at timestamp with time zone, OUT approximate boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_end timestamptz := case when is_last then clock_timestamp() else coalesce((next ->> 'at')::timestamptz, schedule.updated_at) end;
+begin
+  approximate := false;
+  case
+    when event_type = 'flag_schedule.created' then at := schedule.created_at;
+    when event_type = 'flag_schedule.applied' then at := schedule.applied_at;
+    when event_type = 'flag_schedule.cancelled' then
+      at := coalesce((to_jsonb(schedule) ->> 'cancelled_at')::timestamptz, schedule.updated_at);
+    -- A retry makes the schedule due at its own instant.
+    when event_type = 'flag_schedule.retried' and scheduled_at::timestamptz between (previous ->> 'at')::timestamptz and v_end then
+      at := scheduled_at::timestamptz;
+    when is_last then
+      at := schedule.updated_at;
+      approximate := schedule.status = 'pending' and schedule.attempts > 0;
+    else
+      at := v_end;
+      approximate := true;
+  end case;
+end;
+$function$;
+comment on function app_private.instant_of(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb,text) is 'When a lost event happened, and whether that is only about the time.';
+
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $function$;
+RETURN to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text);
 comment on function app_private.iso(timestamp with time zone) is 'The instant as ISO 8601 text in UTC.';
+
+CREATE OR REPLACE FUNCTION app_private.kind_of_change(revision bigint, before text, after text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (revision = 1) THEN 'flag_schedule.created'::text WHEN (after = ANY (ARRAY['applied'::text, 'failed'::text, 'cancelled'::text])) THEN ('flag_schedule.'::text || after) WHEN (before = 'failed'::text) THEN 'flag_schedule.retried'::text WHEN ((after = 'pending'::text) AND (before = 'pending'::text)) THEN 'flag_schedule.rescheduled'::text ELSE 'flag_schedule.changed'::text END;
+comment on function app_private.kind_of_change(bigint,text,text) is 'The type of the event that brought a schedule from one status (null: unknown) to the next.';
+
+CREATE OR REPLACE FUNCTION app_private.known_events(flag app_public.feature_flags, schedule_id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_object_agg(e.revision, jsonb_build_object(
+    'type', e.event_type, 'at', e.occurred_at, 'metadata', e.metadata, 'flagId', e.flag_id)), '{}')
+  from (
+    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
+    from audit.events e
+    where known_events.schedule_id is not null
+      and e.schedule_id = known_events.schedule_id
+      and e.event_type like 'flag\_schedule.%'
+    union all
+    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
+    from audit.events e
+    where known_events.schedule_id is null
+      and e.flag_key = flag.flag_key
+      and e.environment = flag.environment
+      and e.event_type like 'feature\_flag.%'
+      and (e.flag_id = flag.id or e.flag_id is null and e.occurred_at >= flag.created_at)
+    order by 3 desc
+  ) as e
+  where e.revision is not null
+$function$;
+comment on function app_private.known_events(app_public.feature_flags,uuid) is 'What the trail tells of a schedule, or of the flag when schedule_id is null: its events by revision.';
+
+CREATE OR REPLACE FUNCTION app_private.known_flags(after_key text, after_environment text, batch integer)
+ RETURNS TABLE(flag_key text, environment text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with recursive flags (flag_key, environment) as (
+    (
+      select e.flag_key, e.environment
+      from audit.events e
+      where (e.flag_key, e.environment) > (after_key, after_environment)
+      order by e.flag_key, e.environment
+      limit 1
+    )
+    union all
+    select n.flag_key, n.environment
+    from flags f
+    cross join lateral (
+      select e.flag_key, e.environment
+      from audit.events e
+      where (e.flag_key, e.environment) > (f.flag_key, f.environment)
+      order by e.flag_key, e.environment
+      limit 1
+    ) as n
+  )
+  select f.flag_key, f.environment
+  from flags f
+  limit batch
+$function$;
+comment on function app_private.known_flags(text,text,integer) is 'The next `batch` flags, by key and environment, that events tell of.';
+
+CREATE OR REPLACE FUNCTION app_private.known_state(status text, scheduled_at text, later jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (jsonb_strip_nulls(jsonb_build_object('status', status, 'scheduledAt', scheduled_at)) || CASE WHEN ((NOT (later ? 'attempts'::text)) OR (later IS NULL)) THEN '{}'::jsonb WHEN ((status = 'failed'::text) OR ((status = 'pending'::text) AND ((later ->> 'attempts'::text) = '0'::text))) THEN jsonb_build_object('attempts', (later -> 'attempts'::text), 'errorMessage', (later -> 'errorMessage'::text)) ELSE '{}'::jsonb END);
+comment on function app_private.known_state(text,text,jsonb) is 'What is known of a schedule''s state right after an event, in the form of schedule_state().';
+
+CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN sha256(('\x00'::bytea || convert_to(message, 'UTF8'::name)));
+comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
+
+CREATE OR REPLACE FUNCTION app_private.letter_rows()
+ RETURNS TABLE(row_id uuid, event_id uuid)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select r.row_id, r.event_id
+  from audit.dead_letters d
+  cross join lateral (
+    select coalesce(e ->> 'schedule_id', e ->> 'flag_id')::uuid, (e ->> 'id')::uuid
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'events', 'null'), '[]')) as e
+    union all
+    select
+      (n ->> 'id')::uuid,
+      app_private.event_id((n ->> 'id')::uuid, (n ->> 'created_at')::timestamptz, (n ->> 'revision')::bigint)
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'rows', 'null'), '[]')) as n
+    union all
+    select (o ->> 'id')::uuid, null
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'oldRows', 'null'), '[]')) as o
+  ) as r (row_id, event_id)
+  where d.error_code <> 'ZF012'
+$function$;
+comment on function app_private.letter_rows() is 'The rows that dead letters tell of, with the ids of the events where they give one.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
@@ -649,7 +1341,36 @@ end;
 $function$;
 comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege or ZF002.';
 
-CREATE OR REPLACE FUNCTION app_private.make_event(at timestamp with time zone, event_type text, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
+CREATE OR REPLACE FUNCTION app_private.make_audit_partition(month timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_month timestamptz := date_trunc('month', month);
+  v_name text := to_char(v_month, '"events_"YYYY_MM');
+begin
+  if to_regclass(format('audit.%I', v_name)) is not null then
+    return false;
+  end if;
+  execute format('create table audit.%I (like audit.events including defaults including constraints)', v_name);
+  execute format('alter table audit.%I enable row level security', v_name);
+  execute format(
+    'alter table audit.events attach partition audit.%I for values from (%L) to (%L)',
+    v_name, v_month, v_month + interval '1 month');
+  execute format(
+    'create trigger _100_append_only before update or delete or truncate on audit.%I '
+    'for each statement execute function app_private.tg__refuse()', v_name);
+  execute format('alter table audit.%I enable always trigger _100_append_only', v_name);
+  execute format('alter table audit.%I enable always trigger _200_append_only_rows', v_name);
+  execute format('comment on table audit.%I is %L', v_name, 'The trail of ' || to_char(v_month, 'YYYY-MM') || ' (UTC).');
+  return true;
+end;
+$function$;
+comment on function app_private.make_audit_partition(timestamp with time zone) is 'Makes the trail''s partition for the month (UTC) of an instant, unless there is one; returns whether it did.';
+
+CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -657,10 +1378,11 @@ AS $function$
 declare
   v_event app_private.audit_event;
 begin
-  v_event.id := gen_random_uuid();
+  v_event.id := id;
   v_event.occurred_at := at;
   v_event.event_type := event_type;
   v_event.level := case event_type when 'flag_schedule.failed' then 'error' else 'info' end;
+  v_event.flag_id := flag_id;
   v_event.flag_key := flag_key;
   v_event.environment := environment;
   v_event.schedule_id := schedule_id;
@@ -673,13 +1395,221 @@ begin
   v_event.request_id := app_private.request_id();
   v_event.database_user := session_user;
   v_event.application_name := current_setting('application_name');
+  v_event.reconciled := false;
   v_event.metadata := details || jsonb_strip_nulls(jsonb_build_object(
     'adminUserId', v_event.admin_user_id, 'adminEmail', v_event.admin_email));
   v_event.payload := app_private.render_event(v_event);
   return v_event;
 end;
 $function$;
-comment on function app_private.make_event(timestamp with time zone,text,text,text,uuid,bigint,jsonb) is 'An audit event with actor, request and rendered text; writes nothing.';
+comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor, request and rendered text; writes nothing.';
+
+CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
+ RETURNS bytea[]
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_nodes bytea[] := leaves;
+  v_index integer := leaf_index;
+  v_path bytea[] := '{}';
+  v_sibling bytea;
+begin
+  while cardinality(v_nodes) > 1 loop
+    v_sibling := v_nodes[(v_index # 1) + 1];
+    if v_sibling is not null then
+      v_path := v_path || v_sibling;
+    end if;
+    v_nodes := array(
+      select app_private.merkle_root(v_nodes[i:i + 1])
+      from generate_series(1, cardinality(v_nodes), 2) as i
+      order by i);
+    v_index := v_index / 2;
+  end loop;
+  return v_path;
+end;
+$function$;
+comment on function app_private.merkle_path(bytea[],integer) is 'The inclusion proof of the leaf at an index from 0: the hashes that lead from it to the root (RFC 6962, section 2.1.1).';
+
+CREATE OR REPLACE FUNCTION app_private.merkle_root(leaves bytea[])
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_nodes bytea[] := leaves;
+  v_count integer := cardinality(leaves);
+  v_above bytea[];
+  i integer;
+begin
+  if v_count = 0 then
+    return sha256('');
+  end if;
+  while v_count > 1 loop
+    v_above := '{}';
+    i := 1;
+    while i < v_count loop
+      v_above[(i + 1) / 2] := sha256('\x01'::bytea || v_nodes[i] || v_nodes[i + 1]);
+      i := i + 2;
+    end loop;
+    if v_count % 2 = 1 then
+      v_above[(v_count + 1) / 2] := v_nodes[v_count];
+    end if;
+    v_nodes := v_above;
+    v_count := (v_count + 1) / 2;
+  end loop;
+  return v_nodes[1];
+end;
+$function$;
+comment on function app_private.merkle_root(bytea[]) is 'The Merkle tree hash of leaves that are hashed already (RFC 6962, section 2.1).';
+
+CREATE OR REPLACE FUNCTION app_private.metrics(destinations text[] DEFAULT '{}'::text[])
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_unreadable integer := 0;
+begin
+  for v_part in 1..5 loop
+    begin
+      case v_part
+        when 1 then return query select * from app_private.schedule_metrics();
+        when 2 then return query select * from app_private.trail_metrics();
+        when 3 then return query select * from app_private.delivery_metrics(destinations);
+        when 4 then return query select * from app_private.fault_metrics();
+        else return query select * from app_private.server_metrics();
+      end case;
+    exception when others then
+      v_unreadable := v_unreadable + 1;
+    end;
+  end loop;
+  return query select 'database_unreadable_parts', null::text, v_unreadable::double precision;
+end;
+$function$;
+comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+grant execute on function app_private.metrics(text[]) to halyard_authenticator;
+grant execute on function app_private.metrics(text[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || '}'::text);
+comment on function app_private.missing_message(uuid,bigint) is 'What is shipped in place of an event whose row is gone.';
+
+CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created timestamp with time zone[], revisions bigint[], certain_from bigint[])
+ RETURNS TABLE(row_id uuid, missing bigint[])
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with era as materialized (
+    select greatest(
+      coalesce((select s.sealed_at from audit.seals s where s.seal_no = 0), 'infinity'), app_private.purge_horizon()) as start
+  ), versions as materialized (
+    select r.id, r.created_at, r.certain_from, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
+    from unnest(ids, created, revisions, certain_from) as r (id, created_at, revision, certain_from)
+    cross join lateral generate_series(1, r.revision) as v (revision)
+  ), numbered as materialized (
+    select v.*, l.event_id is not null as found
+    from versions v
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = v.event_id limit 1) as l on true
+  ), waiting as (
+    select q.event_id from audit.queue q
+    union
+    select d.event_id from app_private.letter_rows() as d where d.event_id is not null
+  ), told as (
+    select n.id, n.created_at, n.certain_from, n.revision, n.found or w.event_id is not null as found
+    from numbered n
+    left join waiting w on w.event_id = n.event_id and not n.found
+  ), counted as (
+    select t.*, min(t.revision) filter (where t.found) over (partition by t.id) as first_found
+    from told t
+  )
+  select c.id, array_agg(c.revision order by c.revision desc)
+  from counted c
+  cross join era
+  where not c.found
+    and c.revision >= case when c.created_at >= era.start then 1 else least(c.first_found, c.certain_from) end
+  group by c.id
+$function$;
+comment on function app_private.missing_revisions(uuid[],timestamp with time zone[],bigint[],bigint[]) is 'For each row with lost events: the revisions that have none, the last first.';
+
+CREATE OR REPLACE FUNCTION app_private.month_problem(month timestamp with time zone, ends timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_horizon timestamptz := app_private.purge_horizon();
+  v_seal audit.seals;
+  v_problem record;
+begin
+  for v_seal in
+    select s.*
+    from audit.seals s
+    where s.last_seq in (
+      select (select t.last_seq from audit.seals t where t.last_seq >= l.seq order by t.last_seq limit 1)
+      from audit.ledger l
+      where l.occurred_at >= month and l.occurred_at < ends
+    )
+    order by s.seal_no
+  loop
+    select p.* into v_problem from app_private.seal_problems(v_seal, v_horizon) as p where p.status <> 'purged' limit 1;
+    if found then
+      return format('It doesn''t verify: seal %s, %s. %s', v_seal.seal_no, v_problem.status, v_problem.detail);
+    end if;
+  end loop;
+  return null;
+end;
+$function$;
+comment on function app_private.month_problem(timestamp with time zone,timestamp with time zone) is 'The first thing that verification has against the seals of a month''s events; null when they are as they were sealed.';
+
+CREATE OR REPLACE FUNCTION app_private.moved_events(gone bigint[])
+ RETURNS TABLE(seq bigint, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with missing as materialized (
+    select l.* from audit.ledger l where l.seq = any (gone)
+  ), strangers as materialized (
+    select e, e.id, e.occurred_at, app_private.told_id(e.payload) as told_id
+    from audit.events e
+    where (
+        e.occurred_at = any (array(select distinct m.occurred_at from missing m))
+        or e.id = any (array(select m.event_id from missing m))
+      )
+      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+  ), candidates as (
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.told_id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e
+    from missing m
+    join strangers s on s.occurred_at = m.occurred_at and s.told_id = s.id
+    where (select count(*) from strangers) <= 1000
+  )
+  select distinct on (c.seq)
+    c.seq,
+    case
+      when cardinality(d.names) > 0 then format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
+      else 'The event is as it was sealed; event_id or occurred_at of the ledger''s row is not.'
+    end
+  from candidates c
+  cross join lateral app_private.differing_columns(c.e) as d (names)
+  where c.leaf = app_private.event_leaf((c.e).payload, c.seq)
+  order by c.seq
+$function$;
+comment on function app_private.moved_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 
 CREATE OR REPLACE FUNCTION app_private.next_due(OUT overdue_for double precision, OUT due_in double precision)
  RETURNS record
@@ -722,6 +1652,574 @@ end;
 $function$;
 comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
+CREATE OR REPLACE FUNCTION app_private.purge_horizon()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select max(p.before) from app_private.purges() as p $function$;
+comment on function app_private.purge_horizon() is 'Events before this instant were purged; null when none were.';
+
+CREATE OR REPLACE FUNCTION app_private.purge_obstacle(month timestamp with time zone, ends timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_count bigint;
+  v_last_seq bigint;
+  v_seal_ends bigint;
+  v_name text;
+begin
+  if month is null then
+    return 'Its partition isn''t one month (UTC): it was made by hand.';
+  end if;
+  if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
+    return 'Some of its events wait for their number: is a worker running?';
+  end if;
+  select count(*) into v_count
+  from audit.dead_letters d
+  -- A letter that is younger may be about an event of the month all the same.
+  where d.occurred_at < ends
+    or exists (select from audit.events e where e.id::text = d.content ->> 'event_id' and e.occurred_at >= month and e.occurred_at < ends);
+  if v_count > 0 then
+    return format('%s dead letters are from before its end.', v_count);
+  end if;
+  select count(*) into v_count
+  from audit.events e
+  where e.occurred_at >= month and e.occurred_at < ends
+    and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at);
+  if v_count > 0 then
+    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+  end if;
+  select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
+  -- The whole of its last seal must be outside: with it goes the head.
+  select s.last_seq into v_seal_ends from audit.seals s where s.last_seq >= v_last_seq order by s.last_seq limit 1;
+  if v_seal_ends is null and v_last_seq is not null then
+    return format('Event %s isn''t sealed.', v_last_seq);
+  end if;
+  if not exists (select from audit.cursors) then
+    return 'Nothing of the trail was ever delivered.';
+  end if;
+  select c.destination into v_name from audit.cursors c where c.last_seq < v_seal_ends order by c.last_seq limit 1;
+  if v_name is not null then
+    return format('%s hasn''t confirmed all of it. If it isn''t used any more: select audit.forget_destination(%L);', v_name, v_name);
+  end if;
+  return app_private.month_problem(month, ends);
+end;
+$function$;
+comment on function app_private.purge_obstacle(timestamp with time zone,timestamp with time zone) is 'Why the trail''s month must not be purged, as a sentence; null when it may be.';
+
+CREATE OR REPLACE FUNCTION app_private.purge_told(payload text, OUT before timestamp with time zone, OUT events bigint, OUT last_seq bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_metadata jsonb;
+begin
+  v_metadata := payload::jsonb -> 'metadata';
+  before := v_metadata ->> 'before';
+  events := coalesce(v_metadata ->> 'eventsInAll', '0');
+  last_seq := coalesce(v_metadata ->> 'lastSeqInAll', '0');
+exception when data_exception then
+  before := null;
+end;
+$function$;
+comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
+
+CREATE OR REPLACE FUNCTION app_private.purged_event(month timestamp with time zone, events bigint, events_in_all bigint, last_seq_in_all bigint)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+  select app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null,
+    jsonb_strip_nulls(jsonb_build_object(
+      'month', to_char(month, 'YYYY-MM'),
+      'before', app_private.iso(month + interval '1 month'),
+      'events', events,
+      'firstSeq', min(l.seq),
+      'lastSeq', max(l.seq),
+      'eventsInAll', events_in_all,
+      'lastSeqInAll', last_seq_in_all)))
+  from audit.ledger l
+  where l.occurred_at >= month and l.occurred_at < month + interval '1 month'
+$function$;
+comment on function app_private.purged_event(timestamp with time zone,bigint,bigint,bigint) is 'The audit.purged event; `before`, eventsInAll and lastSeqInAll hold for all months before it too.';
+
+CREATE OR REPLACE FUNCTION app_private.purged_message(event_id uuid, seq bigint)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || ', "purged": true}'::text);
+comment on function app_private.purged_message(uuid,bigint) is 'What is shipped in place of an event that was purged before.';
+
+CREATE OR REPLACE FUNCTION app_private.purges()
+ RETURNS TABLE(before timestamp with time zone, events bigint, last_seq bigint)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select t.before, t.events, t.last_seq
+  from audit.events e
+  left join audit.ledger l on l.event_id = e.id and l.occurred_at = e.occurred_at
+  cross join lateral app_private.purge_told(e.payload) as t
+  where e.event_type = 'audit.purged'
+    and t.before is not null
+    and (
+      l.leaf = app_private.event_leaf(e.payload, l.seq)
+      or exists (select from audit.queue q where q.event_id = e.id)
+    )
+$function$;
+comment on function app_private.purges() is 'The purges that the trail proves.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_deletion(last audit.events)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_of_schedule boolean := last.event_type like 'flag\_schedule.%';
+  v_flag app_public.feature_flags;
+  v_event app_private.audit_event;
+  v_status text := app_private.status_after(jsonb_build_object('type', last.event_type));
+  v_before jsonb;
+begin
+  v_flag.id := last.flag_id;
+  v_flag.flag_key := last.flag_key;
+  v_flag.environment := last.environment;
+  v_event := app_private.rebuilt_event(
+    case when v_of_schedule then last.schedule_id else last.flag_id end, last.occurred_at, last.revision + 1, v_flag,
+    case when v_of_schedule then 'flag_schedule.deleted' else 'feature_flag.deleted' end);
+  if v_of_schedule then
+    v_event.schedule_id := last.schedule_id;
+    v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', last.schedule_id);
+    v_before := app_private.state_left(jsonb_build_object('type', last.event_type, 'metadata', last.metadata), v_status);
+  else
+    v_before := last.metadata -> 'after';
+  end if;
+  if v_before <> '{}' then
+    v_event.metadata := v_event.metadata || jsonb_build_object('before', v_before);
+  end if;
+  return app_private.finished_event(v_event, clock_timestamp(), true, null);
+end;
+$function$;
+comment on function app_private.rebuilt_deletion(audit.events) is 'The .deleted event of the row whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_details(event_type text, schedule app_public.feature_flag_schedules, is_last boolean, before jsonb, after jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case event_type
+    when 'flag_schedule.created' then
+      jsonb_strip_nulls(jsonb_build_object('scheduledAt', after -> 'scheduledAt'))
+        || jsonb_build_object('updates', schedule.updates)
+    when 'flag_schedule.cancelled' then jsonb_build_object(
+      'scheduledAt', app_private.iso(schedule.scheduled_at),
+      'reason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
+    when 'flag_schedule.applied' then jsonb_build_object(
+      'updates', schedule.updates,
+      'appliedAt', app_private.iso(schedule.applied_at),
+      'latenessMs', round(1000 * extract(epoch from schedule.applied_at - schedule.scheduled_at)))
+    when 'flag_schedule.failed' then
+      (after - '{status,scheduledAt}'::text[])
+        || case when after ->> 'errorMessage' is null and after ? 'errorMessage' then '{"errorMessage": "unknown"}' else '{}' end::jsonb
+        || case when is_last then jsonb_build_object('failedAt', app_private.iso(schedule.updated_at)) else '{}' end
+    else jsonb_strip_nulls(jsonb_build_object('before', nullif(before, '{}'), 'after', nullif(after, '{}')))
+      || case when before ? 'errorMessage' then jsonb_build_object('before', before) else '{}' end
+      || case when after ? 'errorMessage' then jsonb_build_object('after', after) else '{}' end
+  end
+$function$;
+comment on function app_private.rebuilt_details(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb) is 'The metadata of a rebuilt flag_schedule event, besides what every one has.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_event(row_id uuid, created_at timestamp with time zone, revision bigint, flag app_public.feature_flags, event_type text)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event app_private.audit_event;
+begin
+  v_event.id := app_private.event_id(row_id, created_at, revision);
+  v_event.event_type := event_type;
+  v_event.level := case event_type when 'flag_schedule.failed' then 'error' when 'flag_schedule.changed' then 'warning' else 'info' end;
+  v_event.flag_id := flag.id;
+  v_event.flag_key := flag.flag_key;
+  v_event.environment := flag.environment;
+  v_event.revision := revision;
+  v_event.actor_kind := 'unknown';
+  v_event.database_user := '';
+  v_event.application_name := '';
+  v_event.reconciled := true;
+  v_event.metadata := jsonb_build_object('flagKey', flag.flag_key);
+  return v_event;
+end;
+$function$;
+comment on function app_private.rebuilt_event(uuid,timestamp with time zone,bigint,app_public.feature_flags,text) is 'The frame of an event that is rebuilt from its row: id, kind and flag; the actor unknown.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
+ RETURNS app_private.audit_event[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_known jsonb := app_private.known_events(flag, null);
+  v_events app_private.audit_event[];
+  v_event app_private.audit_event;
+  v_before jsonb;
+  v_after jsonb := app_private.flag_state(flag);
+  v_end timestamptz := flag.updated_at;
+  k bigint;
+begin
+  for k in reverse flag.revision..missing[cardinality(missing)] loop
+    v_before := v_known #> array[(k - 1)::text, 'metadata', 'after'];
+    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
+      v_event := app_private.rebuilt_event(
+        flag.id, flag.created_at, k, flag, case when k = 1 then 'feature_flag.created' else 'feature_flag.updated' end);
+      v_event.metadata := v_event.metadata
+        || case when v_before is null then '{}' else jsonb_build_object('before', v_before) end
+        || case when v_after is null then '{}' else jsonb_build_object('after', v_after) end;
+      v_events := v_events
+        || app_private.finished_event(v_event, case when k = 1 then flag.created_at else v_end end, k > 1, null);
+      v_after := null;
+    else
+      v_after := v_known #> array[k::text, 'metadata', 'before'];
+      v_end := coalesce((v_known #>> array[k::text, 'at'])::timestamptz, v_end);
+    end if;
+  end loop;
+  return v_events;
+end;
+$function$;
+comment on function app_private.rebuilt_flag_events(app_public.feature_flags,bigint[]) is 'The events of a flag''s revisions that have none, from the row and from its other events.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_schedule_events(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
+ RETURNS app_private.audit_event[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_known jsonb := app_private.known_events(flag, schedule.id);
+  v_events app_private.audit_event[];
+  v_event app_private.audit_event;
+  v_next jsonb;
+  v_previous jsonb;
+  v_status text;
+  v_left text;
+  v_at record;
+  -- The schedule's time right after revision k, and its state at the next event.
+  v_scheduled_at text := app_private.iso(schedule.scheduled_at);
+  v_later jsonb := app_private.schedule_state(schedule);
+  k bigint;
+begin
+  for k in reverse schedule.revision..missing[cardinality(missing)] loop
+    v_previous := v_known -> (k - 1)::text;
+    v_status := case when k = schedule.revision then schedule.status else app_private.status_before(v_next) end;
+    v_left := case when k = 2 then 'pending' else app_private.status_after(v_previous) end;
+    -- An event from before seals, whose id doesn't tell that it is there.
+    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
+      v_event := app_private.rebuilt_event(
+        schedule.id, schedule.created_at, k, flag, app_private.kind_of_change(k, v_left, v_status));
+      v_event.schedule_id := schedule.id;
+      v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', schedule.id) || app_private.rebuilt_details(
+        v_event.event_type, schedule, k = schedule.revision,
+        app_private.state_left(v_previous, v_left),
+        app_private.known_state(
+          case when v_event.event_type = 'flag_schedule.retried' then 'pending' else v_status end, v_scheduled_at, v_later));
+      v_at := app_private.instant_of(
+        v_event.event_type, schedule, k = schedule.revision, v_previous, v_next, v_scheduled_at);
+      v_event.occurred_at := v_at.at;
+      v_event := app_private.with_flag_state(v_event, flag);
+      v_event := app_private.finished_event(v_event, v_at.at, v_at.approximate, case v_event.event_type
+        when 'flag_schedule.created' then to_jsonb(schedule) ->> 'created_by'
+        when 'flag_schedule.cancelled' then to_jsonb(schedule) ->> 'cancelled_by'
+      end);
+      v_events := v_events || v_event;
+      v_next := jsonb_build_object('type', v_event.event_type, 'at', v_at.at, 'metadata', v_event.metadata);
+    else
+      v_next := v_known -> k::text;
+    end if;
+    -- Before an event that only changed the status, the time was the same.
+    if coalesce(v_next ->> 'type', '') not in ('flag_schedule.applied', 'flag_schedule.failed', 'flag_schedule.cancelled') then
+      v_scheduled_at := v_next #>> '{metadata,before,scheduledAt}';
+    end if;
+    v_later := v_next #> '{metadata,before}';
+  end loop;
+  return v_events;
+end;
+$function$;
+comment on function app_private.rebuilt_schedule_events(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The events of a schedule''s revisions that have none, from the row and from its other events.';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'due'::text, INOUT rest jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_step text;
+  v_steps constant text[] := array['letters', 'flags', 'schedules', 'deleted_schedules', 'deleted_flags'];
+  v_after jsonb;
+  v_since timestamptz;
+  v_started_at timestamptz;
+  v_last uuid;
+  v_letters record;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  from_letters := 0;
+  from_rows := 0;
+  refused := 0;
+  if rest is null then
+    select coalesce(nullif(reconcile_audit.scope, 'due'), d.scope), d.since into scope, v_since
+    from app_private.reconciliation_due() as d;
+    if scope not in ('letters', 'recent', 'thorough') then
+      raise exception 'A reconciliation is letters, recent, thorough or due; not %.', scope using errcode = 'invalid_parameter_value';
+    end if;
+    rest := jsonb_build_object(
+      'step', 'letters', 'startedAt', now(), 'since', case scope when 'thorough' then '-infinity' else v_since end);
+  end if;
+  v_step := rest ->> 'step';
+  v_after := nullif(rest -> 'after', 'null');
+  v_since := (rest ->> 'since')::timestamptz;
+  v_started_at := (rest ->> 'startedAt')::timestamptz;
+  v_last := coalesce((case when jsonb_typeof(v_after) = 'string' then v_after #>> '{}' end)::uuid, '00000000-0000-0000-0000-000000000000');
+
+  case v_step
+    when 'letters' then
+      v_letters := app_private.replay_dead_letters(coalesce((v_after #>> '{}')::bigint, 0), 200);
+      from_letters := v_letters.events;
+      refused := v_letters.refused;
+      -- While the store is broken, one look a minute is enough.
+      if scope <> 'letters' or v_letters.replayed > 0 then
+        v_after := to_jsonb(v_letters.last_id);
+      else
+        v_after := null;
+      end if;
+    when 'flags' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_flags(v_last, v_since, 5000) as r;
+    when 'schedules' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_schedules(v_last, v_since, 5000) as r;
+    when 'deleted_schedules' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after
+      from app_private.reconcile_deleted_schedules(v_last, 20000) as r;
+    when 'deleted_flags' then
+      select r.events, r.last_key into from_rows, v_after from app_private.reconcile_deleted_flags(v_after, 200) as r;
+  end case;
+
+  if v_after is null then
+    v_step := v_steps[array_position(v_steps, v_step) + 1];
+    if scope = 'letters' or scope = 'recent' and v_step = 'deleted_schedules' then
+      v_step := null;
+    end if;
+  end if;
+  if v_step is null then
+    rest := null;
+    insert into audit.reconciliations (scope, started_at, finished_at)
+    values (reconcile_audit.scope, v_started_at, clock_timestamp())
+    on conflict on constraint reconciliations_pkey do update
+    set started_at = excluded.started_at, finished_at = excluded.finished_at;
+  else
+    rest := rest || jsonb_build_object('step', v_step, 'after', v_after);
+  end if;
+end;
+$function$;
+comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: letters, recent (and rows updated since the last), thorough (and all rows, and what is gone), or the one that is due. Call again with `rest` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+grant execute on function app_private.reconcile_audit(text,jsonb) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_flags(after jsonb, batch integer, OUT events integer, OUT last_key jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select k.flag_key, k.environment
+    from app_private.known_flags(coalesce(after ->> 0, ''), coalesce(after ->> 1, ''), batch) as k
+  ), last as materialized (
+    -- A key may have had several flags, one after the other.
+    select distinct on (e.flag_id) e.id, e.occurred_at, e.flag_id, e.event_type
+    from page p
+    join audit.events e on e.flag_key = p.flag_key and e.environment = p.environment
+    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted') and e.flag_id is not null
+    order by e.flag_id, e.revision desc, e.occurred_at desc
+  )
+  select
+    (select jsonb_build_array(p.flag_key, p.environment) from page p order by p.flag_key desc, p.environment desc limit 1),
+    array(
+      select app_private.rebuilt_deletion(e)
+      from last l
+      join audit.events e on e.id = l.id and e.occurred_at = l.occurred_at
+      where l.event_type <> 'feature_flag.deleted'
+        and not exists (select from app_public.feature_flags f where f.id = l.flag_id)
+        and not exists (select from app_private.letter_rows() as d where d.row_id = l.flag_id))
+  into last_key, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.reconcile_deleted_flags(jsonb,integer) is 'Tells of flags that are gone without an event, among the next `batch` keys that the trail knows; says how many, and the last key and environment looked at (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_schedules(after uuid, batch integer, OUT events integer, OUT last_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select e.schedule_id
+    from audit.events e
+    where e.schedule_id > reconcile_deleted_schedules.after
+    order by e.schedule_id
+    limit batch
+  ), gone as materialized (
+    select p.schedule_id
+    from (select distinct p.schedule_id from page p) as p
+    where not exists (select from app_public.feature_flag_schedules s where s.id = p.schedule_id)
+      and not exists (select from app_private.letter_rows() as d where d.row_id = p.schedule_id)
+  )
+  select
+    (select p.schedule_id from page p order by 1 desc limit 1),
+    array(
+      select app_private.rebuilt_deletion(l)
+      from gone g
+      cross join lateral (
+        select e.*
+        from audit.events e
+        where e.schedule_id = g.schedule_id and e.event_type like 'flag\_schedule.%'
+        order by e.revision desc nulls last, e.occurred_at desc
+        limit 1
+      ) as l
+      where not exists (
+        select from audit.events e where e.schedule_id = g.schedule_id and e.event_type = 'flag_schedule.deleted'))
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.reconcile_deleted_schedules(uuid,integer) is 'Tells, within the next `batch` events by schedule, of schedules that are gone without an event; says how many, and the last schedule looked at (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_flags(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select f as flag
+    from app_public.feature_flags f
+    where f.id > reconcile_flags.after and f.updated_at >= since
+    order by f.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions
+    from page p
+  )
+  select
+    (select (p.flag).id from page p order by 1 desc limit 1),
+    array(
+      select e
+      from pages g
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, null) as m
+      join page p on (p.flag).id = m.row_id
+      cross join lateral unnest(app_private.rebuilt_flag_events(p.flag, m.missing)) as e)
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.reconcile_flags(uuid,timestamp with time zone,integer) is 'Rebuilds the lost events of the next `batch` flags updated since then; says how many, and the last flag looked at (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_schedules(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_sealed_since timestamptz := (select s.sealed_at from audit.seals s where s.seal_no = 0);
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select
+      s as schedule,
+      -- From before seals, and applied or cancelled since: nothing follows, so the last revision tells of that.
+      case
+        when s.created_at < v_sealed_since and greatest(s.applied_at, (to_jsonb(s) ->> 'cancelled_at')::timestamptz) >= v_sealed_since
+          then s.revision
+      end as certain_from
+    from app_public.feature_flag_schedules s
+    where s.id > reconcile_schedules.after and s.updated_at >= since
+    order by s.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
+      array_agg((p.schedule).revision) as revisions, array_agg(p.certain_from) as certain_from
+    from page p
+  )
+  select
+    (select (p.schedule).id from page p order by 1 desc limit 1),
+    array(
+      select e
+      from pages g
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, g.certain_from) as m
+      join page p on (p.schedule).id = m.row_id
+      join app_public.feature_flags f on f.id = (p.schedule).flag_id
+      cross join lateral unnest(app_private.rebuilt_schedule_events(p.schedule, f, m.missing)) as e)
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.reconcile_schedules(uuid,timestamp with time zone,integer) is 'Rebuilds the lost events of the next `batch` schedules updated since then; says how many, and the last schedule looked at (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select
+    case
+      when t.thorough is null or t.thorough < now() - interval '26 hours' then 'thorough'
+      when t.thorough < now() - interval '20 hours' and extract(hour from now() at time zone 'UTC') between 1 and 4 then 'thorough'
+      when t.recent < now() - interval '1 hour' then 'recent'
+      else 'letters'
+    end,
+    coalesce(t.recent - interval '2 hours', '-infinity')
+  from (
+    select
+      max(r.started_at) filter (where r.scope = 'thorough') as thorough,
+      max(r.started_at) filter (where r.scope in ('recent', 'thorough')) as recent
+    from audit.reconciliations r
+  ) as t
+$function$;
+comment on function app_private.reconciliation_due() is 'Which reconciliation is due: thorough, recent (rows updated since then) or letters.';
+
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, problem text)
  RETURNS text
  LANGUAGE plpgsql
@@ -745,22 +2243,125 @@ end;
 $function$;
 comment on function app_private.record_failure(uuid,text) is 'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
 
+CREATE OR REPLACE FUNCTION app_private.remade_flag_events(content jsonb)
+ RETURNS SETOF app_private.audit_event
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select app_private.flag_event((content ->> 'at')::timestamptz, o, n)
+  from jsonb_populate_recordset(null::app_public.feature_flags, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
+  full join jsonb_populate_recordset(
+    null::app_public.feature_flags, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
+  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
+$function$;
+comment on function app_private.remade_flag_events(jsonb) is 'The events of the flags whose rows, before and after, a dead letter holds.';
+
+CREATE OR REPLACE FUNCTION app_private.remade_schedule_events(content jsonb)
+ RETURNS SETOF app_private.audit_event
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select app_private.with_flag_state(
+    case content ->> 'operation'
+      when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
+      when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
+      else app_private.schedule_deleted_event(c.at, o, f)
+    end,
+    f)
+  from (select (content ->> 'at')::timestamptz) as c (at)
+  cross join (
+    jsonb_populate_recordset(null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
+    full join jsonb_populate_recordset(
+      null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
+    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
+  where content ->> 'operation' <> 'UPDATE' or o.status <> n.status or o.scheduled_at <> n.scheduled_at
+$function$;
+comment on function app_private.remade_schedule_events(jsonb) is 'The events of the schedules whose rows, before and after, a dead letter holds.';
+
+CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(applied interval, cancelled interval, batch integer DEFAULT 1000, OUT removed_applied integer, OUT removed_cancelled integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ids uuid[];
+begin
+  perform set_config('halyard.actor', 'system', true);
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.status = 'applied' and s.applied_at < now() - applied
+      and not exists (
+        select
+        from app_public.feature_flag_schedules older
+        where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of s skip locked);
+  v_ids := v_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.status = 'cancelled'
+      -- Not s.cancelled_at: the tracking columns can be rolled back.
+      and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < now() - cancelled
+    limit batch - cardinality(v_ids)
+    for update of s skip locked);
+  with removed as (
+    delete from app_public.feature_flag_schedules s where s.id = any (v_ids) returning s.status
+  )
+  select count(*) filter (where r.status = 'applied'), count(*) filter (where r.status = 'cancelled')
+  into removed_applied, removed_cancelled
+  from removed r;
+  perform set_config('halyard.actor', '', true);
+end;
+$function$;
+comment on function app_private.remove_old_schedules(interval,interval,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, longer ago than this (null: never), a flag_schedule.deleted event for each; says how many.';
+grant execute on function app_private.remove_old_schedules(interval,interval,integer) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_event)
  RETURNS text
  LANGUAGE sql
  STABLE
+RETURN concat('{"eventType": ', to_json((event).event_type), ', "timestamp": "', app_private.iso((event).occurred_at), '"', ', "eventId": "', (event).id, '"', ', "level": ', to_json((event).level), ', "environment": ', COALESCE((to_json((event).environment))::text, 'null'::text), ', "requestId": ', COALESCE((to_json((event).request_id))::text, 'null'::text), ', "actorKind": ', to_json((event).actor_kind), ', "databaseUser": ', to_json((event).database_user), ', "applicationName": ', to_json((event).application_name), ((', "flagId": "'::text || (event).flag_id) || '"'::text), ((', "scheduleId": "'::text || (event).schedule_id) || '"'::text), (', "revision": '::text || (event).revision), CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE NULL::text END, ', "metadata": ', (event).metadata, '}');
+comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
+
+CREATE OR REPLACE FUNCTION app_private.replay_dead_letters(after bigint, batch integer, OUT events integer, OUT replayed integer, OUT refused integer, OUT last_id bigint)
+ RETURNS record
+ LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select concat(
-    '{"eventType": ', to_json(event.event_type),
-    ', "timestamp": "', app_private.iso(event.occurred_at), '"',
-    ', "eventId": "', event.id, '"',
-    ', "level": ', to_json(event.level),
-    ', "environment": ', coalesce(to_json(event.environment)::text, 'null'),
-    ', "requestId": ', coalesce(to_json(event.request_id)::text, 'null'),
-    ', "metadata": ', event.metadata, '}')
+declare
+  v_letter audit.dead_letters;
+  v_problem text;
+begin
+  events := 0;
+  replayed := 0;
+  refused := 0;
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.id > replay_dead_letters.after and d.error_code <> 'ZF012'
+    order by d.id
+    limit replay_dead_letters.batch
+    for update skip locked
+  loop
+    last_id := v_letter.id;
+    begin
+      events := events + app_private.write_rebuilt_events(app_private.events_of_letter(v_letter.content));
+      delete from audit.dead_letters d where d.id = v_letter.id;
+      replayed := replayed + 1;
+    exception when others then
+      refused := refused + 1;
+      v_problem := coalesce(v_problem, format('letter %s (%s): %s', v_letter.id, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if refused > 0 then
+    raise warning 'halyard: % dead letters can''t be brought into the trail yet; the first is %', refused, v_problem;
+  end if;
+end;
 $function$;
-comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
+comment on function app_private.replay_dead_letters(bigint,integer) is 'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id looked at (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.request_id()
  RETURNS text
@@ -787,6 +2388,21 @@ end;
 $function$;
 comment on function app_private.require_admin() is 'Raises insufficient_privilege unless the verified token is an admin''s.';
 
+CREATE OR REPLACE FUNCTION app_private.require_auditor()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') <> 'auditor' or app_private.claim_environments() is not null then
+    raise exception 'Only an auditor whose token isn''t limited to environments may do this: it is about the trail as a whole.'
+      using errcode = 'insufficient_privilege';
+  end if;
+end;
+$function$;
+comment on function app_private.require_auditor() is 'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -804,6 +2420,21 @@ end;
 $function$;
 comment on function app_private.require_schedulable(timestamp with time zone) is 'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 grant execute on function app_private.require_schedulable(timestamp with time zone) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.retain_audit_events(keep interval)
+ RETURNS TABLE(month date, events bigint, outcome text, reason text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('halyard.actor', 'system', true);
+  return query select r.* from audit.retain(keep, 1) as r;
+  perform set_config('halyard.actor', '', true);
+end;
+$function$;
+comment on function app_private.retain_audit_events(interval) is 'audit.retain() for the oldest month that is due, as the system.';
+grant execute on function app_private.retain_audit_events(interval) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.retry_delay(attempts integer)
  RETURNS interval
@@ -824,7 +2455,8 @@ CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.make_event(
-    at, kind.event_type, flag.flag_key, flag.environment, after.id, after.revision,
+    app_private.changed_event_id(after.id, after.created_at, before.revision, after.revision),
+    at, kind.event_type, after.flag_id, flag.flag_key, flag.environment, after.id, after.revision,
     jsonb_build_object('scheduleId', after.id, 'flagKey', flag.flag_key)
       || case kind.event_type
         when 'flag_schedule.cancelled' then jsonb_build_object(
@@ -860,7 +2492,8 @@ CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.make_event(
-    at, 'flag_schedule.created', flag.flag_key, flag.environment, schedule.id, schedule.revision,
+    app_private.event_id(schedule.id, schedule.created_at, schedule.revision),
+    at, 'flag_schedule.created', schedule.flag_id, flag.flag_key, flag.environment, schedule.id, schedule.revision,
     jsonb_build_object(
       'scheduleId', schedule.id,
       'flagKey', flag.flag_key,
@@ -875,11 +2508,34 @@ CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.make_event(
-    at, 'flag_schedule.deleted', flag.flag_key, flag.environment, schedule.id, schedule.revision + 1,
+    app_private.event_id(schedule.id, schedule.created_at, schedule.revision + 1),
+    at, 'flag_schedule.deleted', schedule.flag_id, flag.flag_key, flag.environment, schedule.id, schedule.revision + 1,
     jsonb_build_object(
       'scheduleId', schedule.id, 'flagKey', flag.flag_key, 'before', app_private.schedule_state(schedule)))
 $function$;
 comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with pending as (
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    from app_public.feature_flag_schedules s
+    where s.status = 'pending'
+    order by coalesce(s.next_attempt_at, s.scheduled_at), s.id
+    limit 10000
+  )
+  select 'schedules_pending', null::text, count(*)::double precision from pending p
+  union all
+  select 'schedules_overdue', null, count(*) from pending p where p.due_at <= now()
+  union all
+  select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
+  from pending p
+$function$;
+comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
@@ -905,47 +2561,244 @@ comment on function app_private.schema_version() is 'The file name of the last m
 grant execute on function app_private.schema_version() to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.sequence_audit_events(batch integer DEFAULT 1000)
- RETURNS integer
+CREATE OR REPLACE FUNCTION app_private.seal_audit_events(batch integer DEFAULT 1000, after bigint DEFAULT 0, OUT sealed integer, OUT last_id bigint)
+ RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  v_last bigint;
-  v_count integer;
+  v_seal audit.seals;
+  v_last_seq bigint;
+  v_leaves bytea[];
 begin
+  sealed := 0;
   if not pg_try_advisory_xact_lock(hashtext('halyard.sequence_audit_events')) then
-    return 0;
+    return;
   end if;
-  -- A statement of its own, after the lock: it sees what the last sequencer committed.
-  select coalesce(max(l.seq), 0) into v_last from audit.ledger l;
+  -- Statements of their own, after the lock: they see what the last sequencer committed.
+  select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
+  select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
   with taken as (
     delete from audit.queue q
     -- An array and not `in (select …)`, which a plan may run more than once, and then take more than the batch.
-    where q.id = any (array(select id from audit.queue order by id limit batch for update skip locked))
+    where q.id = any (array(
+      select id from audit.queue where id > seal_audit_events.after order by id limit least(batch, 1000) for update skip locked))
     returning q.id, q.event_id, q.occurred_at
+  ), told as (
+    -- An id that is numbered already can only be one that was put in by hand: the ledger has each event once.
+    select
+      t.*,
+      row_number() over (partition by t.event_id order by t.id) > 1
+        or exists (select from audit.ledger l where l.event_id = t.event_id) as repeated
+    from taken t
+  ), refused as (
+    insert into audit.dead_letters (content, error_code, error_message)
+    select
+      jsonb_build_object('event_id', t.event_id, 'occurred_at', t.occurred_at), 'ZF012',
+      'The trail has an event with this id already; this one was put in by hand.'
+    from told t
+    where t.repeated
+  ), numbered as (
+    select t.event_id, t.occurred_at, v_last_seq + row_number() over (order by t.id) as seq
+    from told t
+    where not t.repeated
+  ), hashed as (
+    select
+      n.*,
+      coalesce(
+        app_private.event_leaf(e.payload, n.seq),
+        app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
+    from numbered n
+    left join audit.events e on e.id = n.event_id and e.occurred_at = n.occurred_at
+  ), stored as (
+    insert into audit.ledger (seq, event_id, occurred_at, leaf)
+    select h.seq, h.event_id, h.occurred_at, h.leaf
+    from hashed h
   )
-  insert into audit.ledger (seq, event_id, occurred_at)
-  select v_last + row_number() over (order by t.id), t.event_id, t.occurred_at
-  from taken t;
-  get diagnostics v_count = row_count;
-  return v_count;
+  select array(select h.leaf from hashed h order by h.seq), (select max(t.id) from taken t) into v_leaves, last_id;
+  sealed := cardinality(v_leaves);
+  if sealed > 0 then
+    perform app_private.write_seal(v_seal, v_last_seq + 1, v_leaves);
+  end if;
 end;
 $function$;
-comment on function app_private.sequence_audit_events(integer) is 'Gives the next numbers to up to `batch` queued events; returns how many, 0 also when another sequencer is at work.';
+comment on function app_private.seal_audit_events(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; says how many, and the last id it took (null when there was none, or another sequencer is at work).';
+grant execute on function app_private.seal_audit_events(integer,bigint) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, seal_no bigint, first_seq bigint, events bigint, root bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN sha256(((((('\x02'::bytea || previous_head) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
+comment on function app_private.seal_head(bytea,bigint,bigint,bigint,bytea) is 'The head of a seal: SHA-256 of 0x02, the head before it, the seal''s number, its first seq, how many events it seals, and their root.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
+comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
+ RETURNS TABLE(status text, seqs bigint[], detail text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_leaves bytea[];
+  v_found bytea[];
+  v_gone bigint[];
+  v_moved bigint[];
+  v_purged bigint[];
+  v_altered bigint[];
+  v_suspect bigint[];
+begin
+  if seal.last_seq - seal.first_seq not between -1 and 999 then
+    return query select 'root_differs', null::bigint[], 'A seal covers at most 1,000 events: this one was changed.';
+    return;
+  end if;
+  select
+    array_agg(l.leaf order by l.seq),
+    array_agg(coalesce(h.leaf, l.leaf) order by l.seq),
+    coalesce(array_agg(l.seq order by l.seq) filter (where e.id is null), '{}'),
+    -- By number too: else an event could be made to look purged by dating its row in the ledger back.
+    coalesce(array_agg(l.seq order by l.seq) filter (
+      where e.id is null and l.occurred_at < purged_before and (purged_to is null or l.seq <= purged_to)), '{}'),
+    coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf <> l.leaf), '{}'),
+    coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
+      e.payload <> app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload,
+        e.flag_id, e.reconciled)::app_private.audit_event)
+      -- These three stand in the text as part of the metadata only.
+      or e.flag_key is distinct from e.metadata ->> 'flagKey'
+      or e.admin_user_id is distinct from e.metadata ->> 'adminUserId'
+      or e.admin_email is distinct from e.metadata ->> 'adminEmail')), '{}')
+  into v_leaves, v_found, v_gone, v_purged, v_altered, v_suspect
+  from audit.ledger l
+  left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
+  left join lateral (select app_private.event_leaf(e.payload, l.seq) as leaf) as h on true
+  where l.seq between seal.first_seq and seal.last_seq;
+
+  if coalesce(cardinality(v_leaves), 0) <> seal.last_seq - seal.first_seq + 1 then
+    return query
+      select
+        'leaf_missing',
+        array(
+          select s.seq from generate_series(seal.first_seq, seal.last_seq) as s (seq)
+          where not exists (select from audit.ledger l where l.seq = s.seq)),
+        'The ledger''s rows of these numbers are gone, and with them which events they were.';
+  elsif app_private.merkle_root(v_leaves) <> seal.root then
+    if app_private.merkle_root(v_found) = seal.root then
+      return query select 'leaf_altered', v_altered, 'The events are as they were sealed; their leaves in the ledger are not.';
+    else
+      return query
+        select 'root_differs', nullif(v_altered, '{}'),
+          'The leaves don''t give the sealed root: an event was changed together with its leaf, or the seal was.';
+    end if;
+  elsif cardinality(v_altered) > 0 then
+    return query select 'event_altered', v_altered, 'The text of these events isn''t what was sealed.';
+  end if;
+
+  if cardinality(v_gone) > cardinality(v_purged) then
+    return query select 'column_differs', array[m.seq], m.detail from app_private.moved_events(v_gone) as m order by m.seq;
+    v_moved := array(select m.seq from app_private.moved_events(v_gone) as m);
+    v_gone := array(select g.seq from unnest(v_gone) as g (seq) where g.seq <> all (v_moved || v_purged) order by g.seq);
+    if cardinality(v_gone) > 0 then
+      return query select 'event_missing', v_gone, 'These events are gone and no purge accounts for them.';
+    end if;
+  end if;
+  return query
+    select 'column_differs', array[l.seq], format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
+    from audit.ledger l
+    join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
+    cross join lateral app_private.differing_columns(e) as d (names)
+    where l.seq = any (v_suspect) and cardinality(d.names) > 0
+    order by l.seq;
+  if cardinality(v_purged) > 0 then
+    return query select 'purged', v_purged, format('Purged with all events before %s; the leaves are kept.', app_private.iso(purged_before));
+  end if;
+end;
+$function$;
+comment on function app_private.seal_problems(audit.seals,timestamp with time zone,bigint) is 'Checks one seal''s events, columns, leaves and root; a row for each kind of problem, and one for what was purged: before an instant, up to a seq.';
+
+CREATE OR REPLACE FUNCTION app_private.sequence_audit_events(batch integer DEFAULT 1000)
+ RETURNS integer
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select s.sealed from app_private.seal_audit_events(batch) as s $function$;
+comment on function app_private.sequence_audit_events(integer) is 'Numbers and seals up to `batch` queued events; returns how many, 0 also when another sequencer is at work.';
 grant execute on function app_private.sequence_audit_events(integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.server_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+  select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
+  union all
+  select 'workers_connected', null, count(*)
+  from pg_stat_activity a
+  where a.datname = current_database() and a.application_name = 'halyard worker presence'
+  union all
+  -- The first month that has none; -1 when that is the present one.
+  select 'audit_partitions_ahead_months', null, min(m.ahead) - 1
+  from generate_series(0, 25) as m (ahead)
+  where m.ahead = 25 or not exists (
+    select
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = to_regclass('audit.events')
+      and c.relname = to_char(date_trunc('month', now()) + make_interval(months => m.ahead), '"events_"YYYY_MM')
+  )
+$function$;
+comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+
+CREATE OR REPLACE FUNCTION app_private.shipped_bytes(payload text, seq bigint)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN OVERLAY(convert_to(payload, 'UTF8'::name) PLACING convert_to((', "seq": '::text || (seq)::text), 'UTF8'::name) FROM GREATEST(POSITION(('\x2c20226c6576656c223a20'::bytea) IN (convert_to(payload, 'UTF8'::name))), 1) FOR 0);
+comment on function app_private.shipped_bytes(text,bigint) is 'shipped_message() in UTF-8.';
+grant execute on function app_private.shipped_bytes(text,bigint) to halyard_admin;
+grant execute on function app_private.shipped_bytes(text,bigint) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.shipped_message(payload text, seq bigint)
  RETURNS text
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select overlay(payload placing concat(', "seq": ', seq) from strpos(payload, ', "level": ') for 0)
-$function$;
+ STABLE PARALLEL SAFE
+RETURN convert_from(app_private.shipped_bytes(payload, seq), 'UTF8'::name);
 comment on function app_private.shipped_message(text,bigint) is 'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
+grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION app_private.state_left(event jsonb, status text)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (jsonb_strip_nulls(jsonb_build_object('status', status, 'scheduledAt', COALESCE((event #> '{metadata,after,scheduledAt}'::text[]), (event #> '{metadata,scheduledAt}'::text[])))) || CASE WHEN ((event ->> 'type'::text) = 'flag_schedule.failed'::text) THEN jsonb_strip_nulls(jsonb_build_object('attempts', (event #> '{metadata,attempts}'::text[]), 'errorMessage', (event #> '{metadata,errorMessage}'::text[]))) ELSE '{}'::jsonb END);
+comment on function app_private.state_left(jsonb,text) is 'What an event of known_events() tells of the state that it left behind, in the form of schedule_state().';
+
+CREATE OR REPLACE FUNCTION app_private.status_after(event jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((event ->> 'type'::text) = ANY (ARRAY['flag_schedule.applied'::text, 'flag_schedule.failed'::text, 'flag_schedule.cancelled'::text])) THEN substr((event ->> 'type'::text), 15) WHEN ((event ->> 'type'::text) = ANY (ARRAY['flag_schedule.created'::text, 'flag_schedule.rescheduled'::text, 'flag_schedule.retried'::text])) THEN 'pending'::text ELSE NULL::text END;
+comment on function app_private.status_after(jsonb) is 'The status that a schedule had after an event of known_events().';
+
+CREATE OR REPLACE FUNCTION app_private.status_before(event jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE (event ->> 'type'::text) WHEN 'flag_schedule.retried'::text THEN 'failed'::text WHEN 'flag_schedule.deleted'::text THEN (event #>> '{metadata,before,status}'::text[]) WHEN 'flag_schedule.changed'::text THEN NULL::text WHEN 'flag_schedule.created'::text THEN NULL::text ELSE CASE WHEN (event IS NOT NULL) THEN 'pending'::text ELSE NULL::text END END;
+comment on function app_private.status_before(jsonb) is 'The status that a schedule had before an event of known_events().';
 
 CREATE OR REPLACE FUNCTION app_private.tg__refuse()
  RETURNS trigger
@@ -1067,7 +2920,8 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
-  new.revision := old.revision + 1;
+  -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
+  new.revision := old.revision + ((new.status, new.scheduled_at) is distinct from (old.status, old.scheduled_at))::integer;
   return new;
 end;
 $function$;
@@ -1177,35 +3031,164 @@ begin
         using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
     end if;
     new.updated_at := now();
-    new.revision := old.revision + 1;
+    -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
+    new.revision := old.revision + (
+      (new.enabled, new.rollout_percentage, new.description)
+      is distinct from (old.enabled, old.rollout_percentage, old.description))::integer;
   end if;
   return new;
 end;
 $function$;
 comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed.';
 
+CREATE OR REPLACE FUNCTION app_private.told_id(payload text)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
+comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+
+CREATE OR REPLACE FUNCTION app_private.trail_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'events_unsequenced', null::text, count(*)::double precision
+  from (select from audit.queue q limit 10000) as counted
+  union all
+  select
+    'events_unsequenced_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - q.occurred_at), 0) from audit.queue q order by q.id limit 1), 0)
+  union all
+  select 'events_last_seq', null, coalesce(max(l.seq), 0) from audit.ledger l
+  union all
+  (select 'seals_last_number', null, s.seal_no from audit.seals s order by s.seal_no desc limit 1)
+  union all
+  (
+    select 'seals_last_age_seconds', null, greatest(extract(epoch from now() - s.sealed_at), 0)
+    from audit.seals s
+    order by s.seal_no desc
+    limit 1
+  )
+$function$;
+comment on function app_private.trail_metrics() is 'Events that are neither numbered nor sealed yet, and where the ledger and the seals end; counts stop at 10,000.';
+
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
 AS $function$
-  select
-    l.seq,
-    l.event_id,
-    l.occurred_at,
-    coalesce(
-      app_private.shipped_message(e.payload, l.seq),
-      jsonb_build_object('eventType', 'audit.missing', 'eventId', l.event_id, 'seq', l.seq)::text)
-  from audit.ledger l
-  left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
-  where l.seq > coalesce(
-    (select c.last_seq from audit.cursors c where c.destination = undelivered_audit_events.destination), 0)
-  order by l.seq
-  limit batch
+  with page as (
+    select l.seq, l.event_id, l.occurred_at
+    from audit.ledger l
+    where l.seq > app_private.audit_cursor(undelivered_audit_events.destination)
+    order by l.seq
+    limit batch
+  )
+  select r.seq, r.event_id, r.occurred_at, r.message
+  from (
+    select
+      0 as kind, p.seq, p.event_id, p.occurred_at,
+      case
+        when e.id is not null then app_private.shipped_message(e.payload, p.seq)
+        when p.occurred_at < (select app_private.purge_horizon()) then app_private.purged_message(p.event_id, p.seq)
+        else app_private.missing_message(p.event_id, p.seq)
+      end as message
+    from page p
+    left join audit.events e on e.id = p.event_id and e.occurred_at = p.occurred_at
+    union all
+    select 1, s.last_seq, app_private.uuid_of(s.head), s.sealed_at, app_private.seal_message(s)
+    from audit.seals s
+    where s.last_seq >= (select min(p.seq) from page p) and s.last_seq <= (select max(p.seq) from page p)
+  ) as r
+  order by r.seq, r.kind
 $function$;
-comment on function app_private.undelivered_audit_events(text,integer) is 'Up to `batch` events that this destination has not confirmed yet, in order of seq, with the message to ship.';
+comment on function app_private.undelivered_audit_events(text,integer) is 'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
 grant execute on function app_private.undelivered_audit_events(text,integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.unsealed_events()
+ RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with strangers as materialized (
+    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
+    from audit.events e
+    where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+      and not exists (select from audit.queue q where q.event_id = e.id)
+  ), orphans as materialized (
+    select l.seq, l.leaf, l.event_id, l.occurred_at
+    from audit.ledger l
+    where (select count(*) from strangers) between 1 and 1000
+      and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+  ), candidates as (
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.id
+    union all
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.told_id
+    union all
+    select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
+    from strangers s
+    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
+  )
+  select s.id, s.occurred_at
+  from strangers s
+  where (s.id, s.occurred_at) not in (
+    select c.id, c.occurred_at
+    from candidates c
+    where c.leaf = app_private.event_leaf(c.payload, c.seq)
+      and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
+$function$;
+comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
+
+CREATE OR REPLACE FUNCTION app_private.unsealed_problems()
+ RETURNS TABLE(status text, seqs bigint[], detail text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_last bigint := (select coalesce(max(s.last_seq), 0) from audit.seals s);
+begin
+  return query
+    select 'tail_cut', array[c.last_seq],
+      format('%s has confirmed everything up to %s, but the last seal ends at %s: later ones are gone.', c.destination, c.last_seq, v_last)
+    from audit.cursors c
+    where c.last_seq > v_last
+    order by c.destination;
+  return query
+    select 'not_sealed', array_agg(l.seq order by l.seq), 'These numbers are in the ledger, but behind the last seal.'
+    from audit.ledger l
+    where l.seq > v_last
+    having count(*) > 0;
+  return query
+    select 'event_unsealed', null::bigint[],
+      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+        count(*),
+        array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
+    from app_private.unsealed_events() as e
+    having count(*) > 0;
+  return query
+    select 'event_missing', null::bigint[],
+      format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
+    from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
+    cross join lateral (
+      select count(*)
+      from audit.ledger l
+      where l.occurred_at < p.before and l.seq <= p.last_seq
+        and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+    ) as g (count)
+    where g.count > p.events;
+end;
+$function$;
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  RETURNS text
@@ -1235,6 +3218,32 @@ $function$;
 comment on function app_private.updates_problem(jsonb) is 'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
 grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.uuid_of(hash bytea)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (encode(set_byte(set_byte(substr(hash, 1, 16), 6, ((get_byte(hash, 6) & 15) | 128)), 8, ((get_byte(hash, 8) & 63) | 128)), 'hex'::text))::uuid;
+comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
+
+CREATE OR REPLACE FUNCTION app_private.with_flag_state(event app_private.audit_event, flag app_public.feature_flags)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_state jsonb;
+begin
+  if event.event_type = 'flag_schedule.applied' then
+    v_state := app_private.flag_state_at(flag, event.occurred_at) - 'description';
+    event.metadata := event.metadata - 'flagState'
+      || case when v_state is null then '{}' else jsonb_build_object('flagState', v_state) end;
+  end if;
+  return event;
+end;
+$function$;
+comment on function app_private.with_flag_state(app_private.audit_event,app_public.feature_flags) is 'An applied event with the flag''s state at its time, or without one when that isn''t known; others as they are.';
+
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
  LANGUAGE plpgsql
@@ -1242,11 +3251,12 @@ CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_eve
 AS $function$
 begin
   insert into audit.events (
-    id, occurred_at, event_type, level, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-    admin_email, request_id, database_user, application_name, metadata, payload)
+    id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
+    admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
   select
-    e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
-    e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload
+    e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+    e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+    e.metadata, e.payload
   from unnest(events) as e;
   insert into audit.queue (event_id, occurred_at)
   select e.id, e.occurred_at
@@ -1254,6 +3264,86 @@ begin
 end;
 $function$;
 comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
+
+CREATE OR REPLACE FUNCTION app_private.write_lost_events(events app_private.audit_event[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event app_private.audit_event;
+  v_written integer := 0;
+  v_refused integer := 0;
+  v_problem text;
+begin
+  return app_private.write_rebuilt_events(events);
+exception when others then
+  foreach v_event in array events loop
+    begin
+      v_written := v_written + app_private.write_rebuilt_events(array[v_event]);
+    exception when others then
+      v_refused := v_refused + 1;
+      v_problem := coalesce(v_problem, format('%s (%s): %s', v_event.event_type, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if v_refused > 0 then
+    raise warning 'halyard: % lost events can''t be written to the trail; the first is %', v_refused, v_problem;
+  end if;
+  return v_written;
+end;
+$function$;
+comment on function app_private.write_lost_events(app_private.audit_event[]) is 'Writes rebuilt events that the trail hasn''t got, and warns of those that it refuses; returns how many were written.';
+
+CREATE OR REPLACE FUNCTION app_private.write_rebuilt_events(events app_private.audit_event[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+  v_month timestamptz;
+begin
+  v_events := array(
+    select e
+    from unnest(events) as e
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) as l on true
+    -- What is queued is here, where it has an index.
+    left join lateral (select t.id from audit.events t where t.id = e.id limit 1) as t on true
+    where l.event_id is null and t.id is null
+    order by e.occurred_at, e.schedule_id, e.revision);
+  if cardinality(v_events) = 0 then
+    return 0;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
+    perform app_private.make_audit_partition(v_month);
+  end loop;
+  perform app_private.write_events(v_events);
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return cardinality(v_events);
+end;
+$function$;
+comment on function app_private.write_rebuilt_events(app_private.audit_event[]) is 'Writes those of the events that the trail hasn''t got; returns how many.';
+
+CREATE OR REPLACE FUNCTION app_private.write_seal(previous audit.seals, first_seq bigint, leaves bytea[])
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into audit.seals (seal_no, first_seq, last_seq, root, previous_head, head)
+  select
+    n.seal_no, write_seal.first_seq, write_seal.first_seq + cardinality(leaves) - 1, n.root, n.previous_head,
+    app_private.seal_head(n.previous_head, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
+  from (
+    -- Without any seal before it, the chain begins anew; verification tells.
+    select
+      coalesce((previous).seal_no, 0) + 1,
+      coalesce((previous).head, sha256('')),
+      app_private.merkle_root(leaves)
+  ) as n (seal_no, previous_head, root)
+$function$;
+comment on function app_private.write_seal(audit.seals,bigint,bytea[]) is 'Appends the seal over these leaves, chained to the one before it.';
 
 CREATE OR REPLACE FUNCTION app_public.cancel_flag_schedule(id uuid, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
@@ -1366,5 +3456,243 @@ end;
 $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_last_seq bigint;
+  v_event app_private.audit_event;
+begin
+  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
+  if not found then
+    return false;
+  end if;
+  v_event := app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
+    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], null);
+  return true;
+end;
+$function$;
+comment on function audit.forget_destination(text) is 'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';
+
+CREATE OR REPLACE FUNCTION audit.last_seq()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select coalesce(max(l.seq), 0) from audit.ledger l $function$;
+comment on function audit.last_seq() is 'The number of the last event in the ledger; 0 when there is none.';
+grant execute on function audit.last_seq() to halyard_admin;
+grant execute on function audit.last_seq() to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.prove(event_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_entry audit.ledger;
+  v_seal audit.seals;
+  v_leaves bytea[];
+  v_message text;
+begin
+  perform app_private.require_auditor();
+  select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
+  select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
+  if v_seal.seal_no is null then
+    raise exception 'There is no sealed event %.', event_id
+      using errcode = 'no_data_found', hint = 'A new event is sealed within a second, while a worker runs.';
+  end if;
+  v_leaves := array(
+    select l.leaf from audit.ledger l where l.seq between v_seal.first_seq and v_seal.last_seq order by l.seq);
+  select app_private.shipped_message(e.payload, v_entry.seq) into v_message
+  from audit.events e
+  where e.id = v_entry.event_id and e.occurred_at = v_entry.occurred_at;
+  return jsonb_build_object(
+    'version', 1,
+    'eventId', event_id,
+    'seq', v_entry.seq,
+    'message', v_message,
+    'leaf', encode(v_entry.leaf, 'hex'),
+    'leafIndex', v_entry.seq - v_seal.first_seq,
+    'path', array(
+      select encode(p.node, 'hex')
+      from unnest(app_private.merkle_path(v_leaves, (v_entry.seq - v_seal.first_seq)::integer)) with ordinality as p (node, i)
+      order by p.i),
+    'seal', jsonb_build_object(
+      'seal', v_seal.seal_no,
+      'firstSeq', v_seal.first_seq,
+      'lastSeq', v_seal.last_seq,
+      'root', encode(v_seal.root, 'hex'),
+      'previousHead', encode(v_seal.previous_head, 'hex'),
+      'head', encode(v_seal.head, 'hex')));
+end;
+$function$;
+comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
+grant execute on function audit.prove(uuid) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_details jsonb;
+  v_events app_private.audit_event[];
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
+    raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
+  end if;
+  -- The trail is for ever: nobody fills it by what is said about an export.
+  if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
+    or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
+  then
+    raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
+      using errcode = '23514';
+  end if;
+  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
+  begin
+    v_events := array[app_private.make_event(
+      gen_random_uuid(), v_at, 'audit.exported', null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+end;
+$function$;
+comment on function audit.record_export(text,jsonb,boolean) is 'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events.';
+grant execute on function audit.record_export(text,jsonb,boolean) to halyard_admin;
+grant execute on function audit.record_export(text,jsonb,boolean) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.retain(keep interval, at_most integer DEFAULT NULL::integer, dry_run boolean DEFAULT false)
+ RETURNS TABLE(month date, events bigint, outcome text, reason text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET lock_timeout TO '200ms'
+AS $function$
+declare
+  v_months record;
+  v_reasons text[] := '{}';
+  v_counts bigint[] := '{}';
+  v_reason text;
+  v_good integer := 0;
+begin
+  if keep is null or keep < interval '1 month' or at_most < 1 then
+    raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'
+      using errcode = 'invalid_parameter_value';
+  end if;
+  -- Before looking at the months: those that the other one drops are locked.
+  if not pg_try_advisory_xact_lock(hashtext('halyard.retain')) then
+    outcome := 'busy';
+    reason := 'Another purge is at work.';
+    return next;
+    return;
+  end if;
+  select array_agg(m.partition) as partitions, array_agg(m.month) as starts, array_agg(m.ends) as ends into v_months
+  from (
+    select *
+    from app_private.audit_months() m
+    -- Not "keep" alone: thirty days pass for a month, and one month back there may be 31.
+    where m.ends <= least(now() - keep, now() - interval '1 month')
+    limit at_most
+  ) as m;
+  for i in 1 .. coalesce(cardinality(v_months.partitions), 0) loop
+    execute format('select count(*) from %s', v_months.partitions[i]) into events;
+    v_counts[i] := events;
+    v_reason := case
+      when v_good < i - 1 then 'A month before it is kept.'
+      else app_private.purge_obstacle(v_months.starts[i], v_months.ends[i])
+    end;
+    v_reasons[i] := v_reason;
+    v_good := v_good + (v_reason is null)::integer;
+  end loop;
+  v_reason := case when v_good > 0 and not dry_run then
+    app_private.drop_audit_months(v_months.partitions[1:v_good], v_months.starts[1:v_good], v_counts[1:v_good]) end;
+  for i in 1 .. cardinality(v_counts) loop
+    month := v_months.starts[i];
+    events := v_counts[i];
+    reason := coalesce(v_reasons[i], v_reason);
+    outcome := case
+      when reason is null then case when dry_run then 'purgeable' else 'purged' end
+      when v_reasons[i] is not null then 'kept'
+      else 'busy'
+    end;
+    return next;
+  end loop;
+end;
+$function$;
+comment on function audit.retain(interval,integer,boolean) is 'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
+
+CREATE OR REPLACE FUNCTION audit.verify(from_seq bigint DEFAULT 1, to_seq bigint DEFAULT NULL::bigint)
+ RETURNS TABLE(seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_seal audit.seals;
+  v_previous audit.seals;
+  v_horizon timestamptz;
+  v_purged_to bigint;
+  v_problem text;
+begin
+  perform app_private.require_auditor();
+  select max(p.before), max(p.last_seq) into v_horizon, v_purged_to from app_private.purges() as p;
+  select s.* into v_previous
+  from audit.seals s
+  where s.last_seq < from_seq
+  order by s.seal_no desc
+  limit 1;
+  if (v_previous).seal_no = 0 then
+    v_problem := app_private.chain_problem(null, v_previous);
+    if v_problem is not null then
+      return query select v_previous.seal_no, v_previous.first_seq, v_previous.last_seq, 'chain_broken', null::bigint[], v_problem;
+    end if;
+  end if;
+  for v_seal in
+    select s.*
+    from audit.seals s
+    where s.last_seq >= from_seq and (to_seq is null or s.first_seq <= to_seq)
+    order by s.seal_no
+  loop
+    v_problem := app_private.chain_problem(v_previous, v_seal);
+    if v_problem is not null then
+      return query select v_seal.seal_no, v_seal.first_seq, v_seal.last_seq, 'chain_broken', null::bigint[], v_problem;
+    end if;
+    return query
+      select v_seal.seal_no, v_seal.first_seq, v_seal.last_seq, p.status, p.seqs, p.detail
+      from app_private.seal_problems(v_seal, v_horizon, v_purged_to) as p;
+    if not found and v_problem is null then
+      return query select v_seal.seal_no, v_seal.first_seq, v_seal.last_seq, 'ok', null::bigint[], null::text;
+    end if;
+    v_previous := v_seal;
+  end loop;
+  if to_seq is null then
+    return query
+      select null::bigint, null::bigint, null::bigint, p.status, p.seqs, p.detail
+      from app_private.unsealed_problems() as p;
+  end if;
+end;
+$function$;
+comment on function audit.verify(bigint,bigint) is 'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
+grant execute on function audit.verify(bigint,bigint) to halyard_auditor;
 
 -- default privileges on f of halyard_owner: {halyard_owner=X/halyard_owner}

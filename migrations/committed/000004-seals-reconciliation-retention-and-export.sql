@@ -1,5 +1,5 @@
 --! Previous: sha1:e757c8e657037abf8ffe92a021ae7ed0d836550c
---! Hash: sha1:7dfff76080086143021712915402a41e6861b9fb
+--! Hash: sha1:2aad92d8fe0aede0f0db849c86a2544f7313b948
 --! Message: Seals, reconciliation, retention and export
 
 -- A trail that proves itself: every numbered event is hashed into the ledger, every batch sealed and chained.
@@ -19,8 +19,16 @@ alter table audit.events add column if not exists flag_id uuid;
 comment on column audit.events.flag_id is 'The flag; null in events from before seals.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 create index if not exists events_reconciled_idx on audit.events (occurred_at) where reconciled;
+-- With the id, because the events of one statement share their time: by the time alone each of them would be looked for among all.
+-- Lists are ordered by just these two.
+create index if not exists events_occurred_at_id_idx on audit.events (occurred_at desc, id);
+drop index if exists audit.events_occurred_at_idx;
+-- What was typed by hand is rare, and looked for: audit.manual_changes.
+create index if not exists events_manual_idx on audit.events (occurred_at desc) where actor_kind = 'database';
 
 alter table audit.ledger add column if not exists leaf bytea;
+-- Numbers come nearly in the order of time, so the smallest of indexes finds a month's: audit.retain().
+create index if not exists ledger_occurred_at_idx on audit.ledger using brin (occurred_at);
 comment on table audit.ledger is 'The number and hash of each event: gapless from 1, each event once; kept when the event is purged. Append-only.';
 comment on column audit.ledger.leaf is 'SHA-256 of 0x00 and the shipped message: the event''s leaf in its seal''s Merkle tree.';
 
@@ -44,6 +52,23 @@ comment on column audit.seals.previous_head is 'The head of the seal before it; 
 comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
 comment on column audit.seals.sealed_at is 'When it was sealed.';
 alter table audit.seals enable row level security;
+
+-- An event that is rebuilt may be nobody's that is known.
+alter table audit.events drop constraint if exists events_actor_kind_check;
+alter table audit.events add constraint events_actor_kind_check check (actor_kind in ('admin', 'system', 'database', 'unknown'));
+comment on column audit.events.actor_kind is 'admin (by the API), system (the worker), database (SQL typed by hand) or unknown (rebuilt, and the row doesn''t tell).';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for a change of which only that is known.';
+
+create table if not exists audit.reconciliations (
+  scope text primary key,
+  started_at timestamptz not null,
+  finished_at timestamptz not null
+);
+comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
+comment on column audit.reconciliations.scope is 'letters, recent or thorough.';
+comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
+comment on column audit.reconciliations.finished_at is 'When it came to its end.';
+alter table audit.reconciliations enable row level security;
 
 -- Their parameters are other ones now.
 drop function if exists app_private.make_event(timestamptz, text, text, text, uuid, bigint, jsonb);
@@ -303,7 +328,8 @@ grant execute on function app_private.require_schedulable(timestamptz) to halyar
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
 -- The small functions here have bodies that are bound when they are made (`return …`): they need no search_path, and so the
--- planner can put them in line (a call costs more than what they do).
+-- planner can put them in line (a call costs more than what they do). It does so only where the volatility that they state is
+-- that of their body: concat() and || of text with anything else are stable, casts to text and || of texts immutable.
 
 -- ISO 8601 in UTC with microseconds, whatever the session's time zone and date style.
 create or replace function app_private.iso(at timestamptz)
@@ -443,12 +469,24 @@ return concat(
 
 comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
 
+create or replace function app_private.shipped_bytes(payload text, seq bigint)
+returns bytea
+language sql
+stable
+parallel safe
+return overlay(
+  convert_to(payload, 'UTF8') placing convert_to(', "seq": ' || seq::text, 'UTF8')
+  from greatest(position(', "level": '::bytea in convert_to(payload, 'UTF8')), 1) for 0);
+
+comment on function app_private.shipped_bytes(text, bigint) is 'shipped_message() in UTF-8.';
+
+-- By bytes, which are cut four times as fast as characters.
 create or replace function app_private.shipped_message(payload text, seq bigint)
 returns text
 language sql
-immutable
+stable
 parallel safe
-return overlay(payload placing concat(', "seq": ', seq) from strpos(payload, ', "level": ') for 0);
+return convert_from(app_private.shipped_bytes(payload, seq), 'UTF8');
 
 comment on function app_private.shipped_message(text, bigint) is
   'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
@@ -461,10 +499,12 @@ revoke all on function
   app_private.changed_event_id(uuid, timestamptz, bigint, bigint),
   app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb),
   app_private.render_event(app_private.audit_event),
+  app_private.shipped_bytes(text, bigint),
   app_private.shipped_message(text, bigint)
 from public;
 -- A DBA may want to see the very message that was shipped.
-grant execute on function app_private.shipped_message(text, bigint) to halyard_auditor;
+grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
+  to halyard_admin, halyard_auditor;
 --! EndIncluded event.sql
 --! Included event_types.sql
 -- Which change makes which event, with what metadata. Keys that are unknown are absent.
@@ -1082,11 +1122,21 @@ select app_private.ensure_audit_partitions();
 create or replace function app_private.leaf_hash(message text)
 returns bytea
 language sql
-immutable
+stable
 parallel safe
 return sha256('\x00'::bytea || convert_to(message, 'UTF8'));
 
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
+
+-- leaf_hash() of shipped_message(), without the way through text.
+create or replace function app_private.event_leaf(payload text, seq bigint)
+returns bytea
+language sql
+stable
+parallel safe
+return sha256('\x00'::bytea || app_private.shipped_bytes(payload, seq));
+
+comment on function app_private.event_leaf(text, bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
 -- What is shipped, and sealed, for an event whose row is gone before it was numbered.
 create or replace function app_private.missing_message(event_id uuid, seq bigint)
@@ -1094,9 +1144,19 @@ returns text
 language sql
 immutable
 parallel safe
-return concat('{"eventType": "audit.missing", "eventId": "', event_id, '", "seq": ', seq, '}');
+return '{"eventType": "audit.missing", "eventId": "' || event_id::text || '", "seq": ' || seq::text || '}';
 
 comment on function app_private.missing_message(uuid, bigint) is 'What is shipped in place of an event whose row is gone.';
+
+-- To a destination that begins to be used when the event has been purged.
+create or replace function app_private.purged_message(event_id uuid, seq bigint)
+returns text
+language sql
+immutable
+parallel safe
+return '{"eventType": "audit.missing", "eventId": "' || event_id::text || '", "seq": ' || seq::text || ', "purged": true}';
+
+comment on function app_private.purged_message(uuid, bigint) is 'What is shipped in place of an event that was purged before.';
 
 -- Level by level, a last node without a partner going up as it is: the tree of RFC 6962, section 2.1, whose left half is always
 -- the largest power of two. 1.5 µs a leaf.
@@ -1204,8 +1264,9 @@ begin
   ), hashed as (
     select
       n.*,
-      app_private.leaf_hash(coalesce(
-        app_private.shipped_message(e.payload, n.seq), app_private.missing_message(n.event_id, n.seq))) as leaf
+      coalesce(
+        app_private.event_leaf(e.payload, n.seq),
+        app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
     from numbered n
     left join audit.events e on e.id = n.event_id and e.occurred_at = n.occurred_at
   ), stored as (
@@ -1278,7 +1339,9 @@ comment on function app_private.seal_message(audit.seals) is 'The audit.sealed r
 
 revoke all on function
   app_private.leaf_hash(text),
+  app_private.event_leaf(text, bigint),
   app_private.missing_message(uuid, bigint),
+  app_private.purged_message(uuid, bigint),
   app_private.merkle_root(bytea[]),
   app_private.seal_head(bytea, bigint, bigint, bigint, bytea),
   app_private.seal_audit_events(integer, bigint),
@@ -1290,91 +1353,6 @@ grant execute on function
   app_private.seal_audit_events(integer, bigint), app_private.sequence_audit_events(integer)
 to halyard_worker;
 --! EndIncluded sealing.sql
---! Included delivery.sql
--- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
-
-create or replace function app_private.audit_cursor(destination text)
-returns bigint
-language sql
-stable
-security definer
-set search_path to pg_catalog, pg_temp
-as $$
-  select coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0)
-$$;
-
-comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything; 0 at first.';
-
--- The records after a destination's cursor, in order: events by seq, and each seal behind its last event. `batch` counts
--- events. An event whose row is gone is handed out as a stub, so that the cursor can pass it and the reader of the copy sees
--- that it is missing. A cursor at seq n means: everything up to n has arrived, seals that end there too.
-create or replace function app_private.undelivered_audit_events(destination text, batch integer default 1000)
-returns table (seq bigint, event_id uuid, occurred_at timestamptz, message text)
-language sql
-stable
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-  with page as (
-    select l.seq, l.event_id, l.occurred_at
-    from audit.ledger l
-    where l.seq > app_private.audit_cursor(undelivered_audit_events.destination)
-    order by l.seq
-    limit batch
-  )
-  select r.seq, r.event_id, r.occurred_at, r.message
-  from (
-    select
-      0 as kind, p.seq, p.event_id, p.occurred_at,
-      coalesce(app_private.shipped_message(e.payload, p.seq), app_private.missing_message(p.event_id, p.seq)) as message
-    from page p
-    left join audit.events e on e.id = p.event_id and e.occurred_at = p.occurred_at
-    union all
-    select 1, s.last_seq, app_private.uuid_of(s.head), s.sealed_at, app_private.seal_message(s)
-    from audit.seals s
-    where s.last_seq >= (select min(p.seq) from page p) and s.last_seq <= (select max(p.seq) from page p)
-  ) as r
-  order by r.seq, r.kind
-$$;
-
-comment on function app_private.undelivered_audit_events(text, integer) is
-  'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
-
--- Moves a cursor from where the caller took its batch to the batch's end. False when somebody else has moved it: a
--- forwarder that was frozen and wakes up late can't move it back.
-create or replace function app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
-returns boolean
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  insert into audit.cursors (destination)
-  values (advance_audit_cursor.destination)
-  on conflict on constraint cursors_pkey do nothing;
-  update audit.cursors c
-  set last_seq = to_seq, updated_at = now()
-  where c.destination = advance_audit_cursor.destination and c.last_seq = from_seq and to_seq >= from_seq;
-  return found;
-end;
-$$;
-
-comment on function app_private.advance_audit_cursor(text, bigint, bigint) is
-  'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
-
-revoke all on function
-  app_private.undelivered_audit_events(text, integer),
-  app_private.advance_audit_cursor(text, bigint, bigint),
-  app_private.audit_cursor(text)
-from public;
-grant execute on function
-  app_private.undelivered_audit_events(text, integer),
-  app_private.advance_audit_cursor(text, bigint, bigint),
-  app_private.audit_cursor(text)
-to halyard_worker;
---! EndIncluded delivery.sql
 --! Included verify.sql
 -- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
 --
@@ -1382,24 +1360,54 @@ to halyard_worker;
 -- writing and its seal (a fraction of a second while a worker runs), nor that the triggers were on; and who may rewrite every
 -- table can rewrite the seals as well, which only the heads outside tell.
 
--- The instant before which events were purged. Purges are told by the trail itself: an audit.purged event counts only if it
--- is what was sealed, or waits for its seal.
+-- What a purge's own text tells; nulls when it isn't one that Halyard wrote.
+create or replace function app_private.purge_told(payload text, out before timestamptz, out events bigint, out last_seq bigint)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_metadata jsonb;
+begin
+  v_metadata := payload::jsonb -> 'metadata';
+  before := v_metadata ->> 'before';
+  events := coalesce(v_metadata ->> 'eventsInAll', '0');
+  last_seq := coalesce(v_metadata ->> 'lastSeqInAll', '0');
+exception when data_exception then
+  before := null;
+end;
+$$;
+
+comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
+
+-- Purges are told by the trail itself: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
+create or replace function app_private.purges()
+returns table (before timestamptz, events bigint, last_seq bigint)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select t.before, t.events, t.last_seq
+  from audit.events e
+  left join audit.ledger l on l.event_id = e.id and l.occurred_at = e.occurred_at
+  cross join lateral app_private.purge_told(e.payload) as t
+  where e.event_type = 'audit.purged'
+    and t.before is not null
+    and (
+      l.leaf = app_private.event_leaf(e.payload, l.seq)
+      or exists (select from audit.queue q where q.event_id = e.id)
+    )
+$$;
+
+comment on function app_private.purges() is 'The purges that the trail proves.';
+
 create or replace function app_private.purge_horizon()
 returns timestamptz
 language sql
 stable
 set search_path to pg_catalog, pg_temp
-as $$
-  select max((e.metadata ->> 'before')::timestamptz)
-  from audit.events e
-  left join audit.ledger l on l.event_id = e.id
-  where e.event_type = 'audit.purged'
-    and e.payload::jsonb -> 'metadata' = e.metadata
-    and (
-      l.leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq))
-      or exists (select from audit.queue q where q.event_id = e.id)
-    )
-$$;
+as $$ select max(p.before) from app_private.purges() as p $$;
 
 comment on function app_private.purge_horizon() is 'Events before this instant were purged; null when none were.';
 
@@ -1413,8 +1421,10 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
-  v_text jsonb := event.payload;
+  v_text jsonb;
 begin
+  -- Not where it is declared: an error there is past the handler below.
+  v_text := event.payload;
   return array(
     select c.name
     from (
@@ -1446,7 +1456,7 @@ begin
     ) as c (name, in_text, in_column)
     where coalesce(c.in_text, 'null') is distinct from coalesce(c.in_column, 'null')
   );
-exception when invalid_text_representation then
+exception when data_exception then
   return array['payload'];
 end;
 $$;
@@ -1454,8 +1464,62 @@ $$;
 comment on function app_private.differing_columns(audit.events) is
   'The columns of an event that don''t say what its text says.';
 
+-- The id that an event's text tells; null when it tells none.
+create or replace function app_private.told_id(payload text)
+returns uuid
+language sql
+immutable
+parallel safe
+return substring(payload from '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')::uuid;
+
+comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+
+-- The numbers whose event isn't where the ledger has it: because it is gone, or because its key or the ledger's was changed. Then
+-- a row without a number has the very text that was sealed under this one. Candidates are found by a key, for many events may be of
+-- one instant; where only the instant is left, no more than 1,000 rows are tried.
+create or replace function app_private.moved_events(gone bigint[])
+returns table (seq bigint, detail text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with missing as materialized (
+    select l.* from audit.ledger l where l.seq = any (gone)
+  ), strangers as materialized (
+    select e, e.id, e.occurred_at, app_private.told_id(e.payload) as told_id
+    from audit.events e
+    where (
+        e.occurred_at = any (array(select distinct m.occurred_at from missing m))
+        or e.id = any (array(select m.event_id from missing m))
+      )
+      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+  ), candidates as (
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.told_id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e
+    from missing m
+    join strangers s on s.occurred_at = m.occurred_at and s.told_id = s.id
+    where (select count(*) from strangers) <= 1000
+  )
+  select distinct on (c.seq)
+    c.seq,
+    case
+      when cardinality(d.names) > 0 then format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
+      else 'The event is as it was sealed; event_id or occurred_at of the ledger''s row is not.'
+    end
+  from candidates c
+  cross join lateral app_private.differing_columns(c.e) as d (names)
+  where c.leaf = app_private.event_leaf((c.e).payload, c.seq)
+  order by c.seq
+$$;
+
+comment on function app_private.moved_events(bigint[]) is
+  'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
+
 -- What is wrong with one seal's events, a row for each kind of problem; no row when nothing is.
-create or replace function app_private.seal_problems(seal audit.seals, purged_before timestamptz)
+create or replace function app_private.seal_problems(seal audit.seals, purged_before timestamptz, purged_to bigint default null)
 returns table (status text, seqs bigint[], detail text)
 language plpgsql
 stable
@@ -1465,27 +1529,37 @@ as $$
 declare
   v_leaves bytea[];
   v_found bytea[];
-  v_missing bigint[];
+  v_gone bigint[];
+  v_moved bigint[];
   v_purged bigint[];
   v_altered bigint[];
   v_suspect bigint[];
-  v_seq bigint;
-  v_names text[];
 begin
+  if seal.last_seq - seal.first_seq not between -1 and 999 then
+    return query select 'root_differs', null::bigint[], 'A seal covers at most 1,000 events: this one was changed.';
+    return;
+  end if;
   select
     array_agg(l.leaf order by l.seq),
     array_agg(coalesce(h.leaf, l.leaf) order by l.seq),
-    coalesce(array_agg(l.seq) filter (where e.id is null and l.occurred_at >= coalesce(purged_before, '-infinity')), '{}'),
-    coalesce(array_agg(l.seq) filter (where e.id is null and l.occurred_at < purged_before), '{}'),
+    coalesce(array_agg(l.seq order by l.seq) filter (where e.id is null), '{}'),
+    -- By number too: else an event could be made to look purged by dating its row in the ledger back.
+    coalesce(array_agg(l.seq order by l.seq) filter (
+      where e.id is null and l.occurred_at < purged_before and (purged_to is null or l.seq <= purged_to)), '{}'),
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf <> l.leaf), '{}'),
-    coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and e.payload <> app_private.render_event(row(
-      e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
-      e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload,
-      e.flag_id, e.reconciled)::app_private.audit_event)), '{}')
-  into v_leaves, v_found, v_missing, v_purged, v_altered, v_suspect
+    coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
+      e.payload <> app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload,
+        e.flag_id, e.reconciled)::app_private.audit_event)
+      -- These three stand in the text as part of the metadata only.
+      or e.flag_key is distinct from e.metadata ->> 'flagKey'
+      or e.admin_user_id is distinct from e.metadata ->> 'adminUserId'
+      or e.admin_email is distinct from e.metadata ->> 'adminEmail')), '{}')
+  into v_leaves, v_found, v_gone, v_purged, v_altered, v_suspect
   from audit.ledger l
   left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
-  left join lateral (select app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq)) as leaf) as h on true
+  left join lateral (select app_private.event_leaf(e.payload, l.seq) as leaf) as h on true
   where l.seq between seal.first_seq and seal.last_seq;
 
   if coalesce(cardinality(v_leaves), 0) <> seal.last_seq - seal.first_seq + 1 then
@@ -1501,34 +1575,36 @@ begin
       return query select 'leaf_altered', v_altered, 'The events are as they were sealed; their leaves in the ledger are not.';
     else
       return query
-        select 'root_differs', v_altered,
+        select 'root_differs', nullif(v_altered, '{}'),
           'The leaves don''t give the sealed root: an event was changed together with its leaf, or the seal was.';
     end if;
   elsif cardinality(v_altered) > 0 then
     return query select 'event_altered', v_altered, 'The text of these events isn''t what was sealed.';
   end if;
 
-  if cardinality(v_missing) > 0 then
-    return query select 'event_missing', v_missing, 'These events are gone and no purge accounts for them.';
+  if cardinality(v_gone) > cardinality(v_purged) then
+    return query select 'column_differs', array[m.seq], m.detail from app_private.moved_events(v_gone) as m order by m.seq;
+    v_moved := array(select m.seq from app_private.moved_events(v_gone) as m);
+    v_gone := array(select g.seq from unnest(v_gone) as g (seq) where g.seq <> all (v_moved || v_purged) order by g.seq);
+    if cardinality(v_gone) > 0 then
+      return query select 'event_missing', v_gone, 'These events are gone and no purge accounts for them.';
+    end if;
   end if;
-  foreach v_seq in array v_suspect loop
-    select app_private.differing_columns(e) into v_names
+  return query
+    select 'column_differs', array[l.seq], format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
     from audit.ledger l
     join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
-    where l.seq = v_seq;
-    if cardinality(v_names) > 0 then
-      return query
-        select 'column_differs', array[v_seq], format('Not what the event''s text says: %s.', array_to_string(v_names, ', '));
-    end if;
-  end loop;
+    cross join lateral app_private.differing_columns(e) as d (names)
+    where l.seq = any (v_suspect) and cardinality(d.names) > 0
+    order by l.seq;
   if cardinality(v_purged) > 0 then
     return query select 'purged', v_purged, format('Purged with all events before %s; the leaves are kept.', app_private.iso(purged_before));
   end if;
 end;
 $$;
 
-comment on function app_private.seal_problems(audit.seals, timestamptz) is
-  'Checks one seal''s events, columns, leaves and root; a row for each kind of problem, and one for what was purged.';
+comment on function app_private.seal_problems(audit.seals, timestamptz, bigint) is
+  'Checks one seal''s events, columns, leaves and root; a row for each kind of problem, and one for what was purged: before an instant, up to a seq.';
 
 -- Why a seal doesn't follow from the one before it; null when it does.
 create or replace function app_private.chain_problem(previous audit.seals, seal audit.seals)
@@ -1545,13 +1621,58 @@ as $$
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
-    when seal.previous_head <> (previous).head then 'It isn''t chained to the head of the seal before it.'
+    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
+      (previous).previous_head, (previous).seal_no, (previous).first_seq,
+      (previous).last_seq - (previous).first_seq + 1, (previous).root)
+      then 'It isn''t chained to the head of the seal before it.'
     when seal.first_seq <> (previous).last_seq + 1
       then format('It begins at %s, but the seal before it ends at %s.', seal.first_seq, (previous).last_seq)
   end
 $$;
 
 comment on function app_private.chain_problem(audit.seals, audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
+
+-- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
+create or replace function app_private.unsealed_events()
+returns table (id uuid, occurred_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with strangers as materialized (
+    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
+    from audit.events e
+    where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+      and not exists (select from audit.queue q where q.event_id = e.id)
+  ), orphans as materialized (
+    select l.seq, l.leaf, l.event_id, l.occurred_at
+    from audit.ledger l
+    where (select count(*) from strangers) between 1 and 1000
+      and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+  ), candidates as (
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.id
+    union all
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.told_id
+    union all
+    select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
+    from strangers s
+    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
+  )
+  select s.id, s.occurred_at
+  from strangers s
+  where (s.id, s.occurred_at) not in (
+    select c.id, c.occurred_at
+    from candidates c
+    where c.leaf = app_private.event_leaf(c.payload, c.seq)
+      and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
+$$;
+
+comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
 
 -- What no seal covers, though it should be in one.
 create or replace function app_private.unsealed_problems()
@@ -1576,12 +1697,22 @@ begin
     having count(*) > 0;
   return query
     select 'event_unsealed', null::bigint[],
-      format('%s events were neither sealed nor queued for it, so they were put in by hand: %s', count(*),
+      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+        count(*),
         array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
-    from audit.events e
-    where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
-      and not exists (select from audit.queue q where q.event_id = e.id)
+    from app_private.unsealed_events() as e
     having count(*) > 0;
+  return query
+    select 'event_missing', null::bigint[],
+      format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
+    from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
+    cross join lateral (
+      select count(*)
+      from audit.ledger l
+      where l.occurred_at < p.before and l.seq <= p.last_seq
+        and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+    ) as g (count)
+    where g.count > p.events;
 end;
 $$;
 
@@ -1598,10 +1729,11 @@ declare
   v_seal audit.seals;
   v_previous audit.seals;
   v_horizon timestamptz;
+  v_purged_to bigint;
   v_problem text;
 begin
   perform app_private.require_auditor();
-  v_horizon := app_private.purge_horizon();
+  select max(p.before), max(p.last_seq) into v_horizon, v_purged_to from app_private.purges() as p;
   select s.* into v_previous
   from audit.seals s
   where s.last_seq < from_seq
@@ -1625,7 +1757,7 @@ begin
     end if;
     return query
       select v_seal.seal_no, v_seal.first_seq, v_seal.last_seq, p.status, p.seqs, p.detail
-      from app_private.seal_problems(v_seal, v_horizon) as p;
+      from app_private.seal_problems(v_seal, v_horizon, v_purged_to) as p;
     if not found and v_problem is null then
       return query select v_seal.seal_no, v_seal.first_seq, v_seal.last_seq, 'ok', null::bigint[], null::text;
     end if;
@@ -1725,10 +1857,15 @@ comment on function audit.prove(uuid) is
   'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
 
 revoke all on function
+  app_private.purge_told(text),
+  app_private.purges(),
   app_private.purge_horizon(),
   app_private.differing_columns(audit.events),
-  app_private.seal_problems(audit.seals, timestamptz),
+  app_private.told_id(text),
+  app_private.moved_events(bigint[]),
+  app_private.seal_problems(audit.seals, timestamptz, bigint),
   app_private.chain_problem(audit.seals, audit.seals),
+  app_private.unsealed_events(),
   app_private.unsealed_problems(),
   app_private.merkle_path(bytea[], integer),
   audit.verify(bigint, bigint),
@@ -1736,13 +1873,2247 @@ revoke all on function
 from public;
 grant execute on function audit.verify(bigint, bigint), audit.prove(uuid) to halyard_auditor;
 --! EndIncluded verify.sql
+--! Included delivery.sql
+-- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
+
+create or replace function app_private.audit_cursor(destination text)
+returns bigint
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0)
+$$;
+
+comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything; 0 at first.';
+
+-- The records after a destination's cursor, in order: events by seq, and each seal behind its last event. `batch` counts
+-- events. An event whose row is gone is handed out as a stub, so that the cursor can pass it and the reader of the copy sees
+-- that it is missing. A cursor at seq n means: everything up to n has arrived, seals that end there too.
+create or replace function app_private.undelivered_audit_events(destination text, batch integer default 1000)
+returns table (seq bigint, event_id uuid, occurred_at timestamptz, message text)
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+  with page as (
+    select l.seq, l.event_id, l.occurred_at
+    from audit.ledger l
+    where l.seq > app_private.audit_cursor(undelivered_audit_events.destination)
+    order by l.seq
+    limit batch
+  )
+  select r.seq, r.event_id, r.occurred_at, r.message
+  from (
+    select
+      0 as kind, p.seq, p.event_id, p.occurred_at,
+      case
+        when e.id is not null then app_private.shipped_message(e.payload, p.seq)
+        when p.occurred_at < (select app_private.purge_horizon()) then app_private.purged_message(p.event_id, p.seq)
+        else app_private.missing_message(p.event_id, p.seq)
+      end as message
+    from page p
+    left join audit.events e on e.id = p.event_id and e.occurred_at = p.occurred_at
+    union all
+    select 1, s.last_seq, app_private.uuid_of(s.head), s.sealed_at, app_private.seal_message(s)
+    from audit.seals s
+    where s.last_seq >= (select min(p.seq) from page p) and s.last_seq <= (select max(p.seq) from page p)
+  ) as r
+  order by r.seq, r.kind
+$$;
+
+comment on function app_private.undelivered_audit_events(text, integer) is
+  'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
+
+-- Moves a cursor from where the caller took its batch to the batch's end. False when somebody else has moved it: a
+-- forwarder that was frozen and wakes up late can't move it back.
+create or replace function app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  insert into audit.cursors (destination)
+  values (advance_audit_cursor.destination)
+  on conflict on constraint cursors_pkey do nothing;
+  update audit.cursors c
+  set last_seq = to_seq, updated_at = now()
+  where c.destination = advance_audit_cursor.destination and c.last_seq = from_seq and to_seq >= from_seq;
+  return found;
+end;
+$$;
+
+comment on function app_private.advance_audit_cursor(text, bigint, bigint) is
+  'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
+
+revoke all on function
+  app_private.undelivered_audit_events(text, integer),
+  app_private.advance_audit_cursor(text, bigint, bigint),
+  app_private.audit_cursor(text)
+from public;
+grant execute on function
+  app_private.undelivered_audit_events(text, integer),
+  app_private.advance_audit_cursor(text, bigint, bigint),
+  app_private.audit_cursor(text)
+to halyard_worker;
+--! EndIncluded delivery.sql
+--! Included export.sql
+-- Copies of the trail for whoever may read it: where it ends, and that somebody took one.
+
+-- The end of the whole trail, also for a reader who is limited to some environments: row-level security would have to look for
+-- the last number that such a reader may see, every time. It tells how many events there are and nothing of any.
+create or replace function audit.last_seq()
+returns bigint
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$ select coalesce(max(l.seq), 0) from audit.ledger l $$;
+
+comment on function audit.last_seq() is 'The number of the last event in the ledger; 0 when there is none.';
+
+-- Written before the first row goes out, in a transaction of its own: an export that breaks off is in the trail too. It is no
+-- change, but is kept as one: a trail that can't be written loses the event to the dead letters, or in strict mode refuses.
+create or replace function audit.record_export(format text, filters jsonb, follow boolean default false)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_details jsonb;
+  v_events app_private.audit_event[];
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
+    raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
+  end if;
+  -- The trail is for ever: nobody fills it by what is said about an export.
+  if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
+    or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
+  then
+    raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
+      using errcode = '23514';
+  end if;
+  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
+  begin
+    v_events := array[app_private.make_event(
+      gen_random_uuid(), v_at, 'audit.exported', null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+end;
+$$;
+
+comment on function audit.record_export(text, jsonb, boolean) is
+  'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events.';
+
+revoke all on function audit.last_seq(), audit.record_export(text, jsonb, boolean) from public;
+grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean) to halyard_admin, halyard_auditor;
+--! EndIncluded export.sql
+--! Included apply.sql
+-- Applying what is due. Called by the worker only; any number of workers may call it at once.
+
+-- How long to wait before attempt n + 1: 1 s, 2 s, 4 s … up to an hour, each between half and all of it, so that many
+-- schedules that failed together don't come back together. `alter database … set halyard.retry_base = '…'` changes the 1 s.
+create or replace function app_private.retry_delay(attempts integer)
+returns interval
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select least(
+    coalesce(nullif(current_setting('halyard.retry_base', true), '')::interval, interval '1 second')
+      * power(2, least(attempts, 20) - 1),
+    interval '1 hour'
+  ) * (0.5 + random() / 2)
+$$;
+
+comment on function app_private.retry_delay(integer) is
+  'Exponential back-off with jitter after this many failed attempts (1 or more).';
+
+-- Applies one schedule to its flag. The flag's state is decided by the schedule with the latest (scheduled_at, id): one
+-- that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
+create or replace function app_private.apply_schedule(schedule_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules;
+  v_updates jsonb;
+begin
+  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = schedule_id;
+  select v_schedule.updates - coalesce(array_agg(k.key), '{}') into v_updates
+  from app_public.feature_flag_schedules later
+  cross join lateral jsonb_object_keys(later.updates) as k (key)
+  where later.flag_id = v_schedule.flag_id
+    and later.status = 'applied'
+    and (later.scheduled_at, later.id) > (v_schedule.scheduled_at, v_schedule.id);
+
+  perform set_config('halyard.schedule_id', schedule_id::text, true);
+  if v_updates <> '{}' then
+    update app_public.feature_flags f
+    set
+      enabled = coalesce((v_updates ->> 'enabled')::boolean, f.enabled),
+      rollout_percentage = coalesce((v_updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+    where f.id = v_schedule.flag_id;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  where s.id = schedule_id;
+  perform set_config('halyard.schedule_id', '', true);
+end;
+$$;
+
+comment on function app_private.apply_schedule(uuid) is
+  'Changes the flag and marks the schedule applied. Runs inside the caller''s subtransaction: all of it or nothing.';
+
+create or replace function app_private.record_failure(schedule_id uuid, problem text)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+begin
+  update app_public.feature_flag_schedules s
+  set
+    attempts = s.attempts + 1,
+    error_message = left(problem, 2000),
+    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
+    next_attempt_at = case
+      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
+    end
+  where s.id = schedule_id
+  returning s.status into strict v_status;
+  return v_status;
+end;
+$$;
+
+comment on function app_private.record_failure(uuid, text) is
+  'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
+
+-- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
+-- order, whoever applies them. The ids are gathered first and looped over second, because a cursor that locks rows
+-- silently skips those which the same transaction has changed since it was opened.
+create or replace function app_private.apply_due(batch integer default 100)
+returns table (applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  -- A variable: the index can't serve a comparison with a volatile function.
+  v_now timestamptz := clock_timestamp();
+  v_ids uuid[];
+  v_id uuid;
+  v_applied uuid[] := '{}';
+begin
+  perform set_config('halyard.actor', 'system', true);
+  retried := 0;
+  failed := 0;
+  stuck := 0;
+  select array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.status = 'pending'
+      and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now
+    order by s.scheduled_at, s.id
+    limit apply_due.batch
+    for no key update of f skip locked
+    for update of s skip locked
+  ) into v_ids;
+
+  foreach v_id in array v_ids loop
+    begin
+      perform app_private.apply_schedule(v_id);
+      v_applied := v_applied || v_id;
+    exception when others then
+      begin
+        if app_private.record_failure(v_id, sqlerrm) = 'failed' then
+          failed := failed + 1;
+        else
+          retried := retried + 1;
+        end if;
+      exception when others then
+        -- Neither applied nor marked: it stays due, and the next run tries again.
+        stuck := stuck + 1;
+        raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', v_id, sqlstate, sqlerrm;
+      end;
+    end;
+  end loop;
+  perform set_config('halyard.actor', '', true);
+  applied := cardinality(v_applied);
+  lateness_ms := array(
+    select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
+    from app_public.feature_flag_schedules s
+    where s.id = any (v_applied));
+  return next;
+end;
+$$;
+
+comment on function app_private.apply_due(integer) is
+  'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
+
+-- For processes of the version before, during a deployment: the type of what a function returns can't be changed in place.
+create or replace function app_private.apply_due_schedules(batch integer default 100)
+returns table (applied integer, retried integer, failed integer, stuck integer)
+language sql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$ select d.applied, d.retried, d.failed, d.stuck from app_private.apply_due(batch) as d $$;
+
+comment on function app_private.apply_due_schedules(integer) is
+  'apply_due() without what it says of lateness.';
+
+-- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
+-- comes due meanwhile. The latest of what is overdue: the alarm has rung for it, and so for all before it, or it hasn't.
+create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  select 1000 * extract(epoch from v_now - max(coalesce(s.next_attempt_at, s.scheduled_at))) into overdue_for
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now;
+  select 1000 * extract(epoch from min(coalesce(s.next_attempt_at, s.scheduled_at)) - v_now) into due_in
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) > v_now;
+end;
+$$;
+
+comment on function app_private.next_due() is
+  'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
+
+revoke all on function
+  app_private.retry_delay(integer), app_private.apply_schedule(uuid), app_private.record_failure(uuid, text),
+  app_private.apply_due(integer), app_private.apply_due_schedules(integer), app_private.next_due()
+from public;
+grant usage on schema app_private to halyard_worker;
+grant execute on function
+  app_private.apply_due(integer), app_private.apply_due_schedules(integer), app_private.next_due()
+to halyard_worker;
+--! EndIncluded apply.sql
+--! Included metrics.sql
+-- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
+-- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were rebuilt, and a
+-- million pending schedules.
+
+-- In the index's order, or a plan may look for 10,000 pending rows among all the others.
+create or replace function app_private.schedule_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with pending as (
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    from app_public.feature_flag_schedules s
+    where s.status = 'pending'
+    order by coalesce(s.next_attempt_at, s.scheduled_at), s.id
+    limit 10000
+  )
+  select 'schedules_pending', null::text, count(*)::double precision from pending p
+  union all
+  select 'schedules_overdue', null, count(*) from pending p where p.due_at <= now()
+  union all
+  select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
+  from pending p
+$$;
+
+comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+
+-- Numbering and sealing are one step, so what is in the queue is neither.
+create or replace function app_private.trail_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'events_unsequenced', null::text, count(*)::double precision
+  from (select from audit.queue q limit 10000) as counted
+  union all
+  select
+    'events_unsequenced_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - q.occurred_at), 0) from audit.queue q order by q.id limit 1), 0)
+  union all
+  select 'events_last_seq', null, coalesce(max(l.seq), 0) from audit.ledger l
+  union all
+  (select 'seals_last_number', null, s.seal_no from audit.seals s order by s.seal_no desc limit 1)
+  union all
+  (
+    select 'seals_last_age_seconds', null, greatest(extract(epoch from now() - s.sealed_at), 0)
+    from audit.seals s
+    order by s.seal_no desc
+    limit 1
+  )
+$$;
+
+comment on function app_private.trail_metrics() is
+  'Events that are neither numbered nor sealed yet, and where the ledger and the seals end; counts stop at 10,000.';
+
+-- A destination that has confirmed nothing yet has no cursor; the worker that is to deliver to it names it.
+create or replace function app_private.delivery_metrics(destinations text[])
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with behind as (
+    select d.destination, coalesce(c.last_seq, 0) as last_seq
+    from (select unnest(destinations) union select destination from audit.cursors) as d (destination)
+    left join audit.cursors c on c.destination = d.destination
+  )
+  select 'delivery_behind_events', b.destination, greatest(coalesce((select max(l.seq) from audit.ledger l), 0) - b.last_seq, 0)::double precision
+  from behind b
+  union all
+  select
+    'delivery_oldest_seconds', b.destination,
+    coalesce((
+      select greatest(extract(epoch from now() - l.sequenced_at), 0)
+      from audit.ledger l
+      where l.seq > b.last_seq
+      order by l.seq
+      limit 1), 0)
+  from behind b
+$$;
+
+comment on function app_private.delivery_metrics(text[]) is
+  'How far each destination is behind the ledger: those that have a cursor, and these.';
+
+create or replace function app_private.fault_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'dead_letters', null::text, count(*)::double precision
+  from (select from audit.dead_letters d limit 10000) as counted
+  union all
+  select
+    'dead_letters_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - d.occurred_at), 0) from audit.dead_letters d order by d.id limit 1), 0)
+  union all
+  select 'events_reconciled_last_day', null, count(*)
+  from (
+    select e.id from audit.events e where e.reconciled order by e.occurred_at desc limit 1000
+  ) as rebuilt
+  -- A rebuilt event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
+  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = rebuilt.id), now()) > now() - interval '1 day'
+$$;
+
+comment on function app_private.fault_metrics() is
+  'Events that could not be written, and those that were rebuilt lately; counts stop at 10,000 and 1,000.';
+
+-- Partitions are looked up by the names that make_audit_partition() gives them.
+create or replace function app_private.server_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+  select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
+  union all
+  select 'workers_connected', null, count(*)
+  from pg_stat_activity a
+  where a.datname = current_database() and a.application_name = 'halyard worker presence'
+  union all
+  -- The first month that has none; -1 when that is the present one.
+  select 'audit_partitions_ahead_months', null, min(m.ahead) - 1
+  from generate_series(0, 25) as m (ahead)
+  where m.ahead = 25 or not exists (
+    select
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = to_regclass('audit.events')
+      and c.relname = to_char(date_trunc('month', now()) + make_interval(months => m.ahead), '"events_"YYYY_MM')
+  )
+$$;
+
+comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+
+-- Each part by itself: when the trail is broken, the rest of the watching goes on, and says so.
+create or replace function app_private.metrics(destinations text[] default '{}')
+returns table (metric text, destination text, value double precision)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_unreadable integer := 0;
+begin
+  for v_part in 1..5 loop
+    begin
+      case v_part
+        when 1 then return query select * from app_private.schedule_metrics();
+        when 2 then return query select * from app_private.trail_metrics();
+        when 3 then return query select * from app_private.delivery_metrics(destinations);
+        when 4 then return query select * from app_private.fault_metrics();
+        else return query select * from app_private.server_metrics();
+      end case;
+    exception when others then
+      v_unreadable := v_unreadable + 1;
+    end;
+  end loop;
+  return query select 'database_unreadable_parts', null::text, v_unreadable::double precision;
+end;
+$$;
+
+comment on function app_private.metrics(text[]) is
+  'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+
+revoke all on function
+  app_private.schedule_metrics(), app_private.trail_metrics(), app_private.delivery_metrics(text[]),
+  app_private.fault_metrics(), app_private.server_metrics(), app_private.metrics(text[])
+from public;
+grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
+--! EndIncluded metrics.sql
+--! Included retention.sql
+-- Retention of the trail: whole months go, oldest first, once they are sealed, delivered and proved unchanged. Off unless
+-- somebody asks. What is left of a purged event is its leaf, so that the chain goes on verifying, and a copy outside can still
+-- be checked against it.
+
+-- A partition that isn't one month (UTC) has no `month`; it was made by hand, and comes first: what lies behind it can't be told.
+create or replace function app_private.audit_months()
+returns table (partition regclass, month timestamptz, ends timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+set datestyle to 'ISO'
+as $$
+  select
+    b.partition,
+    case when b.starts = date_trunc('month', b.starts) and b.ends = b.starts + interval '1 month' then b.starts end,
+    coalesce(b.ends, '-infinity')
+  from (
+    select i.inhrelid::regclass, t.bounds[1]::timestamptz, t.bounds[2]::timestamptz
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    left join lateral regexp_match(
+      pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') as t (bounds) on true
+    where i.inhparent = 'audit.events'::regclass
+  ) as b (partition, starts, ends)
+  order by 2 nulls first
+$$;
+
+comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
+
+-- Evidence must outlive whoever it is against: a month that has been tampered with stays. So does one with a gap that a purge
+-- would paper over, or with an event that nobody outside has seen.
+create or replace function app_private.purge_obstacle(month timestamptz, ends timestamptz)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_count bigint;
+  v_last_seq bigint;
+  v_seal_ends bigint;
+  v_name text;
+begin
+  if month is null then
+    return 'Its partition isn''t one month (UTC): it was made by hand.';
+  end if;
+  if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
+    return 'Some of its events wait for their number: is a worker running?';
+  end if;
+  select count(*) into v_count
+  from audit.dead_letters d
+  -- A letter that is younger may be about an event of the month all the same.
+  where d.occurred_at < ends
+    or exists (select from audit.events e where e.id::text = d.content ->> 'event_id' and e.occurred_at >= month and e.occurred_at < ends);
+  if v_count > 0 then
+    return format('%s dead letters are from before its end.', v_count);
+  end if;
+  select count(*) into v_count
+  from audit.events e
+  where e.occurred_at >= month and e.occurred_at < ends
+    and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at);
+  if v_count > 0 then
+    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+  end if;
+  select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
+  -- The whole of its last seal must be outside: with it goes the head.
+  select s.last_seq into v_seal_ends from audit.seals s where s.last_seq >= v_last_seq order by s.last_seq limit 1;
+  if v_seal_ends is null and v_last_seq is not null then
+    return format('Event %s isn''t sealed.', v_last_seq);
+  end if;
+  if not exists (select from audit.cursors) then
+    return 'Nothing of the trail was ever delivered.';
+  end if;
+  select c.destination into v_name from audit.cursors c where c.last_seq < v_seal_ends order by c.last_seq limit 1;
+  if v_name is not null then
+    return format('%s hasn''t confirmed all of it. If it isn''t used any more: select audit.forget_destination(%L);', v_name, v_name);
+  end if;
+  return app_private.month_problem(month, ends);
+end;
+$$;
+
+comment on function app_private.purge_obstacle(timestamptz, timestamptz) is
+  'Why the trail''s month must not be purged, as a sentence; null when it may be.';
+
+create or replace function app_private.month_problem(month timestamptz, ends timestamptz)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_horizon timestamptz := app_private.purge_horizon();
+  v_seal audit.seals;
+  v_problem record;
+begin
+  for v_seal in
+    select s.*
+    from audit.seals s
+    where s.last_seq in (
+      select (select t.last_seq from audit.seals t where t.last_seq >= l.seq order by t.last_seq limit 1)
+      from audit.ledger l
+      where l.occurred_at >= month and l.occurred_at < ends
+    )
+    order by s.seal_no
+  loop
+    select p.* into v_problem from app_private.seal_problems(v_seal, v_horizon) as p where p.status <> 'purged' limit 1;
+    if found then
+      return format('It doesn''t verify: seal %s, %s. %s', v_seal.seal_no, v_problem.status, v_problem.detail);
+    end if;
+  end loop;
+  return null;
+end;
+$$;
+
+comment on function app_private.month_problem(timestamptz, timestamptz) is
+  'The first thing that verification has against the seals of a month''s events; null when they are as they were sealed.';
+
+-- Dropping a partition locks the whole trail. Behind a long reader it would wait, and every writer behind it; so it waits for a
+-- fifth of a second (lock_timeout of audit.retain) and gives up. What takes long is done before, under no lock, and what may
+-- have come since is looked for under one that concerns the old months only.
+create or replace function app_private.drop_audit_months(partitions regclass[], months timestamptz[], counts bigint[])
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_events app_private.audit_event[] := '{}';
+  v_count bigint;
+  v_purged record;
+begin
+  select coalesce(max(p.events), 0) as events, coalesce(max(p.last_seq), 0) as last_seq into v_purged from app_private.purges() as p;
+  for i in 1 .. cardinality(partitions) loop
+    execute format('lock table %s in share mode', partitions[i]);
+    execute format('select count(*) from %s', partitions[i]) into v_count;
+    if v_count <> counts[i] then
+      return 'An event of an old month was written just now.';
+    end if;
+    v_purged.events := v_purged.events + v_count;
+    v_purged.last_seq := greatest(v_purged.last_seq, (
+      select max(l.seq) from audit.ledger l where l.occurred_at >= months[i] and l.occurred_at < months[i] + interval '1 month'));
+    v_events := v_events || app_private.purged_event(months[i], v_count, v_purged.events, v_purged.last_seq);
+  end loop;
+  lock table audit.events in access exclusive mode;
+  for i in 1 .. cardinality(partitions) loop
+    execute format('drop table %s', partitions[i]);
+  end loop;
+  perform app_private.write_events(v_events);
+  perform app_private.notify_audit(array(select e.id from unnest(v_events) as e), null);
+  return null;
+exception when lock_not_available or deadlock_detected then
+  return 'Somebody is reading the trail: try again when they are done.';
+end;
+$$;
+
+comment on function app_private.drop_audit_months(regclass[], timestamptz[], bigint[]) is
+  'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+
+-- What it says `inAll` counts the months before it too: their own events will be purged in their turn.
+create or replace function app_private.purged_event(month timestamptz, events bigint, events_in_all bigint, last_seq_in_all bigint)
+returns app_private.audit_event
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+  select app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null,
+    jsonb_strip_nulls(jsonb_build_object(
+      'month', to_char(month, 'YYYY-MM'),
+      'before', app_private.iso(month + interval '1 month'),
+      'events', events,
+      'firstSeq', min(l.seq),
+      'lastSeq', max(l.seq),
+      'eventsInAll', events_in_all,
+      'lastSeqInAll', last_seq_in_all)))
+  from audit.ledger l
+  where l.occurred_at >= month and l.occurred_at < month + interval '1 month'
+$$;
+
+comment on function app_private.purged_event(timestamptz, bigint, bigint, bigint) is
+  'The audit.purged event; `before`, eventsInAll and lastSeqInAll hold for all months before it too.';
+
+create or replace function audit.retain(keep interval, at_most integer default null, dry_run boolean default false)
+returns table (month date, events bigint, outcome text, reason text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+set lock_timeout to '200ms'
+as $$
+declare
+  v_months record;
+  v_reasons text[] := '{}';
+  v_counts bigint[] := '{}';
+  v_reason text;
+  v_good integer := 0;
+begin
+  if keep is null or keep < interval '1 month' or at_most < 1 then
+    raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'
+      using errcode = 'invalid_parameter_value';
+  end if;
+  -- Before looking at the months: those that the other one drops are locked.
+  if not pg_try_advisory_xact_lock(hashtext('halyard.retain')) then
+    outcome := 'busy';
+    reason := 'Another purge is at work.';
+    return next;
+    return;
+  end if;
+  select array_agg(m.partition) as partitions, array_agg(m.month) as starts, array_agg(m.ends) as ends into v_months
+  from (
+    select *
+    from app_private.audit_months() m
+    -- Not "keep" alone: thirty days pass for a month, and one month back there may be 31.
+    where m.ends <= least(now() - keep, now() - interval '1 month')
+    limit at_most
+  ) as m;
+  for i in 1 .. coalesce(cardinality(v_months.partitions), 0) loop
+    execute format('select count(*) from %s', v_months.partitions[i]) into events;
+    v_counts[i] := events;
+    v_reason := case
+      when v_good < i - 1 then 'A month before it is kept.'
+      else app_private.purge_obstacle(v_months.starts[i], v_months.ends[i])
+    end;
+    v_reasons[i] := v_reason;
+    v_good := v_good + (v_reason is null)::integer;
+  end loop;
+  v_reason := case when v_good > 0 and not dry_run then
+    app_private.drop_audit_months(v_months.partitions[1:v_good], v_months.starts[1:v_good], v_counts[1:v_good]) end;
+  for i in 1 .. cardinality(v_counts) loop
+    month := v_months.starts[i];
+    events := v_counts[i];
+    reason := coalesce(v_reasons[i], v_reason);
+    outcome := case
+      when reason is null then case when dry_run then 'purgeable' else 'purged' end
+      when v_reasons[i] is not null then 'kept'
+      else 'busy'
+    end;
+    return next;
+  end loop;
+end;
+$$;
+
+comment on function audit.retain(interval, integer, boolean) is
+  'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
+
+-- The worker's: a month a transaction, and the system is who acts.
+create or replace function app_private.retain_audit_events(keep interval)
+returns table (month date, events bigint, outcome text, reason text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('halyard.actor', 'system', true);
+  return query select r.* from audit.retain(keep, 1) as r;
+  perform set_config('halyard.actor', '', true);
+end;
+$$;
+
+comment on function app_private.retain_audit_events(interval) is 'audit.retain() for the oldest month that is due, as the system.';
+
+-- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1.
+create or replace function audit.forget_destination(name text)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_last_seq bigint;
+  v_event app_private.audit_event;
+begin
+  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
+  if not found then
+    return false;
+  end if;
+  v_event := app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
+    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], null);
+  return true;
+end;
+$$;
+
+comment on function audit.forget_destination(text) is
+  'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';
+
+revoke all on function
+  app_private.audit_months(),
+  app_private.purge_obstacle(timestamptz, timestamptz),
+  app_private.month_problem(timestamptz, timestamptz),
+  app_private.drop_audit_months(regclass[], timestamptz[], bigint[]),
+  app_private.purged_event(timestamptz, bigint, bigint, bigint),
+  app_private.retain_audit_events(interval),
+  audit.retain(interval, integer, boolean),
+  audit.forget_destination(text)
+from public;
+grant execute on function app_private.retain_audit_events(interval) to halyard_worker;
+--! EndIncluded retention.sql
+--! Included old_schedules.sql
+-- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless asked.
+
+-- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
+-- (apply_schedule): it stays as long as there is such a one.
+create or replace function app_private.remove_old_schedules(
+  applied interval,
+  cancelled interval,
+  batch integer default 1000,
+  out removed_applied integer,
+  out removed_cancelled integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_ids uuid[];
+begin
+  perform set_config('halyard.actor', 'system', true);
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.status = 'applied' and s.applied_at < now() - applied
+      and not exists (
+        select
+        from app_public.feature_flag_schedules older
+        where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of s skip locked);
+  v_ids := v_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.status = 'cancelled'
+      -- Not s.cancelled_at: the tracking columns can be rolled back.
+      and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < now() - cancelled
+    limit batch - cardinality(v_ids)
+    for update of s skip locked);
+  with removed as (
+    delete from app_public.feature_flag_schedules s where s.id = any (v_ids) returning s.status
+  )
+  select count(*) filter (where r.status = 'applied'), count(*) filter (where r.status = 'cancelled')
+  into removed_applied, removed_cancelled
+  from removed r;
+  perform set_config('halyard.actor', '', true);
+end;
+$$;
+
+comment on function app_private.remove_old_schedules(interval, interval, integer) is
+  'Deletes up to `batch` schedules that were applied, or cancelled, longer ago than this (null: never), a flag_schedule.deleted event for each; says how many.';
+
+revoke all on function app_private.remove_old_schedules(interval, interval, integer) from public;
+grant execute on function app_private.remove_old_schedules(interval, interval, integer) to halyard_worker;
+--! EndIncluded old_schedules.sql
+--! Included views.sql
+-- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an
+-- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
+-- trail's own, unchanged, so that its indexes and months serve a condition on them.
+
+create or replace view audit.flag_events with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.flag_id, e.event_type, e.actor_kind, e.admin_user_id, e.database_user, e.schedule_id,
+  coalesce(e.metadata ->> 'scheduledAt', e.metadata #>> '{after,scheduledAt}')::timestamptz as scheduled_at,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
+  e.id as event_id
+from audit.events e
+where e.flag_key is not null;
+
+comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
+comment on column audit.flag_events.occurred_at is 'When.';
+comment on column audit.flag_events.environment is 'The flag''s environment.';
+comment on column audit.flag_events.flag_key is 'The flag''s key.';
+comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again; null in events from before seals.';
+comment on column audit.flag_events.event_type is 'What happened.';
+comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule), or database (typed by hand).';
+comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
+comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
+comment on column audit.flag_events.before is 'What was before, where the event tells.';
+comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.flag_events.reason is 'Why it was cancelled, or why it failed.';
+comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
+
+create or replace view audit.actor_events with (security_invoker = true) as
+select
+  e.occurred_at, e.actor_kind, e.admin_user_id, e.admin_email, e.database_user, e.application_name, e.event_type, e.environment,
+  e.flag_key, e.schedule_id, e.request_id, e.metadata, e.id as event_id
+from audit.events e
+where e.actor_kind <> 'system';
+
+comment on view audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
+comment on column audit.actor_events.occurred_at is 'When.';
+comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
+comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
+comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
+comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
+comment on column audit.actor_events.application_name is 'What the client called itself.';
+comment on column audit.actor_events.event_type is 'What was done.';
+comment on column audit.actor_events.environment is 'The flag''s environment.';
+comment on column audit.actor_events.flag_key is 'The flag''s key.';
+comment on column audit.actor_events.schedule_id is 'The schedule.';
+comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
+comment on column audit.actor_events.metadata is 'All that the event tells.';
+comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
+
+-- The event has the time of application to the microsecond and the lateness rounded to the millisecond. Their difference,
+-- rounded likewise, is the time that was scheduled, to the millisecond; half of one goes up, as it did in the lateness.
+create or replace view audit.applied_schedules with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  date_trunc('milliseconds',
+    (e.metadata ->> 'appliedAt')::timestamptz - (e.metadata ->> 'latenessMs')::bigint * interval '1 ms' + interval '500 us')
+    as scheduled_at,
+  (e.metadata ->> 'appliedAt')::timestamptz as applied_at,
+  (e.metadata ->> 'latenessMs')::bigint as lateness_ms,
+  e.metadata -> 'updates' as updates,
+  e.id as event_id
+from audit.events e
+where e.event_type = 'flag_schedule.applied';
+
+comment on view audit.applied_schedules is 'Each schedule that was applied, and how late.';
+comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.applied_schedules.environment is 'The flag''s environment.';
+comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
+comment on column audit.applied_schedules.schedule_id is 'The schedule.';
+comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
+comment on column audit.applied_schedules.applied_at is 'When it was applied.';
+comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
+comment on column audit.applied_schedules.updates is 'What it set.';
+comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
+
+create or replace view audit.lateness_days with (security_invoker = true) as
+select
+  a.day, a.environment, count(*) as applied,
+  percentile_cont(0.5) within group (order by a.lateness_ms) as p50_ms,
+  percentile_cont(0.99) within group (order by a.lateness_ms) as p99_ms,
+  max(a.lateness_ms) as max_ms,
+  count(*) filter (where a.lateness_ms > 1000) as over_one_second
+from (
+  select (s.occurred_at at time zone 'UTC')::date as day, s.environment, s.lateness_ms
+  from audit.applied_schedules s
+) as a
+group by a.day, a.environment;
+
+comment on view audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
+comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
+comment on column audit.lateness_days.environment is 'The flags'' environment.';
+comment on column audit.lateness_days.applied is 'How many were applied.';
+comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
+comment on column audit.lateness_days.p99_ms is '99 of 100 were no later than this, in milliseconds.';
+comment on column audit.lateness_days.max_ms is 'The latest, in milliseconds.';
+comment on column audit.lateness_days.over_one_second is 'How many were more than a second late.';
+
+create or replace view audit.failed_schedules with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  e.metadata ->> 'errorMessage' as error_message,
+  (e.metadata ->> 'attempts')::integer as attempts,
+  -- In the order of revisions: two events may be of one microsecond.
+  (
+    select n.event_type
+    from audit.events n
+    where n.schedule_id = e.schedule_id and n.occurred_at >= e.occurred_at and n.revision > e.revision
+      and n.event_type like 'flag\_schedule.%'
+    order by n.revision desc
+    limit 1
+  ) as since,
+  e.id as event_id
+from audit.events e
+where e.event_type = 'flag_schedule.failed';
+
+comment on view audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
+comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
+comment on column audit.failed_schedules.environment is 'The flag''s environment.';
+comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
+comment on column audit.failed_schedules.schedule_id is 'The schedule.';
+comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
+comment on column audit.failed_schedules.attempts is 'How often it was tried.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
+comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
+
+-- Who did it is the admin, or the login of what was typed by hand. An admin whose token names nobody is not known to be the
+-- creator, and neither is anybody when the creation was purged: those are shown.
+create or replace view audit.cancellations_by_others with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  c.occurred_at as created_at,
+  c.actor_kind as creator_kind,
+  case c.actor_kind when 'database' then c.database_user else c.admin_user_id end as created_by,
+  e.actor_kind as canceller_kind,
+  case e.actor_kind when 'database' then e.database_user else e.admin_user_id end as cancelled_by,
+  e.admin_email as cancelled_by_email,
+  e.metadata ->> 'reason' as reason,
+  e.id as event_id
+from audit.events e
+left join lateral (
+  select b.*
+  from audit.events b
+  where b.schedule_id = e.schedule_id and b.event_type = 'flag_schedule.created' and b.occurred_at <= e.occurred_at
+  order by b.occurred_at desc
+  limit 1
+) as c on true
+where e.event_type = 'flag_schedule.cancelled'
+  and (
+    c.actor_kind is distinct from e.actor_kind
+    or (case e.actor_kind when 'database' then c.database_user = e.database_user else c.admin_user_id = e.admin_user_id end) is not true
+  );
+
+comment on view audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
+comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
+comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
+comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
+comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
+comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
+comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
+comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
+
+-- Reading isn't changing: an export by hand is left out. A purge by hand is in.
+create or replace view audit.manual_changes with (security_invoker = true) as
+select
+  e.occurred_at, e.database_user, e.application_name, e.event_type, e.environment, e.flag_key, e.schedule_id,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  e.metadata, e.id as event_id
+from audit.events e
+where e.actor_kind = 'database' and e.event_type <> 'audit.exported';
+
+comment on view audit.manual_changes is 'What was changed by SQL typed by hand, past the API.';
+comment on column audit.manual_changes.occurred_at is 'When.';
+comment on column audit.manual_changes.database_user is 'The login.';
+comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
+comment on column audit.manual_changes.event_type is 'What was done.';
+comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
+comment on column audit.manual_changes.flag_key is 'The flag''s key.';
+comment on column audit.manual_changes.schedule_id is 'The schedule.';
+comment on column audit.manual_changes.before is 'What was before.';
+comment on column audit.manual_changes.after is 'What is from then on.';
+comment on column audit.manual_changes.metadata is 'All that the event tells.';
+comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
+
+revoke all on table
+  audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
+  audit.cancellations_by_others, audit.manual_changes
+from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table
+  audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
+  audit.cancellations_by_others, audit.manual_changes
+to halyard_auditor;
+--! EndIncluded views.sql
+--! Included dead_letters.sql
+-- Dead letters, read again: the events that a letter holds whole, or that its rows tell of.
+
+-- Who acted is in the letter, and not in the session that reads it.
+create or replace function app_private.attribute_event(event app_private.audit_event, context jsonb)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  event.actor_kind := case
+    when context ->> 'actor' = 'system' then 'system'
+    when coalesce(context ->> 'role', '') <> '' then 'admin'
+    else 'database'
+  end;
+  event.admin_user_id := case when event.actor_kind = 'admin' then nullif(context ->> 'userId', '') end;
+  event.admin_email := case when event.actor_kind = 'admin' then nullif(context ->> 'email', '') end;
+  event.request_id := nullif(context ->> 'requestId', '');
+  event.database_user := coalesce(context ->> 'databaseUser', '');
+  event.application_name := coalesce(context ->> 'applicationName', '');
+  if event.event_type like 'feature\_flag.%' then
+    event.schedule_id := nullif(context ->> 'scheduleId', '')::uuid;
+  end if;
+  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[] || jsonb_strip_nulls(jsonb_build_object(
+    'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
+  return event;
+end;
+$$;
+
+comment on function app_private.attribute_event(app_private.audit_event, jsonb) is
+  'The event with the actor and the request of a dead letter''s context.';
+
+-- What a flag was at an instant, by its events: the last one before it, if the next one is known to have come behind it.
+create or replace function app_private.flag_state_at(flag app_public.feature_flags, at timestamptz)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select l.metadata -> 'after'
+  from (
+    select e.revision, e.metadata
+    from audit.events e
+    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at <= at
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated') and e.flag_id = flag.id
+    order by e.occurred_at desc
+    limit 1
+  ) as l
+  left join lateral (
+    select e.revision, e.metadata
+    from audit.events e
+    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at > at
+      and e.event_type in ('feature_flag.updated', 'feature_flag.deleted') and e.flag_id = flag.id
+    order by e.occurred_at
+    limit 1
+  ) as n on true
+  where not l.metadata ? 'timeApproximate'
+    and not coalesce(n.metadata ? 'timeApproximate', false)
+    and l.revision = coalesce(n.revision - 1, flag.revision)
+$$;
+
+comment on function app_private.flag_state_at(app_public.feature_flags, timestamptz) is
+  'A flag''s state at an instant, as flag_state() has it; null when the trail doesn''t tell.';
+
+-- An applied event tells its flag's state at the time, and not the one of today.
+create or replace function app_private.with_flag_state(event app_private.audit_event, flag app_public.feature_flags)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_state jsonb;
+begin
+  if event.event_type = 'flag_schedule.applied' then
+    v_state := app_private.flag_state_at(flag, event.occurred_at) - 'description';
+    event.metadata := event.metadata - 'flagState'
+      || case when v_state is null then '{}' else jsonb_build_object('flagState', v_state) end;
+  end if;
+  return event;
+end;
+$$;
+
+comment on function app_private.with_flag_state(app_private.audit_event, app_public.feature_flags) is
+  'An applied event with the flag''s state at its time, or without one when that isn''t known; others as they are.';
+
+create or replace function app_private.remade_schedule_events(content jsonb)
+returns setof app_private.audit_event
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select app_private.with_flag_state(
+    case content ->> 'operation'
+      when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
+      when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
+      else app_private.schedule_deleted_event(c.at, o, f)
+    end,
+    f)
+  from (select (content ->> 'at')::timestamptz) as c (at)
+  cross join (
+    jsonb_populate_recordset(null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
+    full join jsonb_populate_recordset(
+      null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
+    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
+  where content ->> 'operation' <> 'UPDATE' or o.status <> n.status or o.scheduled_at <> n.scheduled_at
+$$;
+
+comment on function app_private.remade_schedule_events(jsonb) is
+  'The events of the schedules whose rows, before and after, a dead letter holds.';
+
+create or replace function app_private.remade_flag_events(content jsonb)
+returns setof app_private.audit_event
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select app_private.flag_event((content ->> 'at')::timestamptz, o, n)
+  from jsonb_populate_recordset(null::app_public.feature_flags, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
+  full join jsonb_populate_recordset(
+    null::app_public.feature_flags, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
+  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
+$$;
+
+comment on function app_private.remade_flag_events(jsonb) is
+  'The events of the flags whose rows, before and after, a dead letter holds.';
+
+-- The events of a letter of the triggers, marked and with their text rendered anew.
+create or replace function app_private.events_of_letter(content jsonb)
+returns app_private.audit_event[]
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_events app_private.audit_event[];
+  i integer;
+begin
+  if jsonb_typeof(content -> 'events') = 'array' then
+    v_events := array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    v_events := array(
+      select app_private.attribute_event(e, content -> 'context') from app_private.remade_schedule_events(content) as e);
+  elsif content ->> 'table' = 'feature_flags' then
+    v_events := array(
+      select app_private.attribute_event(e, content -> 'context') from app_private.remade_flag_events(content) as e);
+  else
+    raise exception 'The letter isn''t one of the triggers: a person must look at it.' using errcode = 'data_exception';
+  end if;
+  for i in 1..cardinality(v_events) loop
+    v_events[i].reconciled := true;
+    v_events[i].payload := app_private.render_event(v_events[i]);
+  end loop;
+  return v_events;
+end;
+$$;
+
+comment on function app_private.events_of_letter(jsonb) is
+  'The events that a dead letter holds or that its rows tell of, marked as reconciled; raises when it holds neither.';
+
+-- For the search for what is lost: a letter that couldn't be replayed isn't.
+create or replace function app_private.letter_rows()
+returns table (row_id uuid, event_id uuid)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select r.row_id, r.event_id
+  from audit.dead_letters d
+  cross join lateral (
+    select coalesce(e ->> 'schedule_id', e ->> 'flag_id')::uuid, (e ->> 'id')::uuid
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'events', 'null'), '[]')) as e
+    union all
+    select
+      (n ->> 'id')::uuid,
+      app_private.event_id((n ->> 'id')::uuid, (n ->> 'created_at')::timestamptz, (n ->> 'revision')::bigint)
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'rows', 'null'), '[]')) as n
+    union all
+    select (o ->> 'id')::uuid, null
+    from jsonb_array_elements(coalesce(nullif(d.content -> 'oldRows', 'null'), '[]')) as o
+  ) as r (row_id, event_id)
+  where d.error_code <> 'ZF012'
+$$;
+
+comment on function app_private.letter_rows() is 'The rows that dead letters tell of, with the ids of the events where they give one.';
+
+-- Writes what the trail hasn't got yet, and makes room for it: an event may be missing because its month's partition was.
+create or replace function app_private.write_rebuilt_events(events app_private.audit_event[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+  v_month timestamptz;
+begin
+  v_events := array(
+    select e
+    from unnest(events) as e
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) as l on true
+    -- What is queued is here, where it has an index.
+    left join lateral (select t.id from audit.events t where t.id = e.id limit 1) as t on true
+    where l.event_id is null and t.id is null
+    order by e.occurred_at, e.schedule_id, e.revision);
+  if cardinality(v_events) = 0 then
+    return 0;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
+    perform app_private.make_audit_partition(v_month);
+  end loop;
+  perform app_private.write_events(v_events);
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return cardinality(v_events);
+end;
+$$;
+
+comment on function app_private.write_rebuilt_events(app_private.audit_event[]) is
+  'Writes those of the events that the trail hasn''t got; returns how many.';
+
+-- A letter that can't be replayed stays, and keeps no other from it. The sequencer's letters (ZF012) are left to a person:
+-- they tell of rows that somebody put in by hand.
+create or replace function app_private.replay_dead_letters(
+  after bigint,
+  batch integer,
+  out events integer,
+  out replayed integer,
+  out refused integer,
+  out last_id bigint
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_letter audit.dead_letters;
+  v_problem text;
+begin
+  events := 0;
+  replayed := 0;
+  refused := 0;
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.id > replay_dead_letters.after and d.error_code <> 'ZF012'
+    order by d.id
+    limit replay_dead_letters.batch
+    for update skip locked
+  loop
+    last_id := v_letter.id;
+    begin
+      events := events + app_private.write_rebuilt_events(app_private.events_of_letter(v_letter.content));
+      delete from audit.dead_letters d where d.id = v_letter.id;
+      replayed := replayed + 1;
+    exception when others then
+      refused := refused + 1;
+      v_problem := coalesce(v_problem, format('letter %s (%s): %s', v_letter.id, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if refused > 0 then
+    raise warning 'halyard: % dead letters can''t be brought into the trail yet; the first is %', refused, v_problem;
+  end if;
+end;
+$$;
+
+comment on function app_private.replay_dead_letters(bigint, integer) is
+  'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id looked at (null when there was none).';
+
+revoke all on function
+  app_private.attribute_event(app_private.audit_event, jsonb),
+  app_private.flag_state_at(app_public.feature_flags, timestamptz),
+  app_private.with_flag_state(app_private.audit_event, app_public.feature_flags),
+  app_private.remade_schedule_events(jsonb),
+  app_private.remade_flag_events(jsonb),
+  app_private.events_of_letter(jsonb),
+  app_private.letter_rows(),
+  app_private.write_rebuilt_events(app_private.audit_event[]),
+  app_private.replay_dead_letters(bigint, integer)
+from public;
+--! EndIncluded dead_letters.sql
+--! Included rebuild.sql
+-- Events that got lost, with their dead letter too: rebuilt from the rows, which count in `revision` what the trail must tell.
+--
+-- What is known of such an event: the stamps of its row, and what the events before and after it say. What isn't known is
+-- left out. Where the instant isn't known, the event has that of the row's last update or of the event that follows it, and
+-- says so: "timeApproximate": true.
+
+-- The revisions of rows that have no event: neither numbered (the ledger is for ever, so a purge takes nothing away), nor
+-- queued, nor in a dead letter. Called within the statement that reads the rows: a row and its event are committed
+-- together, so that one snapshot can't show the one without the other.
+--
+-- Before seals came, revisions counted every update, and ids were random: of a row from that time only what follows the first event
+-- with an id of today's is certain, or what its stamp says, `certain_from`.
+create or replace function app_private.missing_revisions(
+  ids uuid[],
+  created timestamptz[],
+  revisions bigint[],
+  certain_from bigint[]
+)
+returns table (row_id uuid, missing bigint[])
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+-- Plans that don't depend on estimates: each id is looked up in the ledger by its index, and the queue is hashed.
+set enable_nestloop to off
+set jit to off
+as $$
+  with era as materialized (
+    select greatest(
+      coalesce((select s.sealed_at from audit.seals s where s.seal_no = 0), 'infinity'), app_private.purge_horizon()) as start
+  ), versions as materialized (
+    select r.id, r.created_at, r.certain_from, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
+    from unnest(ids, created, revisions, certain_from) as r (id, created_at, revision, certain_from)
+    cross join lateral generate_series(1, r.revision) as v (revision)
+  ), numbered as materialized (
+    select v.*, l.event_id is not null as found
+    from versions v
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = v.event_id limit 1) as l on true
+  ), waiting as (
+    select q.event_id from audit.queue q
+    union
+    select d.event_id from app_private.letter_rows() as d where d.event_id is not null
+  ), told as (
+    select n.id, n.created_at, n.certain_from, n.revision, n.found or w.event_id is not null as found
+    from numbered n
+    left join waiting w on w.event_id = n.event_id and not n.found
+  ), counted as (
+    select t.*, min(t.revision) filter (where t.found) over (partition by t.id) as first_found
+    from told t
+  )
+  select c.id, array_agg(c.revision order by c.revision desc)
+  from counted c
+  cross join era
+  where not c.found
+    and c.revision >= case when c.created_at >= era.start then 1 else least(c.first_found, c.certain_from) end
+  group by c.id
+$$;
+
+comment on function app_private.missing_revisions(uuid[], timestamptz[], bigint[], bigint[]) is
+  'For each row with lost events: the revisions that have none, the last first.';
+
+-- An event without an actor, to be given what is known of it.
+create or replace function app_private.rebuilt_event(
+  row_id uuid,
+  created_at timestamptz,
+  revision bigint,
+  flag app_public.feature_flags,
+  event_type text
+)
+returns app_private.audit_event
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event app_private.audit_event;
+begin
+  v_event.id := app_private.event_id(row_id, created_at, revision);
+  v_event.event_type := event_type;
+  v_event.level := case event_type when 'flag_schedule.failed' then 'error' when 'flag_schedule.changed' then 'warning' else 'info' end;
+  v_event.flag_id := flag.id;
+  v_event.flag_key := flag.flag_key;
+  v_event.environment := flag.environment;
+  v_event.revision := revision;
+  v_event.actor_kind := 'unknown';
+  v_event.database_user := '';
+  v_event.application_name := '';
+  v_event.reconciled := true;
+  v_event.metadata := jsonb_build_object('flagKey', flag.flag_key);
+  return v_event;
+end;
+$$;
+
+comment on function app_private.rebuilt_event(uuid, timestamptz, bigint, app_public.feature_flags, text) is
+  'The frame of an event that is rebuilt from its row: id, kind and flag; the actor unknown.';
+
+-- The instant, the actor and the text, which come last.
+create or replace function app_private.finished_event(
+  event app_private.audit_event,
+  at timestamptz,
+  approximate boolean,
+  admin_user_id text
+)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  event.occurred_at := at;
+  if approximate then
+    event.metadata := event.metadata || '{"timeApproximate": true}';
+  end if;
+  if event.event_type in ('flag_schedule.applied', 'flag_schedule.failed') then
+    event.actor_kind := 'system';
+  elsif admin_user_id is not null then
+    event.actor_kind := 'admin';
+    event.admin_user_id := admin_user_id;
+    event.metadata := event.metadata || jsonb_build_object('adminUserId', admin_user_id);
+  end if;
+  event.payload := app_private.render_event(event);
+  return event;
+end;
+$$;
+
+comment on function app_private.finished_event(app_private.audit_event, timestamptz, boolean, text) is
+  'A rebuilt event with its instant, its admin if known, and its text.';
+
+-- The trail's events of one row, by revision, as {type, at, metadata, era}.
+create or replace function app_private.known_events(flag app_public.feature_flags, schedule_id uuid)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(e.revision, jsonb_build_object(
+    'type', e.event_type, 'at', e.occurred_at, 'metadata', e.metadata, 'flagId', e.flag_id)), '{}')
+  from (
+    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
+    from audit.events e
+    where known_events.schedule_id is not null
+      and e.schedule_id = known_events.schedule_id
+      and e.event_type like 'flag\_schedule.%'
+    union all
+    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
+    from audit.events e
+    where known_events.schedule_id is null
+      and e.flag_key = flag.flag_key
+      and e.environment = flag.environment
+      and e.event_type like 'feature\_flag.%'
+      and (e.flag_id = flag.id or e.flag_id is null and e.occurred_at >= flag.created_at)
+    order by 3 desc
+  ) as e
+  where e.revision is not null
+$$;
+
+comment on function app_private.known_events(app_public.feature_flags, uuid) is
+  'What the trail tells of a schedule, or of the flag when schedule_id is null: its events by revision.';
+
+-- The status that a schedule had before an event, and the one that it had after it; null when the event doesn't tell.
+create or replace function app_private.status_before(event jsonb)
+returns text
+language sql
+immutable
+parallel safe
+return case event ->> 'type'
+  when 'flag_schedule.retried' then 'failed'
+  when 'flag_schedule.deleted' then event #>> '{metadata,before,status}'
+  when 'flag_schedule.changed' then null
+  when 'flag_schedule.created' then null
+  else case when event is not null then 'pending' end
+end;
+
+create or replace function app_private.status_after(event jsonb)
+returns text
+language sql
+immutable
+parallel safe
+return case
+  when event ->> 'type' in ('flag_schedule.applied', 'flag_schedule.failed', 'flag_schedule.cancelled')
+    then substr(event ->> 'type', 15)
+  when event ->> 'type' in ('flag_schedule.created', 'flag_schedule.rescheduled', 'flag_schedule.retried') then 'pending'
+end;
+
+comment on function app_private.status_before(jsonb) is 'The status that a schedule had before an event of known_events().';
+comment on function app_private.status_after(jsonb) is 'The status that a schedule had after an event of known_events().';
+
+-- Which kind of event led to this status; flag_schedule.changed when there was more than one way.
+create or replace function app_private.kind_of_change(revision bigint, before text, after text)
+returns text
+language sql
+immutable
+parallel safe
+return case
+  when revision = 1 then 'flag_schedule.created'
+  when after in ('applied', 'failed', 'cancelled') then 'flag_schedule.' || after
+  when before = 'failed' then 'flag_schedule.retried'
+  when after = 'pending' and before = 'pending' then 'flag_schedule.rescheduled'
+  else 'flag_schedule.changed'
+end;
+
+comment on function app_private.kind_of_change(bigint, text, text) is
+  'The type of the event that brought a schedule from one status (null: unknown) to the next.';
+
+-- A schedule right after an event that left it pending, or failed: what of schedule_state() is known. `later` is its state
+-- at the next event, by when attempts may have been counted.
+create or replace function app_private.known_state(status text, scheduled_at text, later jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+return jsonb_strip_nulls(jsonb_build_object('status', status, 'scheduledAt', scheduled_at))
+  || case
+    when not later ? 'attempts' or later is null then '{}'
+    when status = 'failed' or (status = 'pending' and later ->> 'attempts' = '0')
+      then jsonb_build_object('attempts', later -> 'attempts', 'errorMessage', later -> 'errorMessage')
+    else '{}'
+  end;
+
+comment on function app_private.known_state(text, text, jsonb) is
+  'What is known of a schedule''s state right after an event, in the form of schedule_state().';
+
+-- What the event before one says of the state that it left behind. Attempts are counted without an event while a schedule is
+-- pending, so those are only known of one that failed.
+create or replace function app_private.state_left(event jsonb, status text)
+returns jsonb
+language sql
+immutable
+parallel safe
+return jsonb_strip_nulls(jsonb_build_object(
+    'status', status,
+    'scheduledAt', coalesce(event #> '{metadata,after,scheduledAt}', event #> '{metadata,scheduledAt}')))
+  || case
+    when event ->> 'type' = 'flag_schedule.failed' then jsonb_strip_nulls(jsonb_build_object(
+      'attempts', event #> '{metadata,attempts}', 'errorMessage', event #> '{metadata,errorMessage}'))
+    else '{}'
+  end;
+
+comment on function app_private.state_left(jsonb, text) is
+  'What an event of known_events() tells of the state that it left behind, in the form of schedule_state().';
+
+-- The details of one kind of event.
+create or replace function app_private.rebuilt_details(
+  event_type text,
+  schedule app_public.feature_flag_schedules,
+  is_last boolean,
+  before jsonb,
+  after jsonb
+)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case event_type
+    when 'flag_schedule.created' then
+      jsonb_strip_nulls(jsonb_build_object('scheduledAt', after -> 'scheduledAt'))
+        || jsonb_build_object('updates', schedule.updates)
+    when 'flag_schedule.cancelled' then jsonb_build_object(
+      'scheduledAt', app_private.iso(schedule.scheduled_at),
+      'reason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
+    when 'flag_schedule.applied' then jsonb_build_object(
+      'updates', schedule.updates,
+      'appliedAt', app_private.iso(schedule.applied_at),
+      'latenessMs', round(1000 * extract(epoch from schedule.applied_at - schedule.scheduled_at)))
+    when 'flag_schedule.failed' then
+      (after - '{status,scheduledAt}'::text[])
+        || case when after ->> 'errorMessage' is null and after ? 'errorMessage' then '{"errorMessage": "unknown"}' else '{}' end::jsonb
+        || case when is_last then jsonb_build_object('failedAt', app_private.iso(schedule.updated_at)) else '{}' end
+    else jsonb_strip_nulls(jsonb_build_object('before', nullif(before, '{}'), 'after', nullif(after, '{}')))
+      || case when before ? 'errorMessage' then jsonb_build_object('before', before) else '{}' end
+      || case when after ? 'errorMessage' then jsonb_build_object('after', after) else '{}' end
+  end
+$$;
+
+comment on function app_private.rebuilt_details(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb) is
+  'The metadata of a rebuilt flag_schedule event, besides what every one has.';
+
+-- When it happened: by its stamp, or else about with the event that follows.
+create or replace function app_private.instant_of(
+  event_type text,
+  schedule app_public.feature_flag_schedules,
+  is_last boolean,
+  previous jsonb,
+  next jsonb,
+  scheduled_at text,
+  out at timestamptz,
+  out approximate boolean
+)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_end timestamptz := case when is_last then clock_timestamp() else coalesce((next ->> 'at')::timestamptz, schedule.updated_at) end;
+begin
+  approximate := false;
+  case
+    when event_type = 'flag_schedule.created' then at := schedule.created_at;
+    when event_type = 'flag_schedule.applied' then at := schedule.applied_at;
+    when event_type = 'flag_schedule.cancelled' then
+      at := coalesce((to_jsonb(schedule) ->> 'cancelled_at')::timestamptz, schedule.updated_at);
+    -- A retry makes the schedule due at its own instant.
+    when event_type = 'flag_schedule.retried' and scheduled_at::timestamptz between (previous ->> 'at')::timestamptz and v_end then
+      at := scheduled_at::timestamptz;
+    when is_last then
+      at := schedule.updated_at;
+      approximate := schedule.status = 'pending' and schedule.attempts > 0;
+    else
+      at := v_end;
+      approximate := true;
+  end case;
+end;
+$$;
+
+comment on function app_private.instant_of(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb, text) is
+  'When a lost event happened, and whether that is only about the time.';
+
+-- From the last revision to the first, because what follows a lost event tells more than what went before it.
+create or replace function app_private.rebuilt_schedule_events(
+  schedule app_public.feature_flag_schedules,
+  flag app_public.feature_flags,
+  missing bigint[]
+)
+returns app_private.audit_event[]
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_known jsonb := app_private.known_events(flag, schedule.id);
+  v_events app_private.audit_event[];
+  v_event app_private.audit_event;
+  v_next jsonb;
+  v_previous jsonb;
+  v_status text;
+  v_left text;
+  v_at record;
+  -- The schedule's time right after revision k, and its state at the next event.
+  v_scheduled_at text := app_private.iso(schedule.scheduled_at);
+  v_later jsonb := app_private.schedule_state(schedule);
+  k bigint;
+begin
+  for k in reverse schedule.revision..missing[cardinality(missing)] loop
+    v_previous := v_known -> (k - 1)::text;
+    v_status := case when k = schedule.revision then schedule.status else app_private.status_before(v_next) end;
+    v_left := case when k = 2 then 'pending' else app_private.status_after(v_previous) end;
+    -- An event from before seals, whose id doesn't tell that it is there.
+    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
+      v_event := app_private.rebuilt_event(
+        schedule.id, schedule.created_at, k, flag, app_private.kind_of_change(k, v_left, v_status));
+      v_event.schedule_id := schedule.id;
+      v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', schedule.id) || app_private.rebuilt_details(
+        v_event.event_type, schedule, k = schedule.revision,
+        app_private.state_left(v_previous, v_left),
+        app_private.known_state(
+          case when v_event.event_type = 'flag_schedule.retried' then 'pending' else v_status end, v_scheduled_at, v_later));
+      v_at := app_private.instant_of(
+        v_event.event_type, schedule, k = schedule.revision, v_previous, v_next, v_scheduled_at);
+      v_event.occurred_at := v_at.at;
+      v_event := app_private.with_flag_state(v_event, flag);
+      v_event := app_private.finished_event(v_event, v_at.at, v_at.approximate, case v_event.event_type
+        when 'flag_schedule.created' then to_jsonb(schedule) ->> 'created_by'
+        when 'flag_schedule.cancelled' then to_jsonb(schedule) ->> 'cancelled_by'
+      end);
+      v_events := v_events || v_event;
+      v_next := jsonb_build_object('type', v_event.event_type, 'at', v_at.at, 'metadata', v_event.metadata);
+    else
+      v_next := v_known -> k::text;
+    end if;
+    -- Before an event that only changed the status, the time was the same.
+    if coalesce(v_next ->> 'type', '') not in ('flag_schedule.applied', 'flag_schedule.failed', 'flag_schedule.cancelled') then
+      v_scheduled_at := v_next #>> '{metadata,before,scheduledAt}';
+    end if;
+    v_later := v_next #> '{metadata,before}';
+  end loop;
+  return v_events;
+end;
+$$;
+
+comment on function app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]) is
+  'The events of a schedule''s revisions that have none, from the row and from its other events.';
+
+-- A flag's row has no stamp of who changed it; its kinds are known by their numbers.
+create or replace function app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
+returns app_private.audit_event[]
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_known jsonb := app_private.known_events(flag, null);
+  v_events app_private.audit_event[];
+  v_event app_private.audit_event;
+  v_before jsonb;
+  v_after jsonb := app_private.flag_state(flag);
+  v_end timestamptz := flag.updated_at;
+  k bigint;
+begin
+  for k in reverse flag.revision..missing[cardinality(missing)] loop
+    v_before := v_known #> array[(k - 1)::text, 'metadata', 'after'];
+    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
+      v_event := app_private.rebuilt_event(
+        flag.id, flag.created_at, k, flag, case when k = 1 then 'feature_flag.created' else 'feature_flag.updated' end);
+      v_event.metadata := v_event.metadata
+        || case when v_before is null then '{}' else jsonb_build_object('before', v_before) end
+        || case when v_after is null then '{}' else jsonb_build_object('after', v_after) end;
+      v_events := v_events
+        || app_private.finished_event(v_event, case when k = 1 then flag.created_at else v_end end, k > 1, null);
+      v_after := null;
+    else
+      v_after := v_known #> array[k::text, 'metadata', 'before'];
+      v_end := coalesce((v_known #>> array[k::text, 'at'])::timestamptz, v_end);
+    end if;
+  end loop;
+  return v_events;
+end;
+$$;
+
+comment on function app_private.rebuilt_flag_events(app_public.feature_flags, bigint[]) is
+  'The events of a flag''s revisions that have none, from the row and from its other events.';
+
+revoke all on function
+  app_private.missing_revisions(uuid[], timestamptz[], bigint[], bigint[]),
+  app_private.rebuilt_event(uuid, timestamptz, bigint, app_public.feature_flags, text),
+  app_private.finished_event(app_private.audit_event, timestamptz, boolean, text),
+  app_private.known_events(app_public.feature_flags, uuid),
+  app_private.status_before(jsonb),
+  app_private.status_after(jsonb),
+  app_private.kind_of_change(bigint, text, text),
+  app_private.known_state(text, text, jsonb),
+  app_private.state_left(jsonb, text),
+  app_private.rebuilt_details(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb),
+  app_private.instant_of(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb, text),
+  app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]),
+  app_private.rebuilt_flag_events(app_public.feature_flags, bigint[])
+from public;
+--! EndIncluded rebuild.sql
+--! Included reconcile.sql
+-- The reconciler: brings into the trail what is missing from it. One step of bounded size a call, each a transaction of its
+-- own: the dead letters, then the flags and the schedules whose events are lost, and in a thorough run also the rows that are
+-- gone without a word.
+
+-- What the trail refuses is tried again alone, so that one event keeps no other from it.
+create or replace function app_private.write_lost_events(events app_private.audit_event[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event app_private.audit_event;
+  v_written integer := 0;
+  v_refused integer := 0;
+  v_problem text;
+begin
+  return app_private.write_rebuilt_events(events);
+exception when others then
+  foreach v_event in array events loop
+    begin
+      v_written := v_written + app_private.write_rebuilt_events(array[v_event]);
+    exception when others then
+      v_refused := v_refused + 1;
+      v_problem := coalesce(v_problem, format('%s (%s): %s', v_event.event_type, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if v_refused > 0 then
+    raise warning 'halyard: % lost events can''t be written to the trail; the first is %', v_refused, v_problem;
+  end if;
+  return v_written;
+end;
+$$;
+
+comment on function app_private.write_lost_events(app_private.audit_event[]) is
+  'Writes rebuilt events that the trail hasn''t got, and warns of those that it refuses; returns how many were written.';
+
+-- One statement finds and rebuilds, so that it sees each row as it was committed together with its events.
+create or replace function app_private.reconcile_flags(
+  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select f as flag
+    from app_public.feature_flags f
+    where f.id > reconcile_flags.after and f.updated_at >= since
+    order by f.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions
+    from page p
+  )
+  select
+    (select (p.flag).id from page p order by 1 desc limit 1),
+    array(
+      select e
+      from pages g
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, null) as m
+      join page p on (p.flag).id = m.row_id
+      cross join lateral unnest(app_private.rebuilt_flag_events(p.flag, m.missing)) as e)
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_flags(uuid, timestamptz, integer) is
+  'Rebuilds the lost events of the next `batch` flags updated since then; says how many, and the last flag looked at (null when there was none).';
+
+create or replace function app_private.reconcile_schedules(
+  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_sealed_since timestamptz := (select s.sealed_at from audit.seals s where s.seal_no = 0);
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select
+      s as schedule,
+      -- From before seals, and applied or cancelled since: nothing follows, so the last revision tells of that.
+      case
+        when s.created_at < v_sealed_since and greatest(s.applied_at, (to_jsonb(s) ->> 'cancelled_at')::timestamptz) >= v_sealed_since
+          then s.revision
+      end as certain_from
+    from app_public.feature_flag_schedules s
+    where s.id > reconcile_schedules.after and s.updated_at >= since
+    order by s.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
+      array_agg((p.schedule).revision) as revisions, array_agg(p.certain_from) as certain_from
+    from page p
+  )
+  select
+    (select (p.schedule).id from page p order by 1 desc limit 1),
+    array(
+      select e
+      from pages g
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, g.certain_from) as m
+      join page p on (p.schedule).id = m.row_id
+      join app_public.feature_flags f on f.id = (p.schedule).flag_id
+      cross join lateral unnest(app_private.rebuilt_schedule_events(p.schedule, f, m.missing)) as e)
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
+  'Rebuilds the lost events of the next `batch` schedules updated since then; says how many, and the last schedule looked at (null when there was none).';
+
+-- The event of a row that is gone. When that was, and who did it, nobody knows; its id follows from the last event that is known.
+create or replace function app_private.rebuilt_deletion(last audit.events)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_of_schedule boolean := last.event_type like 'flag\_schedule.%';
+  v_flag app_public.feature_flags;
+  v_event app_private.audit_event;
+  v_status text := app_private.status_after(jsonb_build_object('type', last.event_type));
+  v_before jsonb;
+begin
+  v_flag.id := last.flag_id;
+  v_flag.flag_key := last.flag_key;
+  v_flag.environment := last.environment;
+  v_event := app_private.rebuilt_event(
+    case when v_of_schedule then last.schedule_id else last.flag_id end, last.occurred_at, last.revision + 1, v_flag,
+    case when v_of_schedule then 'flag_schedule.deleted' else 'feature_flag.deleted' end);
+  if v_of_schedule then
+    v_event.schedule_id := last.schedule_id;
+    v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', last.schedule_id);
+    v_before := app_private.state_left(jsonb_build_object('type', last.event_type, 'metadata', last.metadata), v_status);
+  else
+    v_before := last.metadata -> 'after';
+  end if;
+  if v_before <> '{}' then
+    v_event.metadata := v_event.metadata || jsonb_build_object('before', v_before);
+  end if;
+  return app_private.finished_event(v_event, clock_timestamp(), true, null);
+end;
+$$;
+
+comment on function app_private.rebuilt_deletion(audit.events) is
+  'The .deleted event of the row whose last event this is.';
+
+-- The trail knows these schedules alive, and they aren't there.
+create or replace function app_private.reconcile_deleted_schedules(
+  after uuid, batch integer, out events integer, out last_id uuid
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select e.schedule_id
+    from audit.events e
+    where e.schedule_id > reconcile_deleted_schedules.after
+    order by e.schedule_id
+    limit batch
+  ), gone as materialized (
+    select p.schedule_id
+    from (select distinct p.schedule_id from page p) as p
+    where not exists (select from app_public.feature_flag_schedules s where s.id = p.schedule_id)
+      and not exists (select from app_private.letter_rows() as d where d.row_id = p.schedule_id)
+  )
+  select
+    (select p.schedule_id from page p order by 1 desc limit 1),
+    array(
+      select app_private.rebuilt_deletion(l)
+      from gone g
+      cross join lateral (
+        select e.*
+        from audit.events e
+        where e.schedule_id = g.schedule_id and e.event_type like 'flag\_schedule.%'
+        order by e.revision desc nulls last, e.occurred_at desc
+        limit 1
+      ) as l
+      where not exists (
+        select from audit.events e where e.schedule_id = g.schedule_id and e.event_type = 'flag_schedule.deleted'))
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_deleted_schedules(uuid, integer) is
+  'Tells, within the next `batch` events by schedule, of schedules that are gone without an event; says how many, and the last schedule looked at (null when there was none).';
+
+-- The next flags that the trail knows, by environment and key, each found by a step in the index.
+create or replace function app_private.known_flags(after_key text, after_environment text, batch integer)
+returns table (flag_key text, environment text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with recursive flags (flag_key, environment) as (
+    (
+      select e.flag_key, e.environment
+      from audit.events e
+      where (e.flag_key, e.environment) > (after_key, after_environment)
+      order by e.flag_key, e.environment
+      limit 1
+    )
+    union all
+    select n.flag_key, n.environment
+    from flags f
+    cross join lateral (
+      select e.flag_key, e.environment
+      from audit.events e
+      where (e.flag_key, e.environment) > (f.flag_key, f.environment)
+      order by e.flag_key, e.environment
+      limit 1
+    ) as n
+  )
+  select f.flag_key, f.environment
+  from flags f
+  limit batch
+$$;
+
+comment on function app_private.known_flags(text, text, integer) is
+  'The next `batch` flags, by key and environment, that events tell of.';
+
+create or replace function app_private.reconcile_deleted_flags(
+  after jsonb, batch integer, out events integer, out last_key jsonb
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select k.flag_key, k.environment
+    from app_private.known_flags(coalesce(after ->> 0, ''), coalesce(after ->> 1, ''), batch) as k
+  ), last as materialized (
+    -- A key may have had several flags, one after the other.
+    select distinct on (e.flag_id) e.id, e.occurred_at, e.flag_id, e.event_type
+    from page p
+    join audit.events e on e.flag_key = p.flag_key and e.environment = p.environment
+    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted') and e.flag_id is not null
+    order by e.flag_id, e.revision desc, e.occurred_at desc
+  )
+  select
+    (select jsonb_build_array(p.flag_key, p.environment) from page p order by p.flag_key desc, p.environment desc limit 1),
+    array(
+      select app_private.rebuilt_deletion(e)
+      from last l
+      join audit.events e on e.id = l.id and e.occurred_at = l.occurred_at
+      where l.event_type <> 'feature_flag.deleted'
+        and not exists (select from app_public.feature_flags f where f.id = l.flag_id)
+        and not exists (select from app_private.letter_rows() as d where d.row_id = l.flag_id))
+  into last_key, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_deleted_flags(jsonb, integer) is
+  'Tells of flags that are gone without an event, among the next `batch` keys that the trail knows; says how many, and the last key and environment looked at (null when there was none).';
+
+-- What is due by the times of the runs before: all rows once a night, those updated lately once an hour, and the dead letters
+-- at any time. `since` reaches back far enough for transactions that were open in the last run.
+create or replace function app_private.reconciliation_due(out scope text, out since timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select
+    case
+      when t.thorough is null or t.thorough < now() - interval '26 hours' then 'thorough'
+      when t.thorough < now() - interval '20 hours' and extract(hour from now() at time zone 'UTC') between 1 and 4 then 'thorough'
+      when t.recent < now() - interval '1 hour' then 'recent'
+      else 'letters'
+    end,
+    coalesce(t.recent - interval '2 hours', '-infinity')
+  from (
+    select
+      max(r.started_at) filter (where r.scope = 'thorough') as thorough,
+      max(r.started_at) filter (where r.scope in ('recent', 'thorough')) as recent
+    from audit.reconciliations r
+  ) as t
+$$;
+
+comment on function app_private.reconciliation_due() is
+  'Which reconciliation is due: thorough, recent (rows updated since then) or letters.';
+
+-- One reconciler at a time, a call at a time: a second one waits for the step, and then sees what the first has written. That
+-- needs statements that each see what was committed before them, which READ COMMITTED gives and no other level.
+create or replace function app_private.reconcile_audit(
+  inout scope text default 'due',
+  inout rest jsonb default null,
+  out from_letters integer,
+  out from_rows integer,
+  out refused integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_step text;
+  v_steps constant text[] := array['letters', 'flags', 'schedules', 'deleted_schedules', 'deleted_flags'];
+  v_after jsonb;
+  v_since timestamptz;
+  v_started_at timestamptz;
+  v_last uuid;
+  v_letters record;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  from_letters := 0;
+  from_rows := 0;
+  refused := 0;
+  if rest is null then
+    select coalesce(nullif(reconcile_audit.scope, 'due'), d.scope), d.since into scope, v_since
+    from app_private.reconciliation_due() as d;
+    if scope not in ('letters', 'recent', 'thorough') then
+      raise exception 'A reconciliation is letters, recent, thorough or due; not %.', scope using errcode = 'invalid_parameter_value';
+    end if;
+    rest := jsonb_build_object(
+      'step', 'letters', 'startedAt', now(), 'since', case scope when 'thorough' then '-infinity' else v_since end);
+  end if;
+  v_step := rest ->> 'step';
+  v_after := nullif(rest -> 'after', 'null');
+  v_since := (rest ->> 'since')::timestamptz;
+  v_started_at := (rest ->> 'startedAt')::timestamptz;
+  v_last := coalesce((case when jsonb_typeof(v_after) = 'string' then v_after #>> '{}' end)::uuid, '00000000-0000-0000-0000-000000000000');
+
+  case v_step
+    when 'letters' then
+      v_letters := app_private.replay_dead_letters(coalesce((v_after #>> '{}')::bigint, 0), 200);
+      from_letters := v_letters.events;
+      refused := v_letters.refused;
+      -- While the store is broken, one look a minute is enough.
+      if scope <> 'letters' or v_letters.replayed > 0 then
+        v_after := to_jsonb(v_letters.last_id);
+      else
+        v_after := null;
+      end if;
+    when 'flags' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_flags(v_last, v_since, 5000) as r;
+    when 'schedules' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_schedules(v_last, v_since, 5000) as r;
+    when 'deleted_schedules' then
+      select r.events, to_jsonb(r.last_id) into from_rows, v_after
+      from app_private.reconcile_deleted_schedules(v_last, 20000) as r;
+    when 'deleted_flags' then
+      select r.events, r.last_key into from_rows, v_after from app_private.reconcile_deleted_flags(v_after, 200) as r;
+  end case;
+
+  if v_after is null then
+    v_step := v_steps[array_position(v_steps, v_step) + 1];
+    if scope = 'letters' or scope = 'recent' and v_step = 'deleted_schedules' then
+      v_step := null;
+    end if;
+  end if;
+  if v_step is null then
+    rest := null;
+    insert into audit.reconciliations (scope, started_at, finished_at)
+    values (reconcile_audit.scope, v_started_at, clock_timestamp())
+    on conflict on constraint reconciliations_pkey do update
+    set started_at = excluded.started_at, finished_at = excluded.finished_at;
+  else
+    rest := rest || jsonb_build_object('step', v_step, 'after', v_after);
+  end if;
+end;
+$$;
+
+comment on function app_private.reconcile_audit(text, jsonb) is
+  'One step of a reconciliation: letters, recent (and rows updated since the last), thorough (and all rows, and what is gone), or the one that is due. Call again with `rest` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+
+create or replace function app_private.dead_letter_count()
+returns bigint
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$ select count(*) from audit.dead_letters $$;
+
+comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
+
+revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+revoke all on function
+  app_private.write_lost_events(app_private.audit_event[]),
+  app_private.reconcile_flags(uuid, timestamptz, integer),
+  app_private.reconcile_schedules(uuid, timestamptz, integer),
+  app_private.rebuilt_deletion(audit.events),
+  app_private.reconcile_deleted_schedules(uuid, integer),
+  app_private.known_flags(text, text, integer),
+  app_private.reconcile_deleted_flags(jsonb, integer),
+  app_private.reconciliation_due(),
+  app_private.reconcile_audit(text, jsonb),
+  app_private.dead_letter_count()
+from public;
+grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
+--! EndIncluded reconcile.sql
 
 -- Events that were numbered before there were seals are sealed as they are now.
 alter table audit.ledger disable trigger _100_append_only;
 update audit.ledger l
-set leaf = app_private.leaf_hash(coalesce(
-  (select app_private.shipped_message(e.payload, l.seq) from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at),
-  app_private.missing_message(l.event_id, l.seq)))
+set leaf = coalesce(
+  (select app_private.event_leaf(e.payload, l.seq) from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at),
+  app_private.leaf_hash(app_private.missing_message(l.event_id, l.seq)))
 where l.leaf is null;
 alter table audit.ledger enable always trigger _100_append_only;
 alter table audit.ledger alter column leaf set not null;

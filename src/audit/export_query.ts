@@ -44,14 +44,13 @@ const COLUMNS = `
 
 /**
  * The event of a number. `offset 0` keeps the planner from turning this into a join that reads all events to find a page of
- * them. The time is compared as a range, which finds the partition as well, so that it isn't looked up by its own index: the
- * events of one statement have one time, and there may be a hundred thousand of them.
+ * them.
  */
 const eventOf = (columns: string, where: string) => `
   lateral (
     select ${columns}
     from audit.events e
-    where e.id = l.event_id and e.occurred_at >= l.occurred_at and e.occurred_at <= l.occurred_at ${where}
+    where e.id = l.event_id and e.occurred_at = l.occurred_at ${where}
     offset 0
   ) e`;
 

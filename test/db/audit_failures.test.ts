@@ -46,7 +46,7 @@ const FAILURES: Record<string, { code: string; breakIt: (c: pg.ClientBase) => Pr
     },
     'the trail lacks a column': {
       code: '42703',
-      breakIt: statement('alter table audit.events drop column request_id'),
+      breakIt: statement('alter table audit.events drop column request_id cascade'),
     },
     'the month’s partition is missing': {
       code: '23514',

@@ -227,7 +227,7 @@ describe('the message', () => {
       await sequence(client);
       await client.query('drop table audit.events cascade');
       await client.query(
-        'create table audit.events (id uuid, occurred_at timestamptz, payload text)',
+        'create table audit.events (id uuid, occurred_at timestamptz, event_type text, payload text)',
       );
       const [{ message } = NOTHING] = await undelivered(client, 'copy');
       expect(JSON.parse(message)).toEqual({ eventType: 'audit.missing', eventId: id, seq: 1 });

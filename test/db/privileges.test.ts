@@ -58,6 +58,7 @@ app_private.claim_user_id()                                      admin viewer au
 app_private.request_id()                                         admin viewer auditor
 app_private.updates_problem(jsonb)                               admin
 app_private.require_schedulable(timestamp with time zone)        admin
+app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.schema_version()                                     authenticator worker
 app_private.apply_due(integer)                                   worker

@@ -49,6 +49,9 @@ describe('audit.retain', () => {
             events: 3,
             firstSeq: 3 * i + 1,
             lastSeq: 3 * i + 3,
+            // An old purge is purged in its turn: the last one accounts for all.
+            eventsInAll: 3 * (i + 1),
+            lastSeqInAll: 3 * i + 3,
           },
         })),
       );
