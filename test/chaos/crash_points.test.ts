@@ -91,6 +91,7 @@ const SHORT = [
   'in the middle of sealing',
   'after a put that it knows nothing of',
   'before the cursor moves',
+  'after the cursor has moved',
 ];
 
 test('a worker that is killed at any step leaves nothing undone and does nothing twice', async () => {
