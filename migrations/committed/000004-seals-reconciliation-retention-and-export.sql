@@ -1,5 +1,5 @@
 --! Previous: sha1:e757c8e657037abf8ffe92a021ae7ed0d836550c
---! Hash: sha1:2aad92d8fe0aede0f0db849c86a2544f7313b948
+--! Hash: sha1:904adabb686b30e3f95f5d4b622e08f73cc645d7
 --! Message: Seals, reconciliation, retention and export
 
 -- A trail that proves itself: every numbered event is hashed into the ledger, every batch sealed and chained.
@@ -1353,12 +1353,8 @@ grant execute on function
   app_private.seal_audit_events(integer, bigint), app_private.sequence_audit_events(integer)
 to halyard_worker;
 --! EndIncluded sealing.sql
---! Included verify.sql
--- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
---
--- It proves that nothing sealed has changed since its head left the database. It can't prove what happened between an event's
--- writing and its seal (a fraction of a second while a worker runs), nor that the triggers were on; and who may rewrite every
--- table can rewrite the seals as well, which only the heads outside tell.
+--! Included purges.sql
+-- What was purged from the trail, as the trail itself tells it.
 
 -- What a purge's own text tells; nulls when it isn't one that Halyard wrote.
 create or replace function app_private.purge_told(payload text, out before timestamptz, out events bigint, out last_seq bigint)
@@ -1410,6 +1406,15 @@ set search_path to pg_catalog, pg_temp
 as $$ select max(p.before) from app_private.purges() as p $$;
 
 comment on function app_private.purge_horizon() is 'Events before this instant were purged; null when none were.';
+
+revoke all on function
+  app_private.purge_told(text),
+  app_private.purges(),
+  app_private.purge_horizon()
+from public;
+--! EndIncluded purges.sql
+--! Included altered_events.sql
+-- What was changed about an event that isn't what or where it was when it was sealed.
 
 -- The slow look at an event whose columns don't render to its text: because they were changed, or because its text is from a
 -- version of Halyard that rendered other keys.
@@ -1517,6 +1522,112 @@ $$;
 
 comment on function app_private.moved_events(bigint[]) is
   'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
+
+revoke all on function
+  app_private.differing_columns(audit.events),
+  app_private.told_id(text),
+  app_private.moved_events(bigint[])
+from public;
+--! EndIncluded altered_events.sql
+--! Included unsealed.sql
+-- What no seal covers, though it should be in one.
+
+-- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
+create or replace function app_private.unsealed_events()
+returns table (id uuid, occurred_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with strangers as materialized (
+    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
+    from audit.events e
+    where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+      and not exists (select from audit.queue q where q.event_id = e.id)
+  ), orphans as materialized (
+    select l.seq, l.leaf, l.event_id, l.occurred_at
+    from audit.ledger l
+    where (select count(*) from strangers) between 1 and 1000
+      and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+  ), candidates as (
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.id
+    union all
+    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
+    from strangers s
+    join audit.ledger l on l.event_id = s.told_id
+    union all
+    select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
+    from strangers s
+    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
+  )
+  select s.id, s.occurred_at
+  from strangers s
+  where (s.id, s.occurred_at) not in (
+    select c.id, c.occurred_at
+    from candidates c
+    where c.leaf = app_private.event_leaf(c.payload, c.seq)
+      and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
+$$;
+
+comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
+
+-- What no seal covers, though it should be in one.
+create or replace function app_private.unsealed_problems()
+returns table (status text, seqs bigint[], detail text)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_last bigint := (select coalesce(max(s.last_seq), 0) from audit.seals s);
+begin
+  return query
+    select 'tail_cut', array[c.last_seq],
+      format('%s has confirmed everything up to %s, but the last seal ends at %s: later ones are gone.', c.destination, c.last_seq, v_last)
+    from audit.cursors c
+    where c.last_seq > v_last
+    order by c.destination;
+  return query
+    select 'not_sealed', array_agg(l.seq order by l.seq), 'These numbers are in the ledger, but behind the last seal.'
+    from audit.ledger l
+    where l.seq > v_last
+    having count(*) > 0;
+  return query
+    select 'event_unsealed', null::bigint[],
+      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+        count(*),
+        array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
+    from app_private.unsealed_events() as e
+    having count(*) > 0;
+  return query
+    select 'event_missing', null::bigint[],
+      format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
+    from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
+    cross join lateral (
+      select count(*)
+      from audit.ledger l
+      where l.occurred_at < p.before and l.seq <= p.last_seq
+        and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
+    ) as g (count)
+    where g.count > p.events;
+end;
+$$;
+
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
+
+revoke all on function
+  app_private.unsealed_events(),
+  app_private.unsealed_problems()
+from public;
+--! EndIncluded unsealed.sql
+--! Included verify.sql
+-- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
+--
+-- It proves that nothing sealed has changed since its head left the database. It can't prove what happened between an event's
+-- writing and its seal (a fraction of a second while a worker runs), nor that the triggers were on; and who may rewrite every
+-- table can rewrite the seals as well, which only the heads outside tell.
 
 -- What is wrong with one seal's events, a row for each kind of problem; no row when nothing is.
 create or replace function app_private.seal_problems(seal audit.seals, purged_before timestamptz, purged_to bigint default null)
@@ -1633,91 +1744,6 @@ $$;
 
 comment on function app_private.chain_problem(audit.seals, audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
--- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
-create or replace function app_private.unsealed_events()
-returns table (id uuid, occurred_at timestamptz)
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-  with strangers as materialized (
-    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
-    from audit.events e
-    where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
-      and not exists (select from audit.queue q where q.event_id = e.id)
-  ), orphans as materialized (
-    select l.seq, l.leaf, l.event_id, l.occurred_at
-    from audit.ledger l
-    where (select count(*) from strangers) between 1 and 1000
-      and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
-  ), candidates as (
-    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
-    from strangers s
-    join audit.ledger l on l.event_id = s.id
-    union all
-    select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
-    from strangers s
-    join audit.ledger l on l.event_id = s.told_id
-    union all
-    select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
-    from strangers s
-    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
-  )
-  select s.id, s.occurred_at
-  from strangers s
-  where (s.id, s.occurred_at) not in (
-    select c.id, c.occurred_at
-    from candidates c
-    where c.leaf = app_private.event_leaf(c.payload, c.seq)
-      and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
-$$;
-
-comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
-
--- What no seal covers, though it should be in one.
-create or replace function app_private.unsealed_problems()
-returns table (status text, seqs bigint[], detail text)
-language plpgsql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_last bigint := (select coalesce(max(s.last_seq), 0) from audit.seals s);
-begin
-  return query
-    select 'tail_cut', array[c.last_seq],
-      format('%s has confirmed everything up to %s, but the last seal ends at %s: later ones are gone.', c.destination, c.last_seq, v_last)
-    from audit.cursors c
-    where c.last_seq > v_last
-    order by c.destination;
-  return query
-    select 'not_sealed', array_agg(l.seq order by l.seq), 'These numbers are in the ledger, but behind the last seal.'
-    from audit.ledger l
-    where l.seq > v_last
-    having count(*) > 0;
-  return query
-    select 'event_unsealed', null::bigint[],
-      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
-        count(*),
-        array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
-    from app_private.unsealed_events() as e
-    having count(*) > 0;
-  return query
-    select 'event_missing', null::bigint[],
-      format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
-    from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
-    cross join lateral (
-      select count(*)
-      from audit.ledger l
-      where l.occurred_at < p.before and l.seq <= p.last_seq
-        and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
-    ) as g (count)
-    where g.count > p.events;
-end;
-$$;
-
-comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
-
 create or replace function audit.verify(from_seq bigint default 1, to_seq bigint default null)
 returns table (seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)
 language plpgsql
@@ -1773,6 +1799,16 @@ $$;
 
 comment on function audit.verify(bigint, bigint) is
   'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
+
+revoke all on function
+  app_private.seal_problems(audit.seals, timestamptz, bigint),
+  app_private.chain_problem(audit.seals, audit.seals),
+  audit.verify(bigint, bigint)
+from public;
+grant execute on function audit.verify(bigint, bigint) to halyard_auditor;
+--! EndIncluded verify.sql
+--! Included proof.sql
+-- The proof that one event is in its seal.
 
 -- RFC 6962, section 2.1.1, from the leaf up: at each level the neighbour, where there is one.
 create or replace function app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -1857,22 +1893,11 @@ comment on function audit.prove(uuid) is
   'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
 
 revoke all on function
-  app_private.purge_told(text),
-  app_private.purges(),
-  app_private.purge_horizon(),
-  app_private.differing_columns(audit.events),
-  app_private.told_id(text),
-  app_private.moved_events(bigint[]),
-  app_private.seal_problems(audit.seals, timestamptz, bigint),
-  app_private.chain_problem(audit.seals, audit.seals),
-  app_private.unsealed_events(),
-  app_private.unsealed_problems(),
   app_private.merkle_path(bytea[], integer),
-  audit.verify(bigint, bigint),
   audit.prove(uuid)
 from public;
-grant execute on function audit.verify(bigint, bigint), audit.prove(uuid) to halyard_auditor;
---! EndIncluded verify.sql
+grant execute on function audit.prove(uuid) to halyard_auditor;
+--! EndIncluded proof.sql
 --! Included delivery.sql
 -- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
 
@@ -2393,10 +2418,8 @@ revoke all on function
 from public;
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded metrics.sql
---! Included retention.sql
--- Retention of the trail: whole months go, oldest first, once they are sealed, delivered and proved unchanged. Off unless
--- somebody asks. What is left of a purged event is its leaf, so that the chain goes on verifying, and a copy outside can still
--- be checked against it.
+--! Included purge_check.sql
+-- May a month of the trail be purged?
 
 -- A partition that isn't one month (UTC) has no `month`; it was made by hand, and comes first: what lies behind it can't be told.
 create or replace function app_private.audit_months()
@@ -2512,6 +2535,17 @@ $$;
 
 comment on function app_private.month_problem(timestamptz, timestamptz) is
   'The first thing that verification has against the seals of a month''s events; null when they are as they were sealed.';
+
+revoke all on function
+  app_private.audit_months(),
+  app_private.purge_obstacle(timestamptz, timestamptz),
+  app_private.month_problem(timestamptz, timestamptz)
+from public;
+--! EndIncluded purge_check.sql
+--! Included retention.sql
+-- Retention of the trail: whole months go, oldest first, once they are sealed, delivered and proved unchanged. Off unless
+-- somebody asks. What is left of a purged event is its leaf, so that the chain goes on verifying, and a copy outside can still
+-- be checked against it.
 
 -- Dropping a partition locks the whole trail. Behind a long reader it would wait, and every writer behind it; so it waits for a
 -- fifth of a second (lock_timeout of audit.retain) and gives up. What takes long is done before, under no lock, and what may
@@ -2691,9 +2725,6 @@ comment on function audit.forget_destination(text) is
   'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';
 
 revoke all on function
-  app_private.audit_months(),
-  app_private.purge_obstacle(timestamptz, timestamptz),
-  app_private.month_problem(timestamptz, timestamptz),
   app_private.drop_audit_months(regclass[], timestamptz[], bigint[]),
   app_private.purged_event(timestamptz, bigint, bigint, bigint),
   app_private.retain_audit_events(interval),
@@ -3404,6 +3435,57 @@ $$;
 comment on function app_private.known_events(app_public.feature_flags, uuid) is
   'What the trail tells of a schedule, or of the flag when schedule_id is null: its events by revision.';
 
+-- A flag's row has no stamp of who changed it; its kinds are known by their numbers.
+create or replace function app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
+returns app_private.audit_event[]
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_known jsonb := app_private.known_events(flag, null);
+  v_events app_private.audit_event[];
+  v_event app_private.audit_event;
+  v_before jsonb;
+  v_after jsonb := app_private.flag_state(flag);
+  v_end timestamptz := flag.updated_at;
+  k bigint;
+begin
+  for k in reverse flag.revision..missing[cardinality(missing)] loop
+    v_before := v_known #> array[(k - 1)::text, 'metadata', 'after'];
+    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
+      v_event := app_private.rebuilt_event(
+        flag.id, flag.created_at, k, flag, case when k = 1 then 'feature_flag.created' else 'feature_flag.updated' end);
+      v_event.metadata := v_event.metadata
+        || case when v_before is null then '{}' else jsonb_build_object('before', v_before) end
+        || case when v_after is null then '{}' else jsonb_build_object('after', v_after) end;
+      v_events := v_events
+        || app_private.finished_event(v_event, case when k = 1 then flag.created_at else v_end end, k > 1, null);
+      v_after := null;
+    else
+      v_after := v_known #> array[k::text, 'metadata', 'before'];
+      v_end := coalesce((v_known #>> array[k::text, 'at'])::timestamptz, v_end);
+    end if;
+  end loop;
+  return v_events;
+end;
+$$;
+
+comment on function app_private.rebuilt_flag_events(app_public.feature_flags, bigint[]) is
+  'The events of a flag''s revisions that have none, from the row and from its other events.';
+
+revoke all on function
+  app_private.missing_revisions(uuid[], timestamptz[], bigint[], bigint[]),
+  app_private.rebuilt_event(uuid, timestamptz, bigint, app_public.feature_flags, text),
+  app_private.finished_event(app_private.audit_event, timestamptz, boolean, text),
+  app_private.known_events(app_public.feature_flags, uuid),
+  app_private.rebuilt_flag_events(app_public.feature_flags, bigint[])
+from public;
+--! EndIncluded rebuild.sql
+--! Included rebuild_schedules.sql
+-- The lost events of a schedule, from its row and from the events that are left.
+
 -- The status that a schedule had before an event, and the one that it had after it; null when the event doesn't tell.
 create or replace function app_private.status_before(event jsonb)
 returns text
@@ -3629,51 +3711,7 @@ $$;
 comment on function app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]) is
   'The events of a schedule''s revisions that have none, from the row and from its other events.';
 
--- A flag's row has no stamp of who changed it; its kinds are known by their numbers.
-create or replace function app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
-returns app_private.audit_event[]
-language plpgsql
-stable
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_known jsonb := app_private.known_events(flag, null);
-  v_events app_private.audit_event[];
-  v_event app_private.audit_event;
-  v_before jsonb;
-  v_after jsonb := app_private.flag_state(flag);
-  v_end timestamptz := flag.updated_at;
-  k bigint;
-begin
-  for k in reverse flag.revision..missing[cardinality(missing)] loop
-    v_before := v_known #> array[(k - 1)::text, 'metadata', 'after'];
-    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
-      v_event := app_private.rebuilt_event(
-        flag.id, flag.created_at, k, flag, case when k = 1 then 'feature_flag.created' else 'feature_flag.updated' end);
-      v_event.metadata := v_event.metadata
-        || case when v_before is null then '{}' else jsonb_build_object('before', v_before) end
-        || case when v_after is null then '{}' else jsonb_build_object('after', v_after) end;
-      v_events := v_events
-        || app_private.finished_event(v_event, case when k = 1 then flag.created_at else v_end end, k > 1, null);
-      v_after := null;
-    else
-      v_after := v_known #> array[k::text, 'metadata', 'before'];
-      v_end := coalesce((v_known #>> array[k::text, 'at'])::timestamptz, v_end);
-    end if;
-  end loop;
-  return v_events;
-end;
-$$;
-
-comment on function app_private.rebuilt_flag_events(app_public.feature_flags, bigint[]) is
-  'The events of a flag''s revisions that have none, from the row and from its other events.';
-
 revoke all on function
-  app_private.missing_revisions(uuid[], timestamptz[], bigint[], bigint[]),
-  app_private.rebuilt_event(uuid, timestamptz, bigint, app_public.feature_flags, text),
-  app_private.finished_event(app_private.audit_event, timestamptz, boolean, text),
-  app_private.known_events(app_public.feature_flags, uuid),
   app_private.status_before(jsonb),
   app_private.status_after(jsonb),
   app_private.kind_of_change(bigint, text, text),
@@ -3681,14 +3719,11 @@ revoke all on function
   app_private.state_left(jsonb, text),
   app_private.rebuilt_details(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb),
   app_private.instant_of(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb, text),
-  app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]),
-  app_private.rebuilt_flag_events(app_public.feature_flags, bigint[])
+  app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[])
 from public;
---! EndIncluded rebuild.sql
---! Included reconcile.sql
--- The reconciler: brings into the trail what is missing from it. One step of bounded size a call, each a transaction of its
--- own: the dead letters, then the flags and the schedules whose events are lost, and in a thorough run also the rows that are
--- gone without a word.
+--! EndIncluded rebuild_schedules.sql
+--! Included reconcile_rows.sql
+-- The reconciler's steps through the rows: a page of them, and the events that they lack.
 
 -- What the trail refuses is tried again alone, so that one event keeps no other from it.
 create or replace function app_private.write_lost_events(events app_private.audit_event[])
@@ -3808,6 +3843,15 @@ $$;
 
 comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
   'Rebuilds the lost events of the next `batch` schedules updated since then; says how many, and the last schedule looked at (null when there was none).';
+
+revoke all on function
+  app_private.write_lost_events(app_private.audit_event[]),
+  app_private.reconcile_flags(uuid, timestamptz, integer),
+  app_private.reconcile_schedules(uuid, timestamptz, integer)
+from public;
+--! EndIncluded reconcile_rows.sql
+--! Included reconcile_deleted.sql
+-- The reconciler's steps through the trail: what it knows alive and isn't there any more.
 
 -- The event of a row that is gone. When that was, and who did it, nobody knows; its id follows from the last event that is known.
 create or replace function app_private.rebuilt_deletion(last audit.events)
@@ -3966,6 +4010,18 @@ $$;
 comment on function app_private.reconcile_deleted_flags(jsonb, integer) is
   'Tells of flags that are gone without an event, among the next `batch` keys that the trail knows; says how many, and the last key and environment looked at (null when there was none).';
 
+revoke all on function
+  app_private.rebuilt_deletion(audit.events),
+  app_private.reconcile_deleted_schedules(uuid, integer),
+  app_private.known_flags(text, text, integer),
+  app_private.reconcile_deleted_flags(jsonb, integer)
+from public;
+--! EndIncluded reconcile_deleted.sql
+--! Included reconcile.sql
+-- The reconciler: brings into the trail what is missing from it. One step of bounded size a call, each a transaction of its
+-- own: the dead letters, then the flags and the schedules whose events are lost, and in a thorough run also the rows that are
+-- gone without a word.
+
 -- What is due by the times of the runs before: all rows once a night, those updated lately once an hour, and the dead letters
 -- at any time. `since` reaches back far enough for transactions that were open in the last run.
 create or replace function app_private.reconciliation_due(out scope text, out since timestamptz)
@@ -4092,19 +4148,12 @@ as $$ select count(*) from audit.dead_letters $$;
 
 comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
 
-revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 revoke all on function
-  app_private.write_lost_events(app_private.audit_event[]),
-  app_private.reconcile_flags(uuid, timestamptz, integer),
-  app_private.reconcile_schedules(uuid, timestamptz, integer),
-  app_private.rebuilt_deletion(audit.events),
-  app_private.reconcile_deleted_schedules(uuid, integer),
-  app_private.known_flags(text, text, integer),
-  app_private.reconcile_deleted_flags(jsonb, integer),
   app_private.reconciliation_due(),
   app_private.reconcile_audit(text, jsonb),
   app_private.dead_letter_count()
 from public;
+revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
 --! EndIncluded reconcile.sql
 

@@ -69,7 +69,10 @@ const BREAKAGES: Record<string, Breakage> = {
   'a function that makes events is gone': {
     breakIt: ['drop function app_private.iso(timestamptz) cascade'],
     mendIt: [],
-    fixtures: ['event.sql', 'event_types.sql', 'sealing.sql', 'rebuild.sql', 'verify.sql'],
+    fixtures: [
+      ...['event.sql', 'event_types.sql', 'sealing.sql', 'altered_events.sql', 'verify.sql'],
+      ...['rebuild.sql', 'rebuild_schedules.sql'],
+    ],
   },
 };
 
