@@ -41,7 +41,7 @@ test('backends that are terminated under load, listeners first, lose nothing', a
   await site.check();
 });
 
-// A connection on which nothing passes is given up after more than a minute.
+// Takes a lease and some more; what is frozen itself gives up after more than a minute.
 test.runIf(isFull())('connections on which nothing passes any more lose nothing', async () => {
   const site = await openSite(await useFreshDatabase());
   await Promise.all([site.startWorker(), site.startApi()]);
