@@ -1652,6 +1652,40 @@ end;
 $function$;
 comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
+CREATE OR REPLACE FUNCTION app_private.number_events(batch integer, after bigint, last_seq bigint, OUT leaves bytea[], OUT last_id bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  with taken as (
+    delete from audit.queue q
+    where q.id > number_events.after
+      and q.id <= (
+        select max(b.id)
+        from (select n.id from audit.queue n where n.id > number_events.after order by n.id limit batch) as b)
+    returning q.id, q.event_id, q.occurred_at
+  ), numbered as (
+    select t.event_id, t.occurred_at, number_events.last_seq + row_number() over (order by t.id) as seq
+    from taken t
+  ), hashed as materialized (
+    select
+      n.*,
+      coalesce(
+        app_private.event_leaf(e.payload, n.seq),
+        app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
+    from numbered n
+    left join audit.events e on e.id = n.event_id and e.occurred_at = n.occurred_at
+  ), stored as (
+    insert into audit.ledger (seq, event_id, occurred_at, leaf)
+    select h.seq, h.event_id, h.occurred_at, h.leaf
+    from hashed h
+  )
+  select array(select h.leaf from hashed h order by h.seq), (select max(t.id) from taken t) into leaves, last_id;
+end;
+$function$;
+comment on function app_private.number_events(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives their leaves in order, and the last queue id.';
+
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -2243,6 +2277,25 @@ end;
 $function$;
 comment on function app_private.record_failure(uuid,text) is 'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
 
+CREATE OR REPLACE FUNCTION app_private.refuse_repeated_events()
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with repeated as (
+    delete from audit.queue q
+    where exists (select from audit.ledger l where l.event_id = q.event_id)
+      or exists (select from audit.queue o where o.event_id = q.event_id and o.id < q.id)
+    returning q.event_id, q.occurred_at
+  )
+  insert into audit.dead_letters (content, error_code, error_message)
+  select
+    jsonb_build_object('event_id', r.event_id, 'occurred_at', r.occurred_at), 'ZF012',
+    'The trail has an event with this id already; this one was put in by hand.'
+  from repeated r
+$function$;
+comment on function app_private.refuse_repeated_events() is 'Moves queued events whose id is taken to the dead letters.';
+
 CREATE OR REPLACE FUNCTION app_private.remade_flag_events(content jsonb)
  RETURNS SETOF app_private.audit_event
  LANGUAGE sql
@@ -2323,7 +2376,7 @@ CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_even
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN concat('{"eventType": ', to_json((event).event_type), ', "timestamp": "', app_private.iso((event).occurred_at), '"', ', "eventId": "', (event).id, '"', ', "level": ', to_json((event).level), ', "environment": ', COALESCE((to_json((event).environment))::text, 'null'::text), ', "requestId": ', COALESCE((to_json((event).request_id))::text, 'null'::text), ', "actorKind": ', to_json((event).actor_kind), ', "databaseUser": ', to_json((event).database_user), ', "applicationName": ', to_json((event).application_name), ((', "flagId": "'::text || (event).flag_id) || '"'::text), ((', "scheduleId": "'::text || (event).schedule_id) || '"'::text), (', "revision": '::text || (event).revision), CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE NULL::text END, ', "metadata": ', (event).metadata, '}');
+RETURN (((((((((((((((((((((((('{"eventType": "'::text || (event).event_type) || '", "timestamp": "'::text) || app_private.iso((event).occurred_at)) || '", "eventId": "'::text) || ((event).id)::text) || '", "level": "'::text) || (event).level) || '", "environment": '::text) || COALESCE((to_json((event).environment))::text, 'null'::text)) || ', "requestId": '::text) || COALESCE((to_json((event).request_id))::text, 'null'::text)) || ', "actorKind": "'::text) || (event).actor_kind) || '", "databaseUser": '::text) || (to_json((event).database_user))::text) || ', "applicationName": '::text) || (to_json((event).application_name))::text) || COALESCE(((', "flagId": "'::text || ((event).flag_id)::text) || '"'::text), ''::text)) || COALESCE(((', "scheduleId": "'::text || ((event).schedule_id)::text) || '"'::text), ''::text)) || COALESCE((', "revision": '::text || ((event).revision)::text), ''::text)) || CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE ''::text END) || ', "metadata": '::text) || ((event).metadata)::text) || '}'::text);
 comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
 
 CREATE OR REPLACE FUNCTION app_private.replay_dead_letters(after bigint, batch integer, OUT events integer, OUT replayed integer, OUT refused integer, OUT last_id bigint)
@@ -2569,6 +2622,7 @@ CREATE OR REPLACE FUNCTION app_private.seal_audit_events(batch integer DEFAULT 1
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
+  v_size constant integer := least(batch, 1000);
   v_seal audit.seals;
   v_last_seq bigint;
   v_leaves bytea[];
@@ -2580,44 +2634,13 @@ begin
   -- Statements of their own, after the lock: they see what the last sequencer committed.
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
-  with taken as (
-    delete from audit.queue q
-    -- An array and not `in (select …)`, which a plan may run more than once, and then take more than the batch.
-    where q.id = any (array(
-      select id from audit.queue where id > seal_audit_events.after order by id limit least(batch, 1000) for update skip locked))
-    returning q.id, q.event_id, q.occurred_at
-  ), told as (
-    -- An id that is numbered already can only be one that was put in by hand: the ledger has each event once.
-    select
-      t.*,
-      row_number() over (partition by t.event_id order by t.id) > 1
-        or exists (select from audit.ledger l where l.event_id = t.event_id) as repeated
-    from taken t
-  ), refused as (
-    insert into audit.dead_letters (content, error_code, error_message)
-    select
-      jsonb_build_object('event_id', t.event_id, 'occurred_at', t.occurred_at), 'ZF012',
-      'The trail has an event with this id already; this one was put in by hand.'
-    from told t
-    where t.repeated
-  ), numbered as (
-    select t.event_id, t.occurred_at, v_last_seq + row_number() over (order by t.id) as seq
-    from told t
-    where not t.repeated
-  ), hashed as (
-    select
-      n.*,
-      coalesce(
-        app_private.event_leaf(e.payload, n.seq),
-        app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
-    from numbered n
-    left join audit.events e on e.id = n.event_id and e.occurred_at = n.occurred_at
-  ), stored as (
-    insert into audit.ledger (seq, event_id, occurred_at, leaf)
-    select h.seq, h.event_id, h.occurred_at, h.leaf
-    from hashed h
-  )
-  select array(select h.leaf from hashed h order by h.seq), (select max(t.id) from taken t) into v_leaves, last_id;
+  begin
+    select n.leaves, n.last_id into v_leaves, last_id from app_private.number_events(v_size, after, v_last_seq) as n;
+  exception when unique_violation then
+    -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
+    perform app_private.refuse_repeated_events();
+    select n.leaves, n.last_id into v_leaves, last_id from app_private.number_events(v_size, after, v_last_seq) as n;
+  end;
   sealed := cardinality(v_leaves);
   if sealed > 0 then
     perform app_private.write_seal(v_seal, v_last_seq + 1, v_leaves);
@@ -2670,7 +2693,7 @@ begin
       where e.id is null and l.occurred_at < purged_before and (purged_to is null or l.seq <= purged_to)), '{}'),
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf <> l.leaf), '{}'),
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
-      e.payload <> app_private.render_event(row(
+      e.payload is distinct from app_private.render_event(row(
         e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
         e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload,
         e.flag_id, e.reconciled)::app_private.audit_event)

@@ -39,9 +39,11 @@ interface Row {
 
 /** How many seals are looked at in one statement: of a second at most, so that no statement keeps a snapshot for long. */
 const SEALS_AT_A_TIME = 50;
+/** Each on a connection of its own: the work is the server's, and takes one of its processors each. */
+const CHUNKS_AT_A_TIME = 3;
 
 /**
- * Checks the trail against itself, some seals at a time. Each statement sees one state of the database, and what is sealed never
+ * Checks the trail against itself, some seals at a time, and some such chunks side by side. Each statement sees one state of the database, and what is sealed never
  * changes, so that a trail that is written meanwhile raises no false alarm.
  *
  * @param pool as an auditor without limits
@@ -58,14 +60,24 @@ export async function verifyTrail(
     'select coalesce(max(last_seq), 0) as last from audit.seals',
   );
   const end = Math.min(Number(ends[0]?.last ?? 0), range.to ?? Number.MAX_SAFE_INTEGER);
-  let from = String(range.from);
-  for (;;) {
-    const last = await endOfChunk(pool, from, range.to);
-    tally.add(await verifyChunk(pool, from, last ?? range.to));
-    if (last === null) return tally.result();
-    onProgress(Number(last), end);
-    from = String(BigInt(last) + 1n);
+  const underWay: { readonly last: string | null; readonly rows: Promise<Row[]> }[] = [];
+  let from: string | null = String(range.from);
+  while (from !== null || underWay.length > 0) {
+    if (from !== null) {
+      const last = await endOfChunk(pool, from, range.to);
+      const rows = verifyChunk(pool, from, last ?? range.to);
+      // It is awaited in its turn; until then its failure must not end the process.
+      rows.catch(() => undefined);
+      underWay.push({ last, rows });
+      from = last === null ? null : String(BigInt(last) + 1n);
+    }
+    if (from !== null && underWay.length < CHUNKS_AT_A_TIME) continue;
+    const chunk = underWay.shift();
+    if (chunk === undefined) break;
+    tally.add(await chunk.rows);
+    if (chunk.last !== null) onProgress(Number(chunk.last), end);
   }
+  return tally.result();
 }
 
 /** The last seq of the chunk that begins at `from`; null when it is the last chunk. */
