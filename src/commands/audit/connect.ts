@@ -27,7 +27,7 @@ const LOGINS = {
 } as const;
 
 /** A command asks a few questions at a time, and none of them in parallel with many. */
-const MAX_CONNECTIONS = 2;
+const MAX_CONNECTIONS = 4;
 
 /**
  * Runs `work` on a pool of the login's, which ends behind it. Without an address, outside production, the database is the
