@@ -31,7 +31,7 @@ test('backends that are terminated under load, listeners first, lose nothing', a
     await expect
       .poll(() => terminate(site.database, `halyard${name}`), { timeout: 10_000 })
       .toBeGreaterThan(0);
-  for (let i = 0; i < byForm({ short: 4, full: 60 }); i++) {
+  for (let i = 0; i < byForm({ short: 1, full: 60 }); i++) {
     await pause(random.between(50, 500));
     await terminate(site.database, 'halyard%');
   }

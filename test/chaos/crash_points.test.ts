@@ -87,10 +87,8 @@ const STEPS: [string, Ambush][] = [
 /** The steps at which least is known, for the short form. */
 const SHORT = [
   'after the apply and before its commit',
-  'after the commit of an apply',
   'in the middle of sealing',
   'after a put that it knows nothing of',
-  'before the cursor moves',
   'after the cursor has moved',
 ];
 
