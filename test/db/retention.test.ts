@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, one } from '../support/factory.ts';
@@ -119,6 +119,18 @@ const ODD = 'a partition of another length';
 const change = (sql: string) => (client: pg.ClientBase, month: string) =>
   tamper(client, sql.replaceAll('PARTITION', partitionOf(month)));
 
+/** Changes a month's events so that text, columns, leaves and the root of seal 2, which is theirs, agree. */
+const forge = (client: pg.ClientBase, month: string) =>
+  tamper(
+    client,
+    `update ${partitionOf(month)} set flag_key = 'forged', metadata = '{"flagKey": "forged"}',
+       payload = regexp_replace(payload, '"flagKey": "[^"]+"', '"flagKey": "forged"')`,
+    `update audit.ledger l set leaf = app_private.event_leaf(e.payload, l.seq)
+     from ${partitionOf(month)} e where e.id = l.event_id`,
+    `update audit.seals set root = app_private.merkle_root(array(select leaf from audit.ledger where seq between 4 and 6 order by seq))
+     where seal_no = 2`,
+  );
+
 /** What is done to the second of three months, and why that month must stay. */
 const OBSTACLES: Record<
   string,
@@ -173,6 +185,21 @@ const OBSTACLES: Record<
     change(`delete from PARTITION where occurred_at = (select min(occurred_at) from PARTITION)`),
     /event_missing/,
   ],
+  'a seal that was changed together with its events and their leaves': [
+    (client, month) => forge(client, month),
+    /chain_broken/,
+  ],
+  'a seal that was written anew whole': [
+    async (client, month) => {
+      await forge(client, month);
+      await tamper(
+        client,
+        `update audit.seals set head = app_private.seal_head(previous_head, seal_no, first_seq, last_seq - first_seq + 1, root)
+         where seal_no = 2`,
+      );
+    },
+    /chain_broken/,
+  ],
   [ODD]: [
     (client) =>
       client.query(
@@ -219,6 +246,26 @@ describe('a month stays for', () => {
       await deliverAll(client, 'stdout');
       expect(await retain(client, '6 months')).toMatchObject([PURGED]);
     });
+  });
+});
+
+test('an event that is gone and dated back among the purged ones keeps its month', async () => {
+  await withActors(database, async (client) => {
+    const months = await writeTrail(client);
+    expect(await retain(client, '6 months', { atMost: 1 })).toMatchObject([PURGED]);
+    await tamper(
+      client,
+      `delete from ${partitionOf(months[1])} where id = (select event_id from audit.ledger where seq = 5)`,
+      `update audit.ledger set occurred_at = (select occurred_at from audit.ledger where seq = 1) where seq = 5`,
+    );
+    await actAsOwner(client);
+    await sealAll(client);
+    await deliverAll(client, 'stdout');
+    expect(await statuses(client)).toEqual(['event_missing', 'ok', 'purged']);
+    expect(await retain(client, '6 months')).toMatchObject([
+      { outcome: 'kept', reason: expect.stringMatching(/event_missing/) as unknown },
+      BEHIND,
+    ]);
   });
 });
 
@@ -280,6 +327,28 @@ describe('with others at work', () => {
       expect(await deadLetters(client)).toEqual([]);
       expect(await value(client, 'select count(*)::int from audit.events')).toBe(9 + 50);
       expect(await retain(client, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+    });
+  });
+
+  test('a verification that waits for it finds what was purged, and nothing missing', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.rootUrl, async (first) => {
+      await withClient(own.ownerUrl, writeTrail);
+      await first.query('begin');
+      expect(await retain(first, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+      await withClient(own.rootUrl, async (second) => {
+        const pid = await value<number>(second, 'select pg_backend_pid()');
+        const verifying = statuses(second);
+        await vi.waitFor(
+          async () => {
+            const waits = 'select cardinality(pg_blocking_pids($1))';
+            expect(await value(first, waits, [pid])).toBe(1);
+          },
+          { timeout: 10_000 },
+        );
+        await first.query('commit');
+        expect(await verifying).toEqual(['purged']);
+      });
     });
   });
 
