@@ -5,7 +5,7 @@ import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { problemsOf, reconcileAs, tellStory, toldStory } from '../support/reconcile.ts';
-import { sealAll } from '../support/sealed_trail.ts';
+import { findings, sealAll } from '../support/sealed_trail.ts';
 import { useFreshDatabase } from '../support/worker.ts';
 
 const TABLES = ['app_public.feature_flags', 'app_public.feature_flag_schedules'];
@@ -256,6 +256,53 @@ test('rows that are gone without a word are told of in a thorough run only, once
     ]);
     expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 0 });
     expect(await problemsOf(client)).toEqual([]);
+  });
+});
+
+test('a row that was deleted and made again with its id has only what came since', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { id } = await insertFlag(client);
+    const roll = (percentage: number) =>
+      client.query('update app_public.feature_flags set rollout_percentage = $2 where id = $1', [
+        id,
+        percentage,
+      ]);
+    await roll(11);
+    await roll(12);
+    await client.query('delete from app_public.feature_flags where id = $1', [id]);
+    await client.query(
+      `insert into app_public.feature_flags (id, flag_key, rollout_percentage) values ($1, 'again', 70)`,
+      [id],
+    );
+    await untold(client, () => roll(80));
+    await roll(90);
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 1 });
+    const { rows } = await client.query(
+      `select revision::int, metadata from audit.events where flag_id = $1 and reconciled`,
+      [id],
+    );
+    expect(rows).toMatchObject([
+      {
+        revision: 2,
+        metadata: { before: { rolloutPercentage: 70 }, after: { rolloutPercentage: 80 } },
+      },
+    ]);
+    const planned = await insertSchedule(client, id);
+    await client.query('delete from app_public.feature_flag_schedules where id = $1', [planned.id]);
+    await client.query(
+      `insert into app_public.feature_flag_schedules (id, flag_id, scheduled_at, updates)
+       values ($1, $2, now() + interval '1 day', '{"enabled": true}')`,
+      [planned.id, id],
+    );
+    await sealAll(client);
+    expect(await findings(client)).toEqual([]);
+    // And gone again without a word, though the trail tells of a deletion already.
+    await untold(client, () =>
+      client.query('delete from app_public.feature_flags where id = $1', [id]),
+    );
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 2 });
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 0 });
   });
 });
 
