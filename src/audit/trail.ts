@@ -19,7 +19,8 @@ interface Row {
   readonly from_seq: string;
   readonly seq: string | null;
   readonly event_id: string;
-  readonly occurred_at: Date;
+  /** A number for PostgreSQL's infinity, which only a hand can have written. */
+  readonly occurred_at: Date | number;
   readonly message: string;
 }
 
@@ -84,7 +85,7 @@ function toEvent(row: Row, seq: string): AuditEvent {
   return {
     seq: Number(seq),
     eventId: row.event_id,
-    occurredAt: row.occurred_at,
+    occurredAt: row.occurred_at instanceof Date ? row.occurred_at : new Date(Number.NaN),
     message: row.message,
   };
 }

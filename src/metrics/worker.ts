@@ -97,7 +97,9 @@ function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
     delivered(occurredAt) {
       const now = Date.now();
       events.inc(occurredAt.length);
-      for (const at of occurredAt) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
+      // The histogram throws at what is no number, and events that have arrived must be confirmed.
+      for (const at of occurredAt)
+        if (!Number.isNaN(at.getTime())) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
     },
     repeated: (records) => repeated.inc(records),
     failed: () => failures.inc(),

@@ -1,9 +1,14 @@
+import { Registry } from 'prom-client';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { makeForwarder } from '../../src/audit/forwarder.ts';
 import type { Forwarder, ForwarderOptions } from '../../src/audit/forwarder.ts';
 import type { AuditEvent } from '../../src/audit/sink.ts';
 import { makePool } from '../../src/db.ts';
+import { meterSink } from '../../src/metrics/sink.ts';
+import { makeWorkerMetrics } from '../../src/metrics/worker.ts';
 import { pause } from '../../src/pause.ts';
+import { makeCloudWatchServer } from '../support/cloudwatch_server.ts';
+import { GROUP, makeTestSink, STREAM } from '../support/cloudwatch_sink.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { one } from '../support/factory.ts';
@@ -132,6 +137,31 @@ test.each([
   expect(await cursor()).toBe(to);
   await finish(forwarder);
   expect(takenBy(sink)).toStrictEqual(seqs(20).slice(to));
+});
+
+test('times that only a hand can have written hold nothing up', async () => {
+  await withClient(database.ownerUrl, (client) =>
+    client.query(
+      `insert into audit.queue (event_id, occurred_at)
+       select gen_random_uuid(), at::timestamptz
+       from unnest(array['infinity', '-infinity', '0044-03-15 BC', '290000-01-01']) as at`,
+    ),
+  );
+  const server = await makeCloudWatchServer();
+  onTestFinished(() => server.close());
+  const { sink } = makeTestSink(server);
+  const registry = new Registry();
+  const { delivery } = makeWorkerMetrics(registry);
+  const { forwarder } = makeTestForwarder({ sink: meterSink(sink, delivery) });
+  await finish(forwarder);
+  expect(await cursor()).toBe(4);
+  const stored = server.stored(GROUP, STREAM).map(({ message }) => parseShipped(message));
+  expect(stored.map(({ eventType }) => eventType)).toStrictEqual([
+    ...Array<string>(4).fill('audit.missing'),
+    'audit.sealed',
+    'audit.restamped',
+  ]);
+  expect(await registry.getSingleMetricAsString('halyard_delivery_events_total')).toMatch(/ 5$/);
 });
 
 test('the cursor follows a send that takes long', async () => {
