@@ -119,7 +119,10 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
     exceptions.note(taken);
     const time = now();
     const records = restampedRecords(taken, time).map((record) => toEntry(record, time));
-    if (records.length > 0) await putLogEvents(client, options, records, signal);
+    if (records.length === 0) return;
+    const rejected = split(records, await putLogEvents(client, options, records, signal));
+    if (rejected.accepted.length < records.length)
+      throw new Error('CloudWatch Logs rejected the time of an audit.restamped record');
   }
 
   /**

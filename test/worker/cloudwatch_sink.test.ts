@@ -227,6 +227,19 @@ describe('time', () => {
     expect(counts).toEqual([]);
   });
 
+  test('events whose mark was rejected inside an answer of 200 are not confirmed', async () => {
+    const { sink } = makeTestSink(server);
+    const events = makeEvents(2, Date.now() - 15 * DAY_MS);
+    server.failNext({ reject: {} });
+    server.failNext({ reject: { tooOldLogEventEndIndex: 1 } });
+    const counts: number[] = [];
+    await expect(sink.send(events, never, (count) => counts.push(count))).rejects.toThrow();
+    expect(counts).toEqual([]);
+    expect(records()).toEqual([]);
+    await sink.send(events, never);
+    expect(records()).toHaveLength(1);
+  });
+
   test('a service that rejects the present time again and again makes the send fail', async () => {
     server.failNext({ reject: { tooNewLogEventStartIndex: 0 } }, 20);
     await expect(makeTestSink(server).sink.send([makeEvent(1)], never)).rejects.toThrow();
