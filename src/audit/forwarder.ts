@@ -75,7 +75,8 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
 
   return {
     async forward(signals) {
-      const outcome = await withLease(pool, destination, leaseMs, (lease) => drain(lease, signals));
+      const work = (lease: Lease) => drain(lease, signals);
+      const outcome = await withLease(pool, `forward.${destination}`, leaseMs, work);
       return outcome ?? 'busy';
     },
     async position() {

@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-/** The right to forward to one destination: a lock of the session that these queries run on. */
+/** The right to some work: a lock of the session that these queries run on. */
 export interface Lease {
   /**
    * Runs one query after those before it.
@@ -20,34 +20,35 @@ export const LEASE_MS = 15_000;
 /** Far more often than the lease ends, so that a slow moment costs nothing. */
 const BEATS_PER_LEASE = 7;
 
-const LOCK_KEY = `hashtextextended('halyard.forward.' || $1, 0)`;
+const LOCK_KEY = `hashtextextended('halyard.' || $1, 0)`;
 
 /**
- * Runs `work` as the only forwarder of a destination, among all processes.
+ * Runs `work` as the only one with the lease of this name, among all processes.
  *
  * A session that merely stands doesn't show that its process lives: a frozen process, and a host that is gone without a
  * word, keep theirs for hours. So the server ends a session that has asked nothing for the lease, or hasn't taken what it
- * was sent, and a heartbeat keeps the session of a living process that waits for its destination.
+ * was sent, and a heartbeat keeps the session of a living process that waits for something else.
  *
+ * @param name `forward.<destination>` or `reconcile`
  * @param leaseMs milliseconds after which a silent holder is taken for gone, by the server and by itself
- * @returns what `work` returns, or null when another forwarder has the lock
+ * @returns what `work` returns, or null when somebody else has the lock
  * @throws what `work` throws, and the database's errors
  */
 export async function withLease<T>(
   pool: pg.Pool,
-  destination: string,
+  name: string,
   leaseMs: number,
   work: (lease: Lease) => Promise<T>,
 ): Promise<T | null> {
   const client = await pool.connect();
   const session = holdSession(client, leaseMs);
   try {
-    if (!(await tryLock(session, destination, leaseMs))) return null;
+    if (!(await tryLock(session, name, leaseMs))) return null;
     try {
       return await work(session);
     } finally {
       // Where the session is lost there is nothing to give back, and the work's own error says more.
-      await unlock(session, destination).catch(session.lose);
+      await unlock(session, name).catch(session.lose);
     }
   } finally {
     session.end();
@@ -106,20 +107,20 @@ function holdSession(client: pg.PoolClient, leaseMs: number) {
 type Session = ReturnType<typeof holdSession>;
 
 /** The second setting is for a frozen process that was in the middle of reading; elsewhere PostgreSQL would only log it. */
-async function tryLock(session: Session, destination: string, leaseMs: number): Promise<boolean> {
+async function tryLock(session: Session, name: string, leaseMs: number): Promise<boolean> {
   const rows = await session.ask<{ locked: boolean }>(
     `select locked, case when locked then set_config('idle_session_timeout', $2, false) end,
        case when locked and version() like '%linux%' then set_config('tcp_user_timeout', $2, false) end
      from (select pg_try_advisory_lock(${LOCK_KEY}) as locked offset 0) as try`,
-    [destination, String(leaseMs)],
+    [name, String(leaseMs)],
     leaseMs,
   );
   return rows[0]?.locked === true;
 }
 
-async function unlock(session: Session, destination: string): Promise<void> {
+async function unlock(session: Session, name: string): Promise<void> {
   await session.query(
     `select pg_advisory_unlock(${LOCK_KEY}), set_config('idle_session_timeout', '0', false)`,
-    [destination],
+    [name],
   );
 }

@@ -1,4 +1,6 @@
 import type pg from 'pg';
+import { LEASE_MS, withLease } from '../audit/lease.ts';
+import type { Query } from '../audit/trail.ts';
 import type { Logger } from '../log.ts';
 
 /**
@@ -35,16 +37,25 @@ const STEP = `
  * @param options.stopping ends it after the step in hand; the next run of this scope begins anew
  * @throws the database's error when a step fails; the steps before it stand
  */
-export async function reconcile(options: {
+export function reconcile(options: {
   readonly pool: pg.Pool;
   readonly scope: Scope;
   readonly stopping: AbortSignal;
 }): Promise<Reconciled> {
-  const { pool, stopping } = options;
-  const total = { scope: options.scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
+  const { pool, scope, stopping } = options;
+  return runSteps(
+    async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
+      (await pool.query<R>(text, [...values])).rows,
+    scope,
+    stopping,
+  );
+}
+
+async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
+  const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
   let rest: unknown = null;
   do {
-    const { rows } = await pool.query<Step>(STEP, [
+    const rows = await query<Step>(STEP, [
       total.scope,
       rest === null ? null : JSON.stringify(rest),
     ]);
@@ -63,15 +74,23 @@ export async function reconcile(options: {
  * The reconciliation that is due, for the task. What it had to rebuild is a warning: writing the trail has failed, and somebody
  * must look why. It says nothing when nothing was missing.
  *
+ * It leaves at once while another worker's is under way: all rows of a large table can take longer than the minute after
+ * which the next is queued, and each of those would do the same again, and keep one of the worker's slots.
+ *
+ * @param options.leaseMs milliseconds after which another goes on in place of one that is silent; 15,000 by default
  * @throws the database's error when a step fails
  */
 export async function reconcileDue(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly stopping: AbortSignal;
+  readonly leaseMs?: number;
 }): Promise<void> {
-  const { pool, log, stopping } = options;
-  const done = await reconcile({ pool, stopping, scope: 'due' });
-  if (done.fromLetters + done.fromRows > 0)
+  const { pool, log, stopping, leaseMs = LEASE_MS } = options;
+  const done = await withLease(pool, 'reconcile', leaseMs, ({ query }) =>
+    runSteps(query, 'due', stopping),
+  );
+  if (done === null) log.debug('another reconciliation is under way');
+  else if (done.fromLetters + done.fromRows > 0)
     log.warn(done, 'audit events were missing from the trail and have been rebuilt');
 }

@@ -2,11 +2,14 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type pg from 'pg';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { makePool } from '../../src/db.ts';
+import { reconcileDue } from '../../src/worker/reconcile.ts';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
+import { makeTestLog } from '../support/log.ts';
 import { problemsOf } from '../support/reconcile.ts';
 import { startTestWorker, useFreshDatabase } from '../support/worker.ts';
 
@@ -68,6 +71,38 @@ test('a worker that starts rebuilds what is missing, delivers it, and warns once
       { timeout: 10_000 },
     );
     expect(lines.filter(({ msg }) => msg === WARNING)).toHaveLength(1);
+  });
+});
+
+test('while a reconciliation lasts, the next ones leave at once and take no slot of the worker', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (client) => {
+    await loseTwo(client);
+    const { log, lines } = makeTestLog();
+    const pool = makePool(database.workerUrl, { name: 'halyard test', log });
+    onTestFinished(() => pool.end());
+    const stopping = new AbortController().signal;
+    // Another's step, which takes long.
+    await client.query(`begin; select pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'))`);
+    const first = reconcileDue({ pool, log, stopping });
+    const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
+      and database = (select oid from pg_database where datname = current_database())`;
+    await expect.poll(() => value(client, waiting)).toBe(1);
+    await Promise.all([1, 2, 3].map(() => reconcileDue({ pool, log, stopping })));
+    expect(await value(client, waiting)).toBe(1);
+    await client.query('commit');
+    await first;
+    expect(lines.filter(({ msg }) => msg === WARNING)).toMatchObject([
+      { scope: 'thorough', fromLetters: 1, fromRows: 1 },
+    ]);
+    // The lease was given back.
+    await reconcileDue({ pool, log, stopping });
+    expect(
+      await value(
+        client,
+        `select count(*)::int from audit.reconciliations where scope = 'letters'`,
+      ),
+    ).toBe(1);
   });
 });
 
