@@ -7,6 +7,8 @@ import type { Logger } from '../log.ts';
 /** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
 const DEADLINE_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 2_000;
+/** A part whose table somebody has locked is left out, before all of them together take too long. */
+const LOCK_TIMEOUT_MS = 300;
 
 /** What app_private.metrics() gives, by name without `halyard_`: what it means, and what to do about it. */
 export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
@@ -41,7 +43,7 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
   audit_partitions_ahead_months:
     'Months after this one that have a partition of the trail without a gap, 24 at most; -1: this one has none. Below 1: make partitions.',
   database_unreadable_parts:
-    'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing or broken.',
+    'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
 
 export interface DatabaseMetrics {
@@ -103,16 +105,17 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMe
 }
 
 /**
- * Two statements in one message are one transaction, so the time-out is this question's alone, also through a PgBouncer
+ * The statements of one message are one transaction, so the time-outs are this question's alone, also through a PgBouncer
  * that pools transactions. Such a message takes no parameters.
  */
 async function ask(pool: pg.Pool, destinations: readonly string[]): Promise<readonly Row[]> {
   const list = destinations.map((destination) => pg.escapeLiteral(destination)).join(', ');
   const results: unknown = await pool.query(
     `set local statement_timeout = ${STATEMENT_TIMEOUT_MS};
+     set local lock_timeout = ${LOCK_TIMEOUT_MS};
      select metric, destination, value from app_private.metrics(array[${list}]::text[])`,
   );
-  return (results as [unknown, pg.QueryResult<Row>])[1].rows;
+  return (results as [unknown, unknown, pg.QueryResult<Row>])[2].rows;
 }
 
 /** A registry for each answer: what the database didn't say this time is absent, and no gauge stands still at an old value. */

@@ -221,17 +221,39 @@ test('a question that the database is slow to answer is cancelled there too', as
       );
       return rowCount;
     };
-    await withClient(database.ownerUrl, async (client) => {
-      await client.query('begin; lock table audit.cursors in access exclusive mode');
-      const scraped = scrape(url);
-      await expect.poll(isAsking, soon).toBe(1);
-      expect((await scraped).get('halyard_database_up')).toBe(0);
-      // The lock is still there, and the role's own time-outs are 10 s and more.
-      await expect.poll(isAsking, { timeout: 4_000 }).toBe(0);
-      await client.query('rollback');
-    });
+    const [slow, quick] = ['pg_sleep(60)', 'null'].map(
+      (wait) =>
+        `create or replace function app_private.server_metrics()
+         returns table (metric text, destination text, value double precision)
+         language sql volatile as $$ select 'workers_connected', null::text, 0::double precision from (select ${wait}) as waited $$`,
+    );
+    await root.query(slow ?? '');
+    const scraped = scrape(url);
+    await expect.poll(isAsking, soon).toBe(1);
+    expect((await scraped).get('halyard_database_up')).toBe(0);
+    // The role's own time-outs are 10 s and more.
+    await expect.poll(isAsking, { timeout: 4_000 }).toBe(0);
+    await root.query(quick ?? '');
   });
   await expect.poll(async () => (await scrape(url)).get('halyard_database_up'), soon).toBe(1);
+});
+
+test('tables that somebody has locked are left out, and the rest is told', async () => {
+  const database = await useFreshDatabase();
+  const { url } = await startTestMetrics(database.workerUrl);
+  await withClient(database.ownerUrl, async (client) => {
+    await client.query(
+      `begin;
+       lock table app_public.feature_flag_schedules, audit.queue, audit.cursors, audit.dead_letters in access exclusive mode`,
+    );
+    const samples = await scrape(url);
+    expect(samples.get('halyard_database_up')).toBe(1);
+    expect(samples.get('halyard_database_unreadable_parts')).toBe(4);
+    expect(samples.get('halyard_workers_connected')).toBe(0);
+    expect(samples.has('halyard_dead_letters')).toBe(false);
+    await client.query('rollback');
+  });
+  expect((await scrape(url)).get('halyard_database_unreadable_parts')).toBe(0);
 });
 
 test('only GET /metrics is answered', async () => {

@@ -155,6 +155,13 @@ describe('the alert rules', () => {
     }
   });
 
+  test('look at Halyard’s own processes only, where others have the same metric', async () => {
+    for (const { alert, expr } of await readRules()) {
+      const others = expr.match(/\b(?:up|(?:nodejs|process)_\w+)\b[^\s]*/g) ?? [];
+      for (const selector of others) expect(selector, alert).toContain('{job="halyard"}');
+    }
+  });
+
   test('have each a runbook, and each runbook has a rule', async () => {
     const page = await read('docs/operations.md');
     const section = /^## Runbooks\n(.*?)^## /ms.exec(page)?.[1] ?? '';
