@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
+import { pause } from '../pause.ts';
 import { LEASE_MS, withLease } from './lease.ts';
 import type { Lease } from './lease.ts';
 import { makeNumbering } from './numbering.ts';
@@ -9,7 +10,7 @@ import type { Page } from './trail.ts';
 
 /**
  * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed
- * late, for which another run must look in a moment; busy: another forwarder is at work; overtaken: the cursor was moved
+ * late, or is being numbered by somebody else, for which another run must look in a moment; busy: another forwarder is at work; overtaken: the cursor was moved
  * by somebody else meanwhile; stopped: asked to, more may be left.
  */
 export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
@@ -44,6 +45,10 @@ export interface ForwarderOptions {
   readonly leaseMs?: number;
 }
 
+/** While another destination's forwarder numbers a batch, which takes some 20 ms, this one asks again so often … */
+const ASK_AGAIN_MS = 20;
+/** … and so many times, with nothing to deliver meanwhile. */
+const MAX_ASKING = 50;
 /** How often the cursor follows a send that takes long; it is moved at each send's end in any case. */
 const PROGRESS_MS = 1_000;
 
@@ -57,18 +62,24 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
     const signal = AbortSignal.any([abort, lease.lost]);
     numbering.begin();
     let next = numbering.next(lease.query);
+    let asked = 0;
     while (!stopping.aborted) {
       const numbered = await next;
       const page = await readPage(lease.query, destination, batch);
       const whole = page.events.length < batch;
-      if (numbered === 'more') {
+      if (numbered === 'busy' && page.events.length === 0) {
+        if (++asked > MAX_ASKING) return 'skimmed';
+        await pause(ASK_AGAIN_MS, AbortSignal.any([stopping, lease.lost]));
+      } else asked = 0;
+      const ended = numbered === 'all' || numbered === 'skimmed';
+      if (!ended) {
         next = numbering.next(lease.query);
         // It is awaited behind the send, which may fail before.
         next.catch(() => undefined);
       }
       if (page.events.length > 0 && !(await sendPage(lease, page, signal, options)))
         return 'overtaken';
-      if (whole && numbered !== 'more') return numbered === 'all' ? 'done' : 'skimmed';
+      if (whole && ended) return numbered === 'all' ? 'done' : 'skimmed';
     }
     return 'stopped';
   }

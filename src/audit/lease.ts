@@ -97,9 +97,12 @@ function holdSession(client: pg.PoolClient, leaseMs: number) {
       clearInterval(beat);
       client.off('error', lose);
       client.off('end', ended);
+      const lost = loss.signal.aborted;
+      // What comes late must not run on a connection that is somebody else's by now.
+      lose(new Error('The lease is over.'));
       // Half-open, it would neither take a goodbye nor let the process end.
-      if (loss.signal.aborted) client.connection.stream.destroy();
-      client.release(loss.signal.aborted);
+      if (lost) client.connection.stream.destroy();
+      client.release(lost);
     },
   };
 }

@@ -1,8 +1,11 @@
 import { sealEvents } from './trail.ts';
 import type { Query } from './trail.ts';
 
-/** How far numbering has got: `more` to do at once, `all` seen, or `skimmed`: all but what was committed late. */
-export type Numbered = 'more' | 'all' | 'skimmed';
+/**
+ * How far numbering has got: `more` to do at once, `all` seen, `skimmed`: all but what was committed late, or `busy`: the
+ * forwarder of another destination is numbering at this moment.
+ */
+export type Numbered = 'more' | 'all' | 'skimmed' | 'busy';
 
 export interface Numbering {
   /** Begins a run. */
@@ -37,6 +40,7 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
   async function look(query: Query): Promise<Numbered> {
     const began = performance.now();
     const { sealed, lastId } = await sealEvents(query, SEAL, '0');
+    if (sealed === null) return 'busy';
     const tookMs = performance.now() - began - sealed * SEALING_MS;
     lookAt = tookMs <= freeLookMs ? 0 : performance.now() + tookMs / LOOK_SHARE;
     // What it took may have come late: a run goes on only forward.
@@ -53,6 +57,7 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
     async next(query) {
       if (after === '0') return look(query);
       const { sealed, lastId } = await sealEvents(query, SEAL, after);
+      if (sealed === null) return 'busy';
       if (lastId !== null) last = after = lastId;
       if (sealed === SEAL) return 'more';
       if (performance.now() < lookAt) return 'skimmed';

@@ -27,18 +27,19 @@ interface Row {
 /**
  * Numbers and seals up to `batch` queued events whose queue id is above `after`.
  *
- * @returns how many it sealed, and the last queue id that it took; null when there was none
+ * @returns how many it sealed, null when another sequencer is at work; and the last queue id that it took, null when there
+ *   was none
  */
 export async function sealEvents(
   query: Query,
   batch: number,
   after: string,
-): Promise<{ sealed: number; lastId: string | null }> {
-  const rows = await query<{ sealed: number; last_id: string | null }>(
+): Promise<{ sealed: number | null; lastId: string | null }> {
+  const rows = await query<{ sealed: number | null; last_id: string | null }>(
     'select sealed, last_id from app_private.seal_audit_events($1, $2)',
     [batch, after],
   );
-  return { sealed: rows[0]?.sealed ?? 0, lastId: rows[0]?.last_id ?? null };
+  return { sealed: rows[0]?.sealed ?? null, lastId: rows[0]?.last_id ?? null };
 }
 
 /** A destination's cursor and up to `batch` events behind it, in one statement, so that they fit each other. */

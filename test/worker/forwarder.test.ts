@@ -42,10 +42,12 @@ const isSeal = ({ message }: AuditEvent) => message.startsWith('{"eventType": "a
 const eventsOf = (sink: MemorySink) => sink.taken.filter((record) => !isSeal(record));
 const takenBy = (sink: MemorySink) => eventsOf(sink).map(({ seq }) => seq);
 
-function makeTestForwarder(options: Partial<ForwarderOptions> = {}): {
-  forwarder: Forwarder;
-  sink: MemorySink;
-} {
+interface Destination {
+  readonly forwarder: Forwarder;
+  readonly sink: MemorySink;
+}
+
+function makeTestForwarder(options: Partial<ForwarderOptions> = {}): Destination {
   const sink = makeMemorySink();
   const forwarder = makeForwarder({
     pool,
@@ -94,6 +96,35 @@ test('each destination has a cursor of its own', async () => {
   await second.forwarder.forward(signals);
   expect(takenBy(first.sink)).toStrictEqual(seqs(20));
   expect(takenBy(second.sink)).toStrictEqual(seqs(20));
+});
+
+test('two destinations that forward at once both get everything in one run each', async () => {
+  await makeEvents(6_000);
+  const [first, second] = [{}, { destination: 'elsewhere' }].map((options) =>
+    makeTestForwarder({ ...options, batch: 1_000 }),
+  ) as [Destination, Destination];
+  const outcomes = await Promise.all(
+    [first, second].map(({ forwarder }) => forwarder.forward(signals)),
+  );
+  // On a slow machine a run may only have skimmed the queue, but not left its events.
+  expect(['done', 'skimmed']).toEqual(expect.arrayContaining(outcomes));
+  expect(takenBy(first.sink)).toStrictEqual(seqs(6_000));
+  expect(takenBy(second.sink)).toStrictEqual(seqs(6_000));
+});
+
+test('a forwarder waits for a batch that another is numbering, but not for ever', async () => {
+  await makeEvents(20);
+  const { forwarder, sink } = makeTestForwarder();
+  await withClient(database.workerUrl, async (other) => {
+    await other.query('begin; select app_private.seal_audit_events(10)');
+    expect(await forwarder.forward(signals)).toBe('skimmed');
+    expect(sink.taken).toStrictEqual([]);
+    const running = forwarder.forward(signals);
+    await pause(100, never);
+    await other.query('commit');
+    expect(await running).toBe('done');
+  });
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
 });
 
 test('what was in flight when the sink failed is sent again, and nothing else', async () => {

@@ -93,3 +93,21 @@ test('looks at the whole queue that take long are taken seldom, and made up for'
   await expect.poll(() => run(numbering), { timeout: 5_000 }).toBe('all');
   expect(looks.at(-1)).toBe(0);
 });
+
+test('while another sequencer is at work nothing is taken for seen', async () => {
+  const numbering = makeNumbering(Infinity);
+  await withClient(database.ownerUrl, (client) =>
+    insertDue(client, { count: 600, dueIn: '1 day' }),
+  );
+  await withClient(database.workerUrl, async (other) => {
+    await other.query('begin; select app_private.seal_audit_events(1)');
+    expect(await run(numbering)).toBe('busy');
+    await other.query('rollback');
+    expect(await numbering.next(query)).toBe('more');
+    await other.query('begin; select app_private.seal_audit_events(1)');
+    expect(await numbering.next(query)).toBe('busy');
+    await other.query('rollback');
+  });
+  expect(await run(numbering)).toBe('all');
+  expect(await numberedCount()).toBe(1_200);
+});
