@@ -122,6 +122,13 @@ describe('audit verify', () => {
     const gone = await audit(['verify', '--anchors', 'cloudwatch'], env);
     expect(gone.err).toContain('The specified log group does not exist.');
     expect(gone.code).toBe(3);
+    // Without a region the client fails by itself.
+    const unset = { AUTH_DATABASE_URL: database.authenticatorUrl, AWS_CONFIG_FILE: '/dev/null' };
+    const nowhere = await audit(['verify', '--anchors', 'cloudwatch'], unset);
+    expect(nowhere.err).toMatch(
+      /^It could not be checked: CloudWatch Logs can't be read \(.*\)\.\n$/,
+    );
+    expect(nowhere.code).toBe(3);
   });
 
   test('names what is wrong, with status 1', async () => {
@@ -156,6 +163,7 @@ describe('audit verify', () => {
     ['an unknown option', ['--since', '1']],
     ['a number that is none', ['--from', 'x']],
     ['a range upside down', ['--from', '9', '--to', '3']],
+    ['anchors without a name', ['--anchors', '']],
   ])('refuses %s in one sentence, with status 2', async ([, args]) => {
     const { code, err } = await audit(['verify', ...args]);
     expect(err.trim().split('\n')).toHaveLength(1);
@@ -225,6 +233,7 @@ describe('a proof', () => {
     ['an id that is none', ['prove', 'x'], 2],
     ['an event that is not there', ['prove', '00000000-0000-4000-8000-000000000000'], 3],
     ['no file', ['verify-proof'], 2],
+    ['standard input for two files', ['verify-proof', '-', '--anchors', '-'], 2],
     ['a file that is no proof', ['verify-proof', 'package.json'], 3],
     ['no subcommand', [], 2],
     ['an unknown subcommand', ['constructor'], 2],

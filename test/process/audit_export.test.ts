@@ -85,8 +85,11 @@ describe('halyard audit export', () => {
     );
     const { status, stderr } = await run('--out', join(folder, 'trail.ndjson'));
     expect(status).toBe(1);
-    expect(stderr).toContain('permission denied');
+    expect(stderr).toMatch(/^The export is not whole: permission denied .*\n$/);
     expect(await readdir(folder)).toEqual([]);
+    const nowhere = await run('--out', join(folder, 'none', 'trail.ndjson'));
+    expect(nowhere.status).toBe(1);
+    expect(nowhere.stderr).toMatch(/^The export is not whole: ENOENT: .*\n$/);
   });
 
   test.each([
@@ -97,6 +100,8 @@ describe('halyard audit export', () => {
     [['--colour', 'red'], "Unknown option '--colour'"],
     [['trail.csv'], "Unexpected argument 'trail.csv'"],
     [['--out='], 'Give --out the name of a file.'],
+    [['--out', '/dev/null', '--force'], '/dev/null is no file: give --out the name of one.'],
+    [['--out', 'src', '--force'], 'src is no file: give --out the name of one.'],
   ])('%j is refused with a sentence and status 2', async (args, sentence) => {
     const { status, stdout, stderr } = await run(...args);
     expect([status, stdout]).toEqual([2, '']);

@@ -9,8 +9,9 @@ import { exportAuditEventsQuerySchema } from '../../api/schemas.ts';
 import { beginExport, readEvents } from '../../audit/export.ts';
 import type { ExportQuery, Transaction } from '../../audit/export.ts';
 import { FORMATS } from '../../audit/export_text.ts';
+import { scrub } from '../../log.ts';
 import { withLogin } from './connect.ts';
-import { BAD_ARGUMENTS, parsing, UsageError } from './outcome.ts';
+import { BAD_ARGUMENTS, parsing, reasonOf, UsageError } from './outcome.ts';
 import { makeProgress } from './progress.ts';
 
 const OPTIONS = {
@@ -27,6 +28,9 @@ const OPTIONS = {
   out: { type: 'string' },
   force: { type: 'boolean' },
 } as const;
+
+/** Exit status of an export that failed or broke off. */
+const NOT_WHOLE = 1;
 
 /** What the arguments ask for. */
 export interface ExportArguments {
@@ -50,12 +54,13 @@ export async function run(args: string[]): Promise<void> {
   } catch (error) {
     if (isClosedPipe(error)) {
       // Whoever reads has had enough, as `head` does: nothing to say, but it isn't all there is.
-      process.exitCode = 1;
+      process.exitCode = NOT_WHOLE;
       return;
     }
-    if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = BAD_ARGUMENTS;
+    const isUsage = error instanceof UsageError;
+    const sentence = isUsage ? error.message : `The export is not whole: ${reasonOf(error)}`;
+    process.stderr.write(`${scrub(sentence)}\n`);
+    process.exitCode = isUsage ? BAD_ARGUMENTS : NOT_WHOLE;
   }
 }
 
@@ -80,12 +85,12 @@ export function readArguments(args: string[]): ExportArguments {
 }
 
 async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
-  if (out === null || force) return;
-  const exists = await stat(out).then(
-    () => true,
-    () => false,
-  );
-  if (exists) throw new UsageError(`${out} is there already: give --force to replace it.`);
+  if (out === null) return;
+  const there = await stat(out).catch(() => null);
+  if (there === null) return;
+  // Not even by force: for root the name of a device would then be that of the export.
+  if (!there.isFile()) throw new UsageError(`${out} is no file: give --out the name of one.`);
+  if (!force) throw new UsageError(`${out} is there already: give --force to replace it.`);
 }
 
 async function exportEvents(pool: pg.Pool, wanted: ExportArguments): Promise<void> {

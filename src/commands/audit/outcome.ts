@@ -48,8 +48,8 @@ function sentence(error: unknown): string {
   return `It could not be checked: ${reason}`;
 }
 
-/** What a person can put right is its message; anything else may be a defect and keeps its stack. */
-function reasonOf(error: unknown): string {
+/** Why something failed: what a person can put right is its message; anything else may be a defect and keeps its stack. */
+export function reasonOf(error: unknown): string {
   // Node reports a refused connection to a name with two addresses as one error with no message.
   if (error instanceof AggregateError && error.message === '')
     return error.errors.map(reasonOf).join('; ');

@@ -51,6 +51,8 @@ function readArguments(args: string[]): Arguments {
   const to = readSeq('to', values.to);
   if (to !== null && to < from)
     throw new UsageError('Give --to a number that is not below --from.');
+  if (values.anchors === '')
+    throw new UsageError('Give --anchors the name of a file, - or cloudwatch.');
   return { range: { from, to }, anchors: values.anchors, json: values.json };
 }
 
@@ -82,12 +84,23 @@ async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<
     const client = makeCloudWatchClient();
     const { signal } = new AbortController();
     try {
-      return await checkAnchors(pool, cloudWatchAnchors(client, config.audit.logGroup, signal));
+      const messages = cloudWatchAnchors(client, config.audit.logGroup, signal);
+      return await checkAnchors(pool, readable(messages));
     } finally {
       client.destroy();
     }
   } catch (error) {
     if (error instanceof NoAnchorsError) throw new NotCheckedError(error.message, { cause: error });
     throw error;
+  }
+}
+
+/** Whatever the service or its client says, such as that it has no region, is for whoever set them up. */
+async function* readable(messages: AsyncIterable<string>): AsyncGenerator<string> {
+  try {
+    yield* messages;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new NotCheckedError(`CloudWatch Logs can't be read (${reason}).`, { cause: error });
   }
 }

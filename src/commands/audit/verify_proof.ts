@@ -18,6 +18,8 @@ export function run(args: string[]): Promise<void> {
     const [file, ...rest] = positionals;
     if (file === undefined || rest.length > 0)
       throw new UsageError('Name one file that audit prove has written; - is standard input.');
+    if ([file, values.message, values.anchors].filter((name) => name === '-').length > 1)
+      throw new UsageError('Only one of the files can be -, standard input.');
     const proof = await readProof(file);
     const message = await messageFor(proof, values.message);
     const problems = proofProblems(proof, message);
