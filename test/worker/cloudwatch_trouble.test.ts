@@ -116,6 +116,21 @@ describe('what has arrived of a send that fails', () => {
     expect(await sendAndCount(makeEvents(8))).toBe(0);
     expect(messages()).toHaveLength(6);
   });
+
+  test('is nothing of a batch whose rejected part is refused, until all halves of that are stored', async () => {
+    server.failNext({ reject: { tooOldLogEventEndIndex: 4 } });
+    server.failNext('oversize');
+    server.failNext({ reject: {} }, 2);
+    server.failNext('denied');
+    expect(await sendAndCount(makeEvents(8))).toBe(0);
+
+    server.failNext({ reject: { tooOldLogEventEndIndex: 4 } });
+    server.failNext('oversize');
+    const counts: number[] = [];
+    const { sink } = makeTestSink(server);
+    await sink.send(makeEvents(8), never, (count) => counts.push(count));
+    expect(counts).toEqual([8]);
+  });
 });
 
 describe('trouble', () => {

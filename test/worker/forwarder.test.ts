@@ -7,6 +7,7 @@ import { makePool } from '../../src/db.ts';
 import { meterSink } from '../../src/metrics/sink.ts';
 import { makeWorkerMetrics } from '../../src/metrics/worker.ts';
 import { pause } from '../../src/pause.ts';
+import { makeDelivery } from '../../src/worker/delivery.ts';
 import { makeCloudWatchServer } from '../support/cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from '../support/cloudwatch_sink.ts';
 import { withClient } from '../support/database.ts';
@@ -304,6 +305,26 @@ test('a worker whose sink fails tries again by itself, and applies schedules mea
     { level: 'warn', failures: 1 },
     { level: 'warn', failures: 2 },
   ]);
+});
+
+test('what a run is asked for while it lasts is delivered behind it, without another job', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder({ batch: 100 });
+  const delivery = makeDelivery({
+    pool,
+    forwarder,
+    log: makeTestLog().log,
+    stopping: never,
+    abort: never,
+  });
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await makeEvents(10);
+    await delivery.run();
+  };
+  await delivery.run();
+  await delivery.close();
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
 });
 
 test('new events do not cut short the pause after a failure', async () => {

@@ -111,3 +111,24 @@ test('while another sequencer is at work nothing is taken for seen', async () =>
   expect(await run(numbering)).toBe('all');
   expect(await numberedCount()).toBe(1_200);
 });
+
+test('what came late does not make a run go back', async () => {
+  const numbering = makeNumbering();
+  const insert = (count: number) =>
+    withClient(database.ownerUrl, (client) => insertDue(client, { count, dueIn: '1 day' }));
+  await withClient(database.ownerUrl, async (late) => {
+    await late.query('begin');
+    await insertFlag(late);
+    await insert(5);
+    expect(await run(numbering)).toBe('all');
+    await late.query('commit');
+  });
+  // This look takes long, and only what came late.
+  delayMs = 200;
+  expect(await run(numbering)).toBe('all');
+  delayMs = 0;
+  await insert(1);
+  expect(await run(numbering)).toBe('skimmed');
+  expect(looks).toStrictEqual([11]);
+  expect(await numberedCount()).toBe(13);
+});
