@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
@@ -12,6 +14,9 @@ import { adminToken, auditorToken, nowInSeconds } from '../support/tokens.ts';
 
 const PATH = '/api/admin/audit/events';
 const WAIT = { timeout: 10_000, interval: 20 };
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 interface Site {
   readonly database: TestDatabase;
@@ -181,6 +186,28 @@ describe('a stream', () => {
     expect(await stream.ended).toBe(false);
     expect(lines).toBeGreaterThan(0);
     expect(lines).toBeLessThan(count);
+  });
+
+  test('keeps nothing of what has gone out, however long it is', async () => {
+    const { database, open } = await startSite();
+    const count = 40_000;
+    await withClient(database.ownerUrl, (client) => addMany(client, count));
+    const stream = await open('', { paused: true });
+    const { response } = stream;
+    const heap = () => {
+      collectGarbage();
+      return getHeapStatistics().used_heap_size;
+    };
+    // The rows alone of all pages would be 30 MB.
+    let lines = 0;
+    let before: number | undefined;
+    for await (const chunk of response) {
+      lines += String(chunk).split('\n').length - 1;
+      if (lines > 5_000) before ??= heap();
+    }
+    expect(lines).toBe(count);
+    expect(heap() - Number(before)).toBeLessThan(15_000_000);
+    expect(response.complete).toBe(true);
   });
 
   test('stops reading when the client goes', async () => {
