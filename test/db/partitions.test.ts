@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { value, withActors } from '../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, one } from '../support/factory.ts';
+import { deliverAll, writeOldMonths } from '../support/old_trail.ts';
 import { deadLetters, queuedEvents } from '../support/trail.ts';
 
 const database = useDatabase();
@@ -53,5 +54,45 @@ describe('the trail’s partitions', () => {
     } finally {
       await own.drop();
     }
+  });
+});
+
+// A join of a thousand events to the trail reads all of it once there are many months.
+test('numbering, delivering and verifying look for events in their own months only', async () => {
+  await withActors(database, async (client) => {
+    const months = await writeOldMonths(client, 6);
+    await client.query('select app_private.seal_audit_events(15)');
+    await deliverAll(client, 'stdout');
+    await client.query('analyze audit.events');
+    const read = `select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_xact_user_tables
+      where schemaname = 'audit' and relname = any ($1)`;
+    const before = months
+      .slice(0, 5)
+      .map((month) => `events_${month.slice(0, 7).replace('-', '_')}`);
+    const lastMonth = `events_${(months[5] ?? '').slice(0, 7).replace('-', '_')}`;
+    const readBy = async (sql: string) => {
+      const counts = [
+        await value<number>(client, read, [before]),
+        await value<number>(client, read, [[lastMonth]]),
+      ];
+      await client.query(sql);
+      return [
+        (await value<number>(client, read, [before])) - (counts[0] ?? 0),
+        (await value<number>(client, read, [[lastMonth]])) - (counts[1] ?? 0) > 0,
+      ];
+    };
+    const last = [0, true];
+    expect
+      .soft(await readBy('select app_private.number_events(1000, 0, 15)'), 'numbering')
+      .toEqual(last);
+    expect
+      .soft(
+        await readBy(`select * from app_private.undelivered_audit_events('stdout')`),
+        'delivering',
+      )
+      .toEqual(last);
+    const verifying = `select * from app_private.seal_problems(
+      row(2, 16, 18, ''::bytea, ''::bytea, ''::bytea, now())::audit.seals, null)`;
+    expect.soft(await readBy(verifying), 'verifying').toEqual(last);
   });
 });
