@@ -71,6 +71,13 @@ describe('audit.retain', () => {
       await sealAll(client);
       expect(await statuses(client)).toEqual(['ok', 'purged']);
       expect(await value(client, 'select count(*)::int from audit.ledger')).toBe(9 + 3);
+      const first = `select message::jsonb from app_private.undelivered_audit_events('new', 1) limit 1`;
+      expect(await value(client, first)).toEqual({
+        eventType: 'audit.missing',
+        eventId,
+        seq: 1,
+        purged: true,
+      });
       expect(
         await value<{ message: unknown; leaf: string }>(client, 'select audit.prove($1)', [
           eventId,
@@ -349,6 +356,32 @@ describe('with others at work', () => {
         await first.query('commit');
         expect(await verifying).toEqual(['purged']);
       });
+    });
+  });
+
+  test('an event that comes into an old month meanwhile is not purged', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.rootUrl, async (client) => {
+      await withClient(own.ownerUrl, writeTrail);
+      await withClient(own.rootUrl, async (late) => {
+        await late.query('begin');
+        await late.query(
+          `select app_private.write_events(array[app_private.make_event(
+             gen_random_uuid(), (select min(occurred_at) from audit.events), 'feature_flag.created', gen_random_uuid(),
+             'late', 'production', null, 1, '{"flagKey": "late"}')])`,
+        );
+        const pid = await value<number>(client, 'select pg_backend_pid()');
+        const retaining = retain(client, '6 months');
+        const waits = async () =>
+          expect(await value(late, 'select cardinality(pg_blocking_pids($1))', [pid])).toBe(1);
+        // It waits for a fifth of a second; if that is over before it is seen, it must have purged nothing either.
+        await vi.waitFor(waits, { timeout: 2_000, interval: 5 }).catch(() => undefined);
+        await late.query('commit');
+        expect(await retaining).toMatchObject(Array(3).fill({ outcome: 'busy' }));
+      });
+      await sealAll(client);
+      expect(await statuses(client)).toEqual(['ok']);
+      expect(await value(client, 'select count(*)::int from audit.events')).toBe(10);
     });
   });
 

@@ -55,6 +55,13 @@ describe('who may', () => {
       return states;
     });
 
+  test('nobody verifies from nowhere on, which would find nothing wrong', async () => {
+    await withActors(database, async (client) => {
+      const sql = 'select * from audit.verify(null)';
+      expect(await sqlStateOf(client, () => client.query(sql))).toBe('22004');
+    });
+  });
+
   test('an auditor without limits verifies and proves', async () => {
     // There is no such event to prove, which only who may ask is told.
     expect(await verdict(false)).toEqual([null, 'P0002']);
