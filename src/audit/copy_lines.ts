@@ -27,8 +27,8 @@ const eventShape = z.object({
   truncated: z.undefined().optional(),
 });
 
-/** The texts of strings called message, as exports of CloudWatch Logs wrap what was shipped. */
-const WRAPPED = /"@?message"\s*:\s*("(?:[^"\\]|\\.)*")/g;
+/** The texts of strings by the names under which CloudWatch Logs, Docker (log) and journald (MESSAGE) wrap what was shipped. */
+const WRAPPED = /"(?:@?message|log|MESSAGE)"\s*:\s*("(?:[^"\\]|\\.)*")/g;
 
 /**
  * The audit messages in one line of a copy: the line itself, also behind a prefix as log collectors put it there, or what it

@@ -18,6 +18,8 @@ test.for<[string, string]>([
     'in the message of a wrapper',
     JSON.stringify({ timestamp: 1, message: SEALED, logStream: 's' }),
   ],
+  ['in the log of a container', JSON.stringify({ log: `${SEALED}\n`, stream: 'stdout' })],
+  ['in the MESSAGE of a journal', JSON.stringify({ __CURSOR: 's=1', MESSAGE: SEALED })],
   ['in the @message of a query', `  "@message": ${JSON.stringify(SEALED)},`],
 ])('a message is found %s', ([, line]) => {
   expect(messagesOf(line)).toEqual([SEALED]);
