@@ -1,5 +1,5 @@
 --! Previous: sha1:e757c8e657037abf8ffe92a021ae7ed0d836550c
---! Hash: sha1:1c27872387dad2ff3d8ce44851e5e2f4fc573d1d
+--! Hash: sha1:00eb30103bd3e665a552b03f9f8b33d1fe50f2f3
 --! Message: Seals, reconciliation, retention and export
 
 -- A trail that proves itself: every numbered event is hashed into the ledger, every batch sealed and chained.
@@ -1234,7 +1234,10 @@ begin
         app_private.event_leaf(e.payload, n.seq),
         app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
     from numbered n
-    left join audit.events e on e.id = n.event_id and e.occurred_at = n.occurred_at
+    -- In its own month only, as in seal_problems().
+    left join lateral (
+      select x.payload from audit.events x where x.id = n.event_id and x.occurred_at = n.occurred_at limit 1
+    ) as e on true
   ), stored as (
     insert into audit.ledger (seq, event_id, occurred_at, leaf)
     select h.seq, h.event_id, h.occurred_at, h.leaf
@@ -1294,7 +1297,7 @@ declare
   v_last_seq bigint;
   v_leaves bytea[];
 begin
-  sealed := 0;
+  -- Not 0, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
   if not pg_try_advisory_xact_lock(hashtext('halyard.sequence_audit_events')) then
     return;
   end if;
@@ -1316,7 +1319,7 @@ end;
 $$;
 
 comment on function app_private.seal_audit_events(integer, bigint) is
-  'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; says how many, and the last id it took (null when there was none, or another sequencer is at work).';
+  'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; says how many (null when another sequencer is at work), and the last id that it took (null when there was none).';
 
 create or replace function app_private.write_seal(previous audit.seals, first_seq bigint, leaves bytea[])
 returns void
@@ -1346,7 +1349,7 @@ language sql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-as $$ select s.sealed from app_private.seal_audit_events(batch) as s $$;
+as $$ select coalesce(s.sealed, 0) from app_private.seal_audit_events(batch) as s $$;
 
 comment on function app_private.sequence_audit_events(integer) is
   'Numbers and seals up to `batch` queued events; returns how many, 0 also when another sequencer is at work.';
@@ -1685,6 +1688,8 @@ begin
     return query select 'root_differs', null::bigint[], 'A seal covers at most 1,000 events: this one was changed.';
     return;
   end if;
+  -- lateral with a limit, so that each event is looked for in its own month. A join reads all months for each seal, when there are
+  -- many: 260 ms instead of 8 for 1,000 of 300,000 events in 37 months.
   select
     array_agg(l.leaf order by l.seq),
     array_agg(coalesce(h.leaf, l.leaf) order by l.seq),
@@ -1704,7 +1709,9 @@ begin
       or e.admin_email is distinct from e.metadata ->> 'adminEmail')), '{}')
   into v_leaves, v_found, v_gone, v_purged, v_altered, v_suspect
   from audit.ledger l
-  left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
+  left join lateral (
+    select x.* from audit.events x where x.id = l.event_id and x.occurred_at = l.occurred_at limit 1
+  ) as e on true
   left join lateral (select app_private.event_leaf(e.payload, l.seq) as leaf) as h on true
   where l.seq between seal.first_seq and seal.last_seq;
 
@@ -1779,11 +1786,10 @@ $$;
 
 comment on function app_private.chain_problem(audit.seals, audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
-create or replace function audit.verify(from_seq bigint default 1, to_seq bigint default null)
+create or replace function app_private.trail_problems(from_seq bigint, to_seq bigint)
 returns table (seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)
 language plpgsql
 stable
-security definer
 set search_path to pg_catalog, pg_temp
 as $$
 declare
@@ -1793,7 +1799,6 @@ declare
   v_purged_to bigint;
   v_problem text;
 begin
-  perform app_private.require_auditor();
   select max(p.before), max(p.last_seq) into v_horizon, v_purged_to from app_private.purges() as p;
   select s.* into v_previous
   from audit.seals s
@@ -1832,12 +1837,34 @@ begin
 end;
 $$;
 
+comment on function app_private.trail_problems(bigint, bigint) is 'What audit.verify() answers, of one state of the database.';
+
+-- Volatile, so that what is looked at is a state from after the lock: a purge that held it takes its tables from statements that
+-- began before and don't see its event yet, and all that it purged would seem to be gone without a word.
+create or replace function audit.verify(from_seq bigint default 1, to_seq bigint default null)
+returns table (seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_auditor();
+  if from_seq is null then
+    raise exception 'Say from which event on, as in audit.verify(1).' using errcode = 'null_value_not_allowed';
+  end if;
+  lock table audit.events in access share mode;
+  return query select p.* from app_private.trail_problems(from_seq, to_seq) as p;
+end;
+$$;
+
 comment on function audit.verify(bigint, bigint) is
   'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
 
 revoke all on function
   app_private.seal_problems(audit.seals, timestamptz, bigint),
   app_private.chain_problem(audit.seals, audit.seals),
+  app_private.trail_problems(bigint, bigint),
   audit.verify(bigint, bigint)
 from public;
 grant execute on function audit.verify(bigint, bigint) to halyard_auditor;
@@ -1976,7 +2003,10 @@ as $$
         else app_private.missing_message(p.event_id, p.seq)
       end as message
     from page p
-    left join audit.events e on e.id = p.event_id and e.occurred_at = p.occurred_at
+    -- In its own month only, as in seal_problems().
+    left join lateral (
+      select x.id, x.payload from audit.events x where x.id = p.event_id and x.occurred_at = p.occurred_at limit 1
+    ) as e on true
     union all
     select 1, s.last_seq, app_private.uuid_of(s.head), s.sealed_at, app_private.seal_message(s)
     from audit.seals s
@@ -2545,10 +2575,13 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_horizon timestamptz := app_private.purge_horizon();
+  v_horizon timestamptz;
+  v_purged_to bigint;
   v_seal audit.seals;
+  v_chain text;
   v_problem record;
 begin
+  select max(p.before), max(p.last_seq) into v_horizon, v_purged_to from app_private.purges() as p;
   for v_seal in
     select s.*
     from audit.seals s
@@ -2559,7 +2592,18 @@ begin
     )
     order by s.seal_no
   loop
-    select p.* into v_problem from app_private.seal_problems(v_seal, v_horizon) as p where p.status <> 'purged' limit 1;
+    v_chain := coalesce(
+      app_private.chain_problem((select s from audit.seals s where s.seal_no < v_seal.seal_no order by s.seal_no desc limit 1), v_seal),
+      -- What gives away a seal that was written anew, head and all.
+      (
+        select 'The next seal isn''t chained to its head.'
+        from audit.seals s
+        where s.seal_no = v_seal.seal_no + 1 and s.previous_head <> v_seal.head
+      ));
+    if v_chain is not null then
+      return format('It doesn''t verify: seal %s, chain_broken. %s', v_seal.seal_no, v_chain);
+    end if;
+    select p.* into v_problem from app_private.seal_problems(v_seal, v_horizon, v_purged_to) as p where p.status <> 'purged' limit 1;
     if found then
       return format('It doesn''t verify: seal %s, %s. %s', v_seal.seal_no, v_problem.status, v_problem.detail);
     end if;
@@ -3164,6 +3208,7 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
+  v_sealed_since timestamptz := (select s.sealed_at from audit.seals s where s.seal_no = 0);
   v_events app_private.audit_event[];
   i integer;
 begin
@@ -3179,6 +3224,10 @@ begin
     raise exception 'The letter isn''t one of the triggers: a person must look at it.' using errcode = 'data_exception';
   end if;
   for i in 1..cardinality(v_events) loop
+    -- Revisions counted other things before there were seals, and ids were random.
+    if content ->> 'at' is not null and (content ->> 'at')::timestamptz < v_sealed_since then
+      v_events[i].id := gen_random_uuid();
+    end if;
     v_events[i].reconciled := true;
     v_events[i].payload := app_private.render_event(v_events[i]);
   end loop;
@@ -3439,8 +3488,9 @@ $$;
 comment on function app_private.finished_event(app_private.audit_event, timestamptz, boolean, text) is
   'A rebuilt event with its instant, its admin if known, and its text.';
 
--- The trail's events of one row, by revision, as {type, at, metadata, era}.
-create or replace function app_private.known_events(flag app_public.feature_flags, schedule_id uuid)
+-- The trail's events of one row, by revision, as {type, at, metadata, flagId}. Not those of a row of this id that was deleted before
+-- it was made: its revisions were others.
+create or replace function app_private.known_events(flag app_public.feature_flags, schedule_id uuid, created_at timestamptz)
 returns jsonb
 language sql
 stable
@@ -3454,6 +3504,8 @@ as $$
     where known_events.schedule_id is not null
       and e.schedule_id = known_events.schedule_id
       and e.event_type like 'flag\_schedule.%'
+      and e.event_type <> 'flag_schedule.deleted'
+      and e.occurred_at >= known_events.created_at
     union all
     select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
     from audit.events e
@@ -3461,14 +3513,16 @@ as $$
       and e.flag_key = flag.flag_key
       and e.environment = flag.environment
       and e.event_type like 'feature\_flag.%'
-      and (e.flag_id = flag.id or e.flag_id is null and e.occurred_at >= flag.created_at)
+      and e.event_type <> 'feature_flag.deleted'
+      and (e.flag_id = flag.id or e.flag_id is null)
+      and e.occurred_at >= known_events.created_at
     order by 3 desc
   ) as e
   where e.revision is not null
 $$;
 
-comment on function app_private.known_events(app_public.feature_flags, uuid) is
-  'What the trail tells of a schedule, or of the flag when schedule_id is null: its events by revision.';
+comment on function app_private.known_events(app_public.feature_flags, uuid, timestamptz) is
+  'What the trail tells of a schedule, or of the flag when schedule_id is null, since it was made: its events by revision.';
 
 -- A flag's row has no stamp of who changed it; its kinds are known by their numbers.
 create or replace function app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
@@ -3479,7 +3533,7 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
-  v_known jsonb := app_private.known_events(flag, null);
+  v_known jsonb := app_private.known_events(flag, null, flag.created_at);
   v_events app_private.audit_event[];
   v_event app_private.audit_event;
   v_before jsonb;
@@ -3514,7 +3568,7 @@ revoke all on function
   app_private.missing_revisions(uuid[], timestamptz[], bigint[], bigint[]),
   app_private.rebuilt_event(uuid, timestamptz, bigint, app_public.feature_flags, text),
   app_private.finished_event(app_private.audit_event, timestamptz, boolean, text),
-  app_private.known_events(app_public.feature_flags, uuid),
+  app_private.known_events(app_public.feature_flags, uuid, timestamptz),
   app_private.rebuilt_flag_events(app_public.feature_flags, bigint[])
 from public;
 --! EndIncluded rebuild.sql
@@ -3693,7 +3747,7 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
-  v_known jsonb := app_private.known_events(flag, schedule.id);
+  v_known jsonb := app_private.known_events(flag, schedule.id, schedule.created_at);
   v_events app_private.audit_event[];
   v_event app_private.audit_event;
   v_next jsonb;
@@ -3945,7 +3999,15 @@ begin
     order by e.schedule_id
     limit batch
   ), gone as materialized (
-    select p.schedule_id
+    -- A row may have been made again with the id of one that was deleted: only what came since tells of it.
+    select
+      p.schedule_id,
+      coalesce(
+        (
+          select max(e.occurred_at)
+          from audit.events e
+          where e.schedule_id = p.schedule_id and e.event_type = 'flag_schedule.created'
+        ), '-infinity') as born
     from (select distinct p.schedule_id from page p) as p
     where not exists (select from app_public.feature_flag_schedules s where s.id = p.schedule_id)
       and not exists (select from app_private.letter_rows() as d where d.row_id = p.schedule_id)
@@ -3958,12 +4020,14 @@ begin
       cross join lateral (
         select e.*
         from audit.events e
-        where e.schedule_id = g.schedule_id and e.event_type like 'flag\_schedule.%'
+        where e.schedule_id = g.schedule_id and e.event_type like 'flag\_schedule.%' and e.occurred_at >= g.born
         order by e.revision desc nulls last, e.occurred_at desc
         limit 1
       ) as l
       where not exists (
-        select from audit.events e where e.schedule_id = g.schedule_id and e.event_type = 'flag_schedule.deleted'))
+        select
+        from audit.events e
+        where e.schedule_id = g.schedule_id and e.event_type = 'flag_schedule.deleted' and e.occurred_at >= g.born))
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
@@ -4023,9 +4087,15 @@ begin
   ), last as materialized (
     -- A key may have had several flags, one after the other.
     select distinct on (e.flag_id) e.id, e.occurred_at, e.flag_id, e.event_type
-    from page p
-    join audit.events e on e.flag_key = p.flag_key and e.environment = p.environment
-    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted') and e.flag_id is not null
+    from (
+      select
+        e.id, e.occurred_at, e.flag_id, e.event_type, e.revision,
+        max(e.occurred_at) filter (where e.event_type = 'feature_flag.created') over (partition by e.flag_id) as born
+      from page p
+      join audit.events e on e.flag_key = p.flag_key and e.environment = p.environment
+      where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted') and e.flag_id is not null
+    ) as e
+    where e.born is null or e.occurred_at >= e.born
     order by e.flag_id, e.revision desc, e.occurred_at desc
   )
   select
