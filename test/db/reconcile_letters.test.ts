@@ -184,13 +184,18 @@ test('a letter whose events the trail has already is only deleted', async () => 
     const events = await value(client, 'select count(*) from audit.events');
     const again = `insert into audit.dead_letters (content, error_code, error_message)
       select content, error_code, error_message from kept`;
+    const nothing = { fromLetters: 0, refused: 0 };
     await client.query(again);
-    await reconcileAs(database, 'letters');
+    expect(await reconcileAs(database, 'letters'), 'still queued').toMatchObject(nothing);
     await problemsOf(client);
     await client.query(again);
-    await reconcileAs(database, 'letters');
+    expect(await reconcileAs(database, 'letters'), 'numbered').toMatchObject(nothing);
     expect(await deadLetters(client)).toEqual([]);
     expect(await value(client, 'select count(*) from audit.events')).toBe(events);
     expect(await problemsOf(client)).toEqual([]);
+    await client.query(again);
+    await client.query(`do $$ begin execute 'drop table ' || ${THIS_MONTH}; end $$`);
+    expect(await reconcileAs(database, 'letters'), 'purged').toMatchObject(nothing);
+    expect(await deadLetters(client)).toEqual([]);
   });
 });

@@ -262,7 +262,7 @@ test('rows that are gone without a word are told of in a thorough run only, once
 test('a row that was deleted and made again with its id has only what came since', async () => {
   const database = await useFreshDatabase();
   await withOwner(database, async (client) => {
-    const { id } = await insertFlag(client);
+    const { id, flag_key: key } = await insertFlag(client);
     const roll = (percentage: number) =>
       client.query('update app_public.feature_flags set rollout_percentage = $2 where id = $1', [
         id,
@@ -272,8 +272,8 @@ test('a row that was deleted and made again with its id has only what came since
     await roll(12);
     await client.query('delete from app_public.feature_flags where id = $1', [id]);
     await client.query(
-      `insert into app_public.feature_flags (id, flag_key, rollout_percentage) values ($1, 'again', 70)`,
-      [id],
+      `insert into app_public.feature_flags (id, flag_key, rollout_percentage) values ($1, $2, 70)`,
+      [id, key],
     );
     await untold(client, () => roll(80));
     await roll(90);
@@ -289,12 +289,38 @@ test('a row that was deleted and made again with its id has only what came since
       },
     ]);
     const planned = await insertSchedule(client, id);
+    const move = (days: number) =>
+      client.query(
+        `update app_public.feature_flag_schedules set scheduled_at = '2100-01-01Z'::timestamptz + make_interval(days => $2)
+         where id = $1`,
+        [planned.id, days],
+      );
+    await move(1);
+    await move(2);
     await client.query('delete from app_public.feature_flag_schedules where id = $1', [planned.id]);
     await client.query(
       `insert into app_public.feature_flag_schedules (id, flag_id, scheduled_at, updates)
-       values ($1, $2, now() + interval '1 day', '{"enabled": true}')`,
+       values ($1, $2, '2100-01-01Z', '{"enabled": true}')`,
       [planned.id, id],
     );
+    await untold(client, () => move(5));
+    await client.query(
+      `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`,
+      [planned.id],
+    );
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 1 });
+    expect(
+      (await eventsOf(client, planned.id)).filter(({ reconciled }) => reconciled),
+    ).toMatchObject([
+      {
+        event_type: 'flag_schedule.rescheduled',
+        revision: 2,
+        metadata: {
+          before: { scheduledAt: '2100-01-01T00:00:00.000000Z' },
+          after: { scheduledAt: '2100-01-06T00:00:00.000000Z' },
+        },
+      },
+    ]);
     await sealAll(client);
     expect(await findings(client)).toEqual([]);
     // And gone again without a word, though the trail tells of a deletion already.
@@ -332,5 +358,24 @@ test('of a row from before seals only what is certain is rebuilt', async () => {
     expect(await eventsOf(client, id)).toMatchObject([
       { event_type: 'flag_schedule.cancelled', revision: 6 },
     ]);
+
+    // And what follows an event that has an id of today's.
+    const other = await untold(client, () => insertSchedule(client, flag.id));
+    await client.query(`alter table app_public.feature_flag_schedules disable trigger user`);
+    await client.query(
+      `update app_public.feature_flag_schedules set revision = 5, created_at = '2020-01-01' where id = $1`,
+      [other.id],
+    );
+    await client.query(`alter table app_public.feature_flag_schedules enable trigger user`);
+    await setTriggers(client, 'enable always');
+    const move = () =>
+      client.query(
+        `update app_public.feature_flag_schedules set scheduled_at = scheduled_at + interval '1 day' where id = $1`,
+        [other.id],
+      );
+    await move();
+    await untold(client, move);
+    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 1 });
+    expect((await eventsOf(client, other.id)).map(({ revision }) => revision)).toEqual([6, 7]);
   });
 });
