@@ -177,6 +177,26 @@ describe('a verification', () => {
   });
 });
 
+test('events that a purge is taking away are looked for twice', async () => {
+  const own = await sealedDatabase();
+  // As a purge in the same moment does: the first look sees the tables gone, and not yet what accounts for that.
+  await withClient(own.rootUrl, (client) =>
+    client.query(
+      `alter function audit.verify(bigint, bigint) rename to verify_again;
+       create sequence audit.looks;
+       grant usage on audit.looks to halyard_auditor;
+       create function audit.verify(from_seq bigint, to_seq bigint) returns table (
+         seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)
+       language sql volatile as $$
+         select 1, 1, 10, 'event_missing', array[1::bigint], 'gone' where nextval('audit.looks') = 1
+         union all
+         select v.seal_no, v.first_seq, v.last_seq, v.status, v.seqs, v.detail from audit.verify_again(from_seq, to_seq) v
+       $$`,
+    ),
+  );
+  expect((await verifyTrail(poolOf(own), ALL)).problems).toEqual([]);
+});
+
 describe('anchors', () => {
   let own: TestDatabase;
   let copy: string[];
@@ -224,6 +244,15 @@ describe('anchors', () => {
     const foreign = (await copyOf(other)).filter((line) => line.includes('"seal": 1,'));
     expect(await brief(own, foreign)).toEqual([['seal_rewritten', 1, []]]);
     expect(await brief(own, [...foreign, ...copy])).toEqual([['anchors_disagree', 1, []]]);
+  });
+
+  test('find a seal that keeps its head and says something else', async () => {
+    for (const change of [`root = sha256('')`, 'last_seq = 19', `sealed_at = '2026-01-01'`]) {
+      const changed = await sealedDatabase();
+      const before = await copyOf(changed);
+      await tamperWith(changed, `update audit.seals set ${change} where seal_no = 2`);
+      expect(await brief(changed, before), change).toEqual([['seal_rewritten', 2, []]]);
+    }
   });
 
   test('find a trail that was rewritten throughout, and agrees with itself', async () => {

@@ -215,6 +215,13 @@ describe('a proof', () => {
     await writeFile(inFolder('other.ndjson'), copy.join('\n').replaceAll(head, 'ab'.repeat(32)));
     const other = ['verify-proof', inFolder('proof.json'), '--anchors', inFolder('other.ndjson')];
     expect(await audit(other, {})).toMatchObject({ code: 1 });
+    // Nor when it has the right one as well: one of the two was made up.
+    const both = `${copy.join('\n')}\n${await readFile(inFolder('other.ndjson'), 'utf8')}`;
+    await writeFile(inFolder('both.ndjson'), both);
+    const torn = ['verify-proof', inFolder('proof.json'), '--anchors', inFolder('both.ndjson')];
+    const { code, out: told } = await audit(torn, {});
+    expect(told).toContain('The copy has several heads of seal 2');
+    expect(code).toBe(1);
   });
 
   test('of a purged event is checked with the copy’s line', async () => {

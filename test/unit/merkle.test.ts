@@ -69,6 +69,8 @@ describe('a path', () => {
         rootByPath(leaf, -1, size, path),
       ];
       for (const found of wrong) expect(hex(found)).not.toBe(root);
+      // A path that is too long leads nowhere, whatever it hashes to.
+      expect(rootByPath(leaf, index, size, [...path, leaf])).toBeNull();
     }
   });
 
