@@ -5,7 +5,7 @@ import { LEASE_MS, withLease } from './lease.ts';
 import type { Lease } from './lease.ts';
 import { makeNumbering } from './numbering.ts';
 import type { Sink } from './sink.ts';
-import { advanceCursor, confirmedSeq, readPage } from './trail.ts';
+import { advanceCursor, confirmedSeq, queryOf, readPage } from './trail.ts';
 import type { Page } from './trail.ts';
 
 /**
@@ -91,12 +91,7 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
       return outcome ?? 'busy';
     },
     async position() {
-      const { from, events } = await readPage(
-        async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
-          (await pool.query<R>(text, [...values])).rows,
-        destination,
-        1,
-      );
+      const { from, events } = await readPage(queryOf(pool), destination, 1);
       return { cursor: from, behind: events.length > 0 };
     },
   };

@@ -7,6 +7,12 @@ export type Query = <R extends pg.QueryResultRow>(
   values: readonly unknown[],
 ) => Promise<R[]>;
 
+/** Queries on any connection of a pool. */
+export function queryOf(pool: pg.Pool): Query {
+  return async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
+    (await pool.query<R>(text, [...values])).rows;
+}
+
 /** What a destination has not confirmed yet, as far as it was read. */
 export interface Page {
   /** Where the cursor stands: the destination has everything up to this seq. */

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { LEASE_MS, withLease } from '../audit/lease.ts';
+import { queryOf } from '../audit/trail.ts';
 import type { Query } from '../audit/trail.ts';
 import type { Logger } from '../log.ts';
 
@@ -43,12 +44,7 @@ export function reconcile(options: {
   readonly stopping: AbortSignal;
 }): Promise<Reconciled> {
   const { pool, scope, stopping } = options;
-  return runSteps(
-    async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
-      (await pool.query<R>(text, [...values])).rows,
-    scope,
-    stopping,
-  );
+  return runSteps(queryOf(pool), scope, stopping);
 }
 
 async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {

@@ -26,7 +26,7 @@ const LOGINS = {
   owner: { addresses: [['DATABASE_URL', 'databaseUrl']], role: 'halyard_owner', become: false },
 } as const;
 
-/** A command asks a few questions at a time, and none of them in parallel with many. */
+/** A command asks a few questions at a time; a verification some chunks of the trail side by side. */
 const MAX_CONNECTIONS = 4;
 
 /**
