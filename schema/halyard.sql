@@ -79,18 +79,19 @@ create table app_public.feature_flag_schedules (
 );
 alter table app_public.feature_flag_schedules enable row level security;
 CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'applied'::text);
-CREATE INDEX feature_flag_schedules_due_idx ON app_public.feature_flag_schedules USING btree (COALESCE(next_attempt_at, scheduled_at), id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
+CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
+CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
-  with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (EXISTS ( SELECT
+  with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))));
 create policy admin_select on app_public.feature_flag_schedules for select to halyard_admin
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (EXISTS ( SELECT
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))));
 create policy viewer_select on app_public.feature_flag_schedules for select to halyard_viewer
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND (EXISTS ( SELECT
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))));
 CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flag_schedules FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
@@ -146,9 +147,9 @@ create table app_public.feature_flags (
 );
 alter table app_public.feature_flags enable row level security;
 create policy admin_all on app_public.feature_flags for all to halyard_admin
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((NOT ( SELECT app_private.claims_are_limited() AS claims_are_limited)) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy viewer_select on app_public.feature_flags for select to halyard_viewer
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND ((NOT ( SELECT app_private.claims_are_limited() AS claims_are_limited)) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flags FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.feature_flags FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flags__stamp();
@@ -535,16 +536,16 @@ grant select on table audit.seals to halyard_auditor;
 CREATE OR REPLACE FUNCTION app_private.actor_kind()
  RETURNS text
  LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select case
-    when nullif(current_setting('halyard.actor', true), '') = 'system' then 'system'
-    when app_private.claim_role() is not null then 'admin'
-    else 'database'
-  end
-$function$;
+ STABLE PARALLEL SAFE
+RETURN CASE WHEN (current_setting('halyard.actor'::text, true) = 'system'::text) THEN 'system'::text WHEN (app_private.claim_role() IS NOT NULL) THEN 'admin'::text ELSE 'database'::text END;
 comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction.';
+
+CREATE OR REPLACE FUNCTION app_private.admin_details()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE app_private.actor_kind() WHEN 'admin'::text THEN jsonb_strip_nulls(jsonb_build_object('adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())) ELSE '{}'::jsonb END;
+comment on function app_private.admin_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known.';
 
 CREATE OR REPLACE FUNCTION app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -565,7 +566,7 @@ $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 grant execute on function app_private.advance_audit_cursor(text,bigint,bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -576,42 +577,50 @@ declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
   v_ids uuid[];
-  v_id uuid;
+  v_turn uuid[];
   v_applied uuid[] := '{}';
+  v_counts record;
 begin
   perform set_config('halyard.actor', 'system', true);
   retried := 0;
   failed := 0;
   stuck := 0;
-  select array(
+  v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     where s.status = 'pending'
-      and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now
+      and s.scheduled_at <= v_now
+      -- After the time it was scheduled for, whenever there is one.
+      and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
     for update of s skip locked
-  ) into v_ids;
+  );
 
-  foreach v_id in array v_ids loop
-    begin
-      perform app_private.apply_schedule(v_id);
-      v_applied := v_applied || v_id;
-    exception when others then
-      begin
-        if app_private.record_failure(v_id, sqlerrm) = 'failed' then
-          failed := failed + 1;
-        else
-          retried := retried + 1;
-        end if;
-      exception when others then
-        -- Neither applied nor marked: it stays due, and the next run tries again.
-        stuck := stuck + 1;
-        raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', v_id, sqlstate, sqlerrm;
-      end;
-    end;
+  -- Several of one flag take turns: the first of each, then the second of each …
+  for v_turn in
+    select array_agg(t.id order by t.position)
+    from (
+      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
+      from unnest(v_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+    ) as t
+    group by t.turn
+    order by t.turn
+  loop
+    select
+      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
+      count(*) filter (where t.outcome = 'pending') as retried,
+      count(*) filter (where t.outcome = 'failed') as failed,
+      count(*) filter (where t.outcome = 'stuck') as stuck
+    into v_counts
+    from app_private.try_schedules(v_turn) as t;
+    v_applied := v_applied || v_counts.applied;
+    retried := retried + v_counts.retried;
+    failed := failed + v_counts.failed;
+    stuck := stuck + v_counts.stuck;
   end loop;
   perform set_config('halyard.actor', '', true);
   applied := cardinality(v_applied);
@@ -625,7 +634,7 @@ $function$;
 comment on function app_private.apply_due(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
 grant execute on function app_private.apply_due(integer) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due_schedules(batch integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION app_private.apply_due_schedules(batch integer DEFAULT 500)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer)
  LANGUAGE sql
  SECURITY DEFINER
@@ -634,38 +643,40 @@ AS $function$ select d.applied, d.retried, d.failed, d.stuck from app_private.ap
 comment on function app_private.apply_due_schedules(integer) is 'apply_due() without what it says of lateness.';
 grant execute on function app_private.apply_due_schedules(integer) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_schedule(schedule_id uuid)
+CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_schedule app_public.feature_flag_schedules;
-  v_updates jsonb;
 begin
-  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = schedule_id;
-  select v_schedule.updates - coalesce(array_agg(k.key), '{}') into v_updates
-  from app_public.feature_flag_schedules later
-  cross join lateral jsonb_object_keys(later.updates) as k (key)
-  where later.flag_id = v_schedule.flag_id
-    and later.status = 'applied'
-    and (later.scheduled_at, later.id) > (v_schedule.scheduled_at, v_schedule.id);
+  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
 
-  perform set_config('halyard.schedule_id', schedule_id::text, true);
-  if v_updates <> '{}' then
-    update app_public.feature_flags f
-    set
-      enabled = coalesce((v_updates ->> 'enabled')::boolean, f.enabled),
-      rollout_percentage = coalesce((v_updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
-    where f.id = v_schedule.flag_id;
-  end if;
+  update app_public.feature_flags f
+  set
+    enabled = coalesce((due.updates ->> 'enabled')::boolean, f.enabled),
+    rollout_percentage = coalesce((due.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  from (
+    select s.flag_id, s.updates - later.keys as updates
+    from app_public.feature_flag_schedules s
+    cross join lateral (
+      select coalesce(array_agg(k.key), '{}') as keys
+      from app_public.feature_flag_schedules l
+      cross join lateral jsonb_object_keys(l.updates) as k (key)
+      where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+    ) as later
+    where s.id = any (schedule_ids)
+  ) as due
+  where f.id = due.flag_id and due.updates <> '{}';
+
   update app_public.feature_flag_schedules s
   set status = 'applied', attempts = s.attempts + 1, error_message = null
-  where s.id = schedule_id;
-  perform set_config('halyard.schedule_id', '', true);
+  where s.id = any (schedule_ids);
+  perform set_config('halyard.applying', '', true);
 end;
 $function$;
-comment on function app_private.apply_schedule(uuid) is 'Changes the flag and marks the schedule applied. Runs inside the caller''s subtransaction: all of it or nothing.';
+comment on function app_private.apply_schedules(uuid[]) is 'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.attribute_event(event app_private.audit_event, context jsonb)
  RETURNS app_private.audit_event
@@ -685,7 +696,9 @@ begin
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
   if event.event_type like 'feature\_flag.%' then
-    event.schedule_id := nullif(context ->> 'scheduleId', '')::uuid;
+    -- scheduleId is in letters of the version before.
+    event.schedule_id := coalesce(
+      nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text, nullif(context ->> 'scheduleId', ''))::uuid;
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[] || jsonb_strip_nulls(jsonb_build_object(
     'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
@@ -756,7 +769,8 @@ declare
     'role', current_setting('jwt.claims.role', true),
     'requestId', current_setting('halyard.request_id', true),
     'actor', current_setting('halyard.actor', true),
-    'scheduleId', current_setting('halyard.schedule_id', true),
+    -- As text: somebody may have set it to what is no JSON.
+    'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
 begin
@@ -811,8 +825,7 @@ CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select nullif(current_setting('jwt.claims.email', true), '') $function$;
+RETURN NULLIF(current_setting('jwt.claims.email'::text, true), ''::text);
 comment on function app_private.claim_email() is 'The e-mail address in the verified token; null when unknown.';
 grant execute on function app_private.claim_email() to halyard_admin;
 grant execute on function app_private.claim_email() to halyard_auditor;
@@ -838,8 +851,7 @@ CREATE OR REPLACE FUNCTION app_private.claim_role()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select nullif(current_setting('jwt.claims.role', true), '') $function$;
+RETURN NULLIF(current_setting('jwt.claims.role'::text, true), ''::text);
 comment on function app_private.claim_role() is 'admin, viewer or auditor; null when there is no verified token.';
 grant execute on function app_private.claim_role() to halyard_admin;
 grant execute on function app_private.claim_role() to halyard_auditor;
@@ -849,12 +861,21 @@ CREATE OR REPLACE FUNCTION app_private.claim_user_id()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select nullif(current_setting('jwt.claims.user_id', true), '') $function$;
+RETURN NULLIF(current_setting('jwt.claims.user_id'::text, true), ''::text);
 comment on function app_private.claim_user_id() is 'The user id in the verified token; null when unknown.';
 grant execute on function app_private.claim_user_id() to halyard_admin;
 grant execute on function app_private.claim_user_id() to halyard_auditor;
 grant execute on function app_private.claim_user_id() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_private.claims_are_limited()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (NULLIF(current_setting('jwt.claims.environments'::text, true), ''::text) IS NOT NULL);
+comment on function app_private.claims_are_limited() is 'Whether the token is limited to some environments, or to none.';
+grant execute on function app_private.claims_are_limited() to halyard_admin;
+grant execute on function app_private.claims_are_limited() to halyard_auditor;
+grant execute on function app_private.claims_are_limited() to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
  RETURNS bigint
@@ -1010,7 +1031,7 @@ CREATE OR REPLACE FUNCTION app_private.environment_is_visible(environment text)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select app_private.claim_environments() is null or environment = any (app_private.claim_environments())
+  select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
@@ -1056,7 +1077,6 @@ begin
       v_events[i].id := gen_random_uuid();
     end if;
     v_events[i].reconciled := true;
-    v_events[i].payload := app_private.render_event(v_events[i]);
   end loop;
   return v_events;
 end;
@@ -1103,48 +1123,22 @@ begin
     event.admin_user_id := admin_user_id;
     event.metadata := event.metadata || jsonb_build_object('adminUserId', admin_user_id);
   end if;
-  event.payload := app_private.render_event(event);
   return event;
 end;
 $function$;
-comment on function app_private.finished_event(app_private.audit_event,timestamp with time zone,boolean,text) is 'A rebuilt event with its instant, its admin if known, and its text.';
+comment on function app_private.finished_event(app_private.audit_event,timestamp with time zone,boolean,text) is 'A rebuilt event with its instant, and its admin if known.';
 
-CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags)
+CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
  RETURNS app_private.audit_event
  LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.make_event(
-    app_private.changed_event_id(
-      coalesce(after.id, before.id), coalesce(after.created_at, before.created_at), before.revision,
-      coalesce(after.revision, before.revision + 1)),
-    at,
-    case
-      when before.id is null then 'feature_flag.created'
-      when after.id is null then 'feature_flag.deleted'
-      else 'feature_flag.updated'
-    end,
-    coalesce(after.id, before.id),
-    coalesce(after.flag_key, before.flag_key),
-    coalesce(after.environment, before.environment),
-    -- The schedule that is being applied, if this is its doing.
-    nullif(current_setting('halyard.schedule_id', true), '')::uuid,
-    coalesce(after.revision, before.revision + 1),
-    jsonb_build_object('flagKey', coalesce(after.flag_key, before.flag_key))
-      || case when before.id is null then '{}' else jsonb_build_object('before', app_private.flag_state(before)) end
-      || case when after.id is null then '{}' else jsonb_build_object('after', app_private.flag_state(after)) end)
-$function$;
-comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags) is 'The feature_flag event that tells a change from `before` to `after`.';
+RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), ((jsonb_build_object('flagKey', COALESCE((after).flag_key, (before).flag_key)) || CASE WHEN ((before).id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.flag_state(before)) END) || CASE WHEN ((after).id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.flag_state(after)) END));
+comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event that tells a change from `before` to `after`, with the schedule that made it, if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select jsonb_build_object(
-    'enabled', flag.enabled, 'rolloutPercentage', flag.rollout_percentage, 'description', flag.description)
-$function$;
+ STABLE
+RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is in an event.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state_at(flag app_public.feature_flags, at timestamp with time zone)
@@ -1381,37 +1375,9 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_event app_private.audit_event;
-begin
-  v_event.id := id;
-  v_event.occurred_at := at;
-  v_event.event_type := event_type;
-  v_event.level := case event_type when 'flag_schedule.failed' then 'error' else 'info' end;
-  v_event.flag_id := flag_id;
-  v_event.flag_key := flag_key;
-  v_event.environment := environment;
-  v_event.schedule_id := schedule_id;
-  v_event.revision := revision;
-  v_event.actor_kind := app_private.actor_kind();
-  if v_event.actor_kind = 'admin' then
-    v_event.admin_user_id := app_private.claim_user_id();
-    v_event.admin_email := app_private.claim_email();
-  end if;
-  v_event.request_id := app_private.request_id();
-  v_event.database_user := session_user;
-  v_event.application_name := current_setting('application_name');
-  v_event.reconciled := false;
-  v_event.metadata := details || jsonb_strip_nulls(jsonb_build_object(
-    'adminUserId', v_event.admin_user_id, 'adminEmail', v_event.admin_email));
-  v_event.payload := app_private.render_event(v_event);
-  return v_event;
-end;
-$function$;
-comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor, request and rendered text; writes nothing.';
+ LANGUAGE sql
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text ELSE 'info'::text END, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), (details || app_private.admin_details()), NULL::text, flag_id, false)::app_private.audit_event;
+comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
  RETURNS bytea[]
@@ -1643,12 +1609,26 @@ AS $function$
 declare
   v_now timestamptz := clock_timestamp();
 begin
-  select 1000 * extract(epoch from v_now - max(coalesce(s.next_attempt_at, s.scheduled_at))) into overdue_for
-  from app_public.feature_flag_schedules s
-  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) <= v_now;
-  select 1000 * extract(epoch from min(coalesce(s.next_attempt_at, s.scheduled_at)) - v_now) into due_in
-  from app_public.feature_flag_schedules s
-  where s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) > v_now;
+  select
+    1000 * extract(epoch from v_now - greatest(
+      (
+        select max(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+      ),
+      (
+        select max(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+      ))),
+    1000 * extract(epoch from least(
+      (
+        select min(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+      ),
+      (
+        select min(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+      )) - v_now)
+  into overdue_for, due_in;
 end;
 $function$;
 comment on function app_private.next_due() is 'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
@@ -2343,7 +2323,7 @@ CREATE OR REPLACE FUNCTION app_private.remade_flag_events(content jsonb)
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select app_private.flag_event((content ->> 'at')::timestamptz, o, n)
+  select app_private.flag_event((content ->> 'at')::timestamptz, o, n, null)
   from jsonb_populate_recordset(null::app_public.feature_flags, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
   full join jsonb_populate_recordset(
     null::app_public.feature_flags, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
@@ -2462,8 +2442,7 @@ CREATE OR REPLACE FUNCTION app_private.request_id()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select nullif(current_setting('halyard.request_id', true), '') $function$;
+RETURN NULLIF(current_setting('halyard.request_id'::text, true), ''::text);
 comment on function app_private.request_id() is 'The id of the HTTP request that this transaction serves; null when unknown.';
 grant execute on function app_private.request_id() to halyard_admin;
 grant execute on function app_private.request_id() to halyard_auditor;
@@ -2544,70 +2523,36 @@ AS $function$
 $function$;
 comment on function app_private.retry_delay(integer) is 'Exponential back-off with jitter after this many failed attempts (1 or more).';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature_flag_schedules, after app_public.feature_flag_schedules)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN 'flag_schedule.retried'::text ELSE ('flag_schedule.'::text || (after).status) END;
+comment on function app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules) is 'The event type that tells a schedule''s change.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('before', app_private.schedule_state(before), 'after', app_private.schedule_state(after)) END;
+comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'What the event of a schedule''s change has in its metadata besides the schedule and the flag.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.make_event(
-    app_private.changed_event_id(after.id, after.created_at, before.revision, after.revision),
-    at, kind.event_type, after.flag_id, flag.flag_key, flag.environment, after.id, after.revision,
-    jsonb_build_object('scheduleId', after.id, 'flagKey', flag.flag_key)
-      || case kind.event_type
-        when 'flag_schedule.cancelled' then jsonb_build_object(
-          'scheduledAt', app_private.iso(after.scheduled_at),
-          -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
-          'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
-        when 'flag_schedule.applied' then jsonb_build_object(
-          'updates', after.updates,
-          'appliedAt', app_private.iso(after.applied_at),
-          'flagState', app_private.flag_state(flag) - 'description',
-          'latenessMs', round(1000 * extract(epoch from after.applied_at - after.scheduled_at)))
-        when 'flag_schedule.failed' then jsonb_build_object(
-          'errorMessage', coalesce(after.error_message, 'unknown'),
-          'failedAt', app_private.iso(at),
-          'attempts', after.attempts)
-        else jsonb_build_object(
-          'before', app_private.schedule_state(before),
-          'after', app_private.schedule_state(after))
-      end)
-  from (
-    select case
-      when after.status = before.status then 'flag_schedule.rescheduled'
-      when after.status = 'pending' then 'flag_schedule.retried'
-      else 'flag_schedule.' || after.status
-    end
-  ) as kind (event_type)
-$function$;
+RETURN app_private.make_event(app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key) || app_private.schedule_change_details(at, before, after, flag)));
 comment on function app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event that tells a change of status or time.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.make_event(
-    app_private.event_id(schedule.id, schedule.created_at, schedule.revision),
-    at, 'flag_schedule.created', schedule.flag_id, flag.flag_key, flag.environment, schedule.id, schedule.revision,
-    jsonb_build_object(
-      'scheduleId', schedule.id,
-      'flagKey', flag.flag_key,
-      'scheduledAt', app_private.iso(schedule.scheduled_at),
-      'updates', schedule.updates))
-$function$;
+RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates));
 comment on function app_private.schedule_created_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.make_event(
-    app_private.event_id(schedule.id, schedule.created_at, schedule.revision + 1),
-    at, 'flag_schedule.deleted', schedule.flag_id, flag.flag_key, flag.environment, schedule.id, schedule.revision + 1,
-    jsonb_build_object(
-      'scheduleId', schedule.id, 'flagKey', flag.flag_key, 'before', app_private.schedule_state(schedule)))
-$function$;
+RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_state(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -2620,7 +2565,7 @@ AS $function$
     select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
     from app_public.feature_flag_schedules s
     where s.status = 'pending'
-    order by coalesce(s.next_attempt_at, s.scheduled_at), s.id
+    order by s.scheduled_at, s.id
     limit 10000
   )
   select 'schedules_pending', null::text, count(*)::double precision from pending p
@@ -2636,15 +2581,19 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
+RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
+comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is in an event''s before and after.';
+
+CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
+ RETURNS TABLE(flag_id uuid, schedule_id uuid)
+ LANGUAGE sql
+ STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select jsonb_build_object(
-    'status', schedule.status,
-    'scheduledAt', app_private.iso(schedule.scheduled_at),
-    'attempts', schedule.attempts,
-    'errorMessage', schedule.error_message)
+  select s.key::uuid, s.value::uuid
+  from jsonb_each_text(nullif(current_setting('halyard.applying', true), '')::jsonb) as s
 $function$;
-comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is in an event''s before and after.';
+comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
 
 CREATE OR REPLACE FUNCTION app_private.schema_version()
  RETURNS text
@@ -2895,19 +2844,19 @@ declare
 begin
   begin
     if tg_op = 'INSERT' then
-      select array_agg(app_private.schedule_created_event(v_at, n, f)) into v_events
+      select array_agg(app_private.schedule_created_event(v_at, n, f.flag)) into v_events
       from new_rows n
-      join app_public.feature_flags f on f.id = n.flag_id;
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.schedule_changed_event(v_at, o, n, f)) into v_events
-      from new_rows n
-      join old_rows o on o.id = n.id
-      join app_public.feature_flags f on f.id = n.flag_id
+      select array_agg(app_private.schedule_changed_event(v_at, o, n, f.flag)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
       where o.status <> n.status or o.scheduled_at <> n.scheduled_at;
     else
-      select array_agg(app_private.schedule_deleted_event(v_at, o, f)) into v_events
+      select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o
-      left join app_public.feature_flags f on f.id = o.flag_id;
+      left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
     end if;
     if v_events is null then
       return null;
@@ -2929,9 +2878,7 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit(
-    (select array_agg(e.id) from unnest(v_events) as e),
-    (select array_agg(distinct e.schedule_id) from unnest(v_events) as e));
+  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
   return null;
 end;
 $function$;
@@ -3037,14 +2984,15 @@ declare
 begin
   begin
     if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, null, n)) into v_events from new_rows n;
+      select array_agg(app_private.flag_event(v_at, null, n, null)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, o, n)) into v_events
-      from new_rows n
-      join old_rows o on o.id = n.id
-      where app_private.flag_state(o) <> app_private.flag_state(n);
+      select array_agg(app_private.flag_event(v_at, o, n, s.schedule_id)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      where (o.enabled, o.rollout_percentage, o.description) is distinct from (n.enabled, n.rollout_percentage, n.description);
     else
-      select array_agg(app_private.flag_event(v_at, o, null)) into v_events from old_rows o;
+      select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;
@@ -3065,7 +3013,7 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  perform app_private.notify_audit(array_agg(e.id), null) from unnest(v_events) as e;
   return null;
 end;
 $function$;
@@ -3195,6 +3143,40 @@ end;
 $function$;
 comment on function app_private.trail_problems(bigint,bigint) is 'What audit.verify() answers, of one state of the database.';
 
+CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[])
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_half integer := cardinality(schedule_ids) / 2;
+  v_problem text;
+begin
+  begin
+    perform app_private.apply_schedules(schedule_ids);
+    return query select i.id, 'applied' from unnest(schedule_ids) as i (id);
+    return;
+  exception when others then
+    v_problem := sqlerrm;
+  end;
+  if v_half > 0 then
+    return query select t.* from app_private.try_schedules(schedule_ids[:v_half]) as t;
+    return query select t.* from app_private.try_schedules(schedule_ids[v_half + 1:]) as t;
+    return;
+  end if;
+  schedule_id := schedule_ids[1];
+  begin
+    outcome := app_private.record_failure(schedule_id, v_problem);
+  exception when others then
+    -- Neither applied nor marked: it stays due, and the next run tries again.
+    outcome := 'stuck';
+    raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', schedule_id, sqlstate, sqlerrm;
+  end;
+  return next;
+end;
+$function$;
+comment on function app_private.try_schedules(uuid[]) is 'Applies these schedules, no two of one flag, each all or nothing; tells of each what became of it: applied, pending (it is tried again later), failed for good, or stuck (it could not even be marked).';
+
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
  LANGUAGE sql
@@ -3316,28 +3298,29 @@ comment on function app_private.unsealed_problems() is 'Events that no seal cove
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select case
-    when updates is null or jsonb_typeof(updates) <> 'object'
-      then 'updates must be an object'
-    when updates = '{}'::jsonb
-      then 'updates must have at least one of: enabled, rollout_percentage'
-    when updates - array['enabled', 'rollout_percentage'] <> '{}'::jsonb
-      then 'updates may have only: enabled, rollout_percentage'
-    when updates ? 'enabled' and jsonb_typeof(updates -> 'enabled') <> 'boolean'
-      then 'enabled must be true or false'
-    when updates ? 'rollout_percentage' and (
-      jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
-      or (updates ->> 'rollout_percentage') !~ '^[0-9]{1,3}$'
-    )
-      then 'rollout_percentage must be a whole number from 0 to 100'
-    -- A branch of its own: only CASE promises that the cast comes after the check that makes it safe.
-    when (updates ->> 'rollout_percentage')::integer > 100
-      then 'rollout_percentage must be a whole number from 0 to 100'
-  end
+begin
+  if updates is null or jsonb_typeof(updates) <> 'object' then
+    return 'updates must be an object';
+  elsif updates = '{}'::jsonb then
+    return 'updates must have at least one of: enabled, rollout_percentage';
+  elsif updates - '{enabled,rollout_percentage}'::text[] <> '{}'::jsonb then
+    return 'updates may have only: enabled, rollout_percentage';
+  elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
+    return 'enabled must be true or false';
+  elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
+    or updates ->> 'rollout_percentage' !~ '^[0-9]{1,3}$'
+  then
+    return 'rollout_percentage must be a whole number from 0 to 100';
+  -- A branch of its own: the cast comes after the check that makes it safe.
+  elsif (updates ->> 'rollout_percentage')::integer > 100 then
+    return 'rollout_percentage must be a whole number from 0 to 100';
+  end if;
+  return null;
+end;
 $function$;
 comment on function app_private.updates_problem(jsonb) is 'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
 grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
@@ -3374,17 +3357,20 @@ CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_eve
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  insert into audit.events (
-    id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-    admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
-  select
-    e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-    e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-    e.metadata, e.payload
-  from unnest(events) as e;
+  with written as (
+    insert into audit.events (
+      id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
+      admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
+    select
+      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata, app_private.render_event(e)
+    from unnest(events) as e
+    returning id, occurred_at
+  )
   insert into audit.queue (event_id, occurred_at)
-  select e.id, e.occurred_at
-  from unnest(events) as e;
+  select w.id, w.occurred_at
+  from written w;
 end;
 $function$;
 comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';

@@ -53,6 +53,7 @@ audit.record_export(text,jsonb,boolean)                          admin auditor
 
 app_private.claim_email()                                        admin viewer auditor
 app_private.claim_environments()                                 admin viewer auditor
+app_private.claims_are_limited()                                 admin viewer auditor
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
@@ -77,11 +78,16 @@ app_private.reconcile_audit(text,jsonb)                          worker
 app_private.dead_letter_count()                                  worker
 
 app_private.actor_kind()
-app_private.apply_schedule(uuid)
+app_private.admin_details()
+app_private.apply_schedules(uuid[])
+app_private.try_schedules(uuid[])
+app_private.schedules_at_work()
+app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules)
+app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.audit_is_strict()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
-app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags)
+app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid)
 app_private.flag_state(app_public.feature_flags)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)

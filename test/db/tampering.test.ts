@@ -305,7 +305,8 @@ describe('a purge', () => {
     `insert into audit.events select e.* from app_private.make_event(
        gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null, jsonb_build_object(
          'before', app_private.iso(now() + interval '1 day'), 'eventsInAll', ${events}, 'lastSeqInAll', ${to})) as m
-     cross join lateral jsonb_populate_record(null::audit.events, to_jsonb(m)) as e`;
+     cross join lateral jsonb_populate_record(
+       null::audit.events, to_jsonb(m) || jsonb_build_object('payload', app_private.render_event(m))) as e`;
   const QUEUE = `insert into audit.queue (event_id, occurred_at)
     select id, occurred_at from audit.events where event_type = 'audit.purged'`;
   const DELETE = `delete from audit.events where id in (select event_id from audit.ledger where seq <= 10)`;

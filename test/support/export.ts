@@ -28,11 +28,8 @@ export async function addEvents(
          select jsonb_populate_record(
            app_private.make_event(gen_random_uuid(), $1::timestamptz, $2, null, $3, $4, null, null, $5),
            $6) as event
-       ), rendered as (
-         select jsonb_populate_record(event, jsonb_build_object('payload', app_private.render_event(event))) as event
-         from made
        )
-       select app_private.write_events(array_agg(event)) from rendered`,
+       select app_private.write_events(array_agg(event)) from made`,
       [
         event.at ?? new Date().toISOString(),
         event.type ?? 'feature_flag.created',
@@ -54,15 +51,16 @@ export async function addEvents(
 export async function addMany(client: pg.ClientBase, count: number): Promise<void> {
   await client.query(
     `with one as (
-       select (app_private.make_event(
-         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}')).*
+       select e.*, app_private.render_event(e) as text
+       from app_private.make_event(
+         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}') as e
      ), added as (
        insert into audit.events (
          id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,
          payload)
        select
          n.id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,
-         replace(payload, one.id::text, n.id::text)
+         replace(text, one.id::text, n.id::text)
        from one, (select gen_random_uuid() as id from generate_series(1, $1)) as n
        returning id, occurred_at
      )

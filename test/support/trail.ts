@@ -38,7 +38,7 @@ export interface DeadLetter {
     readonly table: string;
     readonly operation: string;
     readonly at: string;
-    readonly events: (Record<string, unknown> & { payload: string })[] | null;
+    readonly events: Record<string, unknown>[] | null;
     readonly rows: Record<string, unknown>[] | null;
     readonly oldRows: Record<string, unknown>[] | null;
     readonly context: Record<string, string | null>;
