@@ -12,6 +12,7 @@ import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../../auth.ts';
 import { pgSettings } from '../../db.ts';
+import type { Settings } from '../../db.ts';
 import type { Logger } from '../../log.ts';
 import type { Changes } from './changes.ts';
 import { makeService } from './connection.ts';
@@ -19,6 +20,7 @@ import { makeDocuments, operationIn } from './document.ts';
 import { formatError, graphqlProblem } from './errors.ts';
 import { checkLimits, coerceVariables } from './limits.ts';
 import { preset } from './preset.ts';
+import { makeReader } from './reader.ts';
 import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -65,13 +67,20 @@ interface RequestContext {
  */
 export async function makeEngine(options: EngineOptions): Promise<Engine> {
   const { pool, changes, production } = options;
+  const reader = makeReader(pool);
+  const settings = new WeakMap<Caller, Settings>();
+  /** One object for an operation: by it the reader knows a subscription. */
+  function settingsOf(caller: Caller): Settings {
+    const known = settings.get(caller) ?? pgSettings(caller.claims, caller.requestId);
+    settings.set(caller, known);
+    return known;
+  }
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     pgServices: [
-      makeService(pool, (context) => {
-        const { claims, requestId } = (context as unknown as RequestContext).halyard;
-        return pgSettings(claims, requestId);
-      }),
+      makeService(pool, reader, (context) =>
+        settingsOf((context as unknown as RequestContext).halyard),
+      ),
     ],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
@@ -79,8 +88,8 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       context: (context) =>
         ({
           [SUBSCRIBER]: makeSubscriber({
-            ...(context as unknown as RequestContext).halyard,
-            pool,
+            settings: settingsOf((context as unknown as RequestContext).halyard),
+            reader,
             changes,
           }),
         }) as object,
@@ -142,7 +151,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
 export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
   const { schema } = await makeSchema({
     extends: [preset],
-    pgServices: [makeService(pool, undefined)],
+    pgServices: [makeService(pool, makeReader(pool), undefined)],
   });
   return schema;
 }
