@@ -54,7 +54,11 @@ export interface EngineOptions {
   readonly pool: pg.Pool;
   readonly changes: Changes;
   readonly production: boolean;
+  /** Milliseconds that a query or a mutation may take; 15,000 by default. */
+  readonly executionMs?: number | undefined;
 }
+
+const EXECUTION_MS = 15_000;
 
 interface RequestContext {
   readonly halyard: Caller;
@@ -84,7 +88,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
     ],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
-      timeouts: { planning: 1_000, execution: 15_000 },
+      timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
       context: (context) =>
         ({
           [SUBSCRIBER]: makeSubscriber({
@@ -95,6 +99,11 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
         }) as object,
     },
   });
+  // Grafast counts from the beginning of the subscription, and would give up each result that comes after that.
+  const lasting = {
+    ...resolvedPreset,
+    grafast: { ...resolvedPreset.grafast, timeouts: { planning: 1_000 } },
+  };
   const documents = makeDocuments(schema, production);
 
   /** The arguments of grafast. @throws GraphQLError or ProblemError, or an array of them */
@@ -119,7 +128,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       contextValue: {},
       variableValues: request.variables,
       operationName: request.operationName,
-      resolvedPreset,
+      resolvedPreset: subscribes ? lasting : resolvedPreset,
       requestContext: { halyard: caller } as never,
     });
   }
