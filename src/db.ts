@@ -137,6 +137,11 @@ function setting(settings: Settings): Statement {
   return { name: 'settings', text: SET, values: SETTINGS.map((name) => settings[name]) };
 }
 
+/** Of each role its own, because row-level security makes a plan the role's: one for all would be planned at every change. */
+function preparedFor({ role }: Settings, { name, ...statement }: Statement): Statement {
+  return name === undefined ? statement : { ...statement, name: `${role}:${name}` };
+}
+
 /**
  * Runs one statement in a transaction of its own, as the role and with the claims of the caller, in one round trip. If the
  * settings can't be set, the statement isn't run.
@@ -150,7 +155,7 @@ export async function queryWith<R extends pg.QueryResultRow>(
 ): Promise<pg.QueryResult<R>> {
   const client = await connect(pool);
   try {
-    const [, result] = await fly(client, [setting(settings), statement]);
+    const [, result] = await fly(client, [setting(settings), preparedFor(settings, statement)]);
     client.release(!isAtRest(client));
     return result as pg.QueryResult<R>;
   } catch (error) {

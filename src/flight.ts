@@ -4,7 +4,7 @@ import pg from 'pg';
 export interface Statement {
   readonly text: string;
   readonly values?: readonly unknown[];
-  /** Prepares it once for each connection. A name always goes with the same text. */
+  /** Prepares it once for each connection. A name always goes with the same text, and has 63 bytes at most. */
   readonly name?: string | undefined;
   readonly rowMode?: 'array' | undefined;
 }

@@ -56,8 +56,8 @@ function makeClient(reader: Reader, settings: Settings, inSteps: WithPgClient): 
       const { rows, rowCount } = await reader.query(settings, {
         text,
         values: values as unknown[],
-        // It names queries only. What a client makes different by other names for fields is prepared anew.
-        name: name ?? hash('sha1', text),
+        // It names queries only, by longer hashes than there is room for beside the role.
+        name: name?.slice(0, 40) ?? hash('sha1', text),
         ...(arrayMode === true && { rowMode: 'array' }),
       });
       return { rows: rows as never[], rowCount, notices: [] };
