@@ -35,25 +35,33 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * Measures two things in turns (A B A B …), so that what else the machine does falls on both alike. The first round
- * of each warms up and doesn't count.
+ * Measures some things in turns (A B C A B C …), so that what else the machine does falls on all alike. The first round of
+ * each warms up and doesn't count.
  *
  * @param rounds that count
- * @returns the figures of each, in the order in which they were taken
+ * @returns for each thing its figures, in the order in which they were taken
  */
+export async function takeTurns<T>(
+  rounds: number,
+  things: readonly (() => Promise<T>)[],
+): Promise<T[][]> {
+  const figures = things.map((): T[] => []);
+  for (let round = 0; round <= rounds; round++)
+    for (const [i, measure] of things.entries()) {
+      const figure = await measure();
+      if (round > 0) figures[i]?.push(figure);
+    }
+  return figures;
+}
+
+/** The same for two things with one figure each. */
 export async function inTurns(
   rounds: number,
   a: () => Promise<number>,
   b: () => Promise<number>,
 ): Promise<{ a: number[]; b: number[] }> {
-  const figures = { a: [] as number[], b: [] as number[] };
-  for (let round = 0; round <= rounds; round++) {
-    const [measuredA, measuredB] = [await a(), await b()];
-    if (round === 0) continue;
-    figures.a.push(measuredA);
-    figures.b.push(measuredB);
-  }
-  return figures;
+  const [figuresOfA = [], figuresOfB = []] = await takeTurns(rounds, [a, b]);
+  return { a: figuresOfA, b: figuresOfB };
 }
 
 /** For text: three digits that count, and thousands apart. */

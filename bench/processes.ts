@@ -46,11 +46,14 @@ export async function startHalyard(
   const exited = once(child, 'exit');
   const lines: string[] = [];
   const ready = Promise.withResolvers<RegExpExecArray>();
-  // Read on to the end, so that a log that nobody reads stops no process.
-  createInterface(child.stderr).on('line', (line) => {
+  const log = createInterface(child.stderr).on('line', (line) => {
     const found = READY[command].exec(line);
-    if (found) ready.resolve(found);
     if (lines.length < 100) lines.push(line);
+    if (found === null) return;
+    ready.resolve(found);
+    log.close();
+    // Read on to the end, so that a log that nobody reads stops no process; but no more than that.
+    child.stderr.resume();
   });
   void exited.then(() =>
     ready.reject(new Error(`halyard ${command} ended before it was ready:\n${lines.join('\n')}`)),

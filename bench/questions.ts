@@ -1,9 +1,21 @@
 import type { Question } from './question.ts';
 import { backlog } from './questions/backlog.ts';
+import { createGraphql } from './questions/create_graphql.ts';
+import { createRest } from './questions/create_rest.ts';
 import { delay } from './questions/delay.ts';
 import { delivering } from './questions/delivering.ts';
 import { sealing } from './questions/sealing.ts';
+import { subscriptions } from './questions/subscriptions.ts';
 import { verifying } from './questions/verifying.ts';
 
 /** In the order in which they are asked. */
-export const QUESTIONS: readonly Question[] = [sealing, verifying, delivering, delay, backlog];
+export const QUESTIONS: readonly Question[] = [
+  createRest,
+  createGraphql,
+  subscriptions,
+  sealing,
+  verifying,
+  delivering,
+  delay,
+  backlog,
+];

@@ -1,6 +1,8 @@
 import pg from 'pg';
 
 import type { Claims } from './claims.ts';
+import { fly } from './flight.ts';
+import type { Statement } from './flight.ts';
 import type { Logger } from './log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
@@ -28,13 +30,25 @@ export class DatabaseUnavailableError extends Error {
   }
 }
 
+/** The settings of one transaction, which migrations/fixtures/claims.sql reads: who asks, and in which role. */
+const SETTINGS = [
+  'role',
+  'jwt.claims.user_id',
+  'jwt.claims.email',
+  'jwt.claims.role',
+  'jwt.claims.environments',
+  'halyard.request_id',
+] as const;
+
+export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
+
 /**
- * The settings of one transaction, which migrations/fixtures/claims.sql reads; GraphQL and REST both.
- * '' means unknown, and all environments. Statement timeouts are settings of the roles, not of this.
+ * The settings of a request's transaction, for GraphQL and REST both. '' means unknown, and all environments. Statement
+ * timeouts are settings of the roles, not of this.
  *
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, requestId: string): Record<string, string> {
+export function pgSettings(claims: Claims, requestId: string): Settings {
   if (claims.role === null) throw new NoRoleError();
   return {
     role: `halyard_${claims.role}`,
@@ -111,9 +125,48 @@ function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
   });
 }
 
+const BEGIN: Statement = { name: 'begin', text: 'begin' };
+
+/** Compiling a statement costs more than any of ours takes, so the guess that it pays off is not asked for. */
+const SET = `select set_config('jit', 'off', true), ${SETTINGS.map(
+  (name, i) => `set_config('${name}', $${i + 1}, true)`,
+).join(', ')}`;
+
+/** Sets the settings until the end of the transaction. */
+function setting(settings: Settings): Statement {
+  return { name: 'settings', text: SET, values: SETTINGS.map((name) => settings[name]) };
+}
+
+/** Of each role its own, because row-level security makes a plan the role's: one for all would be planned at every change. */
+function preparedFor({ role }: Settings, { name, ...statement }: Statement): Statement {
+  return name === undefined ? statement : { ...statement, name: `${role}:${name}` };
+}
+
+/**
+ * Runs one statement in a transaction of its own, as the role and with the claims of the caller, in one round trip. If the
+ * settings can't be set, the statement isn't run.
+ *
+ * @throws DatabaseUnavailableError when there is no connection or it is lost, and the statement's or the commit's error
+ */
+export async function queryWith<R extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  settings: Settings,
+  statement: Statement,
+): Promise<pg.QueryResult<R>> {
+  const client = await connect(pool);
+  try {
+    const [, result] = await fly(client, [setting(settings), preparedFor(settings, statement)]);
+    client.release(!isAtRest(client));
+    return result as pg.QueryResult<R>;
+  } catch (error) {
+    client.release(await settle(client));
+    throw isLost(client) ? new DatabaseUnavailableError(error) : error;
+  }
+}
+
 /**
  * Runs `work` in one transaction as the role and with the claims of the caller: committed when it
- * resolves, rolled back when it rejects.
+ * resolves, rolled back when it rejects. For one statement queryWith is faster.
  *
  * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none or it is
  *   lost, and what `work` or the commit throws
@@ -124,17 +177,11 @@ export async function withClaims<T>(
   requestId: string,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
-  const settings = Object.entries(pgSettings(claims, requestId));
-  const client = await pool.connect().catch((error: unknown) => {
-    throw new DatabaseUnavailableError(error);
-  });
+  const settings = pgSettings(claims, requestId);
+  const client = await connect(pool);
   let ending = false;
   try {
-    await client.query('begin');
-    await client.query(
-      'select set_config(name, value, true) from unnest($1::text[], $2::text[]) as setting (name, value)',
-      [settings.map(([name]) => name), settings.map(([, value]) => value)],
-    );
+    await fly(client, [BEGIN, setting(settings)]);
     const result = await work(client);
     ending = true;
     await commit(client);
@@ -145,6 +192,13 @@ export async function withClaims<T>(
     client.release(ending || (await rollBack(client)));
     throw isLost(client) ? new DatabaseUnavailableError(error) : error;
   }
+}
+
+/** A connection, or Halyard's own error for having none to give. */
+export function connect(pool: pg.Pool): Promise<pg.PoolClient> {
+  return pool.connect().catch((error: unknown) => {
+    throw new DatabaseUnavailableError(error);
+  });
 }
 
 /** PostgreSQL answers a commit of a failed transaction with a rollback and no error. */
@@ -161,5 +215,25 @@ async function rollBack(client: pg.PoolClient): Promise<Error | undefined> {
     return undefined;
   } catch (error) {
     return error instanceof Error ? error : new Error('Rolling back failed.', { cause: error });
+  }
+}
+
+/** Whether no transaction is open. */
+function isAtRest(client: pg.PoolClient): boolean {
+  return client.getTransactionStatus() === 'I';
+}
+
+/**
+ * Waits until what failed is over, which its error doesn't say: the connection may be about to close behind it.
+ *
+ * @returns whether the pool must discard the client
+ */
+async function settle(client: pg.PoolClient): Promise<boolean> {
+  try {
+    // An empty query; a rollback outside of a transaction block would be warned of.
+    await client.query('');
+    return !isAtRest(client);
+  } catch {
+    return true;
   }
 }

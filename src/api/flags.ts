@@ -2,6 +2,7 @@ import type { Router } from 'express';
 import express from 'express';
 
 import { ProblemError } from '../errors.ts';
+import type { Statement } from '../flight.ts';
 import { makeCursor, paginate } from './page.ts';
 import { onlyMethods, parse } from './problems.ts';
 import {
@@ -22,6 +23,35 @@ type FlagRow = Omit<Flag, 'created_at' | 'updated_at'> & { created_at: Date; upd
 
 const COLUMNS = `f.id, f.flag_key, f.environment, f.enabled, f.rollout_percentage, f.description, f.created_at, f.updated_at`;
 
+const LIST = `
+  select ${COLUMNS}
+  from app_public.feature_flags f
+  where f.environment = $1 and ($2::text is null or f.flag_key > $2)
+  order by f.flag_key
+  limit $3`;
+
+const insert = (columns: readonly string[]) => `
+  insert into app_public.feature_flags as f (${columns.join(', ')})
+  values (${columns.map((_, i) => `$${i + 1}`).join(', ')})
+  returning ${COLUMNS}`;
+
+const GET: Statement = {
+  name: 'get_flag',
+  text: `select ${COLUMNS} from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2`,
+};
+
+const UPDATE: Statement = {
+  name: 'update_flag',
+  text: `
+    update app_public.feature_flags f
+    set
+      enabled = coalesce($3, f.enabled),
+      rollout_percentage = coalesce($4, f.rollout_percentage),
+      description = case when $5 then $6 else f.description end
+    where f.flag_key = $1 and f.environment = $2
+    returning ${COLUMNS}`,
+};
+
 const cursor = makeCursor<'flag_key'>(
   /^flag:(?<flag_key>[\w.-]{1,100})$/,
   ({ flag_key }) => `flag:${flag_key}`,
@@ -35,15 +65,11 @@ export function makeFlagRoutes(transact: Transact): Router {
     .route('/flags')
     .get(async (request, response) => {
       const { environment, limit, after } = parse(listFlagsQuerySchema, request.query);
-      const { rows } = await transact<FlagRow>(
-        request,
-        `select ${COLUMNS}
-         from app_public.feature_flags f
-         where f.environment = $1 and ($2::text is null or f.flag_key > $2)
-         order by f.flag_key
-         limit $3`,
-        [environment, cursor.decode(after)?.flag_key ?? null, limit + 1],
-      );
+      const { rows } = await transact<FlagRow>(request, { text: LIST }, [
+        environment,
+        cursor.decode(after)?.flag_key ?? null,
+        limit + 1,
+      ]);
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
@@ -55,9 +81,7 @@ export function makeFlagRoutes(transact: Transact): Router {
       );
       const { rows } = await transact<FlagRow>(
         request,
-        `insert into app_public.feature_flags as f (${given.map(([column]) => column).join(', ')})
-         values (${given.map((_, i) => `$${i + 1}`).join(', ')})
-         returning ${COLUMNS}`,
+        { text: insert(given.map(([column]) => column)) },
         given.map(([, value]) => value),
       );
       response.status(201).location(flagPath(flag.flag_key, environment)).json(rows[0]);
@@ -69,35 +93,21 @@ export function makeFlagRoutes(transact: Transact): Router {
     .get(async (request, response) => {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment } = parse(environmentQuerySchema, request.query);
-      const { rows } = await transact<FlagRow>(
-        request,
-        `select ${COLUMNS} from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2`,
-        [flagKey, environment],
-      );
+      const { rows } = await transact<FlagRow>(request, GET, [flagKey, environment]);
       response.json(theFlag(rows));
     })
     .patch(async (request, response) => {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment } = parse(environmentQuerySchema, request.query);
       const change = parse(updateFlagSchema, request.body);
-      const { rows } = await transact<FlagRow>(
-        request,
-        `update app_public.feature_flags f
-         set
-           enabled = coalesce($3, f.enabled),
-           rollout_percentage = coalesce($4, f.rollout_percentage),
-           description = case when $5 then $6 else f.description end
-         where f.flag_key = $1 and f.environment = $2
-         returning ${COLUMNS}`,
-        [
-          flagKey,
-          environment,
-          change.enabled,
-          change.rollout_percentage,
-          change.description !== undefined,
-          change.description,
-        ],
-      );
+      const { rows } = await transact<FlagRow>(request, UPDATE, [
+        flagKey,
+        environment,
+        change.enabled,
+        change.rollout_percentage,
+        change.description !== undefined,
+        change.description,
+      ]);
       response.json(theFlag(rows));
     })
     .all(onlyMethods('GET', 'PATCH'));

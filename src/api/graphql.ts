@@ -28,6 +28,8 @@ export interface GraphqlOptions {
   readonly log: Logger;
   /** WebSockets at once; 500 by default. */
   readonly maxSockets?: number;
+  /** Milliseconds that a query or a mutation may take. */
+  readonly executionMs?: number | undefined;
   /** Hears the codes of the errors of each answer that has some. */
   readonly onErrors?: (codes: readonly string[]) => void;
 }
@@ -50,11 +52,11 @@ const LONGEST_RETRY_MS = 10_000;
  * resolves all the same, requests get database_unavailable, and it is tried again until it works.
  */
 export async function makeGraphql(options: GraphqlOptions): Promise<GraphqlServer> {
-  const { pool, authentication, config } = options;
+  const { pool, authentication, config, executionMs } = options;
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
-  const engine = makeLasting(() => makeEngine({ pool, changes, production }), log);
+  const engine = makeLasting(() => makeEngine({ pool, changes, production, executionMs }), log);
   const sockets = makeSockets({
     engine: engine.current,
     authentication,

@@ -4,8 +4,9 @@ import type pg from 'pg';
 
 import { claimsOf } from '../auth.ts';
 import type { Authentication } from '../auth.ts';
-import { withClaims } from '../db.ts';
+import { pgSettings, queryWith } from '../db.ts';
 import { ProblemError } from '../errors.ts';
+import type { Statement } from '../flight.ts';
 import { requireRole } from './access.ts';
 import { makeAuditRoutes } from './audit_events.ts';
 import { makeFlagRoutes } from './flags.ts';
@@ -14,10 +15,15 @@ import { notFound } from './problems.ts';
 import { requestIdOf } from './request_id.ts';
 import { makeScheduleRoutes } from './schedules.ts';
 
-/** Runs one statement in a transaction of its own, with the claims and the id of the request. */
+/**
+ * Runs one statement in a transaction of its own, with the claims and the id of the request.
+ *
+ * @param sql the statement; with a name, it is prepared once for each connection. Planned once for all values then, so that is
+ *   for statements whose plan doesn't depend on which values are given.
+ */
 export type Transact = <R extends pg.QueryResultRow>(
   request: Request,
-  sql: string,
+  sql: Statement,
   values: readonly unknown[],
 ) => Promise<pg.QueryResult<R>>;
 
@@ -33,9 +39,7 @@ export function makeRest(
   ending: AbortSignal,
 ): Router {
   const transact: Transact = (request, sql, values) =>
-    withClaims(pool, claimsOf(request), requestIdOf(request), (client) =>
-      client.query(sql, [...values]),
-    );
+    queryWith(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
   const router = express.Router();
   router.use(neverAPage);
   router.use(authentication.middleware);

@@ -2,6 +2,7 @@ import type { Request, Router } from 'express';
 import express from 'express';
 
 import { ProblemError } from '../errors.ts';
+import type { Statement } from '../flight.ts';
 import { flagPath } from './flags.ts';
 import { makeCursor, paginate } from './page.ts';
 import { onlyMethods, parse } from './problems.ts';
@@ -56,35 +57,44 @@ export const LIST = `
  * Calls a function of lifecycle.sql for a schedule that belongs to the flag of the address. Materialized, so that it is
  * never called for one that doesn't; and its right to run is checked first, whether there is such a schedule or not.
  */
-const change = (call: string) => `
+const change = (name: string, call: string): Statement => ({
+  name,
+  text: `
   with f as materialized (
     select f.flag_key, f.environment, s.id
     from app_public.feature_flags f
     join app_public.feature_flag_schedules s on s.flag_id = f.id
     where f.flag_key = $1 and f.environment = $2 and s.id = $3
   )
-  select ${COLUMNS} from f cross join lateral ${call} s`;
+  select ${COLUMNS} from f cross join lateral ${call} s`,
+});
 
-const CREATE = `
+const CREATE: Statement = {
+  name: 'create_schedule',
+  text: `
   select ${COLUMNS}
   from (select $1::text as flag_key, $2::text as environment) f
   cross join lateral app_public.schedule_flag_change(
-    f.flag_key, f.environment, $3, row($4, $5)::app_public.flag_updates) s`;
-const GET = `
+    f.flag_key, f.environment, $3, row($4, $5)::app_public.flag_updates) s`,
+};
+const GET: Statement = {
+  name: 'get_schedule',
+  text: `
   select ${COLUMNS}
   from app_public.feature_flags f
   join app_public.feature_flag_schedules s on s.flag_id = f.id
-  where f.flag_key = $1 and f.environment = $2 and s.id = $3`;
-const CANCEL = change('app_public.cancel_flag_schedule(f.id, $4)');
-const RESCHEDULE = change('app_public.reschedule_flag_change(f.id, $4)');
-const RETRY = change('app_public.retry_flag_schedule(f.id)');
+  where f.flag_key = $1 and f.environment = $2 and s.id = $3`,
+};
+const CANCEL = change('cancel_schedule', 'app_public.cancel_flag_schedule(f.id, $4)');
+const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $4)');
+const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id)');
 
 /** /flags/:flagKey/schedule: the schedules of one flag. */
 export function makeScheduleRoutes(transact: Transact): Router {
   const router = express.Router();
 
   /** Runs a statement about the schedule that the address names. */
-  async function theSchedule(request: Request, sql: string, values: readonly unknown[] = []) {
+  async function theSchedule(request: Request, sql: Statement, values: readonly unknown[] = []) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
     const { rows } = await transact<ScheduleRow>(request, sql, [
@@ -109,14 +119,11 @@ export function makeScheduleRoutes(transact: Transact): Router {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment, status, limit, after } = parse(listSchedulesQuerySchema, request.query);
       const from = cursor.decode(after);
-      const { rows } = await transact<ScheduleRow & { cursor_at: string }>(request, LIST, [
-        flagKey,
-        environment,
-        status,
-        from?.at,
-        from?.id,
-        limit + 1,
-      ]);
+      const { rows } = await transact<ScheduleRow & { cursor_at: string }>(
+        request,
+        { text: LIST },
+        [flagKey, environment, status, from?.at, from?.id, limit + 1],
+      );
       if (rows.length === 0) {
         throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
       }

@@ -121,6 +121,22 @@ describe('auditEventsAdded', () => {
     }
   });
 
+  it('goes on for longer than a query may take', async () => {
+    const hurried = await startGraphql(database, { executionMs: 1 });
+    try {
+      await vi.waitFor(() => expect(hurried.graphql.healthy()).toBe(true), 5_000);
+      const { messages } = await subscribe(adminToken(), EVENTS, { key }, hurried);
+      await insert();
+      await arrived(messages, 1);
+      expect(messages[0]).toMatchObject({
+        data: { auditEventsAdded: { events: [{ flagKey: key }] } },
+      });
+      expect(messages[0]).not.toHaveProperty('errors');
+    } finally {
+      await hurried.close();
+    }
+  });
+
   it('sends nothing of what the token’s environments, or the arguments, leave out', async () => {
     const production = await subscribe(adminToken({ environments: ['production'] }), EVENTS);
     const staging = await subscribe(adminToken({ environments: ['staging'] }), EVENTS);

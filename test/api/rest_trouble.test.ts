@@ -242,6 +242,16 @@ describe('the log', () => {
     expect(api.logText().includes(token)).toBe(false);
   });
 
+  test('has no token that stands in an address', async () => {
+    await api.call(`GET /api/admin/${token}`, { token, headers: { 'x-request-id': 'logged-2' } });
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({ requestId: 'logged-2', path: '/api/admin/[Redacted]' }),
+      ),
+    );
+    expect(api.logText().includes(token)).toBe(false);
+  });
+
   test('is not alarmed by a client that goes away in the middle of its body', async () => {
     const before = await contentsOf(database);
     const { hostname, port } = new URL(api.url);

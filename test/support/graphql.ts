@@ -53,12 +53,13 @@ export interface TestApi {
 export interface TestApiOptions {
   readonly nodeEnv?: Config['nodeEnv'];
   readonly maxSockets?: number;
+  readonly executionMs?: number;
 }
 
 /** GraphQL alone on a free port, with the middleware that it counts on. */
 export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
-  { nodeEnv = 'test', maxSockets }: TestApiOptions = {},
+  { nodeEnv = 'test', maxSockets, executionMs }: TestApiOptions = {},
 ): Promise<TestApi> {
   const { log, lines } = makeTestLog();
   const config: Config = {
@@ -73,6 +74,7 @@ export async function startGraphql(
     config,
     log,
     ...(maxSockets === undefined ? {} : { maxSockets }),
+    executionMs,
   });
   const app = express().use(echoRequestId);
   const server = createServer(app);

@@ -112,7 +112,18 @@ function makeMailbox(onClose: () => void): InternalMailbox {
   };
 }
 
+const merged = new WeakMap<Hint, WeakMap<Hint, Hint>>();
+
+/** One hint in place of two: the same object for all mailboxes, so that who falls behind together reads together. */
 function merge(older: Hint, newer: Hint): Hint {
+  const known = merged.get(older) ?? new WeakMap<Hint, Hint>();
+  merged.set(older, known);
+  const hint = known.get(newer) ?? join(older, newer);
+  known.set(newer, hint);
+  return hint;
+}
+
+function join(older: Hint, newer: Hint): Hint {
   const events = [...new Set([...older.events, ...newer.events])];
   const schedules = [...new Set([...older.schedules, ...newer.schedules])];
   return {

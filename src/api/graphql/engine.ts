@@ -12,6 +12,7 @@ import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../../auth.ts';
 import { pgSettings } from '../../db.ts';
+import type { Settings } from '../../db.ts';
 import type { Logger } from '../../log.ts';
 import type { Changes } from './changes.ts';
 import { makeService } from './connection.ts';
@@ -19,6 +20,7 @@ import { makeDocuments, operationIn } from './document.ts';
 import { formatError, graphqlProblem } from './errors.ts';
 import { checkLimits, coerceVariables } from './limits.ts';
 import { preset } from './preset.ts';
+import { makeReader } from './reader.ts';
 import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -52,7 +54,11 @@ export interface EngineOptions {
   readonly pool: pg.Pool;
   readonly changes: Changes;
   readonly production: boolean;
+  /** Milliseconds that a query or a mutation may take; 15,000 by default. */
+  readonly executionMs?: number | undefined;
 }
+
+const EXECUTION_MS = 15_000;
 
 interface RequestContext {
   readonly halyard: Caller;
@@ -65,27 +71,39 @@ interface RequestContext {
  */
 export async function makeEngine(options: EngineOptions): Promise<Engine> {
   const { pool, changes, production } = options;
+  const reader = makeReader(pool);
+  const settings = new WeakMap<Caller, Settings>();
+  /** One object for an operation: by it the reader knows a subscription. */
+  function settingsOf(caller: Caller): Settings {
+    const known = settings.get(caller) ?? pgSettings(caller.claims, caller.requestId);
+    settings.set(caller, known);
+    return known;
+  }
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     pgServices: [
-      makeService(pool, (context) => {
-        const { claims, requestId } = (context as unknown as RequestContext).halyard;
-        return pgSettings(claims, requestId);
-      }),
+      makeService(pool, reader, (context) =>
+        settingsOf((context as unknown as RequestContext).halyard),
+      ),
     ],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
-      timeouts: { planning: 1_000, execution: 15_000 },
+      timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
       context: (context) =>
         ({
           [SUBSCRIBER]: makeSubscriber({
-            ...(context as unknown as RequestContext).halyard,
-            pool,
+            settings: settingsOf((context as unknown as RequestContext).halyard),
+            reader,
             changes,
           }),
         }) as object,
     },
   });
+  // Grafast counts from the beginning of the subscription, and would give up each result that comes after that.
+  const lasting = {
+    ...resolvedPreset,
+    grafast: { ...resolvedPreset.grafast, timeouts: { planning: 1_000 } },
+  };
   const documents = makeDocuments(schema, production);
 
   /** The arguments of grafast. @throws GraphQLError or ProblemError, or an array of them */
@@ -110,7 +128,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       contextValue: {},
       variableValues: request.variables,
       operationName: request.operationName,
-      resolvedPreset,
+      resolvedPreset: subscribes ? lasting : resolvedPreset,
       requestContext: { halyard: caller } as never,
     });
   }
@@ -142,7 +160,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
 export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
   const { schema } = await makeSchema({
     extends: [preset],
-    pgServices: [makeService(pool, undefined)],
+    pgServices: [makeService(pool, makeReader(pool), undefined)],
   });
   return schema;
 }

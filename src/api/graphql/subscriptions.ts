@@ -1,13 +1,12 @@
 import './environment.ts';
 
-import type pg from 'pg';
 import { constant, context, get, listen, object } from 'postgraphile/grafast';
 import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
 import { extendSchema, gql } from 'postgraphile/utils';
 
-import type { Claims } from '../../auth.ts';
-import { withClaims } from '../../db.ts';
+import type { Settings } from '../../db.ts';
 import type { Changes, Hint } from './changes.ts';
+import type { Reader } from './reader.ts';
 
 /** Which rows a subscriber wants; what is null or left out doesn't matter. */
 interface Topic {
@@ -43,9 +42,9 @@ const SELECT_VISIBLE: Record<Kind, string> = {
 
 export interface SubscriberOptions {
   readonly changes: Changes;
-  readonly pool: pg.Pool;
-  readonly claims: Claims;
-  readonly requestId: string;
+  readonly reader: Reader;
+  /** Of the operation. */
+  readonly settings: Settings;
 }
 
 /**
@@ -53,23 +52,23 @@ export interface SubscriberOptions {
  * which nothing is visible to them goes no further.
  */
 export function makeSubscriber(options: SubscriberOptions): GrafastSubscriber {
-  const { changes, pool, claims, requestId } = options;
+  const { changes, reader, settings } = options;
 
   async function visible(topic: Topic, ids: readonly string[]): Promise<string[]> {
-    return withClaims(pool, claims, requestId, async (client) => {
-      const { rows } = await client.query<{ id: string }>(SELECT_VISIBLE[topic.kind], [
-        ids,
-        topic.flagKey ?? null,
-        topic.environment ?? null,
-      ]);
-      return rows.map(({ id }) => id);
+    const { rows } = await reader.query(settings, {
+      name: `visible_${topic.kind}`,
+      text: SELECT_VISIBLE[topic.kind],
+      values: [ids, topic.flagKey ?? null, topic.environment ?? null],
     });
+    return (rows as { id: string }[]).map(({ id }) => id);
   }
 
   async function next(topic: Topic, take: () => Promise<Hint | null>): Promise<Visible | null> {
     for (;;) {
+      reader.follow(settings, null);
       const hint = await take();
       if (hint === null) return null;
+      reader.follow(settings, hint);
       const wanted = hint[topic.kind];
       const ids = wanted.length === 0 ? [] : await visible(topic, wanted);
       if (ids.length > 0 || hint.truncated) return { ids, truncated: hint.truncated };

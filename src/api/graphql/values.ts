@@ -2,7 +2,7 @@ import './environment.ts';
 
 import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
-import { lambda, sideEffect } from 'postgraphile/grafast';
+import { get, lambda, object, sideEffect } from 'postgraphile/grafast';
 import type { ObjectStep, Step } from 'postgraphile/grafast';
 import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
 
@@ -84,6 +84,21 @@ const checkedUpdate = wrapPlans({
   },
 });
 
+/**
+ * A schedule's updates out of the row that is at hand. By the function that makes the field, a mutation would ask the database
+ * a second time.
+ */
+const updatesOfRow = wrapPlans({
+  FeatureFlagSchedule: {
+    updates(_plan, $schedule) {
+      const $updates: Step = get($schedule as never, 'updates' as never);
+      const part = (name: string) =>
+        lambda($updates, (updates) => (updates as Record<string, unknown>)[name] ?? null, true);
+      return object({ enabled: part('enabled'), rollout_percentage: part('rollout_percentage') });
+    },
+  },
+});
+
 /** A half-open span of a time column: `…From <= column < …Before`. */
 function span(schemaName: string, tableName: string, column: string, name: string) {
   const bound = (suffix: string, operator: '>=' | '<', description: string) =>
@@ -114,6 +129,7 @@ export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
   noNullUpdates,
   checkedUpdate,
+  updatesOfRow,
   ...span('audit', 'events', 'occurred_at', 'occurred'),
   ...span('app_public', 'feature_flag_schedules', 'scheduled_at', 'scheduled'),
 ];

@@ -1,0 +1,137 @@
+import { signToken } from '../src/token.ts';
+import type { HttpOptions, HttpTask, Work } from './load/http.ts';
+import type { SqlTask } from './load/sql.ts';
+import { FLAGS, flagKey } from './load/work.ts';
+import { startLoad } from './load.ts';
+import type { Answered } from './load.ts';
+import { spreadOf, takeTurns } from './measure.ts';
+import type { Spread } from './measure.ts';
+import { BENCH_SECRET, startHalyard } from './processes.ts';
+import type { Figure, Question, Size } from './question.ts';
+import type { BenchDatabase } from './stand.ts';
+
+/** The one that is to reach something, and where the time of a request is looked at. */
+const USUAL_CONNECTIONS = 16;
+const CONNECTIONS: Record<Size, readonly number[]> = {
+  smoke: [USUAL_CONNECTIONS],
+  usual: [1, USUAL_CONNECTIONS, 64],
+  full: [1, USUAL_CONNECTIONS, 64],
+};
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 7 };
+const SECONDS: Record<Size, number> = { smoke: 0.4, usual: 1, full: 5 };
+const BASELINE = 'the SQL function called through pg by as many clients';
+const SEED = 20_261_125;
+
+/** A way to create schedules by HTTP. */
+export interface Way {
+  readonly name: string;
+  readonly asks: string;
+  readonly create: Work;
+  /** What part of the SQL function's requests a second it is to reach. */
+  readonly reach: number;
+  /** Requests that do a part of what creating does, each more than the one before. */
+  readonly steps: readonly { readonly work: Work; readonly what: string }[];
+}
+
+/** Some things that were measured in turns, each the same number of times. */
+type Rounds = readonly (readonly Answered[])[];
+
+/** A question for how fast schedules are created in this way, beside the SQL function alone. */
+export function creatingBy(way: Way): Question {
+  return {
+    name: way.name,
+    asks: way.asks,
+    async run(stand, size) {
+      const database = await stand.makeDatabase();
+      const schedules = await fill(database);
+      const api = await startHalyard('api', database.authenticatorUrl);
+      const token = signToken({
+        ...{ secret: BENCH_SECRET, role: 'admin', userId: 'alice', email: 'alice@example.com' },
+      });
+      const options: HttpOptions = { url: api.url, token, schedules };
+      const http = await startLoad<HttpTask, Answered>('http', options);
+      const sql = await startLoad<SqlTask, Answered>('sql', {
+        databaseUrl: database.authenticatorUrl,
+      });
+      let seed = SEED;
+      const figures: Figure[] = [];
+      try {
+        for (const connections of CONNECTIONS[size]) {
+          const common = () => ({ connections, seconds: SECONDS[size], seed: seed++ });
+          const ask = (work: Work) => () => http.run({ work, ...common() });
+          const steps = connections === USUAL_CONNECTIONS ? way.steps : [];
+          const rounds = await takeTurns(ROUNDS[size], [
+            ask(way.create),
+            () => sql.run(common()),
+            ...steps.map(({ work }) => ask(work)),
+          ]);
+          figures.push(...compare(way, connections, rounds));
+          figures.push(...shares(way, rounds));
+        }
+      } finally {
+        await sql.stop();
+        await http.stop();
+        await api.stop();
+        await database.drop();
+      }
+      return figures;
+    },
+  };
+}
+
+/** The flags, and a schedule for each, to be asked for. */
+async function fill({ root }: BenchDatabase): Promise<HttpOptions['schedules']> {
+  const keys = Array.from({ length: FLAGS }, (_, i) => flagKey(i + 1));
+  await root.query(
+    'insert into app_public.feature_flags (flag_key) select unnest($1::text[]) as flag_key',
+    [keys],
+  );
+  const { rows } = await root.query<{ id: string; flagKey: string }>(`
+    with made as (
+      insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+      select f.id, now() + interval '10 years', '{"enabled": true}' from app_public.feature_flags f
+      returning id, flag_id
+    )
+    select made.id, f.flag_key as "flagKey" from made join app_public.feature_flags f on f.id = made.flag_id`);
+  return rows;
+}
+
+function compare(way: Way, connections: number, [created = [], called = []]: Rounds): Figure[] {
+  const at = `${connections} ${connections === 1 ? 'connection' : 'connections'}`;
+  const figure = (what: string, unit: string, of: (answered: Answered) => number) => ({
+    what: `${at}, ${what}`,
+    unit,
+    value: spreadOf(created.map(of)),
+    baseline: { what: BASELINE, value: spreadOf(called.map(of)) },
+  });
+  const rate = figure('requests answered', '/s', ({ perSecond }) => perSecond);
+  const met = rate.value.median >= way.reach * rate.baseline.value.median;
+  return [
+    {
+      ...rate,
+      ...(connections === USUAL_CONNECTIONS && {
+        reach: { text: `≥ ${way.reach} of the baseline`, met },
+      }),
+    },
+    figure('p50', 'ms', ({ p50 }) => p50),
+    figure('p99', 'ms', ({ p99 }) => p99),
+  ];
+}
+
+/** What part of the machine's time for one request each step takes, while it has no more to give. */
+function shares(way: Way, [created = [], called = [], ...steps]: Rounds): Figure[] {
+  if (steps.length === 0) return [];
+  const cost = (rounds: readonly Answered[]): Spread =>
+    spreadOf(rounds.map(({ perSecond }) => 1_000 / perSecond));
+  const whole = { what: 'the whole request', value: cost(created) };
+  const parts = [
+    ...way.steps.map(({ what }, i) => ({ what, value: cost(steps[i] ?? []) })),
+    { what: 'the SQL function alone', value: cost(called) },
+  ];
+  return parts.map(({ what, value }) => ({
+    what: `of one request at ${USUAL_CONNECTIONS} connections: ${what}`,
+    unit: 'ms',
+    value,
+    baseline: whole,
+  }));
+}

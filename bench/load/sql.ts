@@ -1,0 +1,63 @@
+import pg from 'pg';
+import { makeRandom } from '../../test/support/chaos/random.ts';
+import type { Answered } from '../load.ts';
+import { makeCounter, serve } from './serve.ts';
+import { drawChange } from './work.ts';
+
+/**
+ * The least that scheduling a change can be: clients that are an admin for their whole session, and call the function that
+ * the API calls by a prepared statement, each in a transaction of its own.
+ */
+export interface SqlOptions {
+  /** The authenticator's. */
+  readonly databaseUrl: string;
+}
+
+export interface SqlTask {
+  readonly connections: number;
+  readonly seconds: number;
+  readonly seed: number;
+}
+
+const CREATE = {
+  name: 'create',
+  text: `
+    select s.*
+    from app_public.schedule_flag_change($1, 'production', $2, row($3, $4)::app_public.flag_updates) s`,
+};
+
+async function connect(databaseUrl: string): Promise<pg.Client> {
+  const client = new pg.Client({
+    connectionString: databaseUrl,
+    application_name: 'halyard bench',
+  });
+  await client.connect();
+  await client.query(`
+    select
+      set_config('role', 'halyard_admin', false), set_config('jwt.claims.role', 'admin', false),
+      set_config('jwt.claims.user_id', 'alice', false), set_config('jwt.claims.email', 'alice@example.com', false),
+      set_config('halyard.request_id', 'bench', false)`);
+  return client;
+}
+
+serve(({ databaseUrl }: SqlOptions) => {
+  // Kept from one task to the next, as a pool keeps its connections.
+  const clients: pg.Client[] = [];
+  return Promise.resolve(async ({ connections, seconds, seed }: SqlTask): Promise<Answered> => {
+    while (clients.length < connections) clients.push(await connect(databaseUrl));
+    const random = makeRandom(seed);
+    const counter = makeCounter();
+    const end = performance.now() + 1_000 * seconds;
+    await Promise.all(
+      clients.slice(0, connections).map(async (client) => {
+        while (performance.now() < end) {
+          const { flagKey, scheduledAt, enabled, rolloutPercentage } = drawChange(random);
+          const begun = performance.now();
+          await client.query(CREATE, [flagKey, scheduledAt, enabled, rolloutPercentage]);
+          counter.count(performance.now() - begun);
+        }
+      }),
+    );
+    return counter.answered();
+  });
+});
