@@ -1,9 +1,12 @@
 import type { Question } from './question.ts';
 import { backlog } from './questions/backlog.ts';
+import { bulk } from './questions/bulk.ts';
+import { costs } from './questions/costs.ts';
 import { createGraphql } from './questions/create_graphql.ts';
 import { createRest } from './questions/create_rest.ts';
 import { delay } from './questions/delay.ts';
 import { delivering } from './questions/delivering.ts';
+import { dueAtOnce } from './questions/due_at_once.ts';
 import { sealing } from './questions/sealing.ts';
 import { subscriptions } from './questions/subscriptions.ts';
 import { verifying } from './questions/verifying.ts';
@@ -12,6 +15,9 @@ import { verifying } from './questions/verifying.ts';
 export const QUESTIONS: readonly Question[] = [
   createRest,
   createGraphql,
+  costs,
+  bulk,
+  dueAtOnce,
   subscriptions,
   sealing,
   verifying,

@@ -20,6 +20,8 @@ export interface Stand {
 }
 
 export interface BenchDatabase {
+  /** An administrator's. */
+  readonly rootUrl: string;
   readonly workerUrl: string;
   readonly authenticatorUrl: string;
   /** An administrator, who may fill tables past the triggers. */
@@ -59,6 +61,7 @@ export async function startStand(): Promise<Stand> {
     const root = makePool(rootUrl.href, { name: NAME, log });
     const worker = makePool(urls.workerUrl, { name: NAME, log });
     return {
+      rootUrl: rootUrl.href,
       workerUrl: urls.workerUrl,
       authenticatorUrl: urls.authenticatorUrl,
       root,

@@ -19,7 +19,7 @@ test('every benchmark still runs, and gives figures with their baseline', async 
   const { machine, results } = JSON.parse(stdout) as Run;
   expect(machine).toContain('PostgreSQL');
   expect(results.map(({ question }) => question)).toEqual([
-    ...['create_rest', 'create_graphql', 'subscriptions'],
+    ...['create_rest', 'create_graphql', 'costs', 'bulk', 'due_at_once', 'subscriptions'],
     ...['sealing', 'verifying', 'delivering', 'delay', 'backlog'],
   ]);
   for (const { question, figures } of results) {

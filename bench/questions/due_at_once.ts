@@ -1,0 +1,148 @@
+import type pg from 'pg';
+import type { JobsOptions, JobsTask } from '../load/jobs.ts';
+import { startLoad } from '../load.ts';
+import { inTurns, spreadOf } from '../measure.ts';
+import { startHalyard } from '../processes.ts';
+import type { Question, Size } from '../question.ts';
+import { makeFlags } from '../schedule_table.ts';
+import type { BenchDatabase } from '../stand.ts';
+
+const SCHEDULES: Record<Size, number> = { smoke: 300, usual: 10_000, full: 100_000 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 3 };
+/** Enough that starting and ending count for little. */
+const JOBS: Record<Size, number> = { smoke: 100, usual: 1_500, full: 10_000 };
+const JOBS_AT_A_TIME = 8;
+const REACH = { perSecond: 8_000, ratio: 10 };
+/** Until the schedules are created and everything is at rest. */
+const LEAD_MS = 2_000;
+const DEADLINE_MS = 60_000;
+
+export const dueAtOnce: Question = {
+  name: 'due_at_once',
+  asks: 'How fast are schedules applied that are due at one instant?',
+  async run(stand, size) {
+    const database = await stand.makeDatabase();
+    const worker = await startHalyard('worker', database.workerUrl);
+    const seconds: number[] = [];
+    let round = 0;
+    try {
+      const figures = await inTurns(
+        ROUNDS[size],
+        async () => {
+          const took = await applyAll(database, `due-${++round}`, SCHEDULES[size]);
+          seconds.push(took);
+          return SCHEDULES[size] / took;
+        },
+        () => runJobs(database, `job-${round}`, JOBS[size]),
+      );
+      const value = spreadOf(figures.a);
+      const jobs = spreadOf(figures.b);
+      const baseline = { what: 'a graphile-worker job for each, the same changes', value: jobs };
+      const count = SCHEDULES[size].toLocaleString('en-US');
+      return [
+        {
+          what: `${count} due at one instant, one worker`,
+          unit: 'schedules/s',
+          value,
+          baseline,
+          reach: {
+            text: `≥ ${REACH.perSecond.toLocaleString('en-US')}/s and ≥ ${REACH.ratio} × the baseline`,
+            met: value.median >= REACH.perSecond && value.median >= REACH.ratio * jobs.median,
+          },
+        },
+        {
+          what: 'the last of them is applied after',
+          unit: 's',
+          // The first round warms up.
+          value: spreadOf(seconds.slice(1)),
+        },
+      ];
+    } finally {
+      await worker.stop();
+      await database.drop();
+    }
+  },
+};
+
+/**
+ * Schedules of as many flags for one instant, and waits until all are applied.
+ *
+ * @returns seconds from the instant until everybody can see the last one
+ * @throws Error when one of them hasn't got its events
+ */
+async function applyAll(database: BenchDatabase, prefix: string, count: number): Promise<number> {
+  const { root } = database;
+  await makeFlags(database, prefix, count);
+  const { rows } = await root.query<{ due: number }>(
+    `with created as (
+       insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       select f.id, at.due, '{"enabled": true, "rollout_percentage": 50}'
+       from app_public.feature_flags f, (select clock_timestamp() + $2 * interval '1 ms' as due) as at
+       where f.flag_key like $1 || '-%'
+       returning scheduled_at
+     )
+     select extract(epoch from min(scheduled_at))::float8 as due from created`,
+    [prefix, LEAD_MS + count / 10],
+  );
+  await root.query('analyze app_public.feature_flags, app_public.feature_flag_schedules');
+  const applied = await whenApplied(root);
+  await checkEvents(root, prefix, count);
+  return applied - (rows[0]?.due ?? 0);
+}
+
+/** By the database's clock, in seconds since 1970. */
+async function whenApplied(root: pg.Pool): Promise<number> {
+  const begun = performance.now();
+  for (;;) {
+    const { rows } = await root.query<{ now: number; pending: boolean }>({
+      name: 'pending',
+      text: `select extract(epoch from clock_timestamp())::float8 as now, exists (
+               select from app_public.feature_flag_schedules s where s.status = 'pending') as pending`,
+    });
+    if (rows[0]?.pending === false) return rows[0].now;
+    if (performance.now() - begun > DEADLINE_MS) throw new Error('Not all were applied in time.');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function checkEvents(root: pg.Pool, prefix: string, count: number): Promise<void> {
+  const { rows } = await root.query<{ applied: number; updated: number; letters: number }>(
+    `select
+       count(*) filter (where e.event_type = 'flag_schedule.applied')::integer as applied,
+       count(*) filter (where e.event_type = 'feature_flag.updated' and e.schedule_id is not null)::integer as updated,
+       (select count(*) from audit.dead_letters)::integer as letters
+     from audit.events e
+     where e.flag_key like $1 || '-%'`,
+    [prefix],
+  );
+  const [found] = rows;
+  if (found?.applied !== count || found.updated !== count || found.letters !== 0)
+    throw new Error(
+      `Not every one of ${count} has its events: ${JSON.stringify(found)}. This is a defect.`,
+    );
+}
+
+/** The same changes by a job each. @returns jobs a second */
+async function runJobs(database: BenchDatabase, prefix: string, count: number): Promise<number> {
+  const { root, rootUrl } = database;
+  await makeFlags(database, prefix, count);
+  // Far ahead, so that they are the jobs' alone; pending ones of the same table, as before.
+  await root.query(
+    `with created as (
+       insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       select f.id, now() + interval '1 year', '{"enabled": true}'
+       from app_public.feature_flags f where f.flag_key like $1 || '-%'
+       returning id, flag_id
+     )
+     select count(graphile_worker.add_job(
+       'bench_apply', json_build_object('flagId', c.flag_id, 'scheduleId', c.id))) from created c`,
+    [prefix],
+  );
+  const options: JobsOptions = { databaseUrl: rootUrl, concurrency: JOBS_AT_A_TIME };
+  const load = await startLoad<JobsTask, number>('jobs', options);
+  try {
+    return await load.run({ jobs: count });
+  } finally {
+    await load.stop();
+  }
+}
