@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getTasks, run } from 'graphile-worker';
 import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
@@ -26,6 +27,8 @@ const CRONTAB = new URL('../../crontab', import.meta.url);
 
 /** A job in the future, and one whose notification was lost, is found by polling. */
 const POLL_MS = 1_000;
+/** How long a pool whose tasks have ended may take to tell the database so, before it is taken for over. */
+const REPORT_MS = 5_000;
 const RESTART_BASE_MS = 200;
 const RESTART_CAP_MS = 5_000;
 
@@ -42,7 +45,7 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
   const { log, stopping } = context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  let current: { runner: Runner; ids: readonly string[] } | null = await begin(options);
+  let current: Pool | null = await begin(options);
   const running = supervise();
 
   async function supervise(): Promise<void> {
@@ -51,7 +54,7 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
         current ??= await begin(options);
         if (stopped()) break;
         failures = 0;
-        await current.runner.promise;
+        await current.over;
       } catch (error) {
         log.warn({ err: error }, 'taking jobs was interrupted; it is begun anew');
       }
@@ -74,13 +77,28 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
   };
 }
 
-async function begin({ context, presence, concurrency }: JobPoolOptions) {
+/** One run of graphile-worker, until it gives itself up. */
+interface Pool {
+  readonly runner: Runner;
+  readonly ids: readonly string[];
+  /** Settles when it takes no more jobs, and none of its tasks runs. */
+  readonly over: Promise<void>;
+}
+
+async function begin({ context, presence, concurrency }: JobPoolOptions): Promise<Pool> {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
   const ids: string[] = [];
   const stopped = Promise.withResolvers<undefined>();
   context.stopping.addEventListener('abort', () => stopped.resolve(undefined), { once: true });
   events.on('pool:create', ({ workerPool }) => ids.push(workerPool.id));
+  const idle = Promise.withResolvers<undefined>();
+  for (const end of [
+    'pool:gracefulShutdown:complete',
+    'pool:forcefulShutdown:complete',
+    'pool:forcefulShutdown:error',
+  ] as const)
+    events.on(end, () => idle.resolve(undefined));
   const runner = await run({
     pgPool: context.pool,
     concurrency,
@@ -110,7 +128,20 @@ async function begin({ context, presence, concurrency }: JobPoolOptions) {
       ],
     },
   });
-  return { runner, ids };
+  return { runner, ids, over: Promise.race([runner.promise, giveUp(runner, idle.promise)]) };
+}
+
+/**
+ * A runner that could not report several jobs' ends waits for ever: its batcher counts what is pending, and every report
+ * that fails behind the first one is counted down twice (graphile-worker 0.18, `batch` in main.js).
+ *
+ * @param idle its tasks have ended
+ */
+async function giveUp(runner: Runner, idle: Promise<unknown>): Promise<void> {
+  await idle;
+  await delay(REPORT_MS, undefined, { ref: false });
+  // Ends its crontab. It has ended already unless it waits for ever.
+  await runner.stop().catch(() => undefined);
 }
 
 /**

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { startTestApi } from '../support/api.ts';
 import type { TestApi } from '../support/api.ts';
@@ -28,9 +28,9 @@ interface Site {
   readonly add: (...events: Parameters<typeof addEvents>[1]) => Promise<void>;
 }
 
-/** A database and an API of one test's own: what is tested here ends them, or breaks them. */
-async function startSite(): Promise<Site> {
-  const database = await cloneDatabase();
+/** A database, a clone of that one, and an API of one test's own: what is tested here ends them, or breaks them. */
+async function startSite(template?: TestDatabase): Promise<Site> {
+  const database = await cloneDatabase(template?.name);
   onTestFinished(() => database.drop());
   const api = await startTestApi(database.authenticatorUrl, { drainMs: 3_000 });
   onTestFinished(() => api.close());
@@ -139,6 +139,15 @@ describe('a follower', () => {
 });
 
 describe('a stream', () => {
+  // Longer than everything that lies between the database and a client holds.
+  const count = 40_000;
+  let long: TestDatabase;
+  beforeAll(async () => {
+    long = await cloneDatabase();
+    await withClient(long.ownerUrl, (client) => addMany(client, count));
+  });
+  afterAll(() => long.drop());
+
   test('has every event once, over many pages, though they have one time', async () => {
     const { database, open } = await startSite();
     await withClient(database.ownerUrl, (client) => addMany(client, 5_500));
@@ -163,9 +172,7 @@ describe('a stream', () => {
   });
 
   test('reads no further ahead of a slow reader than buffers go, and holds no transaction', async () => {
-    const { database, open } = await startSite();
-    const count = 40_000;
-    await withClient(database.ownerUrl, (client) => addMany(client, count));
+    const { database, open } = await startSite(long);
     const stream = await open('', { paused: true });
     await withClient(database.rootUrl, (client) =>
       vi.waitFor(async () => {
@@ -189,9 +196,7 @@ describe('a stream', () => {
   });
 
   test('keeps nothing of what has gone out, however long it is', async () => {
-    const { database, open } = await startSite();
-    const count = 40_000;
-    await withClient(database.ownerUrl, (client) => addMany(client, count));
+    const { open } = await startSite(long);
     const stream = await open('', { paused: true });
     const { response } = stream;
     const heap = () => {
@@ -211,8 +216,7 @@ describe('a stream', () => {
   });
 
   test('stops reading when the client goes', async () => {
-    const { database, api, open } = await startSite();
-    await withClient(database.ownerUrl, (client) => addMany(client, 40_000));
+    const { api, open } = await startSite(long);
     const stream = await open('', { paused: true });
     stream.destroy();
     const gone = () => api.lines.some(({ msg }) => msg === 'the client went away');
@@ -221,8 +225,7 @@ describe('a stream', () => {
   });
 
   test('that fails half-way is broken off, and never looks whole', async () => {
-    const { database, api, open } = await startSite();
-    await withClient(database.ownerUrl, (client) => addMany(client, 40_000));
+    const { database, api, open } = await startSite(long);
     const stream = await open('', { paused: true });
     await withClient(database.ownerUrl, (client) =>
       client.query('revoke select on audit.ledger from halyard_auditor'),

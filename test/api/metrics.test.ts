@@ -50,18 +50,21 @@ test('requests are timed by the pattern of their route, also those that fail', a
   await api.call('GET /nowhere/at/all');
   await api.call('GET /healthz');
   await api.call('POST /graphql', { token, json: { query: '{ __typename }' } });
-  await vi.waitFor(async () => {
-    expect(requests(await read())).toEqual({
-      'POST /api/admin/flags/:flagKey/schedule 2xx': 1,
-      'POST /api/admin/flags/:flagKey/schedule 4xx': 1,
-      'GET /api/admin/flags/:flagKey 2xx': 1,
-      'GET /api/admin/flags 2xx': 1,
-      'PUT /api/admin/flags 4xx': 1,
-      'GET none 4xx': 2,
-      'GET /healthz 2xx': 1,
-      'POST /graphql 2xx': 1,
-    });
-  });
+  await vi.waitFor(
+    async () => {
+      expect(requests(await read())).toEqual({
+        'POST /api/admin/flags/:flagKey/schedule 2xx': 1,
+        'POST /api/admin/flags/:flagKey/schedule 4xx': 1,
+        'GET /api/admin/flags/:flagKey 2xx': 1,
+        'GET /api/admin/flags 2xx': 1,
+        'PUT /api/admin/flags 4xx': 1,
+        'GET none 4xx': 2,
+        'GET /healthz 2xx': 1,
+        'POST /graphql 2xx': 1,
+      });
+    },
+    { timeout: 10_000 },
+  );
 });
 
 test('nobody can make up labels', async () => {
@@ -72,12 +75,15 @@ test('nobody can make up labels', async () => {
     await api.call(`GET /api/admin/flags/flag-${n}`, { token: adminToken() });
     await api.call(`GET /api/admin/flags/flag-${n}//..%2F/schedule`, { token: adminToken() });
   }
-  await vi.waitFor(async () => {
-    const counts = requests(await read());
-    expect(Object.values(counts).reduce((sum, count) => sum + count)).toBe(80);
-    expect(Object.keys(counts).length).toBeLessThan(8);
-    expect(JSON.stringify(counts)).not.toMatch(/made-up|flag-\d|PROPFIND/);
-  });
+  await vi.waitFor(
+    async () => {
+      const counts = requests(await read());
+      expect(Object.values(counts).reduce((sum, count) => sum + count)).toBe(80);
+      expect(Object.keys(counts).length).toBeLessThan(8);
+      expect(JSON.stringify(counts)).not.toMatch(/made-up|flag-\d|PROPFIND/);
+    },
+    { timeout: 10_000 },
+  );
 });
 
 test('errors in GraphQL answers are counted by code, though their status is 200', async () => {
@@ -100,7 +106,9 @@ test('errors in GraphQL answers are counted by code, though their status is 200'
 
 test('open subscriptions and the use of the pool', async () => {
   const { api, read } = await startMetered();
-  await vi.waitFor(async () => expect((await read()).get('halyard_api_listener_healthy')).toBe(1));
+  await vi.waitFor(async () => expect((await read()).get('halyard_api_listener_healthy')).toBe(1), {
+    timeout: 10_000,
+  });
   const client = createClient({
     url: `${api.url.replace('http', 'ws')}/graphql`,
     webSocketImpl: WebSocket,
@@ -139,11 +147,14 @@ test('open subscriptions and the use of the pool', async () => {
     await owner.query('rollback');
     await Promise.all(calls);
   });
-  await vi.waitFor(async () => {
-    const samples = await read();
-    expect(samples.get('halyard_api_pool_connections{state="in_use"}')).toBe(0);
-    expect(samples.get('halyard_api_pool_waiting')).toBe(0);
-  });
+  await vi.waitFor(
+    async () => {
+      const samples = await read();
+      expect(samples.get('halyard_api_pool_connections{state="in_use"}')).toBe(0);
+      expect(samples.get('halyard_api_pool_waiting')).toBe(0);
+    },
+    { timeout: 10_000 },
+  );
 });
 
 test('the API says what the database says, and nothing of a worker', async () => {

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 
-import { beforeAll, describe, expect, test } from 'vitest';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { problemSchema } from '../../src/api/schemas.ts';
-import { contentsOf, inMinutes, useApi } from '../support/api.ts';
+import { inMinutes, readContents, useApi } from '../support/api.ts';
 import type { Call } from '../support/api.ts';
-import { useDatabase, withClient } from '../support/database.ts';
+import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { adminToken } from '../support/tokens.ts';
 
@@ -15,17 +16,19 @@ const api = useApi(database);
 const FLAG = 'wishlist-gallery';
 const SCHEDULES = `/api/admin/flags/${FLAG}/schedule`;
 let schedule = '';
+let owner: pg.Client;
 
 beforeAll(async () => {
-  await withClient(database.ownerUrl, async (client) => {
-    const { id } = await insertFlag(client, { flag_key: FLAG });
-    schedule = `${SCHEDULES}/${(await insertSchedule(client, id)).id}`;
-  });
+  owner = new pg.Client({ connectionString: database.ownerUrl });
+  await owner.connect();
+  const { id } = await insertFlag(owner, { flag_key: FLAG });
+  schedule = `${SCHEDULES}/${(await insertSchedule(owner, id)).id}`;
 });
+afterAll(() => owner.end());
 
 /** Sends it as an admin, and expects a problem with this status and code, and that nothing is written. */
 async function expectRefused(target: string, call: Call, status: number, code: string) {
-  const before = await contentsOf(database);
+  const before = await readContents(owner);
   const answer = await api.call(target, { token: adminToken(), ...call });
   expect([answer.status, answer.body.code]).toEqual([status, code]);
   expect(answer.headers.get('content-type')).toMatch(/^application\/problem\+json/);
@@ -33,7 +36,7 @@ async function expectRefused(target: string, call: Call, status: number, code: s
     status,
     request_id: answer.headers.get('x-request-id'),
   });
-  expect(await contentsOf(database)).toBe(before);
+  expect(await readContents(owner)).toBe(before);
   return answer;
 }
 

@@ -78,14 +78,16 @@ describe('ending', () => {
     const server = await start();
     await whileHanging(server, async (hanging, release) => {
       const closed = server.close();
-      await vi.waitFor(async () => expect(await accepts(server.url)).toBe(false));
+      await vi.waitFor(async () => expect(await accepts(server.url)).toBe(false), {
+        timeout: 10_000,
+      });
       await release();
       const answer = await hanging;
       expect([answer.status, answer.body.status]).toEqual([200, 'cancelled']);
       expect(answer.headers.get('connection')).toBe('close');
       await closed;
     });
-    await vi.waitFor(async () => expect((await backends()).all).toBe(0));
+    await vi.waitFor(async () => expect((await backends()).all).toBe(0), { timeout: 10_000 });
   });
 
   test('cuts off what does not finish in time', async () => {

@@ -186,10 +186,12 @@ describe('the request’s id', () => {
       ]),
     );
     expect(rows).toEqual([{ event_type: 'flag_schedule.created', admin_user_id: 'alice' }]);
-    await vi.waitFor(() =>
-      expect(api.lines).toContainEqual(
-        expect.objectContaining({ requestId: id, method: 'POST', status: 201 }),
-      ),
+    await vi.waitFor(
+      () =>
+        expect(api.lines).toContainEqual(
+          expect.objectContaining({ requestId: id, method: 'POST', status: 201 }),
+        ),
+      { timeout: 10_000 },
     );
   });
 
@@ -225,16 +227,18 @@ describe('the log', () => {
       token,
       headers: { cookie: 'c=hidden', 'x-request-id': 'logged-1' },
     });
-    await vi.waitFor(() =>
-      expect(api.lines).toContainEqual(
-        expect.objectContaining({
-          level: 'info',
-          requestId: 'logged-1',
-          method: 'GET',
-          path: '/api/admin/flags',
-          status: 400,
-        }),
-      ),
+    await vi.waitFor(
+      () =>
+        expect(api.lines).toContainEqual(
+          expect.objectContaining({
+            level: 'info',
+            requestId: 'logged-1',
+            method: 'GET',
+            path: '/api/admin/flags',
+            status: 400,
+          }),
+        ),
+      { timeout: 10_000 },
     );
     const line = JSON.stringify(api.lines.filter(({ requestId }) => requestId === 'logged-1'));
     for (const secret of [token, 'hidden', 'sesame', 'headers'])
@@ -262,10 +266,12 @@ describe('the log', () => {
         'Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{"flag_key":',
       () => socket.resetAndDestroy(),
     );
-    await vi.waitFor(() =>
-      expect(api.lines).toContainEqual(
-        expect.objectContaining({ requestId: 'gone-1', status: null }),
-      ),
+    await vi.waitFor(
+      () =>
+        expect(api.lines).toContainEqual(
+          expect.objectContaining({ requestId: 'gone-1', status: null }),
+        ),
+      { timeout: 10_000 },
     );
     const lines = api.lines.filter(({ requestId }) => requestId === 'gone-1');
     expect(lines.every(({ level }) => level === 'info' || level === 'debug')).toBe(true);
@@ -284,10 +290,12 @@ describe('the log', () => {
       await untilWaiting();
       gone.abort();
       await expect(answer).rejects.toThrow();
-      await vi.waitFor(() =>
-        expect(api.lines).toContainEqual(
-          expect.objectContaining({ requestId: 'gone-2', status: null }),
-        ),
+      await vi.waitFor(
+        () =>
+          expect(api.lines).toContainEqual(
+            expect.objectContaining({ requestId: 'gone-2', status: null }),
+          ),
+        { timeout: 10_000 },
       );
     });
     // The server still serves.

@@ -78,11 +78,14 @@ test('a second reconciler waits for the step of the first, and sees what it has 
     const step = `select from_rows from app_private.reconcile_audit('thorough', $1)`;
     expect(await value(client, step, [JSON.stringify(rest)])).toBe(1);
     const second = reconcileAs(database, 'thorough');
-    await vi.waitFor(async () => {
-      const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
+    await vi.waitFor(
+      async () => {
+        const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
         and database = (select oid from pg_database where datname = current_database())`;
-      expect(await value(client, waiting)).toBe(1);
-    });
+        expect(await value(client, waiting)).toBe(1);
+      },
+      { timeout: 10_000 },
+    );
     await client.query('commit');
     expect(await second).toMatchObject({ fromRows: 0 });
     expect(await problemsOf(client)).toEqual([]);

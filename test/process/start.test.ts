@@ -163,6 +163,17 @@ describe('npm start', () => {
     expect(list.body).toMatchObject([{ id: schedule.id, status: 'applied', created_by: 'alice' }]);
   });
 
+  test('a second copy with the same data folder says what is wrong and leaves the first alone', async () => {
+    const second = startProcess('npm', ['start'], {
+      env: { PORT: '0', HALYARD_DATA_DIR: dataDir },
+    });
+    expect(await second.exited).not.toBe(0);
+    expect(second.stderr()).toMatch(/HALYARD_DATA_DIR/);
+    // A sentence for a person, and no stack.
+    expect(second.stderr()).not.toMatch(/^ +at /m);
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  });
+
   test('goes on when nobody reads its standard output', async () => {
     await halyard.end('SIGTERM');
     halyard = startProcess('node', ['src/main.ts', 'start'], {
@@ -180,18 +191,5 @@ describe('npm start', () => {
     await halyard.waitFor(/"code":"EPIPE"/, 60_000);
     const [, address] = await halyard.waitFor(/"url":"([^"]+)","msg":"the API is listening"/);
     expect((await fetch(`${address ?? ''}/readyz`)).status).toBe(200);
-    await halyard.end('SIGTERM');
-    await boot();
-  });
-
-  test('a second copy with the same data folder says what is wrong and leaves the first alone', async () => {
-    const second = startProcess('npm', ['start'], {
-      env: { PORT: '0', HALYARD_DATA_DIR: dataDir },
-    });
-    expect(await second.exited).not.toBe(0);
-    expect(second.stderr()).toMatch(/HALYARD_DATA_DIR/);
-    // A sentence for a person, and no stack.
-    expect(second.stderr()).not.toMatch(/^ +at /m);
-    expect((await fetch(`${url}/readyz`)).status).toBe(200);
   });
 });

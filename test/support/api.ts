@@ -1,3 +1,4 @@
+import type pg from 'pg';
 import { afterAll, beforeAll } from 'vitest';
 
 import type { ProblemBody, Schedule } from '../../src/api/schemas.ts';
@@ -109,16 +110,19 @@ export async function callApi(url: string, target: string, call: Call = {}): Pro
 
 /** All that a refused write might have left, as the owner sees it. */
 export async function contentsOf(database: TestDatabase): Promise<string> {
-  return withClient(database.ownerUrl, async (client) => {
-    const { rows } = await client.query<{ contents: string }>(`
-      select jsonb_build_object(
-        'flags', (select jsonb_agg(f order by f.id) from app_public.feature_flags f),
-        'schedules', (select jsonb_agg(s order by s.id) from app_public.feature_flag_schedules s),
-        'events', (select jsonb_agg(e.id order by e.id) from audit.events e),
-        'deadLetters', (select count(*) from audit.dead_letters)
-      )::text as contents`);
-    return rows[0]?.contents ?? '';
-  });
+  return withClient(database.ownerUrl, readContents);
+}
+
+/** The same, on a connection of the owner's that is there already. */
+export async function readContents(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query<{ contents: string }>(`
+    select jsonb_build_object(
+      'flags', (select jsonb_agg(f order by f.id) from app_public.feature_flags f),
+      'schedules', (select jsonb_agg(s order by s.id) from app_public.feature_flag_schedules s),
+      'events', (select jsonb_agg(e.id order by e.id) from audit.events e),
+      'deadLetters', (select count(*) from audit.dead_letters)
+    )::text as contents`);
+  return rows[0]?.contents ?? '';
 }
 
 /** A time that many minutes from now, as clients write it. */

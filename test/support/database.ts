@@ -14,11 +14,13 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** Clones the template, which takes about 50 ms. */
-export async function cloneDatabase(): Promise<TestDatabase> {
+/** Clones the template, or another database that nobody is connected to, file by file: about 20 ms in memory. */
+export async function cloneDatabase(template = inject('template')): Promise<TestDatabase> {
   const name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
   await asAdministrator((client) =>
-    client.query(`create database ${name} template ${inject('template')} owner halyard_owner`),
+    client.query(
+      `create database ${name} template ${template} strategy file_copy owner halyard_owner`,
+    ),
   );
   await withClient(withDatabase(inject('rootUrl'), name), async (client) => {
     // A clone doesn't take the template's privileges along.

@@ -1,6 +1,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { COMPILE_CACHE } from './compile_cache.ts';
 
 export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -33,7 +34,12 @@ export function startProcess(
 ): HalyardProcess {
   const child = spawn(command, args, {
     cwd: options.cwd ?? CHECKOUT,
-    env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', ...options.env },
+    env: {
+      PATH: process.env.PATH ?? '',
+      HOME: process.env.HOME ?? '/',
+      ...COMPILE_CACHE,
+      ...options.env,
+    },
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -9,6 +9,7 @@ import type { AuditEvent, Sink } from '../../src/audit/sink.ts';
 import { loadConfig } from '../../src/config.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import type { RunningWorker, WorkerOptions } from '../../src/worker/runner.ts';
+import { COMPILE_CACHE } from './compile_cache.ts';
 import { cloneDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';
@@ -101,6 +102,7 @@ export async function spawnWorker(
   const child = spawn(process.execPath, [MAIN, 'worker'], {
     env: {
       PATH: process.env.PATH,
+      ...COMPILE_CACHE,
       NODE_ENV: 'test',
       WORKER_DATABASE_URL: database.workerUrl,
       ...env,

@@ -7,6 +7,7 @@ import { expect, test, vi } from 'vitest';
 import { addJob } from '../../src/worker/jobs.ts';
 import { makePool } from '../../src/db.ts';
 import { value } from '../support/actors.ts';
+import { COMPILE_CACHE } from '../support/compile_cache.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
 import { insertDue, startTestWorker, useFreshDatabase } from '../support/worker.ts';
 import { makeTestLog } from '../support/log.ts';
@@ -142,7 +143,12 @@ test('schedules are kept for ever unless SCHEDULE_RETENTION says otherwise', asy
 
 async function command(database: TestDatabase, ...args: string[]) {
   const child = spawn(process.execPath, [MAIN, 'audit', 'retain', ...args], {
-    env: { PATH: process.env.PATH, NODE_ENV: 'test', DATABASE_URL: database.ownerUrl },
+    env: {
+      PATH: process.env.PATH,
+      NODE_ENV: 'test',
+      ...COMPILE_CACHE,
+      DATABASE_URL: database.ownerUrl,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [stdout, stderr, [status]] = await Promise.all([

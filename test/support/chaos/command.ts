@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { COMPILE_CACHE } from '../compile_cache.ts';
 import type { TestDatabase } from '../database.ts';
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url));
@@ -15,6 +16,7 @@ export function runAudit(database: TestDatabase, ...args: string[]): Promise<Out
   const env = {
     PATH: process.env.PATH,
     NODE_ENV: 'test',
+    ...COMPILE_CACHE,
     AUTH_DATABASE_URL: database.authenticatorUrl,
     WORKER_DATABASE_URL: database.workerUrl,
   };

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { COMPILE_CACHE } from '../compile_cache.ts';
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url));
 const CLOCK = new URL('./clock.ts', import.meta.url).href;
@@ -35,7 +36,13 @@ export function startHalyard(
   options: { env: Record<string, string>; stdout?: number },
 ): ChaosProcess {
   const child = spawn(process.execPath, ['--import', CLOCK, MAIN, command], {
-    env: { PATH: process.env.PATH, NODE_ENV: 'test', LOG_LEVEL: 'debug', ...options.env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_ENV: 'test',
+      LOG_LEVEL: 'debug',
+      ...COMPILE_CACHE,
+      ...options.env,
+    },
     stdio: ['ignore', options.stdout ?? 'ignore', 'pipe'],
   });
   const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
