@@ -10,7 +10,7 @@ import type { Question, Size } from '../question.ts';
 
 const SUBSCRIBERS = 200;
 const PER_SECOND = 2;
-const COMMITS: Record<Size, number> = { smoke: 4, usual: 30, full: 200 };
+const COMMITS: Record<Size, number> = { smoke: 4, usual: 20, full: 200 };
 const REACH_MS = 100;
 
 /** The clock of all processes on this machine, finer than Date.now(). */

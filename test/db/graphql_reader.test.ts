@@ -83,10 +83,10 @@ test('no policy looks at more than the role and the environments', async () => {
     const { rows } = await client.query(`
       select schemaname, tablename, policyname
       from pg_policies
-      where concat(qual, with_check) ~ 'claim_user_id|claim_email|request_id|current_setting|session_user'`);
+      where concat(qual, with_check) ~ 'user_id|claim_email|claims[.]email|request_id|session_user'`);
     expect(rows).toEqual([]);
     const { rows: policies } = await client.query(
-      `select from pg_policies where qual ~ 'claim_role'`,
+      `select from pg_policies where qual ~ 'claim_role|claims[.]role'`,
     );
     expect(policies.length).toBeGreaterThan(4);
   });
