@@ -27,7 +27,7 @@ const CRONTAB = new URL('../../crontab', import.meta.url);
 /** A job in the future, and one whose notification was lost, is found by polling. */
 const POLL_MS = 1_000;
 const RESTART_BASE_MS = 200;
-const RESTART_CAP_MS = 5_000;
+const RESTART_CAP_MS = 2_000;
 
 /**
  * Starts graphile-worker on the tasks in tasks/ and the times in crontab.
