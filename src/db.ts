@@ -99,6 +99,8 @@ function refuseStandby(client: pg.PoolClient, done: (error?: Error) => void): vo
 export type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
 /**
+ * Makes sure that a connection is to a primary.
+ *
  * @param waitMs milliseconds that the answer may take
  * @throws Error when the server is a standby, or gives no answer
  */
