@@ -2,8 +2,12 @@ import type { Question } from './question.ts';
 import { backlog } from './questions/backlog.ts';
 import { delay } from './questions/delay.ts';
 import { delivering } from './questions/delivering.ts';
+import { scaleOut } from './questions/scale_out.ts';
 import { sealing } from './questions/sealing.ts';
 import { verifying } from './questions/verifying.ts';
 
 /** In the order in which they are asked. */
-export const QUESTIONS: readonly Question[] = [sealing, verifying, delivering, delay, backlog];
+export const QUESTIONS: readonly Question[] = [
+  ...[sealing, verifying, delivering, delay, backlog],
+  scaleOut,
+];

@@ -20,6 +20,7 @@ test('every benchmark still runs, and gives figures with their baseline', async 
   expect(machine).toContain('PostgreSQL');
   expect(results.map(({ question }) => question)).toEqual([
     ...['sealing', 'verifying', 'delivering', 'delay', 'backlog'],
+    'scale_out',
   ]);
   for (const { question, figures } of results) {
     expect(figures.length, question).toBeGreaterThan(0);
