@@ -7,6 +7,7 @@ import { createRest } from './questions/create_rest.ts';
 import { delay } from './questions/delay.ts';
 import { delivering } from './questions/delivering.ts';
 import { dueAtOnce } from './questions/due_at_once.ts';
+import { scaleOut } from './questions/scale_out.ts';
 import { sealing } from './questions/sealing.ts';
 import { subscriptions } from './questions/subscriptions.ts';
 import { verifying } from './questions/verifying.ts';
@@ -24,4 +25,5 @@ export const QUESTIONS: readonly Question[] = [
   delivering,
   delay,
   backlog,
+  scaleOut,
 ];

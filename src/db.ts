@@ -64,8 +64,12 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
 /**
  * A pool whose lost connections and database warnings reach the log, and end no process.
  *
+ * Its connections are to a primary: after a failover a name may lead to the server that is a standby now, for a moment, and a
+ * connection that is kept would refuse every change for as long as it is used.
+ *
  * @param options.name what pg_stat_activity and the trail show as application_name
  * @param options.max connections at most; 10 by default
+ * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
  * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
@@ -73,13 +77,21 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
  */
 export function makePool(
   url: string,
-  options: { name: string; max?: number; answerMs?: number; holdMs?: number; log: Logger },
+  options: {
+    name: string;
+    max?: number;
+    standby?: boolean;
+    answerMs?: number;
+    holdMs?: number;
+    log: Logger;
+  },
 ): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.name,
     max: options.max ?? 10,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
+    ...(options.standby === true ? {} : { verify: refuseStandby }),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
@@ -90,6 +102,32 @@ export function makePool(
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
+}
+
+/** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
+function refuseStandby(client: pg.PoolClient, done: (error?: Error) => void): void {
+  assertPrimary(client, CONNECT_TIMEOUT_MS).then(() => done(), done);
+}
+
+/** pg knows a time-out for each query; its types know it for a whole connection only. */
+export type TimedQuery = pg.QueryConfig & { query_timeout: number };
+
+/**
+ * Makes sure that a connection is to a primary.
+ *
+ * @param waitMs milliseconds that the answer may take
+ * @throws Error when the server is a standby, or gives no answer
+ */
+export async function assertPrimary(client: pg.ClientBase, waitMs: number): Promise<void> {
+  const ask: TimedQuery = {
+    text: 'select pg_is_in_recovery() as standby',
+    query_timeout: waitMs,
+  };
+  const { rows } = await client.query<{ standby: boolean }>(ask);
+  if (rows[0]?.standby !== false)
+    throw new Error(
+      "The database's address leads to a standby, which takes no changes: it must lead to the primary.",
+    );
 }
 
 /** Clients whose connection is gone. */

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { TimedQuery } from '../db.ts';
 import type { Logger } from '../log.ts';
 import { makePaced } from './paced.ts';
 
@@ -115,9 +116,6 @@ export function makeAlarm(options: AlarmOptions): Alarm {
 function patience(rings: number): number {
   return Math.min(PATIENCE_CAP_MS, PATIENCE_MS * 2 ** (rings - 1));
 }
-
-/** pg knows a time-out for each query; its types know it for a whole connection only. */
-type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
 /** In milliseconds; null where there is no such schedule. */
 interface Due {

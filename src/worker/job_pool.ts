@@ -30,7 +30,7 @@ const POLL_MS = 1_000;
 /** How long a pool whose tasks have ended may take to tell the database so, before it is taken for over. */
 const REPORT_MS = 5_000;
 const RESTART_BASE_MS = 200;
-const RESTART_CAP_MS = 5_000;
+const RESTART_CAP_MS = 2_000;
 
 /**
  * Starts graphile-worker on the tasks in tasks/ and the times in crontab.

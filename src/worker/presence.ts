@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { assertPrimary } from '../db.ts';
 import type { Logger } from '../log.ts';
 import { pause } from '../pause.ts';
 
@@ -74,9 +75,12 @@ export function makePresence({ url, log }: { url: string; log: Logger }): Presen
     }
   }
 
-  /** Takes and drops locks until they are those of `held`; with nothing to do it is a heartbeat. */
+  /**
+   * Takes and drops locks until they are those of `held`; with nothing to do it is a heartbeat. A standby grants locks, too,
+   * but nobody looks for them there.
+   */
   async function synchronise(client: pg.Client, locked: Set<string>): Promise<void> {
-    await client.query('select 1');
+    await assertPrimary(client, ANSWER_MS);
     for (const [id, taken] of held) {
       if (!locked.has(id)) {
         await client.query(lockCall('pg_advisory_lock_shared'), [id]);

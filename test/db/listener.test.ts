@@ -146,6 +146,15 @@ test('keeps trying while the server is away', async () => {
   expect(listener.healthy()).toBe(true);
 });
 
+test('stays away no longer than two seconds after an outage of any length', async () => {
+  await using listener = makeRecorder({ url: 'postgres://127.0.0.1:1/none' });
+  void listener.start();
+  const pauses = () => listener.lines.map(({ retryInMs }) => Number(retryInMs));
+  await expect.poll(() => pauses().length, DEADLINE).toBeGreaterThan(6);
+  expect(Math.max(...pauses())).toBeLessThanOrEqual(2_000);
+  expect(Math.max(...pauses())).toBeGreaterThanOrEqual(1_000);
+});
+
 test('is not healthy until the catch-up read succeeds, which is tried again', async () => {
   let attempts = 0;
   await using listener = makeRecorder({

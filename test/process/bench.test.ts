@@ -21,6 +21,7 @@ test('every benchmark still runs, and gives figures with their baseline', async 
   expect(results.map(({ question }) => question)).toEqual([
     ...['create_rest', 'create_graphql', 'costs', 'bulk', 'due_at_once', 'subscriptions'],
     ...['sealing', 'verifying', 'delivering', 'delay', 'backlog'],
+    'scale_out',
   ]);
   for (const { question, figures } of results) {
     expect(figures.length, question).toBeGreaterThan(0);

@@ -5,6 +5,8 @@ import { isErrno } from '../../src/embedded/errno.ts';
 /** A process of this machine, whoever's it is. */
 export interface ListedProcess {
   readonly pid: number;
+  /** Its parent's. */
+  readonly ppid: number;
   readonly pgid: number;
   /** The user whose rights it has. */
   readonly uid: number;
@@ -32,10 +34,10 @@ function readProcess(pid: number): ListedProcess | null {
   try {
     const stat = read('stat');
     // The second field, in parentheses, is a name that may hold spaces and parentheses of its own.
-    const [state = '', , pgid] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const [state = '', ppid, pgid] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const uid = /^Uid:\s+\d+\s+(\d+)/m.exec(read('status'))?.[1];
     const args = read('cmdline').replaceAll('\0', ' ').trimEnd();
-    return { pid, pgid: Number(pgid), uid: Number(uid), state, args };
+    return { pid, ppid: Number(ppid), pgid: Number(pgid), uid: Number(uid), state, args };
   } catch (error) {
     if (isErrno(error)) return null;
     throw error;
@@ -43,13 +45,15 @@ function readProcess(pid: number): ListedProcess | null {
 }
 
 function askPs(): ListedProcess[] {
-  const text = execFileSync('ps', ['-ww', '-A', '-o', 'pid=,pgid=,uid=,state=,args='], {
+  const text = execFileSync('ps', ['-ww', '-A', '-o', 'pid=,ppid=,pgid=,uid=,state=,args='], {
     encoding: 'utf8',
   });
   return text.split('\n').flatMap((line) => {
-    const found = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line);
+    const found = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line);
     if (!found) return [];
-    const [, pid, pgid, uid, state = '', args = ''] = found;
-    return [{ pid: Number(pid), pgid: Number(pgid), uid: Number(uid), state, args }];
+    const [, pid, ppid, pgid, uid, state = '', args = ''] = found;
+    return [
+      { pid: Number(pid), ppid: Number(ppid), pgid: Number(pgid), uid: Number(uid), state, args },
+    ];
   });
 }

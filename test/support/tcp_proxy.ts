@@ -29,7 +29,7 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
       [far, near],
     ] as const) {
       open.add(socket);
-      socket.pipe(peer);
+      socket.setNoDelay().pipe(peer);
       socket.on('error', () => peer.destroy());
       socket.on('close', () => {
         open.delete(socket);

@@ -48,7 +48,13 @@ export async function withLogin<T>(
   const { addresses, role, become } = LOGINS[login];
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
   const run = async (address: string) => {
-    const pool = makePool(address, { name: 'halyard audit', max: MAX_CONNECTIONS, log });
+    // Verifying and proving only read: a standby can spare the primary that.
+    const pool = makePool(address, {
+      name: 'halyard audit',
+      max: MAX_CONNECTIONS,
+      standby: true,
+      log,
+    });
     try {
       return await work(pool, config);
     } finally {

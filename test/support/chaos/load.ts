@@ -73,12 +73,12 @@ function makeClient(site: Site, random: Random, name: string) {
     const url = site.urls.at(random.between(0, site.urls.length - 1));
     const call: Call = { token, json, headers: { 'x-request-id': requestId } };
     const answer = await within(ANSWER_MS, callApi(url ?? 'http://127.0.0.1:1', target, call));
+    if (answer !== null) site.journal.answered(answer.status);
     if (answer === null || answer.status >= 500) {
       site.journal.unanswered(requestId);
       await pause(RETRY_MS);
       return undefined;
     }
-    site.journal.answered(answer.status);
     if (answer.status >= 300) return undefined;
     const row = answer.body as unknown as Schedule;
     site.journal.promised({ requestId, eventType, rowId: row.id });

@@ -56,6 +56,8 @@ export async function startPostgresProxy(target: { port: number }): Promise<Post
     const connection: Connection = { sockets: [near, far], frozen: false };
     open.add(connection);
     for (const socket of connection.sockets) {
+      // A statement is several messages: the second would wait 40 ms for the first one's acknowledgement.
+      socket.setNoDelay();
       socket.on('error', () => undefined);
       socket.on('close', () => {
         open.delete(connection);

@@ -12,6 +12,7 @@ import { linesOf } from './copies.ts';
 import { collectFacts } from './facts.ts';
 import type { Copy } from './facts.ts';
 import { findBreaches } from './invariant.ts';
+import type { Breach } from './invariant.ts';
 import { makeJournal } from './journal.ts';
 import type { Journal } from './journal.ts';
 import { startPostgresProxy } from './postgres_proxy.ts';
@@ -46,6 +47,8 @@ export interface Site {
   copy(): Promise<Copy>;
   /** Waits until nothing is due, queued or on its way. */
   settle(deadlineMs?: number): Promise<void>;
+  /** Settles, and gives what is broken in the invariant. */
+  breaches(deadlineMs?: number): Promise<Breach[]>;
   /** Settles, and expects the invariant to hold. */
   check(deadlineMs?: number): Promise<void>;
 }
@@ -131,15 +134,18 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
       });
   }
 
-  async function check(deadlineMs?: number): Promise<void> {
+  async function breaches(deadlineMs?: number): Promise<Breach[]> {
     await settle(deadlineMs);
-    const facts = await collectFacts(database, [await destination.copy()], journal.promises);
-    expect(findBreaches(facts)).toEqual([]);
+    return findBreaches(await collectFacts(database, [await destination.copy()], journal.promises));
+  }
+
+  async function check(deadlineMs?: number): Promise<void> {
+    expect(await breaches(deadlineMs)).toEqual([]);
   }
 
   return {
     ...{ database, proxy, journal, workers, apis, urls },
-    ...{ startWorker, startApi, replace, settle, check },
+    ...{ startWorker, startApi, replace, settle, breaches, check },
     copy: () => destination.copy(),
   };
 }
