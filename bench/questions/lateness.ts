@@ -102,7 +102,7 @@ async function pollLate({ root, workerUrl }: BenchDatabase, size: Size): Promise
 
 /** Another process creates schedules meanwhile, none of which comes due. */
 async function underLoad<T>({ workerUrl, root }: BenchDatabase, work: () => Promise<T>) {
-  const url = (root.options.connectionString ?? workerUrl);
+  const url = root.options.connectionString ?? workerUrl;
   const args = [url, String(WRITES_PER_SECOND)];
   const child = fork(WRITER, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   try {
