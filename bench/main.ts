@@ -1,10 +1,11 @@
-import { cpus, release, totalmem, type } from 'node:os';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
-import type { Figure, Question, Size } from './question.ts';
-import { toCells } from './question.ts';
-import { startStand } from './stand.ts';
+import { inspect, parseArgs } from 'node:util';
+import type { Question, Size } from './question.ts';
 import { QUESTIONS } from './questions.ts';
+import { describeMachine, render } from './report.ts';
+import type { Result, Run } from './report.ts';
+import { startStand } from './stand.ts';
+import type { Stand } from './stand.ts';
 
 const OPTIONS = {
   only: { type: 'string', multiple: true },
@@ -14,12 +15,6 @@ const OPTIONS = {
 } as const;
 
 const USAGE = `Usage: npm run bench -- [--only NAME]… [--smoke | --full] [--json]\nQuestions: ${QUESTIONS.map(({ name }) => name).join(', ')}\n`;
-
-interface Result {
-  readonly question: string;
-  readonly asks: string;
-  readonly figures: readonly Figure[];
-}
 
 /** Asks each question in turn, prints one table, and keeps the results of a usual or full run. */
 async function main(): Promise<void> {
@@ -32,23 +27,33 @@ async function main(): Promise<void> {
   }
   const size: Size = values.smoke ? 'smoke' : values.full ? 'full' : 'usual';
   const stand = await startStand();
-  const machine = describeMachine(stand.version);
   const results: Result[] = [];
   try {
-    for (const question of chosen) {
-      process.stderr.write(`${question.name}: ${question.asks}\n`);
-      const figures = await question.run(stand, size);
-      results.push({ question: question.name, asks: question.asks, figures });
-    }
+    for (const question of chosen) results.push(await ask(question, stand, size));
   } finally {
     await stand.stop();
   }
-  process.stdout.write(
-    values.json
-      ? `${JSON.stringify({ machine, size, results }, null, 2)}\n`
-      : render(machine, results),
-  );
-  if (size !== 'smoke') await keep({ machine, size, results });
+  const machine = describeMachine(stand.version);
+  const run = { date: new Date().toISOString(), size, machine, settings: stand.settings, results };
+  const table = render(run);
+  process.stdout.write(values.json ? `${JSON.stringify(run, null, 2)}\n` : table);
+  if (size !== 'smoke') await keep(run, table);
+  if (results.some(({ error }) => error !== undefined)) process.exitCode = 1;
+}
+
+/** A question that fails doesn't take the others' answers with it. */
+async function ask(question: Question, stand: Stand, size: Size): Promise<Result> {
+  const { name, asks } = question;
+  process.stderr.write(`${name}: ${asks}\n`);
+  const begun = performance.now();
+  const elapsed = () => (performance.now() - begun) / 1_000;
+  try {
+    const figures = await question.run(stand, size);
+    return { question: name, asks, figures, seconds: elapsed() };
+  } catch (error) {
+    process.stderr.write(`${inspect(error)}\n`);
+    return { question: name, asks, figures: [], seconds: elapsed(), error: String(error) };
+  }
 }
 
 /** Null when one that is asked for doesn't exist. */
@@ -60,28 +65,13 @@ function choose(only: readonly string[] | undefined): readonly Question[] | null
     : null;
 }
 
-function describeMachine(postgres: string): string {
-  const processor = cpus()[0]?.model ?? 'unknown';
-  const memory = Math.round(totalmem() / 2 ** 30);
-  return `${type()} ${release()}, ${cpus().length} × ${processor}, ${memory} GiB; PostgreSQL ${postgres}, Node ${process.version}`;
-}
-
-function render(machine: string, results: readonly Result[]): string {
-  const header = ['question', 'what', 'measured', 'baseline in the same run', 'ratio', 'to reach'];
-  const rows = results.flatMap(({ question, figures }) =>
-    figures.map((figure) => [question, ...toCells(figure)]),
-  );
-  const lines = [header, header.map(() => '---'), ...rows].map(
-    (cells) => `| ${cells.join(' | ')} |`,
-  );
-  return `${machine}\nMedian (lowest–highest) of the rounds.\n\n${lines.join('\n')}\n`;
-}
-
-async function keep(run: object): Promise<void> {
+/** By date, for machines and for readers. */
+async function keep(run: Run, table: string): Promise<void> {
   const folder = new URL('results/', import.meta.url);
   await mkdir(folder, { recursive: true });
-  const name = `${new Date().toISOString().replaceAll(':', '').slice(0, 15)}.json`;
-  await writeFile(new URL(name, folder), `${JSON.stringify(run, null, 2)}\n`);
+  const name = run.date.replaceAll(':', '').slice(0, 15);
+  await writeFile(new URL(`${name}.json`, folder), `${JSON.stringify(run, null, 2)}\n`);
+  await writeFile(new URL(`${name}.md`, folder), table);
 }
 
 await main();

@@ -1,10 +1,13 @@
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+/** Node's own options, as `npm run halyard` gives them. */
+const NODE_OPTIONS = readNodeOptions();
 /** Signs the tokens of benchmarks. */
 export const BENCH_SECRET = 'a-secret-of-the-benchmarks-that-is-long-enough-for-hs256';
 
@@ -39,7 +42,7 @@ export async function startHalyard(
   env: Record<string, string> = {},
 ): Promise<HalyardProcess> {
   const begun = performance.now();
-  const child = spawn(process.execPath, [MAIN, command], {
+  const child = spawn(process.execPath, [...NODE_OPTIONS, MAIN, command], {
     env: { PATH: process.env.PATH, ...environmentOf(command, databaseUrl), ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -70,6 +73,12 @@ export async function startHalyard(
       await exited;
     },
   };
+}
+
+function readNodeOptions(): string[] {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  const { scripts } = JSON.parse(text) as { scripts: { halyard: string } };
+  return scripts.halyard.split(' ').filter((word) => word.startsWith('--'));
 }
 
 function environmentOf(command: 'api' | 'worker', databaseUrl: string): Record<string, string> {

@@ -22,7 +22,16 @@ export interface Question {
   run(stand: Stand, size: Size): Promise<Figure[]>;
 }
 
-/** A figure as a line of the table: what, figure with spread, baseline, ratio, aim. */
+/** How far the lowest and the highest may lie apart, as a part of the median, before a figure is called noise. */
+const NOISE = 0.3;
+
+/** Whether a figure, or its baseline, varies too much from round to round to be read closely. */
+export function isNoise({ value, baseline }: Figure): boolean {
+  const spreads = baseline === undefined ? [value] : [value, baseline.value];
+  return spreads.some(({ median, min, max }) => max - min > NOISE * Math.abs(median));
+}
+
+/** A figure as a line of the table: what, figure with spread, baseline, ratio, aim, and whether it is noise. */
 export function toCells(figure: Figure): string[] {
   const { what, unit, value, baseline, reach } = figure;
   return [
@@ -30,7 +39,8 @@ export function toCells(figure: Figure): string[] {
     `${describe(value)} ${unit}`,
     baseline === undefined ? '–' : `${describe(baseline.value)} ${unit}: ${baseline.what}`,
     baseline === undefined ? '–' : shortNumber(value.median / baseline.value.median),
-    reach === undefined ? '–' : `${reach.text}: ${reach.met ? 'reached' : 'missed'}`,
+    reach === undefined ? '–' : `${reach.text}: ${reach.met ? 'reached' : '**missed**'}`,
+    isNoise(figure) ? 'noise' : '',
   ];
 }
 

@@ -7,6 +7,9 @@ import { createRest } from './questions/create_rest.ts';
 import { delay } from './questions/delay.ts';
 import { delivering } from './questions/delivering.ts';
 import { dueAtOnce } from './questions/due_at_once.ts';
+import { lateness } from './questions/lateness.ts';
+import { listing } from './questions/listing.ts';
+import { memoryStart } from './questions/memory_start.ts';
 import { scaleOut } from './questions/scale_out.ts';
 import { sealing } from './questions/sealing.ts';
 import { subscriptions } from './questions/subscriptions.ts';
@@ -17,13 +20,16 @@ export const QUESTIONS: readonly Question[] = [
   createRest,
   createGraphql,
   costs,
-  bulk,
   dueAtOnce,
-  subscriptions,
+  lateness,
+  bulk,
+  listing,
   sealing,
-  verifying,
   delivering,
   delay,
   backlog,
+  verifying,
+  subscriptions,
+  memoryStart,
   scaleOut,
 ];

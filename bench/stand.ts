@@ -14,6 +14,8 @@ export interface Stand {
   readonly log: Logger;
   /** `SHOW server_version`. */
   readonly version: string;
+  /** PostgreSQL's settings that figures hang on. */
+  readonly settings: Readonly<Record<string, string>>;
   /** A migrated database of the benchmark's own. */
   makeDatabase(): Promise<BenchDatabase>;
   stop(): Promise<void>;
@@ -34,6 +36,14 @@ export interface BenchDatabase {
 /** What pg_stat_activity shows. */
 const NAME = 'halyard bench';
 
+const SETTINGS = [
+  'fsync',
+  'synchronous_commit',
+  'full_page_writes',
+  'shared_buffers',
+  'max_wal_size',
+];
+
 /** Starts the server; everything is removed by `stop`. */
 export async function startStand(): Promise<Stand> {
   const log = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
@@ -42,9 +52,12 @@ export async function startStand(): Promise<Stand> {
   const password = randomBytes(12).toString('hex');
   const ask = (sql: string) =>
     withConnection(server.superuserUrl, NAME, (client) =>
-      client.query<{ server_version: string }>(sql),
+      client.query<Record<string, string>>(sql),
     );
-  const { rows } = await ask('show server_version');
+  const shown = async (name: string) => (await ask(`show ${name}`)).rows[0]?.[name] ?? 'unknown';
+  const version = await shown('server_version');
+  const settings: Record<string, string> = {};
+  for (const name of SETTINGS) settings[name] = await shown(name);
 
   async function makeDatabase(): Promise<BenchDatabase> {
     const name = `bench_${randomBytes(4).toString('hex')}`;
@@ -75,7 +88,8 @@ export async function startStand(): Promise<Stand> {
 
   return {
     log,
-    version: rows[0]?.server_version ?? 'unknown',
+    version,
+    settings,
     makeDatabase,
     async stop() {
       await server.stop();

@@ -1,3 +1,5 @@
+import { enableCompileCache } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { inspect, parseArgs } from 'node:util';
 import { ConfigError } from './config.ts';
 import { EmbeddedPostgresError } from './embedded/error.ts';
@@ -53,7 +55,14 @@ function usage(): string {
   return `Usage: npm run halyard -- COMMAND\n\n${lines.join('\n')}\n\nSettings are environment variables: docs/configuration.md.\n`;
 }
 
+/**
+ * Compiled code from the last start, which halves this one. Beside the code that it is made of, because whoever can write there
+ * can run code here: the temporary folder is everybody's. Where it can't be written, nothing is kept.
+ */
+const COMPILED = fileURLToPath(new URL('../node_modules/.cache/halyard', import.meta.url));
+
 async function main(): Promise<void> {
+  enableCompileCache(COMPILED);
   const { positionals } = parseArgs({ allowPositionals: true, strict: false });
   const name = positionals[0];
   const command = name === undefined ? undefined : COMMANDS[name];

@@ -1,33 +1,34 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import type { Figure } from '../../bench/question.ts';
 import { CHECKOUT } from '../support/processes.ts';
 
 const run = promisify(execFile);
 
 interface Run {
   readonly machine: string;
-  readonly results: { question: string; figures: { what: string; value: { median: number } }[] }[];
+  readonly results: readonly { readonly question: string; readonly figures: readonly Figure[] }[];
 }
 
 const bench = (...args: string[]) =>
-  run(process.execPath, ['bench/main.ts', ...args], { cwd: CHECKOUT, timeout: 100_000 });
+  run(process.execPath, ['bench/main.ts', ...args], { cwd: CHECKOUT, timeout: 170_000 });
 
 // That they run, not how fast: figures of a shared machine prove nothing here.
-test('every benchmark still runs, and gives figures with their baseline', async () => {
+test('every benchmark still runs, and gives figures', async () => {
   const { stdout } = await bench('--smoke', '--json');
   const { machine, results } = JSON.parse(stdout) as Run;
   expect(machine).toContain('PostgreSQL');
   expect(results.map(({ question }) => question)).toEqual([
-    ...['create_rest', 'create_graphql', 'costs', 'bulk', 'due_at_once', 'subscriptions'],
-    ...['sealing', 'verifying', 'delivering', 'delay', 'backlog'],
+    ...['create_rest', 'create_graphql', 'costs', 'due_at_once', 'lateness', 'bulk', 'listing'],
+    ...['sealing', 'delivering', 'delay', 'backlog', 'verifying', 'subscriptions', 'memory_start'],
     'scale_out',
   ]);
   for (const { question, figures } of results) {
     expect(figures.length, question).toBeGreaterThan(0);
-    for (const figure of figures) {
-      expect(figure.value.median, figure.what).toBeGreaterThan(0);
-      expect(figure, figure.what).toHaveProperty('baseline.value.median');
+    for (const { what, value, baseline } of figures) {
+      expect(value.median, what).toBeGreaterThan(0);
+      if (baseline !== undefined) expect(baseline.value.median, what).toBeGreaterThan(0);
     }
   }
 });

@@ -1,0 +1,149 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type pg from 'pg';
+import { percentile, spreadOf } from '../measure.ts';
+import { startHalyard } from '../processes.ts';
+import type { Figure, Question, Size } from '../question.ts';
+import { makeRandom } from '../random.ts';
+import type { BenchDatabase } from '../stand.ts';
+
+const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 300, full: 3_000 };
+/** Over which they come due, after a lead in which they are created. */
+const SPAN_MS: Record<Size, number> = { smoke: 1_000, usual: 12_000, full: 120_000 };
+const LEAD_MS = 1_500;
+const SEED = 11;
+const WRITES_PER_SECOND = 100;
+const REACH = { idle: { p50: 10, p99: 50 }, loaded: { p50: null, p99: 150 } } as const;
+const WRITER = fileURLToPath(new URL('../writer_process.ts', import.meta.url));
+const POLLER = fileURLToPath(new URL('../poller_process.ts', import.meta.url));
+
+/** The schedules of $1 flags at the instants $2, in milliseconds from now on. */
+const CREATE = `
+  with flags as (
+    insert into app_public.feature_flags (flag_key)
+    select $1 || '-' || n from generate_series(1, cardinality($2::float8[])) as n
+    returning id, flag_key
+  )
+  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+  select f.id, now() + i.ms * interval '1 ms', '{"enabled": true}'
+  from unnest($2::float8[]) with ordinality as i (ms, n)
+  join flags f on f.flag_key = $1 || '-' || i.n`;
+
+const LATENESS = `
+  select extract(epoch from s.applied_at - s.scheduled_at) * 1000 as late
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  where f.flag_key like $1 || '-%' and s.status = 'applied'`;
+
+/** What the baseline's task writes down. */
+const TABLES = `
+  create schema bench;
+  create table bench.late (ms float8 not null);
+  grant usage on schema bench to halyard_worker;
+  grant insert on bench.late to halyard_worker;`;
+
+export const lateness: Question = {
+  name: 'lateness',
+  asks: 'How late are schedules applied, by the database’s clock?',
+  async run(stand, size) {
+    const database = await stand.makeDatabase();
+    try {
+      await database.root.query(TABLES);
+      const polled = await pollLate(database, size);
+      const worker = await startHalyard('worker', database.workerUrl);
+      try {
+        const idle = await applyLate(database, 'idle', size);
+        const loaded = await underLoad(database, () => applyLate(database, 'loaded', size));
+        return [...describe('idle', idle, polled), ...describe('loaded', loaded, polled)];
+      } finally {
+        await worker.stop();
+      }
+    } finally {
+      await database.drop();
+    }
+  },
+};
+
+/** Milliseconds from now on. @param part of the schedules, and of the time */
+function instants(size: Size, part = 1): number[] {
+  const random = makeRandom(SEED);
+  const count = Math.ceil(SCHEDULES[size] * part);
+  return Array.from({ length: count }, () => LEAD_MS + random() * SPAN_MS[size] * part);
+}
+
+/** How late each was applied, in milliseconds. */
+async function applyLate({ root }: BenchDatabase, name: string, size: Size): Promise<number[]> {
+  const due = instants(size);
+  await root.query(CREATE, [name, due]);
+  return waitFor(root, LATENESS, [name], due.length, LEAD_MS + SPAN_MS[size]);
+}
+
+/** The baseline: a job for each instant, taken when graphile-worker polls. */
+async function pollLate({ root, workerUrl }: BenchDatabase, size: Size): Promise<number[]> {
+  const child = fork(POLLER, [workerUrl], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  try {
+    await once(child, 'message');
+    // A third of them, over a third of the time: several polls all the same.
+    const due = instants(size, 1 / 3);
+    await root.query(
+      `select count(graphile_worker.add_job('bench_late', '{}', run_at => now() + ms * interval '1 ms'))
+       from unnest($1::float8[]) as ms`,
+      [due],
+    );
+    const sql = 'select ms as late from bench.late';
+    return await waitFor(root, sql, [], due.length, LEAD_MS + SPAN_MS[size] / 3);
+  } finally {
+    const exited = once(child, 'exit');
+    child.disconnect();
+    await exited;
+  }
+}
+
+/** Another process creates schedules meanwhile, none of which comes due. */
+async function underLoad<T>({ workerUrl, root }: BenchDatabase, work: () => Promise<T>) {
+  const url = root.options.connectionString ?? workerUrl;
+  const args = [url, String(WRITES_PER_SECOND)];
+  const child = fork(WRITER, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  try {
+    await once(child, 'message');
+    return await work();
+  } finally {
+    const exited = once(child, 'exit');
+    child.disconnect();
+    await exited;
+  }
+}
+
+/** Looks seldom, so as not to be a load itself. */
+async function waitFor(root: pg.Pool, sql: string, values: unknown[], count: number, ms: number) {
+  const deadline = performance.now() + ms + 30_000;
+  await pause(ms);
+  for (;;) {
+    const { rows } = await root.query<{ late: string }>(sql, values);
+    if (rows.length >= count) return rows.map(({ late }) => Number(late));
+    if (performance.now() > deadline)
+      throw new Error(`Only ${rows.length} of ${count} were applied.`);
+    await pause(200);
+  }
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function describe(load: 'idle' | 'loaded', late: number[], polled: number[]): Figure[] {
+  const name = load === 'idle' ? 'idle' : `with ${WRITES_PER_SECOND} creations/s`;
+  return ([50, 99, 100] as const).map((p) => {
+    const value = percentile(late, p);
+    const reach = p === 50 ? REACH[load].p50 : p === 99 ? REACH[load].p99 : null;
+    return {
+      what: `${name}, ${p === 100 ? 'the latest' : `p${p}`} of ${late.length}`,
+      unit: 'ms',
+      value: spreadOf([value]),
+      baseline: {
+        what: `graphile-worker’s poll, ${polled.length} jobs`,
+        value: spreadOf([percentile(polled, p)]),
+      },
+      ...(reach !== null && { reach: { text: `≤ ${reach}`, met: value <= reach } }),
+    };
+  });
+}

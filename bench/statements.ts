@@ -1,0 +1,75 @@
+import type pg from 'pg';
+import { makeChanges } from '../src/api/graphql/changes.ts';
+import { makeEngine } from '../src/api/graphql/engine.ts';
+import type { Claims } from '../src/claims.ts';
+import { makePool } from '../src/db.ts';
+import type { Logger } from '../src/log.ts';
+
+/** What a request asks the database. */
+export interface Statement {
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
+/** Tells which statement PostGraphile makes of a query, by running it. */
+export interface Recorder {
+  /** @throws Error when the query fails, or takes another number of statements than one */
+  statementOf(query: string, variables: Readonly<Record<string, unknown>>): Promise<Statement>;
+  close(): Promise<void>;
+}
+
+/** An admin of these environments; null for all. */
+export function adminOf(environments: readonly string[] | null): Claims {
+  return {
+    role: 'admin',
+    userId: 'alice',
+    email: 'alice@example.com',
+    environments,
+    expiresAt: null,
+  };
+}
+
+/** Of a transaction, and not of what was asked. */
+const FRAME = /^(?:begin|commit|rollback)$|^set |set_config\(/;
+
+/**
+ * @param url the authenticator's; of a database whose tables are logged, for PostGraphile doesn't show others
+ */
+export async function makeRecorder(url: string, log: Logger): Promise<Recorder> {
+  const heard: Statement[] = [];
+  const pool = makePool(url, { name: 'halyard bench', log });
+  pool.on('connect', (client) => hear(client, heard));
+  const changes = makeChanges(url, log);
+  const engine = await makeEngine({ pool, changes, production: true });
+  return {
+    async statementOf(query, variables) {
+      heard.length = 0;
+      const { errors } = await engine.run(
+        { query, operationName: null, variables },
+        { claims: adminOf(null), requestId: 'bench', log },
+      );
+      const [statement, ...others] = heard.filter(({ text }) => !FRAME.test(text));
+      if (errors !== undefined || statement === undefined || others.length > 0)
+        throw new Error(`This is no query of one statement: ${JSON.stringify(errors ?? heard)}`);
+      return statement;
+    },
+    async close() {
+      await changes.close();
+      await pool.end();
+    },
+  };
+}
+
+function hear(client: pg.PoolClient, heard: Statement[]): void {
+  const query = client.query.bind(client) as (...args: unknown[]) => unknown;
+  const hearing = (...args: unknown[]) => {
+    const [asked, values] = args as [string | pg.QueryConfig, unknown[] | undefined];
+    heard.push(
+      typeof asked === 'string'
+        ? { text: asked, values: values ?? [] }
+        : { text: asked.text, values: asked.values ?? [] },
+    );
+    return query(...args);
+  };
+  Object.assign(client, { query: hearing });
+}
