@@ -87,13 +87,17 @@ create policy admin_insert on app_public.feature_flag_schedules for insert to ha
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))));
 create policy admin_select on app_public.feature_flag_schedules for select to halyard_admin
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'admin'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((( SELECT f.environment
    FROM app_public.feature_flags f
-  WHERE (f.id = feature_flag_schedules.flag_id)))));
+  WHERE (f.id = feature_flag_schedules.flag_id)))::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy viewer_select on app_public.feature_flag_schedules for select to halyard_viewer
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND (flag_id = ( SELECT f.id
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((( SELECT f.environment
    FROM app_public.feature_flags f
-  WHERE (f.id = feature_flag_schedules.flag_id)))));
+  WHERE (f.id = feature_flag_schedules.flag_id)))::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flag_schedules FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_state BEFORE INSERT OR UPDATE ON app_public.feature_flag_schedules FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flag_schedules__state();
@@ -147,9 +151,13 @@ create table app_public.feature_flags (
 );
 alter table app_public.feature_flags enable row level security;
 create policy admin_all on app_public.feature_flags for all to halyard_admin
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((NOT ( SELECT app_private.claims_are_limited() AS claims_are_limited)) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'admin'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy viewer_select on app_public.feature_flags for select to halyard_viewer
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'viewer'::text) AND ((NOT ( SELECT app_private.claims_are_limited() AS claims_are_limited)) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flags FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.feature_flags FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flags__stamp();
@@ -316,16 +324,19 @@ create table audit.events (
 ) partition by RANGE (occurred_at);
 alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
-CREATE INDEX events_flag_idx ON ONLY audit.events USING btree (flag_key, environment, occurred_at DESC);
+CREATE INDEX events_flag_key_idx ON ONLY audit.events USING btree (flag_key, occurred_at DESC, id DESC);
+CREATE INDEX events_level_idx ON ONLY audit.events USING btree (occurred_at DESC, id DESC) WHERE (level <> 'info'::text);
 CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE (actor_kind = 'database'::text);
 CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
 CREATE INDEX events_reconciled_idx ON ONLY audit.events USING btree (occurred_at) WHERE reconciled;
 CREATE INDEX events_schedule_idx ON ONLY audit.events USING btree (schedule_id, occurred_at) WHERE (schedule_id IS NOT NULL);
 CREATE INDEX events_type_idx ON ONLY audit.events USING btree (event_type, occurred_at DESC);
 create policy admin_select on audit.events for select to halyard_admin
-  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy auditor_select on audit.events for select to halyard_auditor
-  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND ((( SELECT app_private.claim_environments() AS claim_environments) IS NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table audit.events enable always trigger _100_append_only;
 CREATE TRIGGER _200_append_only_rows BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION app_private.tg__refuse();
@@ -1131,7 +1142,7 @@ comment on function app_private.finished_event(app_private.audit_event,timestamp
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), ((jsonb_build_object('flagKey', COALESCE((after).flag_key, (before).flag_key)) || CASE WHEN ((before).id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.flag_state(before)) END) || CASE WHEN ((after).id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.flag_state(after)) END));
+RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
 comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event that tells a change from `before` to `after`, with the schedule that made it, if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
@@ -2534,13 +2545,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('before', app_private.schedule_state(before), 'after', app_private.schedule_state(after)) END;
-comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'What the event of a schedule''s change has in its metadata besides the schedule and the flag.';
+RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_state(before), 'after', app_private.schedule_state(after)) END;
+comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key) || app_private.schedule_change_details(at, before, after, flag)));
+RETURN app_private.make_event(app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, app_private.schedule_change_details(at, before, after, flag));
 comment on function app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event that tells a change of status or time.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)

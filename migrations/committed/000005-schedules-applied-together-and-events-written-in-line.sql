@@ -1,5 +1,5 @@
 --! Previous: sha1:00eb30103bd3e665a552b03f9f8b33d1fe50f2f3
---! Hash: sha1:c2ad4b60ef336a9b5d9932e1550098870ea3f457
+--! Hash: sha1:5c98164fc52992b717a0483df2aaf9d620019f2d
 --! Message: Schedules applied together, and events written in line
 
 -- Writing and applying in a fraction of the time: functions that are put in line, and schedules that are applied together.
@@ -14,6 +14,12 @@ create index if not exists feature_flag_schedules_retry_idx
   where status = 'pending' and next_attempt_at is not null;
 drop index if exists app_public.feature_flag_schedules_due_idx;
 
+-- A flag's events in the order in which they are read, whether its environment is given or not. A key is in a few environments,
+-- so what is walked past is little.
+create index if not exists events_flag_key_idx on audit.events (flag_key, occurred_at desc, id desc);
+drop index if exists audit.events_flag_idx;
+-- What went wrong is rare: without this, a search for it in a trail where nothing did walks over all events.
+create index if not exists events_level_idx on audit.events (occurred_at desc, id desc) where level <> 'info';
 
 --! Included claims.sql
 -- Who asks. The API sets these settings for each transaction (src/db.ts, pgSettings); nothing else in the database reads them.
@@ -221,9 +227,9 @@ drop policy if exists admin_all on app_public.feature_flags;
 create policy admin_all on app_public.feature_flags
   for all to halyard_admin
   using (
-    (select app_private.claim_role()) = 'admin'
+    (select true where app_private.claim_role() = 'admin') is not null
     and (
-      not (select app_private.claims_are_limited())
+      (select true where not app_private.claims_are_limited()) is not null
       or environment = any ((select app_private.claim_environments())::text[])
     )
   );
@@ -232,9 +238,9 @@ drop policy if exists viewer_select on app_public.feature_flags;
 create policy viewer_select on app_public.feature_flags
   for select to halyard_viewer
   using (
-    (select app_private.claim_role()) = 'viewer'
+    (select true where app_private.claim_role() = 'viewer') is not null
     and (
-      not (select app_private.claims_are_limited())
+      (select true where not app_private.claims_are_limited()) is not null
       or environment = any ((select app_private.claim_environments())::text[])
     )
   );
@@ -372,14 +378,20 @@ create or replace trigger _200_track
   before insert or update on app_public.feature_flag_schedules
   for each row execute function app_private.tg_feature_flag_schedules__track();
 
--- A schedule is visible when its flag is: the subquery runs under the flag's own policies. Not `exists (…)`: the planner takes
--- that for a set of all flags, which it gathers for each statement (bench/sql/insert.md); this looks one up by its key.
+-- A schedule is visible when its flag is; its environment is looked up only where a token is limited to some. `is not null`,
+-- which the planner takes for nearly always true, where it takes `= 'admin'` for rare and so reads and sorts all of a flag's
+-- schedules instead of walking the index. No `exists (…)`: it takes that for a set of all flags, which it gathers for each
+-- statement (bench/sql/flag_schedules.md, bench/sql/insert.md).
 drop policy if exists admin_select on app_public.feature_flag_schedules;
 create policy admin_select on app_public.feature_flag_schedules
   for select to halyard_admin
   using (
-    (select app_private.claim_role()) = 'admin'
-    and flag_id = (select f.id from app_public.feature_flags f where f.id = flag_id)
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
   );
 
 drop policy if exists admin_insert on app_public.feature_flag_schedules;
@@ -394,8 +406,12 @@ drop policy if exists viewer_select on app_public.feature_flag_schedules;
 create policy viewer_select on app_public.feature_flag_schedules
   for select to halyard_viewer
   using (
-    (select app_private.claim_role()) = 'viewer'
-    and flag_id = (select f.id from app_public.feature_flags f where f.id = flag_id)
+    (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
   );
 
 -- No update and no delete: a schedule changes only through the functions of lifecycle.sql.
@@ -650,6 +666,7 @@ return case
   else 'flag_schedule.' || (after).status
 end;
 
+-- One object a branch: putting parts together takes as long as making them.
 create or replace function app_private.schedule_change_details(
   at timestamptz,
   before app_public.feature_flag_schedules,
@@ -661,19 +678,27 @@ language sql
 stable
 return case app_private.schedule_change(before, after)
   when 'flag_schedule.applied' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
     'updates', (after).updates,
     'appliedAt', app_private.iso((after).applied_at),
-    'flagState', app_private.flag_state(flag) - 'description',
+    'flagState', jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage),
     'latenessMs', round(1000 * extract(epoch from (after).applied_at - (after).scheduled_at)))
   when 'flag_schedule.cancelled' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
     'scheduledAt', app_private.iso((after).scheduled_at),
     -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
     'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
   when 'flag_schedule.failed' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
     'errorMessage', coalesce((after).error_message, 'unknown'),
     'failedAt', app_private.iso(at),
     'attempts', (after).attempts)
   else jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
     'before', app_private.schedule_state(before),
     'after', app_private.schedule_state(after))
 end;
@@ -690,9 +715,7 @@ volatile
 return app_private.make_event(
   app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision),
   at, app_private.schedule_change(before, after), (after).flag_id, (flag).flag_key, (flag).environment, (after).id,
-  (after).revision,
-  jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key)
-    || app_private.schedule_change_details(at, before, after, flag));
+  (after).revision, app_private.schedule_change_details(at, before, after, flag));
 
 -- The API deletes no schedule; a DBA may, and deleting a flag takes its schedules along.
 create or replace function app_private.schedule_deleted_event(
@@ -730,9 +753,12 @@ return app_private.make_event(
   coalesce((after).environment, (before).environment),
   schedule_id,
   coalesce((after).revision, (before).revision + 1),
-  jsonb_build_object('flagKey', coalesce((after).flag_key, (before).flag_key))
-    || case when (before).id is null then '{}' else jsonb_build_object('before', app_private.flag_state(before)) end
-    || case when (after).id is null then '{}' else jsonb_build_object('after', app_private.flag_state(after)) end);
+  case
+    when (before).id is null then jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after))
+    when (after).id is null then jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before))
+    else jsonb_build_object(
+      'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
+  end);
 
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is in an event.';
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is in an event''s before and after.';
@@ -741,7 +767,7 @@ comment on function app_private.schedule_created_event(timestamptz, app_public.f
 comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
   'The event type that tells a schedule''s change.';
 comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
-  'What the event of a schedule''s change has in its metadata besides the schedule and the flag.';
+  'The metadata of the event of a schedule''s change, without the admin.';
 comment on function app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule event that tells a change of status or time.';
 comment on function app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
@@ -1727,6 +1753,103 @@ revoke all on function
 from public;
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded metrics.sql
+--! Included readers.sql
+-- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
+-- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
+--
+-- `is not null`, because the planner takes that for nearly always true. It can't know what a token says, and takes `is null` for
+-- rare: it expected a third of the rows that come, and so read all of a flag's months and sorted them instead of walking
+-- the index from the latest event on (bench/sql/flag_events.md).
+drop policy if exists admin_select on audit.events;
+create policy admin_select on audit.events
+  for select to halyard_admin
+  using (
+    (select app_private.claim_role()) = 'admin'
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists auditor_select on audit.events;
+create policy auditor_select on audit.events
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+-- An event's number is for whoever may see the event. The subquery runs under the policies above, and not at all for a reader
+-- without limits.
+drop policy if exists admin_select on audit.ledger;
+create policy admin_select on audit.ledger
+  for select to halyard_admin
+  using (
+    (select app_private.claim_role()) = 'admin'
+    and (
+      (select app_private.claim_environments()) is null
+      or exists (select from audit.events e where e.id = event_id and e.occurred_at = ledger.occurred_at)
+    )
+  );
+
+drop policy if exists auditor_select on audit.ledger;
+create policy auditor_select on audit.ledger
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (
+      (select app_private.claim_environments()) is null
+      or exists (select from audit.events e where e.id = event_id and e.occurred_at = ledger.occurred_at)
+    )
+  );
+
+-- Only for an auditor without limits: these tell of all environments at once.
+drop policy if exists auditor_select on audit.seals;
+create policy auditor_select on audit.seals
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
+
+drop policy if exists auditor_select on audit.dead_letters;
+create policy auditor_select on audit.dead_letters
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
+
+-- For functions that read past the policies on behalf of whoever calls them.
+create or replace function app_private.require_auditor()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') <> 'auditor' or app_private.claim_environments() is not null then
+    raise exception 'Only an auditor whose token isn''t limited to environments may do this: it is about the trail as a whole.'
+      using errcode = 'insufficient_privilege';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_auditor() is
+  'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
+
+revoke all on function app_private.require_auditor() from public;
+
+revoke all on table audit.events, audit.queue, audit.ledger, audit.seals, audit.cursors, audit.dead_letters
+  from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant usage on schema audit to halyard_admin, halyard_auditor;
+grant select on table audit.events to halyard_admin, halyard_auditor;
+grant select (seq, event_id, occurred_at, sequenced_at) on table audit.ledger to halyard_admin;
+grant select on table audit.ledger, audit.seals, audit.dead_letters to halyard_auditor;
+--! EndIncluded readers.sql
 --! Included apply.sql
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 

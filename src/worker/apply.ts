@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
+import type { Precedence } from './precedence.ts';
 
 /** What became of the schedules of one batch or run. */
 export interface Applied {
@@ -26,6 +27,8 @@ export interface Applying {
   readonly log: Logger;
   /** Counts them. */
   readonly metrics?: Pick<WorkerMetrics, 'applied'>;
+  /** Has what else the process does wait for a run of more than a batch. */
+  readonly precedence?: Precedence;
   /** Ends it after the batches in hand; what is left stays due. */
   readonly stopping: AbortSignal;
 }
@@ -38,8 +41,11 @@ export interface Applying {
 export async function applyDueSchedules(options: Applying): Promise<Applied> {
   const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
   const more = await takeBatches(options, total, 1);
-  if (more)
-    await Promise.all(Array.from({ length: LANES }, () => takeBatches(options, total, Infinity)));
+  if (more) {
+    const takeAll = () =>
+      Promise.all(Array.from({ length: LANES }, () => takeBatches(options, total, Infinity)));
+    await (options.precedence?.first(takeAll) ?? takeAll());
+  }
   report(total, options.log);
   return total;
 }

@@ -6,6 +6,7 @@ import type { Logger } from '../log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Delivery } from './delivery.ts';
 import type { Janitor } from './janitor.ts';
+import type { Precedence } from './precedence.ts';
 
 /** What a worker process lends to its tasks. */
 export interface WorkerContext {
@@ -14,6 +15,7 @@ export interface WorkerContext {
   readonly delivery: Delivery;
   readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
+  readonly precedence: Precedence;
   /** How long the trail and schedules are kept. */
   readonly retention: Config['retention'];
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */

@@ -4,6 +4,7 @@ import { backOff } from '../back_off.ts';
 import type { Logger } from '../log.ts';
 import { addJob } from './jobs.ts';
 import { makePaced } from './paced.ts';
+import type { Precedence } from './precedence.ts';
 
 /** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
 export interface Delivery {
@@ -20,6 +21,8 @@ export interface DeliveryOptions {
   readonly forwarder: Forwarder;
   readonly log: Logger;
   readonly stopping: AbortSignal;
+  /** What goes before a run, for a moment: a schedule can be late, and an event is kept. */
+  readonly yieldTo?: Precedence;
   /** Gives up what is being sent. */
   readonly abort: AbortSignal;
 }
@@ -30,6 +33,8 @@ const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
 const LOOK_AGAIN_MS = 500;
+/** How long a run waits at the most while schedules are being applied: some 10,000 of them. */
+const YIELD_MS = 2_000;
 const CHECK_EVERY_MS = 5_000;
 /** After this long without a run, one is made without a job: while the queue of notifications is full, no job can be queued. */
 const RUN_EVERY_MS = 15_000;
@@ -57,6 +62,11 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
       // The check and the crontab look again.
       log.warn({ err: error }, 'forwarding audit events could not be queued');
     }
+  }
+
+  async function forwardInTurn(): Promise<void> {
+    await options.yieldTo?.others(YIELD_MS);
+    await forwardAll();
   }
 
   async function forwardAll(): Promise<void> {
@@ -91,7 +101,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
   async function run(): Promise<void> {
     if (running === null) {
       lastRunAt = performance.now();
-      running = forwardAll().finally(() => (running = null));
+      running = forwardInTurn().finally(() => (running = null));
       await running;
     } else {
       // Not waited for, so that a slow destination takes one of the worker's slots and not all of them.

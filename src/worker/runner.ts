@@ -17,6 +17,7 @@ import { makeJanitor } from './janitor.ts';
 import { startJobPool } from './job_pool.ts';
 import type { JobPool } from './job_pool.ts';
 import { addJob } from './jobs.ts';
+import { makePrecedence } from './precedence.ts';
 import { makePresence } from './presence.ts';
 import { assertMigrated } from './schema_check.ts';
 
@@ -92,11 +93,15 @@ function makeParts(
     destination,
     log,
   });
-  const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
+  const precedence = makePrecedence();
+  const delivery = makeDelivery({
+    ...{ pool, forwarder, log, stopping, abort: abort.signal },
+    yieldTo: precedence,
+  });
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
   const { retention } = config;
-  const context = { pool, log, delivery, janitor, metrics, retention, stopping };
+  const context = { pool, log, delivery, janitor, metrics, precedence, retention, stopping };
   const alarm = makeAlarm({
     pool,
     log,
