@@ -59,7 +59,15 @@ export async function startStand(): Promise<Stand> {
   const settings: Record<string, string> = {};
   for (const name of SETTINGS) settings[name] = await shown(name);
 
-  async function makeDatabase(): Promise<BenchDatabase> {
+  // One at a time: setting up changes roles, which are the server's.
+  let made: Promise<unknown> = Promise.resolve();
+  function makeDatabase(): Promise<BenchDatabase> {
+    const database = made.then(makeNext);
+    made = database.catch(() => undefined);
+    return database;
+  }
+
+  async function makeNext(): Promise<BenchDatabase> {
     const name = `bench_${randomBytes(4).toString('hex')}`;
     const url = (role: string) => server.url(role, password, name);
     const urls = {

@@ -60,15 +60,18 @@ export async function makeRecorder(url: string, log: Logger): Promise<Recorder> 
   };
 }
 
+type Asked = pg.QueryConfig & {
+  readonly statements?: readonly { text: string; values?: readonly unknown[] }[];
+};
+
 function hear(client: pg.PoolClient, heard: Statement[]): void {
   const query = client.query.bind(client) as (...args: unknown[]) => unknown;
   const hearing = (...args: unknown[]) => {
-    const [asked, values] = args as [string | pg.QueryConfig, unknown[] | undefined];
-    heard.push(
-      typeof asked === 'string'
-        ? { text: asked, values: values ?? [] }
-        : { text: asked.text, values: asked.values ?? [] },
-    );
+    const [asked, values = []] = args as [string | Asked, unknown[] | undefined];
+    if (typeof asked === 'string') heard.push({ text: asked, values });
+    // Of a flight (src/flight.ts), or by itself.
+    else
+      for (const { text, values = [] } of asked.statements ?? [asked]) heard.push({ text, values });
     return query(...args);
   };
   Object.assign(client, { query: hearing });

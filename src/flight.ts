@@ -64,6 +64,8 @@ const prepared = new WeakMap<PgConnection['parsedStatements'], Set<string>>();
  * it is one query of a custom class, like those of pg-cursor; the answers go to each of its queries in turn.
  */
 class Flight {
+  /** For whoever listens in, as a benchmark does. */
+  readonly statements: readonly Statement[];
   /** pg puts one of its own before it for query_timeout. */
   callback: (error: unknown) => void;
   readonly #queries: readonly PgQuery[];
@@ -75,6 +77,7 @@ class Flight {
     resolve: (results: pg.QueryResult[]) => void,
     reject: (error: unknown) => void,
   ) {
+    this.statements = statements;
     let failure: unknown;
     const settle = (error: unknown, result?: unknown) => {
       failure ??= error;

@@ -73,7 +73,7 @@ const RULES: Record<string, string> = {
       values (pg_get_expr(p.polqual, p.polrelid)), (pg_get_expr(p.polwithcheck, p.polrelid))
     ) as e (text)
     where e.text ~ 'claims?_'
-      and regexp_replace(e.text, 'SELECT (true AS bool\\s+WHERE [(]*(NOT )?)?app_private\\.claims?_', '', 'g') ~ 'claims?_[a-z_]+\\('`,
+      and regexp_replace(e.text, 'SELECT (true\\s+WHERE [(]*(NOT )?)?app_private\\.claims?_', '', 'g') ~ 'claims?_[a-z_]+\\('`,
 
   'every column has a comment': `
     select format('%s.%s', c.oid::regclass, a.attname) as name

@@ -139,13 +139,13 @@ test('a run that is asked to stop leaves the rest due', async () => {
   const { log } = makeTestLog();
   const pool = makePool(database.workerUrl, { name: 'halyard test', log });
   await withClient(database.ownerUrl, async (client) => {
-    await insertDue(client, { count: 250, dueIn: '-1 second' });
+    await insertDue(client, { count: 1_200, dueIn: '-1 second' });
     const stop = new AbortController();
     pool.once('release', () => stop.abort());
     await applyDueSchedules({ pool, log, stopping: stop.signal });
-    expect(await countByStatus(client)).toStrictEqual({ applied: 100, pending: 150 });
+    expect(await countByStatus(client)).toStrictEqual({ applied: 500, pending: 700 });
     const rest = await applyDueSchedules({ pool, log, stopping: new AbortController().signal });
-    expect(rest).toMatchObject({ applied: 150, stuck: 0 });
+    expect(rest).toMatchObject({ applied: 700, stuck: 0 });
   });
   await pool.end();
 });
