@@ -30,7 +30,7 @@ export function adminOf(environments: readonly string[] | null): Claims {
 }
 
 /** Of a transaction, and not of what was asked. */
-const FRAME = /^(?:begin|commit|rollback)$|^set |set_config\(/;
+const FRAME = /^(?:begin|commit|rollback)$|^set |set_config\(|pg_is_in_recovery\(/;
 
 /**
  * @param url the authenticator's; of a database whose tables are logged, for PostGraphile doesn't show others

@@ -8,7 +8,7 @@ import { makeFlags, PARTS, switchTo } from '../schedule_table.ts';
 import type { Part } from '../schedule_table.ts';
 
 const SECONDS: Record<Size, number> = { smoke: 0.6, usual: 0.8, full: 5 };
-const ROUNDS: Record<Size, number> = { smoke: 1, usual: 4, full: 8 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 8 };
 const CONNECTIONS = 8;
 const FLAGS = 300;
 const SEED = 41;

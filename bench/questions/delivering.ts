@@ -7,7 +7,7 @@ import type { Question, Size } from '../question.ts';
 import type { BenchDatabase } from '../stand.ts';
 import { queueEvents, sealAll } from '../trail.ts';
 
-const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 30_000, full: 100_000 };
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 20_000, full: 100_000 };
 /** Of what the sink alone does. */
 const REACH = 0.7;
 const PAGE = 1_000;
@@ -57,7 +57,7 @@ export const delivering: Question = {
     });
     try {
       const figures = await inTurns(
-        size === 'smoke' ? 1 : 4,
+        size === 'smoke' ? 1 : 2,
         async () => {
           await queueEvents(database.root, count);
           recorder.sends.length = 0;

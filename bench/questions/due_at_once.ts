@@ -8,9 +8,9 @@ import { makeFlags } from '../schedule_table.ts';
 import type { BenchDatabase } from '../stand.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 300, usual: 10_000, full: 100_000 };
-const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 3 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 3 };
 /** Enough that starting and ending count for little. */
-const JOBS: Record<Size, number> = { smoke: 100, usual: 1_500, full: 10_000 };
+const JOBS: Record<Size, number> = { smoke: 100, usual: 800, full: 10_000 };
 const JOBS_AT_A_TIME = 8;
 const REACH = { perSecond: 8_000, ratio: 10 };
 /** Until the schedules are created and everything is at rest. */

@@ -17,7 +17,7 @@ const HOUR: Record<Size, { readonly requests: number; readonly schedules: number
   usual: { requests: 3_600, schedules: 1_000 },
   full: { requests: 36_000, schedules: 10_000 },
 };
-const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 7 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 7 };
 const CONNECTIONS = 8;
 const REACH_MIB = 200;
 const REACH_S = { cold: 6, warm: 2 } as const;

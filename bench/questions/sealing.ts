@@ -47,7 +47,7 @@ export const sealing: Question = {
       await database.root.query(TABLES);
       const perEvent = (ms: number) => (1_000 * ms) / count;
       const figures = await inTurns(
-        size === 'smoke' ? 1 : 5,
+        size === 'smoke' ? 1 : 3,
         async () => {
           await queueEvents(database.root, count);
           return perEvent(await timed(() => sealAll(database.worker)));

@@ -24,7 +24,7 @@ export const verifying: Question = {
       await database.root.query('vacuum analyze audit.events, audit.ledger, audit.seals');
       const perSecond = (ms: number) => (1_000 * count) / ms;
       const figures = await inTurns(
-        size === 'smoke' ? 1 : 3,
+        size === 'smoke' ? 1 : 2,
         async () => {
           const ms = await timed(async () => {
             const { problems } = await verifyTrail(database.root, { from: 1, to: null });
