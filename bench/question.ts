@@ -44,11 +44,7 @@ export function toCells(figure: Figure): string[] {
   ];
 }
 
-/** A spread wider than this part of its median is noise. */
-const WIDE = 0.5;
-
 function describe({ median, min, max }: Spread): string {
   if (min === max) return shortNumber(median);
-  const noisy = max - min > WIDE * median ? ', noisy' : '';
-  return `${shortNumber(median)} (${shortNumber(min)}–${shortNumber(max)}${noisy})`;
+  return `${shortNumber(median)} (${shortNumber(min)}–${shortNumber(max)})`;
 }

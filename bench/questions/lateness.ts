@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { percentile, spreadOf } from '../measure.ts';
 import { startHalyard } from '../processes.ts';
 import type { Figure, Question, Size } from '../question.ts';
-import { makeRandom } from '../random.ts';
+import { makeRandom } from '../../test/support/chaos/random.ts';
 import type { BenchDatabase } from '../stand.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 300, full: 3_000 };
@@ -69,7 +69,7 @@ export const lateness: Question = {
 function instants(size: Size, part = 1): number[] {
   const random = makeRandom(SEED);
   const count = Math.ceil(SCHEDULES[size] * part);
-  return Array.from({ length: count }, () => LEAD_MS + random() * SPAN_MS[size] * part);
+  return Array.from({ length: count }, () => LEAD_MS + random.next() * SPAN_MS[size] * part);
 }
 
 /** How late each was applied, in milliseconds. */

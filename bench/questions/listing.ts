@@ -6,8 +6,8 @@ import { fillHistory } from '../history.ts';
 import type { History, Key } from '../history.ts';
 import { inTurns, percentile, spreadOf, timed } from '../measure.ts';
 import type { Figure, Question, Size } from '../question.ts';
-import { makeRandom } from '../random.ts';
-import type { Random } from '../random.ts';
+import { makeRandom } from '../../test/support/chaos/random.ts';
+import type { Random } from '../../test/support/chaos/random.ts';
 import type { Stand } from '../stand.ts';
 import { adminOf, makeRecorder } from '../statements.ts';
 import type { Recorder, Statement } from '../statements.ts';
@@ -41,17 +41,19 @@ interface Read {
 type MakeRead = (history: History, random: Random, recorder: Recorder) => Promise<Read>;
 
 function pickKey({ flags, hotFlag }: History, random: Random): Key {
-  return random() < HOT ? hotFlag : (flags[Math.floor(random() * flags.length)] ?? hotFlag);
+  return random.next() < HOT
+    ? hotFlag
+    : (flags[Math.floor(random.next() * flags.length)] ?? hotFlag);
 }
 
 /** Every other one by an admin who is limited to the flag's environment. */
 function reader(key: Key, random: Random): Claims {
-  return adminOf(random() < 0.5 ? null : [key.environment]);
+  return adminOf(random.next() < 0.5 ? null : [key.environment]);
 }
 
 /** Of an admin; the first ones more often. */
 function pickAdmin({ admins }: History, random: Random): string {
-  return admins[Math.floor(random() ** 2 * admins.length)] ?? '';
+  return admins[Math.floor(random.next() ** 2 * admins.length)] ?? '';
 }
 
 const search =
@@ -85,10 +87,10 @@ const READS: Record<string, MakeRead> = {
     adminUserId: pickAdmin(history, random),
   })),
   'GraphQL: events of a type': search((_key, _history, random) => ({
-    eventType: TYPES[Math.floor(random() * TYPES.length)],
+    eventType: TYPES[Math.floor(random.next() * TYPES.length)],
   })),
   'GraphQL: events of a week': search((_key, { from, to }, random) => {
-    const at = from.getTime() + random() * (to.getTime() - from.getTime() - WEEK_MS);
+    const at = from.getTime() + random.next() * (to.getTime() - from.getTime() - WEEK_MS);
     const [occurredFrom, occurredBefore] = [at, at + WEEK_MS].map((ms) =>
       new Date(ms).toISOString(),
     );
