@@ -2863,7 +2863,7 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where o.status <> n.status or o.scheduled_at <> n.scheduled_at;
+      where (o.status, o.scheduled_at) is distinct from (n.status, n.scheduled_at);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o

@@ -1,5 +1,5 @@
 --! Previous: sha1:00eb30103bd3e665a552b03f9f8b33d1fe50f2f3
---! Hash: sha1:5c98164fc52992b717a0483df2aaf9d620019f2d
+--! Hash: sha1:a5c2c6a9c56e2fd975c4d41e3360e8d650d213f0
 --! Message: Schedules applied together, and events written in line
 
 -- Writing and applying in a fraction of the time: functions that are put in line, and schedules that are applied together.
@@ -920,7 +920,8 @@ $$;
 comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
 
 -- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
--- FULL JOIN, which is never a nested loop; flags are looked up one by one (LIMIT keeps it so), which is never a scan of them all.
+-- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
+-- looked up one by one (LIMIT keeps it so), which is never a scan of them all.
 --
 -- The settings pinned here hold for all that the functions below call.
 create or replace function app_private.tg_feature_flag_schedules__audit()
@@ -947,7 +948,7 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where o.status <> n.status or o.scheduled_at <> n.scheduled_at;
+      where (o.status, o.scheduled_at) is distinct from (n.status, n.scheduled_at);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o
