@@ -38,7 +38,7 @@ describe('setup, migrate, worker, api', () => {
       });
     expect((await post('/api/admin/flags', { flag_key: flagKey })).status).toBe(201);
     const schedule = await post(`/api/admin/flags/${flagKey}/schedule`, {
-      scheduled_at: new Date(Date.now() + 500).toISOString(),
+      scheduled_at: new Date(Date.now() + 3_000).toISOString(),
       updates: { rollout_percentage: 5 },
     });
     expect(schedule.status).toBe(201);
@@ -101,7 +101,8 @@ describe('setup, migrate, worker, api', () => {
     const token = signToken({ secret: SECRET, role: 'admin', userId: 'alice' });
     const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
     const body = {
-      scheduled_at: new Date(Date.now() + 300).toISOString(),
+      // Far enough ahead that a busy machine takes the request in time.
+      scheduled_at: new Date(Date.now() + 3_000).toISOString(),
       updates: { enabled: true },
     };
     const accepted = await fetch(`${apiUrl}/api/admin/flags/deployed/schedule`, {
@@ -109,6 +110,7 @@ describe('setup, migrate, worker, api', () => {
       headers,
       body: JSON.stringify(body),
     });
+    expect(accepted.status).toBe(201);
     const { id } = (await accepted.json()) as { id: string };
     await api.end('SIGKILL');
 
