@@ -38,6 +38,8 @@ const SEEK_MS = 2_000;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
 
+/** A first look, of some 5 ms: how many numbers, and how many of them must be wanted to walk on. */
+const PROBE = { window: 500, dense: 10 } as const;
 /** Numbers that a step looks at: as many as take about 50 ms. */
 const WINDOW = { first: 2_000, least: 1_000, most: 200_000 } as const;
 const STEP_MS = { quick: 25, slow: 100 } as const;
@@ -83,35 +85,47 @@ export async function* readEvents(
   let position = query.after ?? 0;
   let left = query.limit ?? Number.POSITIVE_INFINITY;
 
-  const few = position < end ? await seekFew(transaction, query) : null;
-  if (few !== null) {
-    const seqs = few.filter((seq) => seq > position && seq <= end).slice(0, limited(left));
-    for (let i = 0; i < seqs.length; i += PAGE) {
-      const some = seqs.slice(i, i + PAGE);
-      const rows = await transaction((client) => pick(client, some));
-      left -= some.length;
-      position = some.at(-1) ?? position;
-      yield { rows, position };
-    }
-    if (left > 0) {
-      position = end;
-      yield { rows: [], position };
+  /** Looks at the next numbers; at their end the position may be behind the last row. */
+  async function step(window: number, until: number | null) {
+    const limit = Math.min(left, PAGE);
+    const found = await transaction((client) =>
+      walk(client, query, { after: position, window, until, limit }),
+    );
+    const full = found.rows.length === limit;
+    position = full ? Number(found.rows.at(-1)?.seq) : found.upto;
+    left -= found.rows.length;
+    return { page: { rows: found.rows, position }, full, end: found.last };
+  }
+
+  if (position < end && isIndexed(query)) {
+    // Where there are many, a walk has them before an index can tell that they are not few.
+    const { page, full } = await step(PROBE.window, end);
+    yield page;
+    const dense = full || page.rows.length >= PROBE.dense;
+    const few = dense || position >= end ? null : await seekFew(transaction, query);
+    if (few !== null) {
+      const seqs = few.filter((seq) => seq > position && seq <= end).slice(0, limited(left));
+      for (let i = 0; i < seqs.length; i += PAGE) {
+        const some = seqs.slice(i, i + PAGE);
+        const rows = await transaction((client) => pick(client, some));
+        left -= some.length;
+        position = some.at(-1) ?? position;
+        yield { rows, position };
+      }
+      if (left > 0) {
+        position = end;
+        yield { rows: [], position };
+      }
     }
   }
 
   let window: number = WINDOW.first;
   while (left > 0 && (follow === undefined ? position < end : isWanted(follow))) {
-    const limit = Math.min(left, PAGE);
-    const until = follow === undefined ? end : null;
-    const step = { after: position, window, until, limit };
     const begun = performance.now();
-    const found = await transaction((client) => walk(client, query, step));
+    const taken = await step(window, follow === undefined ? end : null);
     window = nextWindow(window, performance.now() - begun);
-    const full = found.rows.length === limit;
-    position = full ? Number(found.rows.at(-1)?.seq) : found.upto;
-    left -= found.rows.length;
-    yield { rows: found.rows, position };
-    if (follow !== undefined && left > 0 && position >= found.last)
+    yield taken.page;
+    if (follow !== undefined && left > 0 && position >= taken.end)
       await pause(POLL_MS, follow.signal);
   }
 }
@@ -130,12 +144,11 @@ function nextWindow(window: number, ms: number): number {
   return window;
 }
 
-/** The numbers of all events that are wanted, when an index finds them and they are few; otherwise null. */
+/** The numbers of all events that are wanted, when they are few; otherwise null. */
 async function seekFew(
   transaction: Transaction,
   query: ExportQuery,
 ): Promise<readonly number[] | null> {
-  if (!isIndexed(query)) return null;
   try {
     return await transaction(async (client) => {
       await client.query(`select set_config('statement_timeout', $1, true)`, [String(SEEK_MS)]);

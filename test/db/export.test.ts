@@ -1,6 +1,8 @@
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
 
+import { readEvents } from '../../src/audit/export.ts';
+import type { ExportQuery, Transaction } from '../../src/audit/export.ts';
 import { seekStatement, walkStatement } from '../../src/audit/export_query.ts';
 import { actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
@@ -179,6 +181,52 @@ describe('plans, with all events of one statement and so of one time', () => {
       const plan = await explain(client, seekStatement({ flag: 'rare' }, 100));
       expect(plan).toMatch(/flag_key_occurred_at_id_idx/);
       expect(plan).toMatch(/ledger_event_id_key/);
+    });
+  });
+});
+
+describe('reading the events of a flag', () => {
+  /** Their numbers, and how many transactions it took. */
+  async function read(client: pg.ClientBase, query: ExportQuery, last: number) {
+    let transactions = 0;
+    const transaction: Transaction = (work) => {
+      transactions++;
+      return work(client);
+    };
+    const seqs: number[] = [];
+    for await (const { rows, position } of readEvents(transaction, query, last)) {
+      seqs.push(...rows.map(({ seq }) => Number(seq)));
+      expect(position).toBeGreaterThanOrEqual(seqs.at(-1) ?? 0);
+    }
+    return { seqs, transactions };
+  }
+
+  test('has each once and in order, wherever they are, and takes few looks', async () => {
+    await withActors(database, async (client) => {
+      const rare = async () => addEvents(client, [{ flag: 'rare' }]);
+      await rare();
+      await addMany(client, 3_000);
+      await rare();
+      await addMany(client, 3_000);
+      await rare();
+      const last = 6_003;
+      // A first look, a search by the index, and the picking of what it found.
+      const all = await read(client, { flag: 'rare' }, last);
+      expect(all).toEqual({ seqs: [1, 3_002, 6_003], transactions: 3 });
+      const { seqs } = await read(client, { flag: 'rare', limit: 2 }, last);
+      expect(seqs).toEqual([1, 3_002]);
+      const later = await read(client, { flag: 'rare', after: 1, until: 6_002 }, last);
+      expect(later.seqs).toEqual([3_002]);
+      const none = await read(client, { flag: 'none' }, last);
+      expect(none.seqs).toEqual([]);
+
+      // The first look has the page: nothing is searched and sorted.
+      const page = await read(client, { flag: 'many', limit: 51 }, last);
+      expect(page).toEqual({ seqs: Array.from({ length: 51 }, (_, i) => i + 2), transactions: 1 });
+      const many = await read(client, { flag: 'many', after: 10 }, last);
+      expect(many.seqs).toHaveLength(6_000 - 9);
+      expect(new Set(many.seqs).size).toBe(many.seqs.length);
+      expect(many.seqs).toEqual(many.seqs.toSorted((a, b) => a - b));
     });
   });
 });
