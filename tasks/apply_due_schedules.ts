@@ -1,10 +1,9 @@
 import type { Task } from 'graphile-worker';
-import { applyDueSchedules } from '../src/worker/apply.ts';
 import { contextOf } from '../src/worker/context.ts';
 
 /** Applies all that is due. Queued by the alarm at the instant when something is, and by the crontab as the net. */
 const applyDueSchedulesTask: Task = async (payload, helpers) => {
-  await applyDueSchedules(contextOf(payload, helpers));
+  await contextOf(payload, helpers).applier.apply();
 };
 
 export default applyDueSchedulesTask;

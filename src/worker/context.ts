@@ -4,18 +4,18 @@ import { z } from 'zod';
 import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
+import type { Applier } from './apply.ts';
 import type { Delivery } from './delivery.ts';
 import type { Janitor } from './janitor.ts';
-import type { Precedence } from './precedence.ts';
 
 /** What a worker process lends to its tasks. */
 export interface WorkerContext {
   readonly pool: pg.Pool;
   readonly log: Logger;
+  readonly applier: Applier;
   readonly delivery: Delivery;
   readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
-  readonly precedence: Precedence;
   /** How long the trail and schedules are kept. */
   readonly retention: Config['retention'];
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */

@@ -11,7 +11,7 @@ import type { Logger } from '../log.ts';
 import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
 import { makeAlarm } from './alarm.ts';
-import { applyDueSchedules } from './apply.ts';
+import { makeApplier } from './apply.ts';
 import { makeDelivery } from './delivery.ts';
 import { makeJanitor } from './janitor.ts';
 import { startJobPool } from './job_pool.ts';
@@ -101,12 +101,13 @@ function makeParts(
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
   const { retention } = config;
-  const context = { pool, log, delivery, janitor, metrics, precedence, retention, stopping };
+  const applier = makeApplier({ pool, log, metrics, precedence, stopping });
+  const context = { pool, log, applier, delivery, janitor, metrics, retention, stopping };
   const alarm = makeAlarm({
     pool,
     log,
     ring: () => addJob(pool, 'apply_due_schedules'),
-    applyDirectly: () => applyDueSchedules(context),
+    applyDirectly: () => applier.apply(),
   });
   const hint = () => {
     alarm.look();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { withDatabase } from '../../src/setup.ts';
-import { applyDueSchedules } from '../../src/worker/apply.ts';
+import { makeApplier } from '../../src/worker/apply.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { loadConfig } from '../../src/config.ts';
 import { makePool } from '../../src/db.ts';
@@ -142,10 +142,11 @@ test('a run that is asked to stop leaves the rest due', async () => {
     await insertDue(client, { count: 1_200, dueIn: '-1 second' });
     const stop = new AbortController();
     pool.once('release', () => stop.abort());
-    await applyDueSchedules({ pool, log, stopping: stop.signal });
-    expect(await countByStatus(client)).toStrictEqual({ applied: 500, pending: 700 });
-    const rest = await applyDueSchedules({ pool, log, stopping: new AbortController().signal });
-    expect(rest).toMatchObject({ applied: 700, stuck: 0 });
+    await makeApplier({ pool, log, stopping: stop.signal }).apply();
+    expect(await countByStatus(client)).toStrictEqual({ applied: 100, pending: 1_100 });
+    const stopping = new AbortController().signal;
+    const rest = await makeApplier({ pool, log, stopping }).apply();
+    expect(rest).toMatchObject({ applied: 1_100, stuck: 0 });
   });
   await pool.end();
 });
