@@ -1666,28 +1666,29 @@ end;
 $function$;
 comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
-CREATE OR REPLACE FUNCTION app_private.number_events(batch integer, after bigint, last_seq bigint, OUT leaves bytea[], OUT last_id bigint)
- RETURNS record
+CREATE OR REPLACE FUNCTION app_private.number_and_hand_out(batch integer, after bigint, last_seq bigint)
+ RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  return query
   with taken as (
     delete from audit.queue q
-    where q.id > number_events.after
+    where q.id > number_and_hand_out.after
       and q.id <= (
         select max(b.id)
-        from (select n.id from audit.queue n where n.id > number_events.after order by n.id limit batch) as b)
+        from (select n.id from audit.queue n where n.id > number_and_hand_out.after order by n.id limit batch) as b)
     returning q.id, q.event_id, q.occurred_at
   ), numbered as (
-    select t.event_id, t.occurred_at, number_events.last_seq + row_number() over (order by t.id) as seq
+    select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
     from taken t
-  ), hashed as materialized (
+  ), told as materialized (
     select
       n.*,
       coalesce(
-        app_private.event_leaf(e.payload, n.seq),
-        app_private.leaf_hash(app_private.missing_message(n.event_id, n.seq))) as leaf
+        app_private.shipped_bytes(e.payload, n.seq),
+        convert_to(app_private.missing_message(n.event_id, n.seq), 'UTF8')) as message
     from numbered n
     -- In its own month only, as in seal_problems().
     left join lateral (
@@ -1695,13 +1696,16 @@ begin
     ) as e on true
   ), stored as (
     insert into audit.ledger (seq, event_id, occurred_at, leaf)
-    select h.seq, h.event_id, h.occurred_at, h.leaf
-    from hashed h
+    -- As leaf_hash(), without the way through text.
+    select t.seq, t.event_id, t.occurred_at, sha256('\x00'::bytea || t.message)
+    from told t
   )
-  select array(select h.leaf from hashed h order by h.seq), (select max(t.id) from taken t) into leaves, last_id;
+  select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
+  from told t
+  order by t.seq;
 end;
 $function$;
-comment on function app_private.number_events(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives their leaves in order, and the last queue id.';
+comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2616,8 +2620,8 @@ comment on function app_private.schema_version() is 'The file name of the last m
 grant execute on function app_private.schema_version() to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.seal_audit_events(batch integer DEFAULT 1000, after bigint DEFAULT 0, OUT sealed integer, OUT last_id bigint)
- RETURNS record
+CREATE OR REPLACE FUNCTION app_private.seal_and_hand_out(batch integer, after bigint)
+ RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2627,27 +2631,48 @@ declare
   v_size constant integer := least(batch, 1000);
   v_seal audit.seals;
   v_last_seq bigint;
-  v_leaves bytea[];
+  v_sealed integer;
 begin
-  -- Not 0, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
+  -- Not an empty answer, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
   if not pg_try_advisory_xact_lock(hashtext('halyard.sequence_audit_events')) then
+    return next;
     return;
   end if;
   -- Statements of their own, after the lock: they see what the last sequencer committed.
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
   begin
-    select n.leaves, n.last_id into v_leaves, last_id from app_private.number_events(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    get diagnostics v_sealed = row_count;
   exception when unique_violation then
     -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
     perform app_private.refuse_repeated_events();
-    select n.leaves, n.last_id into v_leaves, last_id from app_private.number_events(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    get diagnostics v_sealed = row_count;
   end;
-  sealed := cardinality(v_leaves);
-  if sealed > 0 then
-    perform app_private.write_seal(v_seal, v_last_seq + 1, v_leaves);
+  if v_sealed > 0 then
+    perform app_private.write_seal(
+      v_seal, v_last_seq + 1, array(select l.leaf from audit.ledger l where l.seq > v_last_seq order by l.seq));
+    return query
+      select
+        null::bigint, s.last_seq, app_private.uuid_of(s.head), date_part('epoch', s.sealed_at) * 1000000,
+        app_private.seal_message(s)
+      from audit.seals s
+      where s.last_seq = v_last_seq + v_sealed;
   end if;
 end;
+$function$;
+comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work.';
+grant execute on function app_private.seal_and_hand_out(integer,bigint) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.seal_audit_events(batch integer DEFAULT 1000, after bigint DEFAULT 0, OUT sealed integer, OUT last_id bigint)
+ RETURNS record
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case when count(*) = count(h.seq) then count(h.queue_id) end, max(h.queue_id)
+  from app_private.seal_and_hand_out(batch, after) as h
 $function$;
 comment on function app_private.seal_audit_events(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; says how many (null when another sequencer is at work), and the last id that it took (null when there was none).';
 grant execute on function app_private.seal_audit_events(integer,bigint) to halyard_worker;

@@ -1,11 +1,12 @@
 import { makeForwarder } from '../../src/audit/forwarder.ts';
 import type { AuditEvent, Sink } from '../../src/audit/sink.ts';
+import { makeNumbering } from '../../src/audit/numbering.ts';
 import { advanceCursor, queryOf, readPage } from '../../src/audit/trail.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 import type { BenchDatabase } from '../stand.ts';
-import { queueEvents, sealAll } from '../trail.ts';
+import { queueEvents } from '../trail.ts';
 
 const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 20_000, full: 100_000 };
 /** Of what the sink alone does. */
@@ -28,7 +29,14 @@ function recording(sink: Sink): { sink: Sink; sends: AuditEvent[][] } {
   };
 }
 
-/** Reads the whole trail page by page and moves a cursor of its own, as a forwarder does, but sends nothing. */
+/** Numbers and seals all that is queued, and takes what it sealed, as a forwarder does. */
+async function sealAll({ worker }: BenchDatabase): Promise<void> {
+  const numbering = makeNumbering();
+  numbering.begin();
+  while ((await numbering.next(queryOf(worker))).numbered === 'more');
+}
+
+/** Reads the whole trail page by page and moves a cursor of its own, as a forwarder does that has fallen behind, but sends nothing. */
 async function readAll({ worker }: BenchDatabase): Promise<void> {
   const query = queryOf(worker);
   for (;;) {
@@ -77,7 +85,7 @@ export const delivering: Question = {
         rounds,
         async () => {
           await queueEvents(database.root, count);
-          return perSecond(await timed(() => sealAll(database.worker)));
+          return perSecond(await timed(() => sealAll(database)));
         },
         async () => perSecond(await timed(() => readAll(database))),
       );
@@ -93,13 +101,13 @@ export const delivering: Question = {
           reach: { text: `≥ ${REACH}`, met: value.median >= REACH * sinkAlone.median },
         },
         {
-          what: 'of it numbering and sealing alone',
+          what: 'of it numbering and sealing alone, with what was sealed',
           unit: 'events/s',
           value: spreadOf(parts.a),
           baseline,
         },
         {
-          what: 'of it reading pages and moving the cursor alone',
+          what: 'what it has fallen behind of: reading pages and moving the cursor alone',
           unit: 'events/s',
           value: spreadOf(parts.b),
           baseline,

@@ -4,6 +4,7 @@ import { pause } from '../pause.ts';
 import { LEASE_MS, withLease } from './lease.ts';
 import type { Lease } from './lease.ts';
 import { makeNumbering } from './numbering.ts';
+import type { Found } from './numbering.ts';
 import type { Sink } from './sink.ts';
 import { advanceCursor, confirmedSeq, queryOf, readPage } from './trail.ts';
 import type { Page } from './trail.ts';
@@ -62,16 +63,18 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
     const signal = AbortSignal.any([abort, lease.lost]);
     numbering.begin();
     let next = numbering.next(lease.query);
+    let delivered: number | null = null;
     let asked = 0;
     while (!stopping.aborted) {
-      const numbered = await next;
-      const page = await readPage(lease.query, destination, batch);
-      const whole = page.events.length < batch;
-      if (numbered === 'busy' && page.events.length === 0) {
+      const found = await next;
+      const inHand = pageOf(found, delivered, batch);
+      const page: Page = inHand ?? (await readPage(lease.query, destination, batch));
+      const whole = inHand !== null || page.events.length < batch;
+      if (found.numbered === 'busy' && page.events.length === 0) {
         if (++asked > MAX_ASKING) return 'skimmed';
         await pause(ASK_AGAIN_MS, AbortSignal.any([stopping, lease.lost]));
       } else asked = 0;
-      const ended = numbered === 'all' || numbered === 'skimmed';
+      const ended = found.numbered === 'all' || found.numbered === 'skimmed';
       if (!ended) {
         next = numbering.next(lease.query);
         // It is awaited behind the send, which may fail before.
@@ -79,7 +82,8 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
       }
       if (page.events.length > 0 && !(await sendPage(lease, page, signal, options)))
         return 'overtaken';
-      if (whole && ended) return numbered === 'all' ? 'done' : 'skimmed';
+      delivered = page.events.at(-1)?.seq ?? page.from;
+      if (whole && ended) return found.numbered === 'all' ? 'done' : 'skimmed';
     }
     return 'stopped';
   }
@@ -95,6 +99,17 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
       return { cursor: from, behind: events.length > 0 };
     },
   };
+}
+
+/**
+ * What was just numbered, when it is what comes next; null when the trail has to be asked.
+ *
+ * @param delivered the last seq that this run has delivered, null before it has asked where the cursor stands
+ */
+function pageOf({ events }: Found, delivered: number | null, batch: number): Page | null {
+  const isNext = delivered !== null && events[0]?.seq === delivered + 1;
+  // The seal's record doesn't count.
+  return isNext && events.length <= batch + 1 ? { from: delivered, events } : null;
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { AuditEvent } from './sink.ts';
 import { sealEvents } from './trail.ts';
 import type { Query } from './trail.ts';
 
@@ -7,11 +8,18 @@ import type { Query } from './trail.ts';
  */
 export type Numbered = 'more' | 'all' | 'skimmed' | 'busy';
 
+/** What one look has come to. */
+export interface Found {
+  readonly numbered: Numbered;
+  /** The events that it numbered, and their seal's record. */
+  readonly events: readonly AuditEvent[];
+}
+
 export interface Numbering {
   /** Begins a run. */
   begin(): void;
   /** Numbers and seals the next queued events. */
-  next(query: Query): Promise<Numbered>;
+  next(query: Query): Promise<Found>;
 }
 
 /** The most that one seal holds. */
@@ -37,17 +45,17 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
   let after = '0';
   let lookAt = 0;
 
-  async function look(query: Query): Promise<Numbered> {
+  async function look(query: Query): Promise<Found> {
     const began = performance.now();
-    const { sealed, lastId } = await sealEvents(query, SEAL, '0');
-    if (sealed === null) return 'busy';
+    const { sealed, lastId, events } = await sealEvents(query, SEAL, '0');
+    if (sealed === null) return { numbered: 'busy', events };
     const tookMs = performance.now() - began - sealed * SEALING_MS;
     lookAt = tookMs <= freeLookMs ? 0 : performance.now() + tookMs / LOOK_SHARE;
     // What it took may have come late: a run goes on only forward.
     if (lastId !== null && BigInt(lastId) > BigInt(last)) last = lastId;
-    if (sealed < SEAL) return 'all';
+    if (sealed < SEAL) return { numbered: 'all', events };
     after = last;
-    return 'more';
+    return { numbered: 'more', events };
   }
 
   return {
@@ -56,13 +64,13 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
     },
     async next(query) {
       if (after === '0') return look(query);
-      const { sealed, lastId } = await sealEvents(query, SEAL, after);
-      if (sealed === null) return 'busy';
+      const { sealed, lastId, events } = await sealEvents(query, SEAL, after);
+      if (sealed === null) return { numbered: 'busy', events };
       if (lastId !== null) last = after = lastId;
-      if (sealed === SEAL) return 'more';
-      if (performance.now() < lookAt) return 'skimmed';
+      if (sealed === SEAL) return { numbered: 'more', events };
+      if (performance.now() < lookAt) return { numbered: 'skimmed', events };
       after = '0';
-      return 'more';
+      return { numbered: 'more', events };
     },
   };
 }

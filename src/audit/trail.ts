@@ -21,47 +21,48 @@ export interface Page {
   readonly events: readonly AuditEvent[];
 }
 
+/** What a look at the queue has come to. */
+export interface Sealed {
+  /** How many events were sealed, null when another sequencer is at work. */
+  readonly sealed: number | null;
+  /** The last queue id that was taken, null when there was none. */
+  readonly lastId: string | null;
+  /** They and their seal's record, in order: they needn't be read again by whoever has delivered everything before them. */
+  readonly events: readonly AuditEvent[];
+}
+
 interface Row {
-  readonly from_seq: string;
-  readonly seq: string | null;
+  readonly seq: string;
   readonly event_id: string;
-  /** A number for PostgreSQL's infinity, which only a hand can have written. */
-  readonly occurred_at: Date | number;
+  /** Microseconds since 1970, infinite for PostgreSQL's infinity, which only a hand can have written. */
+  readonly occurred_us: number;
   readonly message: string;
 }
 
-/**
- * Numbers and seals up to `batch` queued events whose queue id is above `after`.
- *
- * @returns how many it sealed, null when another sequencer is at work; and the last queue id that it took, null when there
- *   was none
- */
-export async function sealEvents(
-  query: Query,
-  batch: number,
-  after: string,
-): Promise<{ sealed: number | null; lastId: string | null }> {
-  const rows = await query<{ sealed: number | null; last_id: string | null }>(
-    'select sealed, last_id from app_private.seal_audit_events($1, $2)',
+/** Numbers and seals up to `batch` queued events whose queue id is above `after`. */
+export async function sealEvents(query: Query, batch: number, after: string): Promise<Sealed> {
+  const rows = await query<Row & { queue_id: string | null }>(
+    'select queue_id, seq, event_id, occurred_us, message from app_private.seal_and_hand_out($1, $2)',
     [batch, after],
   );
-  return { sealed: rows[0]?.sealed ?? null, lastId: rows[0]?.last_id ?? null };
+  // The last row is the seal's, or it is all null.
+  const lastId = rows.at(-2)?.queue_id ?? null;
+  if (rows.length === 1) return { sealed: null, lastId, events: [] };
+  return { sealed: Math.max(0, rows.length - 1), lastId, events: rows.map(toEvent) };
 }
 
 /** A destination's cursor and up to `batch` events behind it, in one statement, so that they fit each other. */
 export async function readPage(query: Query, destination: string, batch: number): Promise<Page> {
-  const rows = await query<Row>(
-    `select c.from_seq, e.seq, e.event_id, e.occurred_at, e.message
-     from (select app_private.audit_cursor($1) as from_seq) as c
-     left join app_private.undelivered_audit_events($1, $2)
-       with ordinality as e (seq, event_id, occurred_at, message, place) on true
-     order by e.place`,
+  const [head, ...rows] = (await query(
+    `select app_private.audit_cursor($1) as from_seq, null as seq, null as event_id, null as occurred_us, null as message, 0 as place
+     union all
+     select null, e.seq, e.event_id, date_part('epoch', e.occurred_at) * 1000000, e.message, e.place
+     from app_private.undelivered_audit_events($1, $2)
+       with ordinality as e (seq, event_id, occurred_at, message, place)
+     order by place`,
     [destination, batch],
-  );
-  return {
-    from: Number(rows[0]?.from_seq ?? 0),
-    events: rows.flatMap((row) => (row.seq === null ? [] : [toEvent(row, row.seq)])),
-  };
+  )) as [{ from_seq: string }, ...Row[]];
+  return { from: Number(head.from_seq), events: rows.map(toEvent) };
 }
 
 /** Confirms everything up to `to`; false, and nothing moved, unless the cursor stood at `from`. */
@@ -88,11 +89,8 @@ export function confirmedSeq({ from, events }: Page, count: number): number {
   return events[count]?.seq === last.seq ? last.seq - 1 : last.seq;
 }
 
-function toEvent(row: Row, seq: string): AuditEvent {
-  return {
-    seq: Number(seq),
-    eventId: row.event_id,
-    occurredAt: row.occurred_at instanceof Date ? row.occurred_at : new Date(Number.NaN),
-    message: row.message,
-  };
+function toEvent({ seq, event_id, occurred_us, message }: Row): AuditEvent {
+  // A double holds microseconds exactly until the year 2255; a Date is cut off to milliseconds, as in the message.
+  const occurredAt = new Date(Math.floor(Math.round(occurred_us) / 1_000));
+  return { seq: Number(seq), eventId: event_id, occurredAt, message };
 }

@@ -83,7 +83,7 @@ test('numbering, delivering and verifying look for events in their own months on
     };
     const last = [0, true];
     expect
-      .soft(await readBy('select app_private.number_events(1000, 0, 15)'), 'numbering')
+      .soft(await readBy('select app_private.number_and_hand_out(1000, 0, 15)'), 'numbering')
       .toEqual(last);
     expect
       .soft(

@@ -71,6 +71,7 @@ app_private.retain_audit_events(interval)                        worker
 app_private.remove_old_schedules(interval,interval,integer)      worker
 app_private.sequence_audit_events(integer)                       worker
 app_private.seal_audit_events(integer,bigint)                    worker
+app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker
 app_private.audit_cursor(text)                                   worker
@@ -104,7 +105,7 @@ app_private.purged_message(uuid,bigint)
 app_private.merkle_root(bytea[])
 app_private.merkle_path(bytea[],integer)
 app_private.seal_head(bytea,bigint,bigint,bigint,bytea)
-app_private.number_events(integer,bigint,bigint)
+app_private.number_and_hand_out(integer,bigint,bigint)
 app_private.refuse_repeated_events()
 app_private.write_seal(audit.seals,bigint,bytea[])
 app_private.seal_message(audit.seals)

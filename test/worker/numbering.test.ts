@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { makeNumbering } from '../../src/audit/numbering.ts';
-import type { Numbered, Numbering } from '../../src/audit/numbering.ts';
+import type { Found, Numbered, Numbering } from '../../src/audit/numbering.ts';
 import type { Query } from '../../src/audit/trail.ts';
 import { makePool } from '../../src/db.ts';
 import { pause } from '../../src/pause.ts';
@@ -40,10 +40,10 @@ const query: Query = async <R extends pg.QueryResultRow>(
 async function run(numbering: Numbering): Promise<Numbered> {
   looks.length = 0;
   numbering.begin();
-  let numbered: Numbered;
-  do numbered = await numbering.next(query);
-  while (numbered === 'more');
-  return numbered;
+  let found: Found;
+  do found = await numbering.next(query);
+  while (found.numbered === 'more');
+  return found.numbered;
 }
 
 async function numberedCount(): Promise<number> {
@@ -73,10 +73,10 @@ test('what is committed late, under an id that was passed, is numbered in the sa
       insertDue(client, { count: 600, dueIn: '1 day' }),
     );
     numbering.begin();
-    expect(await numbering.next(query)).toBe('more');
+    expect(await numbering.next(query)).toMatchObject({ numbered: 'more' });
     await late.query('commit');
   });
-  while ((await numbering.next(query)) === 'more');
+  while ((await numbering.next(query)).numbered === 'more');
   expect(await numberedCount()).toBe(1_201);
 });
 
@@ -103,9 +103,9 @@ test('while another sequencer is at work nothing is taken for seen', async () =>
     await other.query('begin; select app_private.seal_audit_events(1)');
     expect(await run(numbering)).toBe('busy');
     await other.query('rollback');
-    expect(await numbering.next(query)).toBe('more');
+    expect(await numbering.next(query)).toMatchObject({ numbered: 'more' });
     await other.query('begin; select app_private.seal_audit_events(1)');
-    expect(await numbering.next(query)).toBe('busy');
+    expect(await numbering.next(query)).toStrictEqual({ numbered: 'busy', events: [] });
     await other.query('rollback');
   });
   expect(await run(numbering)).toBe('all');
