@@ -12,5 +12,5 @@ COPY . .
 
 USER node
 EXPOSE 3000
-ENTRYPOINT ["node", "--max-semi-space-size=4", "src/main.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=4", "--heap-growing-percent=20", "src/main.ts"]
 CMD ["api"]
