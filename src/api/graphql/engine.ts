@@ -1,11 +1,6 @@
 import './environment.ts';
 
-import type {
-  ExecutionResult,
-  FormattedExecutionResult,
-  GraphQLSchema,
-} from 'postgraphile/graphql';
-import type { GraphQLError } from 'postgraphile/graphql';
+import type { ExecutionResult, GraphQLSchema } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
@@ -17,10 +12,12 @@ import type { Logger } from '../../log.ts';
 import type { Changes } from './changes.ts';
 import { makeService } from './connection.ts';
 import { makeDocuments, operationIn } from './document.ts';
-import { formatError, graphqlProblem } from './errors.ts';
+import { graphqlProblem } from './errors.ts';
 import { checkLimits, coerceVariables } from './limits.ts';
 import { preset } from './preset.ts';
 import { makeReader } from './reader.ts';
+import { failure, format, InvalidQuery } from './result.ts';
+import type { Result } from './result.ts';
 import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -37,8 +34,6 @@ export interface Caller {
   /** Knows the request's id. */
   readonly log: Logger;
 }
-
-export type Result = FormattedExecutionResult;
 
 export interface Engine {
   /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
@@ -138,9 +133,9 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       try {
         const result = await execute(await prepare(request, caller, false));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
-        return format(result, caller);
+        return format(result, caller.log);
       } catch (error) {
-        return failure(error, caller);
+        return failure(error, caller.log);
       }
     },
     async subscribe(request, caller) {
@@ -148,9 +143,9 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
         const result = await subscribe(await prepare(request, caller, true));
         return Symbol.asyncIterator in result
           ? formatAll(result as AsyncGenerator<ExecutionResult, void, void>, caller)
-          : format(result, caller);
+          : format(result, caller.log);
       } catch (error) {
-        return failure(error, caller);
+        return failure(error, caller.log);
       }
     },
   };
@@ -163,28 +158,6 @@ export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
     pgServices: [makeService(pool, makeReader(pool), undefined)],
   });
   return schema;
-}
-
-class InvalidQuery extends Error {
-  readonly errors: readonly GraphQLError[];
-
-  constructor(errors: readonly GraphQLError[]) {
-    super('The query is not valid.');
-    this.errors = errors;
-  }
-}
-
-function format({ data, errors }: ExecutionResult, { log }: Caller): Result {
-  return {
-    ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
-    ...(data === undefined ? {} : { data }),
-  };
-}
-
-/** Nothing ran: errors and no data. */
-function failure(error: unknown, { log }: Caller): Result {
-  const errors = error instanceof InvalidQuery ? error.errors : [error];
-  return { errors: errors.map((error) => formatError(error, log)) };
 }
 
 /** The last result is the error that the stream ends with, if it does. */
@@ -211,10 +184,10 @@ function formatAll(
         const result = await results.next();
         return result.done === true
           ? { done: true, value: undefined }
-          : { done: false, value: format(result.value, caller) };
+          : { done: false, value: format(result.value, caller.log) };
       } catch (error) {
         ended = true;
-        return { done: false, value: failure(error, caller) };
+        return { done: false, value: failure(error, caller.log) };
       }
     },
     return: end,
