@@ -10,6 +10,8 @@ import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { startGraphql, useGraphql } from '../support/graphql.ts';
 import type { TestApi } from '../support/graphql.ts';
+import { arrived, useSubscribers } from '../support/subscribers.ts';
+import type { Message } from '../support/subscribers.ts';
 import {
   adminToken,
   auditorToken,
@@ -35,14 +37,7 @@ const SCHEDULES = `subscription ($key: String, $environment: String) {
   }
 }`;
 
-interface Message {
-  readonly data?: {
-    auditEventsAdded?: { truncated: boolean; events: { eventType: string; flagKey: string }[] };
-    flagSchedulesChanged?: { truncated: boolean; schedules: { id: string; status: string }[] };
-  } | null;
-  readonly errors?: readonly { readonly extensions?: { readonly code?: string } }[];
-}
-
+const subscribe = useSubscribers(api);
 const clients: Client[] = [];
 let count = 0;
 let key: string;
@@ -55,39 +50,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   for (const client of clients.splice(0)) await client.dispose();
-  await vi.waitFor(
-    () => expect(api().graphql.load).toEqual({ sockets: 0, subscriptions: 0 }),
-    5_000,
-  );
 });
-
-/** Subscribes, and resolves once changes reach it. */
-async function subscribe(
-  token: string,
-  query: string,
-  variables: Record<string, unknown> = {},
-  to: TestApi = api(),
-): Promise<{ messages: Message[]; ended: Promise<unknown> }> {
-  const client = to.socket(token);
-  clients.push(client);
-  const messages: Message[] = [];
-  const before = to.graphql.load.subscriptions;
-  const ended = new Promise<unknown>((resolve) => {
-    client.subscribe(
-      { query, variables },
-      {
-        next: (message) => messages.push(message as Message),
-        error: resolve,
-        complete: () => resolve('complete'),
-      },
-    );
-  });
-  await Promise.race([
-    ended,
-    vi.waitFor(() => expect(to.graphql.load.subscriptions).toBe(before + 1), 5_000),
-  ]);
-  return { messages, ended };
-}
 
 /** The code of a subscription that isn't granted. */
 async function refusalOf(
@@ -104,8 +67,6 @@ async function refusalOf(
 const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(database.ownerUrl, work);
 const insert = (changes: object = {}) =>
   asOwner((client) => insertFlag(client, { flag_key: key, ...changes }));
-const arrived = (messages: Message[], many: number) =>
-  vi.waitFor(() => expect(messages).toHaveLength(many), 5_000);
 
 describe('auditEventsAdded', () => {
   it('brings what is added, to admins and auditors', async () => {
@@ -125,7 +86,7 @@ describe('auditEventsAdded', () => {
     const hurried = await startGraphql(database, { executionMs: 1 });
     try {
       await vi.waitFor(() => expect(hurried.graphql.healthy()).toBe(true), 5_000);
-      const { messages } = await subscribe(adminToken(), EVENTS, { key }, hurried);
+      const { messages } = await subscribe(adminToken(), EVENTS, { key }, { to: hurried });
       await insert();
       await arrived(messages, 1);
       expect(messages[0]).toMatchObject({

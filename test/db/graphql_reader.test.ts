@@ -2,10 +2,10 @@ import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 
 import type { Hint } from '../../src/api/graphql/changes.ts';
-import { makeReader } from '../../src/api/graphql/reader.ts';
+import { makeReader, rightsOf } from '../../src/api/graphql/reader.ts';
 import type { Reader } from '../../src/api/graphql/reader.ts';
 import type { Claims } from '../../src/auth.ts';
-import { makePool, pgSettings } from '../../src/db.ts';
+import { makePool } from '../../src/db.ts';
 import type { Settings } from '../../src/db.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
@@ -30,10 +30,10 @@ beforeEach(() => {
 });
 
 const subscriber = (claims: Partial<Claims> = {}): Settings =>
-  pgSettings(
-    { userId: 'alice', email: null, role: 'admin', environments: null, expiresAt: null, ...claims },
-    'request-1',
-  );
+  rightsOf({
+    ...{ userId: 'alice', email: null, role: 'admin', environments: null, expiresAt: null },
+    ...claims,
+  });
 const hint = (): Hint => ({ events: [], schedules: [], truncated: false });
 /** Another number each time that the database is asked. */
 const ask = async (settings: Settings, argument = 'a') => {
@@ -67,27 +67,66 @@ test.each<Partial<Claims>>([
 });
 
 test('another hint is answered anew, and so is what follows none', async () => {
-  const [alice, bob] = [subscriber(), subscriber()];
+  const [alice, bob, none] = [subscriber(), subscriber(), subscriber()];
   reader.follow(alice, hint());
   reader.follow(bob, hint());
   const seen = [await ask(alice), await ask(bob)];
   reader.follow(alice, hint());
-  seen.push(await ask(alice));
-  reader.follow(alice, null);
-  seen.push(await ask(alice), await ask(alice));
+  seen.push(await ask(alice), await ask(none), await ask(none));
   expect(new Set(seen).size).toBe(5);
 });
 
+/** What tells who somebody is, apart from what they may do. */
+const IDENTITY = 'user_id|claim_email|claims[.]email|request_id|session_user';
+
 test('no policy looks at more than the role and the environments', async () => {
   await withClient(database.ownerUrl, async (client) => {
-    const { rows } = await client.query(`
-      select schemaname, tablename, policyname
-      from pg_policies
-      where concat(qual, with_check) ~ 'user_id|claim_email|claims[.]email|request_id|session_user'`);
+    const { rows } = await client.query(
+      `select schemaname, tablename, policyname from pg_policies where concat(qual, with_check) ~ $1`,
+      [IDENTITY],
+    );
     expect(rows).toEqual([]);
     const { rows: policies } = await client.query(
       `select from pg_policies where qual ~ 'claim_role|claims[.]role'`,
     );
     expect(policies.length).toBeGreaterThan(4);
+  });
+});
+
+test('nor does any function that reads what GraphQL shows, or that a policy calls', async () => {
+  await withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<{ name: string; knowsWho: boolean }>(
+      `select p.proname as name, pg_get_functiondef(p.oid) ~ $1 as "knowsWho"
+       from pg_proc p
+       where p.prokind = 'f' and p.provolatile <> 'v'
+         and (p.pronamespace in ('app_public'::regnamespace, 'audit'::regnamespace)
+           or exists (
+             select from pg_depend d
+             where d.refobjid = p.oid and d.refclassid = 'pg_proc'::regclass and d.classid = 'pg_policy'::regclass))
+       order by name`,
+      [IDENTITY],
+    );
+    expect(rows.filter(({ knowsWho }) => knowsWho)).toEqual([]);
+    // Those of both kinds, or the question has lost its sense.
+    const names = rows.map(({ name }) => name);
+    expect(names).toEqual(
+      expect.arrayContaining([
+        'claim_environments',
+        'claim_role',
+        'feature_flag_schedules_updates',
+      ]),
+    );
+  });
+});
+
+test('what is followed is read with the rights alone', () => {
+  const bob = { userId: 'bob', email: 'bob@example.com' };
+  expect(subscriber({ ...bob, environments: ['staging'] })).toEqual({
+    role: 'halyard_admin',
+    'jwt.claims.role': 'admin',
+    'jwt.claims.environments': '["staging"]',
+    'jwt.claims.user_id': '',
+    'jwt.claims.email': '',
+    'halyard.request_id': '',
   });
 });

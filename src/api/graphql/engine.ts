@@ -1,13 +1,11 @@
 import './environment.ts';
 
-import type {
-  ExecutionResult,
-  FormattedExecutionResult,
-  GraphQLSchema,
-} from 'postgraphile/graphql';
-import type { GraphQLError } from 'postgraphile/graphql';
+import { hash } from 'node:crypto';
+
+import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
+import type { GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../../auth.ts';
@@ -17,11 +15,15 @@ import type { Logger } from '../../log.ts';
 import type { Changes } from './changes.ts';
 import { makeService } from './connection.ts';
 import { makeDocuments, operationIn } from './document.ts';
-import { formatError, graphqlProblem } from './errors.ts';
-import { checkLimits, coerceVariables } from './limits.ts';
+import { graphqlProblem } from './errors.ts';
+import { makeFeed } from './feed.ts';
+import type { Results } from './feed.ts';
+import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './preset.ts';
-import { makeReader } from './reader.ts';
-import { makeSubscriber, SUBSCRIBER } from './subscriptions.ts';
+import { makeReader, rightsOf } from './reader.ts';
+import { failure, format, InvalidQuery } from './result.ts';
+import type { Result } from './result.ts';
+import { makeSubscriber, resultOf, SUBSCRIBER } from './subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
 export interface GraphqlRequest {
@@ -38,16 +40,11 @@ export interface Caller {
   readonly log: Logger;
 }
 
-export type Result = FormattedExecutionResult;
-
 export interface Engine {
   /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
   run(request: GraphqlRequest, caller: Caller): Promise<Result>;
-  /** Starts a subscription: an iterator of results, or a result with errors alone. Never rejects. */
-  subscribe(
-    request: GraphqlRequest,
-    caller: Caller,
-  ): Promise<Result | AsyncGenerator<Result, void, void>>;
+  /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
+  subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results>;
 }
 
 export interface EngineOptions {
@@ -60,9 +57,21 @@ export interface EngineOptions {
 
 const EXECUTION_MS = 15_000;
 
-interface RequestContext {
-  readonly halyard: Caller;
+/** What an operation runs with. */
+interface Running {
+  /** Of its transactions. */
+  readonly settings: Settings;
+  readonly subscriber?: GrafastSubscriber;
 }
+
+/** A request that was checked and may run. */
+interface Checked {
+  readonly request: GraphqlRequest;
+  readonly document: DocumentNode;
+  readonly operation: OperationDefinitionNode;
+}
+
+const runningIn = (context: object) => (context as { halyard: Running }).halyard;
 
 /**
  * Reads the database's structure and makes the schema of it, which takes about 200 ms.
@@ -72,42 +81,25 @@ interface RequestContext {
 export async function makeEngine(options: EngineOptions): Promise<Engine> {
   const { pool, changes, production } = options;
   const reader = makeReader(pool);
-  const settings = new WeakMap<Caller, Settings>();
-  /** One object for an operation: by it the reader knows a subscription. */
-  function settingsOf(caller: Caller): Settings {
-    const known = settings.get(caller) ?? pgSettings(caller.claims, caller.requestId);
-    settings.set(caller, known);
-    return known;
-  }
+  const feed = makeFeed({ changes, reader });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
-    pgServices: [
-      makeService(pool, reader, (context) =>
-        settingsOf((context as unknown as RequestContext).halyard),
-      ),
-    ],
+    pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
       timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
-      context: (context) =>
-        ({
-          [SUBSCRIBER]: makeSubscriber({
-            settings: settingsOf((context as unknown as RequestContext).halyard),
-            reader,
-            changes,
-          }),
-        }) as object,
+      context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
-  // Grafast counts from the beginning of the subscription, and would give up each result that comes after that.
+  // Nobody waits for a result of a subscription, so only its statements have a timeout.
   const lasting = {
     ...resolvedPreset,
     grafast: { ...resolvedPreset.grafast, timeouts: { planning: 1_000 } },
   };
   const documents = makeDocuments(schema, production);
 
-  /** The arguments of grafast. @throws GraphQLError or ProblemError, or an array of them */
-  async function prepare(request: GraphqlRequest, caller: Caller, subscribes: boolean) {
+  /** @throws GraphQLError, ProblemError or InvalidQuery */
+  function check(request: GraphqlRequest, subscribes: boolean): Checked {
     const parsed = documents(request.query);
     if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
     const { document } = parsed;
@@ -121,6 +113,11 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
     checkLimits(schema, document, operation, variables);
+    return { request, document, operation };
+  }
+
+  /** The arguments of grafast. */
+  function argumentsOf({ request, document }: Checked, running: Running) {
     return hookArgs({
       schema,
       document,
@@ -128,32 +125,49 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       contextValue: {},
       variableValues: request.variables,
       operationName: request.operationName,
-      resolvedPreset: subscribes ? lasting : resolvedPreset,
-      requestContext: { halyard: caller } as never,
+      resolvedPreset: running.subscriber === undefined ? resolvedPreset : lasting,
+      requestContext: { halyard: running } as never,
     });
   }
 
   return {
-    async run(request, caller) {
+    async run(request, { claims, requestId, log }) {
       try {
-        const result = await execute(await prepare(request, caller, false));
+        const settings = pgSettings(claims, requestId);
+        const result = await execute(await argumentsOf(check(request, false), { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
-        return format(result, caller);
+        return format(result, log);
       } catch (error) {
-        return failure(error, caller);
+        return failure(error, log);
       }
     },
-    async subscribe(request, caller) {
+    async subscribe(request, { claims, log }) {
       try {
-        const result = await subscribe(await prepare(request, caller, true));
-        return Symbol.asyncIterator in result
-          ? formatAll(result as AsyncGenerator<ExecutionResult, void, void>, caller)
-          : format(result, caller);
+        const checked = check(request, true);
+        const rights = rightsOf(claims);
+        return await feed.follow({
+          key: keyOf(checked, rights),
+          rights,
+          log,
+          run: async (settings, give) => {
+            const running = { settings, subscriber: makeSubscriber(give) };
+            const results = await subscribe(await argumentsOf(checked, running));
+            return resultOf(results as Parameters<typeof resultOf>[0]);
+          },
+        });
       } catch (error) {
-        return failure(error, caller);
+        return failure(error, log);
       }
     },
   };
+}
+
+/** The same for requests that come to the same, asked by whoever has these rights. */
+function keyOf({ request, operation }: Checked, rights: Settings): string {
+  const { query, variables } = request;
+  const name = operation.name?.value ?? null;
+  const all = [rights, query, name, textOfVariables(operation, variables)];
+  return hash('sha256', JSON.stringify(all));
 }
 
 /** The database's structure as a GraphQL schema, for schema/halyard.graphql. */
@@ -163,61 +177,4 @@ export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
     pgServices: [makeService(pool, makeReader(pool), undefined)],
   });
   return schema;
-}
-
-class InvalidQuery extends Error {
-  readonly errors: readonly GraphQLError[];
-
-  constructor(errors: readonly GraphQLError[]) {
-    super('The query is not valid.');
-    this.errors = errors;
-  }
-}
-
-function format({ data, errors }: ExecutionResult, { log }: Caller): Result {
-  return {
-    ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
-    ...(data === undefined ? {} : { data }),
-  };
-}
-
-/** Nothing ran: errors and no data. */
-function failure(error: unknown, { log }: Caller): Result {
-  const errors = error instanceof InvalidQuery ? error.errors : [error];
-  return { errors: errors.map((error) => formatError(error, log)) };
-}
-
-/** The last result is the error that the stream ends with, if it does. */
-function formatAll(
-  results: AsyncGenerator<ExecutionResult, void, void>,
-  caller: Caller,
-): AsyncGenerator<Result, void, void> {
-  let ended = false;
-  const end = async (): Promise<IteratorResult<Result, void>> => {
-    ended = true;
-    await results.return();
-    return { done: true, value: undefined };
-  };
-  return {
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    async [Symbol.asyncDispose]() {
-      await end();
-    },
-    async next() {
-      if (ended) return { done: true, value: undefined };
-      try {
-        const result = await results.next();
-        return result.done === true
-          ? { done: true, value: undefined }
-          : { done: false, value: format(result.value, caller) };
-      } catch (error) {
-        ended = true;
-        return { done: false, value: failure(error, caller) };
-      }
-    },
-    return: end,
-    throw: end,
-  };
 }

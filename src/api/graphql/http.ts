@@ -10,7 +10,8 @@ import { requireRole } from '../access.ts';
 import { ofBody, readJson } from '../json_body.ts';
 import { headersOf, logProblem } from '../problems.ts';
 import { requestIdOf } from '../request_id.ts';
-import type { Engine, GraphqlRequest, Result } from './engine.ts';
+import type { Engine, GraphqlRequest } from './engine.ts';
+import type { Result } from './result.ts';
 
 /** GraphQL over HTTP, draft 2025: validation errors have a status of their own under this type. */
 const GRAPHQL_RESPONSE = 'application/graphql-response+json';

@@ -33,6 +33,8 @@ const MOST_FIELDS = 500;
 /** Rows that the pages of an operation can come to, one inside the other. */
 const MOST_ROWS = 10_000;
 
+/** Lists and input objects one inside the other, in a variable: several times what any input has. */
+const DEEPEST = 10;
 /** Columns to order by: each makes the statement longer. */
 const MOST_ORDERS = 5;
 
@@ -79,6 +81,32 @@ export function coerceVariables(
     }
   }
   return coerced;
+}
+
+/**
+ * The variables that the operation uses, as text: the same for the same values, however they were sent.
+ *
+ * @throws ProblemError invalid_value when they are nested more deeply than any input is
+ */
+export function textOfVariables(operation: OperationDefinitionNode, inputs: Values): string {
+  const names = (operation.variableDefinitions ?? []).map(({ variable }) => variable.name.value);
+  const used = names.filter((name) => Object.hasOwn(inputs, name));
+  return `{${used.map((name) => `${name}:${textOf(inputs[name])}`).join()}}`;
+}
+
+function textOf(value: unknown, depth = 0): string {
+  if (depth > DEEPEST)
+    throw new ProblemError('invalid_value', 'The variables are nested too deeply.');
+  if (Array.isArray(value)) return `[${value.map((inner) => textOf(inner, depth + 1)).join()}]`;
+  if (typeof value === 'object' && value !== null) {
+    const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    const texts = fields.map(
+      ([name, inner]) => `${JSON.stringify(name)}:${textOf(inner, depth + 1)}`,
+    );
+    return `{${texts.join()}}`;
+  }
+  // JSON has no text for Infinity, as which it reads 1e999.
+  return typeof value === 'number' ? String(value) : JSON.stringify(value);
 }
 
 /** PostgreSQL stores no NUL, and half a surrogate pair would be stored as another character. */

@@ -1,55 +1,52 @@
 import type pg from 'pg';
 
-import { queryWith } from '../../db.ts';
+import type { Claims } from '../../auth.ts';
+import { pgSettings, queryWith } from '../../db.ts';
 import type { Settings } from '../../db.ts';
 import type { Statement } from '../../flight.ts';
 import type { Hint } from './changes.ts';
+import { makeSharing } from './sharing.ts';
 
 /**
  * Runs what GraphQL asks of the database, each statement in a transaction of its own.
  *
- * Hundreds of subscribers get the same hint at the same moment, and ask for the same rows: those with the same rights share
- * one answer. It is read after the hint came, so it has what the hint tells of; what changes later comes with a later one.
+ * Hundreds of subscribers get the same hint at the same moment. Those who follow the same share all that is made of it
+ * (feed.ts); those who follow something else, with the same rights, still ask for the same rows, and share those answers. They
+ * are read after the hint came, so they have what the hint tells of; what changes later comes with a later one.
  */
 export interface Reader {
   query(settings: Settings, statement: Statement): Promise<pg.QueryResult>;
   /**
-   * Says which hint the statements with these settings are about from now on; null for none.
+   * Says which hint the statements with these settings are about.
    *
-   * @param settings the object itself stands for one subscription
+   * @param settings of rights alone; the object itself stands for one execution
    */
-  follow(settings: Settings, hint: Hint | null): void;
+  follow(settings: Settings, hint: Hint): void;
 }
 
+/** Makes the reader of one pool. */
 export function makeReader(pool: pg.Pool): Reader {
   const hints = new WeakMap<Settings, Hint>();
-  const answers = new WeakMap<Hint, Map<string, Promise<pg.QueryResult>>>();
-
-  function share(hint: Hint, settings: Settings, statement: Statement): Promise<pg.QueryResult> {
-    const known = answers.get(hint) ?? new Map<string, Promise<pg.QueryResult>>();
-    answers.set(hint, known);
-    const { name, text, values, rowMode } = statement;
-    const key = JSON.stringify([...rightsOf(settings), name ?? text, values, rowMode]);
-    const answer = known.get(key) ?? queryWith(pool, settings, statement);
-    known.set(key, answer);
-    return answer;
-  }
+  const share = makeSharing<pg.QueryResult>();
 
   return {
     query(settings, statement) {
       const hint = hints.get(settings);
-      return hint === undefined
-        ? queryWith(pool, settings, statement)
-        : share(hint, settings, statement);
+      const ask = () => queryWith(pool, settings, statement);
+      if (hint === undefined) return ask();
+      const { name, text, values, rowMode } = statement;
+      return share(hint, JSON.stringify([settings, name ?? text, values, rowMode]), ask);
     },
     follow(settings, hint) {
-      if (hint === null) hints.delete(settings);
-      else hints.set(settings, hint);
+      hints.set(settings, hint);
     },
   };
 }
 
-/** All that policies look at; a test holds them to it. Who it is, is for the stamps of changes, and nothing is changed here. */
-function rightsOf(settings: Settings): string[] {
-  return [settings.role, settings['jwt.claims.role'], settings['jwt.claims.environments']];
+/**
+ * The settings of whoever follows changes: the rights in the token, which are all that policies look at (a test holds them to
+ * it), and not who it is. So what is shared can't depend on who happened to ask first: the database isn't told.
+ */
+export function rightsOf(claims: Claims): Settings {
+  return pgSettings({ ...claims, userId: null, email: null }, '');
 }

@@ -2,14 +2,11 @@ import './environment.ts';
 
 import { constant, context, get, listen, object } from 'postgraphile/grafast';
 import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
+import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
 
-import type { Settings } from '../../db.ts';
-import type { Changes, Hint } from './changes.ts';
-import type { Reader } from './reader.ts';
-
 /** Which rows a subscriber wants; what is null or left out doesn't matter. */
-interface Topic {
+export interface Topic {
   readonly kind: Kind;
   readonly flagKey?: string | null;
   readonly environment?: string | null;
@@ -18,94 +15,35 @@ interface Topic {
 type Kind = 'events' | 'schedules';
 
 /** What reaches the client, once its rows are read. */
-interface Visible {
+export interface Visible {
   readonly ids: readonly string[];
   readonly truncated: boolean;
 }
 
-/** Of those ids, the ones that the caller's role, environments and arguments let through. */
-const SELECT_VISIBLE: Record<Kind, string> = {
-  events: `
-    select e.id
-    from audit.events e
-    where e.id = any ($1::uuid[])
-      and ($2::text is null or e.flag_key = $2)
-      and ($3::text is null or e.environment = $3)`,
-  schedules: `
-    select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
-    where s.id = any ($1::uuid[])
-      and ($2::text is null or f.flag_key = $2)
-      and ($3::text is null or f.environment = $3)`,
-};
+/** What there is of a topic, now; null for nothing. */
+export type Give = (topic: Topic) => Promise<Visible | null>;
 
-export interface SubscriberOptions {
-  readonly changes: Changes;
-  readonly reader: Reader;
-  /** Of the operation. */
-  readonly settings: Settings;
+/** What the plans of one execution subscribe through: it gives one value, or none, and ends. */
+export function makeSubscriber(give: Give): GrafastSubscriber {
+  async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
+    return once(await give(topic));
+  }
+  // A topic is a string where it names a channel; here the subscriber is our own.
+  return { subscribe: subscribe as unknown as GrafastSubscriber['subscribe'] };
 }
 
-/**
- * What the plans of one operation subscribe through: every hint is looked up with the claims of who asked, and one of
- * which nothing is visible to them goes no further.
- */
-export function makeSubscriber(options: SubscriberOptions): GrafastSubscriber {
-  const { changes, reader, settings } = options;
+async function* once(value: Visible | null): AsyncGenerator<Visible, void, void> {
+  if (value !== null) yield Promise.resolve(value);
+}
 
-  async function visible(topic: Topic, ids: readonly string[]): Promise<string[]> {
-    const { rows } = await reader.query(settings, {
-      name: `visible_${topic.kind}`,
-      text: SELECT_VISIBLE[topic.kind],
-      values: [ids, topic.flagKey ?? null, topic.environment ?? null],
-    });
-    return (rows as { id: string }[]).map(({ id }) => id);
-  }
-
-  async function next(topic: Topic, take: () => Promise<Hint | null>): Promise<Visible | null> {
-    for (;;) {
-      reader.follow(settings, null);
-      const hint = await take();
-      if (hint === null) return null;
-      reader.follow(settings, hint);
-      const wanted = hint[topic.kind];
-      const ids = wanted.length === 0 ? [] : await visible(topic, wanted);
-      if (ids.length > 0 || hint.truncated) return { ids, truncated: hint.truncated };
-    }
-  }
-
-  async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
-    const mailbox = changes.open();
-    try {
-      // Whoever may not read the table hears so now, and not at the first change.
-      await visible(topic, []);
-    } catch (error) {
-      mailbox.close();
-      throw error;
-    }
-    const end = (): Promise<IteratorResult<Visible>> => {
-      mailbox.close();
-      return Promise.resolve({ done: true, value: undefined });
-    };
-    // Not an async generator: its return() would wait for a hint that may never come.
-    const hints: AsyncIterableIterator<Visible> = {
-      [Symbol.asyncIterator]: () => hints,
-      async next() {
-        try {
-          const value = await next(topic, () => mailbox.take());
-          return value === null ? await end() : { done: false, value };
-        } catch (error) {
-          mailbox.close();
-          throw error;
-        }
-      },
-      return: end,
-    };
-    return hints;
-  }
-
-  return { subscribe: subscribe as unknown as GrafastSubscriber['subscribe'] };
+/** The result of what the subscriber gave; null when that was none. Errors alone when it couldn't be subscribed. */
+export async function resultOf(
+  running: ExecutionResult | AsyncGenerator<ExecutionResult, void, void>,
+): Promise<ExecutionResult | null> {
+  if (!(Symbol.asyncIterator in running)) return running;
+  const { value } = await running.next();
+  await running.return();
+  return value ?? null;
 }
 
 /** The key of the context under which plans find the subscriber. */

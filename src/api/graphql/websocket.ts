@@ -15,6 +15,7 @@ import type { Logger } from '../../log.ts';
 import { requestIdOf } from '../request_id.ts';
 import type { Caller, Engine } from './engine.ts';
 import { formatError } from './errors.ts';
+import type { Results } from './feed.ts';
 import { readBody } from './http.ts';
 
 const MOST_SOCKETS = 500;
@@ -95,7 +96,7 @@ export function makeSockets(options: SocketOptions): Sockets {
   const protocol = makeServer<Record<string, unknown>, Extra>({
     connectionInitWaitTimeout: INIT_TIMEOUT_MS,
     onConnect: ({ extra, connectionParams }) => connect(extra, connectionParams),
-    onSubscribe: ({ extra, subscriptions }, _id, payload) => {
+    onSubscribe: ({ extra, subscriptions }, id, payload) => {
       if (Object.keys(subscriptions).length > MOST_SUBSCRIPTIONS)
         return [
           new GraphQLError(`Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`, {
@@ -103,12 +104,13 @@ export function makeSockets(options: SocketOptions): Sockets {
           }),
         ];
       // Nothing is parsed here: the engine does all of it, with its own limits.
-      return { document: SUBSCRIPTION, payload, extra } as unknown as ExecutionArgs;
+      return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },
-    subscribe: (async (args: { payload: unknown; extra: Extra }) => {
-      const caller = callerOf(args.extra);
+    subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
+      const caller = callerOf(extra);
       try {
-        return await engine().subscribe(readBody(args.payload), caller);
+        const results = await engine().subscribe(readBody(payload), caller);
+        return Symbol.asyncIterator in results ? sendAll(results, id, extra.socket) : results;
       } catch (error) {
         return { errors: [formatError(error, caller.log)] };
       }
@@ -124,11 +126,7 @@ export function makeSockets(options: SocketOptions): Sockets {
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
-        send: (data) =>
-          new Promise((resolve) => {
-            // Resolves when the bytes are out: a client who reads slowly slows its own subscription only.
-            socket.send(data, () => resolve());
-          }),
+        send: (text) => send(socket, text),
         close: (code, reason) => socket.close(code, reason),
         onMessage: (receive) =>
           socket.on('message', (data: Buffer) => {
@@ -180,6 +178,39 @@ const SUBSCRIPTION = {
   kind: 'Document',
   definitions: [{ kind: 'OperationDefinition', operation: 'subscription' }],
 };
+
+/** Resolves when the bytes are out: a client who reads slowly slows its own subscription only. */
+function send(socket: WebSocket, text: string): Promise<void> {
+  return new Promise((resolve) => {
+    socket.send(text, () => resolve());
+  });
+}
+
+/**
+ * Sends the results under the id that the client has given. graphql-ws would make text of each for each client; so it is given
+ * none, and only hears when they end.
+ */
+function sendAll(
+  results: Results,
+  id: string,
+  socket: WebSocket,
+): AsyncGenerator<never, void, void> {
+  const head = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async [Symbol.asyncDispose]() {
+      await results.return();
+    },
+    async next() {
+      for await (const text of results) await send(socket, `${head}${text}}`);
+      return { done: true, value: undefined };
+    },
+    return: () => results.return() as Promise<IteratorReturnResult<void>>,
+    throw: (error) => results.throw(error) as Promise<IteratorReturnResult<void>>,
+  };
+}
 
 /** The bare token of `authorization: Bearer …` in the payload of connection_init, or in the upgrade's header; or ''. */
 function tokenIn(params: Record<string, unknown>, request: IncomingMessage): string {
