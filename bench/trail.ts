@@ -6,7 +6,19 @@ export async function queueEvents(root: pg.Pool, count: number): Promise<void> {
   for (let from = 1; from <= count; from += chunk) {
     await root.query(FILL, [from, Math.min(count, from + chunk - 1)]);
   }
-  await root.query('analyze audit.events, audit.queue, audit.ledger');
+  await analyze(root, 'audit.events, audit.queue, audit.ledger');
+}
+
+/** Gathers statistics of a tenth of the usual sample, which are as good for these rows: a whole one takes longer than to fill. */
+export async function analyze(root: pg.Pool, tables: string, how = ''): Promise<void> {
+  const client = await root.connect();
+  try {
+    await client.query('set default_statistics_target = 10');
+    await client.query(`${how} analyze ${tables}`);
+    await client.query('reset default_statistics_target');
+  } finally {
+    client.release();
+  }
 }
 
 const FILL = `
@@ -15,8 +27,8 @@ const FILL = `
       gen_random_uuid() as id, clock_timestamp() as occurred_at, gen_random_uuid() as flag_id,
       jsonb_build_object(
         'flagKey', 'flag-' || n,
-        'before', jsonb_build_object('enabled', false, 'rolloutPercentage', 100, 'description', null),
-        'after', jsonb_build_object('enabled', true, 'rolloutPercentage', 100, 'description', null),
+        'before', '{"enabled": false, "rolloutPercentage": 100, "description": null}'::jsonb,
+        'after', '{"enabled": true, "rolloutPercentage": 100, "description": null}'::jsonb,
         'adminUserId', 'alice', 'adminEmail', 'alice@example.com') as metadata,
       n
     from generate_series($1::bigint, $2::bigint) as n
