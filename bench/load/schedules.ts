@@ -50,6 +50,8 @@ serve(({ urls, token, flags, connections, dueInMs }: SchedulesOptions) => {
           url,
           connections: connections / urls.length,
           duration: seconds,
+          // How often it looks whether the time is over: once a second if nobody says so.
+          sampleInt: 20,
           headers,
           requests: [{ method: 'POST', setupRequest }],
         }),

@@ -133,8 +133,8 @@ export const scaleOut: Question = {
     try {
       const creates = await inTurns(
         rounds,
-        () => several.run(seconds),
-        () => single.run(seconds),
+        (part) => several.run(seconds * part),
+        (part) => single.run(seconds * part),
       );
       const counted = (figures: readonly number[]): Spread => spreadOf(figures.slice(1));
       const value = spreadOf(creates.a);
