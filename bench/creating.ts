@@ -57,12 +57,14 @@ export function creatingBy(way: Way): Question {
       const figures: Figure[] = [];
       try {
         for (const connections of CONNECTIONS[size]) {
-          const common = () => ({ connections, seconds: SECONDS[size], seed: seed++ });
-          const ask = (work: Work) => () => http.run({ work, ...common() });
+          const common = (part: number) => ({
+            ...{ connections, seconds: SECONDS[size] * part, seed: seed++ },
+          });
+          const ask = (work: Work) => (part: number) => http.run({ work, ...common(part) });
           const steps = connections === USUAL_CONNECTIONS ? way.steps : [];
           const rounds = await takeTurns(ROUNDS[size], [
             ask(way.create),
-            () => sql.run(common()),
+            (part) => sql.run(common(part)),
             ...steps.map(({ work }) => ask(work)),
           ]);
           figures.push(...compare(way, connections, rounds));

@@ -25,6 +25,8 @@ const ROWS_PER_ADMIN = 2_000;
 const ENVIRONMENTS = ['production', 'staging', 'development'];
 /** Months are filled, and indexes made, on as many connections. */
 const AT_ONCE = 2;
+/** Of indexes: sorted in memory, and by nobody else, for each connection has a processor. */
+const MAKING = { maintenance_work_mem: '512MB', max_parallel_maintenance_workers: '0' };
 
 /**
  * Fills the trail, its ledger and the schedules with `rows` of each, past the triggers.
@@ -44,8 +46,8 @@ export async function fillHistory(root: pg.Pool, rows: number): Promise<History>
   await inParallel([...months.entries()], ([i, { partition, first, last }]) => {
     const step = `${(last.getTime() - first.getTime()) / perMonth} milliseconds`;
     return asReplica(root, async (client) => {
-      await client.query(sql.events(partition), [i * perMonth, first, step]);
-      await client.query(sql.SCHEDULES, [first, step]);
+      for (const rows of [sql.events(partition), sql.LEDGER, sql.SCHEDULES])
+        await client.query(rows, [i * perMonth, first, step]);
     });
   });
   await restore();
@@ -70,36 +72,38 @@ interface Month {
 
 /** Takes indexes, triggers and the write-ahead log away. What it returns brings back what reading needs. */
 async function stripTables(root: pg.Pool): Promise<() => Promise<void>> {
-  const { rows: indexes } = await root.query<{ drop: string; make: string }>(sql.INDEXES);
+  const { rows: indexes } = await root.query<{ drop: string; make: string | null }>(sql.INDEXES);
   for (const { drop } of indexes) await root.query(drop);
   await root.query(sql.TAKE_GUARDS);
   const { rows: tables } = await root.query<{ name: string }>(sql.TABLES);
   for (const { name } of tables) await root.query(`alter table ${name} set unlogged`);
   return async () => {
     await root.query(sql.PUT_GUARDS);
-    await inParallel(indexes, ({ make }) =>
-      withSetting(root, 'maintenance_work_mem', '512MB', (client) => client.query(make)),
-    );
-    await inParallel(tables, ({ name }) => root.query(`vacuum (analyze) ${name}`));
+    const made = indexes.flatMap(({ make }) => make ?? []);
+    await inParallel(made, (make) => withSettings(root, MAKING, (client) => client.query(make)));
+    await inParallel(tables, async ({ name }) => {
+      const { rows } = await root.query<{ vacuum: string }>(sql.VACUUM, [name]);
+      for (const { vacuum } of rows) await root.query(vacuum);
+    });
   };
 }
 
 /** Ordinary triggers and foreign keys sleep. */
 function asReplica(root: pg.Pool, work: (client: pg.PoolClient) => Promise<unknown>) {
-  return withSetting(root, 'session_replication_role', 'replica', work);
+  return withSettings(root, { session_replication_role: 'replica' }, work);
 }
 
-async function withSetting(
+async function withSettings(
   pool: pg.Pool,
-  name: string,
-  value: string,
+  settings: Readonly<Record<string, string>>,
   work: (client: pg.PoolClient) => Promise<unknown>,
 ): Promise<void> {
   const client = await pool.connect();
   try {
-    await client.query(`set ${name} = '${value}'`);
+    for (const [name, value] of Object.entries(settings))
+      await client.query(`set ${name} = '${value}'`);
     await work(client);
-    await client.query(`reset ${name}`);
+    await client.query('reset all');
   } finally {
     client.release();
   }

@@ -39,14 +39,16 @@ export const PUT_GUARDS = `
     add constraint feature_flag_schedules_updates_check check (app_private.updates_problem(updates) is null) not valid`;
 
 /**
- * How to take and to make the indexes that grow with each row. The trail's key first, because making it waits for no other;
- * then what is made beside the trail's indexes.
+ * How to take the indexes that grow with each row, and to make those again that lists and searches can use: not those by a schedule's
+ * key, by when it was applied or is tried again, and by an event's schedule. The trail's key first, because making it waits for no
+ * other; then what is made beside the trail's indexes, and of those the longest first.
  */
 export const INDEXES = `
   select
     case when k.oid is null then format('drop index %s', i.indexrelid::regclass)
       else format('alter table %s drop constraint %I', i.indrelid::regclass, k.conname) end as drop,
-    case when k.oid is null then replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
+    case when i.indexrelid::regclass::text ~ 'schedules_(pkey|applied_idx|retry_idx)$|events_schedule_idx$' then null
+      when k.oid is null then replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
       else format('alter table %s add constraint %I %s', i.indrelid::regclass, k.conname, pg_get_constraintdef(k.oid))
       end as make
   from pg_index i
@@ -54,14 +56,35 @@ export const INDEXES = `
   where i.indrelid in (
     'audit.events'::regclass, 'audit.ledger'::regclass, 'app_public.feature_flag_schedules'::regclass)
     and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) ~ 'IS NOT NULL|applied')
-  order by i.indrelid = 'audit.events'::regclass and k.oid is null, i.indrelid <> 'audit.events'::regclass, i.indexrelid`;
+  order by
+    i.indrelid = 'audit.events'::regclass and k.oid is null, i.indrelid <> 'audit.events'::regclass,
+    i.indexrelid::regclass::text !~ 'events_(type|flag_key)_idx$', i.indexrelid`;
+
+/** What searches are by; to gather statistics of texts and documents takes three times as long. */
+export const VACUUM = `
+  select
+    format('vacuum (analyze) %s (%s)', c.oid::regclass, string_agg(quote_ident(a.attname), ', ')) as vacuum
+  from pg_class c
+  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and a.attname not in ('payload', 'metadata', 'updates', 'leaf')
+  where c.oid = $1::regclass
+  group by c.oid`;
 
 /**
  * What each month is made of: $1 rows for $2 flags, $3 admins and the environments $4. Who and what is a function of n, so that
- * each run reads the same; a square makes the first admins frequent.
+ * each run reads the same; a square makes the first admins frequent. Metadata are made once a flag: for each row they would take longer
+ * than all its rest.
  */
 export const MONTH = `
   create unlogged table bench_month as
+  with flag as materialized (
+    select
+      f, md5('flag ' || f)::uuid as flag_id, 'flag-' || f as flag_key, ($4::text[])[1 + f % cardinality($4::text[])] as environment,
+      jsonb_build_object(
+        'flagKey', 'flag-' || f, 'scheduleId', md5('flag ' || f)::uuid, 'scheduledAt', now(),
+        'adminUserId', 'user-' || f % $3::bigint, 'adminEmail', 'user-' || f % $3::bigint || '@example.com',
+        'updates', jsonb_build_object('enabled', true, 'rolloutPercentage', 25)) as metadata
+    from generate_series(0, $2::bigint - 1) as f
+  )
   select
     m.*, m.admin || '@example.com' as email,
     case when m.kind < 38 then 'admin' when m.kind = 38 then 'database' else 'system' end as actor,
@@ -70,49 +93,51 @@ export const MONTH = `
       when m.kind < 36 then 'flag_schedule.rescheduled' when m.kind < 66 then 'feature_flag.updated'
       when m.kind < 98 then 'flag_schedule.applied' else 'flag_schedule.failed'
     end as event_type,
-    case when m.kind = 0 then 'pending' when m.kind < 90 then 'applied' when m.kind < 98 then 'cancelled' else 'failed' end as status,
-    jsonb_build_object(
-      'flagKey', m.flag_key, 'scheduleId', m.flag_id, 'scheduledAt', now(), 'adminUserId', m.admin, 'adminEmail', m.admin,
-      'updates', jsonb_build_object('enabled', true, 'rolloutPercentage', 25)) as metadata
+    case when m.kind = 0 then 'pending' when m.kind < 90 then 'applied' when m.kind < 98 then 'cancelled' else 'failed' end as status
   from (
     select
-      n, md5('flag ' || f)::uuid as flag_id, 'flag-' || f as flag_key, ($4::text[])[1 + f % cardinality($4::text[])] as environment,
-      'user-' || floor($3::integer * ((h >> 20) % 1000 / 1000.0::float8) ^ 2) as admin, ((h >> 40) % 100)::integer as kind
+      h.n, flag.flag_id, flag.flag_key, flag.environment, flag.metadata,
+      'user-' || floor($3::integer * ((h.h >> 20) % 1000 / 1000.0::float8) ^ 2) as admin, ((h.h >> 40) % 100)::integer as kind
     from (
-      select n, h, case when h % 5 = 0 then 0 else h / 5 % $2::bigint end as f
-      from (
-        select n, hashint8extended(n, 42) & 4611686018427387903 as h from generate_series(0, $1::bigint - 1) as n
-      ) as hashed
-    ) as flagged
+      select n, hashint8extended(n, 42) & 4611686018427387903 as h from generate_series(0, $1::bigint - 1) as n
+    ) as h
+    join flag on flag.f = case when h.h % 5 = 0 then 0 else h.h / 5 % $2::bigint end
   ) as m
   order by m.n`;
 
-/** A month of the trail and of its ledger, which had $1 numbers before: from $2, an event each $3. */
-export const events = (partition: string) => `
-  with written as (
-    insert into ${partition} (
-      id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-      admin_email, request_id, database_user, application_name, metadata, payload)
-    select
-      gen_random_uuid(), $2::timestamptz + m.n * $3::interval, m.event_type,
-      case m.event_type when 'flag_schedule.failed' then 'error' else 'info' end, m.flag_id, m.flag_key, m.environment,
-      gen_random_uuid(), 2, m.actor, case m.actor when 'admin' then m.admin end, case m.actor when 'admin' then m.email end,
-      'request-' || m.n, case m.actor when 'database' then 'dba' else 'halyard' end, 'halyard bench', m.metadata,
-      '{"eventType": "' || m.event_type || '", "environment": "' || m.environment || '", "metadata": ' || repeat('.', 400) || '}'
-    from bench_month m
-    returning id, occurred_at
-  )
-  insert into audit.ledger (seq, event_id, occurred_at, leaf)
-  select $1::bigint + row_number() over (), w.id, w.occurred_at, uuid_send(w.id) || uuid_send(w.id)
-  from written w`;
+/** A random uuid of a row's number, in half the time that gen_random_uuid() takes; each kind of row has a seed. */
+const uuidOf = (n: string, seed: number) =>
+  `encode(hashint8extended(${n}, ${seed})::bytea || hashint8extended(${n}, ${seed + 1})::bytea, 'hex')::uuid`;
+const EVENT_ID = uuidOf('$1::bigint + m.n', 1);
 
-/** A hundredth is pending, the rest is over: from $1, a schedule each $2. */
+/** A month of the trail, which had $1 events before: from $2, an event each $3. Their texts are short. */
+export const events = (partition: string) => `
+  insert into ${partition} (
+    id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
+    admin_email, request_id, database_user, application_name, metadata, payload)
+  select
+    ${EVENT_ID}, $2::timestamptz + m.n * $3::interval, m.event_type,
+    case m.event_type when 'flag_schedule.failed' then 'error' else 'info' end, m.flag_id, m.flag_key, m.environment,
+    m.flag_id, 2, m.actor, case m.actor when 'admin' then m.admin end, case m.actor when 'admin' then m.email end,
+    'request-' || m.n, case m.actor when 'database' then 'dba' else 'halyard' end, 'halyard bench', m.metadata,
+    '{"eventType": "' || m.event_type || '", "environment": "' || m.environment || '"}'
+  from bench_month m`;
+
+/** The numbers of the same events. */
+export const LEDGER = `
+  insert into audit.ledger (seq, event_id, occurred_at, leaf)
+  select
+    $1::bigint + m.n + 1, ${EVENT_ID}, $2::timestamptz + m.n * $3::interval,
+    uuid_send(m.flag_id) || uuid_send(m.flag_id)
+  from bench_month m`;
+
+/** A hundredth is pending, the rest is over: $1 before, from $2, a schedule each $3. */
 export const SCHEDULES = `
   insert into app_public.feature_flag_schedules (
-    flag_id, scheduled_at, status, updates, applied_at, created_at, updated_at, created_by, cancelled_by, cancelled_at)
+    id, flag_id, scheduled_at, status, updates, applied_at, created_at, updated_at, created_by, cancelled_by, cancelled_at)
   select
-    m.flag_id, case m.status when 'pending' then now() + interval '1 year' else s.at end, m.status, '{"enabled": true}',
-    case m.status when 'applied' then s.at end, s.at, s.at, m.admin, case m.status when 'cancelled' then m.admin end,
-    case m.status when 'cancelled' then s.at end
+    ${uuidOf('$1::bigint + m.n', 3)}, m.flag_id, case m.status when 'pending' then now() + interval '1 year' else s.at end, m.status,
+    '{"enabled": true}', case m.status when 'applied' then s.at end, s.at, s.at, m.admin,
+    case m.status when 'cancelled' then m.admin end, case m.status when 'cancelled' then s.at end
   from bench_month m
-  cross join lateral (select $1::timestamptz + m.n * $2::interval) as s (at)`;
+  cross join lateral (select $2::timestamptz + m.n * $3::interval) as s (at)`;

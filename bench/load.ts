@@ -1,8 +1,9 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { COMPILE_CACHE } from '../test/support/compile_cache.ts';
 
-/** Something that asks for work, in a process of its own, so that it isn't timed with what answers. */
+/** What asks for work, or is beside what is measured, in a process of its own, so that it isn't timed with it. */
 export interface Load<Task, Answer> {
   /** @throws Error when the process ends instead of answering; why stands on its stderr */
   run(task: Task): Promise<Answer>;
@@ -28,6 +29,7 @@ export async function startLoad<Task extends object, Answer>(
 ): Promise<Load<Task, Answer>> {
   const child = fork(fileURLToPath(new URL(`load/${file}.ts`, import.meta.url)), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, ...COMPILE_CACHE },
   });
   const exited = once(child, 'exit');
   const failed = exited.then(() => {

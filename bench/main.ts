@@ -28,6 +28,7 @@ async function main(): Promise<void> {
     return;
   }
   const size: Size = values.smoke ? 'smoke' : values.full ? 'full' : 'usual';
+  const begun = performance.now();
   const stand = await startStand();
   const results: Result[] = [];
   try {
@@ -42,7 +43,14 @@ async function main(): Promise<void> {
     await stand.stop();
   }
   const machine = describeMachine(stand.version);
-  const run = { date: new Date().toISOString(), size, machine, settings: stand.settings, results };
+  const run = {
+    date: new Date().toISOString(),
+    size,
+    seconds: (performance.now() - begun) / 1_000,
+    machine,
+    settings: stand.settings,
+    results,
+  };
   const table = render(run);
   process.stdout.write(values.json ? `${JSON.stringify(run, null, 2)}\n` : table);
   if (size !== 'smoke') await keep(run, table);

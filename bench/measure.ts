@@ -34,21 +34,25 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
+/** How long to measure in a round that warms up: a part of the time of one that counts. */
+export const WARM_UP = 0.5;
+
 /**
  * Measures some things in turns (A B C A B C …), so that what else the machine does falls on all alike. The first round of
  * each warms up and doesn't count.
  *
  * @param rounds that count
+ * @param things each is told what part of its time to take
  * @returns for each thing its figures, in the order in which they were taken
  */
 export async function takeTurns<T>(
   rounds: number,
-  things: readonly (() => Promise<T>)[],
+  things: readonly ((part: number) => Promise<T>)[],
 ): Promise<T[][]> {
   const figures = things.map((): T[] => []);
   for (let round = 0; round <= rounds; round++)
     for (const [i, measure] of things.entries()) {
-      const figure = await measure();
+      const figure = await measure(round === 0 ? WARM_UP : 1);
       if (round > 0) figures[i]?.push(figure);
     }
   return figures;
@@ -57,8 +61,8 @@ export async function takeTurns<T>(
 /** The same for two things with one figure each. */
 export async function inTurns(
   rounds: number,
-  a: () => Promise<number>,
-  b: () => Promise<number>,
+  a: (part: number) => Promise<number>,
+  b: (part: number) => Promise<number>,
 ): Promise<{ a: number[]; b: number[] }> {
   const [figuresOfA = [], figuresOfB = []] = await takeTurns(rounds, [a, b]);
   return { a: figuresOfA, b: figuresOfB };

@@ -1,4 +1,5 @@
 import { cpus, release, totalmem, type } from 'node:os';
+import { shortNumber } from './measure.ts';
 import { isNoise, toCells } from './question.ts';
 import type { Figure, Size } from './question.ts';
 
@@ -17,6 +18,8 @@ export interface Run {
   /** ISO 8601. */
   readonly date: string;
   readonly size: Size;
+  /** How long it took from start to end, in seconds: the questions, and the server's start and stop. */
+  readonly seconds: number;
   readonly machine: string;
   /** PostgreSQL's settings that the figures hang on. */
   readonly settings: Readonly<Record<string, string>>;
@@ -32,12 +35,11 @@ export function describeMachine(postgres: string): string {
 const HEADER = ['what', 'measured', 'baseline in the same run', 'ratio', 'to reach', ''];
 
 /** The run as one Markdown table, a row in bold before the figures of each question. */
-export function render({ date, size, machine, settings, results }: Run): string {
+export function render({ date, size, seconds, machine, settings, results }: Run): string {
   const figures = results.flatMap((result) => result.figures);
   const missed = figures.filter(({ reach }) => reach?.met === false).length;
   const aims = figures.filter(({ reach }) => reach !== undefined).length;
   const failed = results.filter(({ error }) => error !== undefined).length;
-  const seconds = results.reduce((sum, result) => sum + result.seconds, 0);
   const tuning = Object.entries(settings).map(([name, value]) => `${name} ${value}`);
   const lines = [HEADER, HEADER.map(() => '---'), ...results.flatMap(toRows)];
   return `${[
@@ -51,8 +53,8 @@ export function render({ date, size, machine, settings, results }: Run): string 
   ].join('\n')}\n`;
 }
 
-function toRows({ question, asks, figures, error }: Result): string[][] {
-  const title = [`**${question}**: ${asks}`, '', '', '', '', ''];
+function toRows({ question, asks, figures, seconds, error }: Result): string[][] {
+  const title = [`**${question}**: ${asks}`, `asked in ${shortNumber(seconds)} s`, '', '', '', ''];
   if (error === undefined) return [title, ...figures.map(toCells)];
   return [title, ['failed', error.split('\n', 1)[0] ?? '', '', '', '', '']];
 }

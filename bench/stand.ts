@@ -5,8 +5,8 @@ import { withConnection } from '../src/connection.ts';
 import { makePool } from '../src/db.ts';
 import { startEmbeddedPostgres } from '../src/embedded/postgres.ts';
 import type { Logger } from '../src/log.ts';
-import { migrate } from '../src/migrate.ts';
-import { setUp } from '../src/setup.ts';
+import { withDatabase } from '../src/setup.ts';
+import { cloneMigrated, loginsTo, makeMigrated } from '../test/support/migrated.ts';
 import { makeDataDir, removeDataDir } from '../test/support/postgres_server.ts';
 
 /** What benchmarks run on: a PostgreSQL with its own default settings, durable, in a fresh folder. */
@@ -35,6 +35,8 @@ export interface BenchDatabase {
 
 /** What pg_stat_activity shows. */
 const NAME = 'halyard bench';
+/** Migrated once; each question has a clone. Nothing may be connected to it. */
+const TEMPLATE = 'bench';
 
 const SETTINGS = [
   'fsync',
@@ -50,6 +52,10 @@ export async function startStand(): Promise<Stand> {
   const dataDir = await makeDataDir();
   const server = await startEmbeddedPostgres({ dataDir, log });
   const password = randomBytes(12).toString('hex');
+  async function stop(): Promise<void> {
+    await server.stop();
+    await removeDataDir(dataDir, server.dataDir);
+  }
   const ask = (sql: string) =>
     withConnection(server.superuserUrl, NAME, (client) =>
       client.query<Record<string, string>>(sql),
@@ -59,32 +65,25 @@ export async function startStand(): Promise<Stand> {
   const settings: Record<string, string> = {};
   for (const name of SETTINGS) settings[name] = await shown(name);
 
-  // One at a time: setting up changes roles, which are the server's.
-  let made: Promise<unknown> = Promise.resolve();
-  function makeDatabase(): Promise<BenchDatabase> {
-    const database = made.then(makeNext);
-    made = database.catch(() => undefined);
-    return database;
+  const logins = loginsTo(server.superuserUrl, password, TEMPLATE);
+  try {
+    await makeMigrated(server.superuserUrl, logins, log);
+  } catch (error) {
+    await stop();
+    throw error;
   }
 
-  async function makeNext(): Promise<BenchDatabase> {
+  async function makeDatabase(): Promise<BenchDatabase> {
     const name = `bench_${randomBytes(4).toString('hex')}`;
-    const url = (role: string) => server.url(role, password, name);
-    const urls = {
-      ownerUrl: url('halyard_owner'),
-      authenticatorUrl: url('halyard_authenticator'),
-      workerUrl: url('halyard_worker'),
-    };
-    await setUp({ rootUrl: server.superuserUrl, ...urls, log });
-    await migrate(urls.ownerUrl, log);
-    const rootUrl = new URL(server.superuserUrl);
-    rootUrl.pathname = `/${name}`;
-    const root = makePool(rootUrl.href, { name: NAME, log });
-    const worker = makePool(urls.workerUrl, { name: NAME, log });
+    await cloneMigrated(server.superuserUrl, TEMPLATE, name, 'wal_log');
+    const rootUrl = withDatabase(server.superuserUrl, name);
+    const { authenticatorUrl, workerUrl } = loginsTo(server.superuserUrl, password, name);
+    const root = makePool(rootUrl, { name: NAME, log });
+    const worker = makePool(workerUrl, { name: NAME, log });
     return {
-      rootUrl: rootUrl.href,
-      workerUrl: urls.workerUrl,
-      authenticatorUrl: urls.authenticatorUrl,
+      rootUrl,
+      workerUrl,
+      authenticatorUrl,
       root,
       worker,
       async drop() {
@@ -94,14 +93,5 @@ export async function startStand(): Promise<Stand> {
     };
   }
 
-  return {
-    log,
-    version,
-    settings,
-    makeDatabase,
-    async stop() {
-      await server.stop();
-      await removeDataDir(dataDir, server.dataDir);
-    },
-  };
+  return { log, version, settings, makeDatabase, stop };
 }

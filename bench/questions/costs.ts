@@ -33,10 +33,11 @@ export const costs: Question = {
     const options: InsertOptions = { rootUrl, authenticatorUrl, flagIds };
     const load = await startLoad<InsertTask, Answered>('inserts', options);
     let seed = SEED;
-    const insert = (part: Part) => async () => {
+    const insert = (part: Part) => async (time: number) => {
       await switchTo(database, part);
       const as = part === 'bare' || part === 'stamps' ? 'owner' : 'admin';
-      const task = { as, connections: CONNECTIONS, seconds: SECONDS[size], seed: seed++ } as const;
+      const seconds = SECONDS[size] * time;
+      const task = { as, connections: CONNECTIONS, seconds, seed: seed++ } as const;
       return (await load.run(task)).perSecond;
     };
     try {

@@ -6,11 +6,12 @@ import { startHalyard } from '../processes.ts';
 import type { Question, Size } from '../question.ts';
 import { makeFlags } from '../schedule_table.ts';
 import type { BenchDatabase } from '../stand.ts';
+import { whenDelivered } from '../trail.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 300, usual: 10_000, full: 100_000 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 3 };
 /** Enough that starting and ending count for little. */
-const JOBS: Record<Size, number> = { smoke: 100, usual: 800, full: 10_000 };
+const JOBS: Record<Size, number> = { smoke: 100, usual: 500, full: 10_000 };
 const JOBS_AT_A_TIME = 8;
 const REACH = { perSecond: 8_000, ratio: 10 };
 /** Until the schedules are created and everything is at rest. */
@@ -23,17 +24,24 @@ export const dueAtOnce: Question = {
   async run(stand, size) {
     const database = await stand.makeDatabase();
     const worker = await startHalyard('worker', database.workerUrl);
+    const options: JobsOptions = { databaseUrl: database.rootUrl, concurrency: JOBS_AT_A_TIME };
+    const jobLoad = await startLoad<JobsTask, number>('jobs', options);
     const seconds: number[] = [];
     let round = 0;
     try {
+      await makeFlags(database, 'due', SCHEDULES[size]);
       const figures = await inTurns(
         ROUNDS[size],
         async () => {
-          const took = await applyAll(database, `due-${++round}`, SCHEDULES[size]);
+          const took = await applyAll(database, ++round, SCHEDULES[size]);
           seconds.push(took);
           return SCHEDULES[size] / took;
         },
-        () => runJobs(database, `job-${round}`, JOBS[size]),
+        async (part) => {
+          const jobs = JOBS[size] * part;
+          await addJobs(database, `job-${round}`, jobs);
+          return jobLoad.run({ jobs });
+        },
       );
       const value = spreadOf(figures.a);
       const jobs = spreadOf(figures.b);
@@ -58,6 +66,7 @@ export const dueAtOnce: Question = {
         },
       ];
     } finally {
+      await jobLoad.stop();
       await worker.stop();
       await database.drop();
     }
@@ -65,29 +74,33 @@ export const dueAtOnce: Question = {
 };
 
 /**
- * Schedules of as many flags for one instant, and waits until all are applied.
+ * Schedules of as many flags for one instant, each of which changes its flag, and waits until all are applied, and their events
+ * out of the way of what comes next.
  *
  * @returns seconds from the instant until everybody can see the last one
  * @throws Error when one of them hasn't got its events
  */
-async function applyAll(database: BenchDatabase, prefix: string, count: number): Promise<number> {
-  const { root } = database;
-  await makeFlags(database, prefix, count);
-  const { rows } = await root.query<{ due: number; last: string }>(
+async function applyAll({ root }: BenchDatabase, round: number, count: number): Promise<number> {
+  await whenDelivered(root);
+  const { rows } = await root.query<{ created: Date; due: number; last: string }>(
     `with created as (
        insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-       select f.id, at.due, '{"enabled": true, "rollout_percentage": 50}'
-       from app_public.feature_flags f, (select clock_timestamp() + $2 * interval '1 ms' as due) as at
-       where f.flag_key like $1 || '-%'
+       select f.id, at.due, jsonb_build_object('enabled', true, 'rollout_percentage', $2::integer)
+       from app_public.feature_flags f, (select clock_timestamp() + $1 * interval '1 ms' as due) as at
+       where f.flag_key like 'due-%'
        returning scheduled_at, id
      )
-     select extract(epoch from scheduled_at)::float8 as due, id as last from created order by id desc limit 1`,
-    [prefix, LEAD_MS + count / 10],
+     select now() as created, extract(epoch from scheduled_at)::float8 as due, id as last
+     from created order by id desc limit 1`,
+    [LEAD_MS + count / 10, round],
   );
+  const [batch] = rows;
+  if (batch === undefined) throw new Error('No schedules were created.');
   await root.query('analyze app_public.feature_flags, app_public.feature_flag_schedules');
-  const applied = await whenApplied(root, rows[0]?.last ?? '');
-  await checkEvents(root, prefix, count);
-  return applied - (rows[0]?.due ?? 0);
+  const applied = await whenApplied(root, batch.last);
+  await checkEvents(root, batch.created, count);
+  await whenDelivered(root);
+  return applied - batch.due;
 }
 
 /**
@@ -115,15 +128,15 @@ async function whenApplied(root: pg.Pool, last: string): Promise<number> {
   }
 }
 
-async function checkEvents(root: pg.Pool, prefix: string, count: number): Promise<void> {
+async function checkEvents(root: pg.Pool, since: Date, count: number): Promise<void> {
   const { rows } = await root.query<{ applied: number; updated: number; letters: number }>(
     `select
        count(*) filter (where e.event_type = 'flag_schedule.applied')::integer as applied,
        count(*) filter (where e.event_type = 'feature_flag.updated' and e.schedule_id is not null)::integer as updated,
        (select count(*) from audit.dead_letters)::integer as letters
      from audit.events e
-     where e.flag_key like $1 || '-%'`,
-    [prefix],
+     where e.flag_key like 'due-%' and e.occurred_at >= $1`,
+    [since],
   );
   const [found] = rows;
   if (found?.applied !== count || found.updated !== count || found.letters !== 0)
@@ -132,12 +145,11 @@ async function checkEvents(root: pg.Pool, prefix: string, count: number): Promis
     );
 }
 
-/** The same changes by a job each. @returns jobs a second */
-async function runJobs(database: BenchDatabase, prefix: string, count: number): Promise<number> {
-  const { root, rootUrl } = database;
+/** A schedule and a job each, for the same changes. */
+async function addJobs(database: BenchDatabase, prefix: string, count: number): Promise<void> {
   await makeFlags(database, prefix, count);
   // Far ahead, so that they are the jobs' alone; pending ones of the same table, as before.
-  await root.query(
+  await database.root.query(
     `with created as (
        insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
        select f.id, now() + interval '1 year', '{"enabled": true}'
@@ -148,11 +160,4 @@ async function runJobs(database: BenchDatabase, prefix: string, count: number): 
        'bench_apply', json_build_object('flagId', c.flag_id, 'scheduleId', c.id))) from created c`,
     [prefix],
   );
-  const options: JobsOptions = { databaseUrl: rootUrl, concurrency: JOBS_AT_A_TIME };
-  const load = await startLoad<JobsTask, number>('jobs', options);
-  try {
-    return await load.run({ jobs: count });
-  } finally {
-    await load.stop();
-  }
 }

@@ -1,22 +1,20 @@
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
+import type { PollerOptions, PollerTask } from '../load/poller.ts';
+import type { WriterOptions, WriterTask } from '../load/writer.ts';
+import { startLoad } from '../load.ts';
 import { percentile, spreadOf } from '../measure.ts';
 import { startHalyard } from '../processes.ts';
 import type { Figure, Question, Size } from '../question.ts';
 import { makeRandom } from '../../test/support/chaos/random.ts';
 import type { BenchDatabase } from '../stand.ts';
 
-const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 300, full: 3_000 };
+const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 240, full: 3_000 };
 /** Over which they come due, after a lead in which they are created. */
-const SPAN_MS: Record<Size, number> = { smoke: 1_000, usual: 8_000, full: 120_000 };
-const LEAD_MS = 1_500;
+const SPAN_MS: Record<Size, number> = { smoke: 1_000, usual: 6_400, full: 120_000 };
+const LEAD_MS = 1_000;
 const SEED = 11;
 const WRITES_PER_SECOND = 100;
 const REACH = { idle: { p50: 10, p99: 50 }, loaded: { p50: null, p99: 150 } } as const;
-const WRITER = fileURLToPath(new URL('../writer_process.ts', import.meta.url));
-const POLLER = fileURLToPath(new URL('../poller_process.ts', import.meta.url));
 
 /** The schedules of $1 flags at the instants $2, in milliseconds from now on. */
 const CREATE = `
@@ -36,25 +34,17 @@ const LATENESS = `
   join app_public.feature_flags f on f.id = s.flag_id
   where f.flag_key like $1 || '-%' and s.status = 'applied'`;
 
-/** What the baseline's task writes down. */
-const TABLES = `
-  create schema bench;
-  create table bench.late (ms float8 not null);
-  grant usage on schema bench to halyard_worker;
-  grant insert on bench.late to halyard_worker;`;
-
 export const lateness: Question = {
   name: 'lateness',
   asks: 'How late are schedules applied, by the database’s clock?',
   async run(stand, size) {
     const database = await stand.makeDatabase();
     try {
-      await database.root.query(TABLES);
       const polled = await pollLate(database, size);
       const worker = await startHalyard('worker', database.workerUrl);
       try {
         const idle = await applyLate(database, 'idle', size);
-        const loaded = await underLoad(database, () => applyLate(database, 'loaded', size));
+        const loaded = await underLoad(database, size, () => applyLate(database, 'loaded', size));
         return [...describe('idle', idle, polled), ...describe('loaded', loaded, polled)];
       } finally {
         await worker.stop();
@@ -76,51 +66,49 @@ function instants(size: Size, part = 1): number[] {
 async function applyLate({ root }: BenchDatabase, name: string, size: Size): Promise<number[]> {
   const due = instants(size);
   await root.query(CREATE, [name, due]);
-  return waitFor(root, LATENESS, [name], due.length, LEAD_MS + SPAN_MS[size]);
+  return whenApplied(root, name, due.length, LEAD_MS + SPAN_MS[size]);
 }
 
 /** The baseline: a job for each instant, taken when graphile-worker polls. */
-async function pollLate({ root, workerUrl }: BenchDatabase, size: Size): Promise<number[]> {
-  const child = fork(POLLER, [workerUrl], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+async function pollLate({ workerUrl }: BenchDatabase, size: Size): Promise<number[]> {
+  const options: PollerOptions = { databaseUrl: workerUrl };
+  const poller = await startLoad<PollerTask, number[]>('poller', options);
   try {
-    await once(child, 'message');
     // A third of them, over a third of the time: several polls all the same.
-    const due = instants(size, 1 / 3);
-    await root.query(
-      `select count(graphile_worker.add_job('bench_late', '{}', run_at => now() + ms * interval '1 ms'))
-       from unnest($1::float8[]) as ms`,
-      [due],
-    );
-    const sql = 'select ms as late from bench.late';
-    return await waitFor(root, sql, [], due.length, LEAD_MS + SPAN_MS[size] / 3);
+    return await poller.run({ dueInMs: instants(size, 1 / 3) });
   } finally {
-    const exited = once(child, 'exit');
-    child.disconnect();
-    await exited;
+    await poller.stop();
   }
 }
 
-/** Another process creates schedules meanwhile, none of which comes due. */
-async function underLoad<T>({ workerUrl, root }: BenchDatabase, work: () => Promise<T>) {
-  const url = root.options.connectionString ?? workerUrl;
-  const args = [url, String(WRITES_PER_SECOND)];
-  const child = fork(WRITER, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+/** Another process creates schedules meanwhile. */
+async function underLoad<T>(
+  { rootUrl }: BenchDatabase,
+  size: Size,
+  work: () => Promise<T>,
+): Promise<T> {
+  const options: WriterOptions = { databaseUrl: rootUrl };
+  const writer = await startLoad<WriterTask, number>('writer', options);
   try {
-    await once(child, 'message');
-    return await work();
+    const task = { perSecond: WRITES_PER_SECOND, seconds: (LEAD_MS + SPAN_MS[size]) / 1_000 };
+    const [answer] = await Promise.all([work(), writer.run(task)]);
+    return answer;
   } finally {
-    const exited = once(child, 'exit');
-    child.disconnect();
-    await exited;
+    await writer.stop();
   }
 }
 
 /** Looks seldom, so as not to be a load itself. */
-async function waitFor(root: pg.Pool, sql: string, values: unknown[], count: number, ms: number) {
+async function whenApplied(
+  root: pg.Pool,
+  name: string,
+  count: number,
+  ms: number,
+): Promise<number[]> {
   const deadline = performance.now() + ms + 30_000;
   await pause(ms);
   for (;;) {
-    const { rows } = await root.query<{ late: string }>(sql, values);
+    const { rows } = await root.query<{ late: string }>(LATENESS, [name]);
     if (rows.length >= count) return rows.map(({ late }) => Number(late));
     if (performance.now() > deadline)
       throw new Error(`Only ${rows.length} of ${count} were applied.`);

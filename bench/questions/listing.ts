@@ -18,6 +18,7 @@ const ROWS: Record<Size, readonly [number, number]> = {
   full: [10_000, 2_000_000],
 };
 const KEYS: Record<Size, number> = { smoke: 4, usual: 40, full: 200 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 5 };
 const SEED = 7;
 const REACH = 1.5;
 const PAGE = 50;
@@ -175,11 +176,7 @@ async function compare(small: Place, large: Place, size: Size): Promise<Figure[]
         return percentile(times, 95);
       };
     };
-    const rounds = await inTurns(
-      size === 'smoke' ? 1 : 5,
-      await measure(large),
-      await measure(small),
-    );
+    const rounds = await inTurns(ROUNDS[size], await measure(large), await measure(small));
     const [value, baseline] = [spreadOf(rounds.a), spreadOf(rounds.b)];
     const ratio = value.median / baseline.median;
     figures.push({

@@ -1,9 +1,10 @@
 import { signToken } from '../../src/token.ts';
+import type { SchedulesAnswer, SchedulesOptions, SchedulesTask } from '../load/schedules.ts';
+import { startLoad } from '../load.ts';
 import type { Spread } from '../measure.ts';
 import { inTurns, spreadOf } from '../measure.ts';
 import { BENCH_SECRET, startHalyard } from '../processes.ts';
 import type { Question, Size } from '../question.ts';
-import { createSchedules } from '../schedule_load.ts';
 import type { BenchDatabase, Stand } from '../stand.ts';
 
 /** How many APIs, and as many workers, for how long, and how often. */
@@ -44,7 +45,10 @@ async function openSite(stand: Stand, each: number): Promise<Site> {
     [FLAGS],
   );
   const token = signToken({ secret: BENCH_SECRET, role: 'admin', userId: 'alice' });
-  const load = { urls, token, flags: FLAGS, connections: CONNECTIONS, dueInMs: DUE_IN_MS };
+  const options: SchedulesOptions = {
+    ...{ urls, token, flags: FLAGS, connections: CONNECTIONS, dueInMs: DUE_IN_MS },
+  };
+  const load = await startLoad<SchedulesTask, SchedulesAnswer>('schedules', options);
   const applied: number[] = [];
   const lateness: number[] = [];
   return {
@@ -52,7 +56,7 @@ async function openSite(stand: Stand, each: number): Promise<Site> {
     lateness,
     async run(seconds) {
       const from = await now(database);
-      const answers = await createSchedules({ ...load, seconds });
+      const answers = await load.run({ seconds });
       if (answers.refused > 0) throw new Error(`${answers.refused} requests were refused.`);
       const outcome = await settled(database, from);
       if (outcome.schedules < answers.created)
@@ -62,6 +66,7 @@ async function openSite(stand: Stand, each: number): Promise<Site> {
       return answers.perSecond;
     },
     async stop() {
+      await load.stop();
       await Promise.all(started.map((process) => process.stop()));
       await database.drop();
     },
@@ -128,8 +133,8 @@ export const scaleOut: Question = {
     try {
       const creates = await inTurns(
         rounds,
-        () => several.run(seconds),
-        () => single.run(seconds),
+        (part) => several.run(seconds * part),
+        (part) => single.run(seconds * part),
       );
       const counted = (figures: readonly number[]): Spread => spreadOf(figures.slice(1));
       const value = spreadOf(creates.a);

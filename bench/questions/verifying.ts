@@ -1,7 +1,7 @@
 import { verifyTrail } from '../../src/audit/verification.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
-import { queueEvents, sealAll } from '../trail.ts';
+import { analyze, queueEvents, sealAll } from '../trail.ts';
 
 const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 100_000, full: 1_000_000 };
 const REACH = 50_000;
@@ -21,7 +21,7 @@ export const verifying: Question = {
     try {
       await queueEvents(database.root, count);
       await sealAll(database.worker);
-      await database.root.query('vacuum analyze audit.events, audit.ledger, audit.seals');
+      await analyze(database.root, 'audit.events, audit.ledger, audit.seals', 'vacuum');
       const perSecond = (ms: number) => (1_000 * count) / ms;
       const figures = await inTurns(
         size === 'smoke' ? 1 : 2,

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { loginUrl } from '../support/global_setup.ts';
+import { loginUrl } from '../support/migrated.ts';
 import { become } from '../support/roles.ts';
 import { breakFlag } from '../support/trail.ts';
 

@@ -12,7 +12,8 @@ import { setUp } from '../../src/setup.ts';
 import { value } from '../support/actors.ts';
 import { cloneDatabase, withClient, type TestDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { loginUrl } from '../support/global_setup.ts';
+import { loginsTo } from '../support/migrated.ts';
+import type { Logins } from '../support/migrated.ts';
 import { become } from '../support/roles.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 import { queuedEvents } from '../support/trail.ts';
@@ -22,11 +23,13 @@ const COMMITTED = (await readdir(join(MIGRATIONS, 'committed'))).toSorted();
 const log = pino({ level: 'silent' });
 
 let name: string;
+let logins: Logins;
 let ownerUrl: string;
 
 beforeEach(() => {
   name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
-  ownerUrl = loginUrl(inject('rootUrl'), 'halyard_owner', inject('password'), name);
+  logins = loginsTo(inject('rootUrl'), inject('password'), name);
+  ownerUrl = logins.ownerUrl;
 });
 
 afterEach(async () => {
@@ -40,14 +43,7 @@ async function dropDatabase(name: string): Promise<void> {
 
 /** An empty database, as `setup` makes it. */
 async function makeEmpty(): Promise<void> {
-  const url = (role: string) => loginUrl(inject('rootUrl'), role, inject('password'), name);
-  await setUp({
-    rootUrl: inject('rootUrl'),
-    ownerUrl,
-    authenticatorUrl: url('halyard_authenticator'),
-    workerUrl: url('halyard_worker'),
-    log,
-  });
+  await setUp({ rootUrl: inject('rootUrl'), ...logins, log });
 }
 
 /** Migrates as a version of Halyard did that had only the first `count` migrations. */

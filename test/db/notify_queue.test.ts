@@ -2,11 +2,10 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../src/embedded/postgres.ts';
-import { migrate } from '../../src/migrate.ts';
-import { setUp } from '../../src/setup.ts';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
 import { insertFlag, one } from '../support/factory.ts';
+import { loginsTo, makeMigrated } from '../support/migrated.ts';
 import { makeDataDir, removeDataDir } from '../support/postgres_server.ts';
 import { queuedEvents } from '../support/trail.ts';
 
@@ -25,16 +24,9 @@ beforeAll(async () => {
     log,
     settings: { fsync: 'off', synchronous_commit: 'off', max_notify_queue_pages: '64' },
   });
-  const url = (role: string) => server.url(role, 'test', 'halyard');
-  ownerUrl = url('halyard_owner');
-  await setUp({
-    rootUrl: server.superuserUrl,
-    ownerUrl,
-    authenticatorUrl: url('halyard_authenticator'),
-    workerUrl: url('halyard_worker'),
-    log,
-  });
-  await migrate(ownerUrl, log);
+  const logins = loginsTo(server.superuserUrl, 'test', 'halyard');
+  await makeMigrated(server.superuserUrl, logins);
+  ownerUrl = logins.ownerUrl;
 
   // A listener that never ends its transaction: nothing that comes after it can leave the queue.
   stuck = new pg.Client({ connectionString: ownerUrl });

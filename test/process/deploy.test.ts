@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { signToken } from '../../src/token.ts';
-import { loginUrl } from '../support/global_setup.ts';
+import { loginsTo } from '../support/migrated.ts';
 import { startProcess, type HalyardProcess } from '../support/processes.ts';
 
 const SECRET = randomBytes(48).toString('base64');
@@ -11,12 +11,12 @@ const SECRET = randomBytes(48).toString('base64');
 describe('setup, migrate, worker, api', () => {
   const database = `${inject('template')}_deploy`;
   // The passwords that the other tests' logins have: roles belong to the server.
-  const url = (role: string) => loginUrl(inject('rootUrl'), role, inject('password'), database);
+  const logins = loginsTo(inject('rootUrl'), inject('password'), database);
   const urls = {
     ROOT_DATABASE_URL: inject('rootUrl'),
-    DATABASE_URL: url('halyard_owner'),
-    AUTH_DATABASE_URL: url('halyard_authenticator'),
-    WORKER_DATABASE_URL: url('halyard_worker'),
+    DATABASE_URL: logins.ownerUrl,
+    AUTH_DATABASE_URL: logins.authenticatorUrl,
+    WORKER_DATABASE_URL: logins.workerUrl,
   };
   const running: HalyardProcess[] = [];
 

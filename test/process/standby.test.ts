@@ -3,14 +3,13 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { DatabaseUnavailableError, makePool, withClaims } from '../../src/db.ts';
-import { migrate } from '../../src/migrate.ts';
-import { setUp } from '../../src/setup.ts';
 import { makePresence } from '../../src/worker/presence.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { loadConfig } from '../../src/config.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { makeTestFolder, query, startServerIn, until } from '../support/embedded.ts';
+import { loginsTo, makeMigrated } from '../support/migrated.ts';
 
 const log = pino({ level: 'silent' });
 const ADMIN = {
@@ -25,24 +24,15 @@ const ADMIN = {
 async function startStandby(): Promise<TestDatabase> {
   const folder = await makeTestFolder();
   const primary = await startServerIn(folder);
-  const url = (server: typeof primary, role: string) => server.url(role, 'standby', 'halyard');
-  await setUp({
-    rootUrl: primary.superuserUrl,
-    ownerUrl: url(primary, 'halyard_owner'),
-    authenticatorUrl: url(primary, 'halyard_authenticator'),
-    workerUrl: url(primary, 'halyard_worker'),
-    log,
-  });
-  await migrate(url(primary, 'halyard_owner'), log);
+  const logins = ({ superuserUrl }: typeof primary) => loginsTo(superuserUrl, 'standby', 'halyard');
+  await makeMigrated(primary.superuserUrl, logins(primary));
   await primary.stop();
   await writeFile(join(primary.dataDir, 'standby.signal'), '');
   const standby = await startServerIn(folder);
   return {
     name: 'halyard',
     rootUrl: standby.superuserUrl,
-    ownerUrl: url(standby, 'halyard_owner'),
-    authenticatorUrl: url(standby, 'halyard_authenticator'),
-    workerUrl: url(standby, 'halyard_worker'),
+    ...logins(standby),
     drop: () => Promise.resolve(),
   };
 }

@@ -2,42 +2,27 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, inject } from 'vitest';
 import { withDatabase } from '../../src/setup.ts';
-import { loginUrl } from './global_setup.ts';
+import { cloneMigrated, loginsTo } from './migrated.ts';
+import type { Logins } from './migrated.ts';
 
 /** A database of a test file's own: a clone of the migrated template. */
-export interface TestDatabase {
+export interface TestDatabase extends Logins {
   readonly name: string;
   readonly rootUrl: string;
-  readonly ownerUrl: string;
-  readonly authenticatorUrl: string;
-  readonly workerUrl: string;
   drop(): Promise<void>;
 }
 
 /** Clones the template, or another database that nobody is connected to, file by file: about 20 ms in memory. */
 export async function cloneDatabase(template = inject('template')): Promise<TestDatabase> {
   const name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
-  await asAdministrator((client) =>
-    client.query(
-      `create database ${name} template ${template} strategy file_copy owner halyard_owner`,
-    ),
-  );
-  await withClient(withDatabase(inject('rootUrl'), name), async (client) => {
-    // A clone doesn't take the template's privileges along.
-    await client.query(`revoke all on database ${name} from public`);
-    await client.query(
-      `grant connect on database ${name} to halyard_authenticator, halyard_worker, halyard_auditor`,
-    );
-  });
-  const url = (role: string) => loginUrl(inject('rootUrl'), role, inject('password'), name);
+  const rootUrl = inject('rootUrl');
+  await cloneMigrated(rootUrl, template, name, 'file_copy');
   return {
     name,
-    rootUrl: withDatabase(inject('rootUrl'), name),
-    ownerUrl: url('halyard_owner'),
-    authenticatorUrl: url('halyard_authenticator'),
-    workerUrl: url('halyard_worker'),
+    rootUrl: withDatabase(rootUrl, name),
+    ...loginsTo(rootUrl, inject('password'), name),
     drop: () =>
-      asAdministrator(async (client) => {
+      withClient(rootUrl, async (client) => {
         await client.query(`drop database if exists ${name} with (force)`);
       }),
   };
@@ -103,8 +88,4 @@ export async function withRollback<T>(
       await client.query('rollback');
     }
   });
-}
-
-async function asAdministrator<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-  return withClient(inject('rootUrl'), work);
 }

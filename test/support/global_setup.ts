@@ -1,9 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { pino } from 'pino';
 import type { TestProject } from 'vitest/node';
-import { migrate } from '../../src/migrate.ts';
-import { setUp, withDatabase } from '../../src/setup.ts';
+import { loginsTo, makeMigrated } from './migrated.ts';
 import { startTestServer } from './postgres_server.ts';
 
 declare module 'vitest' {
@@ -22,17 +20,8 @@ export default async function globalSetup(project: TestProject): Promise<() => P
   const server = await startTestServer();
   const template = `halyard_test_${randomBytes(4).toString('hex')}`;
   const password = randomBytes(12).toString('hex');
-  const log = pino({ level: 'silent' });
-  const url = (role: string) => loginUrl(server.rootUrl, role, password, template);
   try {
-    await setUp({
-      rootUrl: server.rootUrl,
-      ownerUrl: url('halyard_owner'),
-      authenticatorUrl: url('halyard_authenticator'),
-      workerUrl: url('halyard_worker'),
-      log,
-    });
-    await migrate(url('halyard_owner'), log);
+    await makeMigrated(server.rootUrl, loginsTo(server.rootUrl, password, template));
   } catch (error) {
     await server.stop();
     throw error;
@@ -44,19 +33,6 @@ export default async function globalSetup(project: TestProject): Promise<() => P
     if (!server.embedded) await dropDatabases(server.rootUrl, template);
     await server.stop();
   };
-}
-
-/** The same server, as one of Halyard's logins. */
-export function loginUrl(
-  rootUrl: string,
-  role: string,
-  password: string,
-  database: string,
-): string {
-  const url = new URL(withDatabase(rootUrl, database));
-  url.username = role;
-  url.password = password;
-  return url.href;
 }
 
 /** Takes away the template and every clone that a test left behind. */

@@ -4,11 +4,11 @@ import { pino } from 'pino';
 import { expect, onTestFinished } from 'vitest';
 import { startEmbeddedPostgres } from '../../../src/embedded/postgres.ts';
 import type { EmbeddedPostgres } from '../../../src/embedded/postgres.ts';
-import { migrate } from '../../../src/migrate.ts';
-import { setUp, withDatabase } from '../../../src/setup.ts';
+import { withDatabase } from '../../../src/setup.ts';
 import { withClient } from '../database.ts';
 import type { TestDatabase } from '../database.ts';
 import { postmasterPid } from '../embedded.ts';
+import { loginsTo, makeMigrated } from '../migrated.ts';
 import { makeDataDir, removeDataDir } from '../postgres_server.ts';
 import { listProcesses } from '../process_list.ts';
 import { startTcpProxy } from '../tcp_proxy.ts';
@@ -72,7 +72,7 @@ export async function startReplicatedServer(): Promise<ReplicatedServer> {
     if (standby === null) throw new Error('There is no standby now: add one.');
     return standby;
   };
-  const url = (role: string) => primary.server.url(role, PASSWORD, NAME);
+  const logins = () => loginsTo(primary.server.superuserUrl, PASSWORD, NAME);
   const asRoot = (...statements: string[]) => run(primary.server.superuserUrl, ...statements);
 
   async function setSynchronous(on: boolean): Promise<void> {
@@ -105,7 +105,8 @@ export async function startReplicatedServer(): Promise<ReplicatedServer> {
     await caughtUp(primary);
   }
 
-  await prepare(primary, url);
+  await makeMigrated(primary.server.superuserUrl, logins());
+  await asRoot(`create role replicator login replication password '${PASSWORD}'`);
   await addStandby();
   return {
     database: {
@@ -114,13 +115,13 @@ export async function startReplicatedServer(): Promise<ReplicatedServer> {
         return withDatabase(primary.server.superuserUrl, NAME);
       },
       get ownerUrl() {
-        return url('halyard_owner');
+        return logins().ownerUrl;
       },
       get authenticatorUrl() {
-        return url('halyard_authenticator');
+        return logins().authenticatorUrl;
       },
       get workerUrl() {
-        return url('halyard_worker');
+        return logins().workerUrl;
       },
       drop: () => Promise.resolve(),
     },
@@ -136,18 +137,6 @@ export async function startReplicatedServer(): Promise<ReplicatedServer> {
     },
     addStandby,
   };
-}
-
-async function prepare({ server }: Node, url: (role: string) => string): Promise<void> {
-  const log = pino({ level: 'silent' });
-  const urls = {
-    ownerUrl: url('halyard_owner'),
-    authenticatorUrl: url('halyard_authenticator'),
-    workerUrl: url('halyard_worker'),
-  };
-  await setUp({ rootUrl: server.superuserUrl, ...urls, log });
-  await migrate(urls.ownerUrl, log);
-  await run(server.superuserUrl, `create role replicator login replication password '${PASSWORD}'`);
 }
 
 /** Like `streaming sync`. Streaming means that the standby has caught up. */

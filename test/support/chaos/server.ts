@@ -3,10 +3,10 @@ import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { startEmbeddedPostgres } from '../../../src/embedded/postgres.ts';
 import type { EmbeddedPostgres } from '../../../src/embedded/postgres.ts';
-import { migrate } from '../../../src/migrate.ts';
-import { setUp, withDatabase } from '../../../src/setup.ts';
+import { withDatabase } from '../../../src/setup.ts';
 import type { TestDatabase } from '../database.ts';
 import { postmasterPid } from '../embedded.ts';
+import { loginsTo, makeMigrated } from '../migrated.ts';
 import { makeDataDir, removeDataDir } from '../postgres_server.ts';
 import { startTcpProxy } from '../tcp_proxy.ts';
 
@@ -41,19 +41,13 @@ export async function startChaosServer(
     await removeDataDir(dataDir, join(dataDir, 'postgres'));
   });
 
-  const url = (role: string) => `postgres://${role}:${PASSWORD}@127.0.0.1:${address.port}/${NAME}`;
   const root = new URL(withDatabase(server.superuserUrl, NAME));
   root.port = String(address.port);
-  const urls = {
-    ownerUrl: url('halyard_owner'),
-    authenticatorUrl: url('halyard_authenticator'),
-    workerUrl: url('halyard_worker'),
-  };
-  await setUp({ rootUrl: server.superuserUrl, ...urls, log });
-  await migrate(urls.ownerUrl, log);
+  const logins = loginsTo(root.href, PASSWORD, NAME);
+  await makeMigrated(server.superuserUrl, logins);
 
   return {
-    database: { name: NAME, rootUrl: root.href, ...urls, drop: () => Promise.resolve() },
+    database: { name: NAME, rootUrl: root.href, ...logins, drop: () => Promise.resolve() },
     async crash() {
       process.kill(await postmasterPid(server.dataDir), 'SIGQUIT');
       await server.exited;
