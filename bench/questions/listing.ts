@@ -148,8 +148,9 @@ async function openHistory(stand: Stand, rows: number) {
       return;
     }
     const query = { flag: key.flagKey, environment: key.environment, limit: PAGE + 1 };
-    const pages = readEvents(transaction, query, rows);
-    for await (const page of pages) if (page.rows.length > 0) break;
+    let found = 0;
+    for await (const page of readEvents(transaction, query, rows)) found += page.rows.length;
+    if (found === 0) throw new Error(`The trail has no event of ${key.flagKey}.`);
   }
 
   return {

@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 
 import { readEvents } from '../../src/audit/export.ts';
@@ -11,6 +11,7 @@ import { become, sqlStateOf } from '../support/roles.ts';
 import { deadLetters, queuedEvents } from '../support/trail.ts';
 
 const database = useDatabase();
+const { escapeLiteral: literal } = pg;
 const RECORD = 'select audit.record_export($1, $2, $3)';
 
 describe('audit.record_export', () => {
@@ -150,6 +151,14 @@ describe('plans, with all events of one statement and so of one time', () => {
     );
     return rows.map((row) => row['QUERY PLAN']).join('\n');
   };
+  /** Of the plan that is kept for all values. */
+  const explainKept = async (client: pg.ClientBase, { text, values = [] }: pg.QueryConfig) => {
+    await client.query(`set local plan_cache_mode = force_generic_plan; prepare kept as ${text}`);
+    const literals = values.map((each) => (each === null ? 'null' : literal(String(each))));
+    const plan = await explain(client, { text: `execute kept (${literals.join()})` });
+    await client.query('deallocate kept');
+    return plan;
+  };
 
   test('a step looks up its window’s numbers and each one’s event, and reads nothing before', async () => {
     await withActors(database, async (client) => {
@@ -159,14 +168,18 @@ describe('plans, with all events of one statement and so of one time', () => {
       const step = { after: 4_000, window: 500, until: null, limit: 1_000 };
       for (const claims of [{}, { environments: ['production'] }]) {
         await become(client, 'auditor', claims);
-        const plan = await explain(client, walkStatement({}, step));
-        expect(plan).toMatch(
-          /Index Scan using ledger_pkey on ledger l \(actual rows=500(?:\.00)? loops=1\)/,
-        );
-        expect(plan).toMatch(
-          /_(?:pkey|occurred_at_id_idx) on events_\d{4}_\d\d e_?\d* \(actual rows=1(?:\.00)? loops=500\)/,
-        );
-        expect(plan).not.toMatch(/Seq Scan on events_\S+ e\S* \(actual/);
+        for (const plan of [
+          await explain(client, walkStatement({}, step)),
+          await explainKept(client, walkStatement({}, step)),
+        ]) {
+          expect(plan).toMatch(
+            /Index Scan using ledger_pkey on ledger l \(actual rows=500(?:\.00)? loops=1\)/,
+          );
+          expect(plan).toMatch(
+            /_(?:pkey|occurred_at_id_idx) on events_\d{4}_\d\d e_?\d* \(actual rows=1(?:\.00)? loops=500\)/,
+          );
+          expect(plan).not.toMatch(/Seq Scan on events_\S+ e\S* \(actual/);
+        }
       }
     });
   });
@@ -223,6 +236,9 @@ describe('reading the events of a flag', () => {
       // The first look has the page: nothing is searched and sorted.
       const page = await read(client, { flag: 'many', limit: 51 }, last);
       expect(page).toEqual({ seqs: Array.from({ length: 51 }, (_, i) => i + 2), transactions: 1 });
+      // A step's plan is made once.
+      const kept = `select count(*)::int from pg_prepared_statements where name like 'export_%' and generic_plans > 0`;
+      expect(await value(client, kept)).toBe(2);
       const many = await read(client, { flag: 'many', after: 10 }, last);
       expect(many.seqs).toHaveLength(6_000 - 9);
       expect(new Set(many.seqs).size).toBe(many.seqs.length);
