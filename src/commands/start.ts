@@ -1,15 +1,25 @@
 import { randomBytes } from 'node:crypto';
-import { makeGraphql } from '../api/graphql.ts';
-import { startApi } from '../api/server.ts';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config.ts';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../embedded/postgres.ts';
 import { makeLogger, type Logger } from '../log.ts';
-import { startMetrics } from '../metrics/endpoint.ts';
-import { migrate } from '../migrate.ts';
 import { setUp } from '../setup.ts';
 import { onShutdown } from '../shutdown.ts';
-import { startWorker } from '../worker/runner.ts';
 import { welcome } from './welcome.ts';
+
+/** By then the database's process has been started, or asked for. */
+const LAUNCHED_MS = 30;
+
+/** The rest of the code, which takes as long to load as a database to start: it is loaded meanwhile. */
+async function loadParts() {
+  await delay(LAUNCHED_MS);
+  const { migrate } = await import('../migrate.ts');
+  const { startMetrics } = await import('../metrics/endpoint.ts');
+  const { makeGraphql } = await import('../api/graphql.ts');
+  const { startApi } = await import('../api/server.ts');
+  const { startWorker } = await import('../worker/runner.ts');
+  return { migrate, startMetrics, makeGraphql, startApi, startWorker };
+}
 
 /** The URLs of the three logins. */
 interface Logins {
@@ -39,10 +49,13 @@ export async function start(): Promise<void> {
   process.stdout.on('error', (error) => log.warn({ err: error }, 'standard output is closed'));
 
   try {
+    const parts = loadParts();
+    parts.catch(() => undefined);
     const logins = await prepareDatabase(config, log, {
       onClose: (closer) => closers.push(closer),
       onLost: () => stop('the embedded PostgreSQL ended'),
     });
+    const { migrate, startMetrics, makeGraphql, startApi, startWorker } = await parts;
     await migrate(logins.ownerUrl, log);
     const metrics = await startMetrics({
       // Without a port of its own any free one: two copies on one machine must not disturb each other.
@@ -53,17 +66,22 @@ export async function start(): Promise<void> {
     });
     closers.push(() => metrics.close());
     const { registry } = metrics;
-    const api = await startApi({
-      config,
-      databaseUrl: logins.authenticatorUrl,
-      log,
-      makeGraphql,
-      registry,
-    });
-    closers.push(() => api.close());
-    const worker = await startWorker({ config, databaseUrl: logins.workerUrl, log, registry });
-    closers.push(() => worker.stop());
-    process.stdout.write(welcome(config, { api: api.url, metrics: metrics.url }));
+    const { authenticatorUrl, workerUrl } = logins;
+    const starting = [
+      startApi({ config, databaseUrl: authenticatorUrl, log, makeGraphql, registry }).then(
+        (api) => {
+          closers.push(() => api.close());
+          return api.url;
+        },
+      ),
+      startWorker({ config, databaseUrl: workerUrl, log, registry }).then((worker) => {
+        closers.push(() => worker.stop());
+      }),
+    ] as const;
+    // When one of them fails, the other one is up and can be closed.
+    await Promise.allSettled(starting);
+    const [api] = await Promise.all(starting);
+    process.stdout.write(welcome(config, { api, metrics: metrics.url }));
   } catch (error) {
     // What was being started fails with the database that a signal stops: no news, and the process ends by itself.
     if (isClosing()) return;
