@@ -4,7 +4,7 @@ import { spreadOf } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 import { queueEvents } from '../trail.ts';
 
-const EVENTS: Record<Size, number> = { smoke: 20_000, usual: 50_000, full: 1_000_000 };
+const EVENTS: Record<Size, number> = { smoke: 20_000, usual: 40_000, full: 1_000_000 };
 const PARTS = 10;
 const MEMORY_EVERY_MS = 200;
 const NEVER = new AbortController().signal;

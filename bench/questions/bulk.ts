@@ -3,7 +3,7 @@ import type { Question, Size } from '../question.ts';
 import { makeFlags } from '../schedule_table.ts';
 
 const ROWS: Record<Size, number> = { smoke: 500, usual: 10_000, full: 100_000 };
-const ROUNDS: Record<Size, number> = { smoke: 1, usual: 5, full: 5 };
+const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 5 };
 const FLAGS = 1_000;
 const REACH = 0.35;
 

@@ -8,7 +8,7 @@ import type { Question, Size } from '../question.ts';
 import type { BenchDatabase } from '../stand.ts';
 import { queueEvents } from '../trail.ts';
 
-const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 20_000, full: 100_000 };
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 15_000, full: 100_000 };
 /** Of what the sink alone does. */
 const REACH = 0.7;
 const PAGE = 1_000;

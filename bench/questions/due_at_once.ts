@@ -15,7 +15,7 @@ const JOBS: Record<Size, number> = { smoke: 100, usual: 500, full: 10_000 };
 const JOBS_AT_A_TIME = 8;
 const REACH = { perSecond: 8_000, ratio: 10 };
 /** Until the schedules are created and everything is at rest. */
-const LEAD_MS = 2_000;
+const LEAD_MS = 1_500;
 const DEADLINE_MS = 60_000;
 
 export const dueAtOnce: Question = {

@@ -8,7 +8,7 @@ import type { Figure, Question, Size } from '../question.ts';
 import { makeRandom } from '../../test/support/chaos/random.ts';
 import type { BenchDatabase } from '../stand.ts';
 
-const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 240, full: 3_000 };
+const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 300, full: 3_000 };
 /** Over which they come due, after a lead in which they are created. */
 const SPAN_MS: Record<Size, number> = { smoke: 1_000, usual: 6_400, full: 120_000 };
 const LEAD_MS = 1_000;

@@ -17,7 +17,7 @@ const ROWS: Record<Size, readonly [number, number]> = {
   usual: [10_000, 2_000_000],
   full: [10_000, 2_000_000],
 };
-const KEYS: Record<Size, number> = { smoke: 4, usual: 40, full: 200 };
+const KEYS: Record<Size, number> = { smoke: 4, usual: 30, full: 200 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 5 };
 const SEED = 7;
 const REACH = 1.5;

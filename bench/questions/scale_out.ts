@@ -10,7 +10,7 @@ import type { BenchDatabase, Stand } from '../stand.ts';
 /** How many APIs, and as many workers, for how long, and how often. */
 const SIZES: Record<Size, { each: number; seconds: number; rounds: number }> = {
   smoke: { each: 2, seconds: 1, rounds: 1 },
-  usual: { each: 4, seconds: 1.5, rounds: 2 },
+  usual: { each: 4, seconds: 1.2, rounds: 2 },
   full: { each: 4, seconds: 10, rounds: 5 },
 };
 const CONNECTIONS = 8;

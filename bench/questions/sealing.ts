@@ -3,7 +3,7 @@ import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 import { queueEvents, sealAll } from '../trail.ts';
 
-const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 20_000, full: 100_000 };
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 15_000, full: 100_000 };
 const REACH_US = 15;
 
 /** The same work without hashes and seals: take a batch from a queue, give it the next numbers. */

@@ -9,7 +9,7 @@ import { BENCH_SECRET, startHalyard } from '../processes.ts';
 import type { Question, Size } from '../question.ts';
 
 const SUBSCRIBERS = 200;
-const PER_SECOND = 2;
+const PER_SECOND = 4;
 const COMMITS: Record<Size, number> = { smoke: 4, usual: 20, full: 200 };
 const REACH_MS = 100;
 

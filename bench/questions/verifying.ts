@@ -3,7 +3,7 @@ import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 import { analyze, queueEvents, sealAll } from '../trail.ts';
 
-const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 100_000, full: 1_000_000 };
+const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 60_000, full: 1_000_000 };
 const REACH = 50_000;
 
 /** The least that verifying must do: read every event in order of seq and hash it. */
