@@ -34,7 +34,7 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-/** How long to measure in a round that warms up: a part of the time of one that counts. */
+/** How long to measure in a round that warms up, a part of the time of one that counts; of a smoke run's single round all of it, which is little. */
 export const WARM_UP = 0.5;
 
 /**
@@ -52,7 +52,7 @@ export async function takeTurns<T>(
   const figures = things.map((): T[] => []);
   for (let round = 0; round <= rounds; round++)
     for (const [i, measure] of things.entries()) {
-      const figure = await measure(round === 0 ? WARM_UP : 1);
+      const figure = await measure(round === 0 && rounds > 1 ? WARM_UP : 1);
       if (round > 0) figures[i]?.push(figure);
     }
   return figures;
