@@ -104,7 +104,7 @@ export async function* readEvents(
     const dense = full || page.rows.length >= PROBE.dense;
     const few = dense || position >= end ? null : await seekFew(transaction, query);
     if (few !== null) {
-      const seqs = few.filter((seq) => seq > position && seq <= end).slice(0, limited(left));
+      const seqs = few.filter((seq) => seq > position && seq <= end).slice(0, left);
       for (let i = 0; i < seqs.length; i += PAGE) {
         const some = seqs.slice(i, i + PAGE);
         const rows = await transaction((client) => pick(client, some));
@@ -132,10 +132,6 @@ export async function* readEvents(
 
 function isWanted({ signal, isOver }: Follow): boolean {
   return !signal.aborted && !isOver();
-}
-
-function limited(left: number): number | undefined {
-  return Number.isFinite(left) ? left : undefined;
 }
 
 function nextWindow(window: number, ms: number): number {

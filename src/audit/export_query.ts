@@ -1,6 +1,8 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import type pg from 'pg';
+
+import { fly } from '../flight.ts';
 
 /** Which events are wanted; what is left out doesn't matter. Times are ISO 8601: from inclusive, to exclusive. */
 export interface EventFilters {
@@ -56,7 +58,10 @@ const eventOf = (columns: string, where: string) => `
     offset 0
   ) e`;
 
-const KEEP_PLAN = `select set_config('plan_cache_mode', 'force_generic_plan', true)`;
+const KEEP_PLAN = {
+  name: 'keep_plan',
+  text: `select set_config('plan_cache_mode', 'force_generic_plan', true)`,
+};
 
 /**
  * Runs a statement by the one plan that its connection keeps for all values, in a transaction that runs no other: to plan a look
@@ -67,9 +72,9 @@ async function askKept<R extends pg.QueryResultRow>(
   text: string,
   values: readonly unknown[],
 ): Promise<R[]> {
-  const name = `export_${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
-  await client.query(KEEP_PLAN);
-  return (await client.query<R>({ name, text, values: [...values] })).rows;
+  const kept = { name: `export_${hash('sha1', text)}`, text, values };
+  const [, result] = await fly(client, [KEEP_PLAN, kept]);
+  return (result as pg.QueryResult<R>).rows;
 }
 
 /** Collects the values of a statement. */
