@@ -1,6 +1,6 @@
 import type { AuditEvent } from './sink.ts';
 import { sealEvents } from './trail.ts';
-import type { Query } from './trail.ts';
+import type { Query, Sealed } from './trail.ts';
 
 /**
  * How far numbering has got: `more` to do at once, `all` seen, `skimmed`: all but what was committed late, or `busy`: the
@@ -45,17 +45,24 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
   let after = '0';
   let lookAt = 0;
 
-  async function look(query: Query): Promise<Found> {
-    const began = performance.now();
-    const { sealed, lastId, events } = await sealEvents(query, SEAL, '0');
-    if (sealed === null) return { numbered: 'busy', events };
-    const tookMs = performance.now() - began - sealed * SEALING_MS;
+  function judgeLook({ sealed, lastId }: Sealed, ms: number): Numbered {
+    if (sealed === null) return 'busy';
+    const tookMs = ms - sealed * SEALING_MS;
     lookAt = tookMs <= freeLookMs ? 0 : performance.now() + tookMs / LOOK_SHARE;
     // What it took may have come late: a run goes on only forward.
     if (lastId !== null && BigInt(lastId) > BigInt(last)) last = lastId;
-    if (sealed < SEAL) return { numbered: 'all', events };
+    if (sealed < SEAL) return 'all';
     after = last;
-    return { numbered: 'more', events };
+    return 'more';
+  }
+
+  function judgeStep({ sealed, lastId }: Sealed): Numbered {
+    if (sealed === null) return 'busy';
+    if (lastId !== null) last = after = lastId;
+    if (sealed === SEAL) return 'more';
+    if (performance.now() < lookAt) return 'skimmed';
+    after = '0';
+    return 'more';
   }
 
   return {
@@ -63,14 +70,11 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
       after = performance.now() < lookAt ? last : '0';
     },
     async next(query) {
-      if (after === '0') return look(query);
-      const { sealed, lastId, events } = await sealEvents(query, SEAL, after);
-      if (sealed === null) return { numbered: 'busy', events };
-      if (lastId !== null) last = after = lastId;
-      if (sealed === SEAL) return { numbered: 'more', events };
-      if (performance.now() < lookAt) return { numbered: 'skimmed', events };
-      after = '0';
-      return { numbered: 'more', events };
+      const looks = after === '0';
+      const began = performance.now();
+      const sealed = await sealEvents(query, SEAL, after);
+      const numbered = looks ? judgeLook(sealed, performance.now() - began) : judgeStep(sealed);
+      return { numbered, events: sealed.events };
     },
   };
 }
