@@ -58,7 +58,9 @@ export function creatingBy(way: Way): Question {
       try {
         for (const connections of CONNECTIONS[size]) {
           const common = (part: number) => ({
-            ...{ connections, seconds: SECONDS[size] * part, seed: seed++ },
+            connections,
+            seconds: SECONDS[size] * part,
+            seed: seed++,
           });
           const ask = (work: Work) => (part: number) => http.run({ work, ...common(part) });
           const steps = connections === USUAL_CONNECTIONS ? way.steps : [];

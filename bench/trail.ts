@@ -53,22 +53,23 @@ const FILL = `
   insert into audit.queue (event_id, occurred_at)
   select m.id, m.occurred_at from made m order by m.n`;
 
-/** Waits until a worker has sent every event. @throws Error when it hasn't after a minute */
-export async function whenDelivered(root: pg.Pool): Promise<void> {
+/** Waits until a worker has applied what is due and sent every event. @throws Error when it hasn't after a minute */
+export async function whenSettled(root: pg.Pool): Promise<void> {
   const deadline = performance.now() + 60_000;
   for (;;) {
-    const { rows } = await root.query<{ undelivered: boolean }>(UNDELIVERED);
-    if (rows[0]?.undelivered === false) return;
-    if (performance.now() > deadline) throw new Error('The events were not all delivered.');
+    const { rows } = await root.query<{ undone: boolean }>(UNDONE);
+    if (rows[0]?.undone === false) return;
+    if (performance.now() > deadline) throw new Error('Not everything was applied and delivered.');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
-const UNDELIVERED = `
-  select exists (select from audit.queue)
-    or coalesce((select max(l.seq) from audit.ledger l), 0) > coalesce((select min(c.last_seq) from audit.cursors c), 0) as undelivered`;
+const UNDONE = `
+  select exists (select from app_public.feature_flag_schedules s where s.status = 'pending' and s.scheduled_at < now())
+    or exists (select from audit.queue)
+    or coalesce((select max(l.seq) from audit.ledger l), 0) > coalesce((select min(c.last_seq) from audit.cursors c), 0) as undone`;
 
-/** Numbers and seals all that is queued, as the forwarder does: a transaction for each batch. */
+/** Numbers and seals all that is queued, a transaction for each batch, as the forwarder does; what was sealed isn't handed out. */
 export async function sealAll(worker: pg.Pool, batch = 1_000): Promise<number> {
   let sealed = 0;
   let after: string | null = '0';

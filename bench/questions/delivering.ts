@@ -30,7 +30,7 @@ function recording(sink: Sink): { sink: Sink; sends: AuditEvent[][] } {
 }
 
 /** Numbers and seals all that is queued, and takes what it sealed, as a forwarder does. */
-async function sealAll({ worker }: BenchDatabase): Promise<void> {
+async function takeAll({ worker }: BenchDatabase): Promise<void> {
   const numbering = makeNumbering();
   numbering.begin();
   while ((await numbering.next(queryOf(worker))).numbered === 'more');
@@ -85,7 +85,7 @@ export const delivering: Question = {
         rounds,
         async () => {
           await queueEvents(database.root, count);
-          return perSecond(await timed(() => sealAll(database)));
+          return perSecond(await timed(() => takeAll(database)));
         },
         async () => perSecond(await timed(() => readAll(database))),
       );

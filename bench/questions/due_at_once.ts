@@ -6,7 +6,7 @@ import { startHalyard } from '../processes.ts';
 import type { Question, Size } from '../question.ts';
 import { makeFlags } from '../schedule_table.ts';
 import type { BenchDatabase } from '../stand.ts';
-import { whenDelivered } from '../trail.ts';
+import { whenSettled } from '../trail.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 300, usual: 10_000, full: 100_000 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 3 };
@@ -81,7 +81,7 @@ export const dueAtOnce: Question = {
  * @throws Error when one of them hasn't got its events
  */
 async function applyAll({ root }: BenchDatabase, round: number, count: number): Promise<number> {
-  await whenDelivered(root);
+  await whenSettled(root);
   const { rows } = await root.query<{ created: Date; due: number; last: string }>(
     `with created as (
        insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
@@ -99,7 +99,7 @@ async function applyAll({ root }: BenchDatabase, round: number, count: number): 
   await root.query('analyze app_public.feature_flags, app_public.feature_flag_schedules');
   const applied = await whenApplied(root, batch.last);
   await checkEvents(root, batch.created, count);
-  await whenDelivered(root);
+  await whenSettled(root);
   return applied - batch.due;
 }
 

@@ -10,6 +10,7 @@ import { BENCH_SECRET, startHalyard } from '../processes.ts';
 import type { HalyardProcess } from '../processes.ts';
 import type { Figure, Question, Size } from '../question.ts';
 import type { BenchDatabase, Stand } from '../stand.ts';
+import { whenSettled } from '../trail.ts';
 
 /** What an hour of a large installation asks of it: a request a second, and 1,000 schedules that come due. */
 const HOUR: Record<Size, { readonly requests: number; readonly schedules: number }> = {
@@ -29,10 +30,6 @@ const FILL = `
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   select flag.id, now(), jsonb_build_object('rollout_percentage', n % 100)
   from flag cross join generate_series(1, $1::integer) as n`;
-const UNDONE = `
-  select exists (select from app_public.feature_flag_schedules where status = 'pending' and scheduled_at < now())
-    or exists (select from audit.queue) or (select max(seq) from audit.ledger) > (select min(last_seq) from audit.cursors) as undone`;
-
 export const memoryStart: Question = {
   name: 'memory_start',
   asks: 'How much memory do api and worker take, and how long to start?',
@@ -148,13 +145,7 @@ async function load(api: HalyardProcess, { root }: BenchDatabase, size: Size): P
   });
   if (result.non2xx > 0 || result.errors > 0)
     throw new Error(`${result.non2xx + result.errors} of ${requests} requests failed.`);
-  const deadline = performance.now() + 60_000;
-  for (;;) {
-    const { rows } = await root.query<{ undone: boolean }>(UNDONE);
-    if (rows[0]?.undone === false) return;
-    if (performance.now() > deadline) throw new Error('The schedules were not all applied.');
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  await whenSettled(root);
 }
 
 function describeStarts(starts: Record<'api' | 'worker', number[]>): Figure[] {
