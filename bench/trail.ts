@@ -75,7 +75,10 @@ export async function sealAll(worker: pg.Pool, batch = 1_000): Promise<number> {
   let after: string | null = '0';
   while (after !== null) {
     const { rows }: pg.QueryResult<{ sealed: number; last_id: string | null }> = await worker.query(
-      { name: 'seal', text: 'select sealed, last_id from app_private.seal_audit_events($1, $2)' },
+      {
+        name: 'seal',
+        text: 'select count(queue_id)::int as sealed, max(queue_id) as last_id from app_private.seal_and_hand_out($1, $2)',
+      },
       [batch, after],
     );
     sealed += rows[0]?.sealed ?? 0;

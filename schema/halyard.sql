@@ -24,6 +24,7 @@ create type app_private.audit_event as (
   occurred_at timestamp with time zone,
   event_type text,
   level text,
+  flag_id uuid,
   flag_key text,
   environment text,
   schedule_id uuid,
@@ -34,10 +35,9 @@ create type app_private.audit_event as (
   request_id text,
   database_user text,
   application_name text,
+  reconciled boolean,
   metadata jsonb,
-  payload text,
-  flag_id uuid,
-  reconciled boolean
+  payload text
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
@@ -185,21 +185,22 @@ grant select on table app_public.feature_flags to halyard_viewer;
 grant insert (description, enabled, environment, flag_key, rollout_percentage) on app_public.feature_flags to halyard_admin;
 grant update (description, enabled, rollout_percentage) on app_public.feature_flags to halyard_admin;
 
-create table audit.actor_events (
-  actor_kind text,
-  admin_email text,
-  admin_user_id text,
-  application_name text,
-  database_user text,
-  environment text,
-  event_id uuid,
-  event_type text,
-  flag_key text,
-  metadata jsonb,
-  occurred_at timestamp with time zone,
-  request_id text,
-  schedule_id uuid
-);
+create view audit.actor_events with (security_invoker=true) as
+ SELECT occurred_at,
+    actor_kind,
+    admin_user_id,
+    admin_email,
+    database_user,
+    application_name,
+    event_type,
+    environment,
+    flag_key,
+    schedule_id,
+    request_id,
+    metadata,
+    id AS event_id
+   FROM audit.events e
+  WHERE (actor_kind <> 'system'::text);
 comment on table audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
 comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
 comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
@@ -216,17 +217,18 @@ comment on column audit.actor_events.request_id is 'The request that did it; als
 comment on column audit.actor_events.schedule_id is 'The schedule.';
 grant select on table audit.actor_events to halyard_auditor;
 
-create table audit.applied_schedules (
-  applied_at timestamp with time zone,
-  environment text,
-  event_id uuid,
-  flag_key text,
-  lateness_ms bigint,
-  occurred_at timestamp with time zone,
-  schedule_id uuid,
-  scheduled_at timestamp with time zone,
-  updates jsonb
-);
+create view audit.applied_schedules with (security_invoker=true) as
+ SELECT occurred_at,
+    environment,
+    flag_key,
+    schedule_id,
+    date_trunc('milliseconds'::text, ((((metadata ->> 'appliedAt'::text))::timestamp with time zone - ((((metadata ->> 'latenessMs'::text))::bigint)::double precision * '00:00:00.001'::interval)) + '00:00:00.0005'::interval)) AS scheduled_at,
+    ((metadata ->> 'appliedAt'::text))::timestamp with time zone AS applied_at,
+    ((metadata ->> 'latenessMs'::text))::bigint AS lateness_ms,
+    (metadata -> 'updates'::text) AS updates,
+    id AS event_id
+   FROM audit.events e
+  WHERE (event_type = 'flag_schedule.applied'::text);
 comment on table audit.applied_schedules is 'Each schedule that was applied, and how late.';
 comment on column audit.applied_schedules.applied_at is 'When it was applied.';
 comment on column audit.applied_schedules.environment is 'The flag''s environment.';
@@ -239,20 +241,53 @@ comment on column audit.applied_schedules.scheduled_at is 'When it was due, to t
 comment on column audit.applied_schedules.updates is 'What it set.';
 grant select on table audit.applied_schedules to halyard_auditor;
 
-create table audit.cancellations_by_others (
-  cancelled_by text,
-  cancelled_by_email text,
-  canceller_kind text,
-  created_at timestamp with time zone,
-  created_by text,
-  creator_kind text,
-  environment text,
-  event_id uuid,
-  flag_key text,
-  occurred_at timestamp with time zone,
-  reason text,
-  schedule_id uuid
-);
+create view audit.cancellations_by_others with (security_invoker=true) as
+ SELECT e.occurred_at,
+    e.environment,
+    e.flag_key,
+    e.schedule_id,
+    c.occurred_at AS created_at,
+    c.actor_kind AS creator_kind,
+        CASE c.actor_kind
+            WHEN 'database'::text THEN c.database_user
+            ELSE c.admin_user_id
+        END AS created_by,
+    e.actor_kind AS canceller_kind,
+        CASE e.actor_kind
+            WHEN 'database'::text THEN e.database_user
+            ELSE e.admin_user_id
+        END AS cancelled_by,
+    e.admin_email AS cancelled_by_email,
+    (e.metadata ->> 'reason'::text) AS reason,
+    e.id AS event_id
+   FROM (audit.events e
+     LEFT JOIN LATERAL ( SELECT b.id,
+            b.occurred_at,
+            b.event_type,
+            b.level,
+            b.flag_id,
+            b.flag_key,
+            b.environment,
+            b.schedule_id,
+            b.revision,
+            b.actor_kind,
+            b.admin_user_id,
+            b.admin_email,
+            b.request_id,
+            b.database_user,
+            b.application_name,
+            b.reconciled,
+            b.metadata,
+            b.payload
+           FROM audit.events b
+          WHERE ((b.schedule_id = e.schedule_id) AND (b.event_type = 'flag_schedule.created'::text) AND (b.occurred_at <= e.occurred_at))
+          ORDER BY b.occurred_at DESC
+         LIMIT 1) c ON (true))
+  WHERE ((e.event_type = 'flag_schedule.cancelled'::text) AND ((c.actor_kind IS DISTINCT FROM e.actor_kind) OR (
+        CASE e.actor_kind
+            WHEN 'database'::text THEN (c.database_user = e.database_user)
+            ELSE (c.admin_user_id = e.admin_user_id)
+        END IS NOT TRUE)));
 comment on table audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
@@ -349,7 +384,7 @@ comment on column audit.events.application_name is 'The application that the dat
 comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
 comment on column audit.events.environment is 'The flag''s environment.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.flag_id is 'The flag; null in events from before seals.';
+comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for a change of which only that is known.';
@@ -363,16 +398,21 @@ comment on column audit.events.schedule_id is 'The schedule, also on the change 
 grant select on table audit.events to halyard_admin;
 grant select on table audit.events to halyard_auditor;
 
-create table audit.failed_schedules (
-  attempts integer,
-  environment text,
-  error_message text,
-  event_id uuid,
-  flag_key text,
-  occurred_at timestamp with time zone,
-  schedule_id uuid,
-  since text
-);
+create view audit.failed_schedules with (security_invoker=true) as
+ SELECT occurred_at,
+    environment,
+    flag_key,
+    schedule_id,
+    (metadata ->> 'errorMessage'::text) AS error_message,
+    ((metadata ->> 'attempts'::text))::integer AS attempts,
+    ( SELECT n.event_type
+           FROM audit.events n
+          WHERE ((n.schedule_id = e.schedule_id) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision) AND (n.event_type ~~ 'flag\_schedule.%'::text))
+          ORDER BY n.revision DESC
+         LIMIT 1) AS since,
+    id AS event_id
+   FROM audit.events e
+  WHERE (event_type = 'flag_schedule.failed'::text);
 comment on table audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
 comment on column audit.failed_schedules.environment is 'The flag''s environment.';
@@ -384,22 +424,23 @@ comment on column audit.failed_schedules.schedule_id is 'The schedule.';
 comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
 grant select on table audit.failed_schedules to halyard_auditor;
 
-create table audit.flag_events (
-  actor_kind text,
-  admin_user_id text,
-  after jsonb,
-  before jsonb,
-  database_user text,
-  environment text,
-  event_id uuid,
-  event_type text,
-  flag_id uuid,
-  flag_key text,
-  occurred_at timestamp with time zone,
-  reason text,
-  schedule_id uuid,
-  scheduled_at timestamp with time zone
-);
+create view audit.flag_events with (security_invoker=true) as
+ SELECT occurred_at,
+    environment,
+    flag_key,
+    flag_id,
+    event_type,
+    actor_kind,
+    admin_user_id,
+    database_user,
+    schedule_id,
+    (COALESCE((metadata ->> 'scheduledAt'::text), (metadata #>> '{after,scheduledAt}'::text[])))::timestamp with time zone AS scheduled_at,
+    (metadata -> 'before'::text) AS before,
+    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
+    id AS event_id
+   FROM audit.events e
+  WHERE (flag_key IS NOT NULL);
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
 comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule), or database (typed by hand).';
 comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
@@ -409,7 +450,7 @@ comment on column audit.flag_events.database_user is 'The login: halyard_authent
 comment on column audit.flag_events.environment is 'The flag''s environment.';
 comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
 comment on column audit.flag_events.event_type is 'What happened.';
-comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again; null in events from before seals.';
+comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.flag_events.flag_key is 'The flag''s key.';
 comment on column audit.flag_events.occurred_at is 'When.';
 comment on column audit.flag_events.reason is 'Why it was cancelled, or why it failed.';
@@ -417,15 +458,19 @@ comment on column audit.flag_events.schedule_id is 'The schedule that it is abou
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 grant select on table audit.flag_events to halyard_auditor;
 
-create table audit.lateness_days (
-  applied bigint,
-  day date,
-  environment text,
-  max_ms bigint,
-  over_one_second bigint,
-  p50_ms double precision,
-  p99_ms double precision
-);
+create view audit.lateness_days with (security_invoker=true) as
+ SELECT day,
+    environment,
+    count(*) AS applied,
+    percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p50_ms,
+    percentile_cont((0.99)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p99_ms,
+    max(lateness_ms) AS max_ms,
+    count(*) FILTER (WHERE (lateness_ms > 1000)) AS over_one_second
+   FROM ( SELECT ((s.occurred_at AT TIME ZONE 'UTC'::text))::date AS day,
+            s.environment,
+            s.lateness_ms
+           FROM audit.applied_schedules s) a
+  GROUP BY day, environment;
 comment on table audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
 comment on column audit.lateness_days.applied is 'How many were applied.';
 comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
@@ -466,19 +511,20 @@ comment on column audit.ledger.sequenced_at is 'When it got its number.';
 grant select on table audit.ledger to halyard_auditor;
 grant select (event_id, occurred_at, seq, sequenced_at) on audit.ledger to halyard_admin;
 
-create table audit.manual_changes (
-  after jsonb,
-  application_name text,
-  before jsonb,
-  database_user text,
-  environment text,
-  event_id uuid,
-  event_type text,
-  flag_key text,
-  metadata jsonb,
-  occurred_at timestamp with time zone,
-  schedule_id uuid
-);
+create view audit.manual_changes with (security_invoker=true) as
+ SELECT occurred_at,
+    database_user,
+    application_name,
+    event_type,
+    environment,
+    flag_key,
+    schedule_id,
+    (metadata -> 'before'::text) AS before,
+    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    metadata,
+    id AS event_id
+   FROM audit.events e
+  WHERE ((actor_kind = 'database'::text) AND (event_type <> 'audit.exported'::text));
 comment on table audit.manual_changes is 'What was changed by SQL typed by hand, past the API.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
@@ -645,15 +691,6 @@ $function$;
 comment on function app_private.apply_due(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
 grant execute on function app_private.apply_due(integer) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due_schedules(batch integer DEFAULT 500)
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer)
- LANGUAGE sql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select d.applied, d.retried, d.failed, d.stuck from app_private.apply_due(batch) as d $function$;
-comment on function app_private.apply_due_schedules(integer) is 'apply_due() without what it says of lateness.';
-grant execute on function app_private.apply_due_schedules(integer) to halyard_worker;
-
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -707,9 +744,7 @@ begin
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
   if event.event_type like 'feature\_flag.%' then
-    -- scheduleId is in letters of the version before.
-    event.schedule_id := coalesce(
-      nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text, nullif(context ->> 'scheduleId', ''))::uuid;
+    event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[] || jsonb_strip_nulls(jsonb_build_object(
     'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
@@ -949,20 +984,13 @@ begin
         ('flag_key', v_text #> '{metadata,flagKey}', to_jsonb(event.flag_key)),
         ('admin_user_id', v_text #> '{metadata,adminUserId}', to_jsonb(event.admin_user_id)),
         ('admin_email', v_text #> '{metadata,adminEmail}', to_jsonb(event.admin_email)),
-        ('reconciled', coalesce(v_text -> 'reconciled', 'false'), to_jsonb(event.reconciled))
-      union all
-      -- In the text since seals came; what has none of them is older.
-      select c.name, v_text -> c.key, c.value
-      from (
-        values
-          ('actor_kind', 'actorKind', to_jsonb(event.actor_kind)),
-          ('database_user', 'databaseUser', to_jsonb(event.database_user)),
-          ('application_name', 'applicationName', to_jsonb(event.application_name)),
-          ('flag_id', 'flagId', to_jsonb(event.flag_id)),
-          ('schedule_id', 'scheduleId', to_jsonb(event.schedule_id)),
-          ('revision', 'revision', to_jsonb(event.revision))
-      ) as c (name, key, value)
-      where v_text ? 'actorKind'
+        ('reconciled', coalesce(v_text -> 'reconciled', 'false'), to_jsonb(event.reconciled)),
+        ('actor_kind', v_text -> 'actorKind', to_jsonb(event.actor_kind)),
+        ('database_user', v_text -> 'databaseUser', to_jsonb(event.database_user)),
+        ('application_name', v_text -> 'applicationName', to_jsonb(event.application_name)),
+        ('flag_id', v_text -> 'flagId', to_jsonb(event.flag_id)),
+        ('schedule_id', v_text -> 'scheduleId', to_jsonb(event.schedule_id)),
+        ('revision', v_text -> 'revision', to_jsonb(event.revision))
     ) as c (name, in_text, in_column)
     where coalesce(c.in_text, 'null') is distinct from coalesce(c.in_column, 'null')
   );
@@ -1067,7 +1095,6 @@ CREATE OR REPLACE FUNCTION app_private.events_of_letter(content jsonb)
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  v_sealed_since timestamptz := (select s.sealed_at from audit.seals s where s.seal_no = 0);
   v_events app_private.audit_event[];
   i integer;
 begin
@@ -1083,10 +1110,6 @@ begin
     raise exception 'The letter isn''t one of the triggers: a person must look at it.' using errcode = 'data_exception';
   end if;
   for i in 1..cardinality(v_events) loop
-    -- Revisions counted other things before there were seals, and ids were random.
-    if content ->> 'at' is not null and (content ->> 'at')::timestamptz < v_sealed_since then
-      v_events[i].id := gen_random_uuid();
-    end if;
     v_events[i].reconciled := true;
   end loop;
   return v_events;
@@ -1387,7 +1410,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text ELSE 'info'::text END, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), (details || app_private.admin_details()), NULL::text, flag_id, false)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -2634,7 +2657,7 @@ declare
   v_sealed integer;
 begin
   -- Not an empty answer, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
-  if not pg_try_advisory_xact_lock(hashtext('halyard.sequence_audit_events')) then
+  if not pg_try_advisory_xact_lock(hashtext('halyard.seal_audit_events')) then
     return next;
     return;
   end if;
@@ -2664,18 +2687,6 @@ end;
 $function$;
 comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work.';
 grant execute on function app_private.seal_and_hand_out(integer,bigint) to halyard_worker;
-
-CREATE OR REPLACE FUNCTION app_private.seal_audit_events(batch integer DEFAULT 1000, after bigint DEFAULT 0, OUT sealed integer, OUT last_id bigint)
- RETURNS record
- LANGUAGE sql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select case when count(*) = count(h.seq) then count(h.queue_id) end, max(h.queue_id)
-  from app_private.seal_and_hand_out(batch, after) as h
-$function$;
-comment on function app_private.seal_audit_events(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; says how many (null when another sequencer is at work), and the last id that it took (null when there was none).';
-grant execute on function app_private.seal_audit_events(integer,bigint) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, seal_no bigint, first_seq bigint, events bigint, root bytea)
  RETURNS bytea
@@ -2723,9 +2734,9 @@ begin
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf <> l.leaf), '{}'),
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
       e.payload is distinct from app_private.render_event(row(
-        e.id, e.occurred_at, e.event_type, e.level, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
-        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.metadata, e.payload,
-        e.flag_id, e.reconciled)::app_private.audit_event)
+        e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+        e.metadata, e.payload)::app_private.audit_event)
       -- These three stand in the text as part of the metadata only.
       or e.flag_key is distinct from e.metadata ->> 'flagKey'
       or e.admin_user_id is distinct from e.metadata ->> 'adminUserId'
@@ -2779,15 +2790,6 @@ begin
 end;
 $function$;
 comment on function app_private.seal_problems(audit.seals,timestamp with time zone,bigint) is 'Checks one seal''s events, columns, leaves and root; a row for each kind of problem, and one for what was purged: before an instant, up to a seq.';
-
-CREATE OR REPLACE FUNCTION app_private.sequence_audit_events(batch integer DEFAULT 1000)
- RETURNS integer
- LANGUAGE sql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select coalesce(s.sealed, 0) from app_private.seal_audit_events(batch) as s $function$;
-comment on function app_private.sequence_audit_events(integer) is 'Numbers and seals up to `batch` queued events; returns how many, 0 also when another sequencer is at work.';
-grant execute on function app_private.sequence_audit_events(integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.server_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)

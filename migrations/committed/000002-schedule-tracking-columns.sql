@@ -1,5 +1,5 @@
---! Previous: sha1:826361bb0520d69f6a6ccfba519900740949c5a6
---! Hash: sha1:84194297438453d6774e9a2d86b04d8c7625f588
+--! Previous: sha1:35b2fe117e11a75f4887e9ad5138f80c20ddca5a
+--! Hash: sha1:35bf36d0ff1d70f418a145e9d60aa4dec330c261
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

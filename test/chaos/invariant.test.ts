@@ -26,9 +26,9 @@ async function makeTrail(): Promise<Copy> {
     await client.query('delete from app_public.feature_flags where id = $1', [gone.id]);
   });
   return withClient(database.workerUrl, async (client) => {
-    await client.query('select app_private.apply_due_schedules()');
-    await client.query('select app_private.seal_audit_events(4)');
-    await client.query('select app_private.seal_audit_events()');
+    await client.query('select app_private.apply_due()');
+    await client.query('select from app_private.seal_and_hand_out(4, 0)');
+    await client.query('select from app_private.seal_and_hand_out(1000, 0)');
     const { rows } = await client.query<{ message: string }>(
       `select message from app_private.undelivered_audit_events('stdout')`,
     );

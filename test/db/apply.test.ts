@@ -16,7 +16,7 @@ interface Outcome {
 
 async function apply(client: pg.ClientBase, batch = 100): Promise<Outcome> {
   const { rows } = await client.query<Outcome>(
-    'select * from app_private.apply_due_schedules($1)',
+    'select applied, retried, failed, stuck from app_private.apply_due($1)',
     [batch],
   );
   return one(rows);

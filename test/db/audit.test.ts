@@ -75,8 +75,7 @@ async function makeDue(client: pg.ClientBase) {
   return { id, flagId: flag.id, scheduledAt: await instant(client, 'scheduled_at', id) };
 }
 
-const apply = (client: pg.ClientBase) =>
-  client.query('select * from app_private.apply_due_schedules()');
+const apply = (client: pg.ClientBase) => client.query('select * from app_private.apply_due()');
 
 describe('the metadata of each event type, exactly', () => {
   test('flag_schedule.created', async () => {
@@ -433,7 +432,7 @@ test('the text depends on no setting of the session', async () => {
          values ($1, '2000-01-02 03:04:05.000006+00', '{"rollout_percentage": 7}')`,
         [flag.id],
       );
-      await client.query('select app_private.apply_due_schedules()');
+      await client.query('select app_private.apply_due()');
       return (await queuedEvents(client)).map(({ payload }) =>
         payload
           .replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, 'UUID')

@@ -156,7 +156,7 @@ describe('a broken trail fails no operation, and the dead letters hold the event
         [flag.id],
       );
       await client.query('drop table audit.events cascade');
-      await client.query('select * from app_private.apply_due_schedules()');
+      await client.query('select * from app_private.apply_due()');
       expect(await value(client, 'select enabled from app_public.feature_flags')).toBe(true);
       const types = (await deadLetters(client)).map(({ content }) => content.events?.[0]);
       expect(types).toMatchObject([
@@ -247,7 +247,7 @@ describe('strict mode: no audit, no change', () => {
       );
       await client.query('alter table audit.events rename to events_old');
       await client.query(`set local halyard.audit_mode = 'strict'`);
-      const apply = 'select * from app_private.apply_due_schedules()';
+      const apply = 'select * from app_private.apply_due()';
       expect((await client.query(apply)).rows).toMatchObject([{ applied: 0, failed: 0 }]);
       expect(await value(client, 'select enabled from app_public.feature_flags')).toBe(false);
       await client.query('alter table audit.events_old rename to events');

@@ -151,11 +151,11 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await insertSchedule(client, await flagId('wishlist-gallery'), { dueIn: '-1 minute' });
   await insertSchedule(client, await flagId('broken'), { dueIn: '-1 second', max_attempts: 1 });
   await breakFlag(client, 'broken');
-  await client.query('select * from app_private.apply_due_schedules()');
+  await client.query('select * from app_private.apply_due()');
   await client.query('alter table audit.events rename to events_away');
   await insertFlag(client, { flag_key: 'untold' });
   await client.query('alter table audit.events_away rename to events');
-  await client.query('select app_private.sequence_audit_events()');
+  await client.query('select app_private.seal_and_hand_out(1000, 0)');
 }
 
 test('the page has the queries that are answered here, and no others', () => {
@@ -180,7 +180,7 @@ test('and changes nothing, nor reads anything else', async () => {
       'delete from audit.events',
       'select from audit.cursors',
       'select from app_public.feature_flags',
-      'select app_private.apply_due_schedules()',
+      'select app_private.apply_due()',
     ])
       await expect(client.query(sql), sql).rejects.toMatchObject({ code: '42501' });
   });

@@ -53,7 +53,7 @@ async function race(database: TestDatabase, ids: readonly string[]): Promise<Map
   const worker = () =>
     withClient(database.workerUrl, async (client) => {
       while (waiting.length > 0)
-        await client.query('select * from app_private.apply_due_schedules($1)', [
+        await client.query('select * from app_private.apply_due($1)', [
           1 + Math.floor(Math.random() * 3),
         ]);
     });
@@ -66,7 +66,7 @@ test('cancelled at the moment of applying: one wins, 1,000 times', async () => {
     const ids = await makeRaces(owner);
     // Workers take the lowest id first, the times being equal, and so do the cancellers, who pop from the end.
     const outcomes = await race(database, ids.toSorted().toReversed());
-    await owner.query('select * from app_private.apply_due_schedules(1000)');
+    await owner.query('select * from app_private.apply_due(1000)');
     expect(outcomes.size).toBe(RACES);
 
     const { rows } = await owner.query<{ id: string; status: string; good: boolean }>(
@@ -108,7 +108,7 @@ test('both at work on one schedule: the second waits or passes, and sees what th
       );
     };
     const apply = (client: pg.Client) =>
-      value<number>(client, 'select applied from app_private.apply_due_schedules()');
+      value<number>(client, 'select applied from app_private.apply_due()');
 
     await withClient(database.authenticatorUrl, async (admin) => {
       await withClient(database.workerUrl, async (worker) => {

@@ -108,83 +108,6 @@ test('one at a time, with the old code at work in between', async () => {
   });
 });
 
-test('a trail from before there were seals is sealed as it is, and the code of then goes on numbering it', async () => {
-  await makeEmpty();
-  await installWorkerSchema(ownerUrl, log);
-  await migrateTo(3);
-  const insert = (client: pg.ClientBase, count: number) =>
-    client.query(
-      `insert into app_public.feature_flags (flag_key) select gen_random_uuid()::text from generate_series(1, $1)`,
-      [count],
-    );
-  const number = 'select app_private.sequence_audit_events(800)';
-  await withClient(ownerUrl, async (client) => {
-    await insert(client, 1600);
-    for (let i = 0; i < 2; i++) expect(await value(client, number)).toBe(800);
-    await insert(client, 3);
-  });
-  await migrate(ownerUrl, log);
-  await withClient(ownerUrl, async (client) => {
-    expect(await value(client, number)).toBe(3);
-    const { rows } = await client.query(
-      `select first_seq::int as first, last_seq::int as last, status from audit.verify()`,
-    );
-    expect(rows).toEqual([
-      { first: 1, last: 1000, status: 'ok' },
-      { first: 1001, last: 1600, status: 'ok' },
-      { first: 1601, last: 1603, status: 'ok' },
-    ]);
-    const shipped = `select count(*)::int from app_private.undelivered_audit_events('old', 5000)
-      where message like '%"seq": ' || seq || ',%' or message like '{"eventType": "audit.sealed"%'`;
-    expect(await value(client, shipped)).toBe(1606);
-  });
-});
-
-test('a dead letter from before there were seals gives its event, and no other', async () => {
-  await makeEmpty();
-  await installWorkerSchema(ownerUrl, log);
-  await migrateTo(3);
-  const renamed = (from: string, to: string) =>
-    `alter function app_private.${from}(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules,
-       app_public.feature_flags) rename to ${to}`;
-  await withClient(ownerUrl, async (client) => {
-    const flag = await insertFlag(client);
-    const { id } = await insertSchedule(client, flag.id);
-    const update = (change: string) =>
-      client.query(`update app_public.feature_flag_schedules set ${change} where id = $1`, [id]);
-    await client.query(renamed('schedule_changed_event', 'broken'));
-    await update(`scheduled_at = scheduled_at + interval '1 hour'`);
-    await client.query(renamed('broken', 'schedule_changed_event'));
-    // Revisions counted this too.
-    await update('attempts = 1');
-    await update(`status = 'cancelled'`);
-    expect(
-      await value(client, `select jsonb_array_length(content -> 'rows') from audit.dead_letters`),
-    ).toBe(1);
-  });
-  await migrate(ownerUrl, log);
-  await withClient(ownerUrl, async (client) => {
-    const reconcile = async () => {
-      let rest: unknown = null;
-      do
-        rest = await value(client, `select rest from app_private.reconcile_audit('thorough', $1)`, [
-          rest,
-        ]);
-      while (rest !== null);
-    };
-    const told = `select array_agg(event_type order by occurred_at) from audit.events where event_type like 'flag\\_%'`;
-    for (let i = 0; i < 2; i++) {
-      await reconcile();
-      expect(await value(client, told)).toEqual([
-        'flag_schedule.created',
-        'flag_schedule.rescheduled',
-        'flag_schedule.cancelled',
-      ]);
-    }
-    expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(0);
-  });
-});
-
 test('from zero and one at a time end at the same schema, and migrating again changes nothing', async () => {
   await makeEmpty();
   await migrate(ownerUrl, log);
@@ -267,7 +190,7 @@ test('the tracking columns roll back without loss, and come again with what they
       ).toBeNull();
     });
     await withClient(database.workerUrl, (client) =>
-      client.query('select * from app_private.apply_due_schedules()'),
+      client.query('select * from app_private.apply_due()'),
     );
   });
 });

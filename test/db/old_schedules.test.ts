@@ -29,8 +29,7 @@ async function remove(
   return one(rows);
 }
 
-const apply = (client: pg.ClientBase) =>
-  client.query('select * from app_private.apply_due_schedules()');
+const apply = (client: pg.ClientBase) => client.query('select * from app_private.apply_due()');
 
 const cancel = (client: pg.ClientBase, id: string) =>
   client.query(`update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`, [

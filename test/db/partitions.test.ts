@@ -61,7 +61,7 @@ describe('the trail’s partitions', () => {
 test('numbering, delivering and verifying look for events in their own months only', async () => {
   await withActors(database, async (client) => {
     const months = await writeOldMonths(client, 6);
-    await client.query('select app_private.seal_audit_events(15)');
+    await client.query('select from app_private.seal_and_hand_out(15, 0)');
     await deliverAll(client, 'stdout');
     await client.query('analyze audit.events');
     const read = `select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_xact_user_tables

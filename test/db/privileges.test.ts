@@ -63,14 +63,11 @@ app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.schema_version()                                     authenticator worker
 app_private.apply_due(integer)                                   worker
-app_private.apply_due_schedules(integer)                         worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.retain_audit_events(interval)                        worker
 app_private.remove_old_schedules(interval,interval,integer)      worker
-app_private.sequence_audit_events(integer)                       worker
-app_private.seal_audit_events(integer,bigint)                    worker
 app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker

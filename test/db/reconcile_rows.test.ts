@@ -85,7 +85,7 @@ describe('events that are lost, and their dead letters too', () => {
       const flag = await insertFlag(client);
       const life = async () => {
         const due = await insertSchedule(client, flag.id, { dueIn: '-1 second' });
-        await client.query('select app_private.apply_due_schedules()');
+        await client.query('select app_private.apply_due()');
         const cancelled = await insertSchedule(client, flag.id);
         await client.query(
           `update app_public.feature_flag_schedules set status = 'cancelled', cancel_reason = 'no' where id = $1`,
@@ -329,53 +329,5 @@ test('a row that was deleted and made again with its id has only what came since
     );
     expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 2 });
     expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 0 });
-  });
-});
-
-test('of a row from before seals only what is certain is rebuilt', async () => {
-  const database = await useFreshDatabase();
-  await withOwner(database, async (client) => {
-    const flag = await insertFlag(client);
-    const { id } = await untold(client, () =>
-      insertSchedule(client, flag.id, { dueIn: '2 hours' }),
-    );
-    // Revisions that counted updates without an event, as they did then.
-    await client.query(`alter table app_public.feature_flag_schedules disable trigger user`);
-    await client.query(
-      `update app_public.feature_flag_schedules set revision = 5, created_at = '2020-01-01' where id = $1`,
-      [id],
-    );
-    await client.query(`alter table app_public.feature_flag_schedules enable trigger user`);
-    await setTriggers(client, 'enable always');
-    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 0 });
-    await untold(client, () =>
-      client.query(
-        `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`,
-        [id],
-      ),
-    );
-    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 1 });
-    expect(await eventsOf(client, id)).toMatchObject([
-      { event_type: 'flag_schedule.cancelled', revision: 6 },
-    ]);
-
-    // And what follows an event that has an id of today's.
-    const other = await untold(client, () => insertSchedule(client, flag.id));
-    await client.query(`alter table app_public.feature_flag_schedules disable trigger user`);
-    await client.query(
-      `update app_public.feature_flag_schedules set revision = 5, created_at = '2020-01-01' where id = $1`,
-      [other.id],
-    );
-    await client.query(`alter table app_public.feature_flag_schedules enable trigger user`);
-    await setTriggers(client, 'enable always');
-    const move = () =>
-      client.query(
-        `update app_public.feature_flag_schedules set scheduled_at = scheduled_at + interval '1 day' where id = $1`,
-        [other.id],
-      );
-    await move();
-    await untold(client, move);
-    expect(await reconcileAs(database, 'thorough')).toMatchObject({ fromRows: 1 });
-    expect((await eventsOf(client, other.id)).map(({ revision }) => revision)).toEqual([6, 7]);
   });
 });

@@ -156,7 +156,7 @@ describe('a verification', () => {
         `insert into app_public.feature_flags (flag_key) select gen_random_uuid()::text from generate_series(1, 3)`,
       ]),
       repeat(own.workerUrl, [
-        'select app_private.seal_audit_events(5)',
+        'select from app_private.seal_and_hand_out(5, 0)',
         `select app_private.advance_audit_cursor('live', c, max(seq)) from app_private.audit_cursor('live') as c,
            app_private.undelivered_audit_events('live', 100) group by c`,
       ]),

@@ -61,8 +61,7 @@ const cancelByHand = (client: pg.ClientBase, id: string) =>
     id,
   ]);
 
-const apply = (client: pg.ClientBase) =>
-  client.query('select * from app_private.apply_due_schedules()');
+const apply = (client: pg.ClientBase) => client.query('select * from app_private.apply_due()');
 
 test('a flag’s events are those of its key in its environment, and tell before and after', async () => {
   await withActors(database, async (client) => {

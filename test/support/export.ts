@@ -74,7 +74,7 @@ export async function addMany(client: pg.ClientBase, count: number): Promise<voi
 export async function number(client: pg.ClientBase): Promise<void> {
   for (;;) {
     const { rows } = await client.query<{ sealed: number }>(
-      'select sealed from app_private.seal_audit_events()',
+      'select count(queue_id)::int as sealed from app_private.seal_and_hand_out(1000, 0)',
     );
     if (rows[0]?.sealed === 0) return;
   }

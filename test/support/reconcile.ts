@@ -93,10 +93,10 @@ export async function tellStory(client: pg.ClientBase, flagKey: string): Promise
 
   const failing = await insertSchedule(client, flagId, { dueIn: '-1 second', max_attempts: 1 });
   await breakFlag(client, flagKey);
-  await client.query('select app_private.apply_due_schedules()');
+  await client.query('select app_private.apply_due()');
   await mendFlag(client);
   await asAdmin(client, 'select id from app_public.retry_flag_schedule($1)', [failing.id]);
-  await client.query('select app_private.apply_due_schedules()');
+  await client.query('select app_private.apply_due()');
   const removed = await insertSchedule(client, flagId);
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [removed.id]);
 }

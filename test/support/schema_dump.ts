@@ -4,6 +4,8 @@ import type pg from 'pg';
  * Halyard's schemas as SQL text, read from the catalogs: the same on every supported version of PostgreSQL, with neither
  * time nor server in it. Not pg_dump, which a machine need not have and whose text differs between versions.
  *
+ * A view's query is as PostgreSQL 16 and later print it: 15 writes the table before each column.
+ *
  * Left out: the trail's monthly partitions, which depend on the date, and the worker's and graphile-migrate's own schemas.
  *
  * @param client in a transaction, whose search_path this sets
@@ -132,10 +134,18 @@ const COLUMN_GRANTS = `(
     group by 1, 2
   ) as g)`;
 
+const TABLE = `concat(
+    format(E'create table %s (\\n', c.oid::regclass), ${COLUMNS}, ${CONSTRAINTS}, E'\\n)',
+    ' partition by ' || pg_get_partkeydef(c.oid), ';')`;
+
+const VIEW = `concat(
+    format('create view %s', c.oid::regclass),
+    ' with (' || array_to_string(c.reloptions, ', ') || ')',
+    E' as\\n', pg_get_viewdef(c.oid))`;
+
 const TABLES = `
   select concat(
-    format(E'create table %s (\\n', c.oid::regclass), ${COLUMNS}, ${CONSTRAINTS}, E'\\n)',
-    ' partition by ' || pg_get_partkeydef(c.oid), ';',
+    case when c.relkind in ('v', 'm') then ${VIEW} else ${TABLE} end,
     case when c.relrowsecurity then format(E'\\nalter table %s enable row level security;', c.oid::regclass) end,
     case when c.relforcerowsecurity then format(E'\\nalter table %s force row level security;', c.oid::regclass) end,
     ${INDEXES}, ${POLICIES}, ${TRIGGERS},

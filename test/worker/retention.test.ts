@@ -109,7 +109,7 @@ test('schedules are kept for ever unless SCHEDULE_RETENTION says otherwise', asy
     await insertDue(client, { count: 1_200, dueIn: '-1 second' });
     await vi.waitFor(
       async () => {
-        await client.query('select app_private.apply_due_schedules(1200)');
+        await client.query('select app_private.apply_due(1200)');
         expect(
           await value(
             client,
