@@ -1,10 +1,10 @@
-import './src/api/graphql/environment.ts';
+import './src/graphql/environment.ts';
 
 import type {} from 'postgraphile';
 import { makePgService } from 'postgraphile/adaptors/pg';
 
-import { preset, SCHEMAS } from './src/api/graphql/preset.ts';
-import { loadProcessConfig } from './src/config.ts';
+import { preset, SCHEMAS } from './src/graphql/schema/preset.ts';
+import { loadProcessConfig } from './src/config/config.ts';
 
 const { authDatabaseUrl } = loadProcessConfig('schema');
 

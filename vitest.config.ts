@@ -6,7 +6,7 @@ Object.assign(process.env, COMPILE_CACHE);
 
 interface Kind {
   readonly testTimeout: number;
-  /** Its files; by default those of the folder of its name. */
+  /** Its files; by default those whose name ends in its name, as `rest.api.test.ts`. */
   readonly include?: string[];
   readonly exclude?: string[];
   /** Runs behind all of a lower number; 0 by default. */
@@ -16,11 +16,11 @@ interface Kind {
 }
 
 /** How late a schedule is applied is looked at here: that wants the machine alone. */
-const ALONE = ['test/process/lateness.test.ts', 'test/process/start.test.ts'];
+const ALONE = ['test/process/lateness.process.test.ts', 'test/process/start.process.test.ts'];
 
 /** One project per kind of test, so that each can be run alone: `npm run test:db`. */
 function project(name: string, kind: Kind) {
-  const { include = [`test/${name}/**/*.test.ts`], exclude = [], order = 0, workers = 3 } = kind;
+  const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 3 } = kind;
   return {
     extends: true as const,
     test: {

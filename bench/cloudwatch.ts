@@ -1,7 +1,7 @@
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
-import { makeCloudWatchSink } from '../src/audit/cloudwatch.ts';
-import type { Sink } from '../src/audit/sink.ts';
-import type { Logger } from '../src/log.ts';
+import { makeCloudWatchSink } from '../src/audit/delivery/sinks/cloudwatch/sink.ts';
+import type { Sink } from '../src/audit/delivery/sink.ts';
+import type { Logger } from '../src/lib/log.ts';
 import { startLoad } from './load.ts';
 
 /** The tests' CloudWatch Logs, in a process of its own, so that it doesn't take the time of what is measured. */

@@ -1,4 +1,4 @@
-import { signToken } from '../src/token.ts';
+import { signToken } from '../src/auth/token.ts';
 import type { HttpOptions, HttpTask, Work } from './load/http.ts';
 import type { SqlTask } from './load/sql.ts';
 import { FLAGS, flagKey } from './load/work.ts';

@@ -6,7 +6,7 @@ export const PARTS = ['bare', 'stamps', 'rls', 'audit', 'notify'] as const;
 export type Part = (typeof PARTS)[number];
 
 const TABLE = 'app_public.feature_flag_schedules';
-const NOTIFY_FILE = new URL('../migrations/fixtures/notify.sql', import.meta.url);
+const NOTIFY_FILE = new URL('../migrations/fixtures/audit/record/notify.sql', import.meta.url);
 /** As it is but for what it does. */
 const NO_NOTIFY = `
   create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[]) returns void language plpgsql

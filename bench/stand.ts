@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { pino } from 'pino';
-import { withConnection } from '../src/connection.ts';
-import { makePool } from '../src/db.ts';
-import { startEmbeddedPostgres } from '../src/embedded/postgres.ts';
-import type { Logger } from '../src/log.ts';
-import { withDatabase } from '../src/setup.ts';
+import { withConnection } from '../src/postgres/connection.ts';
+import { makePool } from '../src/postgres/pool.ts';
+import { startEmbeddedPostgres } from '../src/postgres/embedded/postgres.ts';
+import type { Logger } from '../src/lib/log.ts';
+import { withDatabase } from '../src/postgres/setup.ts';
 import { cloneMigrated, loginsTo, makeMigrated } from '../test/support/migrated.ts';
 import { makeDataDir, removeDataDir } from '../test/support/postgres_server.ts';
 

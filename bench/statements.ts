@@ -1,9 +1,9 @@
 import type pg from 'pg';
-import { makeChanges } from '../src/api/graphql/changes.ts';
-import { makeEngine } from '../src/api/graphql/engine.ts';
-import type { Claims } from '../src/claims.ts';
-import { makePool } from '../src/db.ts';
-import type { Logger } from '../src/log.ts';
+import { makeChanges } from '../src/graphql/live/changes.ts';
+import { makeEngine } from '../src/graphql/execute.ts';
+import type { Claims } from '../src/auth/claims.ts';
+import { makePool } from '../src/postgres/pool.ts';
+import type { Logger } from '../src/lib/log.ts';
 
 /** What a request asks the database. */
 export interface Statement {
@@ -69,7 +69,7 @@ function hear(client: pg.PoolClient, heard: Statement[]): void {
   const hearing = (...args: unknown[]) => {
     const [asked, values = []] = args as [string | Asked, unknown[] | undefined];
     if (typeof asked === 'string') heard.push({ text: asked, values });
-    // Of a flight (src/flight.ts), or by itself.
+    // Of a flight (src/postgres/pipeline.ts), or by itself.
     else
       for (const { text, values = [] } of asked.statements ?? [asked]) heard.push({ text, values });
     return query(...args);

@@ -1,6 +1,6 @@
 -- The roles that Halyard works with. Run once per server by an administrator (`npm run halyard -- setup`), before the
 -- first migration, and again at will: every statement is idempotent. Roles belong to the server and not to a database,
--- which is why they are never in a migration. Passwords and the database itself are set by src/setup.ts.
+-- which is why they are never in a migration. Passwords and the database itself are set by src/postgres/setup.ts.
 
 do $$
 declare

@@ -1,9 +1,9 @@
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { inspect, parseArgs } from 'node:util';
-import { ConfigError } from './config.ts';
-import { EmbeddedPostgresError } from './embedded/error.ts';
-import { scrub } from './log.ts';
+import { ConfigError } from './config/config.ts';
+import { EmbeddedPostgresError } from './postgres/embedded/error.ts';
+import { scrub } from './lib/log.ts';
 
 /** One command of the command line: what it is for, and the code that runs it, loaded only then. */
 interface Command {
@@ -14,36 +14,36 @@ interface Command {
 const COMMANDS: Record<string, Command> = {
   start: {
     summary: 'everything at once, on the embedded PostgreSQL unless DATABASE_URL is set',
-    run: async () => (await import('./commands/start.ts')).start(),
+    run: async () => (await import('./cli/start.ts')).start(),
   },
   setup: {
     summary: 'roles and database, once, with an administrator’s ROOT_DATABASE_URL',
-    run: async () => (await import('./commands/deploy.ts')).setup(),
+    run: async () => (await import('./cli/setup_and_migrate.ts')).setup(),
   },
   migrate: {
     summary: 'bring the database up to date; one deploy step, before api and worker',
-    run: async () => (await import('./commands/deploy.ts')).migrateOnce(),
+    run: async () => (await import('./cli/setup_and_migrate.ts')).migrateOnce(),
   },
   api: {
     summary: 'the GraphQL and REST server',
-    run: async () => (await import('./commands/api.ts')).api(),
+    run: async () => (await import('./cli/api.ts')).api(),
   },
   worker: {
     summary: 'applies due schedules and forwards the audit trail',
-    run: async () => (await import('./commands/worker.ts')).worker(),
+    run: async () => (await import('./cli/worker.ts')).worker(),
   },
   audit: {
     summary: 'the trail: verify, prove, and more; alone, it lists its subcommands',
-    run: async (args) => (await import('./commands/audit.ts')).audit(args),
+    run: async (args) => (await import('./cli/audit.ts')).audit(args),
   },
   token: {
     summary:
       'a signed token: --role admin --user-id alice --email alice@example.com [--environments a,b] [--expires-in 1h]',
-    run: async (args) => (await import('./commands/token.ts')).token(args),
+    run: async (args) => (await import('./cli/token.ts')).token(args),
   },
   'install-worker-schema': {
     summary: 'graphile-worker’s schema alone; called by graphile-migrate with the owner’s URL',
-    run: async (args) => (await import('./commands/deploy.ts')).installSchema(args),
+    run: async (args) => (await import('./cli/setup_and_migrate.ts')).installSchema(args),
   },
 };
 

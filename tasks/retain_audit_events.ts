@@ -1,6 +1,6 @@
 import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
-import { retainAuditEvents } from '../src/worker/retention.ts';
+import { retainAuditEvents } from '../src/audit/retention/retention.ts';
 
 /** Purges old months of the audit trail; does nothing unless AUDIT_RETENTION is set. */
 const retainAuditEventsTask: Task = async (payload, helpers) => {

@@ -1,7 +1,7 @@
 import { run } from 'graphile-worker';
-import { makePool } from '../../src/db.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { pino } from 'pino';
-import { workerLogger } from '../../src/worker/logger.ts';
+import { workerLogger } from '../../src/jobs/logger.ts';
 import { serve } from './serve.ts';
 
 /** graphile-worker with a job for each schedule: what applying would be without a set of them at a time. */

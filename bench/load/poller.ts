@@ -1,7 +1,7 @@
 import { run } from 'graphile-worker';
 import { pino } from 'pino';
-import { makePool } from '../../src/db.ts';
-import { workerLogger } from '../../src/worker/logger.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { workerLogger } from '../../src/jobs/logger.ts';
 import { serve } from './serve.ts';
 
 /** graphile-worker with its own settings, which takes a job when it polls. */

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { makePool } from '../../src/db.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { serve } from './serve.ts';
 
 /** Creates schedules at a steady rate, a transaction each, none of which comes due. */

@@ -1,4 +1,4 @@
-import { makeForwarder } from '../../src/audit/forwarder.ts';
+import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { spreadOf } from '../measure.ts';
 import type { Question, Size } from '../question.ts';

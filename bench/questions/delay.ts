@@ -1,5 +1,5 @@
-import type { AuditEvent } from '../../src/audit/sink.ts';
-import { loadConfig } from '../../src/config.ts';
+import type { AuditEvent } from '../../src/audit/delivery/sink.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { percentile, spreadOf, timed } from '../measure.ts';

@@ -1,7 +1,7 @@
-import { makeForwarder } from '../../src/audit/forwarder.ts';
-import type { AuditEvent, Sink } from '../../src/audit/sink.ts';
-import { makeNumbering } from '../../src/audit/numbering.ts';
-import { advanceCursor, queryOf, readPage } from '../../src/audit/trail.ts';
+import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
+import type { AuditEvent, Sink } from '../../src/audit/delivery/sink.ts';
+import { makeNumbering } from '../../src/audit/delivery/sequencer.ts';
+import { advanceCursor, queryOf, readPage } from '../../src/audit/delivery/outbox.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';

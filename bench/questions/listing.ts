@@ -1,7 +1,7 @@
-import { LIST } from '../../src/api/schedules.ts';
-import { readEvents } from '../../src/audit/export.ts';
-import type { Claims } from '../../src/claims.ts';
-import { makePool, withClaims } from '../../src/db.ts';
+import { LIST } from '../../src/schedules/routes.ts';
+import { readEvents } from '../../src/audit/export/export.ts';
+import type { Claims } from '../../src/auth/claims.ts';
+import { makePool, withClaims } from '../../src/postgres/pool.ts';
 import { fillHistory } from '../history.ts';
 import type { History, Key } from '../history.ts';
 import { inTurns, percentile, spreadOf, timed } from '../measure.ts';

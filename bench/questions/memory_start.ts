@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import autocannon from 'autocannon';
-import { signToken } from '../../src/token.ts';
+import { signToken } from '../../src/auth/token.ts';
 import { makeDataDir, removeDataDir } from '../../test/support/postgres_server.ts';
 import { spreadOf } from '../measure.ts';
 import { BENCH_SECRET, startHalyard } from '../processes.ts';

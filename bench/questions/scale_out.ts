@@ -1,4 +1,4 @@
-import { signToken } from '../../src/token.ts';
+import { signToken } from '../../src/auth/token.ts';
 import type { SchedulesAnswer, SchedulesOptions, SchedulesTask } from '../load/schedules.ts';
 import { startLoad } from '../load.ts';
 import type { Spread } from '../measure.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { withConnection } from '../../src/connection.ts';
-import { signToken } from '../../src/token.ts';
+import { withConnection } from '../../src/postgres/connection.ts';
+import { signToken } from '../../src/auth/token.ts';
 import { startLoad } from '../load.ts';
 import type { Heard, SubscriberOptions, SubscriberTask } from '../load/subscribers.ts';
 import { percentile, spreadOf } from '../measure.ts';

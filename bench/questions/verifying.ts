@@ -1,4 +1,4 @@
-import { verifyTrail } from '../../src/audit/verification.ts';
+import { verifyTrail } from '../../src/audit/verification/verify.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 import { analyze, queueEvents, sealAll } from '../trail.ts';

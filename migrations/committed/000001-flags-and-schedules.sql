@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:35b2fe117e11a75f4887e9ad5138f80c20ddca5a
+--! Hash: sha1:964fe9d39d95f72dc14160c678a8d0d4919f4abb
 --! Message: Flags and schedules
 
 -- The schemas, the flags and their schedules.
@@ -16,7 +16,7 @@ grant usage on schema app_public to halyard_admin, halyard_viewer;
 -- A new function is nobody's until it is granted.
 alter default privileges revoke execute on functions from public;
 
---! Included updates.sql
+--! Included flags/fields.sql
 -- What a schedule may change. The rules live here once: the table's CHECK, the API's functions and the apply all use them.
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
@@ -54,7 +54,7 @@ comment on function app_private.updates_problem(jsonb) is
 
 revoke all on function app_private.updates_problem(jsonb) from public;
 grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
---! EndIncluded updates.sql
+--! EndIncluded flags/fields.sql
 
 create table if not exists app_public.feature_flags (
   id uuid primary key default gen_random_uuid(),

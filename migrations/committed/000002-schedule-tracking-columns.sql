@@ -1,5 +1,5 @@
---! Previous: sha1:35b2fe117e11a75f4887e9ad5138f80c20ddca5a
---! Hash: sha1:35bf36d0ff1d70f418a145e9d60aa4dec330c261
+--! Previous: sha1:964fe9d39d95f72dc14160c678a8d0d4919f4abb
+--! Hash: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

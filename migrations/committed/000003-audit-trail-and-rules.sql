@@ -1,5 +1,5 @@
---! Previous: sha1:35bf36d0ff1d70f418a145e9d60aa4dec330c261
---! Hash: sha1:07f0832b5c64fcb35ac50dcefdb33bf33d64abe0
+--! Previous: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
+--! Hash: sha1:49254d83218a5e37434fa6f378f5a4fe7eace732
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -195,8 +195,8 @@ alter table audit.reconciliations enable row level security;
 
 --! Included all.sql
 -- Every replaceable object, in the order in which data flows. Bodies that are bound when they are made need what they call to be there.
---! Included claims.sql
--- Who asks. The API sets these settings for each transaction (src/db.ts, pgSettings); nothing else in the database reads them.
+--! Included platform/claims.sql
+-- Who asks. The API sets these settings for each transaction (src/postgres/pool.ts, pgSettings); nothing else in the database reads them.
 --
 -- A setting that was once set locally reads '' afterwards in the same session, and NULL in a session that never set it:
 -- both mean "unknown", hence nullif. Policies call these as `(select app_private.claim_role())`, so that they run once a
@@ -300,8 +300,8 @@ grant execute on function
   app_private.claim_user_id(), app_private.claim_email(), app_private.claim_role(), app_private.claims_are_limited(),
   app_private.claim_environments(), app_private.request_id()
 to halyard_admin, halyard_viewer, halyard_auditor;
---! EndIncluded claims.sql
---! Included updates.sql
+--! EndIncluded platform/claims.sql
+--! Included flags/fields.sql
 -- What a schedule may change. The rules live here once: the table's CHECK, the API's functions and the apply all use them.
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
@@ -339,8 +339,8 @@ comment on function app_private.updates_problem(jsonb) is
 
 revoke all on function app_private.updates_problem(jsonb) from public;
 grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
---! EndIncluded updates.sql
---! Included flags.sql
+--! EndIncluded flags/fields.sql
+--! Included flags/flags.sql
 -- Feature flags: stamps, who may see and change them.
 
 create or replace function app_private.tg_feature_flags__stamp()
@@ -425,8 +425,8 @@ grant insert (flag_key, environment, enabled, rollout_percentage, description) o
 grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 
 revoke all on function app_private.tg_feature_flags__stamp(), app_private.tg_feature_flags__delete_schedules() from public;
---! EndIncluded flags.sql
---! Included schedules.sql
+--! EndIncluded flags/flags.sql
+--! Included schedules/schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
 
 -- Refuses a time that can't be scheduled. Compared with the clock and not with the transaction's start, so that a time
@@ -601,8 +601,8 @@ revoke all on function
 from public;
 -- The state machine's trigger runs with the rights of whoever inserts.
 grant execute on function app_private.require_schedulable(timestamptz) to halyard_admin;
---! EndIncluded schedules.sql
---! Included lifecycle.sql
+--! EndIncluded schedules/schedules.sql
+--! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
 
 -- Runs with the caller's rights: the flag is found, and the schedule inserted, under row-level security.
@@ -771,8 +771,8 @@ grant execute on function
   app_public.reschedule_flag_change(uuid, timestamptz),
   app_public.retry_flag_schedule(uuid)
 to halyard_admin;
---! EndIncluded lifecycle.sql
---! Included apply.sql
+--! EndIncluded schedules/lifecycle.sql
+--! Included schedules/apply.sql
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
 -- How long to wait before attempt n + 1: 1 s, 2 s, 4 s … up to an hour, each between half and all of it, so that many
@@ -1018,8 +1018,8 @@ grant usage on schema app_private to halyard_worker;
 grant execute on function
   app_private.apply_due(integer), app_private.next_due()
 to halyard_worker;
---! EndIncluded apply.sql
---! Included event.sql
+--! EndIncluded schedules/apply.sql
+--! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
 -- The small functions here have bodies that are bound when they are made (`return …`): they need no search_path, and so the
@@ -1204,8 +1204,8 @@ from public;
 -- A DBA may want to see the very message that was shipped.
 grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
   to halyard_admin, halyard_auditor;
---! EndIncluded event.sql
---! Included event_types.sql
+--! EndIncluded audit/record/event.sql
+--! Included audit/record/event_types.sql
 -- Which change makes which event, with what metadata. Keys that are unknown are absent.
 --
 -- All bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no
@@ -1376,8 +1376,8 @@ revoke all on function
   app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
   app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid)
 from public;
---! EndIncluded event_types.sql
---! Included notify.sql
+--! EndIncluded audit/record/event_types.sql
+--! Included audit/record/notify.sql
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
 
@@ -1406,8 +1406,8 @@ comment on function app_private.notify_audit(uuid[], uuid[]) is
   'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
 revoke all on function app_private.notify_audit(uuid[], uuid[]) from public;
---! EndIncluded notify.sql
---! Included trail.sql
+--! EndIncluded audit/record/notify.sql
+--! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
 --
 -- The trigger functions share one shape. Inside one subtransaction the events are made (app_private.*_events) and
@@ -1667,8 +1667,8 @@ revoke all on function
   app_private.tg_feature_flag_schedules__audit(),
   app_private.tg_feature_flags__audit()
 from public;
---! EndIncluded trail.sql
---! Included append_only.sql
+--! EndIncluded audit/record/trail.sql
+--! Included audit/record/append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
 -- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
 create or replace function app_private.tg__refuse()
@@ -1714,8 +1714,8 @@ alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 
 revoke all on function app_private.tg__refuse() from public;
---! EndIncluded append_only.sql
---! Included readers.sql
+--! EndIncluded audit/record/append_only.sql
+--! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
 --
@@ -1811,8 +1811,8 @@ grant usage on schema audit to halyard_admin, halyard_auditor;
 grant select on table audit.events to halyard_admin, halyard_auditor;
 grant select (seq, event_id, occurred_at, sequenced_at) on table audit.ledger to halyard_admin;
 grant select on table audit.ledger, audit.seals, audit.dead_letters to halyard_auditor;
---! EndIncluded readers.sql
---! Included partitions.sql
+--! EndIncluded audit/read/policies.sql
+--! Included audit/record/partitions.sql
 -- The trail's monthly partitions, made ahead of time: an event without a partition goes to the dead letters.
 
 -- Made apart and attached, because "create table … partition of" locks the whole trail: behind one long reader, every
@@ -1883,8 +1883,8 @@ revoke all on function app_private.make_audit_partition(timestamptz), app_privat
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
 select app_private.ensure_audit_partitions();
---! EndIncluded partitions.sql
---! Included sealing.sql
+--! EndIncluded audit/record/partitions.sql
+--! Included audit/seal/sealing.sql
 -- From the queue to the ledger: number the events, and seal each batch, so that whoever holds a seal's head can tell whether
 -- anything before it was changed, taken out or put in.
 --
@@ -2158,8 +2158,8 @@ revoke all on function
   app_private.seal_message(audit.seals)
 from public;
 grant execute on function app_private.seal_and_hand_out(integer, bigint) to halyard_worker;
---! EndIncluded sealing.sql
---! Included purges.sql
+--! EndIncluded audit/seal/sealing.sql
+--! Included audit/retain/purges.sql
 -- What was purged from the trail, as the trail itself tells it.
 
 -- What a purge's own text tells; nulls when it isn't one that Halyard wrote.
@@ -2218,8 +2218,8 @@ revoke all on function
   app_private.purges(),
   app_private.purge_horizon()
 from public;
---! EndIncluded purges.sql
---! Included altered_events.sql
+--! EndIncluded audit/retain/purges.sql
+--! Included audit/verify/tamper_details.sql
 -- What was changed about an event that isn't what or where it was when it was sealed.
 
 -- The slow look at an event whose columns don't render to its text: because they were changed, or because another version of
@@ -2327,8 +2327,8 @@ revoke all on function
   app_private.told_id(text),
   app_private.moved_events(bigint[])
 from public;
---! EndIncluded altered_events.sql
---! Included unsealed.sql
+--! EndIncluded audit/verify/tamper_details.sql
+--! Included audit/verify/unsealed.sql
 -- What no seal covers, though it should be in one.
 
 -- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
@@ -2420,8 +2420,8 @@ revoke all on function
   app_private.unsealed_events(),
   app_private.unsealed_problems()
 from public;
---! EndIncluded unsealed.sql
---! Included verify.sql
+--! EndIncluded audit/verify/unsealed.sql
+--! Included audit/verify/verify.sql
 -- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
 --
 -- It proves that nothing sealed has changed since its head left the database. It can't prove what happened between an event's
@@ -2629,8 +2629,8 @@ revoke all on function
   audit.verify(bigint, bigint)
 from public;
 grant execute on function audit.verify(bigint, bigint) to halyard_auditor;
---! EndIncluded verify.sql
---! Included proof.sql
+--! EndIncluded audit/verify/verify.sql
+--! Included audit/seal/proof.sql
 -- The proof that one event is in its seal.
 
 -- RFC 6962, section 2.1.1, from the leaf up: at each level the neighbour, where there is one.
@@ -2720,8 +2720,8 @@ revoke all on function
   audit.prove(uuid)
 from public;
 grant execute on function audit.prove(uuid) to halyard_auditor;
---! EndIncluded proof.sql
---! Included delivery.sql
+--! EndIncluded audit/seal/proof.sql
+--! Included audit/deliver/delivery.sql
 -- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
 
 create or replace function app_private.audit_cursor(destination text)
@@ -2812,8 +2812,8 @@ grant execute on function
   app_private.advance_audit_cursor(text, bigint, bigint),
   app_private.audit_cursor(text)
 to halyard_worker;
---! EndIncluded delivery.sql
---! Included export.sql
+--! EndIncluded audit/deliver/delivery.sql
+--! Included audit/read/export.sql
 -- Copies of the trail for whoever may read it: where it ends, and that somebody took one.
 
 -- The end of the whole trail, also for a reader who is limited to some environments: row-level security would have to look for
@@ -2873,8 +2873,8 @@ comment on function audit.record_export(text, jsonb, boolean) is
 
 revoke all on function audit.last_seq(), audit.record_export(text, jsonb, boolean) from public;
 grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean) to halyard_admin, halyard_auditor;
---! EndIncluded export.sql
---! Included metrics.sql
+--! EndIncluded audit/read/export.sql
+--! Included platform/metrics.sql
 -- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
 -- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were rebuilt, and a
 -- million pending schedules.
@@ -3049,8 +3049,8 @@ revoke all on function
   app_private.fault_metrics(), app_private.server_metrics(), app_private.metrics(text[])
 from public;
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
---! EndIncluded metrics.sql
---! Included purge_check.sql
+--! EndIncluded platform/metrics.sql
+--! Included audit/retain/purge_check.sql
 -- May a month of the trail be purged?
 
 -- A partition that isn't one month (UTC) has no `month`; it was made by hand, and comes first: what lies behind it can't be told.
@@ -3187,8 +3187,8 @@ revoke all on function
   app_private.purge_obstacle(timestamptz, timestamptz),
   app_private.month_problem(timestamptz, timestamptz)
 from public;
---! EndIncluded purge_check.sql
---! Included retention.sql
+--! EndIncluded audit/retain/purge_check.sql
+--! Included audit/retain/retention.sql
 -- Retention of the trail: whole months go, oldest first, once they are sealed, delivered and proved unchanged. Off unless
 -- somebody asks. What is left of a purged event is its leaf, so that the chain goes on verifying, and a copy outside can still
 -- be checked against it.
@@ -3378,8 +3378,8 @@ revoke all on function
   audit.forget_destination(text)
 from public;
 grant execute on function app_private.retain_audit_events(interval) to halyard_worker;
---! EndIncluded retention.sql
---! Included old_schedules.sql
+--! EndIncluded audit/retain/retention.sql
+--! Included schedules/retention.sql
 -- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless asked.
 
 -- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
@@ -3434,8 +3434,8 @@ comment on function app_private.remove_old_schedules(interval, interval, integer
 
 revoke all on function app_private.remove_old_schedules(interval, interval, integer) from public;
 grant execute on function app_private.remove_old_schedules(interval, interval, integer) to halyard_worker;
---! EndIncluded old_schedules.sql
---! Included views.sql
+--! EndIncluded schedules/retention.sql
+--! Included audit/read/views.sql
 -- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an
 -- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
 -- trail's own, unchanged, so that its indexes and months serve a condition on them.
@@ -3637,8 +3637,8 @@ grant select on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
   audit.cancellations_by_others, audit.manual_changes
 to halyard_auditor;
---! EndIncluded views.sql
---! Included dead_letters.sql
+--! EndIncluded audit/read/views.sql
+--! Included audit/reconcile/dead_letters.sql
 -- Dead letters, read again: the events that a letter holds whole, or that its rows tell of.
 
 -- Who acted is in the letter, and not in the session that reads it.
@@ -3920,8 +3920,8 @@ revoke all on function
   app_private.write_rebuilt_events(app_private.audit_event[]),
   app_private.replay_dead_letters(bigint, integer)
 from public;
---! EndIncluded dead_letters.sql
---! Included rebuild.sql
+--! EndIncluded audit/reconcile/dead_letters.sql
+--! Included audit/reconcile/rebuild.sql
 -- Events that got lost, with their dead letter too: rebuilt from the rows, which count in `revision` what the trail must tell.
 --
 -- What is known of such an event: the stamps of its row, and what the events before and after it say. What isn't known is
@@ -4131,8 +4131,8 @@ revoke all on function
   app_private.known_events(app_public.feature_flags, uuid, timestamptz),
   app_private.rebuilt_flag_events(app_public.feature_flags, bigint[])
 from public;
---! EndIncluded rebuild.sql
---! Included rebuild_schedules.sql
+--! EndIncluded audit/reconcile/rebuild.sql
+--! Included audit/reconcile/rebuild_schedules.sql
 -- The lost events of a schedule, from its row and from the events that are left.
 
 -- The status that a schedule had before an event, and the one that it had after it; null when the event doesn't tell.
@@ -4370,8 +4370,8 @@ revoke all on function
   app_private.instant_of(text, app_public.feature_flag_schedules, boolean, jsonb, jsonb, text),
   app_private.rebuilt_schedule_events(app_public.feature_flag_schedules, app_public.feature_flags, bigint[])
 from public;
---! EndIncluded rebuild_schedules.sql
---! Included reconcile_rows.sql
+--! EndIncluded audit/reconcile/rebuild_schedules.sql
+--! Included audit/reconcile/reconcile_rows.sql
 -- The reconciler's steps through the rows: a page of them, and the events that they lack.
 
 -- What the trail refuses is tried again alone, so that one event keeps no other from it.
@@ -4498,8 +4498,8 @@ revoke all on function
   app_private.reconcile_flags(uuid, timestamptz, integer),
   app_private.reconcile_schedules(uuid, timestamptz, integer)
 from public;
---! EndIncluded reconcile_rows.sql
---! Included reconcile_deleted.sql
+--! EndIncluded audit/reconcile/reconcile_rows.sql
+--! Included audit/reconcile/reconcile_deleted.sql
 -- The reconciler's steps through the trail: what it knows alive and isn't there any more.
 
 -- The event of a row that is gone. When that was, and who did it, nobody knows; its id follows from the last event that is known.
@@ -4681,8 +4681,8 @@ revoke all on function
   app_private.known_flags(text, text, integer),
   app_private.reconcile_deleted_flags(jsonb, integer)
 from public;
---! EndIncluded reconcile_deleted.sql
---! Included reconcile.sql
+--! EndIncluded audit/reconcile/reconcile_deleted.sql
+--! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. One step of bounded size a call, each a transaction of its
 -- own: the dead letters, then the flags and the schedules whose events are lost, and in a thorough run also the rows that are
 -- gone without a word.
@@ -4820,8 +4820,8 @@ revoke all on function
 from public;
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
---! EndIncluded reconcile.sql
---! Included readiness.sql
+--! EndIncluded audit/reconcile/reconcile.sql
+--! Included platform/readiness.sql
 -- What the processes ask before they say that they are ready.
 
 create or replace function app_private.schema_version()
@@ -4837,8 +4837,8 @@ comment on function app_private.schema_version() is 'The file name of the last m
 revoke all on function app_private.schema_version() from public;
 grant usage on schema app_private to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_authenticator, halyard_worker;
---! EndIncluded readiness.sql
---! Included graphql.sql
+--! EndIncluded platform/readiness.sql
+--! Included platform/graphql.sql
 -- What only GraphQL sees: typed updates in place of the table's jsonb, and smart tags.
 
 create or replace function app_public.feature_flag_schedules_updates(schedule app_public.feature_flag_schedules)
@@ -4854,7 +4854,7 @@ comment on function app_public.feature_flag_schedules_updates(app_public.feature
 revoke all on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) from public;
 grant execute on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules)
   to halyard_admin, halyard_viewer;
---! EndIncluded graphql.sql
+--! EndIncluded platform/graphql.sql
 --! EndIncluded all.sql
 
 -- Seal 0 seals nothing and begins the chain. It is random, so that no two trails have a head in common.

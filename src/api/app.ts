@@ -1,10 +1,10 @@
 import express from 'express';
 import type { Express, RequestHandler, Router } from 'express';
 
-import type { Logger } from '../log.ts';
-import { makeAccessLog } from './access_log.ts';
-import { makeErrorHandler, notFound } from './problems.ts';
-import { echoRequestId } from './request_id.ts';
+import type { Logger } from '../lib/log.ts';
+import { makeAccessLog } from '../http/access_log.ts';
+import { makeErrorHandler, notFound } from '../http/problems.ts';
+import { echoRequestId } from '../http/request_id.ts';
 
 export interface AppParts {
   readonly log: Logger;

@@ -2,10 +2,10 @@ import type { Router } from 'express';
 import express from 'express';
 import pg from 'pg';
 
-import { withDeadline } from '../deadline.ts';
-import type { Logger } from '../log.ts';
-import { latestMigration } from '../migrate.ts';
-import { onlyMethods } from './problems.ts';
+import { withDeadline } from '../lib/deadline.ts';
+import type { Logger } from '../lib/log.ts';
+import { latestMigration } from '../postgres/migrate.ts';
+import { onlyMethods } from '../http/problems.ts';
 
 /** How long the database may take to answer, in milliseconds. */
 const DEADLINE_MS = 2_000;

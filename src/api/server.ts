@@ -5,17 +5,17 @@ import type { AddressInfo } from 'node:net';
 
 import { Registry } from 'prom-client';
 
-import { makeAuthentication } from '../auth.ts';
-import { ConfigError, type Config } from '../config.ts';
-import { makePool } from '../db.ts';
-import type { Logger } from '../log.ts';
+import { makeAuthentication } from '../auth/auth.ts';
+import { ConfigError, type Config } from '../config/config.ts';
+import { makePool } from '../postgres/pool.ts';
+import type { Logger } from '../lib/log.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
-import { developmentSecret } from '../token.ts';
+import { developmentSecret } from '../auth/token.ts';
 import { makeApp } from './app.ts';
-import { makeDrain, within } from './drain.ts';
-import type { GraphqlOptions, GraphqlServer } from './graphql.ts';
+import { makeDrain, within } from '../http/drain.ts';
+import type { GraphqlOptions, GraphqlServer } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
-import { makeRest } from './rest.ts';
+import { makeRest } from './router.ts';
 
 /** How long requests in flight get at the end: as long as the database lets a statement run. */
 const DRAIN_MS = 10_000;

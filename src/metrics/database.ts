@@ -1,8 +1,8 @@
 import { Gauge, Registry } from 'prom-client';
 import pg from 'pg';
-import { makePool } from '../db.ts';
-import { withDeadline } from '../deadline.ts';
-import type { Logger } from '../log.ts';
+import { makePool } from '../postgres/pool.ts';
+import { withDeadline } from '../lib/deadline.ts';
+import type { Logger } from '../lib/log.ts';
 
 /** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
 const DEADLINE_MS = 3_000;

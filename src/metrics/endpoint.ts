@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { destinationOf } from '../audit/destination.ts';
-import type { Config } from '../config.ts';
-import type { Logger } from '../log.ts';
+import { destinationOf } from '../audit/delivery/sinks/index.ts';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../lib/log.ts';
 import { makeDatabaseMetrics } from './database.ts';
 import { startMetricsServer } from './server.ts';
 

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { ConfigError } from '../config.ts';
-import type { Logger } from '../log.ts';
+import { ConfigError } from '../config/config.ts';
+import type { Logger } from '../lib/log.ts';
 
 export interface MetricsServer {
   /** As this machine reaches it: `http://127.0.0.1:9464/metrics`. */

@@ -1,4 +1,4 @@
-import type { Sink } from '../audit/sink.ts';
+import type { Sink } from '../audit/delivery/sink.ts';
 import type { DeliveryMetrics } from './worker.ts';
 
 /** The same sink, with what it takes counted. */

@@ -1,11 +1,11 @@
 import type { JobHelpers } from 'graphile-worker';
 import type pg from 'pg';
 import { z } from 'zod';
-import type { Config } from '../config.ts';
-import type { Logger } from '../log.ts';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
-import type { Applier } from './apply.ts';
-import type { Delivery } from './delivery.ts';
+import type { Applier } from '../schedules/apply.ts';
+import type { Delivery } from '../audit/delivery/loop.ts';
 import type { Janitor } from './janitor.ts';
 
 /** What a worker process lends to its tasks. */

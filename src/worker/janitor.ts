@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import type { Logger } from '../log.ts';
-import { pause } from '../pause.ts';
+import type { Logger } from '../lib/log.ts';
+import { pause } from '../lib/sleep.ts';
 import { POOL_LOCK_KEY } from './presence.ts';
 import type { Presence } from './presence.ts';
 

@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { getTasks, run } from 'graphile-worker';
 import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
 import type { HalyardHelpers, WorkerContext } from './context.ts';
-import { workerLogger } from './logger.ts';
-import { pause } from '../pause.ts';
+import { workerLogger } from '../jobs/logger.ts';
+import { pause } from '../lib/sleep.ts';
 import type { Presence } from './presence.ts';
 
 export interface JobPoolOptions {

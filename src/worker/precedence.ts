@@ -1,4 +1,4 @@
-import { pause } from '../pause.ts';
+import { pause } from '../lib/sleep.ts';
 
 /** What goes first in a process when there is more to do than it has time for. */
 export interface Precedence {

@@ -1,7 +1,7 @@
 import pg from 'pg';
-import { assertPrimary } from '../db.ts';
-import type { Logger } from '../log.ts';
-import { pause } from '../pause.ts';
+import { assertPrimary } from '../postgres/pool.ts';
+import type { Logger } from '../lib/log.ts';
+import { pause } from '../lib/sleep.ts';
 
 /** Tells all other workers that this process is alive. */
 export interface Presence {

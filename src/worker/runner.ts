@@ -1,25 +1,25 @@
 import type pg from 'pg';
 import { Registry } from 'prom-client';
-import { withDeadline } from '../deadline.ts';
-import { destinationOf, makeSink } from '../audit/destination.ts';
-import { makeForwarder } from '../audit/forwarder.ts';
-import type { Sink } from '../audit/sink.ts';
-import type { Config } from '../config.ts';
-import { makePool } from '../db.ts';
-import { makeListener } from '../listener.ts';
-import type { Logger } from '../log.ts';
+import { withDeadline } from '../lib/deadline.ts';
+import { destinationOf, makeSink } from '../audit/delivery/sinks/index.ts';
+import { makeForwarder } from '../audit/delivery/forwarder.ts';
+import type { Sink } from '../audit/delivery/sink.ts';
+import type { Config } from '../config/config.ts';
+import { makePool } from '../postgres/pool.ts';
+import { makeListener } from '../postgres/listener.ts';
+import type { Logger } from '../lib/log.ts';
 import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
-import { makeAlarm } from './alarm.ts';
-import { makeApplier } from './apply.ts';
-import { makeDelivery } from './delivery.ts';
+import { makeAlarm } from '../schedules/timer.ts';
+import { makeApplier } from '../schedules/apply.ts';
+import { makeDelivery } from '../audit/delivery/loop.ts';
 import { makeJanitor } from './janitor.ts';
 import { startJobPool } from './job_pool.ts';
 import type { JobPool } from './job_pool.ts';
-import { addJob } from './jobs.ts';
+import { addJob } from '../jobs/jobs.ts';
 import { makePrecedence } from './precedence.ts';
 import { makePresence } from './presence.ts';
-import { assertMigrated } from './schema_check.ts';
+import { assertMigrated } from '../postgres/schema_check.ts';
 
 export interface WorkerOptions {
   readonly config: Config;

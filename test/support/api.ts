@@ -1,10 +1,10 @@
 import type pg from 'pg';
 import { afterAll, beforeAll } from 'vitest';
 
-import type { ProblemBody, Schedule } from '../../src/api/schemas.ts';
+import type { ProblemBody, Schedule } from '../../src/schemas.ts';
 import { startApi } from '../../src/api/server.ts';
 import type { ApiOptions, ApiServer } from '../../src/api/server.ts';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
-import type { AuditEvent } from '../../src/audit/sink.ts';
-import type { Logger } from '../../src/log.ts';
+import type { AuditEvent } from '../../src/audit/delivery/sink.ts';
+import type { Logger } from '../../src/lib/log.ts';
 
 /** An audit event as the trail renders it; `message` overrides the text, `at` is epoch milliseconds. */
 export function makeEvent(

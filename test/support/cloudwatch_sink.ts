@@ -1,7 +1,10 @@
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
 import { onTestFinished, vi } from 'vitest';
-import { makeCloudWatchSink } from '../../src/audit/cloudwatch.ts';
-import type { CloudWatchSink, CloudWatchSinkOptions } from '../../src/audit/cloudwatch.ts';
+import { makeCloudWatchSink } from '../../src/audit/delivery/sinks/cloudwatch/sink.ts';
+import type {
+  CloudWatchSink,
+  CloudWatchSinkOptions,
+} from '../../src/audit/delivery/sinks/cloudwatch/sink.ts';
 import { makeKeptLog } from './audit_events.ts';
 import type { LogLine } from './audit_events.ts';
 import type { CloudWatchServer } from './cloudwatch_server.ts';

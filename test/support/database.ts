@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, inject } from 'vitest';
-import { withDatabase } from '../../src/setup.ts';
+import { withDatabase } from '../../src/postgres/setup.ts';
 import { cloneMigrated, loginsTo } from './migrated.ts';
 import type { Logins } from './migrated.ts';
 

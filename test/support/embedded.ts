@@ -8,15 +8,15 @@ import { fileURLToPath } from 'node:url';
 import { Client } from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, onTestFinished } from 'vitest';
-import type { EmbeddedPostgres } from '../../src/embedded/postgres.ts';
-import { startEmbeddedPostgres } from '../../src/embedded/postgres.ts';
+import type { EmbeddedPostgres } from '../../src/postgres/embedded/postgres.ts';
+import { startEmbeddedPostgres } from '../../src/postgres/embedded/postgres.ts';
 import { makeDataDir, removeDataDir } from './postgres_server.ts';
 import { listProcesses } from './process_list.ts';
 
 type Settings = Readonly<Record<string, string>>;
 
 const log = pino({ level: 'silent' });
-const moduleUrl = new URL('../../src/embedded/postgres.ts', import.meta.url).href;
+const moduleUrl = new URL('../../src/postgres/embedded/postgres.ts', import.meta.url).href;
 
 /** Server settings for tests: nothing here outlives the run, so nothing waits for a disk. */
 export const settings: Settings = { fsync: 'off' };

@@ -4,8 +4,8 @@
  *
  * Arguments: the module's URL, the data folder. Prints one line of JSON when the server is ready.
  */
-import type * as Module from '../../src/embedded/postgres.ts';
-import type { Logger } from '../../src/log.ts';
+import type * as Module from '../../src/postgres/embedded/postgres.ts';
+import type { Logger } from '../../src/lib/log.ts';
 
 const [moduleUrl, dataDir] = process.argv.slice(2);
 if (moduleUrl === undefined || dataDir === undefined) throw new Error('Two arguments are wanted.');

@@ -1,5 +1,5 @@
-import { makeLogger } from '../../src/log.ts';
-import type { Logger } from '../../src/log.ts';
+import { makeLogger } from '../../src/lib/log.ts';
+import type { Logger } from '../../src/lib/log.ts';
 
 export type LogLine = Record<string, unknown>;
 

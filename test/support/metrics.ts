@@ -1,5 +1,5 @@
 import { onTestFinished } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { startMetrics } from '../../src/metrics/endpoint.ts';
 import type { EndpointOptions, MetricsEndpoint } from '../../src/metrics/endpoint.ts';
 import { makeTestLog } from './log.ts';

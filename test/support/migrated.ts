@@ -1,8 +1,8 @@
 import { pino } from 'pino';
-import { withConnection } from '../../src/connection.ts';
-import type { Logger } from '../../src/log.ts';
-import { migrate } from '../../src/migrate.ts';
-import { setUp, withDatabase } from '../../src/setup.ts';
+import { withConnection } from '../../src/postgres/connection.ts';
+import type { Logger } from '../../src/lib/log.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
+import { setUp, withDatabase } from '../../src/postgres/setup.ts';
 
 /** Halyard's three logins to one database. */
 export interface Logins {

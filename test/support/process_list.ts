@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
-import { isErrno } from '../../src/embedded/errno.ts';
+import { isErrno } from '../../src/lib/errno.ts';
 
 /** A process of this machine, whoever's it is. */
 export interface ListedProcess {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { makePool } from '../../src/db.ts';
-import { reconcile } from '../../src/worker/reconcile.ts';
-import type { Reconciled, Scope } from '../../src/worker/reconcile.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { reconcile } from '../../src/audit/reconciliation/reconcile.ts';
+import type { Reconciled, Scope } from '../../src/audit/reconciliation/reconcile.ts';
 import { value } from './actors.ts';
 import type { TestDatabase } from './database.ts';
 import { insertSchedule } from './factory.ts';
@@ -49,10 +49,12 @@ export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
   return [...(await findings(client)), ...(rows as unknown[])];
 }
 
-/** Runs a whole fixture again, as a migration does: what mends functions that somebody broke. */
-export async function rerunFixture(client: pg.ClientBase, name: string): Promise<void> {
-  const url = new URL(`../../migrations/fixtures/${name}`, import.meta.url);
-  await client.query(await readFile(url, 'utf8'));
+/** Runs all fixtures again, as a migration does: what mends functions that somebody broke. */
+export async function rerunFixtures(client: pg.ClientBase): Promise<void> {
+  const folder = new URL('../../migrations/fixtures/', import.meta.url);
+  const all = await readFile(new URL('all.sql', folder), 'utf8');
+  for (const [, name = ''] of all.matchAll(/^--!include (\S+)$/gm))
+    await client.query(await readFile(new URL(name, folder), 'utf8'));
 }
 
 /** One statement of an admin's, committed. */

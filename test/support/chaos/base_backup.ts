@@ -1,6 +1,6 @@
 import { chown, copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ifExists } from '../../../src/embedded/errno.ts';
+import { ifExists } from '../../../src/lib/errno.ts';
 import { withClient } from '../database.ts';
 import { one } from '../factory.ts';
 

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Schedule } from '../../../src/api/schemas.ts';
+import type { Schedule } from '../../../src/schemas.ts';
 import { callApi } from '../api.ts';
 import type { Call } from '../api.ts';
 import { adminToken } from '../tokens.ts';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
-import { startEmbeddedPostgres } from '../../../src/embedded/postgres.ts';
-import type { EmbeddedPostgres } from '../../../src/embedded/postgres.ts';
-import { withDatabase } from '../../../src/setup.ts';
+import { startEmbeddedPostgres } from '../../../src/postgres/embedded/postgres.ts';
+import type { EmbeddedPostgres } from '../../../src/postgres/embedded/postgres.ts';
+import { withDatabase } from '../../../src/postgres/setup.ts';
 import type { TestDatabase } from '../database.ts';
 import { postmasterPid } from '../embedded.ts';
 import { loginsTo, makeMigrated } from '../migrated.ts';

@@ -1,0 +1,164 @@
+import type pg from 'pg';
+import type { Logger } from '../../lib/log.ts';
+import { pause } from '../../lib/sleep.ts';
+import { LEASE_MS, withLease } from '../../postgres/lease.ts';
+import type { Lease } from '../../postgres/lease.ts';
+import { makeNumbering } from './sequencer.ts';
+import type { Found } from './sequencer.ts';
+import type { Sink } from './sink.ts';
+import { advanceCursor, confirmedSeq, queryOf, readPage } from './outbox.ts';
+import type { Page } from './outbox.ts';
+
+/**
+ * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed
+ * late, or is being numbered by somebody else, for which another run must look in a moment; busy: another forwarder is at work; overtaken: the cursor was moved
+ * by somebody else meanwhile; stopped: asked to, more may be left.
+ */
+export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
+
+export interface Forwarder {
+  /**
+   * Delivers what the destination hasn't confirmed. What was in flight when it throws, or the process dies, is sent again.
+   *
+   * @param signals.stopping ends it after the batch in hand
+   * @param signals.abort gives up the batch in hand as well
+   * @throws the sink's or the database's error
+   */
+  forward(signals: Signals): Promise<Outcome>;
+  /** The last seq that the destination confirmed, and whether numbered events wait behind it. */
+  position(): Promise<{ cursor: number; behind: boolean }>;
+}
+
+export interface Signals {
+  readonly stopping: AbortSignal;
+  readonly abort: AbortSignal;
+}
+
+export interface ForwarderOptions {
+  readonly pool: pg.Pool;
+  readonly sink: Sink;
+  /** The cursor's name. */
+  readonly destination: string;
+  readonly log: Logger;
+  /** Events at a time; 1,000 by default. */
+  readonly batch?: number;
+  /** Milliseconds after which another forwarder takes over from one that is silent; 15,000 by default. */
+  readonly leaseMs?: number;
+}
+
+/** While another destination's forwarder numbers a batch, which takes some 20 ms, this one asks again so often … */
+const ASK_AGAIN_MS = 20;
+/** … and so many times, with nothing to deliver meanwhile. */
+const MAX_ASKING = 50;
+/** How often the cursor follows a send that takes long; it is moved at each send's end in any case. */
+const PROGRESS_MS = 1_000;
+
+/** Copies the trail to one destination: number the events, send them, move the cursor. At least once, in order of seq. */
+export function makeForwarder(options: ForwarderOptions): Forwarder {
+  const { pool, destination, batch = 1_000, leaseMs = LEASE_MS } = options;
+  const numbering = makeNumbering();
+
+  /** Numbers the next events while the last ones are being sent. */
+  async function drain(lease: Lease, { stopping, abort }: Signals): Promise<Outcome> {
+    const signal = AbortSignal.any([abort, lease.lost]);
+    numbering.begin();
+    let next = numbering.next(lease.query);
+    let delivered: number | null = null;
+    let asked = 0;
+    while (!stopping.aborted) {
+      const found = await next;
+      const inHand = pageOf(found, delivered, batch);
+      const page: Page = inHand ?? (await readPage(lease.query, destination, batch));
+      const whole = inHand !== null || page.events.length < batch;
+      if (found.numbered === 'busy' && page.events.length === 0) {
+        if (++asked > MAX_ASKING) return 'skimmed';
+        await pause(ASK_AGAIN_MS, AbortSignal.any([stopping, lease.lost]));
+      } else asked = 0;
+      const ended = found.numbered === 'all' || found.numbered === 'skimmed';
+      if (!ended) {
+        next = numbering.next(lease.query);
+        // It is awaited behind the send, which may fail before.
+        next.catch(() => undefined);
+      }
+      if (page.events.length > 0 && !(await sendPage(lease, page, signal, options)))
+        return 'overtaken';
+      delivered = page.events.at(-1)?.seq ?? page.from;
+      if (whole && ended) return found.numbered === 'all' ? 'done' : 'skimmed';
+    }
+    return 'stopped';
+  }
+
+  return {
+    async forward(signals) {
+      const work = (lease: Lease) => drain(lease, signals);
+      const outcome = await withLease(pool, `forward.${destination}`, leaseMs, work);
+      return outcome ?? 'busy';
+    },
+    async position() {
+      const { from, events } = await readPage(queryOf(pool), destination, 1);
+      return { cursor: from, behind: events.length > 0 };
+    },
+  };
+}
+
+/**
+ * What was just numbered, when it is what comes next; null when the trail has to be asked.
+ *
+ * @param delivered the last seq that this run has delivered, null before it has asked where the cursor stands
+ */
+function pageOf({ events }: Found, delivered: number | null, batch: number): Page | null {
+  const isNext = delivered !== null && events[0]?.seq === delivered + 1;
+  // The seal's record doesn't count.
+  return isNext && events.length <= batch + 1 ? { from: delivered, events } : null;
+}
+
+/**
+ * Sends one page and moves the cursor behind what has arrived of it, also when the rest fails.
+ *
+ * @returns false when somebody else has moved the cursor meanwhile
+ */
+async function sendPage(
+  lease: Lease,
+  page: Page,
+  caller: AbortSignal,
+  { sink, destination, log }: ForwarderOptions,
+): Promise<boolean> {
+  const overtaken = new AbortController();
+  const signal = AbortSignal.any([caller, overtaken.signal]);
+  let arrived = page.from;
+  let cursor = page.from;
+  let movedAt = performance.now();
+  let moving = Promise.resolve();
+
+  async function move(): Promise<void> {
+    const to = arrived;
+    if (to === cursor || overtaken.signal.aborted) return;
+    movedAt = performance.now();
+    if (await advanceCursor(lease.query, destination, cursor, to)) cursor = to;
+    else overtaken.abort(new Error('Another forwarder has moved the cursor.'));
+  }
+
+  function confirmed(count: number): void {
+    arrived = confirmedSeq(page, count);
+    if (performance.now() - movedAt < PROGRESS_MS) return;
+    // A failure to move shows again at the end.
+    moving = moving.then(move).catch(() => undefined);
+  }
+
+  try {
+    await sink.send(page.events, signal, confirmed);
+    arrived = confirmedSeq(page, page.events.length);
+  } catch (error) {
+    await moving.then(move).catch(() => undefined);
+    if (!overtaken.signal.aborted) throw error;
+  }
+  await moving.then(move);
+  const range = { destination, from: page.from, to: arrived };
+  if (overtaken.signal.aborted)
+    log.warn(
+      range,
+      'another forwarder has moved the cursor meanwhile; these events were sent twice',
+    );
+  else log.debug(range, 'audit events were delivered');
+  return !overtaken.signal.aborted;
+}

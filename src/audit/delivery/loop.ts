@@ -1,0 +1,135 @@
+import type pg from 'pg';
+import type { Forwarder, Outcome } from './forwarder.ts';
+import { backOff } from '../../lib/backoff.ts';
+import type { Logger } from '../../lib/log.ts';
+import { addJob } from '../../jobs/jobs.ts';
+import { makePaced } from '../../lib/coalesce.ts';
+import type { Precedence } from '../../worker/precedence.ts';
+
+/** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
+export interface Delivery {
+  /** Forwards until nothing is left. Never rejects: a failure is logged, and tried again after a pause of its own. */
+  run(): Promise<void>;
+  /** A hint that there are new events. Many at once cost one job. */
+  hint(): void;
+  /** Resolves once a run in hand is over. */
+  close(): Promise<void>;
+}
+
+export interface DeliveryOptions {
+  readonly pool: pg.Pool;
+  readonly forwarder: Forwarder;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+  /** What goes before a run, for a moment: a schedule can be late, and an event is kept. */
+  readonly yieldTo?: Precedence;
+  /** Gives up what is being sent. */
+  readonly abort: AbortSignal;
+}
+
+const HINT_EVERY_MS = 50;
+const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
+/** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
+const ALARMING_FAILURES = 10;
+/** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
+const LOOK_AGAIN_MS = 500;
+/** How long a run waits at the most while schedules are being applied: some 10,000 of them. */
+const YIELD_MS = 2_000;
+const CHECK_EVERY_MS = 5_000;
+/** After this long without a run, one is made without a job: while the queue of notifications is full, no job can be queued. */
+const RUN_EVERY_MS = 15_000;
+
+/**
+ * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
+ * queues itself for later. Hints don't cut the pause short, because they leave a waiting job at its time.
+ */
+export function makeDelivery(options: DeliveryOptions): Delivery {
+  const { pool, forwarder, log, stopping, abort } = options;
+  const hinting = makePaced(() => queue({ keepTime: true }), HINT_EVERY_MS);
+  let running: Promise<void> | null = null;
+  let again = false;
+  const wantedAgain = () => again;
+  let failures = 0;
+  let retryAt = 0;
+  let lastCursor: number | null = null;
+  let lastRunAt = performance.now();
+  const check = setInterval(() => void checkPosition(), CHECK_EVERY_MS);
+
+  async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
+    try {
+      await addJob(pool, 'forward_audit_events', when);
+    } catch (error) {
+      // The check and the crontab look again.
+      log.warn({ err: error }, 'forwarding audit events could not be queued');
+    }
+  }
+
+  async function forwardInTurn(): Promise<void> {
+    await options.yieldTo?.others(YIELD_MS);
+    await forwardAll();
+  }
+
+  async function forwardAll(): Promise<void> {
+    let outcome: Outcome;
+    try {
+      do {
+        again = false;
+        outcome = await forwarder.forward({ stopping, abort });
+      } while (wantedAgain() && outcome === 'done');
+    } catch (error) {
+      if (stopping.aborted) await queue({ keepTime: true });
+      else await tryLater(error);
+      return;
+    }
+    failures = 0;
+    retryAt = 0;
+    if (outcome !== 'done')
+      await queue({ inMs: outcome === 'stopped' ? 0 : LOOK_AGAIN_MS, keepTime: true });
+  }
+
+  async function tryLater(error: unknown): Promise<void> {
+    const retryInMs = backOff(failures, BACK_OFF);
+    failures++;
+    retryAt = performance.now() + retryInMs;
+    log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](
+      { err: error, failures, retryInMs },
+      'audit events could not be delivered; they are kept and sent again',
+    );
+    await queue({ inMs: retryInMs });
+  }
+
+  async function run(): Promise<void> {
+    if (running === null) {
+      lastRunAt = performance.now();
+      running = forwardInTurn().finally(() => (running = null));
+      await running;
+    } else {
+      // Not waited for, so that a slow destination takes one of the worker's slots and not all of them.
+      again = true;
+    }
+  }
+
+  /** For a job that a dead, frozen or differently configured worker took, or that nobody could queue: what still waits is forwarded here. */
+  async function checkPosition(): Promise<void> {
+    if (stopping.aborted || running !== null || performance.now() < retryAt) return;
+    try {
+      const { cursor, behind } = await forwarder.position();
+      const overdue = performance.now() - lastRunAt >= RUN_EVERY_MS;
+      if (overdue || (behind && cursor === lastCursor)) await run();
+      else if (behind) hinting.request();
+      lastCursor = behind ? cursor : null;
+    } catch (error) {
+      log.debug({ err: error }, 'how far audit events are delivered could not be read');
+    }
+  }
+
+  return {
+    run,
+    hint: hinting.request,
+    async close() {
+      clearInterval(check);
+      await hinting.close();
+      await running;
+    },
+  };
+}

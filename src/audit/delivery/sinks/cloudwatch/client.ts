@@ -1,0 +1,81 @@
+import { Readable } from 'node:stream';
+import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
+import { withDeadline } from '../../../../lib/deadline.ts';
+
+export interface ClientTimeouts {
+  /** Milliseconds to connect; default 2,000. */
+  readonly connectionTimeoutMs?: number;
+  /** Milliseconds for one attempt to start answering, and again to finish; default 10,000. */
+  readonly requestTimeoutMs?: number;
+}
+
+/**
+ * The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts.
+ */
+const MAX_ATTEMPTS = 5;
+
+/**
+ * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt,
+ * but not what comes before it: a credential process or an SSO refresh that hangs would hold the
+ * caller for ever.
+ */
+const CALL_DEADLINE_MS = 150_000;
+
+/**
+ * A CloudWatch Logs client from the SDK's own chain: credentials, region and endpoint as its
+ * standard AWS_* variables, profiles and instance roles say.
+ */
+export function makeCloudWatchClient(timeouts: ClientTimeouts = {}): CloudWatchLogsClient {
+  const { connectionTimeoutMs = 2_000, requestTimeoutMs = 10_000 } = timeouts;
+  const client = new CloudWatchLogsClient({
+    maxAttempts: MAX_ATTEMPTS,
+    requestHandler: {
+      connectionTimeout: connectionTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      // Without it the SDK only warns about a request that takes too long, and waits on.
+      throwOnRequestTimeout: true,
+    },
+  });
+  // The SDK stops its request timer when the headers arrive; a body that drips would never end.
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args);
+      boundBody(result.response, requestTimeoutMs);
+      return result;
+    },
+    { step: 'deserialize', priority: 'low', name: 'halyardBodyDeadline' },
+  );
+  return client;
+}
+
+/**
+ * Destroys a response's body when it isn't read to its end in time; the SDK takes the error for a
+ * timeout and retries.
+ */
+function boundBody(response: unknown, ms: number): void {
+  if (typeof response !== 'object' || response === null || !('body' in response)) return;
+  const { body } = response;
+  if (!(body instanceof Readable)) return;
+  const timer = setTimeout(() => {
+    const error = new Error(`CloudWatch Logs did not finish its answer within ${ms} ms`);
+    error.name = 'TimeoutError'; // the name by which the SDK knows what to retry
+    body.destroy(error);
+  }, ms);
+  body.once('close', () => clearTimeout(timer));
+}
+
+/**
+ * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason.
+ * Passing the signal to the SDK isn't enough: it isn't looked at while credentials are being
+ * resolved.
+ *
+ * @throws the call's own error otherwise
+ */
+export function callWithin<T>(
+  call: (options: { abortSignal: AbortSignal }) => Promise<T>,
+  signal: AbortSignal,
+  deadlineMs = CALL_DEADLINE_MS,
+): Promise<T> {
+  const expired = `CloudWatch Logs took longer than ${deadlineMs} ms, retries included`;
+  return withDeadline((abortSignal) => call({ abortSignal }), signal, deadlineMs, expired);
+}

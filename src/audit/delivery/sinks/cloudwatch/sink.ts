@@ -1,0 +1,219 @@
+import { CloudWatchLogsServiceException } from '@aws-sdk/client-cloudwatch-logs';
+import type { CloudWatchLogsClient, RejectedLogEventsInfo } from '@aws-sdk/client-cloudwatch-logs';
+import { cutBatches, restamp, toEntry, toStub } from './batch.ts';
+import type { Entry } from './batch.ts';
+import { makeCloudWatchClient } from './client.ts';
+import type { ClientTimeouts } from './client.ts';
+import { assertLogStream, putLogEvents } from './stream.ts';
+import type { LogStream } from './stream.ts';
+import { makeExceptionCounter } from './degraded.ts';
+import type { Exceptions } from './degraded.ts';
+import { restampedRecords } from './timestamps.ts';
+import type { Sink } from '../../sink.ts';
+
+export interface CloudWatchSinkOptions extends LogStream {
+  /** Default: made from the SDK's standard chain. The sink destroys it when it closes. */
+  readonly client?: CloudWatchLogsClient;
+  /** For the client made here; one that is given brings its own. */
+  readonly timeouts?: ClientTimeouts;
+}
+
+export interface CloudWatchSink extends Sink {
+  readonly exceptions: () => Exceptions;
+}
+
+/** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
+const MAX_RESTAMPS = 3;
+
+/**
+ * Errors by which the service refuses what a request holds, so that an event may be the cause. With
+ * them goes the status 413, whatever its name: JSON's escapes can double a request's length, and the
+ * documentation knows limits of messages only.
+ */
+const REFUSALS = new Set([
+  'InvalidParameterException',
+  'ValidationException',
+  'SerializationException',
+]);
+
+/** What to do about errors that an operator can put right. */
+const ADVICE: Readonly<Record<string, string>> = {
+  AccessDeniedException: 'allow logs:PutLogEvents on the log group',
+  CredentialsProviderError: 'give the process AWS credentials',
+  ExpiredTokenException: 'renew the AWS credentials',
+  InvalidSignatureException: 'check the AWS secret key and the clock',
+  UnrecognizedClientException: 'check the AWS credentials',
+};
+
+/**
+ * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents.
+ *
+ * Messages are shipped byte for byte, for they are what the trail's hashes are taken of. So an
+ * event that the service finds too old is not marked late in its text, as a key in it would break
+ * its hash: a record of its own, `audit.restamped`, follows in the stream and says which events they
+ * are (restamped.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text
+ * of its own.
+ *
+ * Order is kept, but for events that the service rejects inside an answer of 200: those are stored
+ * behind the others of their batch.
+ *
+ * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in
+ * order each time, and readers drop the repeats by eventId.
+ *
+ * @throws Error when a name is not one that CloudWatch Logs takes
+ */
+export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSink {
+  assertLogStream(options);
+  const { log } = options;
+  const client = options.client ?? makeCloudWatchClient(options.timeouts);
+  const closing = new AbortController();
+  const exceptions = makeExceptionCounter(log);
+
+  /**
+   * The service's time as far as the SDK has learnt it from answers: a stamp by a clock of our own
+   * that is hours off would be rejected each time.
+   */
+  const now = () => Date.now() + client.config.systemClockOffset;
+
+  /**
+   * Sends one batch, and what the service rejects of it again, until the service has it all.
+   *
+   * @param arrived told how many more entries have arrived, in the order of the batch
+   */
+  async function deliver(
+    batch: readonly Entry[],
+    signal: AbortSignal,
+    arrived: (count: number) => void,
+  ): Promise<void> {
+    const taken: Entry[] = [];
+    let pending = batch;
+    for (let restamps = 0; pending.length > 0; restamps++) {
+      if (restamps > MAX_RESTAMPS) {
+        throw new Error(
+          `CloudWatch Logs rejected the present time as a timestamp ${restamps} times; check the clock`,
+        );
+      }
+      let rejected: Rejected;
+      try {
+        rejected = split(pending, await putLogEvents(client, options, pending, signal));
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        if (pending === batch) return isolate(batch, error, signal, arrived);
+        // What is left isn't the batch's beginning: it counts when all of it has arrived.
+        await isolate(pending, error, signal, () => undefined);
+        break;
+      }
+      taken.push(...rejected.accepted);
+      const time = now();
+      pending = [
+        ...restamp(rejected.late, time, 'late'),
+        ...restamp(rejected.ahead, time, 'ahead'),
+      ];
+    }
+    await mark(taken, signal);
+    arrived(batch.length);
+  }
+
+  /** Tells the log and the readers of the stream what is unusual about entries that have arrived. */
+  async function mark(taken: readonly Entry[], signal: AbortSignal): Promise<void> {
+    exceptions.note(taken);
+    const time = now();
+    const records = restampedRecords(taken, time).map((record) => toEntry(record, time));
+    if (records.length === 0) return;
+    const rejected = split(records, await putLogEvents(client, options, records, signal));
+    if (rejected.accepted.length < records.length)
+      throw new Error('CloudWatch Logs rejected the time of an audit.restamped record');
+  }
+
+  /**
+   * Halves a refused batch until the event that the service can't take is alone, and ships a stub
+   * for it. When even the stub is refused, the request is at fault and not the event, so nothing
+   * more is cut up.
+   */
+  async function isolate(
+    batch: readonly Entry[],
+    refusal: Error,
+    signal: AbortSignal,
+    arrived: (count: number) => void,
+  ): Promise<void> {
+    const [entry] = batch;
+    if (entry === undefined || (batch.length === 1 && entry.stub === 'refused')) throw refusal;
+    if (batch.length === 1) {
+      await deliver([toStub(entry, 'refused')], signal, arrived);
+      const { seq, eventId } = entry.event;
+      log.error(
+        { err: refusal, seq, eventId },
+        'CloudWatch Logs refuses an audit event; a stub stands in its place',
+      );
+      return;
+    }
+    const half = Math.ceil(batch.length / 2);
+    await deliver(batch.slice(0, half), signal, arrived);
+    await deliver(batch.slice(half), signal, arrived);
+  }
+
+  return {
+    async send(events, caller, confirmed) {
+      const signal = AbortSignal.any([caller, closing.signal]);
+      let count = 0;
+      const arrived = (more: number) => confirmed?.((count += more));
+      for (const batch of cutBatches(events, now())) {
+        try {
+          await deliver(batch, signal, arrived);
+        } catch (error) {
+          throw signal.aborted ? signal.reason : explain(error, batch, options);
+        }
+      }
+    },
+    close() {
+      closing.abort(new Error('The CloudWatch sink is closed'));
+      client.destroy();
+      return Promise.resolve();
+    },
+    exceptions: exceptions.counts,
+  };
+}
+
+interface Rejected {
+  readonly accepted: readonly Entry[];
+  readonly late: readonly Entry[];
+  readonly ahead: readonly Entry[];
+}
+
+/**
+ * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The
+ * "end" indices are exclusive, the "start" index is inclusive; each is absent if nothing was
+ * rejected.
+ */
+function split(batch: readonly Entry[], info: RejectedLogEventsInfo): Rejected {
+  const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);
+  const end = Math.max(info.tooNewLogEventStartIndex ?? batch.length, start);
+  return {
+    accepted: batch.slice(start, end),
+    late: batch.slice(0, start),
+    ahead: batch.slice(end),
+  };
+}
+
+function isRefusal(error: unknown): error is Error {
+  if (!(error instanceof Error)) return false;
+  const { httpStatusCode } =
+    error instanceof CloudWatchLogsServiceException ? error.$metadata : { httpStatusCode: 0 };
+  return REFUSALS.has(error.name) || httpStatusCode === 413;
+}
+
+function explain(
+  error: unknown,
+  batch: readonly Entry[],
+  { logGroup, logStream }: LogStream,
+): Error {
+  const [name, message] =
+    error instanceof Error ? [error.name, error.message] : ['', String(error)];
+  const advice = ADVICE[name] === undefined ? '' : `; ${ADVICE[name]}`;
+  const from = batch.at(0)?.event.seq ?? 0;
+  const to = batch.at(-1)?.event.seq ?? 0;
+  return new Error(
+    `CloudWatch Logs did not take audit events ${from} to ${to} for ${logGroup}, stream ${logStream}: ${message}${advice}`,
+    { cause: error },
+  );
+}

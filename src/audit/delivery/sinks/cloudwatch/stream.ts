@@ -1,0 +1,119 @@
+import {
+  CreateLogGroupCommand,
+  CreateLogStreamCommand,
+  PutLogEventsCommand,
+  ResourceAlreadyExistsException,
+  ResourceNotFoundException,
+} from '@aws-sdk/client-cloudwatch-logs';
+import type { CloudWatchLogsClient, RejectedLogEventsInfo } from '@aws-sdk/client-cloudwatch-logs';
+import type { Logger } from '../../../../lib/log.ts';
+import type { Entry } from './batch.ts';
+import { callWithin } from './client.ts';
+
+/** Where in CloudWatch Logs events go. */
+export interface LogStream {
+  readonly logGroup: string;
+  readonly logStream: string;
+  readonly log: Logger;
+}
+
+/** How often a stream that is missing again is created again before one put is given up. */
+const MAX_CREATIONS = 3;
+
+/**
+ * Refuses names that CloudWatch Logs would refuse, before the first event is on its way.
+ *
+ * @throws Error that names the setting and the rule
+ */
+export function assertLogStream({ logGroup, logStream }: LogStream): void {
+  if (!/^[A-Za-z0-9_./#-]{1,512}$/.test(logGroup)) {
+    throw new Error(
+      `AUDIT_LOG_GROUP must be 1 to 512 characters out of letters, digits and _ - / . #; it is ${JSON.stringify(logGroup)}`,
+    );
+  }
+  if (!/^[^:*]{1,512}$/.test(logStream)) {
+    throw new Error(
+      `AUDIT_LOG_STREAM must be 1 to 512 characters without ':' and '*'; it is ${JSON.stringify(logStream)}`,
+    );
+  }
+}
+
+/**
+ * Sends one batch, which must be within the service's limits, and creates the stream when it isn't
+ * there.
+ *
+ * @returns what the service rejected of it, inside its answer of 200
+ * @throws the SDK's error once its retries are used up; the signal's reason; Error when the
+ *   stream may not be created
+ */
+export async function putLogEvents(
+  client: CloudWatchLogsClient,
+  stream: LogStream,
+  batch: readonly Entry[],
+  signal: AbortSignal,
+): Promise<RejectedLogEventsInfo> {
+  const command = new PutLogEventsCommand({
+    logGroupName: stream.logGroup,
+    logStreamName: stream.logStream,
+    logEvents: batch.map(({ timestamp, message }) => ({ timestamp, message })),
+  });
+  for (let creations = 0; ; creations++) {
+    try {
+      const answer = await callWithin((options) => client.send(command, options), signal);
+      return answer.rejectedLogEventsInfo ?? {};
+    } catch (error) {
+      if (!(error instanceof ResourceNotFoundException) || creations === MAX_CREATIONS) throw error;
+      await createLogStream(client, stream, signal);
+      stream.log.info(
+        { logGroup: stream.logGroup, logStream: stream.logStream },
+        'created the log stream',
+      );
+    }
+  }
+}
+
+/**
+ * Creates the stream, and the group where that is missing too. What exists already is fine. The
+ * stream is tried first because a role is often allowed to create streams in its group, but no
+ * groups.
+ *
+ * @throws Error that says which permission is missing; the SDK's error otherwise
+ */
+async function createLogStream(
+  client: CloudWatchLogsClient,
+  { logGroup, logStream }: LogStream,
+  signal: AbortSignal,
+): Promise<void> {
+  const stream = new CreateLogStreamCommand({ logGroupName: logGroup, logStreamName: logStream });
+  const group = new CreateLogGroupCommand({ logGroupName: logGroup });
+  const createStream = () =>
+    create(`logs:CreateLogStream for ${logStream} in ${logGroup}`, () =>
+      callWithin((options) => client.send(stream, options), signal),
+    );
+  try {
+    await createStream();
+  } catch (error) {
+    if (!(error instanceof ResourceNotFoundException)) throw error;
+    await create(`logs:CreateLogGroup for ${logGroup}`, () =>
+      callWithin((options) => client.send(group, options), signal),
+    );
+    await createStream();
+  }
+}
+
+async function create(permission: string, call: () => Promise<unknown>): Promise<void> {
+  try {
+    await call();
+  } catch (error) {
+    if (error instanceof ResourceAlreadyExistsException) return;
+    if (error instanceof Error && error.name === 'AccessDeniedException') {
+      throw new Error(
+        `The log stream is missing and may not be created: allow ${permission}, or create it by hand`,
+        {
+          cause: error,
+        },
+      );
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto';
+import type { Entry } from './batch.ts';
+import type { AuditEvent } from '../../sink.ts';
+
+/**
+ * The records that mark restamped events for readers of the copy, one for each reason among the
+ * entries: an event's own text is hashed, and can't say so itself.
+ *
+ * They are no events of the trail, and have no seq. The eventId is derived from the events that a
+ * record is about, so that repeats can be told.
+ *
+ * @param delivered entries that have arrived, in their order
+ * @param now epoch milliseconds, the service's time
+ */
+export function restampedRecords(delivered: readonly Entry[], now: number): AuditEvent[] {
+  return (['late', 'ahead'] as const).flatMap((reason) => {
+    const about = delivered.filter(({ restamped }) => restamped === reason);
+    return about.length === 0 ? [] : [renderRecord(about, reason, new Date(now))];
+  });
+}
+
+function renderRecord(about: readonly Entry[], reason: 'late' | 'ahead', at: Date): AuditEvent {
+  const ids = createHash('sha256').update(reason);
+  for (const { event } of about) ids.update(event.eventId);
+  const eventId = toUuid(ids.digest());
+  const [firstSeq, lastSeq] = rangeOf(about.map(({ event }) => event.seq));
+  const [earliest, latest] = rangeOf(about.map(({ event }) => event.occurredAt.getTime()));
+  const message = JSON.stringify({
+    eventType: 'audit.restamped',
+    timestamp: at,
+    eventId,
+    level: 'warning',
+    environment: null,
+    requestId: null,
+    metadata: {
+      reason,
+      count: about.length,
+      firstSeq,
+      lastSeq,
+      // Null when one of them is no valid time.
+      earliest: new Date(earliest),
+      latest: new Date(latest),
+    },
+  });
+  return { seq: lastSeq, eventId, occurredAt: at, message };
+}
+
+/** The least and the greatest; a batch has too many numbers for the arguments of Math.min. */
+function rangeOf(numbers: readonly number[]): [number, number] {
+  return [
+    numbers.reduce((a, b) => Math.min(a, b), Infinity),
+    numbers.reduce((a, b) => Math.max(a, b), -Infinity),
+  ];
+}
+
+/** A UUID of version 8, which is free for what is derived in a way of one's own. */
+function toUuid(hash: Buffer): string {
+  const bytes = Buffer.from(hash.subarray(0, 16));
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6);
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}

@@ -1,0 +1,34 @@
+import { ConfigError } from '../../../config/config.ts';
+import type { Config } from '../../../config/config.ts';
+import type { Logger } from '../../../lib/log.ts';
+import { makeCloudWatchSink } from './cloudwatch/sink.ts';
+import { makeCloudWatchClient } from './cloudwatch/client.ts';
+import type { Sink } from '../sink.ts';
+import { makeStdoutSink } from './stdout.ts';
+
+/**
+ * The name under which audit.cursors keeps how far this destination has got: `stdout` or `cloudwatch:<group>`. Not the
+ * stream: one is written per host, and each event goes to one of them.
+ */
+export function destinationOf({ audit }: Pick<Config, 'audit'>): string {
+  return audit.sink === 'cloudwatch' ? `cloudwatch:${audit.logGroup}` : 'stdout';
+}
+
+/**
+ * The sink that the configuration chooses.
+ *
+ * @throws ConfigError when CloudWatch is chosen and the SDK's chain knows no region: unlike an outage, that never passes
+ */
+export async function makeSink({ audit }: Pick<Config, 'audit'>, log: Logger): Promise<Sink> {
+  if (audit.sink === 'stdout') return makeStdoutSink();
+  const client = makeCloudWatchClient();
+  try {
+    await client.config.region();
+  } catch (error) {
+    client.destroy();
+    throw new ConfigError([
+      `Set AWS_REGION: AUDIT_SINK=cloudwatch needs it (${error instanceof Error ? error.message : String(error)}).`,
+    ]);
+  }
+  return makeCloudWatchSink({ client, logGroup: audit.logGroup, logStream: audit.logStream, log });
+}

@@ -1,0 +1,95 @@
+import type { Writable } from 'node:stream';
+import { pino } from 'pino';
+import { withDeadline } from '../../../lib/deadline.ts';
+import { makeStreamOutput, openStdout } from './output.ts';
+import type { AuditEvent, Sink } from '../sink.ts';
+
+export interface StdoutSinkOptions {
+  /** Milliseconds without a slice being taken before `send` gives up; default 10,000. */
+  readonly stallTimeoutMs?: number;
+}
+
+/**
+ * Characters handed to the stream at a time, about what a pipe holds: progress and a stall show
+ * after each slice.
+ */
+const SLICE_LENGTH = 65_536;
+
+/**
+ * A sink that prints one line an event, exactly its message, for whatever collects the process's
+ * output.
+ *
+ * `send` resolves when the operating system has taken every line. It rejects when the stream fails
+ * (EPIPE: the reader is gone) and when nobody reads for `stallTimeoutMs`. A stalled slice can't be
+ * taken back, since half of it may have been read; it stays in the stream, and the next `send`
+ * waits for it before it writes. So a reader that is gone for long costs one slice of memory, and
+ * no line is ever cut in two.
+ *
+ * @param stream standard output by default; stays open when the sink closes, for it belongs to the
+ *   caller
+ */
+export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {}): Sink {
+  const { stallTimeoutMs = 10_000 } = options;
+  const output = stream === undefined ? openStdout() : makeStreamOutput(stream);
+  const expired = `Nothing has taken the audit events from standard output for ${stallTimeoutMs} ms`;
+  const closing = new AbortController();
+  const toLine = makeLineRenderer();
+  let leftover: Promise<unknown> = Promise.resolve();
+
+  return {
+    async send(events, caller, confirmed) {
+      const signal = AbortSignal.any([caller, closing.signal]);
+      await withDeadline(() => leftover, signal, stallTimeoutMs, expired);
+      for (const { text, count } of cutSlices(events, toLine)) {
+        const written = output.write(text);
+        // The send that wrote it reports its failure; to the next one it only matters that it is
+        // over.
+        leftover = written.catch(() => undefined);
+        await withDeadline(() => written, signal, stallTimeoutMs, expired);
+        confirmed?.(count);
+      }
+    },
+    close() {
+      closing.abort(new Error('The stdout sink is closed'));
+      void leftover.then(output.release);
+      return Promise.resolve();
+    },
+  };
+}
+
+/**
+ * Renders lines with a pino of their own, whatever the level and fields of the process's log. pino
+ * can only print JSON that it made itself, so the hook takes the ready text out again; the round
+ * trip through a JSON string gives back the same text.
+ */
+function makeLineRenderer(): (event: AuditEvent) => string {
+  let line = '';
+  const printer = pino(
+    { level: 'info', base: null, timestamp: false, hooks: { streamWrite: messageOf } },
+    { write: (text) => (line = text) },
+  );
+  return ({ message }) => {
+    printer.info({ message });
+    return line;
+  };
+}
+
+function messageOf(rendered: string): string {
+  const { message } = JSON.parse(rendered) as { message: string };
+  return `${message}\n`;
+}
+
+/** Slices of whole lines; `count` is how many events end with this one. */
+function* cutSlices(
+  events: readonly AuditEvent[],
+  toLine: (event: AuditEvent) => string,
+): Generator<{ text: string; count: number }> {
+  let text = '';
+  for (const [i, event] of events.entries()) {
+    text += toLine(event);
+    if (text.length >= SLICE_LENGTH || i === events.length - 1) {
+      yield { text, count: i + 1 };
+      text = '';
+    }
+  }
+}

@@ -1,0 +1,79 @@
+import type { EventRow } from './query.ts';
+
+/** The fields of a CSV file, in order: those of the JSON but for the message, which no spreadsheet would keep as it is. */
+export const CSV_FIELDS = [
+  'seq',
+  'id',
+  'occurred_at',
+  'event_type',
+  'level',
+  'flag_id',
+  'flag_key',
+  'environment',
+  'schedule_id',
+  'actor_kind',
+  'admin_user_id',
+  'admin_email',
+  'request_id',
+  'database_user',
+  'application_name',
+  'reconciled',
+  'metadata',
+] as const satisfies readonly (keyof EventRow)[];
+
+/** An event as JSON on one line, without the line's end. The metadata and the message are the database's own text. */
+export function jsonOf(row: EventRow): string {
+  const fields = CSV_FIELDS.map((name) => {
+    const value = name === 'metadata' || name === 'seq' ? row[name] : JSON.stringify(row[name]);
+    return `"${name}":${value}`;
+  });
+  return `{${fields.join(',')},"message":${JSON.stringify(row.message)}}`;
+}
+
+/** How an export looks as text. */
+export interface TextFormat {
+  readonly mediaType: string;
+  readonly head: string;
+  readonly textOf: (rows: readonly EventRow[]) => string;
+  /** What says nothing to the reader, and that the connection lives. */
+  readonly keepAlive: string;
+}
+
+export const FORMATS: Readonly<Record<'ndjson' | 'csv', TextFormat>> = {
+  ndjson: {
+    mediaType: 'application/x-ndjson; charset=utf-8',
+    head: '',
+    textOf: (rows) => rows.map((row) => `${jsonOf(row)}\n`).join(''),
+    keepAlive: '\n',
+  },
+  // RFC 4180. Without a byte order mark, which most programs take for a part of the first field's name.
+  csv: {
+    mediaType: 'text/csv; charset=utf-8; header=present',
+    head: `${CSV_FIELDS.join(',')}\r\n`,
+    textOf: (rows) => rows.map(csvLineOf).join(''),
+    keepAlive: '',
+  },
+};
+
+function csvLineOf(row: EventRow): string {
+  const cells = CSV_FIELDS.map((name) => {
+    const value = row[name];
+    return value === null ? '' : cellOf(String(value));
+  });
+  return `${cells.join(',')}\r\n`;
+}
+
+/**
+ * What a spreadsheet may take for a formula: a sign that begins one, in half or full width, also behind quotes, blanks
+ * and control characters, which some programs strip.
+ */
+const FORMULA = /^[\s\p{Cc}\p{Cf}"'`]*[=+\-@\t\r\n＝＋－＠]/u;
+
+/**
+ * A cell of CSV. One that might be a formula gets a single quote before it, and no other does that: whoever takes one quote
+ * from before each cell that looks like a formula has the value back.
+ */
+export function cellOf(value: string): string {
+  const safe = FORMULA.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(safe) || safe !== safe.trim() ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

@@ -1,0 +1,187 @@
+import type pg from 'pg';
+import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy.ts';
+import { headOf } from '../seals/seal.ts';
+import { agree, lastSealOf, storedSeals } from './stored_seals.ts';
+import type { Problem } from './verify.ts';
+
+/** What the copy outside said about the trail. */
+export interface AnchorReport {
+  /** Different seals that the copy has anchors of, and how many of them the database's seals agree with. */
+  readonly anchored: number;
+  readonly matching: number;
+  /** Events of the copy whose text was compared with the ledger. */
+  readonly copies: number;
+  /** The last seal with an anchor that agrees; null when there is none. */
+  readonly last: { readonly seal: number; readonly seq: number } | null;
+  /** Seals behind that one: nothing outside vouches for them yet. */
+  readonly behind: number;
+  /** Seals before it without an anchor of their own: the chain vouches for them. */
+  readonly unanchored: number;
+  readonly problems: readonly Problem[];
+}
+
+/** Thrown when the copy holds no audit.sealed record at all, so that nothing can be told by it. */
+export class NoAnchorsError extends Error {
+  override readonly name = 'NoAnchorsError';
+
+  constructor() {
+    super('There is no audit.sealed record in the anchors: nothing can be checked against them.');
+  }
+}
+
+const BATCH = 1_000;
+
+/**
+ * Checks the database's seals, and the leaves of the ledger, against a copy outside. The copy is read line by line and in memory
+ * there is only what differs.
+ *
+ * @param pool as an auditor without limits
+ * @param lines of the copy, in any order, some of them perhaps twice; lines that are something else are passed over
+ * @throws NoAnchorsError; the errors of the database and of reading the lines
+ */
+export async function checkAnchors(
+  pool: pg.Pool,
+  lines: AsyncIterable<string> | Iterable<string>,
+): Promise<AnchorReport> {
+  const comparison = makeComparison(pool);
+  const anchors: Anchor[] = [];
+  const events: CopiedEvent[] = [];
+  for await (const line of lines) {
+    for (const message of messagesOf(line)) {
+      const found = readMessage(message);
+      if (found === null) continue;
+      if ('head' in found) anchors.push(found);
+      else events.push(found);
+    }
+    if (anchors.length >= BATCH) await comparison.seals(anchors.splice(0));
+    if (events.length >= BATCH) await comparison.events(events.splice(0));
+  }
+  await comparison.seals(anchors);
+  await comparison.events(events);
+  return comparison.report();
+}
+
+function makeComparison(pool: pg.Pool) {
+  const problems = new Map<string, Problem>();
+  const matching = new Map<number, number>();
+  const different = new Map<number, Anchor>();
+  const beyond = new Map<number, Anchor>();
+  const missing = new Set<number>();
+  const forged = new Set<number>();
+  const differing = new Set<number>();
+  const cut = new Set<number>();
+  let copies = 0;
+
+  async function seals(anchors: readonly Anchor[]): Promise<void> {
+    if (anchors.length === 0) return;
+    const stored = await storedSeals(pool, anchors);
+    for (const anchor of anchors) {
+      const seal = stored.seals.get(anchor.seal);
+      if (headOf(anchor) !== anchor.head) forged.add(anchor.seal);
+      else if (seal === undefined && anchor.seal > stored.lastSeal) beyond.set(anchor.seal, anchor);
+      else if (seal === undefined) missing.add(anchor.seal);
+      else if (agree(seal, anchor)) matching.set(anchor.seal, anchor.lastSeq);
+      else different.set(anchor.seal, anchor);
+    }
+  }
+
+  async function events(copied: readonly CopiedEvent[]): Promise<void> {
+    if (copied.length === 0) return;
+    copies += copied.length;
+    const { rows } = await pool.query<{ seq: string; known: boolean; behind: boolean }>(
+      `select distinct c.seq, l.seq is not null as known,
+         c.seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) as behind
+       from unnest($1::bigint[], $2::text[]) as c (seq, leaf)
+       left join audit.ledger l on l.seq = c.seq
+       where l.leaf is distinct from decode(c.leaf, 'hex')`,
+      [copied.map(({ seq }) => seq), copied.map(({ leaf }) => leaf)],
+    );
+    for (const row of rows) (!row.known && row.behind ? cut : differing).add(Number(row.seq));
+  }
+
+  function tell(status: string, seal: number | null, seqs: readonly number[], detail: string) {
+    problems.set(`${status} ${seal ?? ''}`, { status, seal, seqs, detail });
+  }
+
+  function tellAll(): void {
+    for (const seal of forged)
+      tell(
+        'anchor_broken',
+        seal,
+        [],
+        "The anchor's head isn't that of what it says: the copy was changed.",
+      );
+    for (const [seal, anchor] of different)
+      if (matching.has(seal))
+        tell(
+          'anchors_disagree',
+          seal,
+          [],
+          `Another anchor of this number has the head ${anchor.head}: there were two trails, as after a restored backup, or one was rewritten.`,
+        );
+      else
+        tell(
+          'seal_rewritten',
+          seal,
+          [],
+          `Its anchor covers ${anchor.firstSeq} to ${anchor.lastSeq} and has the head ${anchor.head}; the seal in the database differs.`,
+        );
+    for (const seal of missing)
+      tell('seal_missing', seal, [], 'There is an anchor of it, but no such seal in the database.');
+    const end = largest(beyond.keys());
+    if (end !== null) {
+      tell(
+        'tail_cut',
+        null,
+        [],
+        `The anchors go on to seal ${end}, event ${beyond.get(end)?.lastSeq ?? 0}: ${beyond.size} seals at the end are gone.`,
+      );
+    } else if (cut.size > 0) {
+      tell(
+        'tail_cut',
+        null,
+        [...cut].sort((a, b) => a - b),
+        'The copy has these events, and the trail ends before them.',
+      );
+    }
+    if (differing.size > 0)
+      tell(
+        'copy_differs',
+        null,
+        [...differing].sort((a, b) => a - b),
+        "The copy's text of these events isn't what the ledger has the hash of.",
+      );
+  }
+
+  async function report(): Promise<AnchorReport> {
+    const numbers = new Set([
+      ...matching.keys(),
+      ...different.keys(),
+      ...beyond.keys(),
+      ...missing,
+      ...forged,
+    ]);
+    if (numbers.size === 0) throw new NoAnchorsError();
+    tellAll();
+    const last = largest(matching.keys()) ?? 0;
+    const lastSeal = await lastSealOf(pool);
+    return {
+      anchored: numbers.size,
+      matching: matching.size,
+      copies,
+      last: matching.size === 0 ? null : { seal: last, seq: matching.get(last) ?? 0 },
+      behind: Math.max(0, lastSeal - last),
+      unanchored: last - matching.size,
+      problems: [...problems.values()],
+    };
+  }
+
+  return { seals, events, report };
+}
+
+/** Null when there are none. Math.max takes only so many arguments. */
+function largest(numbers: Iterable<number>): number | null {
+  let max: number | null = null;
+  for (const n of numbers) if (max === null || n > max) max = n;
+  return max;
+}

@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import { leafOf } from '../seals/merkle.ts';
+import { sealShape, type Seal } from '../seals/seal.ts';
+
+/** A seal as the copy outside has it: the anchor. `sealedAt` is ISO 8601. */
+export interface Anchor extends Seal {
+  readonly sealedAt: string;
+}
+
+/** An event of the copy outside: its number, and the leaf of its text, in hexadecimal. */
+export interface CopiedEvent {
+  readonly seq: number;
+  readonly leaf: string;
+}
+
+const sealedShape = z.object({
+  eventType: z.literal('audit.sealed'),
+  timestamp: z.string(),
+  metadata: sealShape,
+});
+
+/** A stub stands for a message that was too large to be shipped, so it is no copy of it. */
+const eventShape = z.object({
+  eventType: z.string(),
+  eventId: z.string(),
+  seq: z.int().positive(),
+  truncated: z.undefined().optional(),
+});
+
+/** The texts of strings by the names under which CloudWatch Logs, Docker (log) and journald (MESSAGE) wrap what was shipped. */
+const WRAPPED = /"(?:@?message|log|MESSAGE)"\s*:\s*("(?:[^"\\]|\\.)*")/g;
+
+/**
+ * The audit messages in one line of a copy: the line itself, also behind a prefix as log collectors put it there, or what it
+ * wraps. Any other line has none.
+ */
+export function messagesOf(line: string): string[] {
+  // In what wraps a message its quotes are escaped, so this is no part of a string.
+  const start = line.indexOf('{"eventType"');
+  if (start >= 0) return [line.slice(start).trimEnd()];
+  return Array.from(line.matchAll(WRAPPED), ([, text = '""']) => unquote(text));
+}
+
+function unquote(text: string): string {
+  const value = parse(text);
+  return typeof value === 'string' ? value.trim() : '';
+}
+
+/** What a message of a copy is, as far as it can be checked: an anchor, an event, or null. */
+export function readMessage(message: string): Anchor | CopiedEvent | null {
+  const value = parse(message);
+  const sealed = sealedShape.safeParse(value);
+  if (sealed.success) return { ...sealed.data.metadata, sealedAt: sealed.data.timestamp };
+  const event = eventShape.safeParse(value);
+  if (!event.success) return null;
+  return { seq: event.data.seq, leaf: leafOf(message).toString('hex') };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}

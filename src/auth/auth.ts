@@ -1,0 +1,173 @@
+import { createSecretKey } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+import type { Request, RequestHandler, Response } from 'express';
+import { expressjwt, UnauthorizedError } from 'express-jwt';
+import type { GetVerificationKey } from 'express-jwt';
+import type { Algorithm } from 'jsonwebtoken';
+
+import { claimsFromPayload, InvalidClaimsError } from './claims.ts';
+import type { Claims } from './claims.ts';
+import type { Config } from '../config/config.ts';
+import { KeysUnavailableError, makeJwksKeys } from './jwks.ts';
+import type { JwksOptions } from './jwks.ts';
+import type { Logger } from '../lib/log.ts';
+
+export { claimsFromPayload, InvalidClaimsError, KeysUnavailableError };
+export type { Claims };
+export type { Role } from './claims.ts';
+
+/** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
+const CLOCK_TOLERANCE = 5;
+
+export type AuthenticationCode = 'token_missing' | 'token_expired' | 'token_invalid';
+
+const SENTENCES: Record<AuthenticationCode, string> = {
+  token_missing: 'Send a token: Authorization: Bearer <token>.',
+  token_expired: 'The token has expired: ask for a new one.',
+  token_invalid: 'The token is not valid here: ask for a new one.',
+};
+
+/** The caller isn't known: 401, with the challenge of RFC 6750 §3 in `headers`. */
+export class AuthenticationError extends Error {
+  override readonly name = 'AuthenticationError';
+  readonly status = 401;
+  readonly code: AuthenticationCode;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(code: AuthenticationCode, options?: ErrorOptions & { sentence?: string }) {
+    super(options?.sentence ?? SENTENCES[code], options);
+    this.code = code;
+    // A request without any token gets no error code (RFC 6750 §3.1).
+    const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
+    this.headers = { 'WWW-Authenticate': challenge };
+  }
+}
+
+export interface Authentication {
+  /** Express 5: verifies the Authorization header and keeps the claims for claimsOf. */
+  readonly middleware: RequestHandler;
+  /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
+  readonly verifyToken: (token: string) => Promise<Claims>;
+}
+
+const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
+
+/** Keeps verified claims for claimsOf; for upgrade requests, which no middleware sees. */
+export function attachClaims(request: IncomingMessage, claims: Claims): void {
+  claimsByRequest.set(request, claims);
+}
+
+/**
+ * The verified claims of a request.
+ *
+ * @throws Error when nothing verified the request, so that a route that lacks the middleware fails closed.
+ */
+export function claimsOf(request: IncomingMessage): Claims {
+  const claims = claimsByRequest.get(request);
+  if (claims === undefined)
+    throw new Error('Mount the authentication middleware in front of this route.');
+  return claims;
+}
+
+/**
+ * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf (5 s of
+ * tolerance), audience and issuer when configured. A token without exp is valid for good.
+ *
+ * Both ways in reject with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
+ *
+ * @throws Error when the configuration has neither a secret nor a JWKS address
+ */
+export function makeAuthentication(
+  jwt: Config['jwt'],
+  log: Logger,
+  jwksOptions?: JwksOptions,
+): Authentication {
+  const verifier = expressjwt({
+    secret: makeKeys(jwt, log, jwksOptions),
+    algorithms: jwt.algorithms as Algorithm[],
+    clockTolerance: CLOCK_TOLERANCE,
+    ...(jwt.audience === null ? {} : { audience: jwt.audience }),
+    ...(jwt.issuer === null ? {} : { issuer: jwt.issuer }),
+  });
+
+  /**
+   * Runs express-jwt over a request of its own with nothing but the header: the real one would be let
+   * through unverified if it looked like a CORS preflight, and WebSockets have none at all.
+   */
+  function payloadOf(authorization: string | undefined): Promise<unknown> {
+    const carrier: { method: string; headers: object; auth?: unknown } = {
+      method: 'GET',
+      headers: authorization === undefined ? {} : { authorization },
+    };
+    return new Promise((resolve, reject) => {
+      void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
+        if (error === undefined) resolve(carrier.auth);
+        else reject(asTyped(error));
+      });
+    });
+  }
+
+  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
+    const claims = claimsFromPayload(await payloadOf(authorization));
+    if (claims.userId === null && claims.role === 'admin')
+      log.warn('admin token without a user id: what it does is recorded without a name');
+    return claims;
+  }
+
+  return {
+    async middleware(request, _response, next) {
+      // Once a request, also where the middleware is mounted twice: one warning each.
+      if (!claimsByRequest.has(request))
+        attachClaims(
+          request,
+          await claimsFrom(request.headers.authorization, loggerOf(request, log)),
+        );
+      next();
+    },
+    verifyToken: (token) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
+  };
+}
+
+/** pino-http's logger of the request, which knows the request id, where there is one. */
+function loggerOf(request: IncomingMessage, otherwise: Logger): Logger {
+  return (request as { log?: Logger }).log ?? otherwise;
+}
+
+function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
+  const keys = makeKeySource(jwt, log, options);
+  return (request, token) => {
+    // Before any key is looked up, so that such a token costs the identity provider nothing. `crit`
+    // names extensions that must be understood (RFC 7515 §4.1.11); none are, and jsonwebtoken ignores it.
+    const header = token?.header;
+    if (header === undefined || !jwt.algorithms.includes(header.alg) || 'crit' in header)
+      throw new AuthenticationError('token_invalid');
+    return keys(request, token);
+  };
+}
+
+function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
+  if (jwt.secret !== null) {
+    // A KeyObject is a secret for good; a string that looks like a PEM would be taken for a public key.
+    const key = createSecretKey(Buffer.from(jwt.secret));
+    return () => key;
+  }
+  if (jwt.jwksUri === null) throw new Error('Give makeAuthentication a secret or a JWKS address.');
+  if (jwt.audience === null)
+    log.warn(
+      'JWT_AUDIENCE is not set: tokens that the issuer signed for other services count here',
+    );
+  return makeJwksKeys(jwt.jwksUri, log, options);
+}
+
+/** express-jwt's errors as ours; anything that isn't about the token as it is. */
+function asTyped(error: unknown): Error {
+  if (!(error instanceof UnauthorizedError))
+    return error instanceof Error
+      ? error
+      : new Error('Verifying the token failed.', { cause: error });
+  if (error.code === 'credentials_required')
+    return new AuthenticationError('token_missing', { cause: error });
+  const expired = 'name' in error.inner && error.inner.name === 'TokenExpiredError';
+  return new AuthenticationError(expired ? 'token_expired' : 'token_invalid', { cause: error });
+}

@@ -1,0 +1,109 @@
+import type { GetVerificationKey } from 'express-jwt';
+import jwksRsa from 'jwks-rsa';
+import { z } from 'zod';
+
+import type { Logger } from '../lib/log.ts';
+
+/** At least one key that can verify a signature; jwks-rsa passes over the others. */
+const keySet = z.object({
+  keys: z
+    .array(z.looseObject({}))
+    .refine((keys) => keys.some(({ kty, use = 'sig' }) => isSigning(kty) && use === 'sig')),
+});
+const isSigning = (kty: unknown) => kty === 'RSA' || kty === 'EC';
+
+type KeySet = z.infer<typeof keySet>;
+
+/** How long an identity provider may take before a request is answered without it. */
+const FETCH_TIMEOUT_MS = 5_000;
+/** The same failure is not asked for again within this time. */
+const FAILURE_MEMORY_MS = 1_000;
+
+export interface JwksOptions {
+  /** How long a key is used before it is read again, so how long a withdrawn key still counts. */
+  readonly cacheMs?: number;
+  /** How much longer, while the identity provider can't be reached. */
+  readonly staleMs?: number;
+  /** Least time between two reads of the key set, so how soon a new key is noticed. */
+  readonly minIntervalMs?: number;
+}
+
+/** The identity provider's keys can't be had now: not the caller's fault, so 503 and not 401. */
+export class KeysUnavailableError extends Error {
+  override readonly name = 'KeysUnavailableError';
+  readonly status = 503;
+  readonly code = 'jwks_unavailable';
+
+  constructor(cause: unknown) {
+    super("The identity provider's keys can't be read now: try again.", { cause });
+  }
+}
+
+/**
+ * The key source for express-jwt: the public key that a token's `kid` names, or undefined when the key
+ * set has none. Rejects with KeysUnavailableError when the key set can't be read.
+ */
+export function makeJwksKeys(
+  uri: string,
+  log: Logger,
+  { cacheMs = 600_000, staleMs = 3_600_000, minIntervalMs = 10_000 }: JwksOptions = {},
+): GetVerificationKey {
+  return jwksRsa.expressJwtSecret({
+    jwksUri: uri,
+    fetcher: makeFetcher(log, minIntervalMs),
+    cache: true,
+    cacheMaxEntries: 32,
+    cacheMaxAge: cacheMs,
+    cacheMaxAgeFallback: staleMs,
+    onStaleCacheFallback: (error) =>
+      log.warn({ err: error }, "using a cached key: the identity provider can't be reached"),
+    handleSigningKeyError(error, done) {
+      // An unknown kid goes on without a key and fails verification.
+      const unknownKid = error === null || error instanceof jwksRsa.SigningKeyNotFoundError;
+      done(unknownKid ? null : new KeysUnavailableError(error));
+    },
+  });
+}
+
+/**
+ * Reads the key set at most once in `minIntervalMs` and shares the answer. jwks-rsa's own rate limit
+ * refuses instead, and counts in front of this: made-up kids from anyone would then use it up and lock
+ * out holders of good tokens.
+ */
+function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promise<KeySet> {
+  let last: Promise<KeySet> | null = null;
+  let validUntil = 0;
+
+  async function load(uri: string): Promise<KeySet> {
+    try {
+      const keys = await fetchKeySet(uri);
+      validUntil = performance.now() + minIntervalMs;
+      return keys;
+    } catch (error) {
+      validUntil = performance.now() + Math.min(FAILURE_MEMORY_MS, minIntervalMs);
+      log.error({ err: error }, "the identity provider's keys can't be read: check JWT_JWKS_URI");
+      throw error;
+    }
+  }
+
+  return (uri) => {
+    if (last === null || performance.now() >= validUntil) {
+      validUntil = Number.POSITIVE_INFINITY; // until it is here, everyone waits for the same read
+      last = load(uri);
+    }
+    return last;
+  };
+}
+
+async function fetchKeySet(uri: string): Promise<KeySet> {
+  const response = await fetch(uri, {
+    headers: { accept: 'application/json' },
+    redirect: 'error', // an https address must not lead to an http one
+    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
+  });
+  if (!response.ok) {
+    await response.body?.cancel();
+    throw new Error(`Make JWT_JWKS_URI answer 200: it answered ${response.status}.`);
+  }
+  return keySet.parse(await response.json());
+}

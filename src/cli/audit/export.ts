@@ -1,0 +1,164 @@
+import { open, rename, rm, stat } from 'node:fs/promises';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { parseArgs } from 'node:util';
+
+import type pg from 'pg';
+
+import { exportAuditEventsQuerySchema } from '../../schemas.ts';
+import { beginExport, readEvents } from '../../audit/export/export.ts';
+import type { ExportQuery, Transaction } from '../../audit/export/export.ts';
+import { FORMATS } from '../../audit/export/format.ts';
+import { scrub } from '../../lib/log.ts';
+import { withLogin } from './connect.ts';
+import { BAD_ARGUMENTS, parsing, reasonOf, UsageError } from './exit_codes.ts';
+import { makeProgress } from './progress.ts';
+
+const OPTIONS = {
+  from: { type: 'string' },
+  to: { type: 'string' },
+  flag: { type: 'string' },
+  environment: { type: 'string' },
+  actor: { type: 'string' },
+  type: { type: 'string', multiple: true },
+  after: { type: 'string' },
+  until: { type: 'string' },
+  limit: { type: 'string' },
+  format: { type: 'string' },
+  out: { type: 'string' },
+  force: { type: 'boolean' },
+} as const;
+
+/** Exit status of an export that failed or broke off. */
+const NOT_WHOLE = 1;
+
+/** What the arguments ask for. */
+export interface ExportArguments {
+  readonly query: ExportQuery;
+  readonly format: 'ndjson' | 'csv';
+  /** The file to write; null for stdout. */
+  readonly out: string | null;
+  /** Whether a file that is there may be replaced. */
+  readonly force: boolean;
+}
+
+/**
+ * `halyard audit export`: the trail as NDJSON or CSV, to stdout or into a file. Exit status 1 when it is not whole, 2 for bad
+ * arguments.
+ */
+export async function run(args: string[]): Promise<void> {
+  try {
+    const wanted = readArguments(args);
+    await refuseToReplace(wanted);
+    await withLogin('auditor', (pool) => exportEvents(pool, wanted));
+  } catch (error) {
+    if (isClosedPipe(error)) {
+      // Whoever reads has had enough, as `head` does: nothing to say, but it isn't all there is.
+      process.exitCode = NOT_WHOLE;
+      return;
+    }
+    const isUsage = error instanceof UsageError;
+    const sentence = isUsage ? error.message : `The export is not whole: ${reasonOf(error)}`;
+    process.stderr.write(`${scrub(sentence)}\n`);
+    process.exitCode = isUsage ? BAD_ARGUMENTS : NOT_WHOLE;
+  }
+}
+
+/** @throws UsageError */
+export function readArguments(args: string[]): ExportArguments {
+  const {
+    format = 'ndjson',
+    out,
+    force = false,
+    ...filters
+  } = parsing(
+    () => parseArgs({ args, options: OPTIONS, strict: true, allowPositionals: false }).values,
+  );
+  if (format !== 'ndjson' && format !== 'csv') throw new UsageError('Give --format ndjson or csv.');
+  if (out === '') throw new UsageError('Give --out the name of a file.');
+  const result = exportAuditEventsQuerySchema.safeParse(filters);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    throw new UsageError(`--${String(issue?.path[0])} ${issue?.message ?? 'is not valid'}.`);
+  }
+  return { query: result.data, format, out: out ?? null, force };
+}
+
+async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
+  if (out === null) return;
+  const there = await stat(out).catch(() => null);
+  if (there === null) return;
+  // Not even by force: for root the name of a device would then be that of the export.
+  if (!there.isFile()) throw new UsageError(`${out} is no file: give --out the name of one.`);
+  if (!force) throw new UsageError(`${out} is there already: give --force to replace it.`);
+}
+
+async function exportEvents(pool: pg.Pool, wanted: ExportArguments): Promise<void> {
+  const { out } = wanted;
+  if (out === null) {
+    await write(pool, wanted, process.stdout, { end: false });
+    return;
+  }
+  // Under another name until it is whole; for nobody else's eyes, as it holds names.
+  const partial = `${out}.partial`;
+  try {
+    const file = await open(partial, 'w', 0o600);
+    await write(pool, wanted, file.createWriteStream({ flush: true }), { end: true });
+    await rename(partial, out);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+}
+
+async function write(
+  pool: pg.Pool,
+  { query, format }: ExportArguments,
+  target: Writable,
+  { end }: { end: boolean },
+): Promise<void> {
+  const transaction = transactionOf(pool);
+  const { head, textOf } = FORMATS[format];
+  const progress = makeProgress(process.stderr);
+  let events = 0;
+  const last = await beginExport(transaction, format, query, false);
+  async function* text(): AsyncGenerator<string, void, undefined> {
+    if (head !== '') yield head;
+    for await (const { rows, position } of readEvents(transaction, query, last)) {
+      if (rows.length > 0) yield textOf(rows);
+      events += rows.length;
+      progress.tell(`${count(events)} events, read to ${count(position)} of ${count(last)}`);
+    }
+  }
+  try {
+    await pipeline(text(), target, { end });
+  } finally {
+    progress.end();
+  }
+}
+
+/** One transaction of the login's own, without claims: its role is its right. */
+function transactionOf(pool: pg.Pool): Transaction {
+  return async (work) => {
+    const client = await pool.connect();
+    try {
+      await client.query('begin');
+      const result = await work(client);
+      await client.query('commit');
+      client.release();
+      return result;
+    } catch (error) {
+      // The connection goes, and the transaction with it.
+      client.release(true);
+      throw error;
+    }
+  };
+}
+
+function count(n: number): string {
+  return n.toLocaleString('en-US');
+}
+
+function isClosedPipe(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EPIPE';
+}

@@ -1,0 +1,43 @@
+import { parseArgs } from 'node:util';
+import type pg from 'pg';
+import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
+import { withLogin } from './connect.ts';
+import { exitWith, FOUND_PROBLEMS, parsing } from './exit_codes.ts';
+
+const OPTIONS = { thorough: { type: 'boolean', default: false } } as const;
+
+/**
+ * `halyard audit reconcile [--thorough]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
+ * 1 when dead letters remain, 2 for bad arguments, 3 when it could not be done.
+ */
+export function run(args: string[]): Promise<void> {
+  return exitWith(async () => {
+    const { values } = parsing(() => parseArgs({ args, options: OPTIONS, strict: true }));
+    const scope = values.thorough ? 'thorough' : 'recent';
+    return withLogin('worker', async (pool) => {
+      const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
+      const letters = await countLetters(pool);
+      process.stdout.write(summarize(done, letters));
+      return letters > 0 ? FOUND_PROBLEMS : 0;
+    });
+  });
+}
+
+async function countLetters(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ count: string }>(
+    'select app_private.dead_letter_count() as count',
+  );
+  return Number(rows[0]?.count);
+}
+
+/** What a run did, in a line for each thing that there is to say. */
+export function summarize({ fromLetters, fromRows }: Reconciled, letters: number): string {
+  const lines = [
+    fromLetters + fromRows === 0
+      ? 'Nothing was missing that could be rebuilt.'
+      : `Rebuilt ${fromLetters + fromRows} events: ${fromLetters} from dead letters, ${fromRows} from rows.`,
+  ];
+  if (letters > 0)
+    lines.push(`Dead letters that remain: ${letters}. See "Dead letters" in docs/operations.md.`);
+  return `${lines.join('\n')}\n`;
+}

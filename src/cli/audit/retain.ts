@@ -1,0 +1,67 @@
+import { parseArgs } from 'node:util';
+import type pg from 'pg';
+import type { Month } from '../../audit/retention/retention.ts';
+import { withLogin } from './connect.ts';
+import { exitWith, FOUND_PROBLEMS, parsing, UsageError } from './exit_codes.ts';
+
+const OPTIONS = { keep: { type: 'string' }, 'dry-run': { type: 'boolean' } } as const;
+
+/** PostgreSQL's own word for what isn't an interval, too long a one, or one that audit.retain() refuses. */
+const BAD_INTERVAL = new Set(['22007', '22008', '22015', '22023']);
+
+/**
+ * `halyard audit retain`: purges the months of the trail that ended longer ago than --keep, each in a transaction of its own,
+ * and prints a line for each. Exit status 1 when one that is old enough stays.
+ */
+export function run(args: string[]): Promise<void> {
+  return exitWith(async () => {
+    const { keep, dryRun } = readArguments(args);
+    return withLogin('owner', (pool) => retain(pool, keep, dryRun));
+  });
+}
+
+function readArguments(args: string[]): { keep: string; dryRun: boolean } {
+  const { values } = parsing(() => parseArgs({ args, options: OPTIONS }));
+  if (values.keep === undefined)
+    throw new UsageError("Say how much of the trail to keep, as in --keep '24 months'.");
+  return { keep: values.keep, dryRun: values['dry-run'] ?? false };
+}
+
+/** A dry run looks at all months at once; a real one at one after the other, so that what is done is done. */
+async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<number> {
+  let seen = 0;
+  for (;;) {
+    const months = await ask(pool, keep, dryRun);
+    for (const month of months) process.stdout.write(`${line(month)}\n`);
+    seen += months.length;
+    if (months.some(({ outcome }) => outcome === 'kept' || outcome === 'busy'))
+      return FOUND_PROBLEMS;
+    if (dryRun || months.length === 0) break;
+  }
+  if (seen === 0) process.stdout.write('No month of the trail is old enough.\n');
+  return 0;
+}
+
+async function ask(pool: pg.Pool, keep: string, dryRun: boolean): Promise<Month[]> {
+  try {
+    const { rows } = await pool.query<Month>(
+      'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
+      [keep, dryRun ? null : 1, dryRun],
+    );
+    return rows;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    if (error instanceof Error && BAD_INTERVAL.has(code))
+      throw new UsageError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+function line({ month, events, outcome, reason }: Month): string {
+  const what = { purged: 'purged', purgeable: 'would be purged', kept: 'kept', busy: 'busy' }[
+    outcome
+  ];
+  const why = reason === null ? '' : `: ${reason}`;
+  const which = events === null ? '' : `${month?.slice(0, 7) ?? 'unknown'}  ${events} events  `;
+  return `${which}${what}${why}`;
+}

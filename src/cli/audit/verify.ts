@@ -1,0 +1,110 @@
+import { parseArgs } from 'node:util';
+import type pg from 'pg';
+import {
+  checkAnchors,
+  NoAnchorsError,
+  type AnchorReport,
+} from '../../audit/verification/anchors.ts';
+import { makeCloudWatchClient } from '../../audit/delivery/sinks/cloudwatch/client.ts';
+import { cloudWatchAnchors } from '../../audit/delivery/sinks/cloudwatch/anchors.ts';
+import { verifyTrail, type Range, type Verification } from '../../audit/verification/verify.ts';
+import type { Config } from '../../config/config.ts';
+import { withLogin } from './connect.ts';
+import { linesOf } from './input.ts';
+import { exitWith, FOUND_PROBLEMS, NotCheckedError, parsing, UsageError } from './exit_codes.ts';
+import { makeProgress } from './progress.ts';
+import { summarize, toJson } from './verify_report.ts';
+
+const OPTIONS = {
+  from: { type: 'string' },
+  to: { type: 'string' },
+  anchors: { type: 'string' },
+  json: { type: 'boolean', default: false },
+} as const;
+
+interface Arguments {
+  readonly range: Range;
+  /** A file, `-`, or `cloudwatch`. */
+  readonly anchors: string | undefined;
+  readonly json: boolean;
+}
+
+/**
+ * `halyard audit verify`: is the trail what it was when it was sealed, and do the heads outside say so too? Exit status 0 when
+ * all is well, 1 when not, 2 for bad arguments, 3 when it could not be checked.
+ */
+export function run(args: string[]): Promise<void> {
+  return exitWith(async () => {
+    const { range, anchors, json } = readArguments(args);
+    const { verification, report } = await withLogin('auditor', async (pool, config) => {
+      const verified = await verify(pool, range);
+      const compared = anchors === undefined ? null : await compare(pool, anchors, config);
+      return { verification: verified, report: compared };
+    });
+    const found = verification.problems.length + (report?.problems.length ?? 0);
+    process.stdout.write(
+      json ? `${toJson(verification, report)}\n` : summarize(verification, report),
+    );
+    return found > 0 ? FOUND_PROBLEMS : 0;
+  });
+}
+
+function readArguments(args: string[]): Arguments {
+  const { values } = parsing(() => parseArgs({ args, options: OPTIONS, strict: true }));
+  const from = readSeq('from', values.from) ?? 1;
+  const to = readSeq('to', values.to);
+  if (to !== null && to < from)
+    throw new UsageError('Give --to a number that is not below --from.');
+  if (values.anchors === '')
+    throw new UsageError('Give --anchors the name of a file, - or cloudwatch.');
+  return { range: { from, to }, anchors: values.anchors, json: values.json };
+}
+
+function readSeq(name: string, value: string | undefined): number | null {
+  if (value === undefined) return null;
+  if (!/^[1-9]\d{0,14}$/.test(value))
+    throw new UsageError(`Give --${name} the number of an event: a whole number from 1 on.`);
+  return Number(value);
+}
+
+async function verify(pool: pg.Pool, range: Range): Promise<Verification> {
+  const progress = makeProgress(process.stderr);
+  try {
+    const verification = await verifyTrail(pool, range, (seq, last) =>
+      progress.tell(`Verified up to event ${seq} of ${last}`),
+    );
+    const asked = range.from > 1 || range.to !== null;
+    if (asked && verification.seals === 0 && verification.problems.length === 0)
+      throw new NotCheckedError('There are no sealed events of these numbers.');
+    return verification;
+  } finally {
+    progress.end();
+  }
+}
+
+async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<AnchorReport> {
+  try {
+    if (anchors !== 'cloudwatch') return await checkAnchors(pool, linesOf(anchors));
+    const client = makeCloudWatchClient();
+    const { signal } = new AbortController();
+    try {
+      const messages = cloudWatchAnchors(client, config.audit.logGroup, signal);
+      return await checkAnchors(pool, readable(messages));
+    } finally {
+      client.destroy();
+    }
+  } catch (error) {
+    if (error instanceof NoAnchorsError) throw new NotCheckedError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** Whatever the service or its client says, such as that it has no region, is for whoever set them up. */
+async function* readable(messages: AsyncIterable<string>): AsyncGenerator<string> {
+  try {
+    yield* messages;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new NotCheckedError(`CloudWatch Logs can't be read (${reason}).`, { cause: error });
+  }
+}

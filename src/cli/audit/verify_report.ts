@@ -1,0 +1,87 @@
+import type { AnchorReport } from '../../audit/verification/anchors.ts';
+import type { Problem, Verification } from '../../audit/verification/verify.ts';
+
+/** Problems shown one by one; of more there is only the count. */
+const MAX_SHOWN = 50;
+
+/** Ranges of event numbers shown of one problem. */
+const MAX_RANGES = 5;
+
+/** What was found, for a person. `anchors` is null when there was nothing to compare with. */
+export function summarize(verification: Verification, anchors: AnchorReport | null): string {
+  const problems = [...verification.problems, ...(anchors?.problems ?? [])];
+  const shown = problems.slice(0, MAX_SHOWN).map(describe);
+  if (problems.length > MAX_SHOWN) shown.push(`  and ${problems.length - MAX_SHOWN} more`);
+  return `${[
+    ...counts(verification),
+    ...(anchors === null ? [UNANCHORED] : reach(anchors)),
+    ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
+  ].join('\n')}\n`;
+}
+
+const UNANCHORED =
+  'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
+
+function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): string[] {
+  if (seals === 0) return ['Verified: no sealed events.'];
+  const range = `${firstSeq ?? 0} to ${lastSeq ?? 0}`;
+  const lines = [`Verified: ${plural(events, 'event')} (${range}) in ${plural(seals, 'seal')}.`];
+  if (purged > 0) lines.push(`Purged: ${plural(purged, 'event')}, whose leaves are kept.`);
+  return lines;
+}
+
+function reach({ anchored, matching, copies, last, behind, unanchored }: AnchorReport): string[] {
+  const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
+  if (copies > 0) lines.push(`Copies: ${plural(copies, 'event')} compared with the ledger.`);
+  if (last !== null)
+    lines.push(
+      `They reach to seal ${last.seal}, event ${last.seq}` +
+        (behind > 0
+          ? `; ${plural(behind, 'seal')} behind it not anchored yet.`
+          : ', the last one.'),
+    );
+  if (unanchored > 0)
+    lines.push(
+      `${plural(unanchored, 'seal')} before it without an anchor: the chain vouches for what the copy lacks.`,
+    );
+  return lines;
+}
+
+function describe({ status, seal, seqs, detail }: Problem): string {
+  const where = [
+    ...(seal === null ? [] : [`seal ${seal}`]),
+    ...(seqs.length === 0 ? [] : [`${seqs.length === 1 ? 'event' : 'events'} ${ranges(seqs)}`]),
+  ].join(', ');
+  return `  ${status}${where === '' ? '' : ` (${where})`}: ${detail}`;
+}
+
+/** 1 to 3, 7, 9: numbers in ascending order, those in a row taken together. */
+export function ranges(seqs: readonly number[]): string {
+  const found: [number, number][] = [];
+  for (const seq of seqs) {
+    const last = found.at(-1);
+    if (last?.[1] === seq - 1) last[1] = seq;
+    else found.push([seq, seq]);
+  }
+  const shown = found
+    .slice(0, MAX_RANGES)
+    .map(([from, to]) => (from === to ? String(from) : `${from} to ${to}`));
+  return [...shown, ...(found.length > MAX_RANGES ? ['…'] : [])].join(', ');
+}
+
+function plural(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+/** What was found, for a program: one line of JSON. */
+export function toJson(verification: Verification, anchors: AnchorReport | null): string {
+  const { problems, ...counted } = verification;
+  const { problems: against = [], ...reached } = anchors ?? {};
+  const all = [...problems, ...against];
+  return JSON.stringify({
+    ok: all.length === 0,
+    ...counted,
+    anchors: anchors === null ? null : reached,
+    problems: all,
+  });
+}

@@ -1,0 +1,36 @@
+import { loadProcessConfig, type Config } from '../config/config.ts';
+import { makeLogger } from '../lib/log.ts';
+import { installWorkerSchema, migrate } from '../postgres/migrate.ts';
+import { setUp } from '../postgres/setup.ts';
+
+/** `halyard setup`: roles and database on a server of your own. */
+export async function setup(): Promise<void> {
+  const config = loadProcessConfig('setup');
+  await setUp({
+    rootUrl: required(config.rootDatabaseUrl, 'ROOT_DATABASE_URL'),
+    ownerUrl: required(config.databaseUrl, 'DATABASE_URL'),
+    authenticatorUrl: required(config.authDatabaseUrl, 'AUTH_DATABASE_URL'),
+    workerUrl: required(config.workerDatabaseUrl, 'WORKER_DATABASE_URL'),
+    log: makeLogger(config, 'setup'),
+  });
+}
+
+/** `halyard migrate`: the database brought up to date, as its owner. */
+export async function migrateOnce(): Promise<void> {
+  const config: Config = loadProcessConfig('migrate');
+  await migrate(required(config.databaseUrl, 'DATABASE_URL'), makeLogger(config, 'migrate'));
+}
+
+/** `halyard install-worker-schema URL`: graphile-migrate's hook, for its own database and for its shadow. */
+export async function installSchema([databaseUrl]: string[]): Promise<void> {
+  const config = loadProcessConfig('schema');
+  await installWorkerSchema(
+    required(databaseUrl ?? null, 'the owner’s URL'),
+    makeLogger(config, 'migrate'),
+  );
+}
+
+function required(value: string | null, name: string): string {
+  if (value === null) throw new Error(`Set ${name}: this command needs it.`);
+  return value;
+}

@@ -1,0 +1,137 @@
+import { depthLimit } from '@graphile/depth-limit';
+import {
+  getOperationAST,
+  GraphQLError,
+  Kind,
+  NoSchemaIntrospectionCustomRule,
+  parse,
+  Source,
+  specifiedRules,
+  validate,
+  ValuesOfCorrectTypeRule,
+  visit,
+} from 'postgraphile/graphql';
+import type {
+  ASTNode,
+  DocumentNode,
+  GraphQLSchema,
+  OperationDefinitionNode,
+  ValidationContext,
+} from 'postgraphile/graphql';
+
+import type { ProblemCode } from '../lib/errors.ts';
+import { graphqlProblem } from './errors.ts';
+
+/** Characters and tokens of a query: several times what the largest useful one has. */
+const MOST_CHARACTERS = 20_000;
+const MOST_TOKENS = 2_000;
+const MOST_ERRORS = 10;
+const CACHED = 500;
+
+export type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };
+
+/**
+ * Parses and validates queries, and keeps the latest 500 outcomes: a document that comes again is planned only once, too.
+ *
+ * @param production no introspection, and no hints at the names in the schema
+ */
+export function makeDocuments(
+  schema: GraphQLSchema,
+  production: boolean,
+): (query: string) => Parsed {
+  const rules = [
+    ...specifiedRules.filter((rule) => rule !== ValuesOfCorrectTypeRule),
+    valuesRule,
+    depthLimit({
+      maxDepth: 10,
+      maxListDepth: 6,
+      // What IDEs ask, where introspection is allowed at all.
+      maxIntrospectionDepth: 20,
+      maxDepthByFieldCoordinates: { '__Type.ofType': 10 },
+      revealDetails: true,
+    }),
+    ...(production ? [NoSchemaIntrospectionCustomRule] : []),
+  ];
+  const cache = new Map<string, Parsed>();
+
+  function read(query: string): Parsed {
+    if (query.length > MOST_CHARACTERS)
+      return refuse(`A query may have ${MOST_CHARACTERS} characters at most.`);
+    try {
+      const document = parse(new Source(query, 'query'), { maxTokens: MOST_TOKENS });
+      const errors = validate(schema, document, rules, { maxErrors: MOST_ERRORS });
+      if (errors.length === 0) return { document };
+      return { errors: errors.map((error) => ofQuery(error, production)) };
+    } catch (error) {
+      if (error instanceof GraphQLError) return { errors: [ofQuery(error, production)] };
+      throw error;
+    }
+  }
+
+  return (query) => {
+    const known = cache.get(query);
+    const parsed = known ?? read(query);
+    cache.delete(query);
+    // Deep-cut: the oldest goes; a Map keeps the order of insertion.
+    cache.set(query, parsed);
+    if (cache.size > CACHED) cache.delete(cache.keys().next().value ?? '');
+    return parsed;
+  };
+}
+
+/** The operation to run. @throws GraphQLError invalid_query when the name says none, or none says which. */
+export function operationIn(document: DocumentNode, name: string | null): OperationDefinitionNode {
+  const operation = getOperationAST(document, name);
+  if (operation === null || operation === undefined)
+    throw graphqlProblem('invalid_query', 'Say in operationName which operation to run.');
+  return operation;
+}
+
+/**
+ * The code of a value that isn't allowed, by the arguments and fields that lead to it: the same as REST's for the same
+ * mistake.
+ */
+export function codeAt(names: readonly string[]): ProblemCode {
+  if (names.includes('updates')) return 'invalid_updates';
+  return names.at(-1) === 'scheduledAt' ? 'invalid_scheduled_at' : 'invalid_value';
+}
+
+/** The arguments and input fields round a node. */
+export function namesTo(document: DocumentNode, wanted: (node: ASTNode) => boolean): string[] {
+  let names: string[] = [];
+  const open: string[] = [];
+  visit(document, {
+    enter(node) {
+      if (node.kind === Kind.ARGUMENT || node.kind === Kind.OBJECT_FIELD)
+        open.push(node.name.value);
+      if (wanted(node) && names.length === 0) names = [...open];
+    },
+    leave(node) {
+      if (node.kind === Kind.ARGUMENT || node.kind === Kind.OBJECT_FIELD) open.pop();
+    },
+  });
+  return names;
+}
+
+function refuse(sentence: string): Parsed {
+  return { errors: [graphqlProblem('invalid_query', sentence)] };
+}
+
+function ofQuery(error: GraphQLError, production: boolean): GraphQLError {
+  if (error.extensions.code !== undefined && !production) return error;
+  const code = (error.extensions.code ?? 'invalid_query') as ProblemCode;
+  const coded = graphqlProblem(code, error);
+  // A name that nearly exists is told as willingly by validation as by introspection.
+  if (production) coded.message = coded.message.replace(/ ?Did you mean .*$/s, '');
+  return coded;
+}
+
+/** GraphQL's own rule, with the code that the value's place gives it. */
+function valuesRule(context: ValidationContext) {
+  const coded = Object.create(context) as ValidationContext;
+  coded.reportError = (error) => {
+    const names = namesTo(context.getDocument(), (node) => node === error.nodes?.[0]);
+    context.reportError(graphqlProblem(codeAt(names), error));
+  };
+  return ValuesOfCorrectTypeRule(coded);
+}

@@ -1,0 +1,180 @@
+import './environment.ts';
+
+import { hash } from 'node:crypto';
+
+import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
+import type pg from 'pg';
+import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
+import type { GrafastSubscriber } from 'postgraphile/grafast';
+import { makeSchema } from 'postgraphile/graphile-build';
+
+import type { Claims } from '../auth/auth.ts';
+import { pgSettings } from '../postgres/pool.ts';
+import type { Settings } from '../postgres/pool.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Changes } from './live/changes.ts';
+import { makeService } from './pg_service.ts';
+import { makeDocuments, operationIn } from './documents.ts';
+import { graphqlProblem } from './errors.ts';
+import { makeFeed } from './live/feed.ts';
+import type { Results } from './live/feed.ts';
+import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
+import { preset } from './schema/preset.ts';
+import { makeReader, rightsOf } from './live/reader.ts';
+import { failure, format, InvalidQuery } from './result.ts';
+import type { Result } from './result.ts';
+import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
+
+/** A GraphQL request as the client sent it, checked for its shape only. */
+export interface GraphqlRequest {
+  readonly query: string;
+  readonly operationName: string | null;
+  readonly variables: Readonly<Record<string, unknown>>;
+}
+
+/** Who asks. */
+export interface Caller {
+  readonly claims: Claims;
+  readonly requestId: string;
+  /** Knows the request's id. */
+  readonly log: Logger;
+}
+
+export interface Engine {
+  /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
+  run(request: GraphqlRequest, caller: Caller): Promise<Result>;
+  /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
+  subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results>;
+}
+
+export interface EngineOptions {
+  readonly pool: pg.Pool;
+  readonly changes: Changes;
+  readonly production: boolean;
+  /** Milliseconds that a query or a mutation may take; 15,000 by default. */
+  readonly executionMs?: number | undefined;
+}
+
+const EXECUTION_MS = 15_000;
+
+/** What an operation runs with. */
+interface Running {
+  /** Of its transactions. */
+  readonly settings: Settings;
+  readonly subscriber?: GrafastSubscriber;
+}
+
+/** A request that was checked and may run. */
+interface Checked {
+  readonly request: GraphqlRequest;
+  readonly document: DocumentNode;
+  readonly operation: OperationDefinitionNode;
+}
+
+const runningIn = (context: object) => (context as { halyard: Running }).halyard;
+
+/**
+ * Reads the database's structure and makes the schema of it, which takes about 200 ms.
+ *
+ * @throws Error when the database can't be reached or isn't migrated
+ */
+export async function makeEngine(options: EngineOptions): Promise<Engine> {
+  const { pool, changes, production } = options;
+  const reader = makeReader(pool);
+  const feed = makeFeed({ changes, reader });
+  const { schema, resolvedPreset } = await makeSchema({
+    extends: [preset],
+    pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
+    grafast: {
+      // Planning is work for the processor alone; a statement has its own, the database's timeout.
+      timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
+      context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
+    },
+  });
+  // Nobody waits for a result of a subscription, so only its statements have a timeout.
+  const lasting = {
+    ...resolvedPreset,
+    grafast: { ...resolvedPreset.grafast, timeouts: { planning: 1_000 } },
+  };
+  const documents = makeDocuments(schema, production);
+
+  /** @throws GraphQLError, ProblemError or InvalidQuery */
+  function check(request: GraphqlRequest, subscribes: boolean): Checked {
+    const parsed = documents(request.query);
+    if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
+    const { document } = parsed;
+    const operation = operationIn(document, request.operationName);
+    if (((operation.operation as string) === 'subscription') !== subscribes)
+      throw graphqlProblem(
+        'invalid_query',
+        subscribes
+          ? 'Send queries and mutations by HTTP POST.'
+          : 'Subscribe by WebSocket, with the protocol graphql-transport-ws.',
+      );
+    const variables = coerceVariables(schema, document, operation, request.variables);
+    checkLimits(schema, document, operation, variables);
+    return { request, document, operation };
+  }
+
+  /** The arguments of grafast. */
+  function argumentsOf({ request, document }: Checked, running: Running) {
+    return hookArgs({
+      schema,
+      document,
+      rootValue: null,
+      contextValue: {},
+      variableValues: request.variables,
+      operationName: request.operationName,
+      resolvedPreset: running.subscriber === undefined ? resolvedPreset : lasting,
+      requestContext: { halyard: running } as never,
+    });
+  }
+
+  return {
+    async run(request, { claims, requestId, log }) {
+      try {
+        const settings = pgSettings(claims, requestId);
+        const result = await execute(await argumentsOf(check(request, false), { settings }));
+        if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
+        return format(result, log);
+      } catch (error) {
+        return failure(error, log);
+      }
+    },
+    async subscribe(request, { claims, log }) {
+      try {
+        const checked = check(request, true);
+        const rights = rightsOf(claims);
+        return await feed.follow({
+          key: keyOf(checked, rights),
+          rights,
+          log,
+          run: async (settings, give) => {
+            const running = { settings, subscriber: makeSubscriber(give) };
+            const results = await subscribe(await argumentsOf(checked, running));
+            return resultOf(results as Parameters<typeof resultOf>[0]);
+          },
+        });
+      } catch (error) {
+        return failure(error, log);
+      }
+    },
+  };
+}
+
+/** The same for requests that come to the same, asked by whoever has these rights. */
+function keyOf({ request, operation }: Checked, rights: Settings): string {
+  const { query, variables } = request;
+  const name = operation.name?.value ?? null;
+  const all = [rights, query, name, textOfVariables(operation, variables)];
+  return hash('sha256', JSON.stringify(all));
+}
+
+/** The database's structure as a GraphQL schema, for schema/halyard.graphql. */
+export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
+  const { schema } = await makeSchema({
+    extends: [preset],
+    pgServices: [makeService(pool, makeReader(pool), undefined)],
+  });
+  return schema;
+}

@@ -1,0 +1,213 @@
+import {
+  coerceInputValue,
+  getArgumentValues,
+  getNamedType,
+  GraphQLError,
+  isInputType,
+  isNonNullType,
+  isObjectType,
+  Kind,
+  print,
+  typeFromAST,
+  valueFromAST,
+} from 'postgraphile/graphql';
+import type {
+  DocumentNode,
+  FieldNode,
+  FragmentDefinitionNode,
+  GraphQLObjectType,
+  GraphQLSchema,
+  OperationDefinitionNode,
+  SelectionSetNode,
+} from 'postgraphile/graphql';
+
+import { ProblemError } from '../lib/errors.ts';
+import { codeAt, namesTo } from './documents.ts';
+import { graphqlProblem } from './errors.ts';
+import { MAX_PAGE } from './schema/pages.ts';
+
+/** Fields at the root, each of which is a transaction of its own. */
+const MOST_ROOT_FIELDS = 20;
+/** Fields in all, every use of a fragment counted, aliases too. */
+const MOST_FIELDS = 500;
+/** Rows that the pages of an operation can come to, one inside the other. */
+const MOST_ROWS = 10_000;
+
+/** Lists and input objects one inside the other, in a variable: several times what any input has. */
+const DEEPEST = 10;
+/** Columns to order by: each makes the statement longer. */
+const MOST_ORDERS = 5;
+
+type Values = Readonly<Record<string, unknown>>;
+
+/**
+ * The operation's variables, defaults filled in.
+ *
+ * @throws GraphQLError or ProblemError with the code that fits the first value that is wrong
+ */
+export function coerceVariables(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  operation: OperationDefinitionNode,
+  inputs: Values,
+): Values {
+  // No prototype: a variable may be called __proto__, and must be counted all the same.
+  const coerced = Object.create(null) as Record<string, unknown>;
+  for (const definition of operation.variableDefinitions ?? []) {
+    const name = definition.variable.name.value;
+    const type = typeFromAST(schema, definition.type);
+    if (!isInputType(type)) continue;
+    const given = Object.hasOwn(inputs, name);
+    if (!given && definition.defaultValue !== undefined)
+      coerced[name] = valueFromAST(definition.defaultValue, type);
+    else if (given || isNonNullType(type)) {
+      const value = given ? inputs[name] : null;
+      coerced[name] = coerceInputValue(value, type, (path, _value, error) => {
+        const usage = namesTo(
+          document,
+          (node) => node.kind === Kind.VARIABLE && node.name.value === name,
+        );
+        const names = [...usage, ...path.filter((key) => typeof key === 'string')];
+        const place = [`$${name}`, ...path].join('.');
+        throw graphqlProblem(
+          codeAt(names),
+          new GraphQLError(`${place} (${print(definition.type)}): ${error.message}`, {
+            nodes: definition,
+          }),
+        );
+      });
+      // Only now, when the value is no deeper than its type.
+      requireStorable(coerced[name], name);
+    }
+  }
+  return coerced;
+}
+
+/**
+ * The variables that the operation uses, as text: the same for the same values, however they were sent.
+ *
+ * @throws ProblemError invalid_value when they are nested more deeply than any input is
+ */
+export function textOfVariables(operation: OperationDefinitionNode, inputs: Values): string {
+  const names = (operation.variableDefinitions ?? []).map(({ variable }) => variable.name.value);
+  const used = names.filter((name) => Object.hasOwn(inputs, name));
+  return `{${used.map((name) => `${name}:${textOf(inputs[name])}`).join()}}`;
+}
+
+function textOf(value: unknown, depth = 0): string {
+  if (depth > DEEPEST)
+    throw new ProblemError('invalid_value', 'The variables are nested too deeply.');
+  if (Array.isArray(value)) return `[${value.map((inner) => textOf(inner, depth + 1)).join()}]`;
+  if (typeof value === 'object' && value !== null) {
+    const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    const texts = fields.map(
+      ([name, inner]) => `${JSON.stringify(name)}:${textOf(inner, depth + 1)}`,
+    );
+    return `{${texts.join()}}`;
+  }
+  // JSON has no text for Infinity, as which it reads 1e999.
+  return typeof value === 'number' ? String(value) : JSON.stringify(value);
+}
+
+/** PostgreSQL stores no NUL, and half a surrogate pair would be stored as another character. */
+function requireStorable(value: unknown, name: string): void {
+  if (typeof value === 'string') {
+    if (value.includes('\0') || !value.isWellFormed())
+      throw new ProblemError('invalid_value', `$${name} has text with a NUL or half a character.`);
+  } else if (typeof value === 'object' && value !== null) {
+    for (const inner of Object.values(value)) requireStorable(inner, name);
+  }
+}
+
+/**
+ * Refuses an operation that could cost too much, before any of it is planned: too many fields, pages that are too large,
+ * or too many rows by pages within pages. It stops at the first limit, so that it can't be made to cost much itself.
+ *
+ * @throws GraphQLError invalid_query, or invalid_value for `first`
+ */
+export function checkLimits(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  operation: OperationDefinitionNode,
+  variables: Values,
+): void {
+  const fragments = new Map<string, FragmentDefinitionNode>();
+  for (const definition of document.definitions)
+    if (definition.kind === Kind.FRAGMENT_DEFINITION)
+      fragments.set(definition.name.value, definition);
+  const root = schema.getRootType(operation.operation);
+  if (root === null || root === undefined)
+    throw graphqlProblem('invalid_query', `There is no ${operation.operation}.`);
+
+  let fields = 0;
+  let rows = 0;
+  let rootFields = 0;
+
+  function enterField(node: FieldNode, parent: GraphQLObjectType, times: number, depth: number) {
+    const definition = parent.getFields()[node.name.value];
+    // __typename and the like.
+    if (definition === undefined) return;
+    let inner = times;
+    if (definition.args.some(({ name }) => name === 'first')) {
+      inner *= pageOf(argumentsOf(definition, node, variables), node);
+      rows += inner;
+      if (rows > MOST_ROWS)
+        throw tooMuch(`The pages come to more than ${MOST_ROWS} rows: lower first.`, node);
+    }
+    const type = getNamedType(definition.type);
+    if (node.selectionSet && isObjectType(type)) enter(node.selectionSet, type, inner, depth + 1);
+  }
+
+  function enter(
+    { selections }: SelectionSetNode,
+    parent: GraphQLObjectType,
+    times: number,
+    depth: number,
+  ) {
+    for (const node of selections) {
+      fields += 1;
+      if (fields > MOST_FIELDS) throw tooMuch(`Ask for ${MOST_FIELDS} fields at most.`, node);
+      if (depth === 0) rootFields += 1;
+      if (rootFields > MOST_ROOT_FIELDS)
+        throw tooMuch(`Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`, node);
+      if (node.kind === Kind.FIELD) enterField(node, parent, times, depth);
+      else {
+        const set =
+          node.kind === Kind.INLINE_FRAGMENT
+            ? node.selectionSet
+            : fragments.get(node.name.value)?.selectionSet;
+        // No interfaces and no unions: a fragment's type is its place's.
+        if (set !== undefined) enter(set, parent, times, depth);
+      }
+    }
+  }
+
+  enter(operation.selectionSet, root, 1, 0);
+}
+
+function argumentsOf(
+  definition: Parameters<typeof getArgumentValues>[0],
+  node: FieldNode,
+  variables: Values,
+): Values {
+  try {
+    return getArgumentValues(definition, node, variables);
+  } catch (error) {
+    if (error instanceof GraphQLError) throw graphqlProblem('invalid_value', error);
+    throw error;
+  }
+}
+
+function pageOf({ first, orderBy }: Values, node: FieldNode): number {
+  const refuse = (sentence: string) =>
+    graphqlProblem('invalid_value', new GraphQLError(sentence, { nodes: node }));
+  if (Array.isArray(orderBy) && orderBy.length > MOST_ORDERS)
+    throw refuse(`orderBy may have ${MOST_ORDERS} values at most.`);
+  if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
+    throw refuse(`first must be from 0 to ${MAX_PAGE}.`);
+  return first;
+}
+
+function tooMuch(sentence: string, node: SelectionSetNode['selections'][number]): GraphQLError {
+  return graphqlProblem('invalid_query', new GraphQLError(sentence, { nodes: node }));
+}

@@ -1,0 +1,176 @@
+import '../environment.ts';
+
+import type { ExecutionResult } from 'postgraphile/graphql';
+
+import type { Settings } from '../../postgres/pool.ts';
+import type { Logger } from '../../lib/log.ts';
+import type { Changes, Hint, Mailbox } from './changes.ts';
+import type { Reader } from './reader.ts';
+import { failure, format } from '../result.ts';
+import type { Result } from '../result.ts';
+import { makeSharing } from './sharing.ts';
+import type { Give, Topic } from '../schema/subscriptions.ts';
+
+/** A subscription that was checked and may begin. */
+export interface Followed {
+  /** The same for all who are sent the same: those with the same operation, variables and rights. */
+  readonly key: string;
+  /** The rights. */
+  readonly rights: Settings;
+  /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
+  readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
+  /** Knows the request's id. */
+  readonly log: Logger;
+}
+
+/** Results, each as JSON text. One of errors alone is the last. */
+export type Results = AsyncGenerator<string, void, void>;
+
+export interface Feed {
+  /**
+   * @returns a result of errors when the operation may not be followed
+   * @throws DatabaseUnavailableError while nothing is being listened to
+   */
+  follow(followed: Followed): Promise<Result | Results>;
+}
+
+/** What all who follow the same are sent. */
+interface Message {
+  readonly text: string;
+  /** It ends the subscription. */
+  readonly last: boolean;
+}
+
+/** Of those ids, the ones that the caller's role, environments and arguments let through. */
+const SELECT_VISIBLE: Record<Topic['kind'], string> = {
+  events: `
+    select e.id
+    from audit.events e
+    where e.id = any ($1::uuid[])
+      and ($2::text is null or e.flag_key = $2)
+      and ($3::text is null or e.environment = $3)`,
+  schedules: `
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any ($1::uuid[])
+      and ($2::text is null or f.flag_key = $2)
+      and ($3::text is null or f.environment = $3)`,
+};
+
+/**
+ * Feeds subscribers: every hint is looked up with the rights of who asked, and one of which nothing is visible to them goes no
+ * further.
+ *
+ * Each subscriber has a mailbox of its own, so one who is slow gets its hints merged and holds up nobody. What a hint comes to
+ * is made once for all who follow the same, down to the text: 200 executions took 40 to 60 ms of a core. An execution is begun
+ * for a hint and is over with it, so nobody is in charge of a group, and nothing is left behind when the last one goes.
+ */
+export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }): Feed {
+  const share = makeSharing<Message | null>();
+
+  async function look(settings: Settings, topic: Topic, ids: readonly string[]): Promise<string[]> {
+    const { rows } = await reader.query(settings, {
+      name: `visible_${topic.kind}`,
+      text: SELECT_VISIBLE[topic.kind],
+      values: [ids, topic.flagKey ?? null, topic.environment ?? null],
+    });
+    return (rows as { id: string }[]).map(({ id }) => id);
+  }
+
+  /** Finds out what is followed. Whoever may not read it hears so now, and not at the first change. */
+  async function begin({ run, rights, log }: Followed): Promise<Topic | Result> {
+    let followed: Topic | undefined;
+    const refused = await run(rights, async (topic) => {
+      followed = topic;
+      await look(rights, topic, []);
+      return null;
+    });
+    if (refused !== null) return format(refused, log);
+    if (followed === undefined) throw new Error('A subscription followed nothing.');
+    return followed;
+  }
+
+  async function execute(followed: Followed, topic: Topic, hint: Hint): Promise<Message | null> {
+    const wanted = hint[topic.kind];
+    const { truncated } = hint;
+    // An object for this execution alone: by it the reader knows the hint.
+    const rights = { ...followed.rights };
+    reader.follow(rights, hint);
+    const ids = wanted.length === 0 ? [] : await look(rights, topic, wanted);
+    if (ids.length === 0 && !truncated) return null;
+    const result = await followed.run(rights, () => Promise.resolve({ ids, truncated }));
+    if (result === null) throw new Error('A subscription gave no result.');
+    const text = JSON.stringify(format(result, followed.log));
+    return { text, last: result.data === undefined };
+  }
+
+  /** The errors, too, are told to all and logged once. */
+  async function tell(followed: Followed, topic: Topic, hint: Hint): Promise<Message | null> {
+    try {
+      return await execute(followed, topic, hint);
+    } catch (error) {
+      return { text: JSON.stringify(failure(error, followed.log)), last: true };
+    }
+  }
+
+  async function next(followed: Followed, topic: Topic, mailbox: Mailbox): Promise<Message | null> {
+    for (;;) {
+      const hint = await mailbox.take();
+      if (hint === null) return null;
+      const message = await share(hint, followed.key, () => tell(followed, topic, hint));
+      if (message !== null) return message;
+    }
+  }
+
+  return {
+    async follow(followed) {
+      // First, so that nothing is missed that is committed while it begins.
+      const mailbox = changes.open();
+      try {
+        const topic = await begin(followed);
+        if ('kind' in topic)
+          return makeResults(mailbox, () => next(followed, topic, mailbox), followed.log);
+        mailbox.close();
+        return topic;
+      } catch (error) {
+        mailbox.close();
+        throw error;
+      }
+    },
+  };
+}
+
+/** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a hint. */
+function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log: Logger): Results {
+  let ended = false;
+  const isOpen = () => !ended;
+  const end = (): Promise<IteratorResult<string, void>> => {
+    ended = true;
+    mailbox.close();
+    return Promise.resolve({ done: true, value: undefined });
+  };
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async [Symbol.asyncDispose]() {
+      await end();
+    },
+    async next() {
+      if (!isOpen()) return end();
+      try {
+        const message = await next();
+        // Who has left meanwhile may have begun something else under the same id.
+        if (message === null || !isOpen()) return await end();
+        if (message.last) await end();
+        return { done: false, value: message.text };
+      } catch (error) {
+        await end();
+        return { done: false, value: JSON.stringify(failure(error, log)) };
+      }
+    },
+    return: end,
+    throw: end,
+  };
+}

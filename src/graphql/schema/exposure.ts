@@ -1,0 +1,208 @@
+import '../environment.ts';
+
+import type {} from 'postgraphile';
+import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
+
+/** What a connection of a table can be narrowed to (`condition`) and sorted by (`orderBy`). */
+interface Columns {
+  readonly condition: readonly string[];
+  readonly orderBy: readonly string[];
+}
+
+/**
+ * The columns of `condition` and `orderBy`, named one by one, so that a new column is not by accident a reason for a slow
+ * query or a way to guess at what can't be read.
+ */
+const COLUMNS: Readonly<Record<string, Columns>> = {
+  'app_public.feature_flags': {
+    condition: ['flag_key', 'environment', 'enabled'],
+    orderBy: ['flag_key', 'created_at'],
+  },
+  'app_public.feature_flag_schedules': {
+    condition: ['flag_id', 'status', 'created_by'],
+    orderBy: ['scheduled_at', 'created_at'],
+  },
+  'audit.events': {
+    condition: [
+      ...['id', 'flag_key', 'environment', 'event_type', 'level', 'schedule_id'],
+      ...['admin_user_id', 'request_id'],
+    ],
+    orderBy: ['occurred_at'],
+  },
+};
+
+/** migrations/fixtures/audit/read/views.sql, which are for DBAs. */
+const VIEWS = [
+  ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
+  ...['cancellations_by_others', 'manual_changes'],
+];
+
+const RETURNS_SCHEDULE = { resultFieldName: 'featureFlagSchedule' };
+
+/** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
+const smartTags = jsonPgSmartTags({
+  version: 1,
+  config: {
+    class: {
+      'app_public.feature_flags': {
+        attribute: { revision: { tags: { behavior: '-*' } } },
+        constraint: {
+          // One way to name a flag in a mutation is enough.
+          feature_flags_environment_flag_key_key: {
+            tags: { behavior: '-constraint:resource:update' },
+          },
+        },
+      },
+      'app_public.feature_flag_schedules': {
+        // Made and changed by functions only; the role's INSERT is what schedule_flag_change uses.
+        tags: { behavior: '-insert -update -delete' },
+        constraint: {
+          feature_flag_schedules_flag_id_fkey: { tags: { foreignFieldName: 'schedules' } },
+        },
+        attribute: {
+          revision: { tags: { behavior: '-*' } },
+          // jsonb; the function feature_flag_schedules_updates has the typed field.
+          updates: { tags: { behavior: '-*' } },
+        },
+      },
+      'audit.events': {
+        tags: { name: 'audit_events', behavior: '-insert -update -delete' },
+        attribute: { revision: { tags: { behavior: '-*' } } },
+        // occurred_at is in the key only because the table is partitioned by it.
+        constraint: { events_pkey: { tags: { behavior: '-single' } } },
+      },
+      // An auditor reads these in SQL.
+      ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, { tags: { behavior: '-*' } }])),
+      'audit.ledger': { tags: { behavior: '-*' } },
+      'audit.seals': { tags: { behavior: '-*' } },
+      'audit.dead_letters': { tags: { behavior: '-*' } },
+    },
+    procedure: {
+      'app_public.schedule_flag_change': { tags: RETURNS_SCHEDULE },
+      'app_public.cancel_flag_schedule': { tags: RETURNS_SCHEDULE },
+      'app_public.reschedule_flag_change': { tags: RETURNS_SCHEDULE },
+      'app_public.retry_flag_schedule': { tags: RETURNS_SCHEDULE },
+      // Of the export, by REST and the command line.
+      'audit.verify': { tags: { behavior: '-*' } },
+      'audit.prove': { tags: { behavior: '-*' } },
+      'audit.last_seq': { tags: { behavior: '-*' } },
+      'audit.record_export': { tags: { behavior: '-*' } },
+    },
+  },
+});
+
+const REQUIRED = '!';
+const ALL = '[!]!';
+
+/** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
+const nullability = changeNullability({
+  ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
+  CancelFlagScheduleInput: { id: REQUIRED },
+  RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
+  RetryFlagScheduleInput: { id: REQUIRED },
+  FeatureFlagSchedule: { updates: REQUIRED },
+  FeatureFlagConnection: { nodes: ALL, edges: ALL },
+  FeatureFlagScheduleConnection: { nodes: ALL, edges: ALL },
+  AuditEventConnection: { nodes: ALL, edges: ALL },
+  FeatureFlagEdge: { node: REQUIRED, cursor: REQUIRED },
+  FeatureFlagScheduleEdge: { node: REQUIRED, cursor: REQUIRED },
+  AuditEventEdge: { node: REQUIRED, cursor: REQUIRED },
+});
+
+/** PostgreSQL has no comments on the arguments of functions. */
+const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  ScheduleFlagChangeInput: {
+    flagKey: 'The key of the flag to change.',
+    environment: 'The flag’s environment; production unless given.',
+    scheduledAt: 'When to change it: a time in the future.',
+    updates: 'What to change: at least one field.',
+  },
+  CancelFlagScheduleInput: {
+    id: 'The schedule to cancel.',
+    reason: 'Why, for the trail: up to 500 characters.',
+  },
+  RescheduleFlagChangeInput: {
+    id: 'The schedule to move.',
+    scheduledAt: 'Its new time, in the future.',
+  },
+  RetryFlagScheduleInput: { id: 'The schedule that failed.' },
+};
+
+const argumentDescriptions: GraphileConfig.Plugin = {
+  name: 'HalyardArgumentDescriptionsPlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
+        const description = ARGUMENTS[Self.name]?.[scope.fieldName];
+        return description === undefined ? field : { ...field, description };
+      },
+    },
+  },
+};
+
+const columnBehavior: GraphileConfig.Plugin = {
+  name: 'HalyardColumnBehaviorPlugin',
+  version: '0.0.0',
+  schema: {
+    entityBehavior: {
+      pgCodecAttribute: {
+        override: {
+          provides: ['halyardColumns'],
+          callback(behavior, [codec, attribute]) {
+            const pg = codec.extensions?.pg;
+            const columns = pg === undefined ? undefined : COLUMNS[`${pg.schemaName}.${pg.name}`];
+            if (columns === undefined) return behavior;
+            return [
+              behavior,
+              columns.condition.includes(attribute) ? 'filterBy' : '-filterBy',
+              columns.orderBy.includes(attribute) ? 'orderBy' : '-orderBy',
+            ];
+          },
+        },
+      },
+      pgCodec: {
+        override: {
+          provides: ['halyardCounts'],
+          // Counting the whole trail takes as long as reading it.
+          callback: (behavior, codec) =>
+            codec.extensions?.pg?.schemaName === 'audit' ? [behavior, '-totalCount'] : behavior,
+        },
+      },
+      pgResource: {
+        override: {
+          provides: ['halyardPages'],
+          // Forwards only: whoever wants the end reverses the order, and a page has one size to limit.
+          callback: (behavior) => [behavior, '-resource:connection:backwards'],
+        },
+      },
+    },
+  },
+};
+
+/** Names as in the database: `id` stays `id`, since there are no global ids to confuse it with. */
+const names: GraphileConfig.Plugin = {
+  name: 'HalyardNamesPlugin',
+  version: '0.0.0',
+  inflection: {
+    replace: {
+      _attributeName(_previous, _preset, { attributeName }) {
+        return this.coerceToGraphQLName(attributeName);
+      },
+      // The updates of one schedule: a plural that has no singular.
+      tableType(previous, _preset, codec) {
+        const name: unknown = codec.name === 'flagUpdates' ? 'FlagUpdates' : previous?.(codec);
+        return String(name);
+      },
+    },
+  },
+};
+
+/** What the schema shows of the database, and under which names. */
+export const shapePlugins: GraphileConfig.Plugin[] = [
+  smartTags,
+  nullability,
+  argumentDescriptions,
+  columnBehavior,
+  names,
+];

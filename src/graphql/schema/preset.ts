@@ -1,0 +1,36 @@
+import '../environment.ts';
+
+import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
+import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
+
+import { pagePlugins } from './pages.ts';
+import { shapePlugins } from './exposure.ts';
+import { subscriptionPlugins } from './subscriptions.ts';
+import { valuePlugins } from './values.ts';
+
+/** The first is the one whose names have no prefix. */
+export const SCHEMAS = ['app_public', 'audit'];
+
+export const preset: GraphileConfig.Preset = {
+  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+  plugins: [...shapePlugins, ...pagePlugins, ...valuePlugins, ...subscriptionPlugins],
+  disablePlugins: [
+    // A schema that can't be built as it should be stops the process instead of serving what is left of it.
+    'SwallowErrorsPlugin',
+    // Ids are uuids: unique as they are, and the same as in REST, SQL and the trail.
+    'NodePlugin',
+    'AddNodeInterfaceToSuitableTypesPlugin',
+    'NodeIdCodecBase64JSONPlugin',
+    'NodeIdCodecPipeStringPlugin',
+    'RegisterQueryNodePlugin',
+    'PgTableNodePlugin',
+    'PgNodeIdAttributesPlugin',
+    // `query` in Query and in every payload: a way round the limits on one request.
+    'QueryQueryPlugin',
+    'MutationPayloadQueryPlugin',
+    'PgMutationPayloadEdgePlugin',
+  ],
+  schema: {
+    sortExport: true,
+  },
+};

@@ -1,0 +1,173 @@
+import '../environment.ts';
+
+import { constant, context, get, listen, object } from 'postgraphile/grafast';
+import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
+import type { ExecutionResult } from 'postgraphile/graphql';
+import { extendSchema, gql } from 'postgraphile/utils';
+
+/** Which rows a subscriber wants; what is null or left out doesn't matter. */
+export interface Topic {
+  readonly kind: Kind;
+  readonly flagKey?: string | null;
+  readonly environment?: string | null;
+}
+
+type Kind = 'events' | 'schedules';
+
+/** What reaches the client, once its rows are read. */
+export interface Visible {
+  readonly ids: readonly string[];
+  readonly truncated: boolean;
+}
+
+/** What there is of a topic, now; null for nothing. */
+export type Give = (topic: Topic) => Promise<Visible | null>;
+
+/** What the plans of one execution subscribe through: it gives one value, or none, and ends. */
+export function makeSubscriber(give: Give): GrafastSubscriber {
+  async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
+    return once(await give(topic));
+  }
+  // A topic is a string where it names a channel; here the subscriber is our own.
+  return { subscribe: subscribe as unknown as GrafastSubscriber['subscribe'] };
+}
+
+async function* once(value: Visible | null): AsyncGenerator<Visible, void, void> {
+  if (value !== null) yield Promise.resolve(value);
+}
+
+/** The result of what the subscriber gave; null when that was none. Errors alone when it couldn't be subscribed. */
+export async function resultOf(
+  running: ExecutionResult | AsyncGenerator<ExecutionResult, void, void>,
+): Promise<ExecutionResult | null> {
+  if (!(Symbol.asyncIterator in running)) return running;
+  const { value } = await running.next();
+  await running.return();
+  return value ?? null;
+}
+
+/** The key of the context under which plans find the subscriber. */
+export const SUBSCRIBER = 'halyardSubscriber';
+
+function subscribePlan(kind: Kind) {
+  return (_$root: Step, args: FieldArgs) => {
+    const $topic = object({
+      kind: constant(kind),
+      flagKey: args.getRaw('flagKey'),
+      environment: args.getRaw('environment'),
+    });
+    const $subscriber = get(context(), SUBSCRIBER as never);
+    // A topic is a string where it names a channel; here the subscriber is our own.
+    return listen($subscriber, $topic as never, ($hint) => $hint);
+  };
+}
+
+const hintPlan = ($hint: Step) => $hint;
+
+/** Subscription fields for the audit trail and for schedules, and the plans that read their rows. */
+const subscriptions = extendSchema((build) => {
+  const { sql } = build;
+  const { listOfCodec, TYPES } = build.dataplanPg;
+
+  /** Reads the rows of a hint as any query does: under the policies, in an order that doesn't change. */
+  function rowsPlan(schema: string, table: string, order: string) {
+    const resource = Object.values(build.pgResources).find(
+      ({ extensions, parameters }) =>
+        parameters === undefined &&
+        extensions?.pg?.schemaName === schema &&
+        extensions.pg.name === table,
+    );
+    if (resource === undefined)
+      throw new Error(`Migrate the database: it has no ${schema}.${table} that the API may read.`);
+    return ($hint: Step) => {
+      const $rows = resource.find();
+      const $ids = $rows.placeholder(get($hint as never, 'ids' as never), listOfCodec(TYPES.uuid));
+      $rows.where(sql`${$rows.alias}.id = any (${$ids})`);
+      for (const attribute of [order, 'id']) $rows.orderBy({ attribute, direction: 'ASC' });
+      return $rows;
+    };
+  }
+
+  return {
+    typeDefs: gql`
+      extend type Subscription {
+        """
+        Events as they are added to the audit trail, oldest first. For admins and auditors. When the server loses sight
+        of the trail the subscription ends with database_unavailable: read what is missing, and subscribe again.
+        """
+        auditEventsAdded(
+          """
+          Only of flags with this key.
+          """
+          flagKey: String
+          """
+          Only of this environment.
+          """
+          environment: String
+        ): AuditEventsAdded!
+
+        """
+        Schedules as they are created, cancelled, moved, retried, applied or fail, as they are then. For admins and
+        viewers. It ends as auditEventsAdded does.
+        """
+        flagSchedulesChanged(
+          """
+          Only of flags with this key.
+          """
+          flagKey: String
+          """
+          Only of this environment.
+          """
+          environment: String
+        ): FlagSchedulesChanged!
+      }
+
+      """
+      Events that were added at about the same time.
+      """
+      type AuditEventsAdded {
+        """
+        The events, oldest first.
+        """
+        events: [AuditEvent!]!
+        """
+        Whether there are more than these, because they are many or this client is slow: query auditEvents for all.
+        """
+        truncated: Boolean!
+      }
+
+      """
+      Schedules that changed at about the same time.
+      """
+      type FlagSchedulesChanged {
+        """
+        The schedules, by the time for which they are scheduled.
+        """
+        schedules: [FeatureFlagSchedule!]!
+        """
+        Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all.
+        """
+        truncated: Boolean!
+      }
+    `,
+    objects: {
+      Subscription: {
+        plans: {
+          auditEventsAdded: { subscribePlan: subscribePlan('events'), plan: hintPlan },
+          flagSchedulesChanged: {
+            subscribePlan: subscribePlan('schedules'),
+            plan: hintPlan,
+          },
+        },
+      },
+      AuditEventsAdded: {
+        plans: { events: rowsPlan('audit', 'events', 'occurred_at') },
+      },
+      FlagSchedulesChanged: {
+        plans: { schedules: rowsPlan('app_public', 'feature_flag_schedules', 'scheduled_at') },
+      },
+    },
+  };
+});
+
+export const subscriptionPlugins: GraphileConfig.Plugin[] = [subscriptions];

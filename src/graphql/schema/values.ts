@@ -1,0 +1,135 @@
+import '../environment.ts';
+
+import type {} from 'postgraphile';
+import type { ValueNode } from 'postgraphile/graphql';
+import { get, lambda, object, sideEffect } from 'postgraphile/grafast';
+import type { ObjectStep, Step } from 'postgraphile/grafast';
+import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
+
+import { ProblemError } from '../../lib/errors.ts';
+import { scheduledAtSchema } from '../../schemas.ts';
+
+/** As in REST: RFC 3339 with an offset, a day that exists, four digits of year. */
+const strictDatetime: GraphileConfig.Plugin = {
+  name: 'HalyardDatetimePlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      GraphQLScalarType(config, build) {
+        if (config.name !== build.inflection.builtin('Datetime')) return config;
+        // With its node, an error says where it is, and so gets the code that fits (document.ts).
+        const parse = (value: unknown, nodes?: ValueNode): string => {
+          const result = scheduledAtSchema.safeParse(value);
+          if (result.success) return result.data;
+          const rule = result.error.issues[0]?.message ?? 'must be RFC 3339';
+          throw new build.graphql.GraphQLError(`The value ${rule}.`, { nodes: nodes ?? null });
+        };
+        return {
+          ...config,
+          description:
+            'A time with an offset as in RFC 3339, such as 2030-01-31T09:00:00Z or 2030-01-31T10:00:00+01:00; the year has four digits.',
+          parseValue: (value) => parse(value),
+          parseLiteral: (node) => parse(build.graphql.valueFromASTUntyped(node), node),
+        };
+      },
+    },
+  },
+};
+
+/** How grafast hands an input field's value on. */
+type Apply = (target: unknown, value: unknown, info: unknown) => unknown;
+
+/** A null in `updates` would be dropped on the way to the table, and the client left to believe that it meant something. */
+const noNullUpdates: GraphileConfig.Plugin = {
+  name: 'HalyardUpdatesPlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
+        if (Self.name !== 'FlagUpdatesInput') return field;
+        const { apply } = field as { apply?: Apply };
+        if (apply === undefined)
+          throw new Error('FlagUpdatesInput has lost its way to PostgreSQL.');
+        const applyValue: Apply = (target, value, info) => {
+          if (value === null)
+            throw new ProblemError(
+              'invalid_updates',
+              `${scope.fieldName} can’t be null: leave it out to keep it.`,
+            );
+          return apply(target, value, info);
+        };
+        return { ...field, apply: applyValue };
+      },
+    },
+  },
+};
+
+/** PostgreSQL calls an update of no row a success, and one of no column can't be written. */
+const checkedUpdate = wrapPlans({
+  Mutation: {
+    updateFeatureFlag(plan, _$source, args) {
+      sideEffect(args.getRaw(['input', 'patch']), (patch: object) => {
+        if (Object.keys(patch).length === 0)
+          throw new ProblemError('invalid_value', 'patch must have at least one field.');
+      });
+      const $payload = plan() as ObjectStep<{ result: Step }>;
+      sideEffect(
+        lambda($payload.get('result'), (row) => row === null || row === undefined),
+        (missing) => {
+          if (missing) throw new ProblemError('flag_not_found', 'There is no flag with this id.');
+        },
+      );
+      return $payload;
+    },
+  },
+});
+
+/**
+ * A schedule's updates out of the row that is at hand. By the function that makes the field, a mutation would ask the database
+ * a second time.
+ */
+const updatesOfRow = wrapPlans({
+  FeatureFlagSchedule: {
+    updates(_plan, $schedule) {
+      const $updates: Step = get($schedule as never, 'updates' as never);
+      const part = (name: string) =>
+        lambda($updates, (updates) => (updates as Record<string, unknown>)[name] ?? null, true);
+      return object({ enabled: part('enabled'), rollout_percentage: part('rollout_percentage') });
+    },
+  },
+});
+
+/** A half-open span of a time column: `…From <= column < …Before`. */
+function span(schemaName: string, tableName: string, column: string, name: string) {
+  const bound = (suffix: string, operator: '>=' | '<', description: string) =>
+    addPgTableCondition(
+      { schemaName, tableName },
+      `${name}${suffix}`,
+      (build) => ({
+        description,
+        type: build.getInputTypeByName(build.inflection.builtin('Datetime')),
+      }),
+      (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
+        const { TYPES } = build.dataplanPg;
+        const at = sql`${sqlTableAlias}.${sql.identifier(column)}`;
+        if (value === null)
+          throw new ProblemError('invalid_value', `${name}${suffix} can’t be null.`);
+        const limit = sqlValueWithCodec(value, TYPES.timestamptz);
+        return operator === '<' ? sql`${at} < ${limit}` : sql`${at} >= ${limit}`;
+      },
+    );
+  return [
+    bound('From', '>=', `Only from this time on.`),
+    bound('Before', '<', `Only before this time.`),
+  ];
+}
+
+/** What values mean and which are refused, where PostgreSQL's types don't say. */
+export const valuePlugins: GraphileConfig.Plugin[] = [
+  strictDatetime,
+  noNullUpdates,
+  checkedUpdate,
+  updatesOfRow,
+  ...span('audit', 'events', 'occurred_at', 'occurred'),
+  ...span('app_public', 'feature_flag_schedules', 'scheduled_at', 'scheduled'),
+];

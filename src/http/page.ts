@@ -1,0 +1,69 @@
+import type { Request, Response } from 'express';
+
+import { ProblemError } from '../lib/errors.ts';
+
+/**
+ * A place in a list, opaque to clients: the sort key of the last item that they have. `shape` tells it from the cursor
+ * of another list, and guards the database from text that is no key.
+ */
+export interface Cursor<T extends string> {
+  readonly encode: (key: Readonly<Record<T, string>>) => string;
+  /** @throws ProblemError invalid_request when it isn't a cursor of this list */
+  readonly decode: (cursor: string | undefined) => Readonly<Record<T, string>> | null;
+}
+
+/**
+ * @param shape a regular expression whose named groups are the parts of the key
+ * @param write the text that `shape` matches
+ */
+export function makeCursor<T extends string>(
+  shape: RegExp,
+  write: (key: Readonly<Record<T, string>>) => string,
+): Cursor<T> {
+  return {
+    encode: (key) => Buffer.from(write(key)).toString('base64url'),
+    decode(cursor) {
+      if (cursor === undefined) return null;
+      const groups = shape.exec(Buffer.from(cursor, 'base64url').toString())?.groups;
+      if (groups === undefined) {
+        const message = 'must be the cursor of a Link of this list';
+        throw new ProblemError('invalid_request', `after: ${message}.`, {
+          errors: [{ path: 'after', message }],
+        });
+      }
+      return groups as Record<T, string>;
+    },
+  };
+}
+
+/**
+ * Cuts a list to its page, and links the next one (RFC 8288) when there is more.
+ *
+ * @param rows one more than `limit` when there is another page
+ * @param cursorOf the cursor that stands for a row
+ */
+export function paginate<T>(
+  request: Request,
+  response: Response,
+  rows: readonly T[],
+  limit: number,
+  cursorOf: (row: T) => string,
+): readonly T[] {
+  const page = rows.slice(0, limit);
+  const last = page.at(-1);
+  if (rows.length > limit && last !== undefined) {
+    linkNext(request, response, { after: cursorOf(last) });
+  }
+  return page;
+}
+
+/** Links the next page (RFC 8288): the request's own address with these parameters. */
+export function linkNext(
+  request: Request,
+  response: Response,
+  parameters: Readonly<Record<string, string>>,
+): void {
+  const url = new URL(request.originalUrl, 'http://localhost');
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+  response.setHeader('Link', `<${url.pathname}${url.search}>; rel="next"`);
+}

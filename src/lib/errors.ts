@@ -1,0 +1,216 @@
+import pg from 'pg';
+
+/** What a client is told of an error: an HTTP status, a stable code to act on, a sentence to read. */
+export interface Problem {
+  readonly status: number;
+  readonly code: ProblemCode;
+  readonly detail: string;
+  /** Where the input is wrong, for a client that shows it beside a field. */
+  readonly errors?: readonly { readonly path: string; readonly message: string }[];
+}
+
+/**
+ * Every code that a client can get, from REST and GraphQL both; docs/errors.md explains each. Codes are stable, titles are
+ * for people.
+ */
+export const PROBLEMS = {
+  invalid_request: { status: 400, title: 'The request is not valid' },
+  invalid_json: { status: 400, title: 'The body is not valid JSON' },
+  invalid_url: { status: 400, title: 'The address is not valid' },
+  invalid_scheduled_at: { status: 400, title: 'scheduled_at is not a time with an offset' },
+  scheduled_at_in_past: { status: 400, title: 'scheduled_at is not in the future' },
+  scheduled_at_out_of_range: {
+    status: 400,
+    title: 'scheduled_at is missing or beyond the year 9999',
+  },
+  invalid_updates: { status: 400, title: 'updates is not valid' },
+  invalid_value: { status: 400, title: 'A value is not allowed' },
+  immutable_field: { status: 400, title: 'A field can’t be changed' },
+  invalid_query: { status: 400, title: 'The GraphQL request is not valid' },
+  token_missing: { status: 401, title: 'No token' },
+  token_expired: { status: 401, title: 'The token has expired' },
+  token_invalid: { status: 401, title: 'The token is not valid' },
+  role_missing: { status: 403, title: 'The token names no role' },
+  forbidden: { status: 403, title: 'Not allowed' },
+  append_only: { status: 403, title: 'The audit trail can’t be changed' },
+  not_found: { status: 404, title: 'There is nothing at this address' },
+  flag_not_found: { status: 404, title: 'There is no such flag' },
+  schedule_not_found: { status: 404, title: 'There is no such schedule' },
+  method_not_allowed: { status: 405, title: 'The method is not allowed here' },
+  not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
+  flag_exists: { status: 409, title: 'The flag exists' },
+  schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
+  schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
+  illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
+  body_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The body is not JSON' },
+  internal_error: { status: 500, title: 'Something went wrong here' },
+  busy: { status: 503, title: 'Another change is in the way; try again' },
+  too_many_followers: { status: 503, title: 'Too many clients wait for events here' },
+  timeout: { status: 503, title: 'It took too long; try again' },
+  audit_unavailable: {
+    status: 503,
+    title: 'The audit trail can’t be written, and this server allows no change without it',
+  },
+  database_unavailable: { status: 503, title: 'The database can’t be reached; try again' },
+  jwks_unavailable: {
+    status: 503,
+    title: 'The keys that tokens are checked with can’t be reached; try again',
+  },
+} as const satisfies Record<string, { status: number; title: string }>;
+
+export type ProblemCode = keyof typeof PROBLEMS;
+
+/** Which SQLSTATE is which problem. ZF… are Halyard's own, raised in migrations/fixtures. */
+export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
+  ZF001: 'flag_not_found',
+  ZF002: 'schedule_not_found',
+  ZF003: 'schedule_not_pending',
+  ZF004: 'illegal_transition',
+  ZF005: 'scheduled_at_in_past',
+  ZF006: 'scheduled_at_out_of_range',
+  ZF007: 'invalid_updates',
+  ZF008: 'schedule_not_failed',
+  ZF009: 'append_only',
+  ZF010: 'immutable_field',
+  ZF011: 'audit_unavailable',
+  '42501': 'forbidden',
+  '23505': 'flag_exists',
+  '22001': 'invalid_value',
+  '22003': 'invalid_value',
+  '22007': 'invalid_value',
+  '22008': 'invalid_value',
+  '22009': 'invalid_value',
+  '22021': 'invalid_value',
+  '22P02': 'invalid_value',
+  '22P05': 'invalid_value',
+  '23502': 'invalid_value',
+  '23514': 'invalid_value',
+  '40001': 'busy',
+  '40P01': 'busy',
+  '55P03': 'busy',
+  '57014': 'timeout',
+  '25P03': 'timeout',
+  // A standby that a failover has left us with takes no writes.
+  '25006': 'database_unavailable',
+  '53300': 'database_unavailable',
+  '57P01': 'database_unavailable',
+  '57P02': 'database_unavailable',
+  '57P03': 'database_unavailable',
+};
+
+/** What Node calls a server that isn't there, or is no longer. */
+const NETWORK_ERRORS: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
+const VIOLATIONS: ReadonlySet<string> = new Set(['23505', '23514']);
+
+/** What a violated constraint means to a client; the constraint's name says which field is wrong. */
+const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
+  feature_flags_flag_key_check: {
+    code: 'invalid_value',
+    detail:
+      'flag_key must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.',
+  },
+  feature_flags_environment_check: {
+    code: 'invalid_value',
+    detail:
+      'environment must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.',
+  },
+  feature_flags_rollout_percentage_check: {
+    code: 'invalid_value',
+    detail: 'rollout_percentage must be a whole number from 0 to 100.',
+  },
+  feature_flags_description_check: {
+    code: 'invalid_value',
+    detail: 'description may have 2,000 characters at most.',
+  },
+  feature_flag_schedules_cancel_reason_check: {
+    code: 'invalid_value',
+    detail: 'reason may have 500 characters at most.',
+  },
+  feature_flags_environment_flag_key_key: {
+    code: 'flag_exists',
+    detail: 'There is a flag with this key in this environment.',
+  },
+};
+
+/** What to say in place of the database's own words, where those help nobody or tell too much. */
+const SENTENCES: Partial<Record<ProblemCode, string>> = {
+  forbidden: 'This takes the token of an admin of this environment.',
+  audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
+};
+
+/** An error that already knows what to tell the client. */
+export class ProblemError extends Error {
+  override readonly name = 'ProblemError';
+  readonly problem: Problem;
+
+  constructor(code: ProblemCode, detail: string, options?: ErrorOptions & Pick<Problem, 'errors'>) {
+    super(detail, options);
+    this.problem = {
+      status: PROBLEMS[code].status,
+      code,
+      detail,
+      ...(options?.errors === undefined ? {} : { errors: options.errors }),
+    };
+  }
+}
+
+/**
+ * What to tell a client about an error. One that isn't known is masked as internal_error: the caller logs it, with the
+ * request's id.
+ *
+ * @param error anything thrown: a ProblemError, an error of the database, or one that carries a `code` of PROBLEMS (as
+ *   those of src/auth/auth.ts and src/postgres/pool.ts do).
+ */
+export function problemOf(error: unknown): Problem {
+  if (error instanceof ProblemError) return error.problem;
+  if (error instanceof pg.DatabaseError) return ofDatabase(error);
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    if (isProblemCode(error.code)) return problem(error.code, error.message);
+    if (NETWORK_ERRORS.has(error.code)) {
+      return problem('database_unavailable', 'The database can’t be reached now: try again.');
+    }
+  }
+  return masked();
+}
+
+function ofDatabase(error: pg.DatabaseError): Problem {
+  const constraint = error.constraint === undefined ? undefined : CONSTRAINTS[error.constraint];
+  if (constraint !== undefined) return problem(constraint.code, constraint.detail);
+  const code =
+    SQLSTATES[error.code ?? ''] ??
+    (error.code?.startsWith('08') ? 'database_unavailable' : undefined);
+  if (code === undefined || VIOLATIONS.has(error.code ?? '')) {
+    return masked();
+  }
+  // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
+  const own = error.code?.startsWith('ZF') === true || code === 'invalid_value';
+  return problem(code, SENTENCES[code] ?? (own ? error.message : `${PROBLEMS[code].title}.`));
+}
+
+function masked(): Problem {
+  return problem(
+    'internal_error',
+    'Something went wrong here. The log has it under this request’s id.',
+  );
+}
+
+function problem(code: ProblemCode, detail: string): Problem {
+  return { status: PROBLEMS[code].status, code, detail };
+}
+
+/** Whether a value is one of the codes that a client can get. */
+export function isProblemCode(code: unknown): code is ProblemCode {
+  return typeof code === 'string' && Object.hasOwn(PROBLEMS, code);
+}

@@ -1,0 +1,90 @@
+import { pino } from 'pino';
+
+import type { Config } from '../config/config.ts';
+
+export type Logger = pino.Logger;
+
+const CENSOR = '[Redacted]';
+
+/** Fields that hold credentials wherever a caller may have put them, at the top or one level down. */
+const SECRET_FIELDS = [
+  'authorization',
+  'cookie',
+  'token',
+  'secret',
+  'password',
+  'connectionString',
+  'databaseUrl',
+  'authDatabaseUrl',
+  'workerDatabaseUrl',
+  'auditorDatabaseUrl',
+  'rootDatabaseUrl',
+];
+
+/**
+ * A logger that writes JSON lines to stderr: stdout belongs to the audit sink.
+ *
+ * Credentials are removed twice. Known fields are redacted, and whatever looks like a token or the
+ * password of a URL is taken out of the finished line, because error messages and request URLs quote
+ * what they were given.
+ *
+ * @param name the process or part, such as `api`
+ * @param destination where lines go, for tests
+ */
+export function makeLogger(
+  config: Pick<Config, 'logLevel' | 'nodeEnv'>,
+  name: string,
+  // Synchronous, so that the last lines before a crash are not lost.
+  destination: pino.DestinationStream = pino.destination({ dest: 2, sync: true }),
+): Logger {
+  const options: pino.LoggerOptions = {
+    name,
+    level: config.logLevel,
+    base: { pid: process.pid, env: config.nodeEnv },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    serializers: { err: serialiseError, error: serialiseError },
+    redact: {
+      paths: [
+        ...SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
+        'req.headers.authorization',
+        'req.headers.cookie',
+      ],
+      censor: CENSOR,
+    },
+    hooks: { streamWrite: scrub },
+  };
+  return pino(options, destination);
+}
+
+/**
+ * Takes tokens and URL passwords out of a text. The look-behind starts a match only where a word
+ * starts, which keeps the time linear in the length of what a client sent.
+ */
+export function scrub(text: string): string {
+  return text
+    .replace(/(?<![\w-])eyJ[\w-]*\.[\w-]*(?:\.[\w-]*)?/g, CENSOR)
+    .replace(/\b(Bearer\s+)[\w.~+/=-]{8,}/gi, `$1${CENSOR}`)
+    .replace(/(:\/\/[^\s:@/"]{0,255}:)[^\s@/"]{1,1024}@/g, `$1${CENSOR}@`);
+}
+
+/**
+ * What is logged of an error: where it came from and what PostgreSQL says about it. A list rather
+ * than all its properties, because `detail` and `where` quote rows, and pool errors carry their client.
+ */
+export function serialiseError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const fields: Record<string, unknown> = {
+    type: error.name,
+    message: error.message,
+    stack: error.stack,
+  };
+  for (const key of ['code', 'status', 'severity', 'schema', 'table', 'column', 'constraint']) {
+    const value: unknown = Reflect.get(error, key);
+    if (typeof value === 'string' || typeof value === 'number') fields[key] = value;
+  }
+  if (error.cause !== undefined) fields.cause = serialiseError(error.cause);
+  // Node reports a refused connection to a name with two addresses as one error with no message.
+  if (error instanceof AggregateError) fields.errors = error.errors.map(serialiseError);
+  return fields;
+}

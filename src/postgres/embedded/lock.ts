@@ -1,0 +1,72 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { EmbeddedPostgresError } from './error.ts';
+import { isErrno } from '../../lib/errno.ts';
+
+/** The right to be the only Halyard on a data folder. */
+export interface Lock {
+  release(): void;
+}
+
+const SQLITE_BUSY = 5;
+
+/** Keeps the handles alive: a garbage-collected one would give up its lock. */
+const held = new Set<DatabaseSync>();
+
+/**
+ * Takes the lock of a data folder, at once or not at all.
+ *
+ * It is a lock of the kernel's, through SQLite (Node has no flock), so it ends with the process
+ * however that dies. A file with a process id would be left behind by kill -9 and needs guessing:
+ * ids are used again, two processes may find it stale at once, and containers number their own.
+ *
+ * @throws EmbeddedPostgresError DATA_DIR_IN_USE (names the process), DATA_DIR_UNUSABLE
+ */
+export async function takeLock(dataDir: string): Promise<Lock> {
+  const file = join(dataDir, 'halyard.lock');
+  const pidFile = join(dataDir, 'halyard.pid');
+  await makeLockFile(file, dataDir);
+  const database = new DatabaseSync(file, { timeout: 0 });
+  try {
+    database.exec('pragma journal_mode = memory; begin exclusive');
+  } catch (error) {
+    database.close();
+    throw explain(error, dataDir, pidFile);
+  }
+  held.add(database);
+  writeFileSync(pidFile, `${process.pid}\n`);
+  return {
+    release() {
+      if (held.delete(database)) database.close();
+    },
+  };
+}
+
+/** SQLite would make the file itself, but says less when it may not. */
+async function makeLockFile(file: string, dataDir: string): Promise<void> {
+  try {
+    await (await open(file, 'a', 0o600)).close();
+  } catch (error) {
+    throw new EmbeddedPostgresError(
+      'DATA_DIR_UNUSABLE',
+      `${dataDir} can't be written to (${isErrno(error) ? error.code : 'unknown reason'}); another user may have ` +
+        'made it. Start Halyard as that user, or give it another folder with HALYARD_DATA_DIR.',
+      { cause: error },
+    );
+  }
+}
+
+function explain(error: unknown, dataDir: string, pidFile: string): EmbeddedPostgresError {
+  const busy = error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+  if (!busy) {
+    const message = `${dataDir}/halyard.lock can't be locked. Remove the file, or set HALYARD_DATA_DIR to a folder on a local disk.`;
+    return new EmbeddedPostgresError('DATA_DIR_UNUSABLE', message, { cause: error });
+  }
+  return new EmbeddedPostgresError(
+    'DATA_DIR_IN_USE',
+    `Halyard already runs on ${dataDir}, in process ${readFileSync(pidFile, 'utf8').trim()}. ` +
+      'Stop that one, or give this one a folder of its own with HALYARD_DATA_DIR.',
+  );
+}

@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto';
+import { lstat, readlink, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Logger } from '../../lib/log.ts';
+import type { Account } from './account.ts';
+import { EmbeddedPostgresError } from './error.ts';
+import { ifExists } from '../../lib/errno.ts';
+import { canEnter } from './reach.ts';
+import { SHELTERS, makeOwnFolder, openShelter } from './shelter.ts';
+
+/** Where a data folder's cluster is. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
+export interface Place {
+  readonly pgdata: string;
+  /** The link to make once the cluster exists; null when none is needed. */
+  readonly link: string | null;
+}
+
+/**
+ * Decides where the cluster is, or shall be: in the data folder when PostgreSQL's user may enter
+ * that, else in a shelter. A cluster that exists stays where it is.
+ *
+ * @param dataDir real path
+ * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, NO_SHELTER
+ */
+export async function placeCluster(dataDir: string, account: Account, log: Logger): Promise<Place> {
+  const inside = join(dataDir, 'postgres');
+  const entry = await ifExists(lstat(inside));
+  if (entry?.isSymbolicLink()) return followLink(dataDir, inside, log);
+
+  const reachable = !account.switched || (await canEnter(dataDir, account));
+  if (reachable) return { pgdata: inside, link: null };
+  if (!entry) return shelterCluster(dataDir, inside, account, log);
+  throw new EmbeddedPostgresError(
+    'DATA_DIR_UNUSABLE',
+    `PostgreSQL's data is in ${inside}, which user ${account.uid}, as whom it runs, may no longer enter: a folder ` +
+      'above it is closed to others. Open that one (chmod o+x), or set HALYARD_DATA_DIR to another folder.',
+  );
+}
+
+/** Trusts only a link that an earlier start on this very folder has made. */
+async function followLink(dataDir: string, link: string, log: Logger): Promise<Place> {
+  const pgdata = await readlink(link);
+  const known = SHELTERS.map(async (shelter) => [shelter, await ifExists(realpath(shelter))]);
+  const shelters = (await Promise.all(known)).flat().filter((shelter) => shelter !== null);
+  if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres'))) {
+    throw new EmbeddedPostgresError(
+      'DATA_DIR_UNUSABLE',
+      `${link} leads to ${pgdata}, which is not this folder's database: the folder was moved or copied. Move it ` +
+        `back, or remove ${link} and postgres.password beside it to begin with an empty database.`,
+    );
+  }
+  if (await ifExists(lstat(pgdata))) return { pgdata, link: null };
+
+  log.warn(
+    { pgdata },
+    'the database that this data folder had is gone; beginning with an empty one',
+  );
+  await rm(link);
+  return { pgdata, link };
+}
+
+/** Prepares a home for a new cluster in a shelter. */
+async function shelterCluster(
+  dataDir: string,
+  link: string,
+  account: Account,
+  log: Logger,
+): Promise<Place> {
+  const home = homeIn(await openShelter(account), dataDir);
+  const reason = await makeOwnFolder(home);
+  if (reason !== null) {
+    throw new EmbeddedPostgresError(
+      'NO_SHELTER',
+      `PostgreSQL's data can't go to ${home}: ${reason}. Remove it.`,
+    );
+  }
+  await writeFile(
+    join(home, 'README'),
+    `The database of ${dataDir}; its log and password are there.\n`,
+  );
+  const pgdata = join(home, 'postgres');
+  await setAside(pgdata, log);
+  return { pgdata, link };
+}
+
+/**
+ * A cluster whose data folder no longer knows of it belonged to a folder that was removed: whoever
+ * does that wants an empty database. One such cluster is kept, in case not.
+ */
+async function setAside(pgdata: string, log: Logger): Promise<void> {
+  if (!(await ifExists(lstat(pgdata)))) return;
+  const previous = join(dirname(pgdata), 'postgres.previous');
+  await rm(previous, { recursive: true, force: true });
+  await rename(pgdata, previous);
+  log.warn(
+    { previous },
+    'the data folder was removed since the last start; set its database aside',
+  );
+}
+
+/** Two data folders never share a home, and one always finds its own again. */
+function homeIn(shelter: string, dataDir: string): string {
+  return join(shelter, createHash('sha256').update(dataDir).digest('hex').slice(0, 12));
+}
+
+/** Leaves in the data folder the way to a cluster that lies elsewhere. */
+export async function linkCluster(place: Place): Promise<void> {
+  if (place.link !== null) await symlink(place.pgdata, place.link);
+}

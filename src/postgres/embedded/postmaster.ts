@@ -1,0 +1,143 @@
+import { readFile, readdir, readlink, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import type { Logger } from '../../lib/log.ts';
+import { EmbeddedPostgresError } from './error.ts';
+import { ifExists, isErrno } from '../../lib/errno.ts';
+
+/** Marks our servers: it is on their command line, and shown in their titles by ps. */
+export const MARK = 'cluster_name=halyard';
+
+/** No system gives this process id to anybody. */
+const NOBODYS_PID = 2 ** 31 - 1;
+
+/** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 4 the port, line 8 the status. */
+export async function readPidFile(
+  pgdata: string,
+): Promise<{ pid: number; port: number; ready: boolean } | null> {
+  const text = await ifExists(readFile(join(pgdata, 'postmaster.pid'), 'utf8'));
+  if (text === null) return null;
+  const lines = text.split('\n');
+  return { pid: Number(lines[0]), port: Number(lines[3]), ready: lines[7]?.trim() === 'ready' };
+}
+
+/**
+ * Ends what a killed start left behind: a server of ours that still runs, processes of one that
+ * was killed, a pid file whose number now belongs to somebody else. Call with the lock held: then no living
+ * Halyard owns any of it.
+ *
+ * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start
+ */
+export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
+  const found = await readPidFile(pgdata);
+  if (found) {
+    const owner = await ownerOf(found.pid, pgdata);
+    if (owner === 'ours') await retire(found.pid, pgdata, log);
+    else if (owner === 'foreign') throw inUse(found.pid, pgdata);
+    else await disown(pgdata);
+  }
+  await killSurvivors(pgdata, log);
+}
+
+/**
+ * Whose server of this data folder the process belongs to; null when it is something else, or gone.
+ * A postmaster names the folder on its command line; all of a server's processes work in it.
+ */
+async function ownerOf(pid: number, pgdata: string): Promise<'ours' | 'foreign' | null> {
+  const command = await commandLine(pid);
+  if (!/^(\S*\/)?postgres[ :]/.test(command)) return null;
+  const named = command.includes(` -D ${pgdata} `);
+  if (!named && (await workingFolder(pid)) !== pgdata) return null;
+  return command.includes(MARK) ? 'ours' : 'foreign';
+}
+
+function inUse(pid: number, pgdata: string): EmbeddedPostgresError {
+  return new EmbeddedPostgresError(
+    'DATA_DIR_IN_USE',
+    `A PostgreSQL server that Halyard did not start, process ${pid}, runs on ${pgdata}. Stop it, or give this ` +
+      'Halyard a folder of its own with HALYARD_DATA_DIR.',
+  );
+}
+
+/** Stops a server whose parent is dead: fast, then immediately, then by force. */
+async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
+  log.warn({ pid, pgdata }, 'stopping the PostgreSQL server that an earlier start left running');
+  for (const [signal, ms] of [
+    ['SIGINT', 15_000],
+    ['SIGQUIT', 10_000],
+    ['SIGKILL', 5_000],
+  ] as const) {
+    signalProcess(pid, signal);
+    const deadline = Date.now() + ms;
+    while (Date.now() < deadline) {
+      if ((await ownerOf(pid, pgdata)) !== 'ours') return;
+      await delay(20);
+    }
+  }
+}
+
+/**
+ * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is
+ * replaced: further down the file names the shared memory, by which PostgreSQL makes sure that no process of
+ * the old server is left, and removing the file would remove that safety too.
+ */
+async function disown(pgdata: string): Promise<void> {
+  const file = join(pgdata, 'postmaster.pid');
+  const lines = (await readFile(file, 'utf8')).split('\n');
+  await writeFile(file, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
+}
+
+/**
+ * A session that is busy when its postmaster is killed works on, and no new server starts beside it. On
+ * Linux they are found by their working folder; elsewhere PostgreSQL's own message has to do.
+ */
+async function killSurvivors(pgdata: string, log: Logger): Promise<void> {
+  for (const pid of await survivors(pgdata)) {
+    log.warn({ pid, pgdata }, 'killing a process of a PostgreSQL server that was killed');
+    signalProcess(pid, 'SIGKILL');
+  }
+  const deadline = Date.now() + 5_000;
+  while ((await survivors(pgdata)).length > 0 && Date.now() < deadline) await delay(20);
+}
+
+async function survivors(pgdata: string): Promise<number[]> {
+  if (process.platform !== 'linux') return [];
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const serving = await Promise.all(pids.map((pid) => ownerOf(pid, pgdata)));
+  return pids.filter((_, index) => serving[index]);
+}
+
+/** The process's arguments, parted by spaces; empty for one that is gone, or dead and not yet collected. */
+async function commandLine(pid: number): Promise<string> {
+  try {
+    if (process.platform === 'linux') {
+      return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');
+    }
+    const ps = await promisify(execFile)('/bin/ps', ['-ww', '-o', 'args=', '-p', String(pid)]);
+    return ps.stdout;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error) return ''; // no such process
+    throw error;
+  }
+}
+
+/** Null when it is gone, or not for us to see. */
+async function workingFolder(pid: number): Promise<string | null> {
+  if (process.platform !== 'linux') return null;
+  try {
+    return await readlink(`/proc/${pid}/cwd`);
+  } catch (error) {
+    if (isErrno(error)) return null;
+    throw error;
+  }
+}
+
+function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (!isErrno(error) || error.code !== 'ESRCH') throw error;
+  }
+}

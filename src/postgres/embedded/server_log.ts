@@ -1,0 +1,22 @@
+import { open, rename } from 'node:fs/promises';
+import { ifExists } from '../../lib/errno.ts';
+
+const TAIL_BYTES = 4096;
+const TAIL_LINES = 25;
+
+/** Begins a new log, keeping the one before as `<file>.1`: two starts at most, so it never grows for ever. */
+export async function rotateLog(file: string): Promise<void> {
+  await ifExists(rename(file, `${file}.1`));
+  // Only for its owner: with an error the server logs the statement, values included.
+  await (await open(file, 'a', 0o600)).close();
+}
+
+/** The log's last lines, for the message of an error. */
+export async function tail(file: string): Promise<string> {
+  await using handle = await open(file, 'r');
+  const { size } = await handle.stat();
+  const start = Math.max(0, size - TAIL_BYTES);
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(TAIL_BYTES), 0, TAIL_BYTES, start);
+  const lines = buffer.toString('utf8', 0, bytesRead).trimEnd().split('\n');
+  return lines.slice(-TAIL_LINES).join('\n');
+}

@@ -1,0 +1,144 @@
+import pg from 'pg';
+
+import { orAborted } from '../lib/abort.ts';
+import { backOff } from '../lib/backoff.ts';
+import type { Logger } from '../lib/log.ts';
+import { pause } from '../lib/sleep.ts';
+
+export interface ListenerOptions {
+  readonly url?: string;
+  readonly clientConfig?: pg.ClientConfig;
+  readonly channel: string;
+  /** What pg_stat_activity shows as application_name. */
+  readonly name?: string;
+  /** A hint that something changed; it may come while onConnect still runs. */
+  readonly onNotification: (payload: string) => void | Promise<void>;
+  /**
+   * The catch-up read, after each connection once LISTEN is active: what was notified before is lost.
+   * If it fails, the connection is made anew and it runs again.
+   */
+  readonly onConnect: () => void | Promise<void>;
+  readonly log: Logger;
+  /** How often the connection is tried, and how long the answer may take, in milliseconds. */
+  readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
+}
+
+export interface Listener {
+  /** Whether notifications are being received and the catch-up read has been done. */
+  healthy(): boolean;
+  /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
+  start(): Promise<void>;
+  /** Prompt, whatever it is doing; may be called twice. */
+  close(): Promise<void>;
+}
+
+/** The cap is how much longer than the database this may be away, and with it a ready API: a failover takes half a minute. */
+const BACK_OFF = { baseMs: 100, capMs: 2_000 };
+const CONNECT_TIMEOUT_MS = 5_000;
+const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
+
+/**
+ * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
+ * and every loss is followed by a new connection and a catch-up read.
+ */
+export function makeListener(options: ListenerOptions): Listener {
+  const { channel, log } = options;
+  const closing = new AbortController();
+  const closed = () => closing.signal.aborted;
+  const firstHealthy = Promise.withResolvers<undefined>();
+  let isHealthy = false;
+  let running: Promise<void> | null = null;
+
+  function becomeHealthy(): void {
+    isHealthy = true;
+    log.info({ channel }, 'listening for notifications');
+    firstHealthy.resolve(undefined);
+  }
+
+  async function run(): Promise<void> {
+    for (let failures = 0; !closed(); failures++) {
+      try {
+        await listenUntilLost(options, closing.signal, () => {
+          failures = 0;
+          becomeHealthy();
+        });
+      } catch (error) {
+        isHealthy = false;
+        if (closed()) break;
+        const retryInMs = backOff(failures, BACK_OFF);
+        log.warn({ err: error, channel, retryInMs }, 'not listening for notifications');
+        await pause(retryInMs, closing.signal);
+      }
+    }
+    firstHealthy.resolve(undefined);
+  }
+
+  return {
+    healthy: () => isHealthy,
+    async start() {
+      running ??= run();
+      await firstHealthy.promise;
+    },
+    async close() {
+      closing.abort(new Error('The listener is closed.'));
+      await running;
+    },
+  };
+}
+
+/** One connection, from connecting to its loss; always rejects in the end. */
+async function listenUntilLost(
+  options: ListenerOptions,
+  closing: AbortSignal,
+  onHealthy: () => void,
+): Promise<never> {
+  const heartbeat = options.heartbeat ?? DEFAULT_HEARTBEAT;
+  const client = makeClient(options, heartbeat.deadlineMs);
+  const lost = new AbortController();
+  const close = () => lost.abort(closing.reason);
+  closing.addEventListener('abort', close);
+  client.on('error', (error) => lost.abort(error));
+  client.on('end', () => lost.abort(new Error('The server ended the connection.')));
+  client.on('notification', (notification) => notify(options, notification));
+  const orLost = <T>(step: Promise<T>) => orAborted(step, lost.signal);
+
+  try {
+    if (closing.aborted) close();
+    await orLost(client.connect());
+    await orLost(client.query(`listen ${pg.escapeIdentifier(options.channel)}`));
+    await orLost(Promise.resolve(options.onConnect()));
+    onHealthy();
+    for (;;) {
+      await orLost(pause(heartbeat.everyMs, closing));
+      await orLost(client.query('select 1'));
+    }
+  } finally {
+    closing.removeEventListener('abort', close);
+    client.removeAllListeners('notification');
+    // No farewell: a peer that is gone would never answer it.
+    client.connection.stream.destroy();
+  }
+}
+
+function makeClient(options: ListenerOptions, queryTimeoutMs: number): pg.Client {
+  return new pg.Client({
+    ...(options.url === undefined ? {} : { connectionString: options.url }),
+    application_name: options.name ?? 'halyard-listener',
+    ...options.clientConfig,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: queryTimeoutMs,
+  });
+}
+
+/** A handler that fails has missed a hint, no more: the rows are still there for the next read. */
+function notify({ onNotification, channel, log }: ListenerOptions, { payload }: pg.Notification) {
+  void (async () => {
+    try {
+      await onNotification(payload ?? '');
+    } catch (error) {
+      log.warn({ err: error, channel }, 'handling a notification failed');
+    }
+  })();
+}

@@ -1,0 +1,104 @@
+import { readFile, readdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
+import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
+import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
+import pg from 'pg';
+import { withConnection } from './connection.ts';
+import type { Logger } from '../lib/log.ts';
+import { workerLogger } from '../jobs/logger.ts';
+
+const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
+/** What pg_stat_activity shows. */
+const NAME = 'halyard migrate';
+const GMRC = new URL('../../.gmrc', import.meta.url);
+
+/** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
+const MIGRATION_LOCK = 4_215_330_871;
+
+/**
+ * Brings a database up to date: graphile-worker's schema, the committed migrations, the trail's partitions. Harmless when
+ * there is nothing to do. A second call at the same time waits for the first.
+ *
+ * @param databaseUrl the owner's URL.
+ */
+export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
+  await withConnection(databaseUrl, NAME, async (client) => {
+    // graphile-migrate itself fails, rather than waits, when two run at once.
+    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await installWorkerSchema(databaseUrl, log);
+    const settings = JSON.parse(await readFile(GMRC, 'utf8')) as {
+      pgSettings: Record<string, string>;
+    };
+    await runGraphileMigrate({
+      pgSettings: settings.pgSettings,
+      connectionString: databaseUrl,
+      migrationsFolder: MIGRATIONS_FOLDER,
+      logger: migrateLogger(log),
+    });
+    // It would keep its pool for a moment, and end this process if the server went away in that moment.
+    clearAllPools();
+    await client.query('select app_private.ensure_audit_partitions()');
+    log.info({ version: await latestMigration() }, 'the database is migrated');
+  });
+}
+
+/**
+ * Installs or updates graphile-worker's schema as the worker's role: its tables have row-level security without policies,
+ * so only their owner works with them.
+ *
+ * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
+ */
+export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    options: '-c role=halyard_worker',
+    application_name: NAME,
+    max: 2,
+  });
+  pool.on('error', (error) => log.warn({ err: error }, 'an idle connection failed'));
+  pool.on('connect', (connection) =>
+    connection.on('error', (error) => log.warn({ err: error }, 'a connection failed')),
+  );
+  await withConnection(databaseUrl, NAME, async (owner) => {
+    try {
+      await grantCreate(owner, true);
+      await installWorkerSchemaWith({ pgPool: pool, logger: workerLogger(log) });
+    } finally {
+      await pool.end();
+      await grantCreate(owner, false);
+    }
+  });
+}
+
+/** The worker's role may create a schema only while its own is being installed. */
+async function grantCreate(owner: pg.Client, allowed: boolean): Promise<void> {
+  await owner.query(`do $$ begin
+    execute format('${allowed ? 'grant' : 'revoke'} create on database %I ${allowed ? 'to' : 'from'} halyard_worker',
+      current_database());
+  end $$`);
+}
+
+/**
+ * The newest migration that this version of Halyard comes with, named as graphile-migrate records it, without its
+ * message: `000003.sql`.
+ */
+export async function latestMigration(): Promise<string> {
+  const files = (await readdir(`${MIGRATIONS_FOLDER}/committed`)).filter((name) =>
+    name.endsWith('.sql'),
+  );
+  const latest = files.toSorted().at(-1);
+  if (latest === undefined) {
+    throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
+  }
+  return `${latest.slice(0, 6)}.sql`;
+}
+
+/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
+function migrateLogger(log: Logger): GraphileLogger {
+  return new GraphileLogger(() => (level: string, message) => {
+    if (level === 'error') log.error(message);
+    else if (level === 'warning') log.warn(message);
+    else log.debug(message);
+  });
+}

@@ -1,0 +1,110 @@
+import { readFile } from 'node:fs/promises';
+import type pg from 'pg';
+import { withConnection } from './connection.ts';
+import type { Logger } from '../lib/log.ts';
+
+/** Where `setUp` works, and the logins that it prepares. */
+export interface SetupOptions {
+  /** An administrator's URL, to any database of the server. */
+  readonly rootUrl: string;
+  /** The owner's URL: names the database to create. Its password is set. */
+  readonly ownerUrl: string;
+  /** The API's URL. Its password is set. */
+  readonly authenticatorUrl: string;
+  /** The worker's URL. Its password is set. */
+  readonly workerUrl: string;
+  readonly log: Logger;
+}
+
+/** What pg_stat_activity shows. */
+const NAME = 'halyard setup';
+const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
+
+/**
+ * Prepares a PostgreSQL server: roles, their passwords, the database. Needs an administrator, once; harmless when repeated.
+ *
+ * @throws an Error when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
+ */
+export async function setUp(options: SetupOptions): Promise<void> {
+  const logins = [
+    login(options.ownerUrl, 'DATABASE_URL', 'halyard_owner'),
+    login(options.authenticatorUrl, 'AUTH_DATABASE_URL', 'halyard_authenticator'),
+    login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
+  ];
+  const database = databaseOf(options.ownerUrl);
+  await withConnection(options.rootUrl, NAME, async (client) => {
+    await requireVersion(client);
+    await client.query(await readFile(ROLES_SQL, 'utf8'));
+    for (const { role, password } of logins) {
+      if (password !== '') {
+        await client.query(`alter role ${role} with password ${client.escapeLiteral(password)}`);
+      }
+    }
+    await createDatabase(client, database);
+  });
+  await withConnection(withDatabase(options.rootUrl, database), NAME, restrictDatabase);
+  options.log.info({ database }, 'roles and database are set up');
+}
+
+/** The same server, another database. */
+export function withDatabase(url: string, database: string): string {
+  const changed = new URL(url);
+  changed.pathname = `/${encodeURIComponent(database)}`;
+  return changed.href;
+}
+
+function databaseOf(url: string): string {
+  const name = decodeURIComponent(new URL(url).pathname.slice(1));
+  if (name === '') {
+    throw new Error(
+      'DATABASE_URL must name a database, as in postgres://halyard_owner@host/halyard.',
+    );
+  }
+  return name;
+}
+
+function login(url: string, variable: string, role: string): { role: string; password: string } {
+  const parsed = new URL(url);
+  if (decodeURIComponent(parsed.username) !== role) {
+    throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
+  }
+  return { role, password: decodeURIComponent(parsed.password) };
+}
+
+async function requireVersion(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ version: number; name: string }>(
+    `select current_setting('server_version_num')::int as version, current_setting('server_version') as name`,
+  );
+  const server = rows[0];
+  if (server === undefined || server.version < 150_000) {
+    throw new Error(
+      `Halyard needs PostgreSQL 15 or later; this server is ${server?.name ?? 'unknown'}.`,
+    );
+  }
+}
+
+async function createDatabase(client: pg.Client, database: string): Promise<void> {
+  // An administrator who is no superuser has to be a member of the role that it hands the database to.
+  await client.query(`do $$ begin
+    if not (select rolsuper from pg_roles where rolname = current_user) then
+      execute format('grant halyard_owner to %I', current_user);
+    end if;
+  end $$`);
+  const { rowCount } = await client.query('select from pg_database where datname = $1', [database]);
+  const name = client.escapeIdentifier(database);
+  await client.query(
+    rowCount === 0
+      ? `create database ${name} owner halyard_owner`
+      : `alter database ${name} owner to halyard_owner`,
+  );
+}
+
+/** Nobody but Halyard's roles connects, and nobody creates anything in `public`. */
+async function restrictDatabase(client: pg.Client): Promise<void> {
+  await client.query(`do $$ begin
+    execute format('revoke all on database %I from public', current_database());
+    execute format(
+      'grant connect on database %I to halyard_authenticator, halyard_worker, halyard_auditor', current_database());
+    revoke create on schema public from public;
+  end $$`);
+}

@@ -1,0 +1,182 @@
+import type { Request, Router } from 'express';
+import express from 'express';
+
+import { ProblemError } from '../lib/errors.ts';
+import type { Statement } from '../postgres/pipeline.ts';
+import { flagPath } from '../flags/routes.ts';
+import { makeCursor, paginate } from '../http/page.ts';
+import { onlyMethods, parse } from '../http/problems.ts';
+import type { Transact } from '../api/router.ts';
+import {
+  cancelScheduleSchema,
+  createScheduleSchema,
+  environmentQuerySchema,
+  flagPathSchema,
+  listSchedulesQuerySchema,
+  rescheduleSchema,
+  retryScheduleSchema,
+  schedulePathSchema,
+} from '../schemas.ts';
+import type { Schedule } from '../schemas.ts';
+
+type Time = 'scheduled_at' | 'applied_at' | 'cancelled_at' | 'created_at' | 'updated_at';
+
+/** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
+type ScheduleRow = Omit<Schedule, Time> & Record<Time, Date | null>;
+
+/** Of a flag `f` and a schedule `s`. */
+const COLUMNS = `
+  s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
+  s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at`;
+
+/** With microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
+const CREATED_AT = `to_char(s.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+
+const cursor = makeCursor<'at' | 'id'>(
+  /^schedule:(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+  ({ at, id }) => `schedule:${at}:${id}`,
+);
+
+/** One row for each schedule, or one of nulls for a flag without any, or none without such a flag: in one round trip. */
+export const LIST = `
+  select ${COLUMNS}, s.cursor_at
+  from app_public.feature_flags f
+  left join lateral (
+    select s.*, ${CREATED_AT} as cursor_at
+    from app_public.feature_flag_schedules s
+    where s.flag_id = f.id
+      and ($3::text is null or s.status = $3)
+      and ($4::timestamptz is null or (s.created_at, s.id) < ($4, $5::uuid))
+    order by s.created_at desc, s.id desc
+    limit $6
+  ) s on true
+  where f.flag_key = $1 and f.environment = $2
+  order by s.created_at desc, s.id desc`;
+
+/**
+ * Calls a function of lifecycle.sql for a schedule that belongs to the flag of the address. Materialized, so that it is
+ * never called for one that doesn't; and its right to run is checked first, whether there is such a schedule or not.
+ */
+const change = (name: string, call: string): Statement => ({
+  name,
+  text: `
+  with f as materialized (
+    select f.flag_key, f.environment, s.id
+    from app_public.feature_flags f
+    join app_public.feature_flag_schedules s on s.flag_id = f.id
+    where f.flag_key = $1 and f.environment = $2 and s.id = $3
+  )
+  select ${COLUMNS} from f cross join lateral ${call} s`,
+});
+
+const CREATE: Statement = {
+  name: 'create_schedule',
+  text: `
+  select ${COLUMNS}
+  from (select $1::text as flag_key, $2::text as environment) f
+  cross join lateral app_public.schedule_flag_change(
+    f.flag_key, f.environment, $3, row($4, $5)::app_public.flag_updates) s`,
+};
+const GET: Statement = {
+  name: 'get_schedule',
+  text: `
+  select ${COLUMNS}
+  from app_public.feature_flags f
+  join app_public.feature_flag_schedules s on s.flag_id = f.id
+  where f.flag_key = $1 and f.environment = $2 and s.id = $3`,
+};
+const CANCEL = change('cancel_schedule', 'app_public.cancel_flag_schedule(f.id, $4)');
+const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $4)');
+const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id)');
+
+/** /flags/:flagKey/schedule: the schedules of one flag. */
+export function makeScheduleRoutes(transact: Transact): Router {
+  const router = express.Router();
+
+  /** Runs a statement about the schedule that the address names. */
+  async function theSchedule(request: Request, sql: Statement, values: readonly unknown[] = []) {
+    const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
+    const { environment } = parse(environmentQuerySchema, request.query);
+    const { rows } = await transact<ScheduleRow>(request, sql, [
+      flagKey,
+      environment,
+      scheduleId,
+      ...values,
+    ]);
+    const [schedule] = rows;
+    if (schedule === undefined) {
+      throw new ProblemError(
+        'schedule_not_found',
+        'This flag has no such schedule in this environment.',
+      );
+    }
+    return schedule;
+  }
+
+  router
+    .route('/flags/:flagKey/schedule')
+    .get(async (request, response) => {
+      const { flagKey } = parse(flagPathSchema, request.params);
+      const { environment, status, limit, after } = parse(listSchedulesQuerySchema, request.query);
+      const from = cursor.decode(after);
+      const { rows } = await transact<ScheduleRow & { cursor_at: string }>(
+        request,
+        { text: LIST },
+        [flagKey, environment, status, from?.at, from?.id, limit + 1],
+      );
+      if (rows.length === 0) {
+        throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
+      }
+      const schedules = rows.filter(({ cursor_at }) => (cursor_at as string | null) !== null);
+      const page = paginate(request, response, schedules, limit, ({ cursor_at, id }) =>
+        cursor.encode({ at: cursor_at, id }),
+      );
+      // JSON leaves out what is undefined.
+      response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
+    })
+    .post(async (request, response) => {
+      const { flagKey } = parse(flagPathSchema, request.params);
+      const { environment } = parse(environmentQuerySchema, request.query);
+      const { scheduled_at, updates } = parse(createScheduleSchema, request.body);
+      const { rows } = await transact<ScheduleRow>(request, CREATE, [
+        flagKey,
+        environment,
+        scheduled_at,
+        updates.enabled,
+        updates.rollout_percentage,
+      ]);
+      const location = flagPath(flagKey, environment, `/schedule/${rows[0]?.id ?? ''}`);
+      response.status(201).location(location).json(rows[0]);
+    })
+    .all(onlyMethods('GET', 'POST'));
+
+  router
+    .route('/flags/:flagKey/schedule/:scheduleId')
+    .get(async (request, response) => {
+      response.json(await theSchedule(request, GET));
+    })
+    .delete(async (request, response) => {
+      const { reason } = parse(cancelScheduleSchema, optional(request.body));
+      response.json(await theSchedule(request, CANCEL, [reason]));
+    })
+    .patch(async (request, response) => {
+      const { scheduled_at } = parse(rescheduleSchema, request.body);
+      response.json(await theSchedule(request, RESCHEDULE, [scheduled_at]));
+    })
+    .all(onlyMethods('GET', 'PATCH', 'DELETE'));
+
+  router
+    .route('/flags/:flagKey/schedule/:scheduleId/retry')
+    .post(async (request, response) => {
+      parse(retryScheduleSchema, optional(request.body));
+      response.json(await theSchedule(request, RETRY));
+    })
+    .all(onlyMethods('POST'));
+
+  return router;
+}
+
+/** Of a body that may be left out; null is not nothing, it is no object. */
+function optional(body: unknown): unknown {
+  return body === undefined ? {} : body;
+}

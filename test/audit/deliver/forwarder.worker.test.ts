@@ -1,0 +1,389 @@
+import { Registry } from 'prom-client';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { makeForwarder } from '../../../src/audit/delivery/forwarder.ts';
+import type { Forwarder, ForwarderOptions } from '../../../src/audit/delivery/forwarder.ts';
+import type { AuditEvent } from '../../../src/audit/delivery/sink.ts';
+import { makePool } from '../../../src/postgres/pool.ts';
+import { meterSink } from '../../../src/metrics/sink.ts';
+import { makeWorkerMetrics } from '../../../src/metrics/worker.ts';
+import { pause } from '../../../src/lib/sleep.ts';
+import { makeDelivery } from '../../../src/audit/delivery/loop.ts';
+import { makeCloudWatchServer } from '../../support/cloudwatch_server.ts';
+import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';
+import { withClient } from '../../support/database.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import { one } from '../../support/factory.ts';
+import { makeTestLog } from '../../support/log.ts';
+import {
+  insertDue,
+  makeMemorySink,
+  parseShipped,
+  startTestWorker,
+  useFreshDatabase,
+} from '../../support/worker.ts';
+import type { MemorySink } from '../../support/worker.ts';
+import type pg from 'pg';
+
+let database: TestDatabase;
+let pool: pg.Pool;
+
+beforeEach(async () => {
+  database = await useFreshDatabase();
+  pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+});
+
+const never = new AbortController().signal;
+const signals = { stopping: never, abort: never };
+/** Runs until nothing is left: on a slow machine a run may only have skimmed the queue. */
+const finish = (forwarder: Forwarder) =>
+  expect.poll(() => forwarder.forward(signals), { timeout: 10_000 }).toBe('done');
+const seqs = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
+const isSeal = ({ message }: AuditEvent) => message.startsWith('{"eventType": "audit.sealed"');
+const eventsOf = (sink: MemorySink) => sink.taken.filter((record) => !isSeal(record));
+const takenBy = (sink: MemorySink) => eventsOf(sink).map(({ seq }) => seq);
+
+interface Destination {
+  readonly forwarder: Forwarder;
+  readonly sink: MemorySink;
+}
+
+function makeTestForwarder(options: Partial<ForwarderOptions> = {}): Destination {
+  const sink = makeMemorySink();
+  const forwarder = makeForwarder({
+    pool,
+    sink,
+    destination: 'memory',
+    log: makeTestLog().log,
+    batch: 10,
+    ...options,
+  });
+  return { forwarder, sink };
+}
+
+/** Makes this many events: one a flag and one a schedule. */
+async function makeEvents(count: number): Promise<void> {
+  await withClient(database.ownerUrl, (client) =>
+    insertDue(client, { count: count / 2, dueIn: '1 day' }),
+  );
+}
+
+async function cursor(destination = 'memory'): Promise<number> {
+  const { rows } = await pool.query<{ seq: string }>('select app_private.audit_cursor($1) as seq', [
+    destination,
+  ]);
+  return Number(one(rows).seq);
+}
+
+test('delivers every event once, in order of seq, in batches', async () => {
+  await makeEvents(50);
+  const { forwarder, sink } = makeTestForwarder();
+  await finish(forwarder);
+  expect(takenBy(sink)).toStrictEqual(seqs(50));
+  expect(sink.sends.map((batch) => new Set(batch).size)).toStrictEqual([10, 10, 10, 10, 10]);
+  expect(await cursor()).toBe(50);
+  for (const { seq, eventId, message } of eventsOf(sink))
+    expect(parseShipped(message)).toMatchObject({ seq, eventId });
+
+  await finish(forwarder);
+  expect(takenBy(sink)).toHaveLength(50);
+});
+
+test('each destination has a cursor of its own', async () => {
+  await makeEvents(20);
+  const first = makeTestForwarder();
+  const second = makeTestForwarder({ destination: 'elsewhere' });
+  await first.forwarder.forward(signals);
+  await second.forwarder.forward(signals);
+  expect(takenBy(first.sink)).toStrictEqual(seqs(20));
+  expect(takenBy(second.sink)).toStrictEqual(seqs(20));
+});
+
+test('two destinations that forward at once both get everything in one run each', async () => {
+  await makeEvents(6_000);
+  const [first, second] = [{}, { destination: 'elsewhere' }].map((options) =>
+    makeTestForwarder({ ...options, batch: 1_000 }),
+  ) as [Destination, Destination];
+  const outcomes = await Promise.all(
+    [first, second].map(({ forwarder }) => forwarder.forward(signals)),
+  );
+  // On a slow machine a run may only have skimmed the queue, but not left its events.
+  expect(['done', 'skimmed']).toEqual(expect.arrayContaining(outcomes));
+  expect(takenBy(first.sink)).toStrictEqual(seqs(6_000));
+  expect(takenBy(second.sink)).toStrictEqual(seqs(6_000));
+});
+
+test('a forwarder waits for a batch that another is numbering, but not for ever', async () => {
+  await makeEvents(20);
+  const { forwarder, sink } = makeTestForwarder();
+  await withClient(database.workerUrl, async (other) => {
+    await other.query('begin; select from app_private.seal_and_hand_out(10, 0)');
+    expect(await forwarder.forward(signals)).toBe('skimmed');
+    expect(sink.taken).toStrictEqual([]);
+    const running = forwarder.forward(signals);
+    await pause(100, never);
+    await other.query('commit');
+    expect(await running).toBe('done');
+  });
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
+});
+
+test('what was in flight when the sink failed is sent again, and nothing else', async () => {
+  await makeEvents(40);
+  const { forwarder, sink } = makeTestForwarder();
+  // Fails after it has taken the second batch: the worst moment.
+  sink.trouble = (events) => {
+    if (events[0]?.seq !== 11) return Promise.resolve();
+    sink.trouble = null;
+    sink.taken.push(...events);
+    return Promise.reject(new Error('The answer was lost.'));
+  };
+  await expect(forwarder.forward(signals)).rejects.toThrow('The answer was lost.');
+  expect(await cursor()).toBe(10);
+  await finish(forwarder);
+  expect(takenBy(sink)).toStrictEqual([...seqs(20), ...seqs(40).slice(10)]);
+});
+
+test.each([
+  ['an event', 7, 7],
+  ['the last event of a seal, without the record of the seal', 10, 9],
+  ['the record of the seal', 11, 10],
+])('what arrived before a send failed, up to %s, is not sent again', async (_what, count, to) => {
+  await makeEvents(20);
+  const { sink } = makeTestForwarder();
+  let failing = true;
+  const { forwarder } = makeTestForwarder({
+    sink: {
+      ...sink,
+      async send(events, signal, confirmed) {
+        if (!failing) return sink.send(events, signal);
+        failing = false;
+        confirmed?.(count);
+        throw new Error('The destination is out of order.');
+      },
+    },
+  });
+  // Sealed by tens, as they are read.
+  await pool.query('select from app_private.seal_and_hand_out(10, 0)');
+  await pool.query('select from app_private.seal_and_hand_out(10, 0)');
+  await expect(forwarder.forward(signals)).rejects.toThrow('out of order');
+  expect(await cursor()).toBe(to);
+  await finish(forwarder);
+  expect(takenBy(sink)).toStrictEqual(seqs(20).slice(to));
+});
+
+test('times that only a hand can have written hold nothing up', async () => {
+  await withClient(database.ownerUrl, (client) =>
+    client.query(
+      `insert into audit.queue (event_id, occurred_at)
+       select gen_random_uuid(), at::timestamptz
+       from unnest(array['infinity', '-infinity', '0044-03-15 BC', '290000-01-01']) as at`,
+    ),
+  );
+  const server = await makeCloudWatchServer();
+  onTestFinished(() => server.close());
+  const { sink } = makeTestSink(server);
+  const registry = new Registry();
+  const { delivery } = makeWorkerMetrics(registry);
+  const { forwarder } = makeTestForwarder({ sink: meterSink(sink, delivery) });
+  await finish(forwarder);
+  expect(await cursor()).toBe(4);
+  const stored = server.stored(GROUP, STREAM).map(({ message }) => parseShipped(message));
+  expect(stored.map(({ eventType }) => eventType)).toStrictEqual([
+    ...Array<string>(4).fill('audit.missing'),
+    'audit.sealed',
+    'audit.restamped',
+  ]);
+  expect(await registry.getSingleMetricAsString('halyard_delivery_events_total')).toMatch(/ 5$/);
+});
+
+test('the cursor follows a send that takes long', async () => {
+  await makeEvents(10);
+  const arrivals = Promise.withResolvers<undefined>();
+  const { forwarder } = makeTestForwarder({
+    sink: {
+      async send(_events, signal, confirmed) {
+        await pause(1_100, signal);
+        confirmed?.(4);
+        await arrivals.promise;
+      },
+      close: () => Promise.resolve(),
+    },
+  });
+  const running = forwarder.forward(signals);
+  await expect.poll(() => cursor(), { timeout: 5_000 }).toBe(4);
+  arrivals.resolve(undefined);
+  expect(await running).toBe('done');
+  expect(await cursor()).toBe(10);
+});
+
+test('a second forwarder of a destination leaves at once', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder();
+  const other = makeTestForwarder();
+  const elsewhere = makeTestForwarder({ destination: 'elsewhere' });
+  sink.trouble = async () => {
+    expect(await other.forwarder.forward(signals)).toBe('busy');
+    expect(await elsewhere.forwarder.forward(signals)).toBe('done');
+  };
+  await finish(forwarder);
+  expect(other.sink.taken).toStrictEqual([]);
+  expect(takenBy(elsewhere.sink)).toStrictEqual(seqs(10));
+  await finish(other.forwarder);
+});
+
+test('a forwarder that was frozen and overtaken moves no cursor back, and stops', async () => {
+  await makeEvents(40);
+  const { forwarder, sink } = makeTestForwarder();
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await pool.query(`select app_private.advance_audit_cursor('memory', 0, 30)`);
+  };
+  expect(await forwarder.forward(signals)).toBe('overtaken');
+  expect(await cursor()).toBe(30);
+  await finish(forwarder);
+  expect(takenBy(sink)).toStrictEqual([...seqs(10), ...seqs(40).slice(30)]);
+});
+
+test('a forwarder that lost its connection gives its place to another', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder();
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await withClient(database.rootUrl, (root) =>
+      root.query(
+        `select pg_terminate_backend(pid) from pg_locks join pg_stat_activity using (pid)
+         where locktype = 'advisory' and datname = current_database()`,
+      ),
+    );
+  };
+  await expect(forwarder.forward(signals)).rejects.toThrow();
+  await finish(forwarder);
+  expect(await cursor()).toBe(10);
+});
+
+test('it stops between batches when asked to, and gives a batch up when told to', async () => {
+  await makeEvents(30);
+  const { forwarder, sink } = makeTestForwarder();
+  const stop = new AbortController();
+  sink.trouble = () => {
+    stop.abort();
+    return Promise.resolve();
+  };
+  expect(await forwarder.forward({ stopping: stop.signal, abort: never })).toBe('stopped');
+  expect(takenBy(sink)).toStrictEqual(seqs(10));
+
+  const abort = new AbortController();
+  sink.trouble = (_events, signal) => {
+    abort.abort(new Error('given up'));
+    signal.throwIfAborted();
+    return Promise.resolve();
+  };
+  await expect(forwarder.forward({ stopping: never, abort: abort.signal })).rejects.toThrow(
+    'given up',
+  );
+  expect(await cursor()).toBe(10);
+});
+
+test('a worker whose sink fails tries again by itself, and applies schedules meanwhile', async () => {
+  const sink = makeMemorySink();
+  let refusals = 0;
+  sink.trouble = () => {
+    refusals++;
+    if (refusals === 2) sink.trouble = null;
+    return Promise.reject(new Error('The destination is out of order.'));
+  };
+  const { lines } = await startTestWorker(database, { sink });
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 5, dueIn: '200 ms' });
+    await expect.poll(() => eventsOf(sink).length, { timeout: 15_000 }).toBe(20);
+  });
+  const types = eventsOf(sink).map(({ message }) => parseShipped(message).eventType);
+  expect(types.filter((type) => type === 'flag_schedule.applied')).toHaveLength(5);
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
+  const warnings = lines.filter(({ failures }) => failures !== undefined);
+  expect(warnings).toMatchObject([
+    { level: 'warn', failures: 1 },
+    { level: 'warn', failures: 2 },
+  ]);
+});
+
+test('what a run is asked for while it lasts is delivered behind it, without another job', async () => {
+  await makeEvents(10);
+  const { forwarder, sink } = makeTestForwarder({ batch: 100 });
+  const delivery = makeDelivery({
+    pool,
+    forwarder,
+    log: makeTestLog().log,
+    stopping: never,
+    abort: never,
+  });
+  sink.trouble = async () => {
+    sink.trouble = null;
+    await makeEvents(10);
+    await delivery.run();
+  };
+  await delivery.run();
+  await delivery.close();
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
+});
+
+test('new events do not cut short the pause after a failure', async () => {
+  const sink = makeMemorySink();
+  sink.trouble = () => Promise.reject(new Error('The destination is out of order.'));
+  const { lines } = await startTestWorker(database, { sink });
+  const waiting = async () => {
+    const { rows } = await pool.query<{ revision: number; run_at: Date }>(
+      `select revision, run_at from graphile_worker._private_jobs
+       where key = 'forward_audit_events' and locked_at is null`,
+    );
+    return rows[0];
+  };
+  await makeEvents(2);
+  await expect
+    .poll(() => lines.some(({ failures }) => failures === 2), { timeout: 10_000 })
+    .toBe(true);
+  await expect.poll(waiting).toBeDefined();
+  const before = await waiting();
+  await makeEvents(2);
+  await expect
+    .poll(async () => (await waiting())?.revision)
+    .toBeGreaterThan(before?.revision ?? Number.NaN);
+  expect((await waiting())?.run_at).toStrictEqual(before?.run_at);
+});
+
+test('a sink that hangs holds up no schedule, whatever notifications come', async () => {
+  const sink = makeMemorySink();
+  const hanging = Promise.withResolvers<undefined>();
+  sink.trouble = (_events, signal) => {
+    signal.addEventListener('abort', () => hanging.reject(signal.reason as Error));
+    return hanging.promise;
+  };
+  const { lines } = await startTestWorker(database, { sink });
+  await withClient(database.ownerUrl, async (client) => {
+    for (const dueIn of ['100 ms', '200 ms', '300 ms', '400 ms', '500 ms', '600 ms'])
+      await insertDue(client, { count: 3, dueIn });
+    await expect
+      .poll(
+        async () => {
+          const { rowCount } = await client.query(
+            `select from app_public.feature_flag_schedules where status = 'applied'`,
+          );
+          return rowCount;
+        },
+        { timeout: 10_000 },
+      )
+      .toBe(18);
+    expect(sink.sends).toHaveLength(1);
+    // The other jobs that the notifications queued didn't wait for the one that hangs.
+    const count = (what: string) =>
+      lines.filter(({ msg }) =>
+        new RegExp(`^${what} task \\d+ \\(forward_audit_events[,)]`).test(String(msg)),
+      ).length;
+    await expect.poll(() => count('Found'), { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
+    await expect.poll(() => count('Found') - count('Completed'), { timeout: 10_000 }).toBe(1);
+    sink.trouble = null;
+    hanging.resolve(undefined);
+    await expect.poll(() => eventsOf(sink).length, { timeout: 10_000 }).toBe(72);
+  });
+});

@@ -1,0 +1,187 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type pg from 'pg';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { value } from '../../support/actors.ts';
+import { useDatabase, withClient } from '../../support/database.ts';
+import { insertFlag, insertSchedule } from '../../support/factory.ts';
+import { loginUrl } from '../../support/migrated.ts';
+import { become } from '../../support/roles.ts';
+import { breakFlag } from '../../support/trail.ts';
+
+const database = useDatabase();
+const DBA = `halyard_test_dba_${randomBytes(4).toString('hex')}`;
+
+const PAGE = await readFile(new URL('../../../docs/queries.md', import.meta.url), 'utf8');
+
+/** The page's queries by the comment that heads each. */
+const QUERIES = new Map(
+  [...PAGE.matchAll(/```sql\n-- (.*)\n([^`]*)```/g)].map(([, title = '', sql = '']) => [
+    title,
+    sql,
+  ]),
+);
+
+/** What the queries are expected to answer, in order; the columns that are left out differ from run to run. */
+const ANSWERS: Record<string, object[]> = {
+  'the history of a flag': [
+    { event_type: 'feature_flag.created', actor_kind: 'database', before: null },
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice', after: { enabled: true } },
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'bob' },
+    { event_type: 'flag_schedule.created', actor_kind: 'database' },
+    { event_type: 'feature_flag.updated', before: { enabled: false }, after: { enabled: true } },
+    { event_type: 'flag_schedule.applied', actor_kind: 'system' },
+  ],
+  'how late, by day': [{ environment: 'production', applied: '1', over_one_second: '1' }],
+  'cancelled by others, or by hand': [
+    { flag_key: 'wishlist-gallery', created_by: 'alice', cancelled_by: 'bob', reason: 'too early' },
+  ],
+  'failed, and nobody has done anything about it': [
+    { flag_key: 'broken', error_message: 'the flag is broken' },
+  ],
+  'who created what': [
+    { flag_key: 'broken', admin_user_id: null },
+    { flag_key: 'wishlist-gallery', admin_user_id: null },
+    { flag_key: 'wishlist-gallery', admin_user_id: 'alice', updates: { rollout_percentage: 50 } },
+    {
+      environment: 'production',
+      flag_key: 'wishlist-gallery',
+      admin_user_id: 'alice',
+      admin_email: 'alice@example.com',
+      scheduled_at: expect.stringMatching(/Z$/) as unknown,
+      updates: { enabled: true },
+    },
+  ],
+  'who cancelled what': [
+    { admin_user_id: 'bob', admin_email: 'bob@example.com', reason: 'too early' },
+    { admin_user_id: 'alice', reason: 'manual_cancellation' },
+  ],
+  'cancelled by another than created': [
+    { flag_key: 'wishlist-gallery', created_by: 'alice', cancelled_by: 'bob' },
+  ],
+  'the life of each schedule of a flag': [
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.created', admin_user_id: 'alice' },
+    { event_type: 'flag_schedule.cancelled', admin_user_id: 'bob' },
+    { event_type: 'flag_schedule.created', actor_kind: 'database' },
+    { event_type: 'feature_flag.updated', actor_kind: 'system' },
+    { event_type: 'flag_schedule.applied', actor_kind: 'system' },
+  ],
+  'every state that a flag has been in': [
+    { event_type: 'feature_flag.created', before: null, after: { enabled: false } },
+    {
+      event_type: 'feature_flag.updated',
+      actor_kind: 'system',
+      before: { enabled: false },
+      after: { enabled: true },
+    },
+  ],
+  'applied more than a second late': [{ flag_key: 'wishlist-gallery', environment: 'production' }],
+  'failed for good': [{ flag_key: 'broken', error: 'the flag is broken', attempts: 1 }],
+  'events that could not be written: nobody may have to look here': [{ error_code: '42P01' }],
+  'changes by SQL, past the API': [
+    { event_type: 'flag_schedule.created', flag_key: 'broken', database_user: 'halyard_owner' },
+    { event_type: 'flag_schedule.created', application_name: 'halyard test' },
+    { event_type: 'feature_flag.created', flag_key: 'broken' },
+    { event_type: 'feature_flag.created', flag_key: 'wishlist-gallery' },
+  ],
+  'what one admin did, with the requests that did it': [
+    { event_type: 'flag_schedule.created', request_id: 'request-1' },
+    { event_type: 'flag_schedule.created', request_id: 'request-2' },
+    { event_type: 'flag_schedule.cancelled', request_id: 'request-3' },
+  ],
+  'the numbered trail': Array.from({ length: 11 }, (_, i) => ({
+    seq: String(i + 1),
+    message: expect.stringContaining(`, "seq": ${i + 1}, `) as unknown,
+  })),
+};
+
+beforeAll(async () => {
+  await withClient(database.rootUrl, (client) =>
+    client.query(
+      `create role ${DBA} login password ${client.escapeLiteral(inject('password'))}; grant halyard_auditor to ${DBA}`,
+    ),
+  );
+  await withClient(database.ownerUrl, makeFlags);
+  await withClient(database.authenticatorUrl, askAsAdmins);
+  await withClient(database.ownerUrl, applyAndFail);
+});
+
+afterAll(async () => {
+  await withClient(database.rootUrl, (client) =>
+    client.query(`drop owned by ${DBA}; drop role ${DBA}`),
+  );
+});
+
+async function makeFlags(client: pg.Client): Promise<void> {
+  await insertFlag(client, { flag_key: 'wishlist-gallery' });
+  await insertFlag(client, { flag_key: 'broken' });
+}
+
+/** Alice schedules twice and cancels one; Bob cancels the other. */
+async function askAsAdmins(client: pg.Client): Promise<void> {
+  let nr = 0;
+  const as = async (userId: string, sql: string, parameters: unknown[] = []) => {
+    nr += 1;
+    await client.query('begin');
+    await become(client, 'admin', {
+      userId,
+      email: `${userId}@example.com`,
+      requestId: `request-${nr}`,
+    });
+    const id = await value<string>(client, sql, parameters);
+    await client.query('commit');
+    return id;
+  };
+  const schedule = (updates: string) =>
+    `select id from app_public.schedule_flag_change('wishlist-gallery', null, now() + interval '1 hour', ${updates})`;
+  const first = await as('alice', schedule('row(true, null)'));
+  const second = await as('alice', schedule('row(null, 50)'));
+  await as('alice', 'select id from app_public.cancel_flag_schedule($1)', [first]);
+  await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
+}
+
+/** One schedule is applied late, one fails, and one event ends as a dead letter. */
+async function applyAndFail(client: pg.Client): Promise<void> {
+  const flagId = (key: string) =>
+    value<string>(client, 'select id from app_public.feature_flags where flag_key = $1', [key]);
+  await insertSchedule(client, await flagId('wishlist-gallery'), { dueIn: '-1 minute' });
+  await insertSchedule(client, await flagId('broken'), { dueIn: '-1 second', max_attempts: 1 });
+  await breakFlag(client, 'broken');
+  await client.query('select * from app_private.apply_due()');
+  await client.query('alter table audit.events rename to events_away');
+  await insertFlag(client, { flag_key: 'untold' });
+  await client.query('alter table audit.events_away rename to events');
+  await client.query('select app_private.seal_and_hand_out(1000, 0)');
+}
+
+test('the page has the queries that are answered here, and no others', () => {
+  expect([...QUERIES.keys()].toSorted()).toEqual(Object.keys(ANSWERS).toSorted());
+  expect(PAGE.split('```sql').length - 1).toBe(QUERIES.size);
+});
+
+test.for(Object.entries(ANSWERS))('a DBA asks: %s', async ([title, expected]) => {
+  const url = loginUrl(inject('rootUrl'), DBA, inject('password'), database.name);
+  const rows = await withClient(url, async (client) => {
+    const result = await client.query<Record<string, unknown>>(QUERIES.get(title) ?? '');
+    return result.rows;
+  });
+  expect(rows).toMatchObject(expected);
+  expect(rows).toHaveLength(expected.length);
+});
+
+test('and changes nothing, nor reads anything else', async () => {
+  const url = loginUrl(inject('rootUrl'), DBA, inject('password'), database.name);
+  await withClient(url, async (client) => {
+    for (const sql of [
+      'delete from audit.events',
+      'select from audit.cursors',
+      'select from app_public.feature_flags',
+      'select app_private.apply_due()',
+    ])
+      await expect(client.query(sql), sql).rejects.toMatchObject({ code: '42501' });
+  });
+});

@@ -1,0 +1,201 @@
+import type pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { value } from '../../support/actors.ts';
+import { withClient } from '../../support/database.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import {
+  problemsOf,
+  reconcileAs,
+  rerunFixtures,
+  tellStory,
+  toldStory,
+} from '../../support/reconcile.ts';
+import { deadLetters } from '../../support/trail.ts';
+import { useFreshDatabase } from '../../support/worker.ts';
+
+interface Breakage {
+  readonly breakIt: readonly string[];
+  readonly mendIt: readonly string[];
+  /** Fixtures to run again. */
+  readonly mendFunctions?: boolean;
+}
+
+const THIS_MONTH = `to_char(now() at time zone 'UTC', '"audit.events_"YYYY_MM')`;
+const MAKE_EVENT_FAIL = `
+  create or replace function app_private.make_event(
+    id uuid, at timestamptz, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid,
+    revision bigint, details jsonb
+  ) returns app_private.audit_event language plpgsql volatile set search_path to pg_catalog, pg_temp
+  as $$ begin raise exception 'broken'; end $$`;
+
+const BREAKAGES: Record<string, Breakage> = {
+  'the trail is renamed': {
+    breakIt: ['alter table audit.events rename to events_old'],
+    mendIt: ['alter table audit.events_old rename to events'],
+  },
+  'the queue is renamed': {
+    breakIt: ['alter table audit.queue rename to queue_old'],
+    mendIt: ['alter table audit.queue_old rename to queue'],
+  },
+  'a check refuses the events': {
+    breakIt: [
+      `alter table audit.events add constraint no_story check (flag_key !~ 'story') not valid`,
+    ],
+    mendIt: ['alter table audit.events drop constraint no_story'],
+  },
+  'a check refuses a text that is too long': {
+    breakIt: [
+      `alter table audit.events add constraint short check (octet_length(payload) < 300) not valid`,
+    ],
+    mendIt: ['alter table audit.events drop constraint short'],
+  },
+  'the grant is revoked': {
+    breakIt: ['revoke insert on audit.events from halyard_owner'],
+    mendIt: ['grant insert on audit.events to halyard_owner'],
+  },
+  'the month’s partition is missing': {
+    breakIt: [
+      `do $$ begin execute 'alter table audit.events detach partition ' || ${THIS_MONTH};
+         execute format('alter table %s rename to kept', ${THIS_MONTH}); end $$`,
+    ],
+    // The reconciler makes the partition.
+    mendIt: [],
+  },
+  'the functions that make events fail': {
+    breakIt: [MAKE_EVENT_FAIL],
+    mendIt: [],
+    mendFunctions: true,
+  },
+  'a function that makes events is gone': {
+    breakIt: ['drop function app_private.iso(timestamptz) cascade'],
+    mendIt: [],
+    mendFunctions: true,
+  },
+};
+
+async function runAll(client: pg.ClientBase, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await client.query(statement);
+}
+
+/** A session that can become an admin of the API's, and is the owner otherwise. */
+async function withOwner<T>(
+  database: TestDatabase,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  return withClient(database.rootUrl, async (client) => {
+    await client.query('set role halyard_owner');
+    return work(client);
+  });
+}
+
+describe('what is broken is mended, and the dead letters are brought into the trail', () => {
+  test.for(Object.entries(BREAKAGES))(
+    '%s',
+    async ([, { breakIt, mendIt, mendFunctions = false }]) => {
+      const database = await useFreshDatabase();
+      await withOwner(database, async (client) => {
+        await runAll(client, breakIt);
+        await tellStory(client, 'story-broken');
+        const letters = await deadLetters(client);
+        expect(letters.length).toBeGreaterThan(0);
+        await runAll(client, mendIt);
+        if (mendFunctions) await rerunFixtures(client);
+        await tellStory(client, 'story-sound');
+
+        const done = await reconcileAs(database, 'letters');
+        expect(done).toMatchObject({ fromRows: 0, refused: 0 });
+        expect(done.fromLetters).toBeGreaterThan(0);
+        expect(await deadLetters(client)).toEqual([]);
+        expect(await problemsOf(client)).toEqual([]);
+
+        const sound = await toldStory(client, 'story-sound');
+        const broken = await toldStory(client, 'story-broken');
+        const rebuilt = [...broken, ...sound].filter(({ reconciled }) => reconciled);
+        expect(rebuilt).toHaveLength(done.fromLetters);
+        expect(broken.map(({ text }) => text)).toEqual(sound.map(({ text }) => text));
+
+        expect(await reconcileAs(database, 'thorough')).toMatchObject({
+          fromLetters: 0,
+          fromRows: 0,
+        });
+        expect(await problemsOf(client)).toEqual([]);
+      });
+    },
+  );
+});
+
+test('somebody holds a lock on the trail for longer than lock_timeout', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await withClient(database.ownerUrl, async (holder) => {
+      await holder.query('begin');
+      await holder.query('lock table audit.events in access exclusive mode');
+      await client.query(`set lock_timeout = '20ms'`);
+      await tellStory(client, 'story');
+      await holder.query('rollback');
+    });
+    expect(await reconcileAs(database, 'letters')).toMatchObject({ fromRows: 0, refused: 0 });
+    expect(await deadLetters(client)).toEqual([]);
+    expect(await problemsOf(client)).toEqual([]);
+  });
+});
+
+test('while the trail is still broken, letters stay and nothing else is harmed', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await client.query(`alter table audit.events add constraint no check (false) not valid`);
+    await tellStory(client, 'story');
+    const letters = await deadLetters(client);
+    expect(await reconcileAs(database, 'letters')).toMatchObject({
+      fromLetters: 0,
+      refused: letters.length,
+    });
+    expect(await deadLetters(client)).toEqual(letters);
+  });
+});
+
+test('a letter that can’t be replayed stays alone', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await client.query(
+      `insert into audit.dead_letters (content, error_code, error_message) values
+       ('{"note": "typed by hand"}', 'XX000', 'no'), ('{"event_id": "x"}', 'ZF012', 'a repeated id')`,
+    );
+    await client.query('alter table audit.events rename to events_old');
+    await tellStory(client, 'story');
+    await client.query('alter table audit.events_old rename to events');
+    expect(await reconcileAs(database, 'letters')).toMatchObject({ refused: 1 });
+    expect((await deadLetters(client)).map(({ error_code }) => error_code)).toEqual([
+      'XX000',
+      'ZF012',
+    ]);
+    expect(await problemsOf(client)).toEqual([]);
+  });
+});
+
+test('a letter whose events the trail has already is only deleted', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await client.query('alter table audit.events rename to events_old');
+    await tellStory(client, 'story');
+    await client.query('alter table audit.events_old rename to events');
+    await client.query('create table kept as table audit.dead_letters');
+    await reconcileAs(database, 'letters');
+    const events = await value(client, 'select count(*) from audit.events');
+    const again = `insert into audit.dead_letters (content, error_code, error_message)
+      select content, error_code, error_message from kept`;
+    const nothing = { fromLetters: 0, refused: 0 };
+    await client.query(again);
+    expect(await reconcileAs(database, 'letters'), 'still queued').toMatchObject(nothing);
+    await problemsOf(client);
+    await client.query(again);
+    expect(await reconcileAs(database, 'letters'), 'numbered').toMatchObject(nothing);
+    expect(await deadLetters(client)).toEqual([]);
+    expect(await value(client, 'select count(*) from audit.events')).toBe(events);
+    expect(await problemsOf(client)).toEqual([]);
+    await client.query(again);
+    await client.query(`do $$ begin execute 'drop table ' || ${THIS_MONTH}; end $$`);
+    expect(await reconcileAs(database, 'letters'), 'purged').toMatchObject(nothing);
+    expect(await deadLetters(client)).toEqual([]);
+  });
+});

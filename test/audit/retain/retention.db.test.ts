@@ -1,0 +1,437 @@
+import type pg from 'pg';
+import { describe, expect, test, vi } from 'vitest';
+import { actAsOwner, value, withActors } from '../../support/actors.ts';
+import { useDatabase, withClient } from '../../support/database.ts';
+import { insertFlag, one } from '../../support/factory.ts';
+import { sqlStateOf } from '../../support/roles.ts';
+import { sealAll, tamper } from '../../support/sealed_trail.ts';
+import { deadLetters } from '../../support/trail.ts';
+import { deliverAll, retain, writeOldMonths } from '../../support/old_trail.ts';
+import { useFreshDatabase } from '../../support/worker.ts';
+
+const database = useDatabase();
+
+const statuses = async (client: pg.ClientBase) => {
+  const { rows } = await client.query<{ status: string }>('select status from audit.verify()');
+  return [...new Set(rows.map(({ status }) => status))].toSorted();
+};
+
+const PURGED = { outcome: 'purged', reason: null, events: '3' };
+const BEHIND = { outcome: 'kept', reason: 'A month before it is kept.' };
+
+/** Three old months of a seal each, delivered. */
+async function writeTrail(client: pg.ClientBase): Promise<string[]> {
+  const months = await writeOldMonths(client, 3);
+  await sealAll(client, 3);
+  await deliverAll(client, 'stdout');
+  return months;
+}
+
+describe('audit.retain', () => {
+  test('purges what is older than it keeps, and tells it in the trail', async () => {
+    await withActors(database, async (client) => {
+      const months = await writeTrail(client);
+      await insertFlag(client);
+      expect(await retain(client, '10 months')).toMatchObject([
+        { month: months[0], ...PURGED },
+        { month: months[1], ...PURGED },
+      ]);
+      expect(await retain(client, '10 months')).toEqual([]);
+      const { rows } = await client.query<{ metadata: Record<string, unknown>; actor: string }>(
+        `select metadata, actor_kind as actor from audit.events where event_type = 'audit.purged' order by occurred_at`,
+      );
+      expect(rows).toEqual(
+        [0, 1].map((i) => ({
+          actor: 'database',
+          metadata: {
+            month: months[i]?.slice(0, 7),
+            before: `${months[i + 1] ?? ''}T00:00:00.000000Z`,
+            events: 3,
+            firstSeq: 3 * i + 1,
+            lastSeq: 3 * i + 3,
+            // An old purge is purged in its turn: the last one accounts for all.
+            eventsInAll: 3 * (i + 1),
+            lastSeqInAll: 3 * i + 3,
+          },
+        })),
+      );
+      expect(await value(client, 'select to_regclass($1)', [partitionOf(months[0])])).toBeNull();
+      expect(
+        await value(client, 'select to_regclass($1)', [partitionOf(months[2])]),
+      ).not.toBeNull();
+    });
+  });
+
+  test('leaves a trail that verifies, and proofs without the message', async () => {
+    await withActors(database, async (client) => {
+      await writeTrail(client);
+      const eventId = await value(client, 'select event_id from audit.ledger where seq = 1');
+      await retain(client, '6 months');
+      expect(await statuses(client)).toEqual(['purged']);
+      await sealAll(client);
+      expect(await statuses(client)).toEqual(['ok', 'purged']);
+      expect(await value(client, 'select count(*)::int from audit.ledger')).toBe(9 + 3);
+      const first = `select message::jsonb from app_private.undelivered_audit_events('new', 1) limit 1`;
+      expect(await value(client, first)).toEqual({
+        eventType: 'audit.missing',
+        eventId,
+        seq: 1,
+        purged: true,
+      });
+      expect(
+        await value<{ message: unknown; leaf: string }>(client, 'select audit.prove($1)', [
+          eventId,
+        ]),
+      ).toMatchObject({ message: null, seq: 1 });
+    });
+  });
+
+  test('purges a month that is empty, and one that the next purge’s own event is in', async () => {
+    await withActors(database, async (client) => {
+      await writeTrail(client);
+      await client.query(`select app_private.make_audit_partition(now() - interval '14 months')`);
+      await client.query(
+        `select app_private.make_audit_partition(m) from generate_series(now() - interval '13 months', now() - interval '10 months', interval '1 month') m`,
+      );
+      const rows = await retain(client, '6 months');
+      expect(rows.map(({ outcome }) => outcome)).toEqual(Array(rows.length).fill('purged'));
+      expect(rows[0]).toMatchObject({ events: '0' });
+      await sealAll(client);
+      expect(await statuses(client)).toEqual(['ok', 'purged']);
+    });
+  });
+
+  test('only says what it would do when asked to', async () => {
+    await withActors(database, async (client) => {
+      const months = await writeTrail(client);
+      expect(await retain(client, '6 months', { dryRun: true })).toMatchObject(
+        months.map((month) => ({ month, outcome: 'purgeable', events: '3', reason: null })),
+      );
+      expect(await value(client, 'select count(*)::int from audit.events')).toBe(9);
+      expect(await retain(client, '6 months', { atMost: 1 })).toMatchObject([PURGED]);
+    });
+  });
+
+  test.for(['29 days', '-1 year', null])('refuses to keep %s', async (keep) => {
+    await withActors(database, async (client) => {
+      expect(await sqlStateOf(client, () => retain(client, keep))).toBe('22023');
+    });
+  });
+});
+
+const partitionOf = (month = '') => `audit.events_${month.slice(0, 7).replace('-', '_')}`;
+
+const ODD = 'a partition of another length';
+
+const change = (sql: string) => (client: pg.ClientBase, month: string) =>
+  tamper(client, sql.replaceAll('PARTITION', partitionOf(month)));
+
+/** Changes a month's events so that text, columns, leaves and the root of seal 2, which is theirs, agree. */
+const forge = (client: pg.ClientBase, month: string) =>
+  tamper(
+    client,
+    `update ${partitionOf(month)} set flag_key = 'forged', metadata = '{"flagKey": "forged"}',
+       payload = regexp_replace(payload, '"flagKey": "[^"]+"', '"flagKey": "forged"')`,
+    `update audit.ledger l set leaf = app_private.event_leaf(e.payload, l.seq)
+     from ${partitionOf(month)} e where e.id = l.event_id`,
+    `update audit.seals set root = app_private.merkle_root(array(select leaf from audit.ledger where seq between 4 and 6 order by seq))
+     where seal_no = 2`,
+  );
+
+/** What is done to the second of three months, and why that month must stay. */
+const OBSTACLES: Record<
+  string,
+  [(client: pg.ClientBase, month: string) => Promise<unknown>, RegExp]
+> = {
+  'an event without a number': [
+    (client, month) =>
+      client.query(
+        'insert into audit.queue (event_id, occurred_at) values (gen_random_uuid(), $1)',
+        [month],
+      ),
+    /wait for their number/,
+  ],
+  'a dead letter of that time': [
+    (client, month) =>
+      client.query(
+        `insert into audit.dead_letters (occurred_at, content, error_code, error_message) values ($1, '{}', 'XX000', '')`,
+        [month],
+      ),
+    /dead letters/,
+  ],
+  'a younger dead letter about one of its events': [
+    (client, month) =>
+      client.query(
+        `insert into audit.dead_letters (content, error_code, error_message)
+         select jsonb_build_object('event_id', id), 'ZF012', '' from ${partitionOf(month)} limit 1`,
+      ),
+    /dead letters/,
+  ],
+  'a destination that is behind': [
+    (client) =>
+      client.query(`insert into audit.cursors (destination, last_seq) values ('cloudwatch', 5)`),
+    /^cloudwatch hasn't confirmed/,
+  ],
+  'an event put in by hand': [
+    (client, month) =>
+      client.query(
+        `insert into audit.events select (jsonb_populate_record(e, '{"id": "00000000-0000-4000-8000-000000000000"}')).*
+         from ${partitionOf(month)} p join audit.events e using (id) limit 1`,
+      ),
+    /put in by hand/,
+  ],
+  'an event whose text was changed': [
+    change(`update PARTITION set payload = replace(payload, 'flag-1', 'flag-9')`),
+    /event_altered/,
+  ],
+  'an event whose column was changed': [
+    change(`update PARTITION set flag_key = 'other'`),
+    /column_differs/,
+  ],
+  'an event that is gone': [
+    change(`delete from PARTITION where occurred_at = (select min(occurred_at) from PARTITION)`),
+    /event_missing/,
+  ],
+  'a seal that was changed together with its events and their leaves': [
+    (client, month) => forge(client, month),
+    /chain_broken/,
+  ],
+  'a seal that was written anew whole': [
+    async (client, month) => {
+      await forge(client, month);
+      await tamper(
+        client,
+        `update audit.seals set head = app_private.seal_head(previous_head, seal_no, first_seq, last_seq - first_seq + 1, root)
+         where seal_no = 2`,
+      );
+    },
+    /chain_broken/,
+  ],
+  [ODD]: [
+    (client) =>
+      client.query(
+        `create table audit.events_odd partition of audit.events
+         for values from ('2001-01-01 00:00:00+00') to ('2001-03-01 00:00:00+00')`,
+      ),
+    /isn't one month/,
+  ],
+};
+
+describe('a month stays for', () => {
+  test.for(Object.entries(OBSTACLES))('%s', async ([name, [hinder, reason]]) => {
+    await withActors(database, async (client) => {
+      const months = await writeTrail(client);
+      await hinder(client, months[1] ?? '');
+      await actAsOwner(client);
+      const rows = await retain(client, '6 months');
+      expect(rows.find((row) => row.reason !== null)?.reason).toMatch(reason);
+      // A partition without a month comes before all of them.
+      const others = name === ODD ? [BEHIND, BEHIND, BEHIND] : [BEHIND];
+      expect(rows).toMatchObject([
+        ...(name === ODD ? [] : [PURGED]),
+        { outcome: 'kept' },
+        ...others,
+      ]);
+    });
+  });
+
+  test('a seal that is not delivered to its end, and any month when nothing ever was', async () => {
+    await withActors(database, async (client) => {
+      await writeOldMonths(client, 1);
+      expect(await retain(client, '6 months')).toMatchObject([
+        { reason: expect.stringMatching(/wait for/) as unknown },
+      ]);
+      await insertFlag(client);
+      await sealAll(client);
+      expect(await retain(client, '6 months')).toMatchObject([
+        { reason: expect.stringMatching(/ever delivered/) as unknown },
+      ]);
+      await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);
+      expect(await retain(client, '6 months')).toMatchObject([
+        { reason: expect.stringMatching(/^stdout/) as unknown },
+      ]);
+      await deliverAll(client, 'stdout');
+      expect(await retain(client, '6 months')).toMatchObject([PURGED]);
+    });
+  });
+});
+
+test('an event that is gone and dated back among the purged ones keeps its month', async () => {
+  await withActors(database, async (client) => {
+    const months = await writeTrail(client);
+    expect(await retain(client, '6 months', { atMost: 1 })).toMatchObject([PURGED]);
+    await tamper(
+      client,
+      `delete from ${partitionOf(months[1])} where id = (select event_id from audit.ledger where seq = 5)`,
+      `update audit.ledger set occurred_at = (select occurred_at from audit.ledger where seq = 1) where seq = 5`,
+    );
+    await actAsOwner(client);
+    await sealAll(client);
+    await deliverAll(client, 'stdout');
+    expect(await statuses(client)).toEqual(['event_missing', 'ok', 'purged']);
+    expect(await retain(client, '6 months')).toMatchObject([
+      { outcome: 'kept', reason: expect.stringMatching(/event_missing/) as unknown },
+      BEHIND,
+    ]);
+  });
+});
+
+test('a purge that was made up covers nothing', async () => {
+  await withActors(database, async (client) => {
+    const months = await writeTrail(client);
+    await client.query(
+      `insert into audit.events select (jsonb_populate_record(e, $1)).* from audit.events e limit 1`,
+      [
+        JSON.stringify({
+          id: '00000000-0000-4000-8000-000000000000',
+          occurred_at: new Date().toISOString(),
+          event_type: 'audit.purged',
+          metadata: { before: `${months[2] ?? ''}T00:00:00.000000Z` },
+          payload: '{"eventType": "audit.purged", "metadata": {}}',
+        }),
+      ],
+    );
+    await client.query(`drop table ${partitionOf(months[0])}`);
+    expect(await statuses(client)).toEqual(['event_missing', 'event_unsealed', 'ok']);
+  });
+});
+
+test('a destination that isn’t used any more is forgotten, which the trail tells', async () => {
+  await withActors(database, async (client) => {
+    await writeTrail(client);
+    await client.query(`insert into audit.cursors (destination, last_seq) values ('old', 1)`);
+    expect(await value(client, `select audit.forget_destination('older')`)).toBe(false);
+    expect(await value(client, `select audit.forget_destination('old')`)).toBe(true);
+    expect(
+      one(
+        (await client.query(`select metadata from audit.events where event_type ~ '^audit'`)).rows,
+      ),
+    ).toEqual({ metadata: { destination: 'old', lastSeq: 1 } });
+    expect(await retain(client, '11 months')).toMatchObject([PURGED]);
+  });
+});
+
+describe('with others at work', () => {
+  test('behind a long reader it gives up soon, and no writer’s event is lost meanwhile', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.ownerUrl, async (client) => {
+      await writeTrail(client);
+      await withClient(own.ownerUrl, async (reader) => {
+        await reader.query('begin');
+        await reader.query('select count(*) from audit.events');
+        await withClient(own.ownerUrl, async (writer) => {
+          await writer.query(`set lock_timeout = '2s'`);
+          const writing = (async () => {
+            for (let i = 0; i < 50; i++) await insertFlag(writer);
+          })();
+          expect(await retain(client, '6 months')).toMatchObject(
+            Array(3).fill({ outcome: 'busy' }),
+          );
+          await writing;
+        });
+        await reader.query('commit');
+      });
+      expect(await deadLetters(client)).toEqual([]);
+      expect(await value(client, 'select count(*)::int from audit.events')).toBe(9 + 50);
+      expect(await retain(client, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+    });
+  });
+
+  test('a verification that waits for it finds what was purged, and nothing missing', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.rootUrl, async (first) => {
+      await withClient(own.ownerUrl, writeTrail);
+      await first.query('begin');
+      expect(await retain(first, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+      await withClient(own.rootUrl, async (second) => {
+        const pid = await value<number>(second, 'select pg_backend_pid()');
+        const verifying = statuses(second);
+        await vi.waitFor(
+          async () => {
+            const waits = 'select cardinality(pg_blocking_pids($1))';
+            expect(await value(first, waits, [pid])).toBe(1);
+          },
+          { timeout: 10_000 },
+        );
+        await first.query('commit');
+        expect(await verifying).toEqual(['purged']);
+      });
+    });
+  });
+
+  test('an event that comes into an old month meanwhile is not purged', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.rootUrl, async (client) => {
+      await withClient(own.ownerUrl, writeTrail);
+      await withClient(own.rootUrl, async (late) => {
+        await late.query('begin');
+        await late.query(
+          `select app_private.write_events(array[app_private.make_event(
+             gen_random_uuid(), (select min(occurred_at) from audit.events), 'feature_flag.created', gen_random_uuid(),
+             'late', 'production', null, 1, '{"flagKey": "late"}')])`,
+        );
+        const pid = await value<number>(client, 'select pg_backend_pid()');
+        const retaining = retain(client, '6 months');
+        const waits = async () =>
+          expect(await value(late, 'select cardinality(pg_blocking_pids($1))', [pid])).toBe(1);
+        // It waits for a fifth of a second; if that is over before it is seen, it must have purged nothing either.
+        await vi.waitFor(waits, { timeout: 2_000, interval: 5 }).catch(() => undefined);
+        await late.query('commit');
+        expect(await retaining).toMatchObject(Array(3).fill({ outcome: 'busy' }));
+      });
+      await sealAll(client);
+      expect(await statuses(client)).toEqual(['ok']);
+      expect(await value(client, 'select count(*)::int from audit.events')).toBe(10);
+    });
+  });
+
+  test('of two at once one works', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.ownerUrl, async (first) => {
+      await writeTrail(first);
+      await first.query('begin');
+      expect(await retain(first, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+      await withClient(own.ownerUrl, async (second) => {
+        expect(await retain(second, '6 months')).toMatchObject([{ outcome: 'busy', month: null }]);
+        await first.query('commit');
+        expect(await retain(second, '6 months')).toEqual([]);
+      });
+    });
+  });
+
+  test('it is all or nothing when its process dies', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.rootUrl, async (client) => {
+      await withClient(own.ownerUrl, writeTrail);
+      await withClient(own.ownerUrl, async (dying) => {
+        dying.on('error', () => undefined);
+        await dying.query('begin');
+        expect(await retain(dying, '6 months')).toMatchObject([PURGED, PURGED, PURGED]);
+        const pid = await value(dying, 'select pg_backend_pid()');
+        await client.query('select pg_terminate_backend($1, 5000)', [pid]);
+      });
+      await actAsOwner(client);
+      expect(await value(client, 'select count(*)::int from audit.events')).toBe(9);
+      expect(await statuses(client)).toEqual(['ok']);
+    });
+  });
+
+  test('the worker purges a month at a time, as the system', async () => {
+    const own = await useFreshDatabase();
+    await withClient(own.ownerUrl, async (client) => {
+      await writeTrail(client);
+      await withClient(own.workerUrl, async (worker) => {
+        const { rows } = await worker.query(
+          `select outcome, reason, events from app_private.retain_audit_events('6 months')`,
+        );
+        expect(rows).toEqual([PURGED]);
+      });
+      expect(
+        await value(
+          client,
+          `select actor_kind from audit.events where event_type = 'audit.purged'`,
+        ),
+      ).toBe('system');
+    });
+  });
+});

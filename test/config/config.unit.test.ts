@@ -1,0 +1,270 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import path from 'node:path';
+
+import { describe, expect, test } from 'vitest';
+
+import { ConfigError, loadConfig, SETTINGS } from '../../src/config/config.ts';
+import type { Command } from '../../src/config/config.ts';
+
+const DATABASES = {
+  DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
+  AUTH_DATABASE_URL: 'postgres://halyard_authenticator:pw2@db.example/halyard',
+  WORKER_DATABASE_URL: 'postgres://halyard_worker:pw3@db.example/halyard',
+};
+const SECRET = '0123456789abcdef0123456789abcdef';
+
+function problems(env: NodeJS.ProcessEnv, command: Command = 'start'): readonly string[] {
+  try {
+    loadConfig(env, command);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems;
+  }
+}
+
+/** What each problem is about: the first variable that its sentence names. */
+const blamed = (env: NodeJS.ProcessEnv, command?: Command) =>
+  problems(env, command).map((problem) =>
+    problem.match(/\w+/g)?.find((word) => SETTINGS.some(({ name }) => name === word)),
+  );
+
+test('an empty environment gives the documented defaults, frozen throughout', () => {
+  const config = loadConfig({}, 'start');
+  expect(config).toEqual({
+    nodeEnv: 'development',
+    host: '127.0.0.1',
+    port: 3000,
+    metrics: { host: '127.0.0.1', port: null },
+    databaseUrl: null,
+    authDatabaseUrl: null,
+    workerDatabaseUrl: null,
+    auditorDatabaseUrl: null,
+    rootDatabaseUrl: null,
+    dataDir: path.resolve('.halyard'),
+    jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
+    audit: {
+      sink: 'stdout',
+      logGroup: '/aws/lambda/lego-api-config-domain',
+      logStream: hostname(),
+      leaseMs: 15_000,
+    },
+    retention: { audit: null, schedules: { applied: null, cancelled: null } },
+    logLevel: 'info',
+  });
+  for (const part of [
+    config,
+    config.jwt,
+    config.jwt.algorithms,
+    config.audit,
+    config.metrics,
+    config.retention,
+  ])
+    expect(Object.isFrozen(part)).toBe(true);
+});
+
+test('an empty variable counts as unset', () => {
+  const empty = Object.fromEntries(SETTINGS.map(({ name }) => [name, '']));
+  expect(loadConfig(empty, 'start')).toEqual(loadConfig({}, 'start'));
+});
+
+test('every variable arrives', () => {
+  const config = loadConfig(
+    {
+      ...DATABASES,
+      NODE_ENV: 'production',
+      LOG_LEVEL: 'silent',
+      HOST: '::',
+      PORT: '0',
+      METRICS_HOST: '0.0.0.0',
+      METRICS_PORT: '9464',
+      AUDITOR_DATABASE_URL: 'postgres://dana:pw4@db.example/halyard',
+      ROOT_DATABASE_URL: 'postgresql:///postgres?host=/run/postgresql',
+      HALYARD_DATA_DIR: '/var/lib/halyard',
+      JWT_JWKS_URI: 'https://issuer.example/jwks',
+      JWT_ALGORITHMS: 'PS256, ES256',
+      JWT_AUDIENCE: 'halyard',
+      JWT_ISSUER: 'https://issuer.example',
+      AUDIT_SINK: 'cloudwatch',
+      AUDIT_LOG_GROUP: 'halyard/audit',
+      AUDIT_LOG_STREAM: 'worker 1',
+      AUDIT_RETENTION: '24 months',
+      SCHEDULE_RETENTION: 'applied=90, cancelled=30',
+      AUDIT_LEASE_MS: '5000',
+    },
+    'start',
+  );
+  expect(config).toEqual({
+    nodeEnv: 'production',
+    logLevel: 'silent',
+    host: '::',
+    port: 0,
+    metrics: { host: '0.0.0.0', port: 9464 },
+    databaseUrl: DATABASES.DATABASE_URL,
+    authDatabaseUrl: DATABASES.AUTH_DATABASE_URL,
+    workerDatabaseUrl: DATABASES.WORKER_DATABASE_URL,
+    auditorDatabaseUrl: 'postgres://dana:pw4@db.example/halyard',
+    rootDatabaseUrl: 'postgresql:///postgres?host=/run/postgresql',
+    dataDir: '/var/lib/halyard',
+    jwt: {
+      secret: null,
+      jwksUri: 'https://issuer.example/jwks',
+      algorithms: ['PS256', 'ES256'],
+      audience: 'halyard',
+      issuer: 'https://issuer.example',
+    },
+    audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
+    retention: { audit: '24 months', schedules: { applied: 90, cancelled: 30 } },
+  });
+});
+
+test('the default algorithms fit the source of keys', () => {
+  const jwks = loadConfig({ JWT_JWKS_URI: 'https://issuer.example/jwks' }, 'api');
+  expect(jwks.jwt.algorithms).toEqual(['RS256', 'ES256']);
+  expect(loadConfig({ JWT_SECRET: SECRET }, 'api').jwt.algorithms).toEqual(['HS256']);
+});
+
+test.for<[string, string]>([
+  ['NODE_ENV', 'staging'],
+  ['LOG_LEVEL', 'loud'],
+  ['HOST', '[::1]'],
+  ['HOST', 'http://localhost'],
+  ['PORT', '65536'],
+  ['PORT', '-1'],
+  ['AUDIT_RETENTION', '30 days'],
+  ['AUDIT_RETENTION', '0 months'],
+  ['AUDIT_RETENTION', '1.5 years'],
+  ['SCHEDULE_RETENTION', 'on'],
+  ['SCHEDULE_RETENTION', 'failed=30'],
+  ['SCHEDULE_RETENTION', 'applied=0'],
+  ['SCHEDULE_RETENTION', 'applied=90,applied=30'],
+  ['PORT', '3e3'],
+  ['PORT', 'http'],
+  ['PORT', '80.5'],
+  ['METRICS_HOST', '[::1]'],
+  ['METRICS_PORT', '65536'],
+  ['METRICS_PORT', 'on'],
+  ['DATABASE_URL', 'localhost/halyard'],
+  ['DATABASE_URL', 'mysql://root@localhost/halyard'],
+  ['DATABASE_URL', 'postgres://u:100%@localhost/halyard'],
+  ['JWT_SECRET', 'short'],
+  ['JWT_SECRET', `${SECRET}\n`],
+  ['JWT_SECRET', `-----BEGIN PUBLIC KEY-----${SECRET}`],
+  ['JWT_JWKS_URI', 'http://issuer.example/jwks'],
+  ['JWT_JWKS_URI', 'http://localhost.example/jwks'],
+  ['JWT_JWKS_URI', 'ftp://localhost/jwks'],
+  ['JWT_JWKS_URI', 'https://user:password@issuer.example/jwks'],
+  ['JWT_JWKS_URI', '/jwks'],
+  ['JWT_ALGORITHMS', 'none'],
+  ['JWT_ALGORITHMS', 'RS256'],
+  ['JWT_ALGORITHMS', 'HS256,none'],
+  ['JWT_ALGORITHMS', 'HS256,'],
+  ['AUDIT_SINK', 'kafka'],
+  ['AUDIT_LOG_GROUP', 'a group'],
+  ['AUDIT_LOG_GROUP', 'aws/reserved'],
+  ['AUDIT_LOG_GROUP', 'g'.repeat(513)],
+  ['AUDIT_LOG_STREAM', 'a:b'],
+  ['AUDIT_LOG_STREAM', 'a*'],
+  ['AUDIT_LOG_STREAM', 's'.repeat(513)],
+  ['AUDIT_LEASE_MS', '999'],
+  ['AUDIT_LEASE_MS', '600001'],
+  ['AUDIT_LEASE_MS', '15s'],
+])('%s=%j is refused', ([name, value]) => {
+  expect(blamed({ [name]: value }, 'migrate')[0]).toBe(name);
+});
+
+test.for([
+  'http://localhost:8080/jwks',
+  'http://127.0.0.1/jwks',
+  'http://127.8.0.1/jwks',
+  'http://[::1]:1/jwks',
+])('keys may come from %s without TLS', (uri) => {
+  expect(problems({ JWT_JWKS_URI: uri })).toEqual([]);
+});
+
+test('algorithms of secrets and of key pairs are never mixed', () => {
+  const jwks = { JWT_JWKS_URI: 'https://issuer.example/jwks' };
+  expect(blamed({ ...jwks, JWT_ALGORITHMS: 'RS256,HS256' })).toEqual(['JWT_ALGORITHMS']);
+  expect(blamed({ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS256,RS256' })).toEqual(['JWT_ALGORITHMS']);
+});
+
+test('a secret is at least as long as the hash it signs with', () => {
+  expect(blamed({ JWT_SECRET: SECRET.slice(1) })).toEqual(['JWT_SECRET']);
+  expect(blamed({ JWT_SECRET: SECRET })).toEqual([]);
+  expect(blamed({ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS512' })).toEqual(['JWT_SECRET']);
+  expect(blamed({ JWT_SECRET: SECRET + SECRET, JWT_ALGORITHMS: 'HS512' })).toEqual([]);
+});
+
+test('a secret and a JWKS address exclude each other', () => {
+  const both = { JWT_SECRET: SECRET, JWT_JWKS_URI: 'https://issuer.example/jwks' };
+  expect(problems(both)).toHaveLength(1);
+});
+
+describe('in production', () => {
+  const env = { NODE_ENV: 'production' };
+
+  test.for<[Command, string[]]>([
+    ['start', ['DATABASE_URL', 'AUTH_DATABASE_URL', 'WORKER_DATABASE_URL', 'JWT_SECRET']],
+    ['api', ['AUTH_DATABASE_URL', 'JWT_SECRET']],
+    ['worker', ['WORKER_DATABASE_URL']],
+    ['migrate', ['DATABASE_URL']],
+    ['setup', ['ROOT_DATABASE_URL', 'DATABASE_URL', 'AUTH_DATABASE_URL', 'WORKER_DATABASE_URL']],
+    ['token', ['JWT_SECRET']],
+    ['schema', []],
+    ['audit', []],
+  ])('%s names everything that it lacks', ([command, names]) => {
+    expect(blamed(env, command).toSorted()).toEqual(names.toSorted());
+    const complete = { ...env, ...DATABASES, ROOT_DATABASE_URL: 'postgres://localhost/postgres' };
+    expect(problems({ ...complete, JWT_SECRET: SECRET }, command)).toEqual([]);
+  });
+
+  test("the API takes a JWKS address instead of a secret, and token can't", () => {
+    const jwks = { ...env, ...DATABASES, JWT_JWKS_URI: 'https://issuer.example/jwks' };
+    expect(problems(jwks, 'api')).toEqual([]);
+    expect(blamed(jwks, 'token')).toEqual(['JWT_JWKS_URI']);
+  });
+});
+
+test('setup needs its four addresses everywhere', () => {
+  expect(problems({}, 'setup')).toHaveLength(4);
+});
+
+test('start is wholly on the embedded server or not at all', () => {
+  const { AUTH_DATABASE_URL, DATABASE_URL } = DATABASES;
+  expect(problems({ AUTH_DATABASE_URL }, 'start')).toHaveLength(1);
+  expect(problems({ AUTH_DATABASE_URL, DATABASE_URL }, 'start')).toEqual([]);
+});
+
+test('every problem is reported together, and no secret with it', () => {
+  const env = {
+    NODE_ENV: 'prod',
+    PORT: 'x',
+    AUTH_DATABASE_URL: 'halyard:hunter2@db',
+    WORKER_DATABASE_URL: 'postgres://halyard:hunter2%@db/halyard',
+    JWT_SECRET: 'hunter2',
+    JWT_JWKS_URI: 'http://hunter2@issuer.example',
+    JWT_ALGORITHMS: 'none',
+    AUDIT_SINK: 'disk',
+  };
+  expect(new Set(blamed(env, 'api'))).toEqual(new Set(Object.keys(env)));
+  const { message } = new ConfigError(problems(env, 'api'));
+  expect(message).not.toContain('hunter2');
+  expect(problems(env, 'api').every((problem) => message.includes(problem))).toBe(true);
+});
+
+test('docs/configuration.md lists the variables and defaults of the code', () => {
+  const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
+  const table = page.split(/^## /m)[0] ?? '';
+  const rows = Array.from(
+    table.matchAll(/^\| +`([A-Z_]+)` +\| +(.*?) +\| +(.*?) +\|$/gm),
+    ([, name, value, meaning]) => ({ name, value, meaning }),
+  );
+  expect(rows).toEqual(
+    SETTINGS.map(({ name, meaning, ...setting }) => ({
+      name,
+      value: setting.default === null ? setting.unset : `\`${setting.default}\``,
+      meaning,
+    })),
+  );
+});

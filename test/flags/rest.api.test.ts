@@ -1,0 +1,71 @@
+import { expect, test } from 'vitest';
+
+import { flagSchema } from '../../src/schemas.ts';
+import { useApi } from '../support/api.ts';
+import { useDatabase } from '../support/database.ts';
+import { adminToken, viewerToken } from '../support/tokens.ts';
+
+const api = useApi(useDatabase());
+const token = adminToken();
+
+test('a flag is created with the defaults of the table', async () => {
+  const created = await api.call('POST /api/admin/flags', { token, json: { flag_key: 'plain' } });
+  expect(created.status).toBe(201);
+  expect(flagSchema.parse(created.body)).toMatchObject({
+    flag_key: 'plain',
+    environment: 'production',
+    enabled: false,
+    rollout_percentage: 100,
+    description: null,
+  });
+  expect(created.headers.get('location')).toBe('/api/admin/flags/plain');
+  const found = await api.call('GET /api/admin/flags/plain', { token: viewerToken() });
+  expect([found.status, found.body]).toEqual([200, created.body]);
+});
+
+test('a flag is created as asked for, in the environment of the body or of the address', async () => {
+  const asked = { enabled: true, rollout_percentage: 0, description: 'für 🎉'.padEnd(2_000, 'ä') };
+  const inBody = await api.call('POST /api/admin/flags', {
+    token,
+    json: { flag_key: 'full', environment: 'staging', ...asked },
+  });
+  expect(inBody.body).toMatchObject({ flag_key: 'full', environment: 'staging', ...asked });
+  const inAddress = await api.call('POST /api/admin/flags?environment=staging', {
+    token,
+    json: { flag_key: 'full-2' },
+  });
+  expect(inAddress.body.environment).toBe('staging');
+  const found = await api.call(`GET ${inBody.headers.get('location') ?? ''}`, { token });
+  expect(found.body).toEqual(inBody.body);
+});
+
+test('a change leaves alone what it does not mention, and null takes a description away', async () => {
+  const json = { flag_key: 'changing', rollout_percentage: 30, description: 'first' };
+  await api.call('POST /api/admin/flags', { token, json });
+  const change = async (json: object) =>
+    (await api.call('PATCH /api/admin/flags/changing', { token, json })).body;
+  expect(await change({ enabled: true })).toMatchObject({
+    enabled: true,
+    rollout_percentage: 30,
+    description: 'first',
+  });
+  expect(await change({ rollout_percentage: 0, description: null })).toMatchObject({
+    enabled: true,
+    rollout_percentage: 0,
+    description: null,
+  });
+});
+
+test('a flag of another environment is not found', async () => {
+  await api.call('POST /api/admin/flags', {
+    token,
+    json: { flag_key: 'apart', environment: 'staging' },
+  });
+  for (const [method, json] of [
+    ['GET', undefined],
+    ['PATCH', { enabled: true }],
+  ] as const) {
+    const answer = await api.call(`${method} /api/admin/flags/apart`, { token, json });
+    expect([answer.status, answer.body.code]).toEqual([404, 'flag_not_found']);
+  }
+});

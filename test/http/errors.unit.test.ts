@@ -1,0 +1,137 @@
+import { readdir, readFile } from 'node:fs/promises';
+
+import pg from 'pg';
+import { describe, expect, test } from 'vitest';
+
+import {
+  AuthenticationError,
+  InvalidClaimsError,
+  KeysUnavailableError,
+} from '../../src/auth/auth.ts';
+import { DatabaseUnavailableError, NoRoleError } from '../../src/postgres/pool.ts';
+import { ProblemError, PROBLEMS, problemOf, SQLSTATES } from '../../src/lib/errors.ts';
+
+const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url), 'utf8');
+
+/** PostgreSQL's names for codes, where the SQL raises by name. */
+const CONDITIONS: Record<string, string> = { insufficient_privilege: '42501' };
+
+async function raised(): Promise<Set<string>> {
+  const folder = new URL('../../migrations/fixtures', import.meta.url);
+  const names = (await readdir(folder, { recursive: true }))
+    .filter((name) => name.endsWith('.sql'))
+    .sort();
+  const files = await Promise.all(names.map((name) => read(`migrations/fixtures/${name}`)));
+  const codes = files.flatMap((sql) =>
+    [...sql.matchAll(/errcode = '(\w+)'/g)].map(([, code = '']) => CONDITIONS[code] ?? code),
+  );
+  return new Set(codes);
+}
+
+/** The rows of a table of docs/errors.md, by its first heading. */
+async function table(heading: string): Promise<string[][]> {
+  const page = (await read('docs/errors.md')).split(new RegExp(`^\\| ${heading} +\\|`, 'm'))[1];
+  const section = page?.split('\n\n')[0] ?? '';
+  return section
+    .split('\n')
+    .slice(2)
+    .filter((line) => line.startsWith('|'))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim().replaceAll('`', '')),
+    );
+}
+
+function databaseError(code: string, fields: Partial<pg.DatabaseError> = {}): pg.DatabaseError {
+  return Object.assign(new pg.DatabaseError('message of the server', 0, 'error'), {
+    code,
+    ...fields,
+  });
+}
+
+describe('docs/errors.md', () => {
+  test('has every code with its status, and no other', async () => {
+    const rows = await table('code');
+    const documented = Object.fromEntries(
+      rows.map(([code = '', status]) => [code, Number(status)]),
+    );
+    const inCode = Object.fromEntries(
+      Object.entries(PROBLEMS).map(([code, p]) => [code, p.status]),
+    );
+    expect(documented).toEqual(inCode);
+    expect(rows.every(([, , when, what]) => when !== '' && what !== '')).toBe(true);
+  });
+
+  test('has every SQLSTATE with its code, and no other', async () => {
+    const documented = (await table('SQLSTATE')).map(([state, code]) => [state, code]);
+    expect(Object.fromEntries(documented)).toEqual(SQLSTATES);
+  });
+});
+
+/** By PostgreSQL's own names: raised to auditors and operators, by functions that no request reaches. */
+const AT_A_PROMPT = [
+  ...['data_exception', 'invalid_parameter_value', 'invalid_transaction_state', 'no_data_found'],
+  'null_value_not_allowed',
+];
+
+test('every error that the SQL raises has a code, and every code of ours is raised', async () => {
+  const codes = await raised();
+  const unknown = [...codes].filter((code) => SQLSTATES[code] === undefined);
+  expect(unknown.toSorted()).toEqual(AT_A_PROMPT);
+  const ours = Object.keys(SQLSTATES).filter((state) => state.startsWith('ZF'));
+  expect(ours.filter((state) => !codes.has(state))).toEqual([]);
+});
+
+describe('problemOf', () => {
+  test.each(Object.entries(SQLSTATES).filter(([state]) => !/^23(505|514)$/.test(state)))(
+    'makes %s %s',
+    (state, code) => {
+      const { status } = PROBLEMS[code];
+      expect(problemOf(databaseError(state))).toMatchObject({ status, code });
+    },
+  );
+
+  test('knows constraints by name, and masks the violation of one that it does not know', () => {
+    const key = { constraint: 'feature_flags_environment_flag_key_key' };
+    expect(problemOf(databaseError('23505', key)).code).toBe('flag_exists');
+    const percentage = { constraint: 'feature_flags_rollout_percentage_check' };
+    expect(problemOf(databaseError('23514', percentage)).code).toBe('invalid_value');
+    for (const state of ['23505', '23514'])
+      expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
+  });
+
+  test('tells what our SQL and the database say about a value, and nothing else of theirs', () => {
+    expect(problemOf(databaseError('ZF003')).detail).toBe('message of the server');
+    expect(problemOf(databaseError('22P02')).detail).toBe('message of the server');
+    for (const state of ['42501', '42P01', 'XX000', '08006', '55P03'])
+      expect(problemOf(databaseError(state)).detail).not.toContain('message of the server');
+  });
+
+  test('takes any connection exception for an absent database', () => {
+    expect(problemOf(databaseError('08006')).code).toBe('database_unavailable');
+  });
+
+  test.each([
+    [new ProblemError('not_found', 'x'), 'not_found'],
+    [new AuthenticationError('token_expired'), 'token_expired'],
+    [new InvalidClaimsError('x'), 'token_invalid'],
+    [new KeysUnavailableError(null), 'jwks_unavailable'],
+    [new NoRoleError(), 'role_missing'],
+    [new DatabaseUnavailableError(null), 'database_unavailable'],
+    [Object.assign(new Error('x'), { code: 'ECONNREFUSED' }), 'database_unavailable'],
+    [Object.assign(new Error('x'), { code: 'ENOTFOUND' }), 'database_unavailable'],
+    [Object.assign(new Error('x'), { code: 'ENOENT' }), 'internal_error'],
+    [Object.assign(new Error('x'), { code: 'toString' }), 'internal_error'],
+    [new Error('x'), 'internal_error'],
+    ['x', 'internal_error'],
+    [null, 'internal_error'],
+  ])('makes %s %s', (error, code) => {
+    expect(problemOf(error).code).toBe(code);
+  });
+
+  test('masks what it does not know', () => {
+    expect(JSON.stringify(problemOf(new Error('the secret')))).not.toContain('secret');
+  });
+});

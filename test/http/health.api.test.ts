@@ -1,0 +1,162 @@
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+
+import express from 'express';
+import { afterEach, describe, expect, test } from 'vitest';
+
+import { makeGraphql } from '../../src/graphql/index.ts';
+import { makeHealth } from '../../src/api/health.ts';
+import type { HealthOptions } from '../../src/api/health.ts';
+import { makeErrorHandler } from '../../src/http/problems.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { callApi, startTestApi, useApi } from '../support/api.ts';
+import { useDatabase, withClient } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
+import { startTcpProxy } from '../support/tcp_proxy.ts';
+
+const database = useDatabase();
+const api = useApi(database);
+
+const cleanUps: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp();
+});
+
+/** The health routes alone, on a pool of their own, so that what they look at can be chosen. */
+async function startHealth(url: string, options: Partial<HealthOptions> = {}) {
+  const { log } = makeTestLog();
+  const pool = makePool(url, { name: 'halyard-health', log });
+  const app = express();
+  app.use(makeHealth({ pool, log, draining: () => false, ...options }));
+  app.use(makeErrorHandler(log));
+  const server = app.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  cleanUps.push(
+    () => pool.end(),
+    () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
+  );
+  return { pool, get: (path: string) => callApi(`http://127.0.0.1:${port}`, `GET ${path}`) };
+}
+
+const asOwner = (sql: string) => withClient(database.ownerUrl, (client) => client.query(sql));
+
+test('a healthy server is ready, and says no more than that', async () => {
+  const health = await api.call('GET /healthz');
+  expect([health.status, health.body]).toEqual([200, { status: 'ok' }]);
+  const ready = await api.call('GET /readyz');
+  expect([ready.status, ready.body]).toEqual([
+    200,
+    { status: 'ready', checks: { database: 'ok', migrations: 'ok' } },
+  ]);
+});
+
+test('HEAD works, other methods do not', async () => {
+  for (const path of ['/healthz', '/readyz']) {
+    expect((await api.call(`HEAD ${path}`)).status).toBe(200);
+    const post = await api.call(`POST ${path}`);
+    expect([post.status, post.body.code, post.headers.get('allow')]).toEqual([
+      405,
+      'method_not_allowed',
+      'GET, HEAD, OPTIONS',
+    ]);
+  }
+});
+
+test('with GraphQL its listener counts too', async () => {
+  const both = await startTestApi(database.authenticatorUrl, { makeGraphql });
+  cleanUps.push(both.close);
+  const ready = await both.call('GET /readyz');
+  expect([ready.status, ready.body]).toEqual([
+    200,
+    { status: 'ready', checks: { database: 'ok', migrations: 'ok', listener: 'ok' } },
+  ]);
+});
+
+describe('not ready', () => {
+  const failed = (checks: object) => ({ status: 'not_ready', checks });
+
+  test('is a server whose listener has lost its connection', async () => {
+    const health = await startHealth(database.authenticatorUrl, {
+      listener: { healthy: () => false },
+    });
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      failed({ database: 'ok', migrations: 'ok', listener: 'failed' }),
+    ]);
+  });
+
+  test('is a server without a database, which is alive all the same', async () => {
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: 1 });
+    proxy.refuse();
+    const health = await startHealth(`postgres://x:secret@127.0.0.1:${proxy.port}/halyard`);
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      failed({ database: 'failed', migrations: 'failed' }),
+    ]);
+    expect((await health.get('/healthz')).status).toBe(200);
+  });
+
+  test('is a server whose database stopped answering, once the deadline is over', async () => {
+    const url = new URL(database.authenticatorUrl);
+    await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+    url.hostname = '127.0.0.1';
+    url.port = String(proxy.port);
+    const health = await startHealth(url.href, { deadlineMs: 300 });
+    expect((await health.get('/readyz')).status).toBe(200);
+    proxy.freeze();
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      failed({ database: 'failed', migrations: 'failed' }),
+    ]);
+    // The pool can't end before the connection does.
+    proxy.refuse();
+  });
+
+  test('is a server whose database misses a migration, and not one that is ahead', async () => {
+    await asOwner(
+      `update graphile_migrate.migrations set filename = '000000.sql'
+       where filename = (select max(filename) from graphile_migrate.migrations)`,
+    );
+    const behind = await api.call('GET /readyz');
+    expect([behind.status, behind.body]).toEqual([
+      503,
+      failed({ database: 'ok', migrations: 'failed' }),
+    ]);
+    await asOwner(
+      `update graphile_migrate.migrations set filename = '999999.sql' where filename = '000000.sql'`,
+    );
+    expect((await api.call('GET /readyz')).status).toBe(200);
+  });
+
+  test('is a server whose database has never been migrated', async () => {
+    const health = await startHealth(
+      Object.assign(new URL(database.rootUrl), { pathname: '/postgres' }).href,
+    );
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      failed({ database: 'ok', migrations: 'failed' }),
+    ]);
+  });
+
+  test('is a server that is ending', async () => {
+    const health = await startHealth(database.authenticatorUrl, { draining: () => true });
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      { status: 'draining', checks: { database: 'ok', migrations: 'ok' } },
+    ]);
+    expect((await health.get('/healthz')).status).toBe(200);
+  });
+});
+
+test('however many ask, the pool is not taken up', async () => {
+  const { pool, get } = await startHealth(database.authenticatorUrl);
+  const answers = await Promise.all(Array.from({ length: 40 }, () => get('/readyz')));
+  expect(answers.every(({ status }) => status === 200)).toBe(true);
+  expect(pool.totalCount).toBe(1);
+});

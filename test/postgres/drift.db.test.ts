@@ -1,0 +1,53 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
+import { refreshedMigrations } from '../../scripts/refresh_migrations.ts';
+import { useDatabase, withRollback } from '../support/database.ts';
+import { schemaDump } from '../support/schema_dump.ts';
+
+const MIGRATIONS = new URL('../../migrations/', import.meta.url);
+const FIXTURES = (await readdir(new URL('fixtures/', MIGRATIONS), { recursive: true })).filter(
+  (name) => name.endsWith('.sql') && name !== 'all.sql',
+);
+
+const database = useDatabase();
+
+function read(path: string): Promise<string> {
+  return readFile(new URL(path, MIGRATIONS), 'utf8');
+}
+
+describe('the database has not drifted from migrations/fixtures', () => {
+  test.for(FIXTURES)('%s, run again, changes nothing', async (fixture) => {
+    const { before, after } = await withRollback(database, async (client) => {
+      const before = await schemaDump(client);
+      await client.query(await read(`fixtures/${fixture}`));
+      return { before, after: await schemaDump(client) };
+    });
+    expect(after).toBe(before);
+  });
+
+  test('the comparison sees a function that was changed by hand', async () => {
+    const { before, after } = await withRollback(database, async (client) => {
+      const before = await schemaDump(client);
+      await client.query(
+        `create or replace function app_private.tg__refuse() returns trigger language plpgsql
+         set search_path to pg_catalog, pg_temp as $$ begin return null; end $$`,
+      );
+      return { before, after: await schemaDump(client) };
+    });
+    expect(after).not.toBe(before);
+  });
+});
+
+test('every fixture is in all.sql, which is the order', async () => {
+  const all = await read('fixtures/all.sql');
+  const missing = FIXTURES.filter((fixture) => !all.includes(`--!include ${fixture}\n`));
+  expect(missing).toEqual([]);
+});
+
+test('the committed migrations hold the fixtures as they are', async () => {
+  for (const { file, text } of await refreshedMigrations())
+    expect(
+      await readFile(file, 'utf8'),
+      `${file} is stale. Nothing is released before version 0.1.0: npm run schema writes it anew.`,
+    ).toBe(text);
+});

@@ -1,0 +1,74 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { expect, onTestFinished, test } from 'vitest';
+import { DatabaseUnavailableError, makePool, withClaims } from '../../src/postgres/pool.ts';
+import { makePresence } from '../../src/worker/presence.ts';
+import { startWorker } from '../../src/worker/runner.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { runAudit } from '../support/chaos/command.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { makeTestFolder, query, startServerIn, until } from '../support/embedded.ts';
+import { loginsTo, makeMigrated } from '../support/migrated.ts';
+
+const log = pino({ level: 'silent' });
+const ADMIN = {
+  userId: 'alice',
+  email: 'alice@example.com',
+  role: 'admin',
+  environments: null,
+  expiresAt: null,
+} as const;
+
+/** A migrated database on a server that is a standby until it is promoted, with no primary to follow. */
+async function startStandby(): Promise<TestDatabase> {
+  const folder = await makeTestFolder();
+  const primary = await startServerIn(folder);
+  const logins = ({ superuserUrl }: typeof primary) => loginsTo(superuserUrl, 'standby', 'halyard');
+  await makeMigrated(primary.superuserUrl, logins(primary));
+  await primary.stop();
+  await writeFile(join(primary.dataDir, 'standby.signal'), '');
+  const standby = await startServerIn(folder);
+  return {
+    name: 'halyard',
+    rootUrl: standby.superuserUrl,
+    ...logins(standby),
+    drop: () => Promise.resolve(),
+  };
+}
+
+test('a standby is no database to work with, until it is promoted', async () => {
+  const database = await startStandby();
+  const pool = makePool(database.authenticatorUrl, { name: 'standby test', log });
+  onTestFinished(() => pool.end());
+  const presence = makePresence({ url: database.workerUrl, log });
+  onTestFinished(() => presence.close());
+  const held = presence.hold('pool');
+  const locks = () =>
+    query(database.rootUrl, `select from pg_locks where locktype = 'advisory'`).then(
+      ({ length }) => length,
+    );
+  const flags = () =>
+    withClaims(pool, ADMIN, 'request', async (client) => {
+      const { rowCount } = await client.query('select from app_public.feature_flags');
+      return rowCount;
+    });
+
+  await expect(flags()).rejects.toThrow(DatabaseUnavailableError);
+  await expect(pool.query('select 1')).rejects.toThrow(/standby/);
+  expect(pool.totalCount).toBe(0);
+  expect(presence.healthy()).toBe(false);
+  expect(await locks()).toBe(0);
+  const config = loadConfig({ NODE_ENV: 'test' }, 'worker');
+  await expect(startWorker({ config, databaseUrl: database.workerUrl, log })).rejects.toThrow(
+    /standby/,
+  );
+  // What only reads may well do so here.
+  expect(await runAudit(database, 'verify')).toMatchObject({ status: 0, stderr: '' });
+
+  await query(database.rootUrl, 'select pg_promote()');
+  expect(await flags()).toBe(0);
+  await held;
+  await until(() => presence.healthy());
+  expect(await locks()).toBe(1);
+});
