@@ -1,9 +1,9 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { inspect, parseArgs } from 'node:util';
 import type { Question, Size } from './question.ts';
 import { QUESTIONS } from './questions.ts';
 import { describeMachine, render } from './report.ts';
-import type { Result, Run } from './report.ts';
+import type { Result } from './report.ts';
 import { startStand } from './stand.ts';
 import type { Stand } from './stand.ts';
 
@@ -18,7 +18,7 @@ const SMOKE_LANES = 2;
 
 const USAGE = `Usage: npm run bench -- [--only NAME]… [--smoke | --full] [--json]\nQuestions: ${QUESTIONS.map(({ name }) => name).join(', ')}\n`;
 
-/** Asks each question in turn, prints one table, and keeps the results of a usual or full run. */
+/** Asks each question in turn, prints one table, and keeps that of a usual or full run. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: OPTIONS });
   const chosen = choose(values.only);
@@ -53,7 +53,7 @@ async function main(): Promise<void> {
   };
   const table = render(run);
   process.stdout.write(values.json ? `${JSON.stringify(run, null, 2)}\n` : table);
-  if (size !== 'smoke') await keep(run, table);
+  if (size !== 'smoke') await writeFile(new URL('results/latest.md', import.meta.url), table);
   if (results.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 
@@ -79,15 +79,6 @@ function choose(only: readonly string[] | undefined): readonly Question[] | null
   return only.every((name) => known.has(name))
     ? QUESTIONS.filter(({ name }) => only.includes(name))
     : null;
-}
-
-/** By date, for machines and for readers. */
-async function keep(run: Run, table: string): Promise<void> {
-  const folder = new URL('results/', import.meta.url);
-  await mkdir(folder, { recursive: true });
-  const name = run.date.replaceAll(':', '').slice(0, 15);
-  await writeFile(new URL(`${name}.json`, folder), `${JSON.stringify(run, null, 2)}\n`);
-  await writeFile(new URL(`${name}.md`, folder), table);
 }
 
 await main();
