@@ -41,14 +41,6 @@ create type app_private.audit_event as (
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
-create type app_public.flag_updates as (
-  enabled boolean,
-  rollout_percentage integer
-);
-comment on type app_public.flag_updates is 'What a schedule changes; a field that is null is left as it is.';
-comment on column app_public.flag_updates.enabled is 'Turn the flag on or off.';
-comment on column app_public.flag_updates.rollout_percentage is 'Set the share of users that get the feature, 0 to 100.';
-
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
   attempts integer not null default 0,
@@ -701,10 +693,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
 
-  update app_public.feature_flags f
-  set
-    enabled = coalesce((due.updates ->> 'enabled')::boolean, f.enabled),
-    rollout_percentage = coalesce((due.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
     select s.flag_id, s.updates - later.keys as updates
     from app_public.feature_flag_schedules s
@@ -716,7 +705,7 @@ begin
     ) as later
     where s.id = any (schedule_ids)
   ) as due
-  where f.id = due.flag_id and due.updates <> '{}';
+  where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
   set status = 'applied', attempts = s.attempts + 1, error_message = null
@@ -1166,14 +1155,15 @@ CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, b
  RETURNS app_private.audit_event
  LANGUAGE sql
 RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
-comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event that tells a change from `before` to `after`, with the schedule that made it, if one did.';
+comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
-comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is in an event.';
+comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
+grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.flag_state_at(flag app_public.feature_flags, at timestamp with time zone)
  RETURNS jsonb
@@ -1729,6 +1719,22 @@ begin
 end;
 $function$;
 comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
+
+CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], patches jsonb[])
+ RETURNS SETOF app_public.feature_flags
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  update app_public.feature_flags f
+  set (enabled, rollout_percentage, description) = (
+    select p.enabled, p.rollout_percentage, p.description
+    from jsonb_populate_record(f, c.patch) as p)
+  from unnest(flag_ids, patches) as c (flag_id, patch)
+  where f.id = c.flag_id
+  returning f.*
+$function$;
+comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
+grant execute on function app_private.patch_flags(uuid[],jsonb[]) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2566,20 +2572,20 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature
  LANGUAGE sql
  STABLE
 RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN 'flag_schedule.retried'::text ELSE ('flag_schedule.'::text || (after).status) END;
-comment on function app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules) is 'The event type that tells a schedule''s change.';
+comment on function app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules) is 'The event type of a schedule''s change.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_state(before), 'after', app_private.schedule_state(after)) END;
+RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
 RETURN app_private.make_event(app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, app_private.schedule_change_details(at, before, after, flag));
-comment on function app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event that tells a change of status or time.';
+comment on function app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event of a change of status or time.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
@@ -2590,7 +2596,7 @@ comment on function app_private.schedule_created_event(timestamp with time zone,
 CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_state(schedule)));
+RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -2615,12 +2621,19 @@ AS $function$
 $function$;
 comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (app_private.schedule_state(schedule) || jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', (schedule).error_message));
+comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is 'A schedule as it stands in before and after of events: its state, and how its attempts went.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
-comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is in an event''s before and after.';
+RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
+comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -2890,7 +2903,7 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where (o.status, o.scheduled_at) is distinct from (n.status, n.scheduled_at);
+      where app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o
@@ -2974,8 +2987,8 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
-  -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
-  new.revision := old.revision + ((new.status, new.scheduled_at) is distinct from (old.status, old.scheduled_at))::integer;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event.
+  new.revision := old.revision + (app_private.schedule_state(new) is distinct from app_private.schedule_state(old))::integer;
   return new;
 end;
 $function$;
@@ -3028,7 +3041,7 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      where (o.enabled, o.rollout_percentage, o.description) is distinct from (n.enabled, n.rollout_percentage, n.description);
+      where app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
     end if;
@@ -3086,10 +3099,8 @@ begin
         using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
     end if;
     new.updated_at := now();
-    -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
-    new.revision := old.revision + (
-      (new.enabled, new.rollout_percentage, new.description)
-      is distinct from (old.enabled, old.rollout_percentage, old.description))::integer;
+    -- Counts audited changes and nothing else: a revision without an event is a lost event.
+    new.revision := old.revision + (app_private.flag_state(new) is distinct from app_private.flag_state(old))::integer;
   end if;
   return new;
 end;
@@ -3340,21 +3351,20 @@ CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_fields constant text[] := '{enabled,rollout_percentage}';
 begin
   if updates is null or jsonb_typeof(updates) <> 'object' then
     return 'updates must be an object';
-  elsif updates = '{}'::jsonb then
-    return 'updates must have at least one of: enabled, rollout_percentage';
-  elsif updates - '{enabled,rollout_percentage}'::text[] <> '{}'::jsonb then
-    return 'updates may have only: enabled, rollout_percentage';
+  elsif updates = '{}' then
+    return 'updates must have at least one of: ' || array_to_string(v_fields, ', ');
+  elsif updates - v_fields <> '{}' then
+    return 'updates may have only: ' || array_to_string(v_fields, ', ');
   elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
     return 'enabled must be true or false';
   elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
-    or updates ->> 'rollout_percentage' !~ '^[0-9]{1,3}$'
+    or updates ->> 'rollout_percentage' !~ '^(100|[1-9]?[0-9])$'
   then
-    return 'rollout_percentage must be a whole number from 0 to 100';
-  -- A branch of its own: the cast comes after the check that makes it safe.
-  elsif (updates ->> 'rollout_percentage')::integer > 100 then
     return 'rollout_percentage must be a whole number from 0 to 100';
   end if;
   return null;
@@ -3515,16 +3525,6 @@ $function$;
 comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_public.feature_flag_schedules_updates(schedule app_public.feature_flag_schedules)
- RETURNS app_public.flag_updates
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select jsonb_populate_record(null::app_public.flag_updates, schedule.updates) $function$;
-comment on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) is 'What the schedule changes; a field that it leaves alone is null.';
-grant execute on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) to halyard_admin;
-grant execute on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) to halyard_viewer;
-
 CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
@@ -3570,15 +3570,14 @@ $function$;
 comment on function app_public.retry_flag_schedule(uuid) is 'Makes a failed schedule due again, now, with all its attempts.';
 grant execute on function app_public.retry_flag_schedule(uuid) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates app_public.flag_updates)
+CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates jsonb)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
   v_flag_id uuid;
-  v_updates jsonb := jsonb_strip_nulls(to_jsonb(schedule_flag_change.updates));
-  v_problem text := app_private.updates_problem(coalesce(v_updates, '{}'));
+  v_problem text := app_private.updates_problem(schedule_flag_change.updates);
   v_schedule app_public.feature_flag_schedules;
 begin
   if v_problem is not null then
@@ -3597,13 +3596,13 @@ begin
   end if;
 
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-  values (v_flag_id, schedule_flag_change.scheduled_at, v_updates)
+  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;
   return v_schedule;
 end;
 $function$;
-comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
-grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) to halyard_admin;
+comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
+grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean

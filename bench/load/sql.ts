@@ -23,7 +23,7 @@ const CREATE = {
   name: 'create',
   text: `
     select s.*
-    from app_public.schedule_flag_change($1, 'production', $2, row($3, $4)::app_public.flag_updates) s`,
+    from app_public.schedule_flag_change($1, 'production', $2, $3) s`,
 };
 
 async function connect(databaseUrl: string): Promise<pg.Client> {
@@ -53,7 +53,8 @@ serve(({ databaseUrl }: SqlOptions) => {
         while (performance.now() < end) {
           const { flagKey, scheduledAt, enabled, rolloutPercentage } = drawChange(random);
           const begun = performance.now();
-          await client.query(CREATE, [flagKey, scheduledAt, enabled, rolloutPercentage]);
+          const updates = { enabled, rollout_percentage: rolloutPercentage };
+          await client.query(CREATE, [flagKey, scheduledAt, updates]);
           counter.count(performance.now() - begun);
         }
       }),

@@ -90,7 +90,7 @@ const CREATE = {
   text: `
     select s.id
     from app_public.schedule_flag_change(
-      'flag', 'production', now() + interval '10 years', row(true, null)::app_public.flag_updates) s`,
+      'flag', 'production', now() + interval '10 years',  '{"enabled": true}') s`,
 };
 
 function tokenOf(userId: string): string {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:964fe9d39d95f72dc14160c678a8d0d4919f4abb
+--! Hash: sha1:420d00645ce443def78703e7fee91c9baec105b8
 --! Message: Flags and schedules
 
 -- The schemas, the flags and their schedules.
@@ -15,46 +15,6 @@ revoke all on schema app_public, app_private, audit from public;
 grant usage on schema app_public to halyard_admin, halyard_viewer;
 -- A new function is nobody's until it is granted.
 alter default privileges revoke execute on functions from public;
-
---! Included flags/fields.sql
--- What a schedule may change. The rules live here once: the table's CHECK, the API's functions and the apply all use them.
-
--- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
--- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
-create or replace function app_private.updates_problem(updates jsonb)
-returns text
-language plpgsql
-immutable
-parallel safe
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  if updates is null or jsonb_typeof(updates) <> 'object' then
-    return 'updates must be an object';
-  elsif updates = '{}'::jsonb then
-    return 'updates must have at least one of: enabled, rollout_percentage';
-  elsif updates - '{enabled,rollout_percentage}'::text[] <> '{}'::jsonb then
-    return 'updates may have only: enabled, rollout_percentage';
-  elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
-    return 'enabled must be true or false';
-  elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
-    or updates ->> 'rollout_percentage' !~ '^[0-9]{1,3}$'
-  then
-    return 'rollout_percentage must be a whole number from 0 to 100';
-  -- A branch of its own: the cast comes after the check that makes it safe.
-  elsif (updates ->> 'rollout_percentage')::integer > 100 then
-    return 'rollout_percentage must be a whole number from 0 to 100';
-  end if;
-  return null;
-end;
-$$;
-
-comment on function app_private.updates_problem(jsonb) is
-  'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
-
-revoke all on function app_private.updates_problem(jsonb) from public;
-grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
---! EndIncluded flags/fields.sql
 
 create table if not exists app_public.feature_flags (
   id uuid primary key default gen_random_uuid(),
@@ -84,6 +44,87 @@ comment on column app_public.feature_flags.description is 'What the flag is for,
 comment on column app_public.feature_flags.created_at is 'When the flag was created.';
 comment on column app_public.feature_flags.updated_at is 'When the flag was last changed.';
 comment on column app_public.feature_flags.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
+
+--! Included flags/fields.sql
+-- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
+-- migration), a line in each function here, and one in src/flags/fields.ts.
+
+-- The list that the guarantee hangs on: the stamp counts a revision, and the audit trigger writes an event, when this differs.
+-- A test holds every column that a role may update, and every key of `updates`, against it.
+create or replace function app_private.flag_state(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+  'enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
+
+comment on function app_private.flag_state(app_public.feature_flags) is
+  'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
+
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
+-- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
+create or replace function app_private.updates_problem(updates jsonb)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_fields constant text[] := '{enabled,rollout_percentage}';
+begin
+  if updates is null or jsonb_typeof(updates) <> 'object' then
+    return 'updates must be an object';
+  elsif updates = '{}' then
+    return 'updates must have at least one of: ' || array_to_string(v_fields, ', ');
+  elsif updates - v_fields <> '{}' then
+    return 'updates may have only: ' || array_to_string(v_fields, ', ');
+  elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
+    return 'enabled must be true or false';
+  elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
+    or updates ->> 'rollout_percentage' !~ '^(100|[1-9]?[0-9])$'
+  then
+    return 'rollout_percentage must be a whole number from 0 to 100';
+  end if;
+  return null;
+end;
+$$;
+
+comment on function app_private.updates_problem(jsonb) is
+  'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
+
+-- Runs with the caller's rights: an admin changes only flags that row-level security lets through.
+create or replace function app_private.patch_flags(flag_ids uuid[], patches jsonb[])
+returns setof app_public.feature_flags
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  update app_public.feature_flags f
+  set (enabled, rollout_percentage, description) = (
+    select p.enabled, p.rollout_percentage, p.description
+    from jsonb_populate_record(f, c.patch) as p)
+  from unnest(flag_ids, patches) as c (flag_id, patch)
+  where f.id = c.flag_id
+  returning f.*
+$$;
+
+comment on function app_private.patch_flags(uuid[], jsonb[]) is
+  'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
+
+revoke all on function
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+from public;
+-- The stamp and the CHECK run with the rights of the role that changes the row.
+grant execute on function
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+to halyard_admin;
+
+revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
+grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
+grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
+--! EndIncluded flags/fields.sql
 
 create table if not exists app_public.feature_flag_schedules (
   id uuid primary key default gen_random_uuid(),

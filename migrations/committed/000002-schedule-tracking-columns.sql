@@ -1,5 +1,5 @@
---! Previous: sha1:964fe9d39d95f72dc14160c678a8d0d4919f4abb
---! Hash: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
+--! Previous: sha1:420d00645ce443def78703e7fee91c9baec105b8
+--! Hash: sha1:8b3db0db3f711489897c825eeacc3398f39fc413
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

@@ -1,15 +1,11 @@
---! Previous: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
---! Hash: sha1:49254d83218a5e37434fa6f378f5a4fe7eace732
+--! Previous: sha1:8b3db0db3f711489897c825eeacc3398f39fc413
+--! Hash: sha1:7a82db18ab71192ca1a30d2e1b38da0db960ba1c
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
 
 do $$
 begin
-  -- What the API takes and gives for a schedule's updates; the table keeps jsonb.
-  if to_regtype('app_public.flag_updates') is null then
-    create type app_public.flag_updates as (enabled boolean, rollout_percentage integer);
-  end if;
   -- An event on its way. A type of its own and not audit.events' row type: the triggers must compile, and so be able to
   -- save what they have to tell, also when that table is broken or gone.
   if to_regtype('app_private.audit_event') is null then
@@ -37,9 +33,6 @@ begin
 end;
 $$;
 
-comment on type app_public.flag_updates is 'What a schedule changes; a field that is null is left as it is.';
-comment on column app_public.flag_updates.enabled is 'Turn the flag on or off.';
-comment on column app_public.flag_updates.rollout_percentage is 'Set the share of users that get the feature, 0 to 100.';
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
 -- No foreign keys: the trail outlives what it describes. No deferred constraints: they would fail at COMMIT, where no
@@ -301,8 +294,394 @@ grant execute on function
   app_private.claim_environments(), app_private.request_id()
 to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded platform/claims.sql
+--! Included audit/record/event.sql
+-- One audit event: who acts, what it says, its id, and its text, rendered once.
+--
+-- The small functions here have bodies that are bound when they are made (`return …`): they need no search_path, and so the
+-- planner can put them in line (a call costs more than what they do). It does so only where the volatility that they state is
+-- that of their body: concat() and || of text with anything else are stable, casts to text and || of texts immutable.
+
+-- ISO 8601 in UTC with microseconds, whatever the session's time zone and date style.
+create or replace function app_private.iso(at timestamptz)
+returns text
+language sql
+stable
+parallel safe
+return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+
+comment on function app_private.iso(timestamptz) is 'The instant as ISO 8601 text in UTC.';
+
+-- Who acts: the apply sets halyard.actor; a verified token makes an admin; anything else was typed by hand.
+create or replace function app_private.actor_kind()
+returns text
+language sql
+stable
+parallel safe
+return case
+  when current_setting('halyard.actor', true) = 'system' then 'system'
+  when app_private.claim_role() is not null then 'admin'
+  else 'database'
+end;
+
+comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction.';
+
+create or replace function app_private.uuid_of(hash bytea)
+returns uuid
+language sql
+immutable
+parallel safe
+return encode(
+  set_byte(set_byte(substr(hash, 1, 16), 6, get_byte(hash, 6) & 15 | 128), 8, get_byte(hash, 8) & 63 | 128), 'hex')::uuid;
+
+comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
+
+-- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
+-- one event, however often it is rebuilt, and so that the ledger, which outlives the events, tells whether it had one.
+-- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the row's id, its birth and its revision.
+create or replace function app_private.event_id(row_id uuid, created_at timestamptz, revision bigint)
+returns uuid
+language sql
+immutable
+parallel safe
+return app_private.uuid_of(sha256(uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
+
+comment on function app_private.event_id(uuid, timestamptz, bigint) is
+  'The id of the event that tells how the row came to be at this revision.';
+
+-- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
+-- session_replication_role = replica. The change is told all the same.
+create or replace function app_private.changed_event_id(
+  row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
+)
+returns uuid
+language sql
+volatile
+return case
+  when revision_after > coalesce(revision_before, 0) then app_private.event_id(row_id, created_at, revision_after)
+  else gen_random_uuid()
+end;
+
+comment on function app_private.changed_event_id(uuid, timestamptz, bigint, bigint) is
+  'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
+
+-- The admin as the metadata has them; empty for who is none.
+create or replace function app_private.admin_details()
+returns jsonb
+language sql
+stable
+return case app_private.actor_kind()
+  when 'admin' then jsonb_strip_nulls(jsonb_build_object(
+    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()))
+  else '{}'
+end;
+
+comment on function app_private.admin_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known.';
+
+-- An event with all that doesn't depend on its kind filled in. Its text is rendered when it is written.
+create or replace function app_private.make_event(
+  id uuid,
+  at timestamptz,
+  event_type text,
+  flag_id uuid,
+  flag_key text,
+  environment text,
+  schedule_id uuid,
+  revision bigint,
+  details jsonb
+)
+returns app_private.audit_event
+language sql
+volatile
+return row(
+  id,
+  at,
+  event_type,
+  case event_type when 'flag_schedule.failed' then 'error' else 'info' end,
+  flag_id,
+  flag_key,
+  environment,
+  schedule_id,
+  revision,
+  app_private.actor_kind(),
+  case app_private.actor_kind() when 'admin' then app_private.claim_user_id() end,
+  case app_private.actor_kind() when 'admin' then app_private.claim_email() end,
+  app_private.request_id(),
+  session_user::text,
+  current_setting('application_name'),
+  false,
+  details || app_private.admin_details(),
+  null
+)::app_private.audit_event;
+
+comment on function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) is
+  'An audit event with actor and request, without its text; writes nothing.';
+
+-- The text that is stored, hashed and shipped. Every column of audit.events is in it, so that the hash proves them all: what
+-- isn't in the metadata stands before it. Nothing in it depends on a session's settings: times are rendered by iso(), and
+-- jsonb holds numbers, strings and booleans only. `seq` is not known yet: app_private.shipped_message() puts it before "level".
+create or replace function app_private.render_event(event app_private.audit_event)
+returns text
+language sql
+stable
+return
+  -- What Halyard itself makes needs no escaping. || and not concat(), which takes half as long again.
+  '{"eventType": "' || (event).event_type
+  || '", "timestamp": "' || app_private.iso((event).occurred_at)
+  || '", "eventId": "' || (event).id::text
+  || '", "level": "' || (event).level
+  || '", "environment": ' || coalesce(to_json((event).environment)::text, 'null')
+  || ', "requestId": ' || coalesce(to_json((event).request_id)::text, 'null')
+  || ', "actorKind": "' || (event).actor_kind
+  || '", "databaseUser": ' || to_json((event).database_user)::text
+  || ', "applicationName": ' || to_json((event).application_name)::text
+  || coalesce(', "flagId": "' || (event).flag_id::text || '"', '')
+  || coalesce(', "scheduleId": "' || (event).schedule_id::text || '"', '')
+  || coalesce(', "revision": ' || (event).revision::text, '')
+  || case when (event).reconciled then ', "reconciled": true' else '' end
+  || ', "metadata": ' || (event).metadata::text || '}';
+
+comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
+
+create or replace function app_private.shipped_bytes(payload text, seq bigint)
+returns bytea
+language sql
+stable
+parallel safe
+return overlay(
+  convert_to(payload, 'UTF8') placing convert_to(', "seq": ' || seq::text, 'UTF8')
+  from greatest(position(', "level": '::bytea in convert_to(payload, 'UTF8')), 1) for 0);
+
+comment on function app_private.shipped_bytes(text, bigint) is 'shipped_message() in UTF-8.';
+
+-- By bytes, which are cut four times as fast as characters.
+create or replace function app_private.shipped_message(payload text, seq bigint)
+returns text
+language sql
+stable
+parallel safe
+return convert_from(app_private.shipped_bytes(payload, seq), 'UTF8');
+
+comment on function app_private.shipped_message(text, bigint) is
+  'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
+
+revoke all on function
+  app_private.iso(timestamptz),
+  app_private.actor_kind(),
+  app_private.uuid_of(bytea),
+  app_private.event_id(uuid, timestamptz, bigint),
+  app_private.changed_event_id(uuid, timestamptz, bigint, bigint),
+  app_private.admin_details(),
+  app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb),
+  app_private.render_event(app_private.audit_event),
+  app_private.shipped_bytes(text, bigint),
+  app_private.shipped_message(text, bigint)
+from public;
+-- A DBA may want to see the very message that was shipped.
+grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
+  to halyard_admin, halyard_auditor;
+--! EndIncluded audit/record/event.sql
+--! Included audit/record/notify.sql
+-- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
+-- catch-up read behind it.
+
+create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- A listener stuck in a transaction fills the queue, and then every commit that notifies fails, past any exception
+  -- block. So stop hinting long before.
+  if pg_notification_queue_usage() >= 0.5 then
+    return;
+  end if;
+  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  perform pg_notify('halyard_audit', json_build_object(
+    'events', event_ids[1:90],
+    'schedules', schedule_ids[1:90],
+    'truncated', coalesce(cardinality(event_ids), 0) > 90
+  )::text);
+end;
+$$;
+
+comment on function app_private.notify_audit(uuid[], uuid[]) is
+  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+
+revoke all on function app_private.notify_audit(uuid[], uuid[]) from public;
+--! EndIncluded audit/record/notify.sql
+--! Included audit/record/trail.sql
+-- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
+--
+-- The trigger functions (flags/events.sql, schedules/events.sql) share one shape. Inside one subtransaction the events are made
+-- and written; whatever fails there, the change itself succeeds and the events go to the dead letters; if those are broken too,
+-- to the server's log. In strict mode the change fails instead.
+
+-- Writes events, and queues them for the sequencer. Here each event's text is rendered, once, for good.
+create or replace function app_private.write_events(events app_private.audit_event[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  with written as (
+    insert into audit.events (
+      id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
+      admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
+    select
+      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata, app_private.render_event(e)
+    from unnest(events) as e
+    returning id, occurred_at
+  )
+  insert into audit.queue (event_id, occurred_at)
+  select w.id, w.occurred_at
+  from written w;
+end;
+$$;
+
+comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
+
+-- A session may make itself strict, but not lax where the database is strict: anybody can set a setting of this kind.
+create or replace function app_private.audit_is_strict()
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(current_setting('halyard.audit_mode', true) = 'strict', false) or exists (
+    select
+    from pg_db_role_setting s
+    join pg_database d on d.oid = s.setdatabase
+    where d.datname = current_database() and s.setrole = 0 and 'halyard.audit_mode=strict' = any (s.setconfig)
+  )
+$$;
+
+comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
+
+-- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode.
+-- The context is read without Halyard's functions: one of those may be what is broken.
+create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
+    'userId', current_setting('jwt.claims.user_id', true),
+    'email', current_setting('jwt.claims.email', true),
+    'role', current_setting('jwt.claims.role', true),
+    'requestId', current_setting('halyard.request_id', true),
+    'actor', current_setting('halyard.actor', true),
+    -- As text: somebody may have set it to what is no JSON.
+    'applying', current_setting('halyard.applying', true),
+    'databaseUser', session_user,
+    'applicationName', current_setting('application_name')));
+begin
+  if app_private.audit_is_strict() then
+    raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
+      using errcode = 'ZF011', detail = error_code;
+  end if;
+  begin
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (v_content, bury_events.error_code, bury_events.error_message);
+    raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
+  exception when others then
+    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
+    raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
+  end;
+end;
+$$;
+
+comment on function app_private.bury_events(jsonb, text, text) is
+  'Keeps what could not be written to the trail; raises ZF011 when halyard.audit_mode is strict.';
+
+-- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
+-- statements. A setting and no table: it ends with the transaction whatever happens, and costs nobody else anything.
+create or replace function app_private.schedules_at_work()
+returns table (flag_id uuid, schedule_id uuid)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.key::uuid, s.value::uuid
+  from jsonb_each_text(nullif(current_setting('halyard.applying', true), '')::jsonb) as s
+$$;
+
+comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
+
+revoke all on function
+  app_private.write_events(app_private.audit_event[]),
+  app_private.audit_is_strict(),
+  app_private.bury_events(jsonb, text, text),
+  app_private.schedules_at_work()
+from public;
+--! EndIncluded audit/record/trail.sql
+--! Included audit/record/append_only.sql
+-- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
+-- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
+create or replace function app_private.tg__refuse()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
+end;
+$$;
+
+comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+
+create or replace trigger _100_append_only
+  before update or delete or truncate on audit.events
+  for each statement execute function app_private.tg__refuse();
+create or replace trigger _200_append_only_rows
+  before update or delete on audit.events
+  for each row execute function app_private.tg__refuse();
+alter table audit.events enable always trigger _100_append_only;
+alter table audit.events enable always trigger _200_append_only_rows;
+
+create or replace trigger _100_append_only
+  before update or delete or truncate on audit.ledger
+  for each statement execute function app_private.tg__refuse();
+alter table audit.ledger enable always trigger _100_append_only;
+
+create or replace trigger _100_append_only
+  before update or delete or truncate on audit.seals
+  for each statement execute function app_private.tg__refuse();
+alter table audit.seals enable always trigger _100_append_only;
+
+-- Truncating these would take every row past the triggers above that tell of it.
+create or replace trigger _100_no_truncate
+  before truncate on app_public.feature_flags
+  for each statement execute function app_private.tg__refuse();
+create or replace trigger _100_no_truncate
+  before truncate on app_public.feature_flag_schedules
+  for each statement execute function app_private.tg__refuse();
+alter table app_public.feature_flags enable always trigger _100_no_truncate;
+alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
+
+revoke all on function app_private.tg__refuse() from public;
+--! EndIncluded audit/record/append_only.sql
 --! Included flags/fields.sql
--- What a schedule may change. The rules live here once: the table's CHECK, the API's functions and the apply all use them.
+-- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
+-- migration), a line in each function here, and one in src/flags/fields.ts.
+
+-- The list that the guarantee hangs on: the stamp counts a revision, and the audit trigger writes an event, when this differs.
+-- A test holds every column that a role may update, and every key of `updates`, against it.
+create or replace function app_private.flag_state(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+  'enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
+
+comment on function app_private.flag_state(app_public.feature_flags) is
+  'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
@@ -313,21 +692,20 @@ immutable
 parallel safe
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_fields constant text[] := '{enabled,rollout_percentage}';
 begin
   if updates is null or jsonb_typeof(updates) <> 'object' then
     return 'updates must be an object';
-  elsif updates = '{}'::jsonb then
-    return 'updates must have at least one of: enabled, rollout_percentage';
-  elsif updates - '{enabled,rollout_percentage}'::text[] <> '{}'::jsonb then
-    return 'updates may have only: enabled, rollout_percentage';
+  elsif updates = '{}' then
+    return 'updates must have at least one of: ' || array_to_string(v_fields, ', ');
+  elsif updates - v_fields <> '{}' then
+    return 'updates may have only: ' || array_to_string(v_fields, ', ');
   elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
     return 'enabled must be true or false';
   elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
-    or updates ->> 'rollout_percentage' !~ '^[0-9]{1,3}$'
+    or updates ->> 'rollout_percentage' !~ '^(100|[1-9]?[0-9])$'
   then
-    return 'rollout_percentage must be a whole number from 0 to 100';
-  -- A branch of its own: the cast comes after the check that makes it safe.
-  elsif (updates ->> 'rollout_percentage')::integer > 100 then
     return 'rollout_percentage must be a whole number from 0 to 100';
   end if;
   return null;
@@ -337,8 +715,37 @@ $$;
 comment on function app_private.updates_problem(jsonb) is
   'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
 
-revoke all on function app_private.updates_problem(jsonb) from public;
-grant execute on function app_private.updates_problem(jsonb) to halyard_admin;
+-- Runs with the caller's rights: an admin changes only flags that row-level security lets through.
+create or replace function app_private.patch_flags(flag_ids uuid[], patches jsonb[])
+returns setof app_public.feature_flags
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  update app_public.feature_flags f
+  set (enabled, rollout_percentage, description) = (
+    select p.enabled, p.rollout_percentage, p.description
+    from jsonb_populate_record(f, c.patch) as p)
+  from unnest(flag_ids, patches) as c (flag_id, patch)
+  where f.id = c.flag_id
+  returning f.*
+$$;
+
+comment on function app_private.patch_flags(uuid[], jsonb[]) is
+  'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
+
+revoke all on function
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+from public;
+-- The stamp and the CHECK run with the rights of the role that changes the row.
+grant execute on function
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+to halyard_admin;
+
+revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
+grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
+grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 --! EndIncluded flags/fields.sql
 --! Included flags/flags.sql
 -- Feature flags: stamps, who may see and change them.
@@ -361,10 +768,8 @@ begin
         using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
     end if;
     new.updated_at := now();
-    -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
-    new.revision := old.revision + (
-      (new.enabled, new.rollout_percentage, new.description)
-      is distinct from (old.enabled, old.rollout_percentage, old.description))::integer;
+    -- Counts audited changes and nothing else: a revision without an event is a lost event.
+    new.revision := old.revision + (app_private.flag_state(new) is distinct from app_private.flag_state(old))::integer;
   end if;
   return new;
 end;
@@ -419,13 +824,149 @@ create policy viewer_select on app_public.feature_flags
     )
   );
 
-revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
-grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
-grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
-
 revoke all on function app_private.tg_feature_flags__stamp(), app_private.tg_feature_flags__delete_schedules() from public;
 --! EndIncluded flags/flags.sql
+--! Included flags/events.sql
+-- Which change of a flag makes which event, and the triggers that write it.
+--
+-- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
+-- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
+
+-- One of the two is null for a flag that was created or deleted.
+create or replace function app_private.flag_event(
+  at timestamptz, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
+    coalesce((after).revision, (before).revision + 1)),
+  at,
+  case
+    when (before).id is null then 'feature_flag.created'
+    when (after).id is null then 'feature_flag.deleted'
+    else 'feature_flag.updated'
+  end,
+  coalesce((after).id, (before).id),
+  coalesce((after).flag_key, (before).flag_key),
+  coalesce((after).environment, (before).environment),
+  schedule_id,
+  coalesce((after).revision, (before).revision + 1),
+  case
+    when (before).id is null then jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after))
+    when (after).id is null then jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before))
+    else jsonb_build_object(
+      'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
+  end);
+
+comment on function app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid) is
+  'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
+
+-- Statements and their plans: schedules/events.sql.
+create or replace function app_private.tg_feature_flags__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.flag_event(v_at, null, n, null)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.flag_event(v_at, o, n, s.schedule_id)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      where app_private.flag_state(o) is distinct from app_private.flag_state(n);
+    else
+      select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_feature_flags__audit() is
+  'Writes one event for each flag that a statement created, changed or deleted.';
+
+-- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
+create or replace trigger _900_audit_insert
+  after insert on app_public.feature_flags
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.feature_flags
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.feature_flags
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+alter table app_public.feature_flags enable always trigger _900_audit_insert;
+alter table app_public.feature_flags enable always trigger _900_audit_update;
+alter table app_public.feature_flags enable always trigger _900_audit_delete;
+
+revoke all on function
+  app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid),
+  app_private.tg_feature_flags__audit()
+from public;
+--! EndIncluded flags/events.sql
+--! Included schedules/fields.sql
+-- The fields of a schedule that are audited.
+
+-- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this
+-- differs. Attempts aren't in it: what is tried again is no decision.
+create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
+
+create or replace function app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return app_private.schedule_state(schedule)
+  || jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
+
+comment on function app_private.schedule_state(app_public.feature_flag_schedules) is
+  'What of a schedule is audited: a change of it is an event.';
+comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is
+  'A schedule as it stands in before and after of events: its state, and how its attempts went.';
+
+revoke all on function
+  app_private.schedule_state(app_public.feature_flag_schedules), app_private.schedule_snapshot(app_public.feature_flag_schedules)
+from public;
+--! EndIncluded schedules/fields.sql
 --! Included schedules/schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
 
@@ -505,8 +1046,8 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
-  -- Counts what the trail tells of, and nothing else: a revision without an event is an event that got lost.
-  new.revision := old.revision + ((new.status, new.scheduled_at) is distinct from (old.status, old.scheduled_at))::integer;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event.
+  new.revision := old.revision + (app_private.schedule_state(new) is distinct from app_private.schedule_state(old))::integer;
   return new;
 end;
 $$;
@@ -602,6 +1143,204 @@ from public;
 -- The state machine's trigger runs with the rights of whoever inserts.
 grant execute on function app_private.require_schedulable(timestamptz) to halyard_admin;
 --! EndIncluded schedules/schedules.sql
+--! Included schedules/events.sql
+-- Which change of a schedule makes which event, and the triggers that write it.
+--
+-- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
+-- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
+
+create or replace function app_private.schedule_created_event(
+  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision),
+  at, 'flag_schedule.created', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id, (schedule).revision,
+  jsonb_build_object(
+    'scheduleId', (schedule).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((schedule).scheduled_at),
+    'updates', (schedule).updates));
+
+create or replace function app_private.schedule_change(
+  before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
+)
+returns text
+language sql
+stable
+return case
+  when (after).status = (before).status then 'flag_schedule.rescheduled'
+  when (after).status = 'pending' then 'flag_schedule.retried'
+  else 'flag_schedule.' || (after).status
+end;
+
+-- One object a branch: putting parts together takes as long as making them.
+create or replace function app_private.schedule_change_details(
+  at timestamptz,
+  before app_public.feature_flag_schedules,
+  after app_public.feature_flag_schedules,
+  flag app_public.feature_flags
+)
+returns jsonb
+language sql
+stable
+return case app_private.schedule_change(before, after)
+  when 'flag_schedule.applied' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'updates', (after).updates,
+    'appliedAt', app_private.iso((after).applied_at),
+    'flagState', app_private.flag_state(flag) - 'description',
+    'latenessMs', round(1000 * extract(epoch from (after).applied_at - (after).scheduled_at)))
+  when 'flag_schedule.cancelled' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
+    'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
+  when 'flag_schedule.failed' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'errorMessage', coalesce((after).error_message, 'unknown'),
+    'failedAt', app_private.iso(at),
+    'attempts', (after).attempts)
+  else jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'before', app_private.schedule_snapshot(before),
+    'after', app_private.schedule_snapshot(after))
+end;
+
+create or replace function app_private.schedule_changed_event(
+  at timestamptz,
+  before app_public.feature_flag_schedules,
+  after app_public.feature_flag_schedules,
+  flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision),
+  at, app_private.schedule_change(before, after), (after).flag_id, (flag).flag_key, (flag).environment, (after).id,
+  (after).revision, app_private.schedule_change_details(at, before, after, flag));
+
+-- The API deletes no schedule; a DBA may, and deleting a flag takes its schedules along.
+create or replace function app_private.schedule_deleted_event(
+  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision + 1),
+  at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
+  (schedule).revision + 1,
+  jsonb_build_object(
+    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+
+comment on function app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule.created event.';
+comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
+  'The event type of a schedule''s change.';
+comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The metadata of the event of a schedule''s change, without the admin.';
+comment on function app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule event of a change of status or time.';
+comment on function app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule.deleted event.';
+
+-- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
+-- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
+-- looked up one by one (LIMIT keeps it so), which is never a scan of them all.
+--
+-- The settings pinned here hold for all that the functions below call.
+create or replace function app_private.tg_feature_flag_schedules__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.schedule_created_event(v_at, n, f.flag)) into v_events
+      from new_rows n
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.schedule_changed_event(v_at, o, n, f.flag)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
+      where app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+    else
+      select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
+      from old_rows o
+      left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      -- Not even made: keep the rows that they were to be made of.
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_feature_flag_schedules__audit() is
+  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+
+-- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
+create or replace trigger _900_audit_insert
+  after insert on app_public.feature_flag_schedules
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.feature_flag_schedules
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.feature_flag_schedules
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_insert;
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
+
+revoke all on function
+  app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
+  app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.tg_feature_flag_schedules__audit()
+from public;
+--! EndIncluded schedules/events.sql
 --! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
 
@@ -610,7 +1349,7 @@ create or replace function app_public.schedule_flag_change(
   flag_key text,
   environment text,
   scheduled_at timestamptz,
-  updates app_public.flag_updates
+  updates jsonb
 )
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -619,8 +1358,7 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_flag_id uuid;
-  v_updates jsonb := jsonb_strip_nulls(to_jsonb(schedule_flag_change.updates));
-  v_problem text := app_private.updates_problem(coalesce(v_updates, '{}'));
+  v_problem text := app_private.updates_problem(schedule_flag_change.updates);
   v_schedule app_public.feature_flag_schedules;
 begin
   if v_problem is not null then
@@ -639,13 +1377,13 @@ begin
   end if;
 
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-  values (v_flag_id, schedule_flag_change.scheduled_at, v_updates)
+  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;
   return v_schedule;
 end;
 $$;
 
-comment on function app_public.schedule_flag_change(text, text, timestamptz, app_public.flag_updates) is
+comment on function app_public.schedule_flag_change(text, text, timestamptz, jsonb) is
   'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
 
 -- Finds a schedule that the claims let through and holds its flag against the worker, in the worker's own order (flag,
@@ -760,13 +1498,13 @@ comment on function app_public.retry_flag_schedule(uuid) is
 
 revoke all on function
   app_private.lock_schedule(uuid),
-  app_public.schedule_flag_change(text, text, timestamptz, app_public.flag_updates),
+  app_public.schedule_flag_change(text, text, timestamptz, jsonb),
   app_public.cancel_flag_schedule(uuid, text),
   app_public.reschedule_flag_change(uuid, timestamptz),
   app_public.retry_flag_schedule(uuid)
 from public;
 grant execute on function
-  app_public.schedule_flag_change(text, text, timestamptz, app_public.flag_updates),
+  app_public.schedule_flag_change(text, text, timestamptz, jsonb),
   app_public.cancel_flag_schedule(uuid, text),
   app_public.reschedule_flag_change(uuid, timestamptz),
   app_public.retry_flag_schedule(uuid)
@@ -807,10 +1545,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
 
-  update app_public.feature_flags f
-  set
-    enabled = coalesce((due.updates ->> 'enabled')::boolean, f.enabled),
-    rollout_percentage = coalesce((due.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
     select s.flag_id, s.updates - later.keys as updates
     from app_public.feature_flag_schedules s
@@ -822,7 +1557,7 @@ begin
     ) as later
     where s.id = any (schedule_ids)
   ) as due
-  where f.id = due.flag_id and due.updates <> '{}';
+  where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
   set status = 'applied', attempts = s.attempts + 1, error_message = null
@@ -1019,702 +1754,6 @@ grant execute on function
   app_private.apply_due(integer), app_private.next_due()
 to halyard_worker;
 --! EndIncluded schedules/apply.sql
---! Included audit/record/event.sql
--- One audit event: who acts, what it says, its id, and its text, rendered once.
---
--- The small functions here have bodies that are bound when they are made (`return …`): they need no search_path, and so the
--- planner can put them in line (a call costs more than what they do). It does so only where the volatility that they state is
--- that of their body: concat() and || of text with anything else are stable, casts to text and || of texts immutable.
-
--- ISO 8601 in UTC with microseconds, whatever the session's time zone and date style.
-create or replace function app_private.iso(at timestamptz)
-returns text
-language sql
-stable
-parallel safe
-return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-
-comment on function app_private.iso(timestamptz) is 'The instant as ISO 8601 text in UTC.';
-
--- Who acts: the apply sets halyard.actor; a verified token makes an admin; anything else was typed by hand.
-create or replace function app_private.actor_kind()
-returns text
-language sql
-stable
-parallel safe
-return case
-  when current_setting('halyard.actor', true) = 'system' then 'system'
-  when app_private.claim_role() is not null then 'admin'
-  else 'database'
-end;
-
-comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction.';
-
-create or replace function app_private.uuid_of(hash bytea)
-returns uuid
-language sql
-immutable
-parallel safe
-return encode(
-  set_byte(set_byte(substr(hash, 1, 16), 6, get_byte(hash, 6) & 15 | 128), 8, get_byte(hash, 8) & 63 | 128), 'hex')::uuid;
-
-comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
-
--- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
--- one event, however often it is rebuilt, and so that the ledger, which outlives the events, tells whether it had one.
--- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the row's id, its birth and its revision.
-create or replace function app_private.event_id(row_id uuid, created_at timestamptz, revision bigint)
-returns uuid
-language sql
-immutable
-parallel safe
-return app_private.uuid_of(sha256(uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
-
-comment on function app_private.event_id(uuid, timestamptz, bigint) is
-  'The id of the event that tells how the row came to be at this revision.';
-
--- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
--- session_replication_role = replica. The change is told all the same.
-create or replace function app_private.changed_event_id(
-  row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
-)
-returns uuid
-language sql
-volatile
-return case
-  when revision_after > coalesce(revision_before, 0) then app_private.event_id(row_id, created_at, revision_after)
-  else gen_random_uuid()
-end;
-
-comment on function app_private.changed_event_id(uuid, timestamptz, bigint, bigint) is
-  'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
-
--- The admin as the metadata has them; empty for who is none.
-create or replace function app_private.admin_details()
-returns jsonb
-language sql
-stable
-return case app_private.actor_kind()
-  when 'admin' then jsonb_strip_nulls(jsonb_build_object(
-    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()))
-  else '{}'
-end;
-
-comment on function app_private.admin_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known.';
-
--- An event with all that doesn't depend on its kind filled in. Its text is rendered when it is written.
-create or replace function app_private.make_event(
-  id uuid,
-  at timestamptz,
-  event_type text,
-  flag_id uuid,
-  flag_key text,
-  environment text,
-  schedule_id uuid,
-  revision bigint,
-  details jsonb
-)
-returns app_private.audit_event
-language sql
-volatile
-return row(
-  id,
-  at,
-  event_type,
-  case event_type when 'flag_schedule.failed' then 'error' else 'info' end,
-  flag_id,
-  flag_key,
-  environment,
-  schedule_id,
-  revision,
-  app_private.actor_kind(),
-  case app_private.actor_kind() when 'admin' then app_private.claim_user_id() end,
-  case app_private.actor_kind() when 'admin' then app_private.claim_email() end,
-  app_private.request_id(),
-  session_user::text,
-  current_setting('application_name'),
-  false,
-  details || app_private.admin_details(),
-  null
-)::app_private.audit_event;
-
-comment on function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) is
-  'An audit event with actor and request, without its text; writes nothing.';
-
--- The text that is stored, hashed and shipped. Every column of audit.events is in it, so that the hash proves them all: what
--- isn't in the metadata stands before it. Nothing in it depends on a session's settings: times are rendered by iso(), and
--- jsonb holds numbers, strings and booleans only. `seq` is not known yet: app_private.shipped_message() puts it before "level".
-create or replace function app_private.render_event(event app_private.audit_event)
-returns text
-language sql
-stable
-return
-  -- What Halyard itself makes needs no escaping. || and not concat(), which takes half as long again.
-  '{"eventType": "' || (event).event_type
-  || '", "timestamp": "' || app_private.iso((event).occurred_at)
-  || '", "eventId": "' || (event).id::text
-  || '", "level": "' || (event).level
-  || '", "environment": ' || coalesce(to_json((event).environment)::text, 'null')
-  || ', "requestId": ' || coalesce(to_json((event).request_id)::text, 'null')
-  || ', "actorKind": "' || (event).actor_kind
-  || '", "databaseUser": ' || to_json((event).database_user)::text
-  || ', "applicationName": ' || to_json((event).application_name)::text
-  || coalesce(', "flagId": "' || (event).flag_id::text || '"', '')
-  || coalesce(', "scheduleId": "' || (event).schedule_id::text || '"', '')
-  || coalesce(', "revision": ' || (event).revision::text, '')
-  || case when (event).reconciled then ', "reconciled": true' else '' end
-  || ', "metadata": ' || (event).metadata::text || '}';
-
-comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
-
-create or replace function app_private.shipped_bytes(payload text, seq bigint)
-returns bytea
-language sql
-stable
-parallel safe
-return overlay(
-  convert_to(payload, 'UTF8') placing convert_to(', "seq": ' || seq::text, 'UTF8')
-  from greatest(position(', "level": '::bytea in convert_to(payload, 'UTF8')), 1) for 0);
-
-comment on function app_private.shipped_bytes(text, bigint) is 'shipped_message() in UTF-8.';
-
--- By bytes, which are cut four times as fast as characters.
-create or replace function app_private.shipped_message(payload text, seq bigint)
-returns text
-language sql
-stable
-parallel safe
-return convert_from(app_private.shipped_bytes(payload, seq), 'UTF8');
-
-comment on function app_private.shipped_message(text, bigint) is
-  'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
-
-revoke all on function
-  app_private.iso(timestamptz),
-  app_private.actor_kind(),
-  app_private.uuid_of(bytea),
-  app_private.event_id(uuid, timestamptz, bigint),
-  app_private.changed_event_id(uuid, timestamptz, bigint, bigint),
-  app_private.admin_details(),
-  app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb),
-  app_private.render_event(app_private.audit_event),
-  app_private.shipped_bytes(text, bigint),
-  app_private.shipped_message(text, bigint)
-from public;
--- A DBA may want to see the very message that was shipped.
-grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
-  to halyard_admin, halyard_auditor;
---! EndIncluded audit/record/event.sql
---! Included audit/record/event_types.sql
--- Which change makes which event, with what metadata. Keys that are unknown are absent.
---
--- All bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no
--- call left, whether it makes one event or ten thousand (bench/sql/insert.md).
-
--- A flag's state as it stands in before, after and flagState.
-create or replace function app_private.flag_state(flag app_public.feature_flags)
-returns jsonb
-language sql
-stable
-return jsonb_build_object(
-  'enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
-
--- A schedule's state as it stands in before and after.
-create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
-returns jsonb
-language sql
-stable
-return jsonb_build_object(
-  'status', (schedule).status,
-  'scheduledAt', app_private.iso((schedule).scheduled_at),
-  'attempts', (schedule).attempts,
-  'errorMessage', (schedule).error_message);
-
-create or replace function app_private.schedule_created_event(
-  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.make_event(
-  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision),
-  at, 'flag_schedule.created', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id, (schedule).revision,
-  jsonb_build_object(
-    'scheduleId', (schedule).id,
-    'flagKey', (flag).flag_key,
-    'scheduledAt', app_private.iso((schedule).scheduled_at),
-    'updates', (schedule).updates));
-
-create or replace function app_private.schedule_change(
-  before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
-)
-returns text
-language sql
-stable
-return case
-  when (after).status = (before).status then 'flag_schedule.rescheduled'
-  when (after).status = 'pending' then 'flag_schedule.retried'
-  else 'flag_schedule.' || (after).status
-end;
-
--- One object a branch: putting parts together takes as long as making them.
-create or replace function app_private.schedule_change_details(
-  at timestamptz,
-  before app_public.feature_flag_schedules,
-  after app_public.feature_flag_schedules,
-  flag app_public.feature_flags
-)
-returns jsonb
-language sql
-stable
-return case app_private.schedule_change(before, after)
-  when 'flag_schedule.applied' then jsonb_build_object(
-    'scheduleId', (after).id,
-    'flagKey', (flag).flag_key,
-    'updates', (after).updates,
-    'appliedAt', app_private.iso((after).applied_at),
-    'flagState', jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage),
-    'latenessMs', round(1000 * extract(epoch from (after).applied_at - (after).scheduled_at)))
-  when 'flag_schedule.cancelled' then jsonb_build_object(
-    'scheduleId', (after).id,
-    'flagKey', (flag).flag_key,
-    'scheduledAt', app_private.iso((after).scheduled_at),
-    -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
-    'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
-  when 'flag_schedule.failed' then jsonb_build_object(
-    'scheduleId', (after).id,
-    'flagKey', (flag).flag_key,
-    'errorMessage', coalesce((after).error_message, 'unknown'),
-    'failedAt', app_private.iso(at),
-    'attempts', (after).attempts)
-  else jsonb_build_object(
-    'scheduleId', (after).id,
-    'flagKey', (flag).flag_key,
-    'before', app_private.schedule_state(before),
-    'after', app_private.schedule_state(after))
-end;
-
-create or replace function app_private.schedule_changed_event(
-  at timestamptz,
-  before app_public.feature_flag_schedules,
-  after app_public.feature_flag_schedules,
-  flag app_public.feature_flags
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.make_event(
-  app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision),
-  at, app_private.schedule_change(before, after), (after).flag_id, (flag).flag_key, (flag).environment, (after).id,
-  (after).revision, app_private.schedule_change_details(at, before, after, flag));
-
--- The API deletes no schedule; a DBA may, and deleting a flag takes its schedules along.
-create or replace function app_private.schedule_deleted_event(
-  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.make_event(
-  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision + 1),
-  at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
-  (schedule).revision + 1,
-  jsonb_build_object(
-    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_state(schedule)));
-
--- One of the two is null for a flag that was created or deleted.
-create or replace function app_private.flag_event(
-  at timestamptz, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.make_event(
-  app_private.changed_event_id(
-    coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
-    coalesce((after).revision, (before).revision + 1)),
-  at,
-  case
-    when (before).id is null then 'feature_flag.created'
-    when (after).id is null then 'feature_flag.deleted'
-    else 'feature_flag.updated'
-  end,
-  coalesce((after).id, (before).id),
-  coalesce((after).flag_key, (before).flag_key),
-  coalesce((after).environment, (before).environment),
-  schedule_id,
-  coalesce((after).revision, (before).revision + 1),
-  case
-    when (before).id is null then jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after))
-    when (after).id is null then jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before))
-    else jsonb_build_object(
-      'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
-  end);
-
-comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is in an event.';
-comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is in an event''s before and after.';
-comment on function app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
-  'The flag_schedule.created event.';
-comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
-  'The event type that tells a schedule''s change.';
-comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
-  'The metadata of the event of a schedule''s change, without the admin.';
-comment on function app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
-  'The flag_schedule event that tells a change of status or time.';
-comment on function app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
-  'The flag_schedule.deleted event.';
-comment on function app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid) is
-  'The feature_flag event that tells a change from `before` to `after`, with the schedule that made it, if one did.';
-
-revoke all on function
-  app_private.flag_state(app_public.feature_flags),
-  app_private.schedule_state(app_public.feature_flag_schedules),
-  app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
-  app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid)
-from public;
---! EndIncluded audit/record/event_types.sql
---! Included audit/record/notify.sql
--- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
--- catch-up read behind it.
-
-create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
-returns void
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  -- A listener stuck in a transaction fills the queue, and then every commit that notifies fails, past any exception
-  -- block. So stop hinting long before.
-  if pg_notification_queue_usage() >= 0.5 then
-    return;
-  end if;
-  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
-  perform pg_notify('halyard_audit', json_build_object(
-    'events', event_ids[1:90],
-    'schedules', schedule_ids[1:90],
-    'truncated', coalesce(cardinality(event_ids), 0) > 90
-  )::text);
-end;
-$$;
-
-comment on function app_private.notify_audit(uuid[], uuid[]) is
-  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
-
-revoke all on function app_private.notify_audit(uuid[], uuid[]) from public;
---! EndIncluded audit/record/notify.sql
---! Included audit/record/trail.sql
--- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
---
--- The trigger functions share one shape. Inside one subtransaction the events are made (app_private.*_events) and
--- written; whatever fails there, the change itself succeeds and the events go to the dead letters; if those are broken
--- too, to the server's log. `halyard.audit_mode = strict` turns this round: no audit, no change.
-
--- Writes events, and queues them for the sequencer. Here each event's text is rendered, once, for good.
-create or replace function app_private.write_events(events app_private.audit_event[])
-returns void
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  with written as (
-    insert into audit.events (
-      id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-      admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
-    select
-      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-      e.metadata, app_private.render_event(e)
-    from unnest(events) as e
-    returning id, occurred_at
-  )
-  insert into audit.queue (event_id, occurred_at)
-  select w.id, w.occurred_at
-  from written w;
-end;
-$$;
-
-comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
-
--- A session may make itself strict, but not lax where the database is strict: anybody can set a setting of this kind.
-create or replace function app_private.audit_is_strict()
-returns boolean
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-  select coalesce(current_setting('halyard.audit_mode', true) = 'strict', false) or exists (
-    select
-    from pg_db_role_setting s
-    join pg_database d on d.oid = s.setdatabase
-    where d.datname = current_database() and s.setrole = 0 and 'halyard.audit_mode=strict' = any (s.setconfig)
-  )
-$$;
-
-comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
-
--- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode.
--- The context is read without Halyard's functions: one of those may be what is broken.
-create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
-returns void
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
-    'userId', current_setting('jwt.claims.user_id', true),
-    'email', current_setting('jwt.claims.email', true),
-    'role', current_setting('jwt.claims.role', true),
-    'requestId', current_setting('halyard.request_id', true),
-    'actor', current_setting('halyard.actor', true),
-    -- As text: somebody may have set it to what is no JSON.
-    'applying', current_setting('halyard.applying', true),
-    'databaseUser', session_user,
-    'applicationName', current_setting('application_name')));
-begin
-  if app_private.audit_is_strict() then
-    raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
-      using errcode = 'ZF011', detail = error_code;
-  end if;
-  begin
-    insert into audit.dead_letters (content, error_code, error_message)
-    values (v_content, bury_events.error_code, bury_events.error_message);
-    raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
-  exception when others then
-    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
-    raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
-  end;
-end;
-$$;
-
-comment on function app_private.bury_events(jsonb, text, text) is
-  'Keeps what could not be written to the trail; raises ZF011 when halyard.audit_mode is strict.';
-
--- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
--- statements. A setting and no table: it ends with the transaction whatever happens, and costs nobody else anything.
-create or replace function app_private.schedules_at_work()
-returns table (flag_id uuid, schedule_id uuid)
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-  select s.key::uuid, s.value::uuid
-  from jsonb_each_text(nullif(current_setting('halyard.applying', true), '')::jsonb) as s
-$$;
-
-comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
-
--- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
--- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
--- looked up one by one (LIMIT keeps it so), which is never a scan of them all.
---
--- The settings pinned here hold for all that the functions below call.
-create or replace function app_private.tg_feature_flag_schedules__audit()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_events app_private.audit_event[];
-  v_rows jsonb;
-  v_old_rows jsonb;
-begin
-  begin
-    if tg_op = 'INSERT' then
-      select array_agg(app_private.schedule_created_event(v_at, n, f.flag)) into v_events
-      from new_rows n
-      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
-    elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.schedule_changed_event(v_at, o, n, f.flag)) into v_events
-      from old_rows o
-      full join new_rows n on n.id = o.id
-      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where (o.status, o.scheduled_at) is distinct from (n.status, n.scheduled_at);
-    else
-      select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
-      from old_rows o
-      left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
-    end if;
-    if v_events is null then
-      return null;
-    end if;
-    perform app_private.write_events(v_events);
-  exception when others then
-    if v_events is null then
-      -- Not even made: keep the rows that they were to be made of.
-      if tg_op <> 'DELETE' then
-        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
-      end if;
-      if tg_op <> 'INSERT' then
-        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
-      end if;
-    end if;
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
-        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
-  return null;
-end;
-$$;
-
-comment on function app_private.tg_feature_flag_schedules__audit() is
-  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
-
-create or replace function app_private.tg_feature_flags__audit()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_events app_private.audit_event[];
-  v_rows jsonb;
-  v_old_rows jsonb;
-begin
-  begin
-    if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, null, n, null)) into v_events from new_rows n;
-    elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, o, n, s.schedule_id)) into v_events
-      from old_rows o
-      full join new_rows n on n.id = o.id
-      left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      where (o.enabled, o.rollout_percentage, o.description) is distinct from (n.enabled, n.rollout_percentage, n.description);
-    else
-      select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
-    end if;
-    if v_events is null then
-      return null;
-    end if;
-    perform app_private.write_events(v_events);
-  exception when others then
-    if v_events is null then
-      if tg_op <> 'DELETE' then
-        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
-      end if;
-      if tg_op <> 'INSERT' then
-        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
-      end if;
-    end if;
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
-        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit(array_agg(e.id), null) from unnest(v_events) as e;
-  return null;
-end;
-$$;
-
-comment on function app_private.tg_feature_flags__audit() is
-  'Writes one event for each flag that a statement created, changed or deleted.';
-
--- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
-create or replace trigger _900_audit_insert
-  after insert on app_public.feature_flag_schedules
-  referencing new table as new_rows
-  for each statement execute function app_private.tg_feature_flag_schedules__audit();
-create or replace trigger _900_audit_update
-  after update on app_public.feature_flag_schedules
-  referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg_feature_flag_schedules__audit();
-create or replace trigger _900_audit_delete
-  after delete on app_public.feature_flag_schedules
-  referencing old table as old_rows
-  for each statement execute function app_private.tg_feature_flag_schedules__audit();
-alter table app_public.feature_flag_schedules enable always trigger _900_audit_insert;
-alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
-alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
-
-create or replace trigger _900_audit_insert
-  after insert on app_public.feature_flags
-  referencing new table as new_rows
-  for each statement execute function app_private.tg_feature_flags__audit();
-create or replace trigger _900_audit_update
-  after update on app_public.feature_flags
-  referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg_feature_flags__audit();
-create or replace trigger _900_audit_delete
-  after delete on app_public.feature_flags
-  referencing old table as old_rows
-  for each statement execute function app_private.tg_feature_flags__audit();
-alter table app_public.feature_flags enable always trigger _900_audit_insert;
-alter table app_public.feature_flags enable always trigger _900_audit_update;
-alter table app_public.feature_flags enable always trigger _900_audit_delete;
-
-revoke all on function
-  app_private.write_events(app_private.audit_event[]),
-  app_private.audit_is_strict(),
-  app_private.bury_events(jsonb, text, text),
-  app_private.schedules_at_work(),
-  app_private.tg_feature_flag_schedules__audit(),
-  app_private.tg_feature_flags__audit()
-from public;
---! EndIncluded audit/record/trail.sql
---! Included audit/record/append_only.sql
--- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
--- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
-create or replace function app_private.tg__refuse()
-returns trigger
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
-end;
-$$;
-
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.events
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _200_append_only_rows
-  before update or delete on audit.events
-  for each row execute function app_private.tg__refuse();
-alter table audit.events enable always trigger _100_append_only;
-alter table audit.events enable always trigger _200_append_only_rows;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.ledger
-  for each statement execute function app_private.tg__refuse();
-alter table audit.ledger enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.seals
-  for each statement execute function app_private.tg__refuse();
-alter table audit.seals enable always trigger _100_append_only;
-
--- Truncating these would take every row past the triggers above that tell of it.
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flags
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flag_schedules
-  for each statement execute function app_private.tg__refuse();
-alter table app_public.feature_flags enable always trigger _100_no_truncate;
-alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
-
-revoke all on function app_private.tg__refuse() from public;
---! EndIncluded audit/record/append_only.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
@@ -4838,23 +4877,6 @@ revoke all on function app_private.schema_version() from public;
 grant usage on schema app_private to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_authenticator, halyard_worker;
 --! EndIncluded platform/readiness.sql
---! Included platform/graphql.sql
--- What only GraphQL sees: typed updates in place of the table's jsonb, and smart tags.
-
-create or replace function app_public.feature_flag_schedules_updates(schedule app_public.feature_flag_schedules)
-returns app_public.flag_updates
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$ select jsonb_populate_record(null::app_public.flag_updates, schedule.updates) $$;
-
-comment on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) is
-  'What the schedule changes; a field that it leaves alone is null.';
-
-revoke all on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) from public;
-grant execute on function app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules)
-  to halyard_admin, halyard_viewer;
---! EndIncluded platform/graphql.sql
 --! EndIncluded all.sql
 
 -- Seal 0 seals nothing and begins the chain. It is random, so that no two trails have a head in common.

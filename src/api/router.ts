@@ -6,26 +6,14 @@ import { claimsOf } from '../auth/auth.ts';
 import type { Authentication } from '../auth/auth.ts';
 import { pgSettings, queryWith } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';
-import type { Statement } from '../postgres/pipeline.ts';
 import { requireRole } from '../http/access.ts';
+import type { QueryAsCaller } from '../http/query_as_caller.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
 import { requestIdOf } from '../http/request_id.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
-
-/**
- * Runs one statement in a transaction of its own, with the claims and the id of the request.
- *
- * @param sql the statement; with a name, it is prepared once for each connection. Planned once for all values then, so that is
- *   for statements whose plan doesn't depend on which values are given.
- */
-export type Transact = <R extends pg.QueryResultRow>(
-  request: Request,
-  sql: Statement,
-  values: readonly unknown[],
-) => Promise<pg.QueryResult<R>>;
 
 /**
  * Everything under /api. Who asks comes first: without a token nothing is read, and nobody learns which addresses there
@@ -38,18 +26,18 @@ export function makeRest(
   authentication: Authentication,
   ending: AbortSignal,
 ): Router {
-  const transact: Transact = (request, sql, values) =>
+  const query: QueryAsCaller = (request, sql, values) =>
     queryWith(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
   const router = express.Router();
-  router.use(neverAPage);
+  router.use(apiSecurityHeaders);
   router.use(authentication.middleware);
   router.use(requireRole);
   router.use(requireJson);
   router.use(readJson());
   router.use(
     '/admin',
-    makeFlagRoutes(transact),
-    makeScheduleRoutes(transact),
+    makeFlagRoutes(query),
+    makeScheduleRoutes(query),
     makeAuditRoutes(pool, ending),
   );
   router.use(notFound);
@@ -57,7 +45,7 @@ export function makeRest(
 }
 
 /** What is answered here is data, and no browser may take it for a page. */
-function neverAPage(_request: Request, response: Response, next: NextFunction): void {
+function apiSecurityHeaders(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
   next();
 }

@@ -3,25 +3,28 @@ import express from 'express';
 
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
+import { FLAG_COLUMNS } from './fields.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import {
   createFlagSchema,
   DEFAULT_ENVIRONMENT,
   environmentQuerySchema,
-  environmentSchema,
   flagPathSchema,
   listFlagsQuerySchema,
   updateFlagSchema,
-} from '../schemas.ts';
-import type { CreateFlag, Flag } from '../schemas.ts';
-import type { Transact } from '../api/router.ts';
+} from './schemas.ts';
+import type { CreateFlag, Flag } from './schemas.ts';
+import { environmentSchema } from '../http/schema_parts.ts';
+import type { QueryAsCaller } from '../http/query_as_caller.ts';
 import { z } from 'zod';
 
 /** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
 type FlagRow = Omit<Flag, 'created_at' | 'updated_at'> & { created_at: Date; updated_at: Date };
 
-const COLUMNS = `f.id, f.flag_key, f.environment, f.enabled, f.rollout_percentage, f.description, f.created_at, f.updated_at`;
+const COLUMNS = ['id', 'flag_key', 'environment', ...FLAG_COLUMNS, 'created_at', 'updated_at']
+  .map((column) => `f.${column}`)
+  .join(', ');
 
 const LIST = `
   select ${COLUMNS}
@@ -43,13 +46,10 @@ const GET: Statement = {
 const UPDATE: Statement = {
   name: 'update_flag',
   text: `
-    update app_public.feature_flags f
-    set
-      enabled = coalesce($3, f.enabled),
-      rollout_percentage = coalesce($4, f.rollout_percentage),
-      description = case when $5 then $6 else f.description end
-    where f.flag_key = $1 and f.environment = $2
-    returning ${COLUMNS}`,
+    select ${COLUMNS}
+    from app_private.patch_flags(
+      array(select f.id from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2),
+      array[$3::jsonb]) f`,
 };
 
 const cursor = makeCursor<'flag_key'>(
@@ -58,14 +58,14 @@ const cursor = makeCursor<'flag_key'>(
 );
 
 /** /flags: the flags of one environment. */
-export function makeFlagRoutes(transact: Transact): Router {
+export function makeFlagRoutes(query: QueryAsCaller): Router {
   const router = express.Router();
 
   router
     .route('/flags')
     .get(async (request, response) => {
       const { environment, limit, after } = parse(listFlagsQuerySchema, request.query);
-      const { rows } = await transact<FlagRow>(request, { text: LIST }, [
+      const { rows } = await query<FlagRow>(request, { text: LIST }, [
         environment,
         cursor.decode(after)?.flag_key ?? null,
         limit + 1,
@@ -79,7 +79,7 @@ export function makeFlagRoutes(transact: Transact): Router {
       const given = Object.entries({ ...flag, environment }).filter(
         ([, value]) => value !== undefined,
       );
-      const { rows } = await transact<FlagRow>(
+      const { rows } = await query<FlagRow>(
         request,
         { text: insert(given.map(([column]) => column)) },
         given.map(([, value]) => value),
@@ -93,22 +93,15 @@ export function makeFlagRoutes(transact: Transact): Router {
     .get(async (request, response) => {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment } = parse(environmentQuerySchema, request.query);
-      const { rows } = await transact<FlagRow>(request, GET, [flagKey, environment]);
-      response.json(theFlag(rows));
+      const { rows } = await query<FlagRow>(request, GET, [flagKey, environment]);
+      response.json(requireFlag(rows));
     })
     .patch(async (request, response) => {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment } = parse(environmentQuerySchema, request.query);
       const change = parse(updateFlagSchema, request.body);
-      const { rows } = await transact<FlagRow>(request, UPDATE, [
-        flagKey,
-        environment,
-        change.enabled,
-        change.rollout_percentage,
-        change.description !== undefined,
-        change.description,
-      ]);
-      response.json(theFlag(rows));
+      const { rows } = await query<FlagRow>(request, UPDATE, [flagKey, environment, change]);
+      response.json(requireFlag(rows));
     })
     .all(onlyMethods('GET', 'PATCH'));
 
@@ -140,7 +133,7 @@ export function flagPath(flagKey: string, environment: string, below = ''): stri
   return `/api/admin/flags/${flagKey}${below}${query}`;
 }
 
-function theFlag(rows: readonly FlagRow[]): FlagRow {
+function requireFlag(rows: readonly FlagRow[]): FlagRow {
   const [flag] = rows;
   if (flag === undefined) {
     throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');

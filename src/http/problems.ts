@@ -6,7 +6,7 @@ import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { ofBody } from './json_body.ts';
 import { requestIdOf } from './request_id.ts';
-import type { ProblemBody } from '../schemas.ts';
+import type { ProblemBody } from './schema_parts.ts';
 
 /** The fields that have a code of their own. */
 const FIELD_CODES: Readonly<Record<string, ProblemCode>> = {

@@ -51,3 +51,33 @@ export const instantSchema = z.iso
   .datetime({ offset: true, error: TIME_RULE })
   .max(TIME_LENGTH, TIME_RULE)
   .regex(POSSIBLE_TIME, TIME_RULE);
+
+/** A time that the server answers. */
+export const timeSchema = z.iso.datetime({ precision: 3 });
+
+const DEFAULT_PAGE = 50;
+
+/** The parts of a list's query that choose its page. */
+export const pageShape = {
+  limit: z
+    .string()
+    .regex(/^\d{1,3}$/)
+    .transform(Number)
+    .pipe(z.number().min(1).max(LIMITS.page))
+    .default(DEFAULT_PAGE),
+  /** The opaque cursor of the `Link` of the page before. */
+  after: z.string().min(1).max(400).optional(),
+};
+
+/** An error, as `application/problem+json` (RFC 9457). Act on `code`; docs/errors.md lists them. */
+export const problemSchema = z.strictObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  request_id: z.string(),
+  errors: z.array(z.strictObject({ path: z.string(), message: z.string() })).optional(),
+});
+
+export type ProblemBody = z.infer<typeof problemSchema>;

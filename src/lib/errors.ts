@@ -114,7 +114,7 @@ const NETWORK_ERRORS: ReadonlySet<string> = new Set([
 /** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
 const VIOLATIONS: ReadonlySet<string> = new Set(['23505', '23514']);
 
-/** What a violated constraint means to a client; the constraint's name says which field is wrong. */
+/** What a violated constraint means to a client. Those of a flag's fields aren't here: FLAG_FIELDS is checked before. */
 const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
   feature_flags_flag_key_check: {
     code: 'invalid_value',
@@ -125,14 +125,6 @@ const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }
     code: 'invalid_value',
     detail:
       'environment must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.',
-  },
-  feature_flags_rollout_percentage_check: {
-    code: 'invalid_value',
-    detail: 'rollout_percentage must be a whole number from 0 to 100.',
-  },
-  feature_flags_description_check: {
-    code: 'invalid_value',
-    detail: 'description may have 2,000 characters at most.',
   },
   feature_flag_schedules_cancel_reason_check: {
     code: 'invalid_value',

@@ -4,20 +4,19 @@ import express from 'express';
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { flagPath } from '../flags/routes.ts';
+import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
-import type { Transact } from '../api/router.ts';
+import type { QueryAsCaller } from '../http/query_as_caller.ts';
 import {
   cancelScheduleSchema,
   createScheduleSchema,
-  environmentQuerySchema,
-  flagPathSchema,
   listSchedulesQuerySchema,
   rescheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
-} from '../schemas.ts';
-import type { Schedule } from '../schemas.ts';
+} from './schemas.ts';
+import type { Schedule } from './schemas.ts';
 
 type Time = 'scheduled_at' | 'applied_at' | 'cancelled_at' | 'created_at' | 'updated_at';
 
@@ -74,8 +73,7 @@ const CREATE: Statement = {
   text: `
   select ${COLUMNS}
   from (select $1::text as flag_key, $2::text as environment) f
-  cross join lateral app_public.schedule_flag_change(
-    f.flag_key, f.environment, $3, row($4, $5)::app_public.flag_updates) s`,
+  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, $3, $4) s`,
 };
 const GET: Statement = {
   name: 'get_schedule',
@@ -90,14 +88,18 @@ const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.
 const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id)');
 
 /** /flags/:flagKey/schedule: the schedules of one flag. */
-export function makeScheduleRoutes(transact: Transact): Router {
+export function makeScheduleRoutes(query: QueryAsCaller): Router {
   const router = express.Router();
 
   /** Runs a statement about the schedule that the address names. */
-  async function theSchedule(request: Request, sql: Statement, values: readonly unknown[] = []) {
+  async function requireSchedule(
+    request: Request,
+    sql: Statement,
+    values: readonly unknown[] = [],
+  ) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
-    const { rows } = await transact<ScheduleRow>(request, sql, [
+    const { rows } = await query<ScheduleRow>(request, sql, [
       flagKey,
       environment,
       scheduleId,
@@ -119,11 +121,14 @@ export function makeScheduleRoutes(transact: Transact): Router {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment, status, limit, after } = parse(listSchedulesQuerySchema, request.query);
       const from = cursor.decode(after);
-      const { rows } = await transact<ScheduleRow & { cursor_at: string }>(
-        request,
-        { text: LIST },
-        [flagKey, environment, status, from?.at, from?.id, limit + 1],
-      );
+      const { rows } = await query<ScheduleRow & { cursor_at: string }>(request, { text: LIST }, [
+        flagKey,
+        environment,
+        status,
+        from?.at,
+        from?.id,
+        limit + 1,
+      ]);
       if (rows.length === 0) {
         throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
       }
@@ -138,12 +143,11 @@ export function makeScheduleRoutes(transact: Transact): Router {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment } = parse(environmentQuerySchema, request.query);
       const { scheduled_at, updates } = parse(createScheduleSchema, request.body);
-      const { rows } = await transact<ScheduleRow>(request, CREATE, [
+      const { rows } = await query<ScheduleRow>(request, CREATE, [
         flagKey,
         environment,
         scheduled_at,
-        updates.enabled,
-        updates.rollout_percentage,
+        updates,
       ]);
       const location = flagPath(flagKey, environment, `/schedule/${rows[0]?.id ?? ''}`);
       response.status(201).location(location).json(rows[0]);
@@ -153,15 +157,15 @@ export function makeScheduleRoutes(transact: Transact): Router {
   router
     .route('/flags/:flagKey/schedule/:scheduleId')
     .get(async (request, response) => {
-      response.json(await theSchedule(request, GET));
+      response.json(await requireSchedule(request, GET));
     })
     .delete(async (request, response) => {
       const { reason } = parse(cancelScheduleSchema, optional(request.body));
-      response.json(await theSchedule(request, CANCEL, [reason]));
+      response.json(await requireSchedule(request, CANCEL, [reason]));
     })
     .patch(async (request, response) => {
       const { scheduled_at } = parse(rescheduleSchema, request.body);
-      response.json(await theSchedule(request, RESCHEDULE, [scheduled_at]));
+      response.json(await requireSchedule(request, RESCHEDULE, [scheduled_at]));
     })
     .all(onlyMethods('GET', 'PATCH', 'DELETE'));
 
@@ -169,7 +173,7 @@ export function makeScheduleRoutes(transact: Transact): Router {
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
       parse(retryScheduleSchema, optional(request.body));
-      response.json(await theSchedule(request, RETRY));
+      response.json(await requireSchedule(request, RETRY));
     })
     .all(onlyMethods('POST'));
 

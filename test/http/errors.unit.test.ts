@@ -96,8 +96,8 @@ describe('problemOf', () => {
   test('knows constraints by name, and masks the violation of one that it does not know', () => {
     const key = { constraint: 'feature_flags_environment_flag_key_key' };
     expect(problemOf(databaseError('23505', key)).code).toBe('flag_exists');
-    const percentage = { constraint: 'feature_flags_rollout_percentage_check' };
-    expect(problemOf(databaseError('23514', percentage)).code).toBe('invalid_value');
+    const flagKey = { constraint: 'feature_flags_flag_key_check' };
+    expect(problemOf(databaseError('23514', flagKey)).code).toBe('invalid_value');
     for (const state of ['23505', '23514'])
       expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
   });

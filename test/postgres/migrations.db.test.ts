@@ -210,7 +210,7 @@ async function trackedSchedules(database: TestDatabase): Promise<void> {
       await client.query('commit');
       return id;
     };
-    const schedule = `select id from app_public.schedule_flag_change($1, null, now() + interval '1 hour', row(true, null))`;
+    const schedule = `select id from app_public.schedule_flag_change($1, null, now() + interval '1 hour', '{"enabled": true}')`;
     await as('alice', schedule, [flag.flag_key]);
     const id = await as('alice', schedule, [flag.flag_key]);
     await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [id]);

@@ -41,8 +41,7 @@ const FUNCTIONS = `
 app_public.cancel_flag_schedule(uuid,text)                       admin
 app_public.reschedule_flag_change(uuid,timestamp with time zone) admin
 app_public.retry_flag_schedule(uuid)                             admin
-app_public.schedule_flag_change(text,text,timestamp with time zone,app_public.flag_updates) admin
-app_public.feature_flag_schedules_updates(app_public.feature_flag_schedules) admin viewer
+app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) admin
 
 audit.verify(bigint,bigint)                                      auditor
 audit.prove(uuid)                                                auditor
@@ -58,6 +57,8 @@ app_private.claim_role()                                         admin viewer au
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
 app_private.updates_problem(jsonb)                               admin
+app_private.flag_state(app_public.feature_flags)                 admin
+app_private.patch_flags(uuid[],jsonb[])                          admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
@@ -86,7 +87,6 @@ app_private.audit_is_strict()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid)
-app_private.flag_state(app_public.feature_flags)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
@@ -136,6 +136,7 @@ app_private.schedule_changed_event(timestamp with time zone,app_public.feature_f
 app_private.schedule_created_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.schedule_state(app_public.feature_flag_schedules)
+app_private.schedule_snapshot(app_public.feature_flag_schedules)
 app_private.tg__refuse()
 app_private.tg_feature_flag_schedules__audit()
 app_private.tg_feature_flag_schedules__state()

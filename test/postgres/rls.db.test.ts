@@ -174,13 +174,13 @@ describe('an admin of staging', () => {
     ],
     [
       'schedules nothing in production',
-      `select app_public.schedule_flag_change('search', 'production', now() + interval '1 hour', row(true, null))`,
+      `select app_public.schedule_flag_change('search', 'production', now() + interval '1 hour', '{"enabled": true}')`,
       () => [],
       'ZF001',
     ],
     [
       'schedules nothing in the default environment',
-      `select app_public.schedule_flag_change('search', null, now() + interval '1 hour', row(true, null))`,
+      `select app_public.schedule_flag_change('search', null, now() + interval '1 hour', '{"enabled": true}')`,
       () => [],
       'ZF001',
     ],
@@ -215,7 +215,7 @@ describe('an admin of staging', () => {
 
 describe('whoever isn’t an admin', () => {
   const CALLS = [
-    `select app_public.schedule_flag_change('search', 'staging', now() + interval '1 hour', row(true, null))`,
+    `select app_public.schedule_flag_change('search', 'staging', now() + interval '1 hour', '{"enabled": true}')`,
     `select app_public.cancel_flag_schedule((select id from ids))`,
     `select app_public.reschedule_flag_change((select id from ids), now() + interval '1 hour')`,
     `select app_public.retry_flag_schedule((select id from ids))`,

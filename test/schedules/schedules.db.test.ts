@@ -154,7 +154,7 @@ describe('the time, for an admin', () => {
       await become(client, 'admin');
       const state = await sqlStateOf(client, () =>
         client.query(
-          `select app_public.schedule_flag_change($1, 'production', ${time}, row(true, null))`,
+          `select app_public.schedule_flag_change($1, 'production', ${time}, '{"enabled": true}')`,
           [flag_key],
         ),
       );
@@ -247,7 +247,7 @@ describe('functions and statuses', () => {
       for (const key of [`'none'`, 'null', `''`, `'%'`, `''' or true --'`]) {
         const state = await sqlStateOf(client, () =>
           client.query(
-            `select app_public.schedule_flag_change(${key}, null, now() + interval '1 hour', row(true, null))`,
+            `select app_public.schedule_flag_change(${key}, null, now() + interval '1 hour', '{"enabled": true}')`,
           ),
         );
         expect(state, key).toBe('ZF001');

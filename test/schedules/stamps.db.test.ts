@@ -166,7 +166,7 @@ describe('SQL as the owner', () => {
       const flag = await insertFlag(client);
       await become(client, 'admin', { userId: 'alice' });
       const { rows } = await client.query<{ id: string }>(
-        `select * from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', row(true, null))`,
+        `select * from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}')`,
         [flag.flag_key],
       );
       const { id } = one(rows);
@@ -197,7 +197,7 @@ describe('who did it', () => {
     const flag = await insertFlag(client);
     await become(client, 'admin', claims);
     const { rows } = await client.query<Schedule>(
-      `select * from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', row(null, 50))`,
+      `select * from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"rollout_percentage": 50}')`,
       [flag.flag_key],
     );
     return one(rows);

@@ -83,7 +83,7 @@ export async function tellStory(client: pg.ClientBase, flagKey: string): Promise
   );
   const planned = await asAdmin<string>(
     client,
-    `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', row(true, null))`,
+    `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}')`,
     [flagKey],
   );
   await asAdmin(

@@ -61,7 +61,7 @@ const smartTags = jsonPgSmartTags({
         },
         attribute: {
           revision: { tags: { behavior: '-*' } },
-          // jsonb; the function feature_flag_schedules_updates has the typed field.
+          // jsonb; flag_updates.ts has the typed field.
           updates: { tags: { behavior: '-*' } },
         },
       },
@@ -188,11 +188,6 @@ const names: GraphileConfig.Plugin = {
     replace: {
       _attributeName(_previous, _preset, { attributeName }) {
         return this.coerceToGraphQLName(attributeName);
-      },
-      // The updates of one schedule: a plural that has no singular.
-      tableType(previous, _preset, codec) {
-        const name: unknown = codec.name === 'flagUpdates' ? 'FlagUpdates' : previous?.(codec);
-        return String(name);
       },
     },
   },

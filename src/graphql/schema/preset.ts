@@ -3,6 +3,7 @@ import '../environment.ts';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 
+import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pagePlugins } from './pages.ts';
 import { shapePlugins } from './exposure.ts';
 import { subscriptionPlugins } from './subscriptions.ts';
@@ -13,7 +14,7 @@ export const SCHEMAS = ['app_public', 'audit'];
 
 export const preset: GraphileConfig.Preset = {
   extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-  plugins: [...shapePlugins, ...pagePlugins, ...valuePlugins, ...subscriptionPlugins],
+  plugins: [flagUpdates, checkedFlagFields, ...shapePlugins, ...pagePlugins, ...valuePlugins, ...subscriptionPlugins],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.
     'SwallowErrorsPlugin',

@@ -2,12 +2,12 @@ import '../environment.ts';
 
 import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
-import { get, lambda, object, sideEffect } from 'postgraphile/grafast';
+import { lambda, sideEffect } from 'postgraphile/grafast';
 import type { ObjectStep, Step } from 'postgraphile/grafast';
 import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
 
 import { ProblemError } from '../../lib/errors.ts';
-import { scheduledAtSchema } from '../../schemas.ts';
+import { scheduledAtSchema } from '../../schedules/schemas.ts';
 
 /** As in REST: RFC 3339 with an offset, a day that exists, four digits of year. */
 const strictDatetime: GraphileConfig.Plugin = {
@@ -36,34 +36,6 @@ const strictDatetime: GraphileConfig.Plugin = {
   },
 };
 
-/** How grafast hands an input field's value on. */
-type Apply = (target: unknown, value: unknown, info: unknown) => unknown;
-
-/** A null in `updates` would be dropped on the way to the table, and the client left to believe that it meant something. */
-const noNullUpdates: GraphileConfig.Plugin = {
-  name: 'HalyardUpdatesPlugin',
-  version: '0.0.0',
-  schema: {
-    hooks: {
-      GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
-        if (Self.name !== 'FlagUpdatesInput') return field;
-        const { apply } = field as { apply?: Apply };
-        if (apply === undefined)
-          throw new Error('FlagUpdatesInput has lost its way to PostgreSQL.');
-        const applyValue: Apply = (target, value, info) => {
-          if (value === null)
-            throw new ProblemError(
-              'invalid_updates',
-              `${scope.fieldName} can’t be null: leave it out to keep it.`,
-            );
-          return apply(target, value, info);
-        };
-        return { ...field, apply: applyValue };
-      },
-    },
-  },
-};
-
 /** PostgreSQL calls an update of no row a success, and one of no column can't be written. */
 const checkedUpdate = wrapPlans({
   Mutation: {
@@ -80,21 +52,6 @@ const checkedUpdate = wrapPlans({
         },
       );
       return $payload;
-    },
-  },
-});
-
-/**
- * A schedule's updates out of the row that is at hand. By the function that makes the field, a mutation would ask the database
- * a second time.
- */
-const updatesOfRow = wrapPlans({
-  FeatureFlagSchedule: {
-    updates(_plan, $schedule) {
-      const $updates: Step = get($schedule as never, 'updates' as never);
-      const part = (name: string) =>
-        lambda($updates, (updates) => (updates as Record<string, unknown>)[name] ?? null, true);
-      return object({ enabled: part('enabled'), rollout_percentage: part('rollout_percentage') });
     },
   },
 });
@@ -127,9 +84,7 @@ function span(schemaName: string, tableName: string, column: string, name: strin
 /** What values mean and which are refused, where PostgreSQL's types don't say. */
 export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
-  noNullUpdates,
   checkedUpdate,
-  updatesOfRow,
   ...span('audit', 'events', 'occurred_at', 'occurred'),
   ...span('app_public', 'feature_flag_schedules', 'scheduled_at', 'scheduled'),
 ];

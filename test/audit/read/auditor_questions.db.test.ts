@@ -138,8 +138,8 @@ async function askAsAdmins(client: pg.Client): Promise<void> {
   };
   const schedule = (updates: string) =>
     `select id from app_public.schedule_flag_change('wishlist-gallery', null, now() + interval '1 hour', ${updates})`;
-  const first = await as('alice', schedule('row(true, null)'));
-  const second = await as('alice', schedule('row(null, 50)'));
+  const first = await as('alice', schedule(`'{"enabled": true}'`));
+  const second = await as('alice', schedule(`'{"rollout_percentage": 50}'`));
   await as('alice', 'select id from app_public.cancel_flag_schedule($1)', [first]);
   await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
 }

@@ -43,7 +43,7 @@ async function schedule(
   });
   const id = await value<string>(
     client,
-    `select id from app_public.schedule_flag_change($1, $2, now() + interval '1 hour', row(true, null))`,
+    `select id from app_public.schedule_flag_change($1, $2, now() + interval '1 hour', '{"enabled": true}')`,
     [key, environment],
   );
   await actAsOwner(client);

@@ -67,7 +67,9 @@ const BREAKAGES: Record<string, Breakage> = {
     mendFunctions: true,
   },
   'a function that makes events is gone': {
-    breakIt: ['drop function app_private.iso(timestamptz) cascade'],
+    breakIt: [
+      'drop function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) cascade',
+    ],
     mendIt: [],
     mendFunctions: true,
   },

@@ -87,7 +87,7 @@ describe('the metadata of each event type, exactly', () => {
         await become(client, 'admin', ALICE);
         id = await value(
           client,
-          `select id from app_public.schedule_flag_change('search', 'staging', now() + interval '1 hour', row(true, 40))`,
+          `select id from app_public.schedule_flag_change('search', 'staging', now() + interval '1 hour', '{"enabled": true, "rollout_percentage": 40}')`,
         );
         scheduledAt = await instant(client, 'scheduled_at', id);
       },
@@ -323,7 +323,7 @@ describe('who did it', () => {
       async (client) => {
         await become(client, 'admin');
         await client.query(
-          `select app_public.schedule_flag_change('search', null, now() + interval '1 hour', row(true, null))`,
+          `select app_public.schedule_flag_change('search', null, now() + interval '1 hour', '{"enabled": true}')`,
         );
       },
     );

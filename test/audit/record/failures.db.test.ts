@@ -17,7 +17,7 @@ async function scheduleAndCancel(client: pg.ClientBase): Promise<string> {
   await become(client, 'admin', ALICE);
   const id = await value<string>(
     client,
-    `select id from app_public.schedule_flag_change('search', 'production', now() + interval '1 hour', row(true, null))`,
+    `select id from app_public.schedule_flag_change('search', 'production', now() + interval '1 hour', '{"enabled": true}')`,
   );
   await client.query('select app_public.cancel_flag_schedule($1)', [id]);
   await actAsOwner(client);
@@ -122,7 +122,9 @@ describe('a broken trail fails no operation, and the dead letters hold the event
   test('events that can’t even be made: the letter holds the rows before and after, and who acted', async () => {
     await withActors(database, async (client) => {
       await insertFlag(client, { flag_key: 'search' });
-      await client.query('drop function app_private.iso(timestamptz) cascade');
+      await client.query(
+        'drop function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) cascade',
+      );
       const id = await scheduleAndCancel(client);
       const [created, cancelled] = await deadLetters(client);
       expect(created?.content).toMatchObject({

@@ -1,0 +1,44 @@
+/** The shapes of flags in the REST API. */
+import { z } from 'zod';
+
+import { environmentSchema, flagKeySchema, pageShape, timeSchema } from '../http/schema_parts.ts';
+import { flagPatchShape, flagShape, someOf } from './fields.ts';
+
+export { rolloutPercentageSchema } from './fields.ts';
+
+export const DEFAULT_ENVIRONMENT = 'production';
+
+/** Body of POST /api/admin/flags. */
+export const createFlagSchema = z.strictObject({
+  flag_key: flagKeySchema,
+  environment: environmentSchema.optional(),
+  ...flagPatchShape,
+});
+
+/** Body of PATCH /api/admin/flags/:flagKey. */
+export const updateFlagSchema = someOf(flagPatchShape);
+
+/** Parts of an address. */
+export const flagPathSchema = z.strictObject({ flagKey: flagKeySchema });
+
+/** `?environment=`: strict, because a misspelt name would quietly mean production. */
+export const environmentQuerySchema = z.strictObject({
+  environment: environmentSchema.default(DEFAULT_ENVIRONMENT),
+});
+
+/** Query of GET /api/admin/flags. */
+export const listFlagsQuerySchema = environmentQuerySchema.extend(pageShape);
+
+/** A flag, as every route answers it. */
+export const flagSchema = z.strictObject({
+  id: z.guid(),
+  flag_key: flagKeySchema,
+  environment: environmentSchema,
+  ...flagShape,
+  created_at: timeSchema,
+  updated_at: timeSchema,
+});
+
+export type CreateFlag = z.infer<typeof createFlagSchema>;
+export type UpdateFlag = z.infer<typeof updateFlagSchema>;
+export type Flag = z.infer<typeof flagSchema>;

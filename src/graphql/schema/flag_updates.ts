@@ -1,0 +1,134 @@
+import '../environment.ts';
+
+import type {} from 'postgraphile';
+import { get, lambda } from 'postgraphile/grafast';
+import type { Step } from 'postgraphile/grafast';
+
+import type { z } from 'zod';
+
+import { FLAG_COLUMNS, flagShape, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
+import { ProblemError } from '../../lib/errors.ts';
+
+/** Of the table, in jsonb. */
+type Updates = Readonly<Record<string, unknown>>;
+
+/** The fields of FlagUpdates and FlagUpdatesInput, each with its name in GraphQL and in the table. */
+function fieldsOf(build: GraphileBuild.Build) {
+  return SCHEDULABLE_FIELDS.map(([column, { graphql, description }]) => ({
+    column,
+    name: build.inflection.camelCase(column),
+    type: build.graphql[`GraphQL${graphql}`],
+    description,
+  }));
+}
+
+/**
+ * A schedule's updates as types of their own, where the table and its function have jsonb: FlagUpdates, and FlagUpdatesInput for
+ * scheduleFlagChange. Which fields they have is FLAG_FIELDS.
+ */
+export const flagUpdates: GraphileConfig.Plugin = {
+  name: 'HalyardFlagUpdatesPlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      init(_, build) {
+        build.registerObjectType(
+          'FlagUpdates',
+          {},
+          () => ({
+            description: 'What a schedule changes; a field that is null is left as it is.',
+            fields: Object.fromEntries(
+              fieldsOf(build).map(({ column, name, type, description }) => [
+                name,
+                {
+                  type,
+                  description,
+                  plan: ($updates: Step) =>
+                    lambda($updates, (updates) => (updates as Updates)[column] ?? null, true),
+                },
+              ]),
+            ),
+          }),
+          'HalyardFlagUpdatesPlugin',
+        );
+        build.registerInputObjectType(
+          'FlagUpdatesInput',
+          {},
+          () => ({
+            description: 'An input for mutations affecting `FlagUpdates`',
+            fields: Object.fromEntries(
+              fieldsOf(build).map(({ name, type, description }) => [name, { type, description }]),
+            ),
+            extensions: {
+              grafast: {
+                baked: (input: Updates) =>
+                  Object.fromEntries(
+                    fieldsOf(build)
+                      .filter(({ name }) => name in input)
+                      .map(({ name, column }) => [column, notNull(name, input[name])]),
+                  ),
+              },
+            },
+          }),
+          'HalyardFlagUpdatesPlugin',
+        );
+        return _;
+      },
+      GraphQLInputObjectType_fields_field(field, build, { scope, Self }) {
+        if (Self.name !== 'ScheduleFlagChangeInput' || scope.fieldName !== 'updates') return field;
+        return {
+          ...field,
+          type: build.getInputTypeByName('FlagUpdatesInput'),
+        };
+      },
+      GraphQLObjectType_fields(fields, build, { scope, fieldWithHooks }) {
+        if (scope.pgCodec?.name !== 'featureFlagSchedules' || scope.isPgClassType !== true)
+          return fields;
+        const updates = fieldWithHooks({ fieldName: 'updates' }, () => ({
+          type: build.getOutputTypeByName('FlagUpdates'),
+          description: 'What the schedule changes; a field that it leaves alone is null.',
+          plan: ($schedule: Step) => get($schedule as never, 'updates' as never),
+        }));
+        return build.extend(fields, { updates }, 'Adding updates to FeatureFlagSchedule');
+      },
+    },
+  },
+};
+
+/** How grafast hands an input field's value on. */
+type Apply = (target: unknown, value: unknown, info: unknown) => unknown;
+
+/** As in REST, a value is checked by FLAG_FIELDS before it reaches the database: the table's CHECKs are the net under it. */
+export const checkedFlagFields: GraphileConfig.Plugin = {
+  name: 'HalyardFlagFieldsPlugin',
+  version: '0.0.0',
+  schema: {
+    hooks: {
+      GraphQLInputObjectType_fields_field(field, build, { scope, Self }) {
+        const { apply } = field as { apply?: Apply };
+        const column = FLAG_COLUMNS.find(
+          (name) => build.inflection.camelCase(name) === scope.fieldName,
+        );
+        if (!['FeatureFlagInput', 'FeatureFlagPatch'].includes(Self.name)) return field;
+        if (apply === undefined || column === undefined) return field;
+        const checked: Apply = (target, value, info) => {
+          const { error } = (flagShape as Record<string, z.ZodType>)[column]?.safeParse(value) ?? {};
+          if (error !== undefined)
+            throw new ProblemError(
+              'invalid_value',
+              `${scope.fieldName}: ${error.issues.map(({ message }) => message).join('; ')}.`,
+            );
+          return apply(target, value, info);
+        };
+        return { ...field, apply: checked };
+      },
+    },
+  },
+};
+
+/** A null would mean nothing to the table, and the client would believe that it meant something. */
+function notNull(name: string, value: unknown): unknown {
+  if (value === null)
+    throw new ProblemError('invalid_updates', `${name} can’t be null: leave it out to keep it.`);
+  return value;
+}

@@ -1,0 +1,76 @@
+/** The shapes of schedules in the REST API. */
+import { z } from 'zod';
+
+import { someOf, updatesShape } from '../flags/fields.ts';
+import { environmentQuerySchema } from '../flags/schemas.ts';
+import {
+  environmentSchema,
+  flagKeySchema,
+  instantSchema,
+  LIMITS,
+  pageShape,
+  text,
+  timeSchema,
+} from '../http/schema_parts.ts';
+
+export const SCHEDULE_STATUSES = ['pending', 'applied', 'failed', 'cancelled'] as const;
+
+export const scheduleStatusSchema = z.enum(SCHEDULE_STATUSES);
+
+/** A time that a client asks for. Whether it is in the future is for the database's clock to say. */
+export const scheduledAtSchema = instantSchema;
+
+/** What a schedule changes. */
+export const updatesSchema = someOf(updatesShape);
+
+/** Body of POST /api/admin/flags/:flagKey/schedule. */
+export const createScheduleSchema = z.strictObject({
+  scheduled_at: scheduledAtSchema,
+  updates: updatesSchema,
+});
+
+/** Body, which may be left out, of DELETE /api/admin/flags/:flagKey/schedule/:scheduleId. */
+export const cancelScheduleSchema = z.strictObject({
+  reason: text(LIMITS.cancelReason).nullish(),
+});
+
+/** Body of PATCH /api/admin/flags/:flagKey/schedule/:scheduleId. */
+export const rescheduleSchema = z.strictObject({ scheduled_at: scheduledAtSchema });
+
+/** Body, which may be left out, of POST /api/admin/flags/:flagKey/schedule/:scheduleId/retry. */
+export const retryScheduleSchema = z.strictObject({});
+
+/** Parts of an address. */
+export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
+
+/** Query of GET /api/admin/flags/:flagKey/schedule. */
+export const listSchedulesQuerySchema = environmentQuerySchema.extend({
+  ...pageShape,
+  status: scheduleStatusSchema.optional(),
+});
+
+/** A schedule, as every route answers it. created_by and cancelled_by are null where the admin is not known. */
+export const scheduleSchema = z.strictObject({
+  id: z.guid(),
+  flag_key: flagKeySchema,
+  environment: environmentSchema,
+  scheduled_at: timeSchema,
+  status: scheduleStatusSchema,
+  updates: updatesSchema,
+  applied_at: timeSchema.nullable(),
+  error_message: z.string().nullable(),
+  attempts: z.int().min(0),
+  created_by: z.string().max(LIMITS.userId).nullable(),
+  cancelled_by: z.string().max(LIMITS.userId).nullable(),
+  cancelled_at: timeSchema.nullable(),
+  cancel_reason: z.string().nullable(),
+  created_at: timeSchema,
+  updated_at: timeSchema,
+});
+
+export type ScheduleStatus = z.infer<typeof scheduleStatusSchema>;
+export type Updates = z.infer<typeof updatesSchema>;
+export type CreateSchedule = z.infer<typeof createScheduleSchema>;
+export type CancelSchedule = z.infer<typeof cancelScheduleSchema>;
+export type Reschedule = z.infer<typeof rescheduleSchema>;
+export type Schedule = z.infer<typeof scheduleSchema>;
