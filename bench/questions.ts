@@ -10,6 +10,7 @@ import { dueAtOnce } from './questions/due_at_once.ts';
 import { lateness } from './questions/lateness.ts';
 import { listing } from './questions/listing.ts';
 import { memoryStart } from './questions/memory_start.ts';
+import { pipeline } from './questions/pipeline.ts';
 import { scaleOut } from './questions/scale_out.ts';
 import { sealing } from './questions/sealing.ts';
 import { subscriptions } from './questions/subscriptions.ts';
@@ -19,6 +20,7 @@ import { verifying } from './questions/verifying.ts';
 export const QUESTIONS: readonly Question[] = [
   createRest,
   createGraphql,
+  pipeline,
   costs,
   dueAtOnce,
   lateness,
