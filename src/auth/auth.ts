@@ -129,7 +129,7 @@ export function makeAuthentication(
   };
 }
 
-/** pino-http's logger of the request, which knows the request id, where there is one. */
+/** The access log's logger of the request, which knows the request id, where there is one. */
 function loggerOf(request: IncomingMessage, otherwise: Logger): Logger {
   return (request as { log?: Logger }).log ?? otherwise;
 }

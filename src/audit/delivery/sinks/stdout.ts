@@ -1,5 +1,4 @@
 import type { Writable } from 'node:stream';
-import { pino } from 'pino';
 import { withDeadline } from '../../../lib/deadline.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
 import type { AuditEvent, Sink } from '../sink.ts';
@@ -33,14 +32,13 @@ export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {
   const output = stream === undefined ? openStdout() : makeStreamOutput(stream);
   const expired = `Nothing has taken the audit events from standard output for ${stallTimeoutMs} ms`;
   const closing = new AbortController();
-  const toLine = makeLineRenderer();
   let leftover: Promise<unknown> = Promise.resolve();
 
   return {
     async send(events, caller, confirmed) {
       const signal = AbortSignal.any([caller, closing.signal]);
       await withDeadline(() => leftover, signal, stallTimeoutMs, expired);
-      for (const { text, count } of cutSlices(events, toLine)) {
+      for (const { text, count } of cutSlices(events)) {
         const written = output.write(text);
         // The send that wrote it reports its failure; to the next one it only matters that it is
         // over.
@@ -57,36 +55,11 @@ export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {
   };
 }
 
-/**
- * Renders lines with a pino of their own, whatever the level and fields of the process's log. pino
- * can only print JSON that it made itself, so the hook takes the ready text out again; the round
- * trip through a JSON string gives back the same text.
- */
-function makeLineRenderer(): (event: AuditEvent) => string {
-  let line = '';
-  const printer = pino(
-    { level: 'info', base: null, timestamp: false, hooks: { streamWrite: messageOf } },
-    { write: (text) => (line = text) },
-  );
-  return ({ message }) => {
-    printer.info({ message });
-    return line;
-  };
-}
-
-function messageOf(rendered: string): string {
-  const { message } = JSON.parse(rendered) as { message: string };
-  return `${message}\n`;
-}
-
 /** Slices of whole lines; `count` is how many events end with this one. */
-function* cutSlices(
-  events: readonly AuditEvent[],
-  toLine: (event: AuditEvent) => string,
-): Generator<{ text: string; count: number }> {
+function* cutSlices(events: readonly AuditEvent[]): Generator<{ text: string; count: number }> {
   let text = '';
   for (const [i, event] of events.entries()) {
-    text += toLine(event);
+    text += `${event.message}\n`;
     if (text.length >= SLICE_LENGTH || i === events.length - 1) {
       yield { text, count: i + 1 };
       text = '';

@@ -4,7 +4,7 @@ import { cutBatches, restamp, toEntry, toStub } from './batch.ts';
 import type { Entry } from './batch.ts';
 import { makeCloudWatchClient } from './client.ts';
 import type { ClientTimeouts } from './client.ts';
-import { assertLogStream, putLogEvents } from './stream.ts';
+import { putLogEvents } from './stream.ts';
 import type { LogStream } from './stream.ts';
 import { makeExceptionCounter } from './degraded.ts';
 import type { Exceptions } from './degraded.ts';
@@ -59,11 +59,8 @@ const ADVICE: Readonly<Record<string, string>> = {
  *
  * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in
  * order each time, and readers drop the repeats by eventId.
- *
- * @throws Error when a name is not one that CloudWatch Logs takes
  */
 export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSink {
-  assertLogStream(options);
   const { log } = options;
   const client = options.client ?? makeCloudWatchClient(options.timeouts);
   const closing = new AbortController();

@@ -21,24 +21,6 @@ export interface LogStream {
 const MAX_CREATIONS = 3;
 
 /**
- * Refuses names that CloudWatch Logs would refuse, before the first event is on its way.
- *
- * @throws Error that names the setting and the rule
- */
-export function assertLogStream({ logGroup, logStream }: LogStream): void {
-  if (!/^[A-Za-z0-9_./#-]{1,512}$/.test(logGroup)) {
-    throw new Error(
-      `AUDIT_LOG_GROUP must be 1 to 512 characters out of letters, digits and _ - / . #; it is ${JSON.stringify(logGroup)}`,
-    );
-  }
-  if (!/^[^:*]{1,512}$/.test(logStream)) {
-    throw new Error(
-      `AUDIT_LOG_STREAM must be 1 to 512 characters without ':' and '*'; it is ${JSON.stringify(logStream)}`,
-    );
-  }
-}
-
-/**
  * Sends one batch, which must be within the service's limits, and creates the stream when it isn't
  * there.
  *
