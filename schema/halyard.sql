@@ -1720,21 +1720,21 @@ end;
 $function$;
 comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
-CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], patches jsonb[])
- RETURNS SETOF app_public.feature_flags
- LANGUAGE sql
+CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
+ RETURNS void
+ LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+begin
   update app_public.feature_flags f
-  set (enabled, rollout_percentage, description) = (
-    select p.enabled, p.rollout_percentage, p.description
-    from jsonb_populate_record(f, c.patch) as p)
-  from unnest(flag_ids, patches) as c (flag_id, patch)
-  where f.id = c.flag_id
-  returning f.*
+  set
+    enabled = coalesce((c.updates ->> 'enabled')::boolean, f.enabled),
+    rollout_percentage = coalesce((c.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  from unnest(flag_ids, patch_flags.updates) as c (flag_id, updates)
+  where f.id = c.flag_id;
+end;
 $function$;
-comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
-grant execute on function app_private.patch_flags(uuid[],jsonb[]) to halyard_admin;
+comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2903,7 +2903,8 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off.
+      where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o
@@ -3041,7 +3042,8 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      where app_private.flag_state(o) is distinct from app_private.flag_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off.
+      where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
     end if;

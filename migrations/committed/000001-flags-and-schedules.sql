@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:420d00645ce443def78703e7fee91c9baec105b8
+--! Hash: sha1:9ef258c62f8287c98430e321a4a35aee30d317cc
 --! Message: Flags and schedules
 
 -- The schemas, the flags and their schedules.
@@ -93,31 +93,32 @@ $$;
 comment on function app_private.updates_problem(jsonb) is
   'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
 
--- Runs with the caller's rights: an admin changes only flags that row-level security lets through.
-create or replace function app_private.patch_flags(flag_ids uuid[], patches jsonb[])
-returns setof app_public.feature_flags
-language sql
+-- For the worker: an admin's changes are UPDATE statements of their own. plpgsql, which keeps the plan for the session.
+create or replace function app_private.patch_flags(flag_ids uuid[], updates jsonb[])
+returns void
+language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+begin
   update app_public.feature_flags f
-  set (enabled, rollout_percentage, description) = (
-    select p.enabled, p.rollout_percentage, p.description
-    from jsonb_populate_record(f, c.patch) as p)
-  from unnest(flag_ids, patches) as c (flag_id, patch)
-  where f.id = c.flag_id
-  returning f.*
+  set
+    enabled = coalesce((c.updates ->> 'enabled')::boolean, f.enabled),
+    rollout_percentage = coalesce((c.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  from unnest(flag_ids, patch_flags.updates) as c (flag_id, updates)
+  where f.id = c.flag_id;
+end;
 $$;
 
 comment on function app_private.patch_flags(uuid[], jsonb[]) is
-  'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
+  'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
 revoke all on function
   app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
 from public;
 -- The stamp and the CHECK run with the rights of the role that changes the row.
 grant execute on function
-  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb)
 to halyard_admin;
 
 revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;

@@ -1,5 +1,5 @@
---! Previous: sha1:420d00645ce443def78703e7fee91c9baec105b8
---! Hash: sha1:8b3db0db3f711489897c825eeacc3398f39fc413
+--! Previous: sha1:9ef258c62f8287c98430e321a4a35aee30d317cc
+--! Hash: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

@@ -1,5 +1,5 @@
---! Previous: sha1:8b3db0db3f711489897c825eeacc3398f39fc413
---! Hash: sha1:7a82db18ab71192ca1a30d2e1b38da0db960ba1c
+--! Previous: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
+--! Hash: sha1:015cfef7d4f52f1e618f2099e5d261532ba0f869
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -715,31 +715,32 @@ $$;
 comment on function app_private.updates_problem(jsonb) is
   'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
 
--- Runs with the caller's rights: an admin changes only flags that row-level security lets through.
-create or replace function app_private.patch_flags(flag_ids uuid[], patches jsonb[])
-returns setof app_public.feature_flags
-language sql
+-- For the worker: an admin's changes are UPDATE statements of their own. plpgsql, which keeps the plan for the session.
+create or replace function app_private.patch_flags(flag_ids uuid[], updates jsonb[])
+returns void
+language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+begin
   update app_public.feature_flags f
-  set (enabled, rollout_percentage, description) = (
-    select p.enabled, p.rollout_percentage, p.description
-    from jsonb_populate_record(f, c.patch) as p)
-  from unnest(flag_ids, patches) as c (flag_id, patch)
-  where f.id = c.flag_id
-  returning f.*
+  set
+    enabled = coalesce((c.updates ->> 'enabled')::boolean, f.enabled),
+    rollout_percentage = coalesce((c.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  from unnest(flag_ids, patch_flags.updates) as c (flag_id, updates)
+  where f.id = c.flag_id;
+end;
 $$;
 
 comment on function app_private.patch_flags(uuid[], jsonb[]) is
-  'Sets the fields that each patch names, of the flag at the same place; returns the flags that were found.';
+  'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
 revoke all on function
   app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
 from public;
 -- The stamp and the CHECK run with the rights of the role that changes the row.
 grant execute on function
-  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb)
 to halyard_admin;
 
 revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
@@ -887,7 +888,8 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      where app_private.flag_state(o) is distinct from app_private.flag_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off.
+      where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
     end if;
@@ -1281,7 +1283,8 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      where app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off.
+      where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
       from old_rows o

@@ -9,7 +9,8 @@ interface FlagField {
   readonly nullable: boolean;
   /** Whether a schedule may change it. */
   readonly schedulable: boolean;
-  /** Its type in GraphQL. */
+  /** Its type in PostgreSQL and in GraphQL. */
+  readonly sql: string;
   readonly graphql: 'Boolean' | 'Int' | 'String';
   /** What setting it does. */
   readonly description: string;
@@ -23,6 +24,7 @@ export const FLAG_FIELDS = {
     schema: z.boolean(),
     nullable: false,
     schedulable: true,
+    sql: 'boolean',
     graphql: 'Boolean',
     description: 'Turn the flag on or off.',
   },
@@ -30,6 +32,7 @@ export const FLAG_FIELDS = {
     schema: rolloutPercentageSchema,
     nullable: false,
     schedulable: true,
+    sql: 'integer',
     graphql: 'Int',
     description: 'Set the share of users that get the feature, 0 to 100.',
   },
@@ -37,6 +40,7 @@ export const FLAG_FIELDS = {
     schema: text(LIMITS.description),
     nullable: true,
     schedulable: false,
+    sql: 'text',
     graphql: 'String',
     description: 'Say what the flag is for.',
   },

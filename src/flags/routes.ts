@@ -3,7 +3,7 @@ import express from 'express';
 
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
-import { FLAG_COLUMNS } from './fields.ts';
+import { FLAG_COLUMNS, FLAG_FIELDS } from './fields.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import {
@@ -43,13 +43,19 @@ const GET: Statement = {
   text: `select ${COLUMNS} from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2`,
 };
 
+/** Of a patch in JSON, $3: a field that it leaves out stays. */
+const PATCH = Object.entries(FLAG_FIELDS).map(
+  ([column, { sql }]) =>
+    `${column} = case when $3::jsonb ? '${column}' then ($3::jsonb ->> '${column}')::${sql} else f.${column} end`,
+);
+
 const UPDATE: Statement = {
   name: 'update_flag',
   text: `
-    select ${COLUMNS}
-    from app_private.patch_flags(
-      array(select f.id from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2),
-      array[$3::jsonb]) f`,
+    update app_public.feature_flags f
+    set ${PATCH.join(', ')}
+    where f.flag_key = $1 and f.environment = $2
+    returning ${COLUMNS}`,
 };
 
 const cursor = makeCursor<'flag_key'>(

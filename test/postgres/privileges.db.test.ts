@@ -58,7 +58,6 @@ app_private.claim_user_id()                                      admin viewer au
 app_private.request_id()                                         admin viewer auditor
 app_private.updates_problem(jsonb)                               admin
 app_private.flag_state(app_public.feature_flags)                 admin
-app_private.patch_flags(uuid[],jsonb[])                          admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
@@ -93,6 +92,7 @@ app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bi
 app_private.uuid_of(bytea)
 app_private.event_id(uuid,timestamp with time zone,bigint)
 app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint)
+app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
 app_private.make_audit_partition(timestamp with time zone)
 app_private.leaf_hash(text)
