@@ -1,7 +1,7 @@
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { inspect, parseArgs } from 'node:util';
-import { ConfigError } from './config/config.ts';
+import { ConfigError } from './config/error.ts';
 import { EmbeddedPostgresError } from './postgres/embedded/error.ts';
 import { scrub } from './lib/log.ts';
 

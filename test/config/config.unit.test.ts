@@ -1,11 +1,14 @@
-import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { describe, expect, test } from 'vitest';
 
+import { withSettingsTable } from '../../scripts/configuration_page.ts';
 import { ConfigError, loadConfig, SETTINGS } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
+import type { Setting } from '../../src/config/settings.ts';
 
 const DATABASES = {
   DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
@@ -253,18 +256,15 @@ test('every problem is reported together, and no secret with it', () => {
   expect(problems(env, 'api').every((problem) => message.includes(problem))).toBe(true);
 });
 
-test('docs/configuration.md lists the variables and defaults of the code', () => {
-  const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
-  const table = page.split(/^## /m)[0] ?? '';
-  const rows = Array.from(
-    table.matchAll(/^\| +`([A-Z_]+)` +\| +(.*?) +\| +(.*?) +\|$/gm),
-    ([, name, value, meaning]) => ({ name, value, meaning }),
-  );
-  expect(rows).toEqual(
-    SETTINGS.map(({ name, meaning, ...setting }) => ({
-      name,
-      value: setting.default === null ? setting.unset : `\`${setting.default}\``,
-      meaning,
-    })),
-  );
+test('a setting is required only by commands that use it', () => {
+  for (const { processes, required = [] } of SETTINGS as readonly Setting[])
+    expect(processes).toEqual(expect.arrayContaining([...required]));
+});
+
+test('docs/configuration.md has the settings of the code', async () => {
+  const file = fileURLToPath(new URL('../../docs/configuration.md', import.meta.url));
+  await expect(
+    await withSettingsTable(await readFile(file, 'utf8')),
+    'docs/configuration.md differs from src/config/settings.ts: run `npm run schema`',
+  ).toMatchFileSnapshot(file);
 });
