@@ -21,6 +21,7 @@ export function makeProgram(output: OutputConfiguration = {}): Command {
     .addHelpText('after', '\nSettings are environment variables: docs/configuration.md.');
   addServices(program);
   addAuditCommand(program);
+  addSettings(program);
   addToken(program);
   program
     .command('install-worker-schema', { hidden: true })
@@ -52,6 +53,25 @@ function addServices(program: Command): void {
     .command('worker')
     .description('run the worker, which applies due schedules and forwards the audit trail')
     .action(async () => (await import('./worker.ts')).worker());
+}
+
+function addSettings(program: Command): void {
+  const settings = program
+    .command('settings')
+    .description('list or set the settings in the database')
+    .addHelpText('after', '\nEach is explained in docs/configuration.md.');
+  settings
+    .command('list')
+    .description('print every setting with its value, default and revision')
+    .action(async () => (await import('./settings.ts')).list());
+  settings
+    .command('set')
+    .description('set one setting, with the owner’s DATABASE_URL')
+    .argument('<name>', 'the setting, as settings list prints it')
+    .argument('<value>', "its new value; '' where empty is allowed")
+    .action(async (name: string, value: string) =>
+      (await import('./settings.ts')).set(name, value),
+    );
 }
 
 function addToken(program: Command): void {

@@ -36,12 +36,6 @@ export interface Config {
     /** Milliseconds that a forwarder may be silent before another one takes over. */
     readonly leaseMs: number;
   };
-  readonly retention: {
-    /** An interval of whole months, as PostgreSQL reads it; null keeps the trail for ever. */
-    readonly audit: string | null;
-    /** Days; null keeps them for ever. */
-    readonly schedules: { readonly applied: number | null; readonly cancelled: number | null };
-  };
   readonly logLevel: string;
 }
 
@@ -86,10 +80,6 @@ function makeConfig(values: Values): Config {
       logGroup: values.AUDIT_LOG_GROUP,
       logStream: values.AUDIT_LOG_STREAM ?? hostname(),
       leaseMs: values.AUDIT_LEASE_MS,
-    }),
-    retention: Object.freeze({
-      audit: values.AUDIT_RETENTION,
-      schedules: Object.freeze(values.SCHEDULE_RETENTION ?? { applied: null, cancelled: null }),
     }),
     logLevel: values.LOG_LEVEL,
   });

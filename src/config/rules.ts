@@ -6,8 +6,14 @@ const KEY_ALGORITHMS = ['RS', 'ES', 'PS'].flatMap((kind) =>
 );
 const DEFAULT_ALGORITHMS = ['HS256', 'RS256', 'ES256'];
 
+/** Variables that were read once, and how to set in the database what they said. */
+const MOVED = {
+  AUDIT_RETENTION: 'audit_retention "24 months"',
+  SCHEDULE_RETENTION: 'schedule_retention "applied=90,cancelled=30"',
+} as const;
+
 /** Whether a variable is set, be its value good or bad. */
-type IsSet = (name: Name) => boolean;
+type IsSet = (name: Name | keyof typeof MOVED) => boolean;
 
 /** What settings must agree on: a sentence for each mistake. */
 export function ruleProblems(values: Values, command: Command, isSet: IsSet): string[] {
@@ -17,6 +23,7 @@ export function ruleProblems(values: Values, command: Command, isSet: IsSet): st
     ...tokenProblems(values, isSet),
     ...databaseProblems(command, isProduction, isSet),
     ...tokenSourceProblems(command, isProduction, isSet),
+    ...movedProblems(command, isSet),
   ];
 }
 
@@ -78,4 +85,12 @@ function* tokenSourceProblems(
     yield 'Unset JWT_JWKS_URI, or ask your identity provider: token signs by secret.';
   else if (command === 'token' && isProduction && !isSet('JWT_SECRET'))
     yield 'Set JWT_SECRET: token signs with it.';
+}
+
+/** A worker that ignored them would keep what is to be purged. */
+function* movedProblems(command: Command, isSet: IsSet): Generator<string> {
+  if (command !== 'worker' && command !== 'start') return;
+  for (const name of Object.keys(MOVED) as (keyof typeof MOVED)[])
+    if (isSet(name))
+      yield `Unset ${name}, which is a setting in the database now: npm run halyard -- settings set ${MOVED[name]}.`;
 }

@@ -62,18 +62,6 @@ export const list = z
   .string()
   .transform((text) => [...new Set(text.split(',').map((item) => item.trim()))]);
 
-/** Days by status of a schedule. */
-export const daysByStatus = matching(
-  /^(?:applied=[1-9]\d{0,4}|cancelled=[1-9]\d{0,4}|applied=[1-9]\d{0,4}, *cancelled=[1-9]\d{0,4}|cancelled=[1-9]\d{0,4}, *applied=[1-9]\d{0,4})$/,
-  'days, as in applied=90,cancelled=30',
-).transform((text) => {
-  const days = (status: string) => {
-    const count = new RegExp(`${status}=(\\d+)`).exec(text)?.[1];
-    return count === undefined ? null : Number(count);
-  };
-  return { applied: days('applied'), cancelled: days('cancelled') };
-});
-
 function urlOf(text: string): URL | null {
   return URL.canParse(text) ? new URL(text) : null;
 }

@@ -2,7 +2,16 @@ import type { z } from 'zod';
 import * as is from './schemas.ts';
 
 /** Every command that a setting may be for. */
-export const COMMANDS = ['setup', 'migrate', 'start', 'api', 'worker', 'token', 'audit'] as const;
+export const COMMANDS = [
+  'setup',
+  'migrate',
+  'start',
+  'api',
+  'worker',
+  'token',
+  'audit',
+  'settings',
+] as const;
 
 /** What loads a configuration: a command, or `schema`, the tools of graphile-migrate and PostGraphile, which need nothing. */
 export type Command = (typeof COMMANDS)[number] | 'schema';
@@ -82,7 +91,7 @@ export const SETTINGS = [
     schema: is.databaseUrl,
     default: null,
     unset: EMBEDDED,
-    processes: ['setup', 'migrate', 'start', 'audit'],
+    processes: ['setup', 'migrate', 'start', 'audit', 'settings'],
     required: ['setup', 'migrate', 'start'],
     secret: true,
     doc: "the owner's login",
@@ -130,7 +139,7 @@ export const SETTINGS = [
     name: 'HALYARD_DATA_DIR',
     schema: is.anyText,
     default: '.halyard',
-    processes: ['start', 'api', 'token', 'audit'],
+    processes: ['start', 'api', 'token', 'audit', 'settings'],
     doc: 'folder of the embedded database and the development secret',
   },
   {
@@ -207,22 +216,6 @@ export const SETTINGS = [
     default: '15000',
     processes: FORWARDERS,
     doc: 'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
-  },
-  {
-    name: 'AUDIT_RETENTION',
-    schema: is.matching(/^[1-9]\d{0,2} (month|year)s?$/, 'whole months or years, as in 24 months'),
-    default: null,
-    unset: 'forever',
-    processes: FORWARDERS,
-    doc: 'how long the worker keeps the audit trail, in whole months: 24 months, 7 years',
-  },
-  {
-    name: 'SCHEDULE_RETENTION',
-    schema: is.daysByStatus,
-    default: null,
-    unset: 'forever',
-    processes: FORWARDERS,
-    doc: 'days after which the worker deletes schedules: applied=90,cancelled=30, or one of them',
   },
 ] as const satisfies readonly Setting[];
 

@@ -1,11 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { describe, expect, test } from 'vitest';
 
-import { withSettingsTable } from '../../scripts/configuration_page.ts';
 import { ConfigError, loadConfig, SETTINGS } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
 import type { Setting } from '../../src/config/settings.ts';
@@ -53,17 +50,9 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       logStream: hostname(),
       leaseMs: 15_000,
     },
-    retention: { audit: null, schedules: { applied: null, cancelled: null } },
     logLevel: 'info',
   });
-  for (const part of [
-    config,
-    config.jwt,
-    config.jwt.algorithms,
-    config.audit,
-    config.metrics,
-    config.retention,
-  ])
+  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit, config.metrics])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -92,8 +81,6 @@ test('every variable arrives', () => {
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
-      AUDIT_RETENTION: '24 months',
-      SCHEDULE_RETENTION: 'applied=90, cancelled=30',
       AUDIT_LEASE_MS: '5000',
     },
     'start',
@@ -118,7 +105,6 @@ test('every variable arrives', () => {
       issuer: 'https://issuer.example',
     },
     audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
-    retention: { audit: '24 months', schedules: { applied: 90, cancelled: 30 } },
   });
 });
 
@@ -135,13 +121,6 @@ test.for<[string, string]>([
   ['HOST', 'http://localhost'],
   ['PORT', '65536'],
   ['PORT', '-1'],
-  ['AUDIT_RETENTION', '30 days'],
-  ['AUDIT_RETENTION', '0 months'],
-  ['AUDIT_RETENTION', '1.5 years'],
-  ['SCHEDULE_RETENTION', 'on'],
-  ['SCHEDULE_RETENTION', 'failed=30'],
-  ['SCHEDULE_RETENTION', 'applied=0'],
-  ['SCHEDULE_RETENTION', 'applied=90,applied=30'],
   ['PORT', '3e3'],
   ['PORT', 'http'],
   ['PORT', '80.5'],
@@ -216,6 +195,7 @@ describe('in production', () => {
     ['token', ['JWT_SECRET']],
     ['schema', []],
     ['audit', []],
+    ['settings', []],
   ])('%s names everything that it lacks', ([command, names]) => {
     expect(blamed(env, command).toSorted()).toEqual(names.toSorted());
     const complete = { ...env, ...DATABASES, ROOT_DATABASE_URL: 'postgres://localhost/postgres' };
@@ -261,10 +241,13 @@ test('a setting is required only by commands that use it', () => {
     expect(processes).toEqual(expect.arrayContaining([...required]));
 });
 
-test('docs/configuration.md has the settings of the code', async () => {
-  const file = fileURLToPath(new URL('../../docs/configuration.md', import.meta.url));
-  await expect(
-    await withSettingsTable(await readFile(file, 'utf8')),
-    'docs/configuration.md differs from src/config/settings.ts: run `npm run schema`',
-  ).toMatchFileSnapshot(file);
+test('what moved into the database stops a worker, and names the command that sets it there', () => {
+  const env = { AUDIT_RETENTION: '24 months', SCHEDULE_RETENTION: 'applied=90' };
+  expect(problems(env, 'worker')).toEqual([
+    'Unset AUDIT_RETENTION, which is a setting in the database now: npm run halyard -- settings set audit_retention "24 months".',
+    'Unset SCHEDULE_RETENTION, which is a setting in the database now: npm run halyard -- settings set schedule_retention "applied=90,cancelled=30".',
+  ]);
+  expect(problems(env, 'start')).toHaveLength(2);
+  expect(problems(env, 'api')).toEqual([]);
+  expect(problems({ AUDIT_RETENTION: '' }, 'worker')).toEqual([]);
 });
