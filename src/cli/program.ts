@@ -15,10 +15,9 @@ export function makeProgram(output: OutputConfiguration = {}): Command {
     .description('Schedules feature-flag changes, applies them on time, and proves who did what.')
     .version(version(), '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .helpCommand(false)
     .exitOverride()
     .configureOutput(output)
-    .addHelpText('after', '\nSettings are environment variables: docs/configuration.md.');
+    .addHelpText('after', '\nWhat can be set, and where: docs/configuration.md.');
   addServices(program);
   addAuditCommand(program);
   addSettings(program);
@@ -28,7 +27,7 @@ export function makeProgram(output: OutputConfiguration = {}): Command {
     .description('install graphile-worker’s schema alone; graphile-migrate calls it')
     .argument('<url>', 'the owner’s URL')
     .action(async (url: string) => (await import('./setup_and_migrate.ts')).installSchema(url));
-  showUsageAfterErrors(program);
+  finish(program);
   return program;
 }
 
@@ -101,12 +100,13 @@ function names(list: string): string[] {
   return environments;
 }
 
-/** Behind an error: the usage of the command concerned, with its subcommands when it has some. */
-function showUsageAfterErrors(command: Command): void {
+/** Behind an error comes the usage of the command concerned, with its subcommands when it has some. --help is the only help. */
+function finish(command: Command): void {
+  command.helpCommand(false);
   command.showHelpAfterError(
     command.commands.length > 0 || `Usage: ${command.createHelp().commandUsage(command)}`,
   );
-  for (const subcommand of command.commands) showUsageAfterErrors(subcommand);
+  for (const subcommand of command.commands) finish(subcommand);
 }
 
 function version(): string {

@@ -95,6 +95,8 @@ test.for<[string, string]>([
   ['audit export --format xml', 'Allowed choices are ndjson, csv.'],
   ['audit export --out=', 'Give a name'],
   ['constructor', "unknown command 'constructor'"],
+  ['help', "unknown command 'help'"],
+  ['audit help', "unknown command 'help'"],
   ['audit constructor', "unknown command 'constructor'"],
 ])('%s is refused', async ([line, sentence]) => {
   const { err, reached, failed } = await parse(...line.split(' '));
