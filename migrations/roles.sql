@@ -49,13 +49,3 @@ alter role halyard_worker set idle_in_transaction_session_timeout = '60s';
 alter role halyard_authenticator set timezone = 'UTC';
 alter role halyard_worker set timezone = 'UTC';
 alter role halyard_owner set timezone = 'UTC';
-
--- Halyard's own settings, so that the owner may fix them for the database: alter database … set halyard.audit_mode = 'strict'.
--- Only a superuser may grant this; without it an administrator sets them.
-do $$
-begin
-  grant set on parameter halyard.audit_mode, halyard.retry_base to halyard_owner;
-exception when insufficient_privilege then
-  raise notice 'halyard.audit_mode and halyard.retry_base can be set by an administrator only.';
-end;
-$$;

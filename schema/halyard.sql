@@ -41,6 +41,26 @@ create type app_private.audit_event as (
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
+create table app_private.settings (
+  name text not null,
+  revision bigint not null default 1,
+  updated_at timestamp with time zone not null default now(),
+  value text not null,
+  constraint settings_pkey PRIMARY KEY (name)
+);
+alter table app_private.settings enable row level security;
+CREATE TRIGGER _100_no_delete BEFORE DELETE OR TRUNCATE ON app_private.settings FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table app_private.settings enable always trigger _100_no_delete;
+CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_private.settings FOR EACH ROW EXECUTE FUNCTION app_private.tg_settings__stamp();
+alter table app_private.settings enable always trigger _100_stamp;
+CREATE TRIGGER _900_audit AFTER INSERT OR UPDATE ON app_private.settings FOR EACH ROW EXECUTE FUNCTION app_private.tg_settings__audit();
+alter table app_private.settings enable always trigger _900_audit;
+comment on table app_private.settings is 'Settings that hold for the database, whichever process works on it: platform/settings.sql.';
+comment on column app_private.settings.name is 'The setting.';
+comment on column app_private.settings.revision is 'How many values it has had.';
+comment on column app_private.settings.updated_at is 'When it last changed.';
+comment on column app_private.settings.value is 'Its value as text; what is allowed depends on the setting.';
+
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
   attempts integer not null default 0,
@@ -755,16 +775,18 @@ grant execute on function app_private.audit_cursor(text) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.audit_is_strict()
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select coalesce(current_setting('halyard.audit_mode', true) = 'strict', false) or exists (
-    select
-    from pg_db_role_setting s
-    join pg_database d on d.oid = s.setdatabase
-    where d.datname = current_database() and s.setrole = 0 and 'halyard.audit_mode=strict' = any (s.setconfig)
-  )
+begin
+  if current_setting('halyard.audit_mode', true) = 'strict' then
+    return true;
+  end if;
+  return coalesce(app_private.setting('audit_mode') = 'strict', false);
+exception when others then
+  return false;
+end;
 $function$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
@@ -823,7 +845,7 @@ begin
   end;
 end;
 $function$;
-comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail; raises ZF011 when halyard.audit_mode is strict.';
+comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail; raises ZF011 when the audit mode is strict.';
 
 CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
  RETURNS text
@@ -2397,46 +2419,51 @@ AS $function$
 $function$;
 comment on function app_private.remade_schedule_events(jsonb) is 'The events of the schedules whose rows, before and after, a dead letter holds.';
 
-CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(applied interval, cancelled interval, batch integer DEFAULT 1000, OUT removed_applied integer, OUT removed_cancelled integer)
- RETURNS record
+CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
+ RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_days integer := substring(app_private.setting('schedule_retention') from status || '=([0-9]+)');
+  v_before timestamptz := now() - make_interval(days => v_days);
   v_ids uuid[];
+  v_count integer;
 begin
+  if v_days is null then
+    return 0;
+  elsif status = 'applied' then
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'applied' and s.applied_at < v_before
+        and not exists (
+          select
+          from app_public.feature_flag_schedules older
+          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+            and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+      limit batch
+      for update of s skip locked);
+  else
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'cancelled'
+        -- Not s.cancelled_at: the tracking columns can be rolled back.
+        and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
+      limit batch
+      for update of s skip locked);
+  end if;
   perform set_config('halyard.actor', 'system', true);
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.status = 'applied' and s.applied_at < now() - applied
-      and not exists (
-        select
-        from app_public.feature_flag_schedules older
-        where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
-          and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
-    limit batch
-    for update of s skip locked);
-  v_ids := v_ids || array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.status = 'cancelled'
-      -- Not s.cancelled_at: the tracking columns can be rolled back.
-      and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < now() - cancelled
-    limit batch - cardinality(v_ids)
-    for update of s skip locked);
-  with removed as (
-    delete from app_public.feature_flag_schedules s where s.id = any (v_ids) returning s.status
-  )
-  select count(*) filter (where r.status = 'applied'), count(*) filter (where r.status = 'cancelled')
-  into removed_applied, removed_cancelled
-  from removed r;
+  delete from app_public.feature_flag_schedules s where s.id = any (v_ids);
+  get diagnostics v_count = row_count;
   perform set_config('halyard.actor', '', true);
+  return v_count;
 end;
 $function$;
-comment on function app_private.remove_old_schedules(interval,interval,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, longer ago than this (null: never), a flag_schedule.deleted event for each; says how many.';
-grant execute on function app_private.remove_old_schedules(interval,interval,integer) to halyard_worker;
+comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+grant execute on function app_private.remove_old_schedules(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_event)
  RETURNS text
@@ -2539,20 +2566,25 @@ $function$;
 comment on function app_private.require_schedulable(timestamp with time zone) is 'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 grant execute on function app_private.require_schedulable(timestamp with time zone) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_private.retain_audit_events(keep interval)
+CREATE OR REPLACE FUNCTION app_private.retain_audit_events()
  RETURNS TABLE(month date, events bigint, outcome text, reason text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_keep interval := nullif(app_private.setting('audit_retention'), '');
 begin
+  if v_keep is null then
+    return;
+  end if;
   perform set_config('halyard.actor', 'system', true);
-  return query select r.* from audit.retain(keep, 1) as r;
+  return query select r.* from audit.retain(v_keep, 1) as r;
   perform set_config('halyard.actor', '', true);
 end;
 $function$;
-comment on function app_private.retain_audit_events(interval) is 'audit.retain() for the oldest month that is due, as the system.';
-grant execute on function app_private.retain_audit_events(interval) to halyard_worker;
+comment on function app_private.retain_audit_events() is 'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
+grant execute on function app_private.retain_audit_events() to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.retry_delay(attempts integer)
  RETURNS interval
@@ -2560,7 +2592,7 @@ CREATE OR REPLACE FUNCTION app_private.retry_delay(attempts integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select least(
-    coalesce(nullif(current_setting('halyard.retry_base', true), '')::interval, interval '1 second')
+    coalesce(app_private.setting('retry_base')::interval, interval '1 second')
       * power(2, least(attempts, 20) - 1),
     interval '1 hour'
   ) * (0.5 + random() / 2)
@@ -2829,6 +2861,83 @@ AS $function$
   )
 $function$;
 comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+
+CREATE OR REPLACE FUNCTION app_private.set_setting(name text, value text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_revision bigint;
+begin
+  update app_private.settings s set value = set_setting.value where s.name = set_setting.name returning s.revision into v_revision;
+  if not found then
+    raise exception '%', app_private.setting_problem(name, value) using errcode = 'invalid_parameter_value';
+  end if;
+  return v_revision;
+end;
+$function$;
+comment on function app_private.set_setting(text,text) is 'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
+
+CREATE OR REPLACE FUNCTION app_private.setting(name text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select s.value from app_private.settings s where s.name = setting.name $function$;
+comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+CREATE OR REPLACE FUNCTION app_private.setting_definitions()
+ RETURNS TABLE(name text, default_value text, description text)
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  values
+    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
+    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
+    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
+    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+$function$;
+comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+CREATE OR REPLACE FUNCTION app_private.setting_problem(name text, value text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_is_good boolean;
+  v_rule text;
+begin
+  case name
+    when 'audit_mode' then
+      v_rule := 'lax or strict';
+      v_is_good := value in ('lax', 'strict');
+    when 'audit_retention' then
+      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
+      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
+    when 'pending_per_flag' then
+      v_rule := 'a whole number from 1 to 999999';
+      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
+    when 'retry_base' then
+      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
+      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
+        and value::interval <= interval '1 hour';
+    when 'schedule_retention' then
+      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
+      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
+        and value !~ '(applied|cancelled).*\1';
+    else
+      return format('There is no setting %s: the settings are %s.', name,
+        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
+  end case;
+  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
+end;
+$function$;
+comment on function app_private.setting_problem(text,text) is 'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
 
 CREATE OR REPLACE FUNCTION app_private.shipped_bytes(payload text, seq bigint)
  RETURNS bytea
@@ -3108,6 +3217,66 @@ begin
 end;
 $function$;
 comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
+  v_event app_private.audit_event;
+  v_events app_private.audit_event[];
+begin
+  if new.value is not distinct from old.value then
+    return null;
+  end if;
+  begin
+    v_event := app_private.make_event(
+      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details);
+    v_event.actor_kind := 'system';
+    v_event.admin_user_id := null;
+    v_event.admin_email := null;
+    v_event.metadata := v_details;
+    v_events := array[v_event];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$function$;
+comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_settings__stamp()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem text;
+begin
+  if tg_op = 'UPDATE' and new.name <> old.name then
+    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
+  end if;
+  new.value := coalesce(btrim(new.value), '');
+  v_problem := app_private.setting_problem(new.name, new.value);
+  if v_problem is not null then
+    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
+  end if;
+  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
+  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
+  return new;
+end;
+$function$;
+comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
 
 CREATE OR REPLACE FUNCTION app_private.told_id(payload text)
  RETURNS uuid

@@ -2,7 +2,7 @@ import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
 import { removeOldSchedules } from '../src/audit/retention/retention.ts';
 
-/** Deletes old schedules; does nothing unless SCHEDULE_RETENTION is set. */
+/** Deletes old schedules; does nothing unless the setting schedule_retention is set. */
 const removeOldSchedulesTask: Task = async (payload, helpers) => {
   await removeOldSchedules(contextOf(payload, helpers));
 };

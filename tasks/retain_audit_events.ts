@@ -2,7 +2,7 @@ import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
 import { retainAuditEvents } from '../src/audit/retention/retention.ts';
 
-/** Purges old months of the audit trail; does nothing unless AUDIT_RETENTION is set. */
+/** Purges old months of the audit trail; does nothing unless the setting audit_retention is set. */
 const retainAuditEventsTask: Task = async (payload, helpers) => {
   await retainAuditEvents(contextOf(payload, helpers));
 };

@@ -1,5 +1,5 @@
 --! Previous: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
---! Hash: sha1:015cfef7d4f52f1e618f2099e5d261532ba0f869
+--! Hash: sha1:464117f41fffc2917dd0745cbc214ccef4d7fe61
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -178,6 +178,19 @@ comment on column audit.reconciliations.scope is 'letters, recent or thorough.';
 comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
 comment on column audit.reconciliations.finished_at is 'When it came to its end.';
 
+create table if not exists app_private.settings (
+  name text primary key,
+  value text not null,
+  revision bigint not null default 1,
+  updated_at timestamptz not null default now()
+);
+comment on table app_private.settings is 'Settings that hold for the database, whichever process works on it: platform/settings.sql.';
+comment on column app_private.settings.name is 'The setting.';
+comment on column app_private.settings.value is 'Its value as text; what is allowed depends on the setting.';
+comment on column app_private.settings.revision is 'How many values it has had.';
+comment on column app_private.settings.updated_at is 'When it last changed.';
+
+alter table app_private.settings enable row level security;
 alter table audit.events enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
@@ -294,6 +307,179 @@ grant execute on function
   app_private.claim_environments(), app_private.request_id()
 to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded platform/claims.sql
+--! Included platform/settings.sql
+-- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
+-- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
+
+create or replace function app_private.setting_definitions()
+returns table (name text, default_value text, description text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
+    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
+    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
+    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+$$;
+
+comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+create or replace function app_private.setting_problem(name text, value text)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_is_good boolean;
+  v_rule text;
+begin
+  case name
+    when 'audit_mode' then
+      v_rule := 'lax or strict';
+      v_is_good := value in ('lax', 'strict');
+    when 'audit_retention' then
+      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
+      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
+    when 'pending_per_flag' then
+      v_rule := 'a whole number from 1 to 999999';
+      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
+    when 'retry_base' then
+      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
+      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
+        and value::interval <= interval '1 hour';
+    when 'schedule_retention' then
+      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
+      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
+        and value !~ '(applied|cancelled).*\1';
+    else
+      return format('There is no setting %s: the settings are %s.', name,
+        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
+  end case;
+  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
+end;
+$$;
+
+comment on function app_private.setting_problem(text, text) is
+  'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
+
+create or replace function app_private.setting(name text)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$ select s.value from app_private.settings s where s.name = setting.name $$;
+
+comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+create or replace function app_private.set_setting(name text, value text)
+returns bigint
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_revision bigint;
+begin
+  update app_private.settings s set value = set_setting.value where s.name = set_setting.name returning s.revision into v_revision;
+  if not found then
+    raise exception '%', app_private.setting_problem(name, value) using errcode = 'invalid_parameter_value';
+  end if;
+  return v_revision;
+end;
+$$;
+
+comment on function app_private.set_setting(text, text) is
+  'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
+
+create or replace function app_private.tg_settings__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if tg_op = 'UPDATE' and new.name <> old.name then
+    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
+  end if;
+  new.value := coalesce(btrim(new.value), '');
+  v_problem := app_private.setting_problem(new.name, new.value);
+  if v_problem is not null then
+    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
+  end if;
+  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
+  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
+
+-- The system acts, by the event's type: the event's database_user says which login it was. To leave strict mode while the
+-- trail is broken works, because the new row counts already; to enter it doesn't.
+create or replace function app_private.tg_settings__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
+  v_event app_private.audit_event;
+  v_events app_private.audit_event[];
+begin
+  if new.value is not distinct from old.value then
+    return null;
+  end if;
+  begin
+    v_event := app_private.make_event(
+      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details);
+    v_event.actor_kind := 'system';
+    v_event.admin_user_id := null;
+    v_event.admin_email := null;
+    v_event.metadata := v_details;
+    v_events := array[v_event];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
+
+-- Ahead of the triggers when the table is new: a default is no change.
+insert into app_private.settings (name, value)
+select d.name, d.default_value from app_private.setting_definitions() as d
+on conflict (name) do nothing;
+
+create or replace trigger _100_stamp
+  before insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__stamp();
+create or replace trigger _900_audit
+  after insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__audit();
+alter table app_private.settings enable always trigger _100_stamp;
+alter table app_private.settings enable always trigger _900_audit;
+
+revoke all on function
+  app_private.setting_definitions(), app_private.setting_problem(text, text), app_private.setting(text),
+  app_private.set_setting(text, text), app_private.tg_settings__stamp(), app_private.tg_settings__audit()
+from public;
+--! EndIncluded platform/settings.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
@@ -544,19 +730,23 @@ $$;
 
 comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
 
--- A session may make itself strict, but not lax where the database is strict: anybody can set a setting of this kind.
+-- A session may make itself strict by halyard.audit_mode, but not lax where the setting is strict: any login can set that.
+-- Called where something has failed already, so it never raises: without the table of settings the mode is lax, which is what
+-- keeps a broken database working.
 create or replace function app_private.audit_is_strict()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select coalesce(current_setting('halyard.audit_mode', true) = 'strict', false) or exists (
-    select
-    from pg_db_role_setting s
-    join pg_database d on d.oid = s.setdatabase
-    where d.datname = current_database() and s.setrole = 0 and 'halyard.audit_mode=strict' = any (s.setconfig)
-  )
+begin
+  if current_setting('halyard.audit_mode', true) = 'strict' then
+    return true;
+  end if;
+  return coalesce(app_private.setting('audit_mode') = 'strict', false);
+exception when others then
+  return false;
+end;
 $$;
 
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
@@ -597,7 +787,7 @@ end;
 $$;
 
 comment on function app_private.bury_events(jsonb, text, text) is
-  'Keeps what could not be written to the trail; raises ZF011 when halyard.audit_mode is strict.';
+  'Keeps what could not be written to the trail; raises ZF011 when the audit mode is strict.';
 
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
 -- statements. A setting and no table: it ends with the transaction whatever happens, and costs nobody else anything.
@@ -655,15 +845,19 @@ create or replace trigger _100_append_only
   for each statement execute function app_private.tg__refuse();
 alter table audit.seals enable always trigger _100_append_only;
 
--- Truncating these would take every row past the triggers above that tell of it.
+-- Truncating these would take every row past the triggers above that tell of it. A setting is set, and never taken away.
 create or replace trigger _100_no_truncate
   before truncate on app_public.feature_flags
   for each statement execute function app_private.tg__refuse();
 create or replace trigger _100_no_truncate
   before truncate on app_public.feature_flag_schedules
   for each statement execute function app_private.tg__refuse();
+create or replace trigger _100_no_delete
+  before delete or truncate on app_private.settings
+  for each statement execute function app_private.tg__refuse();
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
+alter table app_private.settings enable always trigger _100_no_delete;
 
 revoke all on function app_private.tg__refuse() from public;
 --! EndIncluded audit/record/append_only.sql
@@ -1517,7 +1711,7 @@ to halyard_admin;
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
 -- How long to wait before attempt n + 1: 1 s, 2 s, 4 s … up to an hour, each between half and all of it, so that many
--- schedules that failed together don't come back together. `alter database … set halyard.retry_base = '…'` changes the 1 s.
+-- schedules that failed together don't come back together. The setting retry_base changes the 1 s.
 create or replace function app_private.retry_delay(attempts integer)
 returns interval
 language sql
@@ -1525,7 +1719,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select least(
-    coalesce(nullif(current_setting('halyard.retry_base', true), '')::interval, interval '1 second')
+    coalesce(app_private.setting('retry_base')::interval, interval '1 second')
       * power(2, least(attempts, 20) - 1),
     interval '1 hour'
   ) * (0.5 + random() / 2)
@@ -3366,22 +3560,28 @@ $$;
 comment on function audit.retain(interval, integer, boolean) is
   'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
 
--- The worker's: a month a transaction, and the system is who acts.
-create or replace function app_private.retain_audit_events(keep interval)
+-- The worker's: a month a transaction, and the system is who acts. How much to keep is not the worker's to say.
+create or replace function app_private.retain_audit_events()
 returns table (month date, events bigint, outcome text, reason text)
 language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_keep interval := nullif(app_private.setting('audit_retention'), '');
 begin
+  if v_keep is null then
+    return;
+  end if;
   perform set_config('halyard.actor', 'system', true);
-  return query select r.* from audit.retain(keep, 1) as r;
+  return query select r.* from audit.retain(v_keep, 1) as r;
   perform set_config('halyard.actor', '', true);
 end;
 $$;
 
-comment on function app_private.retain_audit_events(interval) is 'audit.retain() for the oldest month that is due, as the system.';
+comment on function app_private.retain_audit_events() is
+  'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
 
 -- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1.
 create or replace function audit.forget_destination(name text)
@@ -3415,67 +3615,68 @@ comment on function audit.forget_destination(text) is
 revoke all on function
   app_private.drop_audit_months(regclass[], timestamptz[], bigint[]),
   app_private.purged_event(timestamptz, bigint, bigint, bigint),
-  app_private.retain_audit_events(interval),
+  app_private.retain_audit_events(),
   audit.retain(interval, integer, boolean),
   audit.forget_destination(text)
 from public;
-grant execute on function app_private.retain_audit_events(interval) to halyard_worker;
+grant execute on function app_private.retain_audit_events() to halyard_worker;
 --! EndIncluded audit/retain/retention.sql
 --! Included schedules/retention.sql
--- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless asked.
+-- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless the
+-- setting schedule_retention says after how many days.
 
 -- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
--- (apply_schedule): it stays as long as there is such a one.
-create or replace function app_private.remove_old_schedules(
-  applied interval,
-  cancelled interval,
-  batch integer default 1000,
-  out removed_applied integer,
-  out removed_cancelled integer
-)
+-- (apply_schedules): it stays as long as there is such a one.
+create or replace function app_private.remove_old_schedules(status text, batch integer default 1000)
+returns integer
 language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
 declare
+  v_days integer := substring(app_private.setting('schedule_retention') from status || '=([0-9]+)');
+  v_before timestamptz := now() - make_interval(days => v_days);
   v_ids uuid[];
+  v_count integer;
 begin
+  if v_days is null then
+    return 0;
+  elsif status = 'applied' then
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'applied' and s.applied_at < v_before
+        and not exists (
+          select
+          from app_public.feature_flag_schedules older
+          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+            and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+      limit batch
+      for update of s skip locked);
+  else
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'cancelled'
+        -- Not s.cancelled_at: the tracking columns can be rolled back.
+        and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
+      limit batch
+      for update of s skip locked);
+  end if;
   perform set_config('halyard.actor', 'system', true);
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.status = 'applied' and s.applied_at < now() - applied
-      and not exists (
-        select
-        from app_public.feature_flag_schedules older
-        where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
-          and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
-    limit batch
-    for update of s skip locked);
-  v_ids := v_ids || array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.status = 'cancelled'
-      -- Not s.cancelled_at: the tracking columns can be rolled back.
-      and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < now() - cancelled
-    limit batch - cardinality(v_ids)
-    for update of s skip locked);
-  with removed as (
-    delete from app_public.feature_flag_schedules s where s.id = any (v_ids) returning s.status
-  )
-  select count(*) filter (where r.status = 'applied'), count(*) filter (where r.status = 'cancelled')
-  into removed_applied, removed_cancelled
-  from removed r;
+  delete from app_public.feature_flag_schedules s where s.id = any (v_ids);
+  get diagnostics v_count = row_count;
   perform set_config('halyard.actor', '', true);
+  return v_count;
 end;
 $$;
 
-comment on function app_private.remove_old_schedules(interval, interval, integer) is
-  'Deletes up to `batch` schedules that were applied, or cancelled, longer ago than this (null: never), a flag_schedule.deleted event for each; says how many.';
+comment on function app_private.remove_old_schedules(text, integer) is
+  'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 
-revoke all on function app_private.remove_old_schedules(interval, interval, integer) from public;
-grant execute on function app_private.remove_old_schedules(interval, interval, integer) to halyard_worker;
+revoke all on function app_private.remove_old_schedules(text, integer) from public;
+grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
 --! Included audit/read/views.sql
 -- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an

@@ -1,58 +1,105 @@
-/** One subcommand of `halyard audit`: what it is for, and the code that runs it, loaded only then. */
-interface Subcommand {
-  readonly summary: string;
-  readonly load: () => Promise<{ run: (args: string[]) => Promise<void> }>;
-}
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { ExportArguments } from './audit/export.ts';
+import type { RetainArguments } from './audit/retain.ts';
+import type { VerifyArguments } from './audit/verify.ts';
+import type { VerifyProofArguments } from './audit/verify_proof.ts';
 
-const SUBCOMMANDS: Record<string, Subcommand> = {
-  verify: {
-    summary:
-      'is the trail what was sealed? [--from SEQ] [--to SEQ] [--anchors FILE|cloudwatch] [--json]',
-    load: () => import('./audit/verify.ts'),
-  },
-  prove: {
-    summary: 'the proof that an event is in the trail: EVENT_ID [--out FILE]',
-    load: () => import('./audit/prove.ts'),
-  },
-  'verify-proof': {
-    summary: 'checks a proof without a database: FILE [--message FILE] [--anchors FILE]',
-    load: () => import('./audit/verify_proof.ts'),
-  },
-  export: {
-    summary:
-      'the trail as NDJSON or CSV [--from T] [--to T] [--flag KEY] [--actor WHO] [--type TYPE] [--environment E] [--after SEQ] [--format csv] [--out FILE]',
-    load: () => import('./audit/export.ts'),
-  },
-  reconcile: {
-    summary: 'brings into the trail what it lacks: dead letters, lost events [--thorough]',
-    load: () => import('./audit/reconcile.ts'),
-  },
-  retain: {
-    summary:
-      "purges old months that are sealed, delivered and unchanged: --keep '24 months' [--dry-run]",
-    load: () => import('./audit/retain.ts'),
-  },
-};
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-function usage(): string {
-  const width = Math.max(...Object.keys(SUBCOMMANDS).map((name) => name.length));
-  const lines = Object.entries(SUBCOMMANDS).map(
-    ([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`,
-  );
-  return `Usage: npm run halyard -- audit SUBCOMMAND\n\n${lines.join('\n')}\n\nWhat is proved, and how: docs/audit.md.\n`;
-}
-
-/** `halyard audit`: runs the subcommand that is named first; exit status 2 when there is none of that name. */
-export async function audit(args: string[]): Promise<void> {
-  const [name, ...rest] = args;
-  const subcommand =
-    name !== undefined && Object.hasOwn(SUBCOMMANDS, name) ? SUBCOMMANDS[name] : undefined;
-  if (subcommand === undefined) {
-    process.stderr.write(
-      name === undefined ? usage() : `There is no subcommand ${name} of audit.\n\n${usage()}`,
+/** Adds `halyard audit` with its subcommands. */
+export function addAuditCommand(program: Command): void {
+  const audit = program
+    .command('audit')
+    .description('verify, prove, export, reconcile or retain the audit trail')
+    .addHelpText('after', '\nWhat is proved, and how: docs/audit.md.');
+  addVerify(audit);
+  addProofs(audit);
+  addExport(audit);
+  audit
+    .command('reconcile')
+    .description('bring into the trail what it lacks: dead letters, lost events')
+    .option('--thorough', 'compare all rows, and not only recent ones')
+    .action(async (options: { thorough?: boolean }) =>
+      (await import('./audit/reconcile.ts')).run(options),
     );
-    process.exitCode = 2;
-    return;
-  }
-  await (await subcommand.load()).run(rest);
+  audit
+    .command('retain')
+    .description('purge old months that are sealed, delivered and unchanged')
+    .requiredOption('--keep <interval>', "how much of the trail to keep, as in '24 months'")
+    .option('--dry-run', 'only print what would be purged')
+    .action(async (options: RetainArguments) => (await import('./audit/retain.ts')).run(options));
+}
+
+function addVerify(audit: Command): void {
+  audit
+    .command('verify')
+    .description('check that the trail is what was sealed')
+    .option('--from <seq>', 'the first event to check', seq)
+    .option('--to <seq>', 'the last event to check', seq)
+    .option('--anchors <file>', 'a copy to compare with: a file, - or cloudwatch', notEmpty)
+    .option('--json', 'print JSON')
+    .action(async (options: VerifyArguments) => (await import('./audit/verify.ts')).run(options));
+}
+
+function addProofs(audit: Command): void {
+  audit
+    .command('prove')
+    .description('print the proof that an event is in the trail')
+    .argument('<event-id>', "the event's id, as in audit.events and in copies", uuid)
+    .option('--out <file>', 'write the proof into this file', notEmpty)
+    .action(async (eventId: string, options: { out?: string }) =>
+      (await import('./audit/prove.ts')).run(eventId, options),
+    );
+  audit
+    .command('verify-proof')
+    .description('check a proof without a database')
+    .argument('<file>', 'a proof that audit prove has written; - is standard input')
+    .option('--message <file>', "a copy with the event's line; needed when the event was purged")
+    .option('--anchors <file>', 'a copy to compare the head with')
+    .action(async (file: string, options: VerifyProofArguments) =>
+      (await import('./audit/verify_proof.ts')).run(file, options),
+    );
+}
+
+function addExport(audit: Command): void {
+  audit
+    .command('export')
+    .description('print the trail as NDJSON or CSV')
+    .option('--from <time>', 'events from this time on, as 2030-01-31T09:00:00Z')
+    .option('--to <time>', 'events before this time')
+    .option('--flag <key>', 'events of this flag')
+    .option('--environment <name>', 'events of this environment')
+    .option('--actor <who>', 'events of this admin, by user id or e-mail address')
+    .option('--type <type>', 'events of this type; may be given several times', collect)
+    .option('--after <seq>', 'events after this number')
+    .option('--until <seq>', 'events up to this number')
+    .option('--limit <count>', 'at most so many events')
+    .addOption(
+      new Option('--format <format>', 'how it is written')
+        .choices(['ndjson', 'csv'])
+        .default('ndjson'),
+    )
+    .option('--out <file>', 'write into this file, which appears when it is whole', notEmpty)
+    .option('--force', 'replace the file')
+    .action(async (options: ExportArguments) => (await import('./audit/export.ts')).run(options));
+}
+
+function seq(text: string): number {
+  if (!/^[1-9]\d{0,14}$/.test(text))
+    throw new InvalidArgumentError('Give the number of an event: a whole number from 1 on.');
+  return Number(text);
+}
+
+function uuid(text: string): string {
+  if (!UUID.test(text)) throw new InvalidArgumentError('Give a UUID.');
+  return text;
+}
+
+function notEmpty(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Give a name.');
+  return text;
+}
+
+function collect(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
 }

@@ -22,12 +22,9 @@ export async function migrateOnce(): Promise<void> {
 }
 
 /** `halyard install-worker-schema URL`: graphile-migrate's hook, for its own database and for its shadow. */
-export async function installSchema([databaseUrl]: string[]): Promise<void> {
+export async function installSchema(databaseUrl: string): Promise<void> {
   const config = loadProcessConfig('schema');
-  await installWorkerSchema(
-    required(databaseUrl ?? null, 'the owner’s URL'),
-    makeLogger(config, 'migrate'),
-  );
+  await installWorkerSchema(databaseUrl, makeLogger(config, 'migrate'));
 }
 
 function required(value: string | null, name: string): string {

@@ -1,63 +1,38 @@
-import { parseArgs } from 'node:util';
-
 import type { Algorithm } from 'jsonwebtoken';
-
-import { loadProcessConfig } from '../config/config.ts';
-import type { Config } from '../config/config.ts';
 import { developmentSecret, signToken } from '../auth/token.ts';
+import { loadProcessConfig, type Config } from '../config/config.ts';
+import { BAD_ARGUMENTS } from './exit_codes.ts';
 
-const OPTIONS = {
-  role: { type: 'string' },
-  'user-id': { type: 'string' },
-  email: { type: 'string' },
-  environments: { type: 'string' },
-  'expires-in': { type: 'string' },
-} as const;
+/** What `halyard token` was given. */
+export interface TokenArguments {
+  readonly role: string;
+  readonly userId?: string;
+  readonly email?: string;
+  readonly environments?: readonly string[];
+  /** Seconds, or a span such as 12h. */
+  readonly expiresIn?: string;
+}
 
-/**
- * `halyard token`: prints a signed token, and nothing else, to stdout. What is wrong with the arguments is one sentence on
- * stderr, with status 2.
- */
-export function token(args: string[]): Promise<void> {
+/** `halyard token`: prints a signed token, and nothing else, to stdout; exit status 2 when the API would refuse it. */
+export function token(options: TokenArguments): Promise<void> {
   const config = loadProcessConfig('token');
   try {
-    process.stdout.write(`${makeToken(args, config)}\n`);
+    process.stdout.write(`${makeToken(options, config)}\n`);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     process.stderr.write(`${error.message}\n`);
-    process.exitCode = 2;
+    process.exitCode = BAD_ARGUMENTS;
   }
   return Promise.resolve();
 }
 
-/**
- * The token that the arguments of the command line ask for.
- *
- * @throws Error whose message says what is wrong with the arguments
- */
-export function makeToken(args: string[], { jwt, dataDir, nodeEnv }: Config): string {
-  const { values } = parseArgs({ args, options: OPTIONS, strict: true, allowPositionals: false });
-  if (values.role === undefined)
-    throw new Error('Give the token a role: --role admin, auditor or viewer.');
+/** @throws Error whose message says why the API would refuse the token */
+export function makeToken(options: TokenArguments, { jwt, dataDir, nodeEnv }: Config): string {
   return signToken({
+    ...options,
     secret: jwt.secret ?? developmentSecret(dataDir, nodeEnv),
     algorithm: (jwt.algorithms[0] ?? 'HS256') as Algorithm,
-    role: values.role,
-    userId: values['user-id'],
-    email: values.email,
-    environments: readEnvironments(values.environments),
-    expiresIn: values['expires-in'],
     audience: jwt.audience,
     issuer: jwt.issuer,
   });
-}
-
-/** An empty name is a slip, such as an unset variable of a script; it must not become a token for nothing or for all. */
-function readEnvironments(list: string | undefined): string[] | undefined {
-  if (list === undefined) return undefined;
-  const environments = list.split(',').map((name) => name.trim());
-  if (environments.includes('')) {
-    throw new Error('Give --environments names separated by commas, as in staging,production.');
-  }
-  return environments;
 }

@@ -1,159 +1,230 @@
+import type { z } from 'zod';
+import * as is from './schemas.ts';
+
+/** Every command that a setting may be for. */
+export const COMMANDS = [
+  'setup',
+  'migrate',
+  'start',
+  'api',
+  'worker',
+  'token',
+  'audit',
+  'settings',
+] as const;
+
+/** What loads a configuration: a command, or `schema`, the tools of graphile-migrate and PostGraphile, which need nothing. */
+export type Command = (typeof COMMANDS)[number] | 'schema';
+
+/** An environment variable that Halyard reads. */
 export interface Setting {
   readonly name: string;
-  /** The value that is used when the variable is unset, or null when there is none. */
+  /** Reads the variable's text; its error completes the sentence "Set NAME to …". */
+  readonly schema: z.ZodType<unknown, string>;
+  /** The text that counts when the variable is unset, or null when there is none. */
   readonly default: string | null;
   /** What being unset means, for people, when there is no default. */
   readonly unset?: string;
-  readonly meaning: string;
+  /** The commands that use it. All commands check it. */
+  readonly processes: readonly Command[];
+  /** Those of them that can't do without it in production. */
+  readonly required?: readonly Command[];
+  /** The value may hold a password or a key: no message quotes it. */
+  readonly secret?: true;
+  /** What it is, for docs/configuration.md. */
+  readonly doc: string;
 }
 
 const EMBEDDED = 'the embedded server; required in production';
+const SERVERS = ['start', 'api'] as const;
+const SERVICES = ['start', 'api', 'worker'] as const;
+const TOKENS = ['start', 'api', 'token'] as const;
+const FORWARDERS = ['start', 'worker'] as const;
 
-/**
- * Every environment variable that Halyard reads. The code takes its defaults from here, and a test
- * holds docs/configuration.md against it.
- */
+/** Every environment variable that Halyard reads. docs/configuration.md is printed from it. */
 export const SETTINGS = [
-  { name: 'NODE_ENV', default: 'development', meaning: 'development, production or test' },
-  { name: 'LOG_LEVEL', default: 'info', meaning: 'least severe level that is logged to stderr' },
-  { name: 'HOST', default: '127.0.0.1', meaning: 'address the API listens on' },
-  { name: 'PORT', default: '3000', meaning: 'port the API listens on; 0 takes any free one' },
+  {
+    name: 'NODE_ENV',
+    schema: is.oneOf(['development', 'production', 'test']),
+    default: 'development',
+    processes: COMMANDS,
+    doc: 'development, production or test',
+  },
+  {
+    name: 'LOG_LEVEL',
+    schema: is.oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+    default: 'info',
+    processes: COMMANDS,
+    doc: 'least severe level that is logged to stderr: trace, debug, info, warn, error, fatal or silent',
+  },
+  {
+    name: 'HOST',
+    schema: is.host,
+    default: '127.0.0.1',
+    processes: SERVERS,
+    doc: 'address that the API listens on',
+  },
+  {
+    name: 'PORT',
+    schema: is.port,
+    default: '3000',
+    processes: SERVERS,
+    doc: 'port the API listens on; 0 takes any free one',
+  },
   {
     name: 'METRICS_HOST',
+    schema: is.host,
     default: '127.0.0.1',
-    meaning: 'address that /metrics for Prometheus is served on',
+    processes: SERVICES,
+    doc: 'address that /metrics for Prometheus is served on',
   },
   {
     name: 'METRICS_PORT',
+    schema: is.port,
     default: null,
     unset: 'api and worker serve none; start takes any free port',
-    meaning: 'port that /metrics is served on; 0 takes any free one',
+    processes: SERVICES,
+    doc: 'port that /metrics is served on; 0 takes any free one',
   },
-  { name: 'DATABASE_URL', default: null, unset: EMBEDDED, meaning: 'owner, for migrate' },
-  { name: 'AUTH_DATABASE_URL', default: null, unset: EMBEDDED, meaning: "the API's login" },
-  { name: 'WORKER_DATABASE_URL', default: null, unset: EMBEDDED, meaning: "the worker's login" },
+  {
+    name: 'DATABASE_URL',
+    schema: is.databaseUrl,
+    default: null,
+    unset: EMBEDDED,
+    processes: ['setup', 'migrate', 'start', 'audit', 'settings'],
+    required: ['setup', 'migrate', 'start'],
+    secret: true,
+    doc: "the owner's login",
+  },
+  {
+    name: 'AUTH_DATABASE_URL',
+    schema: is.databaseUrl,
+    default: null,
+    unset: EMBEDDED,
+    processes: ['setup', 'start', 'api', 'audit'],
+    required: ['setup', 'start', 'api'],
+    secret: true,
+    doc: "the API's login",
+  },
+  {
+    name: 'WORKER_DATABASE_URL',
+    schema: is.databaseUrl,
+    default: null,
+    unset: EMBEDDED,
+    processes: ['setup', 'start', 'worker', 'audit'],
+    required: ['setup', 'start', 'worker'],
+    secret: true,
+    doc: "the worker's login",
+  },
   {
     name: 'AUDITOR_DATABASE_URL',
+    schema: is.databaseUrl,
     default: null,
     unset: 'AUTH_DATABASE_URL',
-    meaning: 'a login that is granted halyard_auditor, for the audit commands',
+    processes: ['audit'],
+    secret: true,
+    doc: 'a login that is granted halyard_auditor',
   },
   {
     name: 'ROOT_DATABASE_URL',
+    schema: is.databaseUrl,
     default: null,
     unset: 'none; required by setup',
-    meaning: 'an administrator, for setup only',
+    processes: ['setup', 'start'],
+    required: ['setup'],
+    secret: true,
+    doc: 'an administrator, who makes the roles and the database',
   },
   {
     name: 'HALYARD_DATA_DIR',
+    schema: is.anyText,
     default: '.halyard',
-    meaning: 'folder of the embedded database and the development secret',
+    processes: ['start', 'api', 'token', 'audit', 'settings'],
+    doc: 'folder of the embedded database and the development secret',
   },
   {
     name: 'JWT_SECRET',
+    schema: is.secret,
     default: null,
     unset: 'made at first start, kept in the data folder; production needs this or JWT_JWKS_URI',
-    meaning:
-      'secret that signs and verifies tokens, at least as long as the hash (32 bytes for HS256)',
+    processes: TOKENS,
+    secret: true,
+    doc: 'secret that signs and verifies tokens, at least as long as the hash (32 bytes for HS256)',
   },
   {
     name: 'JWT_JWKS_URI',
+    schema: is.jwksUri,
     default: null,
     unset: 'none',
-    meaning: "https address of the identity provider's public keys, instead of JWT_SECRET",
+    processes: SERVERS,
+    secret: true,
+    doc: "https address of the identity provider's public keys, instead of JWT_SECRET",
   },
   {
     name: 'JWT_ALGORITHMS',
+    schema: is.list,
     default: null,
     unset: 'HS256 with a secret, RS256,ES256 with JWT_JWKS_URI',
-    meaning: 'comma-separated signature algorithms that are accepted, no others',
+    processes: TOKENS,
+    doc: 'comma-separated signature algorithms that are accepted, no others',
   },
   {
     name: 'JWT_AUDIENCE',
+    schema: is.anyText,
     default: null,
     unset: 'not checked',
-    meaning: 'audience (aud) that a token must name',
+    processes: TOKENS,
+    doc: 'audience (aud) that a token must name',
   },
   {
     name: 'JWT_ISSUER',
+    schema: is.anyText,
     default: null,
     unset: 'not checked',
-    meaning: 'issuer (iss) that a token must name',
+    processes: TOKENS,
+    doc: 'issuer (iss) that a token must name',
   },
-  { name: 'AUDIT_SINK', default: 'stdout', meaning: 'where audit events go: stdout or cloudwatch' },
+  {
+    name: 'AUDIT_SINK',
+    schema: is.oneOf(['stdout', 'cloudwatch']),
+    default: 'stdout',
+    processes: FORWARDERS,
+    doc: 'where audit events go: stdout or cloudwatch',
+  },
   {
     name: 'AUDIT_LOG_GROUP',
+    schema: is.matching(
+      /^(?!aws\/)[\w./#-]{1,512}$/,
+      "1 to 512 of a-z A-Z 0-9 _ - / . # that don't start with aws/",
+    ),
     default: '/aws/lambda/lego-api-config-domain',
-    meaning: 'CloudWatch log group',
+    processes: ['start', 'worker', 'audit'],
+    doc: 'CloudWatch log group',
   },
   {
     name: 'AUDIT_LOG_STREAM',
+    schema: is.matching(/^[^:*]{1,512}$/, '1 to 512 characters without : and *'),
     default: null,
     unset: "the host's name",
-    meaning: 'CloudWatch log stream; one per process that forwards',
+    processes: FORWARDERS,
+    doc: 'CloudWatch log stream; one per process that forwards',
   },
   {
     name: 'AUDIT_LEASE_MS',
+    // Shorter, and a short stall looks like a dead worker; longer, and the trail waits for one that is gone.
+    schema: is.wholeNumber(1_000, 600_000),
     default: '15000',
-    meaning:
-      'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
-  },
-  {
-    name: 'AUDIT_RETENTION',
-    default: null,
-    unset: 'for ever',
-    meaning: 'how long the worker keeps the audit trail, in whole months: 24 months, 7 years',
-  },
-  {
-    name: 'SCHEDULE_RETENTION',
-    default: null,
-    unset: 'for ever',
-    meaning:
-      'days after which the worker deletes schedules: applied=90,cancelled=30, or one of them',
+    processes: FORWARDERS,
+    doc: 'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
   },
 ] as const satisfies readonly Setting[];
 
+type Row = (typeof SETTINGS)[number];
+
 /** Only these can be read, so that nothing is read that isn't documented. */
-export type Name = (typeof SETTINGS)[number]['name'];
+export type Name = Row['name'];
 
-export type Reader = ReturnType<typeof makeReader>;
-
-/**
- * Reads variables out of an environment, and collects problems instead of throwing, so that all of
- * them can be reported together.
- */
-export function makeReader(env: NodeJS.ProcessEnv) {
-  const problems: string[] = [];
-  const defaults = new Map<Name, string | null>(SETTINGS.map((s) => [s.name, s.default]));
-
-  for (const { name } of SETTINGS) {
-    const value = env[name];
-    // A secret mounted from a file often ends in a newline, and then no signature matches.
-    if (value !== undefined && value !== value.trim())
-      problems.push(`${name} has white space around its value: remove it.`);
-  }
-
-  /** The trimmed value, or null when the variable is unset or empty. */
-  function optional(name: Name): string | null {
-    const value = env[name]?.trim();
-    return value === undefined || value === '' ? null : value;
-  }
-
-  function withDefault(name: Name): string {
-    const value = optional(name) ?? defaults.get(name);
-    if (value === undefined || value === null)
-      throw new Error(`Give ${name} a default in SETTINGS.`);
-    return value;
-  }
-
-  /** On a bad value the first of `allowed`: the problem is on record and loadConfig throws. */
-  function oneOf<T extends string>(name: Name, allowed: readonly [T, ...T[]]): T {
-    const value = withDefault(name);
-    const known = allowed.find((candidate) => candidate === value);
-    if (known === undefined)
-      problems.push(`Set ${name} to one of ${allowed.join(', ')}; it is ${JSON.stringify(value)}.`);
-    return known ?? allowed[0];
-  }
-
-  return { problems, optional, withDefault, oneOf };
-}
+/** What was read, by name; null for what is unset and has no default. */
+export type Values = {
+  readonly [R in Row as R['name']]: z.output<R['schema']> | (R['default'] & null);
+};

@@ -1,8 +1,14 @@
 import { pino } from 'pino';
 
-import type { Config } from '../config/config.ts';
-
 export type Logger = pino.Logger;
+
+/** What a logger needs to know. */
+export interface LogOptions {
+  /** The least severe level that is logged, as pino names it; `silent` for none. */
+  readonly logLevel: string;
+  /** In every line, as `env`. */
+  readonly nodeEnv: string;
+}
 
 const CENSOR = '[Redacted]';
 
@@ -32,15 +38,15 @@ const SECRET_FIELDS = [
  * @param destination where lines go, for tests
  */
 export function makeLogger(
-  config: Pick<Config, 'logLevel' | 'nodeEnv'>,
+  { logLevel, nodeEnv }: LogOptions,
   name: string,
   // Synchronous, so that the last lines before a crash are not lost.
   destination: pino.DestinationStream = pino.destination({ dest: 2, sync: true }),
 ): Logger {
   const options: pino.LoggerOptions = {
     name,
-    level: config.logLevel,
-    base: { pid: process.pid, env: config.nodeEnv },
+    level: logLevel,
+    base: { pid: process.pid, env: nodeEnv },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: serialiseError, error: serialiseError },

@@ -1,7 +1,6 @@
 import type { JobHelpers } from 'graphile-worker';
 import type pg from 'pg';
 import { z } from 'zod';
-import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Applier } from '../schedules/apply.ts';
@@ -16,8 +15,6 @@ export interface WorkerContext {
   readonly delivery: Delivery;
   readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
-  /** How long the trail and schedules are kept. */
-  readonly retention: Config['retention'];
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
   readonly stopping: AbortSignal;
 }

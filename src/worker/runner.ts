@@ -100,9 +100,8 @@ function makeParts(
   });
   const presence = makePresence({ url: databaseUrl, log });
   const janitor = makeJanitor({ pool, presence, log, stopping });
-  const { retention } = config;
   const applier = makeApplier({ pool, log, metrics, precedence, stopping });
-  const context = { pool, log, applier, delivery, janitor, metrics, retention, stopping };
+  const context = { pool, log, applier, delivery, janitor, metrics, stopping };
   const alarm = makeAlarm({
     pool,
     log,

@@ -159,13 +159,8 @@ describe('audit verify', () => {
     );
   });
 
-  test.for<[string, string[]]>([
-    ['an unknown option', ['--since', '1']],
-    ['a number that is none', ['--from', 'x']],
-    ['a range upside down', ['--from', '9', '--to', '3']],
-    ['anchors without a name', ['--anchors', '']],
-  ])('refuses %s in one sentence, with status 2', async ([, args]) => {
-    const { code, err } = await audit(['verify', ...args]);
+  test('refuses a range upside down in one sentence, with status 2', async () => {
+    const { code, err } = await audit(['verify', '--from', '9', '--to', '3']);
     expect(err.trim().split('\n')).toHaveLength(1);
     expect(code).toBe(2);
   });
@@ -236,14 +231,9 @@ describe('a proof', () => {
   });
 
   test.for<[string, string[], number]>([
-    ['no event', ['prove'], 2],
-    ['an id that is none', ['prove', 'x'], 2],
     ['an event that is not there', ['prove', '00000000-0000-4000-8000-000000000000'], 3],
-    ['no file', ['verify-proof'], 2],
     ['standard input for two files', ['verify-proof', '-', '--anchors', '-'], 2],
     ['a file that is no proof', ['verify-proof', 'package.json'], 3],
-    ['no subcommand', [], 2],
-    ['an unknown subcommand', ['constructor'], 2],
   ])('is refused for %s', async ([, args, status]) => {
     const { code, err, out } = await audit(args);
     expect(err).not.toBe('');

@@ -93,13 +93,9 @@ describe('halyard audit export', () => {
   });
 
   test.each([
-    [['--format', 'xml'], 'Give --format ndjson or csv.'],
     [['--from', 'yesterday'], '--from must be a time with seconds and an offset'],
     [['--after', '-'], ''],
     [['--after=x'], '--after must be a whole number.'],
-    [['--colour', 'red'], "Unknown option '--colour'"],
-    [['trail.csv'], "Unexpected argument 'trail.csv'"],
-    [['--out='], 'Give --out the name of a file.'],
     [['--out', '/dev/null', '--force'], '/dev/null is no file: give --out the name of one.'],
     [['--out', 'src', '--force'], 'src is no file: give --out the name of one.'],
   ])('%j is refused with a sentence and status 2', async (args, sentence) => {

@@ -174,10 +174,4 @@ describe('setup, migrate, worker, api', () => {
     expect(await bad.exited).toBe(2);
     expect(bad.stdout()).toBe('');
   });
-
-  test('an unknown command is refused with the list of commands', async () => {
-    const unknown = startProcess('node', ['src/main.ts', 'frobnicate']);
-    expect(await unknown.exited).toBe(2);
-    expect(unknown.stderr()).toMatch(/There is no command frobnicate[\s\S]*migrate/);
-  });
 });

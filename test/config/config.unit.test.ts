@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 
@@ -6,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 
 import { ConfigError, loadConfig, SETTINGS } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
+import type { Setting } from '../../src/config/settings.ts';
 
 const DATABASES = {
   DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
@@ -50,17 +50,9 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       logStream: hostname(),
       leaseMs: 15_000,
     },
-    retention: { audit: null, schedules: { applied: null, cancelled: null } },
     logLevel: 'info',
   });
-  for (const part of [
-    config,
-    config.jwt,
-    config.jwt.algorithms,
-    config.audit,
-    config.metrics,
-    config.retention,
-  ])
+  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit, config.metrics])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -89,8 +81,6 @@ test('every variable arrives', () => {
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
-      AUDIT_RETENTION: '24 months',
-      SCHEDULE_RETENTION: 'applied=90, cancelled=30',
       AUDIT_LEASE_MS: '5000',
     },
     'start',
@@ -115,7 +105,6 @@ test('every variable arrives', () => {
       issuer: 'https://issuer.example',
     },
     audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
-    retention: { audit: '24 months', schedules: { applied: 90, cancelled: 30 } },
   });
 });
 
@@ -132,13 +121,6 @@ test.for<[string, string]>([
   ['HOST', 'http://localhost'],
   ['PORT', '65536'],
   ['PORT', '-1'],
-  ['AUDIT_RETENTION', '30 days'],
-  ['AUDIT_RETENTION', '0 months'],
-  ['AUDIT_RETENTION', '1.5 years'],
-  ['SCHEDULE_RETENTION', 'on'],
-  ['SCHEDULE_RETENTION', 'failed=30'],
-  ['SCHEDULE_RETENTION', 'applied=0'],
-  ['SCHEDULE_RETENTION', 'applied=90,applied=30'],
   ['PORT', '3e3'],
   ['PORT', 'http'],
   ['PORT', '80.5'],
@@ -213,6 +195,7 @@ describe('in production', () => {
     ['token', ['JWT_SECRET']],
     ['schema', []],
     ['audit', []],
+    ['settings', []],
   ])('%s names everything that it lacks', ([command, names]) => {
     expect(blamed(env, command).toSorted()).toEqual(names.toSorted());
     const complete = { ...env, ...DATABASES, ROOT_DATABASE_URL: 'postgres://localhost/postgres' };
@@ -253,18 +236,18 @@ test('every problem is reported together, and no secret with it', () => {
   expect(problems(env, 'api').every((problem) => message.includes(problem))).toBe(true);
 });
 
-test('docs/configuration.md lists the variables and defaults of the code', () => {
-  const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
-  const table = page.split(/^## /m)[0] ?? '';
-  const rows = Array.from(
-    table.matchAll(/^\| +`([A-Z_]+)` +\| +(.*?) +\| +(.*?) +\|$/gm),
-    ([, name, value, meaning]) => ({ name, value, meaning }),
-  );
-  expect(rows).toEqual(
-    SETTINGS.map(({ name, meaning, ...setting }) => ({
-      name,
-      value: setting.default === null ? setting.unset : `\`${setting.default}\``,
-      meaning,
-    })),
-  );
+test('a setting is required only by commands that use it', () => {
+  for (const { processes, required = [] } of SETTINGS as readonly Setting[])
+    expect(processes).toEqual(expect.arrayContaining([...required]));
+});
+
+test('what moved into the database stops a worker, and names the command that sets it there', () => {
+  const env = { AUDIT_RETENTION: '24 months', SCHEDULE_RETENTION: 'applied=90' };
+  expect(problems(env, 'worker')).toEqual([
+    'Unset AUDIT_RETENTION, which is a setting in the database now: npm run halyard -- settings set audit_retention "24 months".',
+    'Unset SCHEDULE_RETENTION, which is a setting in the database now: npm run halyard -- settings set schedule_retention "applied=90,cancelled=30".',
+  ]);
+  expect(problems(env, 'start')).toHaveLength(2);
+  expect(problems(env, 'api')).toEqual([]);
+  expect(problems({ AUDIT_RETENTION: '' }, 'worker')).toEqual([]);
 });

@@ -50,7 +50,7 @@ test('attempts that are retried, and schedules that failed for good, are counted
   const database = await useFreshDatabase();
   const { url, registry } = await startTestMetrics(database.workerUrl);
   await withClient(database.ownerUrl, async (client) => {
-    await client.query(`alter database ${database.name} set halyard.retry_base = '10 ms'`);
+    await client.query(`select app_private.set_setting('retry_base', '10 ms')`);
     const flag = await insertFlag(client);
     await breakFlag(client, flag.flag_key);
     await insertSchedule(client, flag.id, { dueIn: '-1 second', max_attempts: 3 });

@@ -19,6 +19,7 @@ const TABLES = `
 table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       -        -       -
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
+app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at)                                                           -       r        -       -
@@ -66,8 +67,8 @@ app_private.apply_due(integer)                                   worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
 app_private.ensure_audit_partitions(integer)                     worker
-app_private.retain_audit_events(interval)                        worker
-app_private.remove_old_schedules(interval,interval,integer)      worker
+app_private.retain_audit_events()                                worker
+app_private.remove_old_schedules(text,integer)                   worker
 app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker
@@ -83,6 +84,12 @@ app_private.schedules_at_work()
 app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules)
 app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.audit_is_strict()
+app_private.setting(text)
+app_private.setting_definitions()
+app_private.setting_problem(text,text)
+app_private.set_setting(text,text)
+app_private.tg_settings__stamp()
+app_private.tg_settings__audit()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid)

@@ -302,9 +302,9 @@ describe('the wait before another attempt', () => {
     });
   });
 
-  test('begins with halyard.retry_base', async () => {
+  test('begins with the setting retry_base', async () => {
     await withRollback(database, async (client) => {
-      await client.query(`set local halyard.retry_base = '10 ms'`);
+      await client.query(`select app_private.set_setting('retry_base', '10 ms')`);
       const wait = await value<number>(
         client,
         'select extract(epoch from app_private.retry_delay(1))::float8',

@@ -72,8 +72,8 @@ describe('a running worker', () => {
 
   test('retries what fails, gives it up in the end, and applies everything else', async () => {
     const database = await useFreshDatabase();
-    await withClient(database.rootUrl, (root) =>
-      root.query(`alter database ${database.name} set halyard.retry_base = '50ms'`),
+    await withClient(database.ownerUrl, (owner) =>
+      owner.query(`select app_private.set_setting('retry_base', '50 ms')`),
     );
     const { lines } = await startTestWorker(database);
     await withClient(database.ownerUrl, async (client) => {

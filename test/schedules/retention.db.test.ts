@@ -12,19 +12,16 @@ interface Removed {
   readonly removed_cancelled: number;
 }
 
-interface Wanted {
-  readonly applied?: string | null;
-  readonly cancelled?: string | null;
-  readonly batch?: number;
-}
-
+/** One batch of each status. */
 async function remove(
   client: pg.ClientBase,
-  { applied = '90 days', cancelled = '30 days', batch = 100 }: Wanted = {},
+  { setting = 'applied=90,cancelled=30', batch = 100 } = {},
 ): Promise<Removed> {
+  await client.query(`select app_private.set_setting('schedule_retention', $1)`, [setting]);
   const { rows } = await client.query<Removed>(
-    'select * from app_private.remove_old_schedules($1::interval, $2::interval, $3)',
-    [applied, cancelled, batch],
+    `select app_private.remove_old_schedules('applied', $1) as removed_applied,
+       app_private.remove_old_schedules('cancelled', $1) as removed_cancelled`,
+    [batch],
   );
   return one(rows);
 }
@@ -93,7 +90,7 @@ test('applied ones go after their time, cancelled ones after theirs, failed and 
   });
 });
 
-test('each kind is kept for ever unless it is named, and batches are bounded', async () => {
+test('each status is kept forever unless it is named, and batches are bounded', async () => {
   await withActors(database, async (client) => {
     const { id: flag } = await insertFlag(client);
     const ids: string[] = [];
@@ -103,15 +100,15 @@ test('each kind is kept for ever unless it is named, and batches are bounded', a
     const { id: cancelled } = await insertSchedule(client, flag);
     await cancel(client, cancelled);
     await age(client, '1 year', [...ids, cancelled]);
-    expect(await remove(client, { applied: null, cancelled: null })).toEqual({
+    expect(await remove(client, { setting: '' })).toEqual({
       removed_applied: 0,
       removed_cancelled: 0,
     });
-    expect(await remove(client, { cancelled: null, batch: 2 })).toEqual({
+    expect(await remove(client, { setting: 'applied=90', batch: 2 })).toEqual({
       removed_applied: 2,
       removed_cancelled: 0,
     });
-    expect(await remove(client, { batch: 2 })).toEqual({
+    expect(await remove(client, { setting: 'cancelled=30, applied=90', batch: 2 })).toEqual({
       removed_applied: 1,
       removed_cancelled: 1,
     });

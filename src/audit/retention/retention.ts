@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
 
@@ -18,7 +17,6 @@ interface Options {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly stopping: AbortSignal;
-  readonly retention: Config['retention'];
 }
 
 /** Each event's hash is checked before it is purged, some 50,000 a second: a month of a hundred million takes half an hour. */
@@ -29,17 +27,17 @@ const RETRY_MS = 900_000;
 const BATCH = 1_000;
 
 /**
- * Purges the months of the trail that are older than the configuration keeps, a transaction each, oldest first, up to one that
+ * Purges the months of the trail that are older than the setting audit_retention keeps, a transaction each, oldest first, up to one that
  * can't be purged. When that is only because somebody is reading, it tries again in a quarter of an hour.
  *
- * @returns the months that it looked at; none when the trail is kept for ever
+ * @returns the months that it looked at; none when the trail is kept forever
  * @throws the database's error; the months before it stay purged
  */
 export async function retainAuditEvents(options: Options): Promise<Month[]> {
-  const { pool, log, stopping, retention } = options;
+  const { pool, log, stopping } = options;
   const months: Month[] = [];
-  while (retention.audit !== null && !stopping.aborted) {
-    const month = await retainMonth(pool, retention.audit);
+  while (!stopping.aborted) {
+    const month = await retainMonth(pool);
     if (month === null) break;
     months.push(month);
     if (month.outcome !== 'purged') {
@@ -61,14 +59,13 @@ async function postpone(pool: pg.Pool, log: Logger, month: Month): Promise<void>
 }
 
 /** Longer than the worker's statements may take otherwise. */
-async function retainMonth(pool: pg.Pool, keep: string): Promise<Month | null> {
+async function retainMonth(pool: pg.Pool): Promise<Month | null> {
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
     await client.query(`begin; set local statement_timeout = ${CHECK_MS}`);
     const { rows } = await client.query<Month>({
-      text: 'select month::text, events, outcome, reason from app_private.retain_audit_events($1::interval)',
-      values: [keep],
+      text: 'select month::text, events, outcome, reason from app_private.retain_audit_events()',
       query_timeout: CHECK_MS,
     } as pg.QueryConfig);
     await client.query('commit');
@@ -89,30 +86,28 @@ export interface Removed {
 }
 
 /**
- * Deletes schedules that were applied or cancelled longer ago than the configuration keeps them, in batches of one
- * transaction each.
+ * Deletes schedules that were applied or cancelled longer ago than the setting schedule_retention keeps them, in batches of
+ * one transaction each.
  *
  * @throws the database's error; the batches before it stand
  */
 export async function removeOldSchedules(options: Options): Promise<Removed> {
-  const { pool, log, stopping, retention } = options;
-  const { cancelled } = retention.schedules;
-  let { applied } = retention.schedules;
   const total = { applied: 0, cancelled: 0 };
-  if (applied === null && cancelled === null) return total;
-  while (!stopping.aborted) {
-    const { rows } = await pool.query<Removed>(
-      `select removed_applied as applied, removed_cancelled as cancelled
-       from app_private.remove_old_schedules(make_interval(days => $1), make_interval(days => $2), $3)`,
-      [applied, cancelled, BATCH],
-    );
-    const batch = rows[0] ?? { applied: 0, cancelled: 0 };
-    total.applied += batch.applied;
-    total.cancelled += batch.cancelled;
-    if (batch.applied + batch.cancelled < BATCH) break;
-    // No more of these: don't look at all that must stay, once more for each batch of the others.
-    if (batch.applied < BATCH) applied = null;
+  for (const status of ['applied', 'cancelled'] as const) {
+    let removed = BATCH;
+    while (removed === BATCH && !options.stopping.aborted) {
+      removed = await removeBatch(options.pool, status);
+      total[status] += removed;
+    }
   }
-  if (total.applied + total.cancelled > 0) log.info(total, 'old schedules were deleted');
+  if (total.applied + total.cancelled > 0) options.log.info(total, 'old schedules were deleted');
   return total;
+}
+
+async function removeBatch(pool: pg.Pool, status: keyof Removed): Promise<number> {
+  const { rows } = await pool.query<{ removed: number }>(
+    'select app_private.remove_old_schedules($1, $2) as removed',
+    [status, BATCH],
+  );
+  return rows[0]?.removed ?? 0;
 }

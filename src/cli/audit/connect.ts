@@ -35,22 +35,24 @@ const MAX_CONNECTIONS = 4;
  *
  * Statements have no time limit: a command may read the whole trail, and whoever typed it can stop it.
  *
+ * @param command the command that asks, which checks its own configuration and is named in the connections
  * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError; what
  *   `work` throws
  */
 export async function withLogin<T>(
   login: Login,
   work: (pool: pg.Pool, config: Config) => Promise<T>,
+  command: 'audit' | 'settings' = 'audit',
 ): Promise<T> {
-  const config = loadProcessConfig('audit');
+  const config = loadProcessConfig(command);
   // Warnings and errors only: how an embedded server comes and goes is no part of the answer.
-  const log = makeLogger({ ...config, logLevel: quiet(config.logLevel) }, 'audit');
+  const log = makeLogger({ ...config, logLevel: quiet(config.logLevel) }, command);
   const { addresses, role, become } = LOGINS[login];
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
   const run = async (address: string) => {
     // Verifying and proving only read: a standby can spare the primary that.
     const pool = makePool(address, {
-      name: 'halyard audit',
+      name: `halyard ${command}`,
       max: MAX_CONNECTIONS,
       standby: true,
       log,

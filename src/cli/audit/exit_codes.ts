@@ -4,11 +4,9 @@ import { ConfigError } from '../../config/config.ts';
 import { EmbeddedPostgresError } from '../../postgres/embedded/error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { scrub } from '../../lib/log.ts';
+import { BAD_ARGUMENTS, FOUND_PROBLEMS, NOT_CHECKED } from '../exit_codes.ts';
 
-/** Exit statuses of the commands that check something. */
-export const FOUND_PROBLEMS = 1;
-export const BAD_ARGUMENTS = 2;
-export const NOT_CHECKED = 3;
+export { BAD_ARGUMENTS, FOUND_PROBLEMS };
 
 /** What is wrong with the arguments, in a sentence. */
 export class UsageError extends Error {
@@ -30,15 +28,6 @@ export async function exitWith(work: () => Promise<number>): Promise<void> {
   } catch (error) {
     process.stderr.write(`${scrub(sentence(error))}\n`);
     process.exitCode = error instanceof UsageError ? BAD_ARGUMENTS : NOT_CHECKED;
-  }
-}
-
-/** parseArgs's own errors are sentences about the arguments already. */
-export function parsing<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }
 

@@ -1,7 +1,6 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { parseArgs } from 'node:util';
 
 import type pg from 'pg';
 
@@ -11,46 +10,42 @@ import type { ExportQuery, Transaction } from '../../audit/export/export.ts';
 import { FORMATS } from '../../audit/export/format.ts';
 import { scrub } from '../../lib/log.ts';
 import { withLogin } from './connect.ts';
-import { BAD_ARGUMENTS, parsing, reasonOf, UsageError } from './exit_codes.ts';
+import { BAD_ARGUMENTS, reasonOf, UsageError } from './exit_codes.ts';
 import { makeProgress } from './progress.ts';
-
-const OPTIONS = {
-  from: { type: 'string' },
-  to: { type: 'string' },
-  flag: { type: 'string' },
-  environment: { type: 'string' },
-  actor: { type: 'string' },
-  type: { type: 'string', multiple: true },
-  after: { type: 'string' },
-  until: { type: 'string' },
-  limit: { type: 'string' },
-  format: { type: 'string' },
-  out: { type: 'string' },
-  force: { type: 'boolean' },
-} as const;
 
 /** Exit status of an export that failed or broke off. */
 const NOT_WHOLE = 1;
 
-/** What the arguments ask for. */
+/** What `halyard audit export` was given; the rest are filters, checked by exportAuditEventsQuerySchema. */
 export interface ExportArguments {
-  readonly query: ExportQuery;
   readonly format: 'ndjson' | 'csv';
-  /** The file to write; null for stdout. */
-  readonly out: string | null;
+  /** The file to write; stdout without. */
+  readonly out?: string;
   /** Whether a file that is there may be replaced. */
-  readonly force: boolean;
+  readonly force?: boolean;
+  readonly [filter: string]: unknown;
+}
+
+/** Where an export goes, and how it is written. */
+interface Target {
+  readonly format: ExportArguments['format'];
+  readonly out: string | undefined;
 }
 
 /**
  * `halyard audit export`: the trail as NDJSON or CSV, to stdout or into a file. Exit status 1 when it is not whole, 2 for bad
  * arguments.
  */
-export async function run(args: string[]): Promise<void> {
+export async function run({
+  format,
+  out,
+  force = false,
+  ...filters
+}: ExportArguments): Promise<void> {
   try {
-    const wanted = readArguments(args);
-    await refuseToReplace(wanted);
-    await withLogin('auditor', (pool) => exportEvents(pool, wanted));
+    const query = readQuery(filters);
+    if (out !== undefined) await refuseToReplace(out, force);
+    await withLogin('auditor', (pool) => exportEvents(pool, query, { format, out }));
   } catch (error) {
     if (isClosedPipe(error)) {
       // Whoever reads has had enough, as `head` does: nothing to say, but it isn't all there is.
@@ -65,27 +60,16 @@ export async function run(args: string[]): Promise<void> {
 }
 
 /** @throws UsageError */
-export function readArguments(args: string[]): ExportArguments {
-  const {
-    format = 'ndjson',
-    out,
-    force = false,
-    ...filters
-  } = parsing(
-    () => parseArgs({ args, options: OPTIONS, strict: true, allowPositionals: false }).values,
-  );
-  if (format !== 'ndjson' && format !== 'csv') throw new UsageError('Give --format ndjson or csv.');
-  if (out === '') throw new UsageError('Give --out the name of a file.');
+function readQuery(filters: Record<string, unknown>): ExportQuery {
   const result = exportAuditEventsQuerySchema.safeParse(filters);
   if (!result.success) {
     const [issue] = result.error.issues;
     throw new UsageError(`--${String(issue?.path[0])} ${issue?.message ?? 'is not valid'}.`);
   }
-  return { query: result.data, format, out: out ?? null, force };
+  return result.data;
 }
 
-async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
-  if (out === null) return;
+async function refuseToReplace(out: string, force: boolean): Promise<void> {
   const there = await stat(out).catch(() => null);
   if (there === null) return;
   // Not even by force: for root the name of a device would then be that of the export.
@@ -93,17 +77,17 @@ async function refuseToReplace({ out, force }: ExportArguments): Promise<void> {
   if (!force) throw new UsageError(`${out} is there already: give --force to replace it.`);
 }
 
-async function exportEvents(pool: pg.Pool, wanted: ExportArguments): Promise<void> {
-  const { out } = wanted;
-  if (out === null) {
-    await write(pool, wanted, process.stdout, { end: false });
-    return;
-  }
+async function exportEvents(
+  pool: pg.Pool,
+  query: ExportQuery,
+  { format, out }: Target,
+): Promise<void> {
+  if (out === undefined) return write(pool, query, format, process.stdout, { end: false });
   // Under another name until it is whole; for nobody else's eyes, as it holds names.
   const partial = `${out}.partial`;
   try {
     const file = await open(partial, 'w', 0o600);
-    await write(pool, wanted, file.createWriteStream({ flush: true }), { end: true });
+    await write(pool, query, format, file.createWriteStream({ flush: true }), { end: true });
     await rename(partial, out);
   } catch (error) {
     await rm(partial, { force: true });
@@ -113,7 +97,8 @@ async function exportEvents(pool: pg.Pool, wanted: ExportArguments): Promise<voi
 
 async function write(
   pool: pg.Pool,
-  { query, format }: ExportArguments,
+  query: ExportQuery,
+  format: Target['format'],
   target: Writable,
   { end }: { end: boolean },
 ): Promise<void> {

@@ -1,26 +1,22 @@
-import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, FOUND_PROBLEMS, parsing } from './exit_codes.ts';
-
-const OPTIONS = { thorough: { type: 'boolean', default: false } } as const;
+import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
 /**
  * `halyard audit reconcile [--thorough]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
- * 1 when dead letters remain, 2 for bad arguments, 3 when it could not be done.
+ * 1 when dead letters remain, 3 when it could not be done.
  */
-export function run(args: string[]): Promise<void> {
-  return exitWith(async () => {
-    const { values } = parsing(() => parseArgs({ args, options: OPTIONS, strict: true }));
-    const scope = values.thorough ? 'thorough' : 'recent';
-    return withLogin('worker', async (pool) => {
+export function run({ thorough = false }: { readonly thorough?: boolean }): Promise<void> {
+  const scope = thorough ? 'thorough' : 'recent';
+  return exitWith(() =>
+    withLogin('worker', async (pool) => {
       const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
       const letters = await countLetters(pool);
       process.stdout.write(summarize(done, letters));
       return letters > 0 ? FOUND_PROBLEMS : 0;
-    });
-  });
+    }),
+  );
 }
 
 async function countLetters(pool: pg.Pool): Promise<number> {

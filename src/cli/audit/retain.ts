@@ -1,10 +1,14 @@
-import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import type { Month } from '../../audit/retention/retention.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, FOUND_PROBLEMS, parsing, UsageError } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS, UsageError } from './exit_codes.ts';
 
-const OPTIONS = { keep: { type: 'string' }, 'dry-run': { type: 'boolean' } } as const;
+/** What `halyard audit retain` was given. */
+export interface RetainArguments {
+  /** An interval, as PostgreSQL reads it. */
+  readonly keep: string;
+  readonly dryRun?: boolean;
+}
 
 /** PostgreSQL's own word for what isn't an interval, too long a one, or one that audit.retain() refuses. */
 const BAD_INTERVAL = new Set(['22007', '22008', '22015', '22023']);
@@ -13,18 +17,8 @@ const BAD_INTERVAL = new Set(['22007', '22008', '22015', '22023']);
  * `halyard audit retain`: purges the months of the trail that ended longer ago than --keep, each in a transaction of its own,
  * and prints a line for each. Exit status 1 when one that is old enough stays.
  */
-export function run(args: string[]): Promise<void> {
-  return exitWith(async () => {
-    const { keep, dryRun } = readArguments(args);
-    return withLogin('owner', (pool) => retain(pool, keep, dryRun));
-  });
-}
-
-function readArguments(args: string[]): { keep: string; dryRun: boolean } {
-  const { values } = parsing(() => parseArgs({ args, options: OPTIONS }));
-  if (values.keep === undefined)
-    throw new UsageError("Say how much of the trail to keep, as in --keep '24 months'.");
-  return { keep: values.keep, dryRun: values['dry-run'] ?? false };
+export function run({ keep, dryRun = false }: RetainArguments): Promise<void> {
+  return exitWith(() => withLogin('owner', (pool) => retain(pool, keep, dryRun)));
 }
 
 /** A dry run looks at all months at once; a real one at one after the other, so that what is done is done. */

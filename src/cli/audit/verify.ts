@@ -1,4 +1,3 @@
-import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import {
   checkAnchors,
@@ -11,31 +10,28 @@ import { verifyTrail, type Range, type Verification } from '../../audit/verifica
 import type { Config } from '../../config/config.ts';
 import { withLogin } from './connect.ts';
 import { linesOf } from './input.ts';
-import { exitWith, FOUND_PROBLEMS, NotCheckedError, parsing, UsageError } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
 import { makeProgress } from './progress.ts';
 import { summarize, toJson } from './verify_report.ts';
 
-const OPTIONS = {
-  from: { type: 'string' },
-  to: { type: 'string' },
-  anchors: { type: 'string' },
-  json: { type: 'boolean', default: false },
-} as const;
-
-interface Arguments {
-  readonly range: Range;
+/** What `halyard audit verify` was given. */
+export interface VerifyArguments {
+  readonly from?: number;
+  readonly to?: number;
   /** A file, `-`, or `cloudwatch`. */
-  readonly anchors: string | undefined;
-  readonly json: boolean;
+  readonly anchors?: string;
+  readonly json?: boolean;
 }
 
 /**
  * `halyard audit verify`: is the trail what it was when it was sealed, and do the heads outside say so too? Exit status 0 when
  * all is well, 1 when not, 2 for bad arguments, 3 when it could not be checked.
  */
-export function run(args: string[]): Promise<void> {
+export function run({ from = 1, to, anchors, json }: VerifyArguments): Promise<void> {
   return exitWith(async () => {
-    const { range, anchors, json } = readArguments(args);
+    if (to !== undefined && to < from)
+      throw new UsageError('Give --to a number that is not below --from.');
+    const range = { from, to: to ?? null };
     const { verification, report } = await withLogin('auditor', async (pool, config) => {
       const verified = await verify(pool, range);
       const compared = anchors === undefined ? null : await compare(pool, anchors, config);
@@ -47,24 +43,6 @@ export function run(args: string[]): Promise<void> {
     );
     return found > 0 ? FOUND_PROBLEMS : 0;
   });
-}
-
-function readArguments(args: string[]): Arguments {
-  const { values } = parsing(() => parseArgs({ args, options: OPTIONS, strict: true }));
-  const from = readSeq('from', values.from) ?? 1;
-  const to = readSeq('to', values.to);
-  if (to !== null && to < from)
-    throw new UsageError('Give --to a number that is not below --from.');
-  if (values.anchors === '')
-    throw new UsageError('Give --anchors the name of a file, - or cloudwatch.');
-  return { range: { from, to }, anchors: values.anchors, json: values.json };
-}
-
-function readSeq(name: string, value: string | undefined): number | null {
-  if (value === undefined) return null;
-  if (!/^[1-9]\d{0,14}$/.test(value))
-    throw new UsageError(`Give --${name} the number of an event: a whole number from 1 on.`);
-  return Number(value);
 }
 
 async function verify(pool: pg.Pool, range: Range): Promise<Verification> {

@@ -1,4 +1,3 @@
-import { parseArgs } from 'node:util';
 import { messagesOf, readMessage } from '../../audit/verification/copy.ts';
 import {
   parseProof,
@@ -7,22 +6,20 @@ import {
   type Proof,
 } from '../../audit/seals/proof.ts';
 import { linesOf, textOf } from './input.ts';
-import { exitWith, FOUND_PROBLEMS, NotCheckedError, parsing, UsageError } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
 
-const OPTIONS = { anchors: { type: 'string' }, message: { type: 'string' } } as const;
+/** Files that `halyard audit verify-proof` was given beside the proof. */
+export interface VerifyProofArguments {
+  readonly message?: string;
+  readonly anchors?: string;
+}
 
 /**
  * `halyard audit verify-proof FILE`: checks a proof by itself; it needs no database and no settings. Exit status 0 when it
  * holds, 1 when not, 2 for bad arguments, 3 when it could not be checked.
  */
-export function run(args: string[]): Promise<void> {
+export function run(file: string, values: VerifyProofArguments): Promise<void> {
   return exitWith(async () => {
-    const { values, positionals } = parsing(() =>
-      parseArgs({ args, options: OPTIONS, allowPositionals: true }),
-    );
-    const [file, ...rest] = positionals;
-    if (file === undefined || rest.length > 0)
-      throw new UsageError('Name one file that audit prove has written; - is standard input.');
     if ([file, values.message, values.anchors].filter((name) => name === '-').length > 1)
       throw new UsageError('Only one of the files can be -, standard input.');
     const proof = await readProof(file);

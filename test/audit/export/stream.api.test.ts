@@ -273,10 +273,10 @@ describe('when the trail can’t be written', () => {
   test('in strict mode nothing is handed out', async () => {
     const { database, api, add } = await startSite();
     await add({ flag: 'a' });
-    await breakTrail(database);
-    await withClient(database.rootUrl, (client) =>
-      client.query(`alter database ${database.name} set halyard.audit_mode = 'strict'`),
+    await withClient(database.ownerUrl, (client) =>
+      client.query(`select app_private.set_setting('audit_mode', 'strict')`),
     );
+    await breakTrail(database);
     for (const accept of ['application/json', 'application/x-ndjson', 'text/csv']) {
       const answer = await api.call(`GET ${PATH}`, { token: auditorToken(), headers: { accept } });
       expect([answer.status, answer.body.code]).toEqual([503, 'audit_unavailable']);

@@ -226,7 +226,7 @@ describe('strict mode: no audit, no change', () => {
     const own = await cloneDatabase();
     try {
       await withClient(own.ownerUrl, async (client) => {
-        await client.query(`alter database ${own.name} set halyard.audit_mode = 'strict'`);
+        await client.query(`select app_private.set_setting('audit_mode', 'strict')`);
         await client.query('drop table audit.events cascade');
       });
       for (const mode of ['strict', 'lax', ''])

@@ -421,10 +421,10 @@ describe('with others at work', () => {
     await withClient(own.ownerUrl, async (client) => {
       await writeTrail(client);
       await withClient(own.workerUrl, async (worker) => {
-        const { rows } = await worker.query(
-          `select outcome, reason, events from app_private.retain_audit_events('6 months')`,
-        );
-        expect(rows).toEqual([PURGED]);
+        const retain = 'select outcome, reason, events from app_private.retain_audit_events()';
+        expect((await worker.query(retain)).rows).toEqual([]);
+        await client.query(`select app_private.set_setting('audit_retention', '6 months')`);
+        expect((await worker.query(retain)).rows).toEqual([PURGED]);
       });
       expect(
         await value(

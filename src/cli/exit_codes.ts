@@ -1,0 +1,4 @@
+/** Exit statuses of the commands. Apart from what else ends a command (audit/exit_codes.ts), which loads pg. */
+export const FOUND_PROBLEMS = 1;
+export const BAD_ARGUMENTS = 2;
+export const NOT_CHECKED = 3;

@@ -1,0 +1,32 @@
+import { inspect } from 'node:util';
+import { CommanderError } from 'commander';
+import { ConfigError } from '../config/error.ts';
+import { EmbeddedPostgresError } from '../postgres/embedded/error.ts';
+import { BAD_ARGUMENTS } from './exit_codes.ts';
+import { makeProgram } from './program.ts';
+
+/**
+ * Runs one command of the command line. Sets the exit status: 0, 1 when the command failed, 2 for arguments that it doesn't
+ * take, or what the command itself says.
+ *
+ * @param args the arguments after `halyard`
+ */
+export async function run(args: string[]): Promise<void> {
+  try {
+    await makeProgram().parseAsync(args, { from: 'user' });
+  } catch (error) {
+    process.exitCode = await report(error);
+  }
+}
+
+/** Writes to stderr why a command failed; returns the exit status. */
+async function report(error: unknown): Promise<number> {
+  // Help and version are exits with 0; of bad arguments commander has written already.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : BAD_ARGUMENTS;
+  // Not for help: the log's library takes longer to load than the rest of it.
+  const { scrub } = await import('../lib/log.ts');
+  // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
+  const isForPerson = error instanceof ConfigError || error instanceof EmbeddedPostgresError;
+  process.stderr.write(`${isForPerson ? error.message : scrub(inspect(error))}\n`);
+  return 1;
+}
