@@ -24,7 +24,7 @@ const SUBCOMMANDS: Record<string, Subcommand> = {
     load: () => import('./audit/export.ts'),
   },
   reconcile: {
-    summary: 'brings into the trail what it lacks: dead letters, lost events [--thorough]',
+    summary: 'brings into the trail what it lacks: dead letters, lost events [--full]',
     load: () => import('./audit/reconcile.ts'),
   },
   retain: {

@@ -4,16 +4,16 @@ import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile
 import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS, parsing } from './exit_codes.ts';
 
-const OPTIONS = { thorough: { type: 'boolean', default: false } } as const;
+const OPTIONS = { full: { type: 'boolean', default: false } } as const;
 
 /**
- * `halyard audit reconcile [--thorough]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
+ * `halyard audit reconcile [--full]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
  * 1 when dead letters remain, 2 for bad arguments, 3 when it could not be done.
  */
 export function run(args: string[]): Promise<void> {
   return exitWith(async () => {
     const { values } = parsing(() => parseArgs({ args, options: OPTIONS, strict: true }));
-    const scope = values.thorough ? 'thorough' : 'recent';
+    const scope = values.full ? 'full' : 'incremental';
     return withLogin('worker', async (pool) => {
       const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
       const letters = await countLetters(pool);
@@ -34,8 +34,8 @@ async function countLetters(pool: pg.Pool): Promise<number> {
 export function summarize({ fromLetters, fromRows }: Reconciled, letters: number): string {
   const lines = [
     fromLetters + fromRows === 0
-      ? 'Nothing was missing that could be rebuilt.'
-      : `Rebuilt ${fromLetters + fromRows} events: ${fromLetters} from dead letters, ${fromRows} from rows.`,
+      ? 'Nothing was missing.'
+      : `Wrote ${fromLetters + fromRows} events: ${fromLetters} from dead letters, ${fromRows} in place of lost ones.`,
   ];
   if (letters > 0)
     lines.push(`Dead letters that remain: ${letters}. See "Dead letters" in docs/operations.md.`);
