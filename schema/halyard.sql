@@ -365,7 +365,7 @@ create table audit.events (
   request_id text,
   revision bigint,
   schedule_id uuid,
-  constraint events_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['admin'::text, 'system'::text, 'database'::text, 'unknown'::text]))),
+  constraint events_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['admin'::text, 'system'::text, 'database'::text]))),
   constraint events_level_check CHECK ((level = ANY (ARRAY['info'::text, 'warning'::text, 'error'::text]))),
   constraint events_pkey PRIMARY KEY (id, occurred_at)
 ) partition by RANGE (occurred_at);
@@ -389,7 +389,7 @@ alter table audit.events enable always trigger _100_append_only;
 CREATE TRIGGER _200_append_only_rows BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION app_private.tg__refuse();
 alter table audit.events enable always trigger _200_append_only_rows;
 comment on table audit.events is 'The audit trail: one row for each thing that happened. Append-only; partitioned by month (UTC).';
-comment on column audit.events.actor_kind is 'admin (by the API), system (the worker), database (SQL typed by hand) or unknown (rebuilt, and the row doesn''t tell).';
+comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.events.application_name is 'The application that the database session named itself.';
@@ -399,13 +399,13 @@ comment on column audit.events.event_type is 'What happened, as flag_schedule.cr
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for a change of which only that is known.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
-comment on column audit.events.reconciled is 'Whether the event was rebuilt afterwards because writing it failed at the time.';
+comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
 comment on column audit.events.request_id is 'The HTTP request that did it; also in the API''s log and its X-Request-Id header.';
-comment on column audit.events.revision is 'The revision of the row that the event tells of.';
+comment on column audit.events.revision is 'The revision of the row that the event is about; the highest missing one in *.reconciled.';
 comment on column audit.events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.events to halyard_admin;
 grant select on table audit.events to halyard_auditor;
@@ -454,7 +454,7 @@ create view audit.flag_events with (security_invoker=true) as
    FROM audit.events e
   WHERE (flag_key IS NOT NULL);
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule), or database (typed by hand).';
+comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
 comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.before is 'What was before, where the event tells.';
@@ -572,7 +572,7 @@ create table audit.reconciliations (
 alter table audit.reconciliations enable row level security;
 comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
 comment on column audit.reconciliations.finished_at is 'When it came to its end.';
-comment on column audit.reconciliations.scope is 'letters, recent or thorough.';
+comment on column audit.reconciliations.scope is 'dead_letters, incremental or full.';
 comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
 
 create table audit.seals (
@@ -735,6 +735,22 @@ end;
 $function$;
 comment on function app_private.apply_schedules(uuid[]) is 'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
 
+CREATE OR REPLACE FUNCTION app_private.as_system(event app_private.audit_event)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  event.actor_kind := 'system';
+  event.admin_user_id := null;
+  event.admin_email := null;
+  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[];
+  return event;
+end;
+$function$;
+comment on function app_private.as_system(app_private.audit_event) is 'The event with the system as its actor.';
+
 CREATE OR REPLACE FUNCTION app_private.attribute_event(event app_private.audit_event, context jsonb)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -755,12 +771,12 @@ begin
   if event.event_type like 'feature\_flag.%' then
     event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
   end if;
-  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[] || jsonb_strip_nulls(jsonb_build_object(
+  event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
     'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
   return event;
 end;
 $function$;
-comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor and the request of a dead letter''s context.';
+comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor and the request of a dead letter''s context, and without flagState.';
 
 CREATE OR REPLACE FUNCTION app_private.audit_cursor(destination text)
  RETURNS bigint
@@ -943,6 +959,42 @@ AS $function$ select count(*) from audit.dead_letters $function$;
 comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
 grant execute on function app_private.dead_letter_count() to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.dead_letter_events(content jsonb)
+ RETURNS app_private.audit_event[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if jsonb_typeof(content -> 'events') = 'array' then
+    return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_schedule_events(content) as e);
+  elsif content ->> 'table' = 'feature_flags' then
+    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_flag_events(content) as e);
+  end if;
+  raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
+end;
+$function$;
+comment on function app_private.dead_letter_events(jsonb) is 'The events that a dead letter holds, or that its rows make; raises when it holds neither.';
+
+CREATE OR REPLACE FUNCTION app_private.dead_letter_rows()
+ RETURNS TABLE(row_id text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct r.id #>> '{}'
+  from audit.dead_letters d
+  cross join unnest('{
+    $.rows[*].id,
+    $.oldRows[*].id,
+    $.events[*] ? (@.event_type starts with \"feature_flag.\").flag_id,
+    $.events[*] ? (@.event_type starts with \"flag_schedule.\").schedule_id}'::jsonpath[]) as p (path)
+  cross join lateral jsonb_path_query(d.content, p.path) as r (id)
+  where d.error_code <> 'ZF012'
+$function$;
+comment on function app_private.dead_letter_rows() is 'The ids of the flags and schedules that dead letters are about.';
+
 CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -1099,35 +1151,6 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
 RETURN sha256(('\x00'::bytea || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
-CREATE OR REPLACE FUNCTION app_private.events_of_letter(content jsonb)
- RETURNS app_private.audit_event[]
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_events app_private.audit_event[];
-  i integer;
-begin
-  if jsonb_typeof(content -> 'events') = 'array' then
-    v_events := array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
-  elsif content ->> 'table' = 'feature_flag_schedules' then
-    v_events := array(
-      select app_private.attribute_event(e, content -> 'context') from app_private.remade_schedule_events(content) as e);
-  elsif content ->> 'table' = 'feature_flags' then
-    v_events := array(
-      select app_private.attribute_event(e, content -> 'context') from app_private.remade_flag_events(content) as e);
-  else
-    raise exception 'The letter isn''t one of the triggers: a person must look at it.' using errcode = 'data_exception';
-  end if;
-  for i in 1..cardinality(v_events) loop
-    v_events[i].reconciled := true;
-  end loop;
-  return v_events;
-end;
-$function$;
-comment on function app_private.events_of_letter(jsonb) is 'The events that a dead letter holds or that its rows tell of, marked as reconciled; raises when it holds neither.';
-
 CREATE OR REPLACE FUNCTION app_private.fault_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -1150,34 +1173,17 @@ AS $function$
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were rebuilt lately; counts stop at 10,000 and 1,000.';
 
-CREATE OR REPLACE FUNCTION app_private.finished_event(event app_private.audit_event, at timestamp with time zone, approximate boolean, admin_user_id text)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  event.occurred_at := at;
-  if approximate then
-    event.metadata := event.metadata || '{"timeApproximate": true}';
-  end if;
-  if event.event_type in ('flag_schedule.applied', 'flag_schedule.failed') then
-    event.actor_kind := 'system';
-  elsif admin_user_id is not null then
-    event.actor_kind := 'admin';
-    event.admin_user_id := admin_user_id;
-    event.metadata := event.metadata || jsonb_build_object('adminUserId', admin_user_id);
-  end if;
-  return event;
-end;
-$function$;
-comment on function app_private.finished_event(app_private.audit_event,timestamp with time zone,boolean,text) is 'A rebuilt event with its instant, and its admin if known.';
-
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
  RETURNS app_private.audit_event
  LANGUAGE sql
 RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
 comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
+
+CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.as_system(app_private.make_event(app_private.event_id((flag).id, (flag).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'feature_flag.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (flag).revision, 'rowCreatedAt', app_private.iso((flag).created_at), 'rowUpdatedAt', app_private.iso((flag).updated_at), 'after', app_private.flag_state(flag))));
+comment on function app_private.flag_reconciled_event(app_public.feature_flags,bigint[]) is 'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
  RETURNS jsonb
@@ -1187,63 +1193,36 @@ RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag)
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_private.flag_state_at(flag app_public.feature_flags, at timestamp with time zone)
- RETURNS jsonb
+CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select app_private.as_system(app_private.make_event(
+    app_private.event_id(coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
+    jsonb_strip_nulls(jsonb_build_object(
+      'flagKey', last.flag_key,
+      'flagId', case when s.id is null then last.flag_id end,
+      'scheduleId', s.id,
+      'lastRevision', last.revision,
+      'lastEventId', last.id,
+      'lastEventAt', app_private.iso(last.occurred_at)))))
+  from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
+$function$;
+comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
+ RETURNS boolean
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select l.metadata -> 'after'
-  from (
-    select e.revision, e.metadata
-    from audit.events e
-    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at <= at
-      and e.event_type in ('feature_flag.created', 'feature_flag.updated') and e.flag_id = flag.id
-    order by e.occurred_at desc
-    limit 1
-  ) as l
-  left join lateral (
-    select e.revision, e.metadata
-    from audit.events e
-    where e.flag_key = flag.flag_key and e.environment = flag.environment and e.occurred_at > at
-      and e.event_type in ('feature_flag.updated', 'feature_flag.deleted') and e.flag_id = flag.id
-    order by e.occurred_at
-    limit 1
-  ) as n on true
-  where not l.metadata ? 'timeApproximate'
-    and not coalesce(n.metadata ? 'timeApproximate', false)
-    and l.revision = coalesce(n.revision - 1, flag.revision)
+  select exists (select from audit.ledger l where l.event_id = is_recorded.event_id)
+    -- A queued event is here, where its id has an index.
+    or exists (select from audit.events e where e.id = is_recorded.event_id)
 $function$;
-comment on function app_private.flag_state_at(app_public.feature_flags,timestamp with time zone) is 'A flag''s state at an instant, as flag_state() has it; null when the trail doesn''t tell.';
-
-CREATE OR REPLACE FUNCTION app_private.instant_of(event_type text, schedule app_public.feature_flag_schedules, is_last boolean, previous jsonb, next jsonb, scheduled_at text, OUT at timestamp with time zone, OUT approximate boolean)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_end timestamptz := case when is_last then clock_timestamp() else coalesce((next ->> 'at')::timestamptz, schedule.updated_at) end;
-begin
-  approximate := false;
-  case
-    when event_type = 'flag_schedule.created' then at := schedule.created_at;
-    when event_type = 'flag_schedule.applied' then at := schedule.applied_at;
-    when event_type = 'flag_schedule.cancelled' then
-      at := coalesce((to_jsonb(schedule) ->> 'cancelled_at')::timestamptz, schedule.updated_at);
-    -- A retry makes the schedule due at its own instant.
-    when event_type = 'flag_schedule.retried' and scheduled_at::timestamptz between (previous ->> 'at')::timestamptz and v_end then
-      at := scheduled_at::timestamptz;
-    when is_last then
-      at := schedule.updated_at;
-      approximate := schedule.status = 'pending' and schedule.attempts > 0;
-    else
-      at := v_end;
-      approximate := true;
-  end case;
-end;
-$function$;
-comment on function app_private.instant_of(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb,text) is 'When a lost event happened, and whether that is only about the time.';
+comment on function app_private.is_recorded(uuid) is 'Whether the trail has, or had before a purge, the event of this id.';
 
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
@@ -1252,113 +1231,12 @@ CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
 RETURN to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text);
 comment on function app_private.iso(timestamp with time zone) is 'The instant as ISO 8601 text in UTC.';
 
-CREATE OR REPLACE FUNCTION app_private.kind_of_change(revision bigint, before text, after text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN (revision = 1) THEN 'flag_schedule.created'::text WHEN (after = ANY (ARRAY['applied'::text, 'failed'::text, 'cancelled'::text])) THEN ('flag_schedule.'::text || after) WHEN (before = 'failed'::text) THEN 'flag_schedule.retried'::text WHEN ((after = 'pending'::text) AND (before = 'pending'::text)) THEN 'flag_schedule.rescheduled'::text ELSE 'flag_schedule.changed'::text END;
-comment on function app_private.kind_of_change(bigint,text,text) is 'The type of the event that brought a schedule from one status (null: unknown) to the next.';
-
-CREATE OR REPLACE FUNCTION app_private.known_events(flag app_public.feature_flags, schedule_id uuid, created_at timestamp with time zone)
- RETURNS jsonb
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select coalesce(jsonb_object_agg(e.revision, jsonb_build_object(
-    'type', e.event_type, 'at', e.occurred_at, 'metadata', e.metadata, 'flagId', e.flag_id)), '{}')
-  from (
-    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
-    from audit.events e
-    where known_events.schedule_id is not null
-      and e.schedule_id = known_events.schedule_id
-      and e.event_type like 'flag\_schedule.%'
-      and e.event_type <> 'flag_schedule.deleted'
-      and e.occurred_at >= known_events.created_at
-    union all
-    select e.revision, e.event_type, e.occurred_at, e.metadata, e.flag_id
-    from audit.events e
-    where known_events.schedule_id is null
-      and e.flag_key = flag.flag_key
-      and e.environment = flag.environment
-      and e.event_type like 'feature\_flag.%'
-      and e.event_type <> 'feature_flag.deleted'
-      and (e.flag_id = flag.id or e.flag_id is null)
-      and e.occurred_at >= known_events.created_at
-    order by 3 desc
-  ) as e
-  where e.revision is not null
-$function$;
-comment on function app_private.known_events(app_public.feature_flags,uuid,timestamp with time zone) is 'What the trail tells of a schedule, or of the flag when schedule_id is null, since it was made: its events by revision.';
-
-CREATE OR REPLACE FUNCTION app_private.known_flags(after_key text, after_environment text, batch integer)
- RETURNS TABLE(flag_key text, environment text)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  with recursive flags (flag_key, environment) as (
-    (
-      select e.flag_key, e.environment
-      from audit.events e
-      where (e.flag_key, e.environment) > (after_key, after_environment)
-      order by e.flag_key, e.environment
-      limit 1
-    )
-    union all
-    select n.flag_key, n.environment
-    from flags f
-    cross join lateral (
-      select e.flag_key, e.environment
-      from audit.events e
-      where (e.flag_key, e.environment) > (f.flag_key, f.environment)
-      order by e.flag_key, e.environment
-      limit 1
-    ) as n
-  )
-  select f.flag_key, f.environment
-  from flags f
-  limit batch
-$function$;
-comment on function app_private.known_flags(text,text,integer) is 'The next `batch` flags, by key and environment, that events tell of.';
-
-CREATE OR REPLACE FUNCTION app_private.known_state(status text, scheduled_at text, later jsonb)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN (jsonb_strip_nulls(jsonb_build_object('status', status, 'scheduledAt', scheduled_at)) || CASE WHEN ((NOT (later ? 'attempts'::text)) OR (later IS NULL)) THEN '{}'::jsonb WHEN ((status = 'failed'::text) OR ((status = 'pending'::text) AND ((later ->> 'attempts'::text) = '0'::text))) THEN jsonb_build_object('attempts', (later -> 'attempts'::text), 'errorMessage', (later -> 'errorMessage'::text)) ELSE '{}'::jsonb END);
-comment on function app_private.known_state(text,text,jsonb) is 'What is known of a schedule''s state right after an event, in the form of schedule_state().';
-
 CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
  LANGUAGE sql
  STABLE PARALLEL SAFE
 RETURN sha256(('\x00'::bytea || convert_to(message, 'UTF8'::name)));
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
-
-CREATE OR REPLACE FUNCTION app_private.letter_rows()
- RETURNS TABLE(row_id uuid, event_id uuid)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select r.row_id, r.event_id
-  from audit.dead_letters d
-  cross join lateral (
-    select coalesce(e ->> 'schedule_id', e ->> 'flag_id')::uuid, (e ->> 'id')::uuid
-    from jsonb_array_elements(coalesce(nullif(d.content -> 'events', 'null'), '[]')) as e
-    union all
-    select
-      (n ->> 'id')::uuid,
-      app_private.event_id((n ->> 'id')::uuid, (n ->> 'created_at')::timestamptz, (n ->> 'revision')::bigint)
-    from jsonb_array_elements(coalesce(nullif(d.content -> 'rows', 'null'), '[]')) as n
-    union all
-    select (o ->> 'id')::uuid, null
-    from jsonb_array_elements(coalesce(nullif(d.content -> 'oldRows', 'null'), '[]')) as o
-  ) as r (row_id, event_id)
-  where d.error_code <> 'ZF012'
-$function$;
-comment on function app_private.letter_rows() is 'The rows that dead letters tell of, with the ids of the events where they give one.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
@@ -1422,7 +1300,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -1522,7 +1400,7 @@ CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint
 RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || '}'::text);
 comment on function app_private.missing_message(uuid,bigint) is 'What is shipped in place of an event whose row is gone.';
 
-CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created timestamp with time zone[], revisions bigint[], certain_from bigint[])
+CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created timestamp with time zone[], revisions bigint[])
  RETURNS TABLE(row_id uuid, missing bigint[])
  LANGUAGE sql
  STABLE
@@ -1530,37 +1408,30 @@ CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created tim
  SET enable_nestloop TO 'off'
  SET jit TO 'off'
 AS $function$
-  with era as materialized (
-    select greatest(
-      coalesce((select s.sealed_at from audit.seals s where s.seal_no = 0), 'infinity'), app_private.purge_horizon()) as start
-  ), versions as materialized (
-    select r.id, r.created_at, r.certain_from, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
-    from unnest(ids, created, revisions, certain_from) as r (id, created_at, revision, certain_from)
+  with versions as materialized (
+    select r.id, r.created_at, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
+    from unnest(ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
-  ), numbered as materialized (
-    select v.*, l.event_id is not null as found
+  ), unnumbered as materialized (
+    select v.*
     from versions v
     left join lateral (select l.event_id from audit.ledger l where l.event_id = v.event_id limit 1) as l on true
-  ), waiting as (
-    select q.event_id from audit.queue q
-    union
-    select d.event_id from app_private.letter_rows() as d where d.event_id is not null
-  ), told as (
-    select n.id, n.created_at, n.certain_from, n.revision, n.found or w.event_id is not null as found
-    from numbered n
-    left join waiting w on w.event_id = n.event_id and not n.found
-  ), counted as (
-    select t.*, min(t.revision) filter (where t.found) over (partition by t.id) as first_found
-    from told t
+    where l.event_id is null
+  ), lost as (
+    select
+      u.id, u.revision,
+      max(u.revision) filter (where app_private.is_recorded(app_private.event_id(u.id, u.created_at, -u.revision)))
+        over (partition by u.id) as reconciled_to
+    from unnumbered u
+    where not exists (select from audit.queue q where q.event_id = u.event_id)
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = u.id::text)
   )
-  select c.id, array_agg(c.revision order by c.revision desc)
-  from counted c
-  cross join era
-  where not c.found
-    and c.revision >= case when c.created_at >= era.start then 1 else least(c.first_found, c.certain_from) end
-  group by c.id
+  select l.id, array_agg(l.revision order by l.revision)
+  from lost l
+  where l.revision > coalesce(l.reconciled_to, 0)
+  group by l.id
 $function$;
-comment on function app_private.missing_revisions(uuid[],timestamp with time zone[],bigint[],bigint[]) is 'For each row with lost events: the revisions that have none, the last first.';
+comment on function app_private.missing_revisions(uuid[],timestamp with time zone[],bigint[]) is 'For each row with lost events: its revisions, ascending, that neither an event nor a dead letter nor a *.reconciled event accounts for.';
 
 CREATE OR REPLACE FUNCTION app_private.month_problem(month timestamp with time zone, ends timestamp with time zone)
  RETURNS text
@@ -1885,191 +1756,38 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
-CREATE OR REPLACE FUNCTION app_private.rebuilt_deletion(last audit.events)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_of_schedule boolean := last.event_type like 'flag\_schedule.%';
-  v_flag app_public.feature_flags;
-  v_event app_private.audit_event;
-  v_status text := app_private.status_after(jsonb_build_object('type', last.event_type));
-  v_before jsonb;
-begin
-  v_flag.id := last.flag_id;
-  v_flag.flag_key := last.flag_key;
-  v_flag.environment := last.environment;
-  v_event := app_private.rebuilt_event(
-    case when v_of_schedule then last.schedule_id else last.flag_id end, last.occurred_at, last.revision + 1, v_flag,
-    case when v_of_schedule then 'flag_schedule.deleted' else 'feature_flag.deleted' end);
-  if v_of_schedule then
-    v_event.schedule_id := last.schedule_id;
-    v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', last.schedule_id);
-    v_before := app_private.state_left(jsonb_build_object('type', last.event_type, 'metadata', last.metadata), v_status);
-  else
-    v_before := last.metadata -> 'after';
-  end if;
-  if v_before <> '{}' then
-    v_event.metadata := v_event.metadata || jsonb_build_object('before', v_before);
-  end if;
-  return app_private.finished_event(v_event, clock_timestamp(), true, null);
-end;
-$function$;
-comment on function app_private.rebuilt_deletion(audit.events) is 'The .deleted event of the row whose last event this is.';
-
-CREATE OR REPLACE FUNCTION app_private.rebuilt_details(event_type text, schedule app_public.feature_flag_schedules, is_last boolean, before jsonb, after jsonb)
- RETURNS jsonb
+CREATE OR REPLACE FUNCTION app_private.rebuilt_flag_events(content jsonb)
+ RETURNS SETOF app_private.audit_event
  LANGUAGE sql
- STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select case event_type
-    when 'flag_schedule.created' then
-      jsonb_strip_nulls(jsonb_build_object('scheduledAt', after -> 'scheduledAt'))
-        || jsonb_build_object('updates', schedule.updates)
-    when 'flag_schedule.cancelled' then jsonb_build_object(
-      'scheduledAt', app_private.iso(schedule.scheduled_at),
-      'reason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
-    when 'flag_schedule.applied' then jsonb_build_object(
-      'updates', schedule.updates,
-      'appliedAt', app_private.iso(schedule.applied_at),
-      'latenessMs', round(1000 * extract(epoch from schedule.applied_at - schedule.scheduled_at)))
-    when 'flag_schedule.failed' then
-      (after - '{status,scheduledAt}'::text[])
-        || case when after ->> 'errorMessage' is null and after ? 'errorMessage' then '{"errorMessage": "unknown"}' else '{}' end::jsonb
-        || case when is_last then jsonb_build_object('failedAt', app_private.iso(schedule.updated_at)) else '{}' end
-    else jsonb_strip_nulls(jsonb_build_object('before', nullif(before, '{}'), 'after', nullif(after, '{}')))
-      || case when before ? 'errorMessage' then jsonb_build_object('before', before) else '{}' end
-      || case when after ? 'errorMessage' then jsonb_build_object('after', after) else '{}' end
+  select app_private.flag_event((content ->> 'at')::timestamptz, o, n, null)
+  from jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'rows', 'null')) as n
+  full join jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
+  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
+$function$;
+comment on function app_private.rebuilt_flag_events(jsonb) is 'The events of the flags whose rows, before and after, a dead letter holds.';
+
+CREATE OR REPLACE FUNCTION app_private.rebuilt_schedule_events(content jsonb)
+ RETURNS SETOF app_private.audit_event
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case content ->> 'operation'
+    when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
+    when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
+    else app_private.schedule_deleted_event(c.at, o, f)
   end
+  from (select (content ->> 'at')::timestamptz) as c (at)
+  cross join (
+    jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'rows', 'null')) as n
+    full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
+    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
+  where content ->> 'operation' <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n)
 $function$;
-comment on function app_private.rebuilt_details(text,app_public.feature_flag_schedules,boolean,jsonb,jsonb) is 'The metadata of a rebuilt flag_schedule event, besides what every one has.';
+comment on function app_private.rebuilt_schedule_events(jsonb) is 'The events of the schedules whose rows, before and after, a dead letter holds.';
 
-CREATE OR REPLACE FUNCTION app_private.rebuilt_event(row_id uuid, created_at timestamp with time zone, revision bigint, flag app_public.feature_flags, event_type text)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_event app_private.audit_event;
-begin
-  v_event.id := app_private.event_id(row_id, created_at, revision);
-  v_event.event_type := event_type;
-  v_event.level := case event_type when 'flag_schedule.failed' then 'error' when 'flag_schedule.changed' then 'warning' else 'info' end;
-  v_event.flag_id := flag.id;
-  v_event.flag_key := flag.flag_key;
-  v_event.environment := flag.environment;
-  v_event.revision := revision;
-  v_event.actor_kind := 'unknown';
-  v_event.database_user := '';
-  v_event.application_name := '';
-  v_event.reconciled := true;
-  v_event.metadata := jsonb_build_object('flagKey', flag.flag_key);
-  return v_event;
-end;
-$function$;
-comment on function app_private.rebuilt_event(uuid,timestamp with time zone,bigint,app_public.feature_flags,text) is 'The frame of an event that is rebuilt from its row: id, kind and flag; the actor unknown.';
-
-CREATE OR REPLACE FUNCTION app_private.rebuilt_flag_events(flag app_public.feature_flags, missing bigint[])
- RETURNS app_private.audit_event[]
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_known jsonb := app_private.known_events(flag, null, flag.created_at);
-  v_events app_private.audit_event[];
-  v_event app_private.audit_event;
-  v_before jsonb;
-  v_after jsonb := app_private.flag_state(flag);
-  v_end timestamptz := flag.updated_at;
-  k bigint;
-begin
-  for k in reverse flag.revision..missing[cardinality(missing)] loop
-    v_before := v_known #> array[(k - 1)::text, 'metadata', 'after'];
-    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
-      v_event := app_private.rebuilt_event(
-        flag.id, flag.created_at, k, flag, case when k = 1 then 'feature_flag.created' else 'feature_flag.updated' end);
-      v_event.metadata := v_event.metadata
-        || case when v_before is null then '{}' else jsonb_build_object('before', v_before) end
-        || case when v_after is null then '{}' else jsonb_build_object('after', v_after) end;
-      v_events := v_events
-        || app_private.finished_event(v_event, case when k = 1 then flag.created_at else v_end end, k > 1, null);
-      v_after := null;
-    else
-      v_after := v_known #> array[k::text, 'metadata', 'before'];
-      v_end := coalesce((v_known #>> array[k::text, 'at'])::timestamptz, v_end);
-    end if;
-  end loop;
-  return v_events;
-end;
-$function$;
-comment on function app_private.rebuilt_flag_events(app_public.feature_flags,bigint[]) is 'The events of a flag''s revisions that have none, from the row and from its other events.';
-
-CREATE OR REPLACE FUNCTION app_private.rebuilt_schedule_events(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
- RETURNS app_private.audit_event[]
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_known jsonb := app_private.known_events(flag, schedule.id, schedule.created_at);
-  v_events app_private.audit_event[];
-  v_event app_private.audit_event;
-  v_next jsonb;
-  v_previous jsonb;
-  v_status text;
-  v_left text;
-  v_at record;
-  -- The schedule's time right after revision k, and its state at the next event.
-  v_scheduled_at text := app_private.iso(schedule.scheduled_at);
-  v_later jsonb := app_private.schedule_state(schedule);
-  k bigint;
-begin
-  for k in reverse schedule.revision..missing[cardinality(missing)] loop
-    v_previous := v_known -> (k - 1)::text;
-    v_status := case when k = schedule.revision then schedule.status else app_private.status_before(v_next) end;
-    v_left := case when k = 2 then 'pending' else app_private.status_after(v_previous) end;
-    -- An event from before seals, whose id doesn't tell that it is there.
-    if k = any (missing) and (v_known -> k::text is null or v_known #>> array[k::text, 'flagId'] is not null) then
-      v_event := app_private.rebuilt_event(
-        schedule.id, schedule.created_at, k, flag, app_private.kind_of_change(k, v_left, v_status));
-      v_event.schedule_id := schedule.id;
-      v_event.metadata := v_event.metadata || jsonb_build_object('scheduleId', schedule.id) || app_private.rebuilt_details(
-        v_event.event_type, schedule, k = schedule.revision,
-        app_private.state_left(v_previous, v_left),
-        app_private.known_state(
-          case when v_event.event_type = 'flag_schedule.retried' then 'pending' else v_status end, v_scheduled_at, v_later));
-      v_at := app_private.instant_of(
-        v_event.event_type, schedule, k = schedule.revision, v_previous, v_next, v_scheduled_at);
-      v_event.occurred_at := v_at.at;
-      v_event := app_private.with_flag_state(v_event, flag);
-      v_event := app_private.finished_event(v_event, v_at.at, v_at.approximate, case v_event.event_type
-        when 'flag_schedule.created' then to_jsonb(schedule) ->> 'created_by'
-        when 'flag_schedule.cancelled' then to_jsonb(schedule) ->> 'cancelled_by'
-      end);
-      v_events := v_events || v_event;
-      v_next := jsonb_build_object('type', v_event.event_type, 'at', v_at.at, 'metadata', v_event.metadata);
-    else
-      v_next := v_known -> k::text;
-    end if;
-    -- Before an event that only changed the status, the time was the same.
-    if coalesce(v_next ->> 'type', '') not in ('flag_schedule.applied', 'flag_schedule.failed', 'flag_schedule.cancelled') then
-      v_scheduled_at := v_next #>> '{metadata,before,scheduledAt}';
-    end if;
-    v_later := v_next #> '{metadata,before}';
-  end loop;
-  return v_events;
-end;
-$function$;
-comment on function app_private.rebuilt_schedule_events(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The events of a schedule''s revisions that have none, from the row and from its other events.';
-
-CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'due'::text, INOUT rest jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
+CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2077,13 +1795,12 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
+  v_steps text[];
   v_step text;
-  v_steps constant text[] := array['letters', 'flags', 'schedules', 'deleted_schedules', 'deleted_flags'];
-  v_after jsonb;
+  v_after text;
   v_since timestamptz;
-  v_started_at timestamptz;
-  v_last uuid;
   v_letters record;
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
@@ -2093,64 +1810,61 @@ begin
   from_letters := 0;
   from_rows := 0;
   refused := 0;
-  if rest is null then
-    select coalesce(nullif(reconcile_audit.scope, 'due'), d.scope), d.since into scope, v_since
+  if cursor is null then
+    select coalesce(nullif(reconcile_audit.scope, 'scheduled'), d.scope), d.since into scope, v_since
     from app_private.reconciliation_due() as d;
-    if scope not in ('letters', 'recent', 'thorough') then
-      raise exception 'A reconciliation is letters, recent, thorough or due; not %.', scope using errcode = 'invalid_parameter_value';
-    end if;
-    rest := jsonb_build_object(
-      'step', 'letters', 'startedAt', now(), 'since', case scope when 'thorough' then '-infinity' else v_since end);
+    cursor := jsonb_build_object(
+      'step', 'dead_letters', 'startedAt', now(), 'since', case scope when 'full' then '-infinity' else v_since end);
   end if;
-  v_step := rest ->> 'step';
-  v_after := nullif(rest -> 'after', 'null');
-  v_since := (rest ->> 'since')::timestamptz;
-  v_started_at := (rest ->> 'startedAt')::timestamptz;
-  v_last := coalesce((case when jsonb_typeof(v_after) = 'string' then v_after #>> '{}' end)::uuid, '00000000-0000-0000-0000-000000000000');
+  v_steps := case scope
+    when 'dead_letters' then array['dead_letters']
+    when 'incremental' then array['dead_letters', 'flags', 'schedules']
+    when 'full' then array['dead_letters', 'flags', 'schedules', 'deleted']
+  end;
+  if v_steps is null then
+    raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
+      using errcode = 'invalid_parameter_value';
+  end if;
+  v_step := cursor ->> 'step';
+  v_after := cursor ->> 'after';
+  v_since := cursor ->> 'since';
 
   case v_step
-    when 'letters' then
-      v_letters := app_private.replay_dead_letters(coalesce((v_after #>> '{}')::bigint, 0), 200);
+    when 'dead_letters' then
+      v_letters := app_private.replay_dead_letters(coalesce(v_after, '0')::bigint, 200);
       from_letters := v_letters.events;
       refused := v_letters.refused;
-      -- While the store is broken, one look a minute is enough.
-      if scope <> 'letters' or v_letters.replayed > 0 then
-        v_after := to_jsonb(v_letters.last_id);
-      else
-        v_after := null;
-      end if;
+      -- While the store is broken, one try a minute is enough.
+      v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
     when 'flags' then
-      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_flags(v_last, v_since, 5000) as r;
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
     when 'schedules' then
-      select r.events, to_jsonb(r.last_id) into from_rows, v_after from app_private.reconcile_schedules(v_last, v_since, 5000) as r;
-    when 'deleted_schedules' then
-      select r.events, to_jsonb(r.last_id) into from_rows, v_after
-      from app_private.reconcile_deleted_schedules(v_last, 20000) as r;
-    when 'deleted_flags' then
-      select r.events, r.last_key into from_rows, v_after from app_private.reconcile_deleted_flags(v_after, 200) as r;
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_schedules(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
+    when 'deleted' then
+      select r.events, r.last_key into from_rows, v_after
+      from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
   end case;
 
   if v_after is null then
     v_step := v_steps[array_position(v_steps, v_step) + 1];
-    if scope = 'letters' or scope = 'recent' and v_step = 'deleted_schedules' then
-      v_step := null;
-    end if;
   end if;
   if v_step is null then
-    rest := null;
     insert into audit.reconciliations (scope, started_at, finished_at)
-    values (reconcile_audit.scope, v_started_at, clock_timestamp())
+    values (reconcile_audit.scope, (cursor ->> 'startedAt')::timestamptz, clock_timestamp())
     on conflict on constraint reconciliations_pkey do update
     set started_at = excluded.started_at, finished_at = excluded.finished_at;
+    cursor := null;
   else
-    rest := rest || jsonb_build_object('step', v_step, 'after', v_after);
+    cursor := cursor || jsonb_build_object('step', v_step, 'after', v_after);
   end if;
 end;
 $function$;
-comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: letters, recent (and rows updated since the last), thorough (and all rows, and what is gone), or the one that is due. Call again with `rest` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
 grant execute on function app_private.reconcile_audit(text,jsonb) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_flags(after jsonb, batch integer, OUT events integer, OUT last_key jsonb)
+CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_rows(after text, batch integer, OUT events integer, OUT last_key text)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2160,87 +1874,58 @@ declare
   v_events app_private.audit_event[];
 begin
   with page as materialized (
-    select k.flag_key, k.environment
-    from app_private.known_flags(coalesce(after ->> 0, ''), coalesce(after ->> 1, ''), batch) as k
-  ), last as materialized (
-    -- A key may have had several flags, one after the other.
-    select distinct on (e.flag_id) e.id, e.occurred_at, e.flag_id, e.event_type
-    from (
-      select
-        e.id, e.occurred_at, e.flag_id, e.event_type, e.revision,
-        max(e.occurred_at) filter (where e.event_type = 'feature_flag.created') over (partition by e.flag_id) as born
-      from page p
-      join audit.events e on e.flag_key = p.flag_key and e.environment = p.environment
-      where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted') and e.flag_id is not null
-    ) as e
-    where e.born is null or e.occurred_at >= e.born
-    order by e.flag_id, e.revision desc, e.occurred_at desc
+    select e.flag_key
+    from audit.events e
+    where e.flag_key > after
+    order by e.flag_key
+    limit batch
+  ), gone as materialized (
+    select l.id, l.occurred_at
+    from (select distinct p.flag_key from page p) as p
+    cross join lateral (
+      -- By revision the deleted event of a row is its last one. An audit.gap event has none, and comes behind it.
+      select distinct on (e.row_id) e.*
+      from (
+        select
+          e.id, e.occurred_at, e.event_type, e.revision, r.id as row_id,
+          -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
+          max(
+            case
+              when e.event_type like '%.created' then e.occurred_at
+              when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
+            end
+          ) over (partition by r.id) as created_at
+        from audit.events e
+        cross join lateral (
+          select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+        ) as r (id)
+        where e.flag_key = p.flag_key and r.id is not null
+      ) as e
+      where e.occurred_at >= coalesce(e.created_at, '-infinity')
+      order by e.row_id, e.revision desc nulls first, e.occurred_at desc
+    ) as l
+    where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+      and not exists (select from app_public.feature_flags f where f.id = l.row_id)
+      and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
+      -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
+      -- take the index of types.
+      and not exists (
+        select
+        from audit.events d
+        where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
   )
   select
-    (select jsonb_build_array(p.flag_key, p.environment) from page p order by p.flag_key desc, p.environment desc limit 1),
+    (select p.flag_key from page p order by 1 desc limit 1),
     array(
-      select app_private.rebuilt_deletion(e)
-      from last l
-      join audit.events e on e.id = l.id and e.occurred_at = l.occurred_at
-      where l.event_type <> 'feature_flag.deleted'
-        and not exists (select from app_public.feature_flags f where f.id = l.flag_id)
-        and not exists (select from app_private.letter_rows() as d where d.row_id = l.flag_id))
+      select app_private.gap_event(e)
+      from gone g
+      cross join lateral (select e.* from audit.events e where e.id = g.id and e.occurred_at = g.occurred_at limit 1) as e)
   into last_key, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_deleted_flags(jsonb,integer) is 'Tells of flags that are gone without an event, among the next `batch` keys that the trail knows; says how many, and the last key and environment looked at (null when there was none).';
-
-CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_schedules(after uuid, batch integer, OUT events integer, OUT last_id uuid)
- RETURNS record
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET jit TO 'off'
-AS $function$
-declare
-  v_events app_private.audit_event[];
-begin
-  with page as materialized (
-    select e.schedule_id
-    from audit.events e
-    where e.schedule_id > reconcile_deleted_schedules.after
-    order by e.schedule_id
-    limit batch
-  ), gone as materialized (
-    -- A row may have been made again with the id of one that was deleted: only what came since tells of it.
-    select
-      p.schedule_id,
-      coalesce(
-        (
-          select max(e.occurred_at)
-          from audit.events e
-          where e.schedule_id = p.schedule_id and e.event_type = 'flag_schedule.created'
-        ), '-infinity') as born
-    from (select distinct p.schedule_id from page p) as p
-    where not exists (select from app_public.feature_flag_schedules s where s.id = p.schedule_id)
-      and not exists (select from app_private.letter_rows() as d where d.row_id = p.schedule_id)
-  )
-  select
-    (select p.schedule_id from page p order by 1 desc limit 1),
-    array(
-      select app_private.rebuilt_deletion(l)
-      from gone g
-      cross join lateral (
-        select e.*
-        from audit.events e
-        where e.schedule_id = g.schedule_id and e.event_type like 'flag\_schedule.%' and e.occurred_at >= g.born
-        order by e.revision desc nulls last, e.occurred_at desc
-        limit 1
-      ) as l
-      where not exists (
-        select
-        from audit.events e
-        where e.schedule_id = g.schedule_id and e.event_type = 'flag_schedule.deleted' and e.occurred_at >= g.born))
-  into last_id, v_events;
-  events := app_private.write_lost_events(v_events);
-end;
-$function$;
-comment on function app_private.reconcile_deleted_schedules(uuid,integer) is 'Tells, within the next `batch` events by schedule, of schedules that are gone without an event; says how many, and the last schedule looked at (null when there was none).';
+comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_flags(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
  RETURNS record
@@ -2265,16 +1950,15 @@ begin
   select
     (select (p.flag).id from page p order by 1 desc limit 1),
     array(
-      select e
+      select app_private.flag_reconciled_event(p.flag, m.missing)
       from pages g
-      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, null) as m
-      join page p on (p.flag).id = m.row_id
-      cross join lateral unnest(app_private.rebuilt_flag_events(p.flag, m.missing)) as e)
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+      join page p on (p.flag).id = m.row_id)
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_flags(uuid,timestamp with time zone,integer) is 'Rebuilds the lost events of the next `batch` flags updated since then; says how many, and the last flag looked at (null when there was none).';
+comment on function app_private.reconcile_flags(uuid,timestamp with time zone,integer) is 'Writes a feature_flag.reconciled event for each of the next `batch` flags updated since then that lacks events; says how many, and the last flag seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_schedules(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
  RETURNS record
@@ -2283,17 +1967,10 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_schedules(after uuid, since tim
  SET jit TO 'off'
 AS $function$
 declare
-  v_sealed_since timestamptz := (select s.sealed_at from audit.seals s where s.seal_no = 0);
   v_events app_private.audit_event[];
 begin
   with page as materialized (
-    select
-      s as schedule,
-      -- From before seals, and applied or cancelled since: nothing follows, so the last revision tells of that.
-      case
-        when s.created_at < v_sealed_since and greatest(s.applied_at, (to_jsonb(s) ->> 'cancelled_at')::timestamptz) >= v_sealed_since
-          then s.revision
-      end as certain_from
+    select s as schedule
     from app_public.feature_flag_schedules s
     where s.id > reconcile_schedules.after and s.updated_at >= since
     order by s.id
@@ -2301,23 +1978,22 @@ begin
   ), pages as materialized (
     select
       array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions, array_agg(p.certain_from) as certain_from
+      array_agg((p.schedule).revision) as revisions
     from page p
   )
   select
     (select (p.schedule).id from page p order by 1 desc limit 1),
     array(
-      select e
+      select app_private.schedule_reconciled_event(p.schedule, f, m.missing)
       from pages g
-      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions, g.certain_from) as m
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
       join page p on (p.schedule).id = m.row_id
-      join app_public.feature_flags f on f.id = (p.schedule).flag_id
-      cross join lateral unnest(app_private.rebuilt_schedule_events(p.schedule, f, m.missing)) as e)
+      join app_public.feature_flags f on f.id = (p.schedule).flag_id)
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_schedules(uuid,timestamp with time zone,integer) is 'Rebuilds the lost events of the next `batch` schedules updated since then; says how many, and the last schedule looked at (null when there was none).';
+comment on function app_private.reconcile_schedules(uuid,timestamp with time zone,integer) is 'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
  RETURNS record
@@ -2327,20 +2003,20 @@ CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT si
 AS $function$
   select
     case
-      when t.thorough is null or t.thorough < now() - interval '26 hours' then 'thorough'
-      when t.thorough < now() - interval '20 hours' and extract(hour from now() at time zone 'UTC') between 1 and 4 then 'thorough'
-      when t.recent < now() - interval '1 hour' then 'recent'
-      else 'letters'
+      when t.full_run is null or t.full_run < now() - interval '26 hours' then 'full'
+      when t.full_run < now() - interval '20 hours' and extract(hour from now() at time zone 'UTC') between 1 and 4 then 'full'
+      when t.any_run < now() - interval '1 hour' then 'incremental'
+      else 'dead_letters'
     end,
-    coalesce(t.recent - interval '2 hours', '-infinity')
+    coalesce(t.any_run - interval '2 hours', '-infinity')
   from (
     select
-      max(r.started_at) filter (where r.scope = 'thorough') as thorough,
-      max(r.started_at) filter (where r.scope in ('recent', 'thorough')) as recent
+      max(r.started_at) filter (where r.scope = 'full') as full_run,
+      max(r.started_at) filter (where r.scope in ('incremental', 'full')) as any_run
     from audit.reconciliations r
   ) as t
 $function$;
-comment on function app_private.reconciliation_due() is 'Which reconciliation is due: thorough, recent (rows updated since then) or letters.';
+comment on function app_private.reconciliation_due() is 'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
 
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, problem text)
  RETURNS text
@@ -2383,41 +2059,6 @@ AS $function$
   from repeated r
 $function$;
 comment on function app_private.refuse_repeated_events() is 'Moves queued events whose id is taken to the dead letters.';
-
-CREATE OR REPLACE FUNCTION app_private.remade_flag_events(content jsonb)
- RETURNS SETOF app_private.audit_event
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.flag_event((content ->> 'at')::timestamptz, o, n, null)
-  from jsonb_populate_recordset(null::app_public.feature_flags, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
-  full join jsonb_populate_recordset(
-    null::app_public.feature_flags, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
-  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
-$function$;
-comment on function app_private.remade_flag_events(jsonb) is 'The events of the flags whose rows, before and after, a dead letter holds.';
-
-CREATE OR REPLACE FUNCTION app_private.remade_schedule_events(content jsonb)
- RETURNS SETOF app_private.audit_event
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.with_flag_state(
-    case content ->> 'operation'
-      when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
-      when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
-      else app_private.schedule_deleted_event(c.at, o, f)
-    end,
-    f)
-  from (select (content ->> 'at')::timestamptz) as c (at)
-  cross join (
-    jsonb_populate_recordset(null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'rows', 'null'), '[]')) as n
-    full join jsonb_populate_recordset(
-      null::app_public.feature_flag_schedules, coalesce(nullif(content -> 'oldRows', 'null'), '[]')) as o on o.id = n.id
-    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
-  where content ->> 'operation' <> 'UPDATE' or o.status <> n.status or o.scheduled_at <> n.scheduled_at
-$function$;
-comment on function app_private.remade_schedule_events(jsonb) is 'The events of the schedules whose rows, before and after, a dead letter holds.';
 
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
@@ -2494,7 +2135,7 @@ begin
   loop
     last_id := v_letter.id;
     begin
-      events := events + app_private.write_rebuilt_events(app_private.events_of_letter(v_letter.content));
+      events := events + app_private.write_reconciled_events(app_private.dead_letter_events(v_letter.content));
       delete from audit.dead_letters d where d.id = v_letter.id;
       replayed := replayed + 1;
     exception when others then
@@ -2507,7 +2148,7 @@ begin
   end if;
 end;
 $function$;
-comment on function app_private.replay_dead_letters(bigint,integer) is 'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id looked at (null when there was none).';
+comment on function app_private.replay_dead_letters(bigint,integer) is 'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.request_id()
  RETURNS text
@@ -2652,6 +2293,12 @@ AS $function$
   from pending p
 $function$;
 comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_reconciled_event(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.as_system(app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
+comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
@@ -2957,27 +2604,6 @@ comment on function app_private.shipped_message(text,bigint) is 'The message tha
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 
-CREATE OR REPLACE FUNCTION app_private.state_left(event jsonb, status text)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN (jsonb_strip_nulls(jsonb_build_object('status', status, 'scheduledAt', COALESCE((event #> '{metadata,after,scheduledAt}'::text[]), (event #> '{metadata,scheduledAt}'::text[])))) || CASE WHEN ((event ->> 'type'::text) = 'flag_schedule.failed'::text) THEN jsonb_strip_nulls(jsonb_build_object('attempts', (event #> '{metadata,attempts}'::text[]), 'errorMessage', (event #> '{metadata,errorMessage}'::text[]))) ELSE '{}'::jsonb END);
-comment on function app_private.state_left(jsonb,text) is 'What an event of known_events() tells of the state that it left behind, in the form of schedule_state().';
-
-CREATE OR REPLACE FUNCTION app_private.status_after(event jsonb)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN ((event ->> 'type'::text) = ANY (ARRAY['flag_schedule.applied'::text, 'flag_schedule.failed'::text, 'flag_schedule.cancelled'::text])) THEN substr((event ->> 'type'::text), 15) WHEN ((event ->> 'type'::text) = ANY (ARRAY['flag_schedule.created'::text, 'flag_schedule.rescheduled'::text, 'flag_schedule.retried'::text])) THEN 'pending'::text ELSE NULL::text END;
-comment on function app_private.status_after(jsonb) is 'The status that a schedule had after an event of known_events().';
-
-CREATE OR REPLACE FUNCTION app_private.status_before(event jsonb)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE (event ->> 'type'::text) WHEN 'flag_schedule.retried'::text THEN 'failed'::text WHEN 'flag_schedule.deleted'::text THEN (event #>> '{metadata,before,status}'::text[]) WHEN 'flag_schedule.changed'::text THEN NULL::text WHEN 'flag_schedule.created'::text THEN NULL::text ELSE CASE WHEN (event IS NOT NULL) THEN 'pending'::text ELSE NULL::text END END;
-comment on function app_private.status_before(jsonb) is 'The status that a schedule had before an event of known_events().';
-
 CREATE OR REPLACE FUNCTION app_private.tg__refuse()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3228,20 +2854,14 @@ AS $function$
 declare
   v_at timestamptz := clock_timestamp();
   v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
-  v_event app_private.audit_event;
   v_events app_private.audit_event[];
 begin
   if new.value is not distinct from old.value then
     return null;
   end if;
   begin
-    v_event := app_private.make_event(
-      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details);
-    v_event.actor_kind := 'system';
-    v_event.admin_user_id := null;
-    v_event.admin_email := null;
-    v_event.metadata := v_details;
-    v_events := array[v_event];
+    v_events := array[app_private.as_system(app_private.make_event(
+      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
   exception when others then
     perform app_private.bury_events(
@@ -3551,25 +3171,6 @@ CREATE OR REPLACE FUNCTION app_private.uuid_of(hash bytea)
 RETURN (encode(set_byte(set_byte(substr(hash, 1, 16), 6, ((get_byte(hash, 6) & 15) | 128)), 8, ((get_byte(hash, 8) & 63) | 128)), 'hex'::text))::uuid;
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
 
-CREATE OR REPLACE FUNCTION app_private.with_flag_state(event app_private.audit_event, flag app_public.feature_flags)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_state jsonb;
-begin
-  if event.event_type = 'flag_schedule.applied' then
-    v_state := app_private.flag_state_at(flag, event.occurred_at) - 'description';
-    event.metadata := event.metadata - 'flagState'
-      || case when v_state is null then '{}' else jsonb_build_object('flagState', v_state) end;
-  end if;
-  return event;
-end;
-$function$;
-comment on function app_private.with_flag_state(app_private.audit_event,app_public.feature_flags) is 'An applied event with the flag''s state at its time, or without one when that isn''t known; others as they are.';
-
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
  LANGUAGE plpgsql
@@ -3605,29 +3206,28 @@ declare
   v_refused integer := 0;
   v_problem text;
 begin
-  return app_private.write_rebuilt_events(events);
+  return app_private.write_reconciled_events(events);
 exception when others then
   foreach v_event in array events loop
     begin
-      v_written := v_written + app_private.write_rebuilt_events(array[v_event]);
+      v_written := v_written + app_private.write_reconciled_events(array[v_event]);
     exception when others then
       v_refused := v_refused + 1;
       v_problem := coalesce(v_problem, format('%s (%s): %s', v_event.event_type, sqlstate, sqlerrm));
     end;
   end loop;
   if v_refused > 0 then
-    raise warning 'halyard: % lost events can''t be written to the trail; the first is %', v_refused, v_problem;
+    raise warning 'halyard: % reconciled events can''t be written to the trail; the first is %', v_refused, v_problem;
   end if;
   return v_written;
 end;
 $function$;
-comment on function app_private.write_lost_events(app_private.audit_event[]) is 'Writes rebuilt events that the trail hasn''t got, and warns of those that it refuses; returns how many were written.';
+comment on function app_private.write_lost_events(app_private.audit_event[]) is 'Writes *.reconciled and audit.gap events, and warns of those that the trail refuses; returns how many were written.';
 
-CREATE OR REPLACE FUNCTION app_private.write_rebuilt_events(events app_private.audit_event[])
+CREATE OR REPLACE FUNCTION app_private.write_reconciled_events(events app_private.audit_event[])
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET jit TO 'off'
 AS $function$
 declare
   v_events app_private.audit_event[];
@@ -3636,14 +3236,14 @@ begin
   v_events := array(
     select e
     from unnest(events) as e
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) as l on true
-    -- What is queued is here, where it has an index.
-    left join lateral (select t.id from audit.events t where t.id = e.id limit 1) as t on true
-    where l.event_id is null and t.id is null
+    where not app_private.is_recorded(e.id)
     order by e.occurred_at, e.schedule_id, e.revision);
   if cardinality(v_events) = 0 then
     return 0;
   end if;
+  for i in 1..cardinality(v_events) loop
+    v_events[i].reconciled := true;
+  end loop;
   perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
   for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
     perform app_private.make_audit_partition(v_month);
@@ -3653,7 +3253,7 @@ begin
   return cardinality(v_events);
 end;
 $function$;
-comment on function app_private.write_rebuilt_events(app_private.audit_event[]) is 'Writes those of the events that the trail hasn''t got; returns how many.';
+comment on function app_private.write_reconciled_events(app_private.audit_event[]) is 'Writes those of the events that the trail hasn''t got, marked as reconciled; returns how many.';
 
 CREATE OR REPLACE FUNCTION app_private.write_seal(previous audit.seals, first_seq bigint, leaves bytea[])
  RETURNS void

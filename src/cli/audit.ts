@@ -18,8 +18,8 @@ export function addAuditCommand(program: Command): void {
   audit
     .command('reconcile')
     .description('bring into the trail what it lacks: dead letters, lost events')
-    .option('--thorough', 'compare all rows, and not only recent ones')
-    .action(async (options: { thorough?: boolean }) =>
+    .option('--full', 'compare all rows, and not only recent ones')
+    .action(async (options: { full?: boolean }) =>
       (await import('./audit/reconcile.ts')).run(options),
     );
   audit

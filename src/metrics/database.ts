@@ -35,7 +35,7 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Audit events that could not be written to the trail; 10000 means that or more. Anything but 0: mend the cause.',
   dead_letters_oldest_seconds: 'Age of the oldest dead letter; 0 without one.',
   events_reconciled_last_day:
-    'Audit events that were rebuilt in the last 24 hours, because writing them had failed; 1000 means that or more. Anything but 0: find out why.',
+    'Audit events that the reconciler wrote in the last 24 hours: writing them had failed; 1000 means that or more. Anything but 0: find out why.',
   notification_queue_usage_ratio:
     'Share of the notification queue in use, 0 to 1. From 0.5 on no hints are sent: end the session that listens in a transaction.',
   workers_connected:

@@ -7,11 +7,12 @@ import { findBreaches } from '../support/chaos/invariant.ts';
 import type { Rule } from '../support/chaos/invariant.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { reconcileAs, withoutAudit } from '../support/reconcile.ts';
 
 const database = useDatabase();
 let whole: Facts;
 
-/** Everything that the invariant looks at, made by the product: changes, schedules applied, failed, cancelled, a row that is gone. */
+/** Everything that the invariant looks at, made by the product: changes, schedules applied, failed, cancelled, a row that is gone, lost events. */
 async function makeTrail(): Promise<Copy> {
   await withClient(database.rootUrl, async (client) => {
     await client.query('begin');
@@ -24,7 +25,16 @@ async function makeTrail(): Promise<Copy> {
     await client.query(`update app_public.feature_flags set rollout_percentage = 7`);
     const gone = await insertFlag(client);
     await client.query('delete from app_public.feature_flags where id = $1', [gone.id]);
+    const lost = await withoutAudit(client, () => insertFlag(client));
+    await client.query('update app_public.feature_flags set enabled = true where id = $1', [
+      lost.id,
+    ]);
+    const vanished = await insertFlag(client);
+    await withoutAudit(client, () =>
+      client.query('delete from app_public.feature_flags where id = $1', [vanished.id]),
+    );
   });
+  expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 2 });
   return withClient(database.workerUrl, async (client) => {
     await client.query('select app_private.apply_due()');
     await client.query('select from app_private.seal_and_hand_out(4, 0)');
@@ -106,6 +116,26 @@ const BREACHES: [string, Rule[], (facts: Changeable<Facts>) => void][] = [
       const { id } = eventOf(facts, 'feature_flag.deleted');
       facts.events = facts.events.filter((event) => event.id !== id);
     },
+  ],
+  [
+    'a reconciled event that names another revision than the lost one',
+    ['event twice', 'transition without event'],
+    (facts) => void (eventOf(facts, 'feature_flag.reconciled').metadata.revisions = [2]),
+  ],
+  [
+    'a reconciled event that names a revision that has an event',
+    ['event twice'],
+    (facts) => void (eventOf(facts, 'feature_flag.reconciled').metadata.revisions = [1, 2]),
+  ],
+  [
+    'a reconciled event that names a revision that there never was',
+    ['event without transition'],
+    (facts) => void (eventOf(facts, 'feature_flag.reconciled').metadata.revisions = [1, 3]),
+  ],
+  [
+    'a gap that isn’t behind the last known event',
+    ['event without transition'],
+    (facts) => void (eventOf(facts, 'audit.gap').metadata.lastRevision = 7),
   ],
   [
     'an event that was never numbered',

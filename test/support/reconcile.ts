@@ -4,6 +4,7 @@ import { makePool } from '../../src/postgres/pool.ts';
 import { reconcile } from '../../src/audit/reconciliation/reconcile.ts';
 import type { Reconciled, Scope } from '../../src/audit/reconciliation/reconcile.ts';
 import { value } from './actors.ts';
+import { withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { insertSchedule } from './factory.ts';
 import { makeTestLog } from './log.ts';
@@ -13,6 +14,31 @@ import { breakFlag, mendFlag } from './trail.ts';
 import type { TrailEvent } from './trail.ts';
 
 export const ALICE = { userId: 'alice', email: 'alice@example.com', requestId: 'request-1' };
+
+/** A session that is the owner, and can become an admin of the API's. */
+export async function withOwner<T>(
+  database: TestDatabase,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  return withClient(database.rootUrl, async (client) => {
+    await client.query('set role halyard_owner');
+    return work(client);
+  });
+}
+
+/** Changes made while the trail's triggers are disabled: events and dead letters are lost, rows stay. */
+export async function withoutAudit<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {
+  await setTriggers(client, 'disable');
+  const result = await work();
+  await setTriggers(client, 'enable always');
+  return result;
+}
+
+async function setTriggers(client: pg.ClientBase, action: string): Promise<void> {
+  for (const table of ['feature_flags', 'feature_flag_schedules'])
+    for (const change of ['insert', 'update', 'delete'])
+      await client.query(`alter table app_public.${table} ${action} trigger _900_audit_${change}`);
+}
 
 /** Reconciles as the worker does, by its login. */
 export async function reconcileAs(database: TestDatabase, scope: Scope): Promise<Reconciled> {
@@ -25,7 +51,10 @@ export async function reconcileAs(database: TestDatabase, scope: Scope): Promise
   }
 }
 
-/** Seals what is queued, and says what is wrong with the trail: what audit.verify finds, and transitions without exactly one event. */
+/**
+ * Seals what is queued, and returns what is wrong with the trail: what audit.verify finds, and revisions without exactly one
+ * event, be it their own or a `*.reconciled` event that names them.
+ */
 export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
   await sealAll(client);
   const { rows } = await client.query(
@@ -34,22 +63,27 @@ export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
        from app_public.feature_flag_schedules s, generate_series(1, s.revision) as v (revision)
        union all
        select f.id, v.revision from app_public.feature_flags f, generate_series(1, f.revision) as v (revision)
-     ), told as (
-       select case when e.event_type like 'feature%' then e.flag_id else e.schedule_id end as id, e.revision, count(*)
+     ), recorded as (
+       select case when e.event_type like 'feature%' then e.flag_id else e.schedule_id end as id, v.revision, count(*)
        from audit.events e
+       cross join jsonb_array_elements(
+         case when e.event_type like '%.reconciled' then e.metadata -> 'revisions' else to_jsonb(array[e.revision]) end) as j (revision)
+       cross join lateral (select j.revision::bigint) as v (revision)
+       where e.event_type <> 'audit.gap'
        group by 1, 2
      )
      select *
      from counted c
-     full join told t on t.id = c.id and t.revision = c.revision
+     full join recorded t on t.id = c.id and t.revision = c.revision
      where t.count is distinct from 1
        or c.id is null and not exists (
-         select from audit.events e where e.event_type like '%.deleted' and t.id in (e.schedule_id, e.flag_id))`,
+         select from audit.events e
+         where (e.event_type like '%.deleted' or e.event_type = 'audit.gap') and t.id in (e.schedule_id, e.flag_id))`,
   );
   return [...(await findings(client)), ...(rows as unknown[])];
 }
 
-/** Runs all fixtures again, as a migration does: what mends functions that somebody broke. */
+/** Runs all fixtures again, as a migration does: which restores functions that a test broke. */
 export async function rerunFixtures(client: pg.ClientBase): Promise<void> {
   const folder = new URL('../../migrations/fixtures/', import.meta.url);
   const all = await readFile(new URL('all.sql', folder), 'utf8');
@@ -58,7 +92,11 @@ export async function rerunFixtures(client: pg.ClientBase): Promise<void> {
 }
 
 /** One statement of an admin's, committed. */
-async function asAdmin<T>(client: pg.ClientBase, sql: string, parameters: unknown[]): Promise<T> {
+export async function asAdmin<T>(
+  client: pg.ClientBase,
+  sql: string,
+  parameters: unknown[],
+): Promise<T> {
   await client.query('begin');
   await become(client, 'admin', ALICE);
   const result = await value<T>(client, sql, parameters);
@@ -68,9 +106,9 @@ async function asAdmin<T>(client: pg.ClientBase, sql: string, parameters: unknow
 
 /**
  * Every kind of event that a flag and its schedules can have, each change in a transaction of its own: an admin's, the
- * worker's or typed by hand.
+ * worker's or the owner's at a prompt.
  */
-export async function tellStory(client: pg.ClientBase, flagKey: string): Promise<void> {
+export async function runLifecycle(client: pg.ClientBase, flagKey: string): Promise<void> {
   const flagId = await asAdmin<string>(
     client,
     'insert into app_public.feature_flags (flag_key) values ($1) returning id',
@@ -103,11 +141,18 @@ export async function tellStory(client: pg.ClientBase, flagKey: string): Promise
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [removed.id]);
 }
 
-/** A story's events in their order, without what can't be the same in two stories: ids and instants. */
-export async function toldStory(
+/** An event of a lifecycle, comparable with the same one of another. */
+export interface LifecycleEvent {
+  readonly type: string;
+  readonly reconciled: boolean;
+  readonly text: Record<string, unknown>;
+}
+
+/** A lifecycle's events in their order, without what can't be the same in two of them: ids and instants. */
+export async function lifecycleEvents(
   client: pg.ClientBase,
   flagKey: string,
-): Promise<Record<string, unknown>[]> {
+): Promise<LifecycleEvent[]> {
   const { rows } = await client.query<TrailEvent>(
     'select * from audit.events where flag_key = $1 order by occurred_at, schedule_id, revision',
     [flagKey],
@@ -119,6 +164,6 @@ export async function toldStory(
       .replaceAll(/"latenessMs": \d+/g, '"latenessMs": 0')
       .replace('"reconciled": true, ', '')
       .replaceAll(flagKey, 'KEY');
-    return { type: event_type, reconciled, text: JSON.parse(text) as unknown };
+    return { type: event_type, reconciled, text: JSON.parse(text) as Record<string, unknown> };
   });
 }

@@ -86,7 +86,7 @@ export const auditEventSchema = z.strictObject({
   flag_key: z.string().nullable(),
   environment: z.string().nullable(),
   schedule_id: z.guid().nullable(),
-  actor_kind: z.enum(['admin', 'system', 'database', 'unknown']),
+  actor_kind: z.enum(['admin', 'system', 'database']),
   admin_user_id: z.string().nullable(),
   admin_email: z.string().nullable(),
   request_id: z.string().nullable(),

@@ -5,18 +5,18 @@ import type { Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**
- * How much a run looks at: dead letters only; also the rows that were updated since the last such run; all rows, and those
- * that are gone without an event; or, by the times of the runs before, whichever of these is due.
+ * How much a run compares: the dead letters; also the rows that were updated since the last such run; all rows, and those
+ * that are gone without an event; or the one of these that is due by the times of the runs before.
  */
-export type Scope = 'letters' | 'recent' | 'thorough' | 'due';
+export type Scope = 'dead_letters' | 'incremental' | 'full' | 'scheduled';
 
 /** What a run did. */
 export interface Reconciled {
-  /** What was due, when that was asked for. */
+  /** The scope that was due, for `scheduled`. */
   readonly scope: string;
   /** Events that dead letters held. */
   readonly fromLetters: number;
-  /** Events that were lost altogether and rebuilt from their rows. */
+  /** Events that stand for lost ones: `*.reconciled` and `audit.gap`. */
   readonly fromRows: number;
   /** Dead letters that could not be brought into the trail and stay. */
   readonly refused: number;
@@ -24,18 +24,18 @@ export interface Reconciled {
 
 interface Step extends Reconciled {
   /** Where the next call goes on; null at the end. */
-  readonly rest: unknown;
+  readonly cursor: unknown;
 }
 
 const STEP = `
-  select scope, from_letters as "fromLetters", from_rows as "fromRows", refused, rest
+  select scope, from_letters as "fromLetters", from_rows as "fromRows", refused, cursor
   from app_private.reconcile_audit($1, $2)`;
 
 /**
  * Brings into the trail what is missing from it, step by step, each a transaction of its own. Any number of processes may do
- * so at once: steps wait for each other, and what one has rebuilt the next one finds.
+ * so at once: steps wait for each other, and each sees what the one before has written.
  *
- * @param options.stopping ends it after the step in hand; the next run of this scope begins anew
+ * @param options.stopping ends it after the step in progress; the next run of this scope begins again
  * @throws the database's error when a step fails; the steps before it stand
  */
 export function reconcile(options: {
@@ -49,11 +49,11 @@ export function reconcile(options: {
 
 async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
   const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
-  let rest: unknown = null;
+  let cursor: unknown = null;
   do {
     const rows = await query<Step>(STEP, [
       total.scope,
-      rest === null ? null : JSON.stringify(rest),
+      cursor === null ? null : JSON.stringify(cursor),
     ]);
     const [step] = rows;
     if (step === undefined) throw new Error('app_private.reconcile_audit gave no row.');
@@ -61,16 +61,16 @@ async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Prom
     total.fromLetters += step.fromLetters;
     total.fromRows += step.fromRows;
     total.refused += step.refused;
-    rest = step.rest;
-  } while (rest !== null && !stopping.aborted);
+    cursor = step.cursor;
+  } while (cursor !== null && !stopping.aborted);
   return total;
 }
 
 /**
- * The reconciliation that is due, for the task. What it had to rebuild is a warning: writing the trail has failed, and somebody
- * must look why. It says nothing when nothing was missing.
+ * The reconciliation that is due, for the task. Events that were missing are a warning: writing the trail has failed, and an
+ * administrator must find out why. It logs nothing when nothing was missing.
  *
- * It leaves at once while another worker's is under way: all rows of a large table can take longer than the minute after
+ * It returns at once while another worker's is under way: all rows of a large table can take longer than the minute after
  * which the next is queued, and each of those would do the same again, and keep one of the worker's slots.
  *
  * @param options.leaseMs milliseconds after which another goes on in place of one that is silent; 15,000 by default
@@ -84,9 +84,9 @@ export async function reconcileDue(options: {
 }): Promise<void> {
   const { pool, log, stopping, leaseMs = LEASE_MS } = options;
   const done = await withLease(pool, 'reconcile', leaseMs, ({ query }) =>
-    runSteps(query, 'due', stopping),
+    runSteps(query, 'scheduled', stopping),
   );
   if (done === null) log.debug('another reconciliation is under way');
   else if (done.fromLetters + done.fromRows > 0)
-    log.warn(done, 'audit events were missing from the trail and have been rebuilt');
+    log.warn(done, 'audit events were missing from the trail and have been reconciled');
 }

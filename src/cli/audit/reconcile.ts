@@ -4,11 +4,11 @@ import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
 /**
- * `halyard audit reconcile [--thorough]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
+ * `halyard audit reconcile [--full]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
  * 1 when dead letters remain, 3 when it could not be done.
  */
-export function run({ thorough = false }: { readonly thorough?: boolean }): Promise<void> {
-  const scope = thorough ? 'thorough' : 'recent';
+export function run({ full = false }: { readonly full?: boolean }): Promise<void> {
+  const scope = full ? 'full' : 'incremental';
   return exitWith(() =>
     withLogin('worker', async (pool) => {
       const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
@@ -30,8 +30,8 @@ async function countLetters(pool: pg.Pool): Promise<number> {
 export function summarize({ fromLetters, fromRows }: Reconciled, letters: number): string {
   const lines = [
     fromLetters + fromRows === 0
-      ? 'Nothing was missing that could be rebuilt.'
-      : `Rebuilt ${fromLetters + fromRows} events: ${fromLetters} from dead letters, ${fromRows} from rows.`,
+      ? 'Nothing was missing.'
+      : `Wrote ${fromLetters + fromRows} events: ${fromLetters} from dead letters, ${fromRows} in place of lost ones.`,
   ];
   if (letters > 0)
     lines.push(`Dead letters that remain: ${letters}. See "Dead letters" in docs/operations.md.`);

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
+import { withoutAudit } from '../../support/reconcile.ts';
 import { loginUrl } from '../../support/migrated.ts';
 import { become } from '../../support/roles.ts';
 import { breakFlag } from '../../support/trail.ts';
@@ -82,6 +83,9 @@ const ANSWERS: Record<string, object[]> = {
   'applied more than a second late': [{ flag_key: 'wishlist-gallery', environment: 'production' }],
   'failed for good': [{ flag_key: 'broken', error: 'the flag is broken', attempts: 1 }],
   'events that could not be written: nobody may have to look here': [{ error_code: '42P01' }],
+  'changes whose events are lost': [
+    { event_type: 'feature_flag.reconciled', flag_key: 'lost', revisions: [1] },
+  ],
   'changes by SQL, past the API': [
     { event_type: 'flag_schedule.created', flag_key: 'broken', database_user: 'halyard_owner' },
     { event_type: 'flag_schedule.created', application_name: 'halyard test' },
@@ -93,7 +97,7 @@ const ANSWERS: Record<string, object[]> = {
     { event_type: 'flag_schedule.created', request_id: 'request-2' },
     { event_type: 'flag_schedule.cancelled', request_id: 'request-3' },
   ],
-  'the numbered trail': Array.from({ length: 11 }, (_, i) => ({
+  'the numbered trail': Array.from({ length: 12 }, (_, i) => ({
     seq: String(i + 1),
     message: expect.stringContaining(`, "seq": ${i + 1}, `) as unknown,
   })),
@@ -144,7 +148,7 @@ async function askAsAdmins(client: pg.Client): Promise<void> {
   await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
 }
 
-/** One schedule is applied late, one fails, and one event ends as a dead letter. */
+/** One schedule is applied late, one fails, one event ends as a dead letter, and one is lost. */
 async function applyAndFail(client: pg.Client): Promise<void> {
   const flagId = (key: string) =>
     value<string>(client, 'select id from app_public.feature_flags where flag_key = $1', [key]);
@@ -155,6 +159,10 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await client.query('alter table audit.events rename to events_away');
   await insertFlag(client, { flag_key: 'untold' });
   await client.query('alter table audit.events_away rename to events');
+  await withoutAudit(client, () => insertFlag(client, { flag_key: 'lost' }));
+  await client.query(
+    `select app_private.reconcile_flags('00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
+  );
   await client.query('select app_private.seal_and_hand_out(1000, 0)');
 }
 

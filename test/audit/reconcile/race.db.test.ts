@@ -10,7 +10,7 @@ const WRITERS = 4;
 const RECONCILERS = 4;
 const ROUNDS = 25;
 
-/** What is broken for a transaction: nothing twice as often as the trail, and the trail with the dead letters. */
+/** What is broken for a transaction, in turn: nothing, the trail, nothing, the trail and the dead letters. */
 const OUTCOMES = ['', 'events', '', 'events dead_letters'];
 const BREAK_AT_WILL = `
   create function app_private.tg_test__break() returns trigger language plpgsql as $$
@@ -44,7 +44,7 @@ test('many reconcilers beside writers and the sequencer: no event is written twi
       }
     }).finally(() => writing--);
   const keepReconciling = async () => {
-    while (writing > 0) await reconcileAs(database, 'thorough');
+    while (writing > 0) await reconcileAs(database, 'full');
   };
   const keepSealing = () =>
     withClient(database.ownerUrl, async (client) => {
@@ -55,11 +55,13 @@ test('many reconcilers beside writers and the sequencer: no event is written twi
     ...Array.from({ length: RECONCILERS }, keepReconciling),
     keepSealing(),
   ]);
-  await reconcileAs(database, 'thorough');
+  await reconcileAs(database, 'full');
   await withClient(database.ownerUrl, async (client) => {
     expect(await problemsOf(client)).toEqual([]);
+    // A schedule that was created and moved without events has one for both.
+    const twice = Math.floor(ROUNDS / OUTCOMES.length);
     expect(await value(client, 'select count(*)::int from audit.ledger')).toBe(
-      WRITERS * ROUNDS * 3,
+      WRITERS * (ROUNDS * 3 - twice),
     );
   });
 });
@@ -74,10 +76,10 @@ test('a second reconciler waits for the step of the first, and sees what it has 
       'alter table app_public.feature_flags enable always trigger _900_audit_delete',
     );
     await client.query('begin');
-    const rest = { step: 'deleted_flags', since: '-infinity', startedAt: '2026-01-01' };
-    const step = `select from_rows from app_private.reconcile_audit('thorough', $1)`;
-    expect(await value(client, step, [JSON.stringify(rest)])).toBe(1);
-    const second = reconcileAs(database, 'thorough');
+    const cursor = { step: 'deleted', since: '-infinity', startedAt: '2026-01-01' };
+    const step = `select from_rows from app_private.reconcile_audit('full', $1)`;
+    expect(await value(client, step, [JSON.stringify(cursor)])).toBe(1);
+    const second = reconcileAs(database, 'full');
     await vi.waitFor(
       async () => {
         const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted

@@ -14,7 +14,7 @@ import { problemsOf } from '../../support/reconcile.ts';
 import { startTestWorker, useFreshDatabase } from '../../support/worker.ts';
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url));
-const WARNING = 'audit events were missing from the trail and have been rebuilt';
+const WARNING = 'audit events were missing from the trail and have been reconciled';
 
 /** One flag whose event became a dead letter, and one whose event is lost altogether. */
 async function loseTwo(client: pg.ClientBase): Promise<void> {
@@ -41,7 +41,7 @@ async function runCommand(
   }
 }
 
-test('a worker that starts rebuilds what is missing, delivers it, and warns once', async () => {
+test('a worker that starts reconciles what is missing, delivers it, and warns once', async () => {
   const database = await useFreshDatabase();
   await withClient(database.ownerUrl, async (client) => {
     await loseTwo(client);
@@ -52,7 +52,7 @@ test('a worker that starts rebuilds what is missing, delivers it, and warns once
       () => {
         expect(created()).toHaveLength(2);
         expect(lines.filter(({ msg }) => msg === WARNING)).toMatchObject([
-          { level: 'warn', scope: 'thorough', fromLetters: 1, fromRows: 1 },
+          { level: 'warn', scope: 'full', fromLetters: 1, fromRows: 1 },
         ]);
       },
       { timeout: 10_000 },
@@ -93,14 +93,14 @@ test('while a reconciliation lasts, the next ones leave at once and take no slot
     await client.query('commit');
     await first;
     expect(lines.filter(({ msg }) => msg === WARNING)).toMatchObject([
-      { scope: 'thorough', fromLetters: 1, fromRows: 1 },
+      { scope: 'full', fromLetters: 1, fromRows: 1 },
     ]);
     // The lease was given back.
     await reconcileDue({ pool, log, stopping });
     expect(
       await value(
         client,
-        `select count(*)::int from audit.reconciliations where scope = 'letters'`,
+        `select count(*)::int from audit.reconciliations where scope = 'dead_letters'`,
       ),
     ).toBe(1);
   });
@@ -116,15 +116,15 @@ test('what is due: letters each time, lately updated rows after an hour, all row
          on conflict (scope) do update set started_at = excluded.started_at`,
         [scope, ago],
       );
-    expect(await due()).toBe('thorough');
-    await ran('thorough', '1 minute');
-    expect(await due()).toBe('letters');
-    await ran('thorough', '2 hours');
-    expect(await due()).toBe('recent');
-    await ran('recent', '1 minute');
-    expect(await due()).toBe('letters');
-    await ran('thorough', '27 hours');
-    expect(await due()).toBe('thorough');
+    expect(await due()).toBe('full');
+    await ran('full', '1 minute');
+    expect(await due()).toBe('dead_letters');
+    await ran('full', '2 hours');
+    expect(await due()).toBe('incremental');
+    await ran('incremental', '1 minute');
+    expect(await due()).toBe('dead_letters');
+    await ran('full', '27 hours');
+    expect(await due()).toBe('full');
   });
 });
 
@@ -134,16 +134,16 @@ test('the command says what it did, and its status whether letters remain', asyn
     await loseTwo(client);
     expect(await runCommand(database)).toEqual({
       status: 0,
-      stdout: 'Rebuilt 2 events: 1 from dead letters, 1 from rows.\n',
+      stdout: 'Wrote 2 events: 1 from dead letters, 1 in place of lost ones.\n',
       stderr: '',
     });
     await client.query(
       `insert into audit.dead_letters (content, error_code, error_message) values ('{}', 'ZF012', 'no')`,
     );
-    expect(await runCommand(database, '--thorough')).toMatchObject({
+    expect(await runCommand(database, '--full')).toMatchObject({
       status: 1,
       stdout:
-        'Nothing was missing that could be rebuilt.\n' +
+        'Nothing was missing.\n' +
         'Dead letters that remain: 1. See "Dead letters" in docs/operations.md.\n',
     });
     expect(await runCommand(database, '--all')).toMatchObject({ status: 2, stdout: '' });

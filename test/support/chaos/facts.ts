@@ -23,13 +23,19 @@ export interface RowFact {
 export interface EventFact {
   readonly id: string;
   readonly event_type: string;
-  /** The flag or schedule that it tells of; null in events about the trail itself. */
+  /** The flag or schedule that it is about; null in other events about the trail itself. */
   readonly row_id: string | null;
   readonly revision: number | null;
   readonly request_id: string | null;
   readonly reconciled: boolean;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly payload: string;
+}
+
+/** The revisions of its row that an event accounts for: its own, or those that a `*.reconciled` event names. */
+export function revisionsOf(event: EventFact): readonly number[] {
+  if (event.event_type.endsWith('.reconciled')) return event.metadata.revisions as number[];
+  return event.revision === null ? [] : [event.revision];
 }
 
 export interface LeafFact {
@@ -87,6 +93,7 @@ const EVENTS = `
     case
       when e.event_type like 'feature\\_flag.%' then e.flag_id
       when e.event_type like 'flag\\_schedule.%' then e.schedule_id
+      when e.event_type = 'audit.gap' then coalesce(e.schedule_id, e.flag_id)
     end as row_id
   from audit.events e
   order by e.occurred_at`;

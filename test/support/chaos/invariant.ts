@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { copyBreaches } from './copies.ts';
-import { shippedMessage } from './facts.ts';
+import { revisionsOf, shippedMessage } from './facts.ts';
 import type { EventFact, Facts, RowFact } from './facts.ts';
 
 /** One way in which the trail, its copies, the rows and what clients were told don't fit together. */
@@ -51,27 +51,36 @@ function breach(rule: Rule, detail: string): Breach {
   return { rule, detail };
 }
 
-/** Each revision of each row has one event; no event tells of a revision that there never was. */
+const isReconciled = ({ event_type }: EventFact) => event_type.endsWith('.reconciled');
+
+/** Each revision of each row has one event of its own, or one that stands for it; no event is about a revision that there never was. */
 function rowBreaches({ rows, events }: Facts): Breach[] {
   const byId = Map.groupBy(events, ({ id }) => id);
   const byRow = Map.groupBy(events, ({ row_id }) => row_id);
   return rows.flatMap((row) => {
     const name = `${row.table} ${row.id}`;
-    const told = row.eventIds.flatMap((eventId, i) => {
-      const count = byId.get(eventId)?.length ?? 0;
+    const own = byRow.get(row.id) ?? [];
+    const named = own.filter(isReconciled).flatMap(revisionsOf);
+    const counted = row.eventIds.flatMap((eventId, i) => {
+      const count =
+        (byId.get(eventId)?.length ?? 0) + named.filter((revision) => revision === i + 1).length;
       if (count === 1) return [];
       const rule = count === 0 ? 'transition without event' : 'event twice';
       return [breach(rule, `${name} revision ${i + 1}, event ${eventId}: ${count} events`)];
     });
-    const extra = (byRow.get(row.id) ?? [])
-      .filter(({ id }) => !row.eventIds.includes(id))
+    const extra = own
+      .filter((event) =>
+        isReconciled(event)
+          ? revisionsOf(event).some((revision) => revision > row.revision)
+          : !row.eventIds.includes(event.id),
+      )
       .map((event) =>
         breach(
           'event without transition',
           `${name} is at ${row.revision}: ${event.event_type} ${event.id}`,
         ),
       );
-    return [...told, ...extra, ...stateBreaches(row, byRow.get(row.id) ?? [])];
+    return [...counted, ...extra, ...stateBreaches(row, own)];
   });
 }
 
@@ -88,20 +97,24 @@ function sorted(state: unknown): string {
   return JSON.stringify(Object.entries(state ?? {}).toSorted(([a], [b]) => a.localeCompare(b)));
 }
 
-/** The events of a row that is gone tell of each of its revisions, the last of them of its end. */
+/** A row that is gone has an event for each of its revisions, the last of them for its end; or it has a gap behind the last known. */
 function goneRowBreaches({ rows, events }: Facts): Breach[] {
   const present = new Set(rows.map(({ id }) => id));
   const gone = events.filter(({ row_id }) => row_id !== null && !present.has(row_id));
   return [...Map.groupBy(gone, ({ row_id }) => row_id)].flatMap(([rowId, own]) => {
-    const ordered = own.toSorted((a, b) => (a.revision ?? 0) - (b.revision ?? 0));
-    const whole = ordered.every(({ revision }, i) => revision === i + 1);
-    const ended = ordered.at(-1)?.event_type.endsWith('.deleted') === true;
+    const revisions = own.flatMap(revisionsOf).toSorted((a, b) => a - b);
+    const whole = revisions.every((revision, i) => revision === i + 1);
+    const ended = own.some(
+      ({ event_type, revision, metadata }) =>
+        (event_type.endsWith('.deleted') && revision === revisions.at(-1)) ||
+        (event_type === 'audit.gap' && metadata.lastRevision === revisions.at(-1)),
+    );
     if (whole && ended) return [];
-    const told = ordered.map((event) => `${event.event_type} ${event.revision ?? '?'}`).join(', ');
+    const described = own.map((event) => `${event.event_type} ${event.revision ?? '?'}`).join(', ');
     return [
       breach(
         ended ? 'transition without event' : 'event without transition',
-        `row ${rowId ?? ''} is gone; its events: ${told}`,
+        `row ${rowId ?? ''} is gone; its events: ${described}`,
       ),
     ];
   });
@@ -113,9 +126,14 @@ function scheduleBreaches({ rows, events }: Facts): Breach[] {
     events.filter(({ event_type }) => event_type === 'flag_schedule.applied'),
     ({ row_id }) => row_id,
   );
+  const reconciled = Map.groupBy(events.filter(isReconciled), ({ row_id }) => row_id);
   return rows.flatMap((row) => {
     if (row.status === null) return [];
-    const count = applied.get(row.id)?.length ?? 0;
+    // Applying is a schedule's last revision.
+    const lost = (reconciled.get(row.id) ?? []).filter(
+      (event) => row.status === 'applied' && revisionsOf(event).includes(row.revision),
+    );
+    const count = (applied.get(row.id)?.length ?? 0) + lost.length;
     const found: Breach[] = [];
     if (count > 1)
       found.push(breach('schedule applied more than once', `${row.id}: ${count} applied events`));
@@ -168,21 +186,22 @@ function storeBreaches({ problems, queued, deadLetters }: Facts): Breach[] {
   return found;
 }
 
-/** What a client was told is in the trail, once. An event that had to be rebuilt has lost the request's id. */
+/** What a client was answered is in the trail, once: under the request's id, or in an event that stands for lost ones of the row. */
 function promiseBreaches({ promises, events }: Facts): Breach[] {
   const byRequest = Map.groupBy(events, ({ request_id }) => request_id);
+  const byRow = Map.groupBy(events.filter(isReconciled), ({ row_id }) => row_id);
   return promises.flatMap(({ requestId, eventType, rowId }) => {
-    const told = (byRequest.get(requestId) ?? []).filter(
+    const direct = (byRequest.get(requestId) ?? []).filter(
       (event) => event.event_type === eventType && event.row_id === rowId,
     );
-    const rebuilt = events.some(
-      (event) => event.reconciled && event.row_id === rowId && event.event_type === eventType,
+    const lost = (byRow.get(rowId) ?? []).some(
+      (event) => !eventType.endsWith('.created') || revisionsOf(event).includes(1),
     );
-    if (told.length === 1 || (told.length === 0 && rebuilt)) return [];
+    if (direct.length === 1 || (direct.length === 0 && lost)) return [];
     return [
       breach(
         'promise broken',
-        `request ${requestId} was answered 2xx: ${told.length} events ${eventType} of ${rowId}`,
+        `request ${requestId} was answered 2xx: ${direct.length} events ${eventType} of ${rowId}`,
       ),
     ];
   });
