@@ -1,5 +1,5 @@
 --! Previous: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
---! Hash: sha1:49254d83218a5e37434fa6f378f5a4fe7eace732
+--! Hash: sha1:4d9db7d64e91e53a05161a155df6dae62dc323d5
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -2997,7 +2997,7 @@ as $$
   union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
-  where a.datname = current_database() and a.application_name = 'halyard worker presence'
+  where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
   union all
   -- The first month that has none; -1 when that is the present one.
   select 'audit_partitions_ahead_months', null, min(m.ahead) - 1

@@ -6,7 +6,6 @@ import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Applier } from '../schedules/apply.ts';
 import type { Delivery } from '../audit/delivery/loop.ts';
-import type { Janitor } from './janitor.ts';
 
 /** What a worker process lends to its tasks. */
 export interface WorkerContext {
@@ -14,7 +13,6 @@ export interface WorkerContext {
   readonly log: Logger;
   readonly applier: Applier;
   readonly delivery: Delivery;
-  readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
   /** How long the trail and schedules are kept. */
   readonly retention: Config['retention'];

@@ -5,7 +5,6 @@ import { makeAlarm } from '../../src/schedules/timer.ts';
 import { makeTestLog } from '../support/log.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { POOL_LOCK_KEY } from '../../src/worker/presence.ts';
 import { startTestWorker } from '../support/worker.ts';
 import type { TestWorker } from '../support/worker.ts';
 import type pg from 'pg';
@@ -62,39 +61,9 @@ test('a worker that loses all its connections goes on', async () => {
   await withClient(database.ownerUrl, async (client) => {
     const flag = await insertFlag(client);
     const { id } = await insertSchedule(client, flag.id, { dueIn: '500 ms' });
-    for (const name of [
-      'halyard worker',
-      'halyard worker listener',
-      'halyard worker presence',
-    ] as const)
-      await terminate(name);
+    for (const name of ['halyard worker', 'halyard worker listener']) await terminate(name);
     await applied(client, id);
     await expect.poll(() => worker.healthy(), { timeout: 10_000 }).toBe(true);
-  });
-});
-
-test('a job that a frozen worker holds blocks nothing', async () => {
-  await withClient(database.workerUrl, async (frozen) => {
-    await frozen.query(
-      `select pg_advisory_lock_shared(${POOL_LOCK_KEY}) from (values ('pool-frozen')) as pool (id)`,
-    );
-    await frozen.query(
-      `select graphile_worker.add_job('apply_due_schedules', job_key => 'apply_due_schedules')`,
-    );
-    await frozen.query(
-      `update graphile_worker._private_jobs set locked_by = 'pool-frozen', locked_at = now()
-       where key = 'apply_due_schedules'`,
-    );
-    await startTestWorker(database);
-    await withClient(database.ownerUrl, async (client) => {
-      const flag = await insertFlag(client);
-      const { id } = await insertSchedule(client, flag.id, { dueIn: '200 ms' });
-      await applied(client, id);
-    });
-    const { rowCount } = await frozen.query(
-      `delete from graphile_worker._private_jobs where locked_by = 'pool-frozen'`,
-    );
-    expect(rowCount).toBe(1);
   });
 });
 

@@ -35,9 +35,8 @@ const ALARMING_FAILURES = 10;
 const LOOK_AGAIN_MS = 500;
 /** How long a run waits at the most while schedules are being applied: some 10,000 of them. */
 const YIELD_MS = 2_000;
-const CHECK_EVERY_MS = 5_000;
-/** After this long without a run, one is made without a job: while the queue of notifications is full, no job can be queued. */
-const RUN_EVERY_MS = 15_000;
+/** The longest time between two runs. One without anything to do takes a few reads. */
+const RUN_EVERY_MS = 3_000;
 
 /**
  * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
@@ -51,15 +50,13 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
   const wantedAgain = () => again;
   let failures = 0;
   let retryAt = 0;
-  let lastCursor: number | null = null;
-  let lastRunAt = performance.now();
-  const check = setInterval(() => void checkPosition(), CHECK_EVERY_MS);
+  const idle = setInterval(() => void runWithoutJob(), RUN_EVERY_MS);
 
   async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
     try {
       await addJob(pool, 'forward_audit_events', when);
     } catch (error) {
-      // The check and the crontab look again.
+      // The next run without a job makes up for it.
       log.warn({ err: error }, 'forwarding audit events could not be queued');
     }
   }
@@ -100,7 +97,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
 
   async function run(): Promise<void> {
     if (running === null) {
-      lastRunAt = performance.now();
+      idle.refresh();
       running = forwardInTurn().finally(() => (running = null));
       await running;
     } else {
@@ -109,25 +106,19 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
     }
   }
 
-  /** For a job that a dead, frozen or differently configured worker took, or that nobody could queue: what still waits is forwarded here. */
-  async function checkPosition(): Promise<void> {
-    if (stopping.aborted || running !== null || performance.now() < retryAt) return;
-    try {
-      const { cursor, behind } = await forwarder.position();
-      const overdue = performance.now() - lastRunAt >= RUN_EVERY_MS;
-      if (overdue || (behind && cursor === lastCursor)) await run();
-      else if (behind) hinting.request();
-      lastCursor = behind ? cursor : null;
-    } catch (error) {
-      log.debug({ err: error }, 'how far audit events are delivered could not be read');
-    }
+  /**
+   * A dead, frozen or differently configured worker may have taken the job, and while the queue of notifications is full no job
+   * can be queued. This process's own back-off still counts.
+   */
+  async function runWithoutJob(): Promise<void> {
+    if (!stopping.aborted && running === null && performance.now() >= retryAt) await run();
   }
 
   return {
     run,
     hint: hinting.request,
     async close() {
-      clearInterval(check);
+      clearInterval(idle);
       await hinting.close();
       await running;
     },
