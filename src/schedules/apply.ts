@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
-import type { Precedence } from '../worker/precedence.ts';
 
 /** What became of the schedules of one batch or run. */
 export interface Applied {
@@ -31,8 +30,6 @@ export interface Applying {
   readonly log: Logger;
   /** Counts them. */
   readonly metrics?: Pick<WorkerMetrics, 'applied'>;
-  /** Has what else the process does wait while there is more than a first batch. */
-  readonly precedence?: Precedence;
   /** Ends it after the batches in hand; what is left stays due. */
   readonly stopping: AbortSignal;
 }
@@ -54,7 +51,7 @@ type Total = { -readonly [Key in keyof Applied]: Applied[Key] };
 
 /** Makes the one applier of a process. */
 export function makeApplier(options: Applying): Applier {
-  const { pool, log, metrics, precedence, stopping } = options;
+  const { pool, log, metrics, stopping } = options;
   let runs = 0;
   let progressedAt = 0;
   let again = false;
@@ -108,8 +105,7 @@ export function makeApplier(options: Applying): Applier {
       if (stopping.aborted || leaveToRun()) return total;
       const stuck = await takeBatch(total, FIRST_BATCH);
       if (stuck !== null && !leaveToRun()) {
-        const work = () => takeSideBySide(total);
-        await (precedence?.first(work) ?? work());
+        await takeSideBySide(total);
       }
       report(total, log);
       return total;

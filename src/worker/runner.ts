@@ -16,7 +16,6 @@ import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool } from './job_pool.ts';
 import type { JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
-import { makePrecedence } from './precedence.ts';
 import { assertMigrated } from '../postgres/schema_check.ts';
 
 export interface WorkerOptions {
@@ -91,13 +90,9 @@ function makeParts(
     destination,
     log,
   });
-  const precedence = makePrecedence();
-  const delivery = makeDelivery({
-    ...{ pool, forwarder, log, stopping, abort: abort.signal },
-    yieldTo: precedence,
-  });
+  const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
   const { retention } = config;
-  const applier = makeApplier({ pool, log, metrics, precedence, stopping });
+  const applier = makeApplier({ pool, log, metrics, stopping });
   const context = { pool, log, applier, delivery, metrics, retention, stopping };
   const alarm = makeAlarm({
     pool,

@@ -4,7 +4,6 @@ import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
 import { makePaced } from '../../lib/coalesce.ts';
-import type { Precedence } from '../../worker/precedence.ts';
 
 /** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
 export interface Delivery {
@@ -21,8 +20,6 @@ export interface DeliveryOptions {
   readonly forwarder: Forwarder;
   readonly log: Logger;
   readonly stopping: AbortSignal;
-  /** What goes before a run, for a moment: a schedule can be late, and an event is kept. */
-  readonly yieldTo?: Precedence;
   /** Gives up what is being sent. */
   readonly abort: AbortSignal;
 }
@@ -33,8 +30,6 @@ const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
 const LOOK_AGAIN_MS = 500;
-/** How long a run waits at the most while schedules are being applied: some 10,000 of them. */
-const YIELD_MS = 2_000;
 /** The longest time between two runs. One without anything to do takes a few reads. */
 const RUN_EVERY_MS = 3_000;
 
@@ -59,11 +54,6 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
       // The next run without a job makes up for it.
       log.warn({ err: error }, 'forwarding audit events could not be queued');
     }
-  }
-
-  async function forwardInTurn(): Promise<void> {
-    await options.yieldTo?.others(YIELD_MS);
-    await forwardAll();
   }
 
   async function forwardAll(): Promise<void> {
@@ -98,7 +88,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
   async function run(): Promise<void> {
     if (running === null) {
       idle.refresh();
-      running = forwardInTurn().finally(() => (running = null));
+      running = forwardAll().finally(() => (running = null));
       await running;
     } else {
       // Not waited for, so that a slow destination takes one of the worker's slots and not all of them.
