@@ -92,7 +92,7 @@ function makeParts(
   });
   const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
   const { retention } = config;
-  const applier = makeApplier({ pool, log, metrics, stopping });
+  const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
   const context = { pool, log, applier, delivery, metrics, retention, stopping };
   const alarm = makeAlarm({
     pool,
