@@ -1,5 +1,5 @@
 --! Previous: sha1:d8c417921cbefc0fced5d68ac90892a964f9970e
---! Hash: sha1:4d9db7d64e91e53a05161a155df6dae62dc323d5
+--! Hash: sha1:b3881e00b33fd7c5dd68d834a5e89ee41eb26894
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -972,7 +972,7 @@ comment on function app_private.apply_due(integer) is
   'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
--- comes due meanwhile. The latest of what is overdue: the alarm has rung for it, and so for all before it, or it hasn't.
+-- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
 -- First attempts and retries are asked for apart: each has an index in the order of its time.
 create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
 language plpgsql

@@ -10,7 +10,7 @@ import { makeListener } from '../postgres/listener.ts';
 import type { Logger } from '../lib/log.ts';
 import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
-import { makeAlarm } from '../schedules/timer.ts';
+import { makeDueTimer } from '../schedules/timer.ts';
 import { makeApplier } from '../schedules/apply.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool } from './job_pool.ts';
@@ -40,7 +40,7 @@ export interface RunningWorker {
   readonly stopped: Promise<void>;
 }
 
-/** The listener, the alarm and the jobs' pool each have connections of their own or enough of these. */
+/** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
 const SPARE_CONNECTIONS = 6;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
 const ANSWER_MS = 65_000;
@@ -94,14 +94,14 @@ function makeParts(
   const { retention } = config;
   const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
   const context = { pool, log, applier, delivery, metrics, retention, stopping };
-  const alarm = makeAlarm({
+  const dueTimer = makeDueTimer({
     pool,
     log,
-    ring: () => addJob(pool, 'apply_due_schedules'),
+    queueJob: () => addJob(pool, 'apply_due_schedules'),
     applyDirectly: () => applier.apply(),
   });
   const hint = () => {
-    alarm.look();
+    dueTimer.refresh();
     delivery.hint();
   };
   const listener = makeListener({
@@ -112,7 +112,7 @@ function makeParts(
     onConnect: hint,
     log,
   });
-  return { stop, abort, context, delivery, alarm, listener };
+  return { stop, abort, context, delivery, dueTimer, listener };
 }
 
 async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
@@ -123,7 +123,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     await closeParts(parts, jobs);
     if (options.sink === undefined) await sink.close();
   };
-  const { context, listener, alarm } = parts;
+  const { context, listener, dueTimer } = parts;
   let jobs: JobPool | undefined;
   try {
     jobs = await startJobPool({ context, concurrency });
@@ -147,7 +147,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     log.info('the worker has stopped');
     stopped.resolve(undefined);
   });
-  const watched = [listener, alarm, taking];
+  const watched = [listener, dueTimer, taking];
   const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
   context.metrics.watch({ pool, healthy, sink });
   return {
@@ -161,8 +161,8 @@ async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void
   const reason = new Error('The worker is stopping.');
   parts.stop.abort(reason);
   const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
-  const { listener, alarm, delivery } = parts;
-  await Promise.all([listener.close(), alarm.close(), jobs?.stop()]);
+  const { listener, dueTimer, delivery } = parts;
+  await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
   await delivery.close();
   clearTimeout(giveUp);
 }

@@ -3,7 +3,7 @@ import type { Forwarder, Outcome } from './forwarder.ts';
 import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
-import { makePaced } from '../../lib/coalesce.ts';
+import { coalesce } from '../../lib/coalesce.ts';
 
 /** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
 export interface Delivery {
@@ -39,7 +39,7 @@ const RUN_EVERY_MS = 3_000;
  */
 export function makeDelivery(options: DeliveryOptions): Delivery {
   const { pool, forwarder, log, stopping, abort } = options;
-  const hinting = makePaced(() => queue({ keepTime: true }), HINT_EVERY_MS);
+  const hinting = coalesce(() => queue({ keepTime: true }), HINT_EVERY_MS);
   let running: Promise<void> | null = null;
   let again = false;
   const wantedAgain = () => again;
