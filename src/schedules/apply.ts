@@ -40,6 +40,8 @@ export interface Applier {
    * @throws the database's error when a batch fails as a whole; the batches before it stand
    */
   apply(): Promise<Applied>;
+  /** Resolves once the newest run has ended, if there is one. Never rejects. */
+  idle(): Promise<unknown>;
 }
 
 interface Run {
@@ -53,6 +55,7 @@ export function makeApplier(options: ApplierOptions): Applier {
   const { pool, log, onBatch, stopping } = options;
   /** The newest run; one before it may still hang. */
   let current: Run | null = null;
+  let working: Promise<void> | null = null;
 
   async function takeBatch(run: Run, size: number): Promise<number> {
     // This batch's snapshot is newer than every request so far.
@@ -72,6 +75,7 @@ export function makeApplier(options: ApplierOptions): Applier {
   }
 
   return {
+    idle: () => Promise.allSettled([working]),
     async apply() {
       const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
       if (stopping.aborted) return total;
@@ -82,7 +86,7 @@ export function makeApplier(options: ApplierOptions): Applier {
       const run = { progressedAt: performance.now(), rerunRequested: false, total };
       current = run;
       try {
-        await takeAll(run);
+        await (working = takeAll(run));
       } finally {
         if (current === run) current = null;
       }

@@ -90,9 +90,12 @@ function makeParts(
     destination,
     log,
   });
-  const delivery = makeDelivery({ pool, forwarder, log, stopping, abort: abort.signal });
-  const { retention } = config;
   const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
+  const delivery = makeDelivery({
+    ...{ pool, forwarder, log, stopping, abort: abort.signal },
+    waitFor: () => applier.idle(),
+  });
+  const { retention } = config;
   const context = { pool, log, applier, delivery, metrics, retention, stopping };
   const dueTimer = makeDueTimer({
     pool,

@@ -39,9 +39,10 @@ test('a call joins the run in progress, which applies what has come due since', 
     const calls = await Promise.all(Array.from({ length: 5 }, () => applier.apply()));
     expect(calls).toStrictEqual(Array(5).fill(NOTHING));
     expect(net.asked).toBe(3);
+    const whenIdle = applier.idle().then(() => countByStatus(client));
     net.open();
     expect(await run).toStrictEqual({ ...NOTHING, applied: 701 });
-    expect(await countByStatus(client)).toStrictEqual({ applied: 701 });
+    expect(await whenIdle).toStrictEqual({ applied: 701 });
   });
 });
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Forwarder, Outcome } from './forwarder.ts';
 import { backOff } from '../../lib/backoff.ts';
@@ -20,6 +21,8 @@ export interface DeliveryOptions {
   readonly forwarder: Forwarder;
   readonly log: Logger;
   readonly stopping: AbortSignal;
+  /** Is awaited before a run, for 2 s at most: what uses the processor and can't wait, where events can. */
+  readonly waitFor?: () => Promise<unknown>;
   /** Gives up what is being sent. */
   readonly abort: AbortSignal;
 }
@@ -30,6 +33,8 @@ const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
 const LOOK_AGAIN_MS = 500;
+/** Some 10,000 schedules are applied meanwhile. */
+const MAX_WAIT_MS = 2_000;
 /** The longest time between two runs. One without anything to do takes a few reads. */
 const RUN_EVERY_MS = 3_000;
 
@@ -57,6 +62,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
   }
 
   async function forwardAll(): Promise<void> {
+    await Promise.race([options.waitFor?.(), delay(MAX_WAIT_MS, undefined, { ref: false })]);
     let outcome: Outcome;
     try {
       do {
