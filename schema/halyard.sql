@@ -2494,7 +2494,7 @@ AS $function$
   union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
-  where a.datname = current_database() and a.application_name = 'halyard worker presence'
+  where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
   union all
   -- The first month that has none; -1 when that is the present one.
   select 'audit_partitions_ahead_months', null, min(m.ahead) - 1

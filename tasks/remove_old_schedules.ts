@@ -1,6 +1,6 @@
 import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
-import { removeOldSchedules } from '../src/audit/retention/retention.ts';
+import { removeOldSchedules } from '../src/schedules/cleanup.ts';
 
 /** Deletes old schedules; does nothing unless the setting schedule_retention is set. */
 const removeOldSchedulesTask: Task = async (payload, helpers) => {

@@ -1,5 +1,5 @@
 --! Previous: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
---! Hash: sha1:c339571c0b05d96cd41c91afa79b298040f0d9b8
+--! Hash: sha1:cb23f5cb2387bb1f44bd53de3796067feb777175
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -1924,7 +1924,7 @@ comment on function app_private.apply_due(integer) is
   'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
--- comes due meanwhile. The latest of what is overdue: the alarm has rung for it, and so for all before it, or it hasn't.
+-- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
 -- First attempts and retries are asked for apart: each has an index in the order of its time.
 create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
 language plpgsql
@@ -3253,7 +3253,7 @@ as $$
   union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
-  where a.datname = current_database() and a.application_name = 'halyard worker presence'
+  where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
   union all
   -- The first month that has none; -1 when that is the present one.
   select 'audit_partitions_ahead_months', null, min(m.ahead) - 1

@@ -6,7 +6,6 @@ export const TASKS = [
   'ensure_audit_partitions',
   'forward_audit_events',
   'reconcile_audit',
-  'release_dead_workers',
   'remove_failed_jobs',
   'remove_old_schedules',
   'retain_audit_events',

@@ -1,46 +1,47 @@
-/** Work that many hints ask for and that is done once for all of them. */
-export interface Paced {
-  /** Asks for a run that begins after this call: now, or as soon as the pace allows. */
+/** Work that many requests ask for and that is done once for all of them. */
+export interface Coalesced {
+  /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
   readonly request: () => void;
-  /** Ends it, once the run in hand is over. */
+  /** Starts no more runs; resolves once the one in progress has ended. */
   readonly close: () => Promise<void>;
 }
 
 /**
- * Runs `work` on request: at once when it rests, one run at a time, and at most one in `intervalMs`. However many
- * requests come meanwhile, one run follows for them all.
+ * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
+ * interval, one run follows for all of them.
  *
  * @param work handles its own errors: it must not reject
+ * @param intervalMs milliseconds from the start of one run to the start of the next; 0 for no limit
  */
-export function makePaced(work: () => Promise<void>, intervalMs: number): Paced {
+export function coalesce(work: () => Promise<void>, intervalMs: number): Coalesced {
   let requested = false;
   let closed = false;
   let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> | null = null;
-  let lastBegan = Number.NEGATIVE_INFINITY;
+  let startedAt = Number.NEGATIVE_INFINITY;
 
-  function begin(): void {
+  function start(): void {
     if (!requested || closed || running !== null || timer !== null) return;
-    const restMs = lastBegan + intervalMs - performance.now();
-    if (restMs > 0) {
+    const waitMs = startedAt + intervalMs - performance.now();
+    if (waitMs > 0) {
       timer = setTimeout(() => {
         timer = null;
-        begin();
-      }, restMs);
+        start();
+      }, waitMs);
       return;
     }
     requested = false;
-    lastBegan = performance.now();
+    startedAt = performance.now();
     running = work().finally(() => {
       running = null;
-      begin();
+      start();
     });
   }
 
   return {
     request() {
       requested = true;
-      begin();
+      start();
     },
     async close() {
       closed = true;

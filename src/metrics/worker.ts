@@ -37,7 +37,7 @@ export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
       watchPool(registry, 'worker', pool);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {
-        help: '1 while the worker hears of changes, sees what is due, takes jobs and is known to be alive. 0 for long: see its log.',
+        help: '1 while the worker receives notifications, reads what is due and takes jobs. 0 for long: see its log.',
         read: () => Number(healthy()),
       });
     },

@@ -1,9 +1,7 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
-import type { WorkerMetrics } from '../metrics/worker.ts';
-import type { Precedence } from '../worker/precedence.ts';
 
-/** What became of the schedules of one batch or run. */
+/** The outcomes of the schedules of one batch or run. */
 export interface Applied {
   readonly applied: number;
   readonly retried: number;
@@ -18,103 +16,102 @@ export interface AppliedBatch extends Applied {
 
 /** Schedules of a batch are applied together, and locked so long: 500 take some 60 ms (bench/sql/apply.md). */
 const BATCH = 500;
-/** The first batch shows whether there is more: so it is small, and the others needn't wait for long. */
-const FIRST_BATCH = 100;
-/** When there is more than that, so many connections take batches side by side: two keep two cores of the server busy. */
-const LANES = 2;
-/** Batches side by side in which none has come to an end for so long aren't relied on any more. */
+/** Connections that share what a full first batch leaves: one alone applies half as many a second (decision 17). */
+const PARALLELISM = 2;
+/** A run in which no batch has ended for so long hangs: a lock, or a connection that leads nowhere. */
 const STALLED_MS = 1_000;
 
-/** Whom it works for. */
-export interface Applying {
+export interface ApplierOptions {
   readonly pool: pg.Pool;
   readonly log: Logger;
-  /** Counts them. */
-  readonly metrics?: Pick<WorkerMetrics, 'applied'>;
-  /** Has what else the process does wait while there is more than a first batch. */
-  readonly precedence?: Precedence;
-  /** Ends it after the batches in hand; what is left stays due. */
+  /** Is called after each batch. */
+  readonly onBatch?: (batch: AppliedBatch) => void;
+  /** Ends a run after the batch in hand; what is left stays due. */
   readonly stopping: AbortSignal;
 }
 
 /** Applies schedules for one process. */
 export interface Applier {
   /**
-   * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. In this one
-   * a call leaves it to the run that takes batches already, as long as that gets on: more connections than there are cores
-   * to serve them take twice the processor's time for the same schedules.
+   * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. Within one process a
+   * call joins the run in progress, which then looks once more before it ends, unless that run hangs.
    *
-   * @returns what this call did, all 0 when it left it to another
+   * @returns what this call did, all 0 when it joined another run
    * @throws the database's error when a batch fails as a whole; the batches before it stand
    */
   apply(): Promise<Applied>;
+  /** Resolves once the newest run has ended, if there is one. Never rejects. */
+  idle(): Promise<unknown>;
 }
 
-type Total = { -readonly [Key in keyof Applied]: Applied[Key] };
+interface Run {
+  progressedAt: number;
+  rerunRequested: boolean;
+  readonly total: { -readonly [Key in keyof Applied]: Applied[Key] };
+}
 
 /** Makes the one applier of a process. */
-export function makeApplier(options: Applying): Applier {
-  const { pool, log, metrics, precedence, stopping } = options;
-  let runs = 0;
-  let progressedAt = 0;
-  let again = false;
+export function makeApplier(options: ApplierOptions): Applier {
+  const { pool, log, onBatch, stopping } = options;
+  /** The newest run; one before it may still hang. */
+  let current: Run | null = null;
+  let working: Promise<void> | null = null;
 
-  /** @returns how many of the batch are stuck; null when there is nothing behind it */
-  async function takeBatch(total: Total, size: number): Promise<number | null> {
-    // It sees all that those who left their work to this run have come for.
-    again = false;
-    const result = await applyBatch(pool, size);
-    progressedAt = performance.now();
-    metrics?.applied(result);
-    total.applied += result.applied;
-    total.retried += result.retried;
-    total.failed += result.failed;
-    total.stuck = result.stuck;
-    const taken = result.applied + result.retried + result.failed + result.stuck;
-    return taken < size ? null : result.stuck;
+  async function takeBatch(run: Run, size: number): Promise<number> {
+    // This batch's snapshot is newer than every request so far.
+    run.rerunRequested = false;
+    const batch = await applyBatch(pool, size);
+    run.progressedAt = performance.now();
+    onBatch?.(batch);
+    return addBatch(run, batch, size);
   }
 
-  async function takeBatches(total: Total): Promise<void> {
-    const wanted = () => again;
-    let stuck: number | null = 0;
-    // What is stuck stays first in line, so the next batch is larger by it: those behind get their turn.
-    while ((stuck !== null || wanted()) && !stopping.aborted)
-      stuck = await takeBatch(total, BATCH + (stuck ?? 0));
-  }
-
-  async function takeSideBySide(total: Total): Promise<void> {
-    runs++;
-    progressedAt = performance.now();
-    const lanes = Array.from({ length: LANES }, () => takeBatches(total));
-    try {
-      // The run is over when the last lane is, also when another has failed.
-      await Promise.allSettled(lanes);
-      await Promise.all(lanes);
-    } finally {
-      runs--;
-    }
-  }
-
-  /** Whether a run sees to it: it looks once more before it ends. */
-  function leaveToRun(): boolean {
-    if (runs === 0 || performance.now() - progressedAt > STALLED_MS) return false;
-    again = true;
-    return true;
+  async function takeAll(run: Run): Promise<void> {
+    const next = await takeBatch(run, BATCH);
+    if (next === 0) return;
+    await runInParallel(async () => {
+      for (let size = next; size > 0 && !stopping.aborted;) size = await takeBatch(run, size);
+    });
   }
 
   return {
+    idle: () => Promise.allSettled([working]),
     async apply() {
       const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
-      if (stopping.aborted || leaveToRun()) return total;
-      const stuck = await takeBatch(total, FIRST_BATCH);
-      if (stuck !== null && !leaveToRun()) {
-        const work = () => takeSideBySide(total);
-        await (precedence?.first(work) ?? work());
+      if (stopping.aborted) return total;
+      if (current !== null && performance.now() - current.progressedAt <= STALLED_MS) {
+        current.rerunRequested = true;
+        return total;
+      }
+      const run = { progressedAt: performance.now(), rerunRequested: false, total };
+      current = run;
+      try {
+        await (working = takeAll(run));
+      } finally {
+        if (current === run) current = null;
       }
       report(total, log);
       return total;
     },
   };
+}
+
+/** @returns the size of the next batch, 0 when there is nothing left to do */
+function addBatch({ total, rerunRequested }: Run, batch: AppliedBatch, size: number): number {
+  total.applied += batch.applied;
+  total.retried += batch.retried;
+  total.failed += batch.failed;
+  total.stuck = batch.stuck;
+  const taken = batch.applied + batch.retried + batch.failed + batch.stuck;
+  // What is stuck stays first in line, so the batch is larger by it: those behind it get their turn.
+  return taken === size || rerunRequested ? BATCH + batch.stuck : 0;
+}
+
+/** Ends with the last of them, also when another has failed. */
+async function runInParallel(work: () => Promise<void>): Promise<void> {
+  const works = Array.from({ length: PARALLELISM }, work);
+  await Promise.allSettled(works);
+  await Promise.all(works);
 }
 
 async function applyBatch(pool: pg.Pool, batch: number): Promise<AppliedBatch> {

@@ -1,120 +1,125 @@
 import type pg from 'pg';
 import type { TimedQuery } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
-import { makePaced } from '../lib/coalesce.ts';
+import { coalesce } from '../lib/coalesce.ts';
 
-export interface AlarmOptions {
+export interface DueTimerOptions {
   readonly pool: pg.Pool;
   readonly log: Logger;
   /** Queues the job that applies what is due. */
-  readonly ring: () => Promise<void>;
-  /** Applies what is due here and now, for when the job isn't run. */
+  readonly queueJob: () => Promise<void>;
+  /** Applies what is due in this process, for when the job isn't run. */
   readonly applyDirectly: () => Promise<unknown>;
 }
 
-export interface Alarm {
-  /** A hint that the next due instant may have changed. Many at once cost one look. */
-  look(): void;
-  /** Whether the last look at the database succeeded. */
+export interface DueTimer {
+  /** A hint that the next due instant may have changed. Many at once cost one query. */
+  refresh(): void;
+  /** Whether the last query of what is due succeeded. */
   healthy(): boolean;
-  /** Rings no more; resolves once what it is doing is over. */
+  /** Fires no more; resolves once what it is doing has ended. */
   close(): Promise<void>;
 }
 
-/** The longest time between two looks: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
-const LOOK_EVERY_MS = 3_000;
-/** The shortest time between two looks, however many notifications come. */
-const LOOK_AT_MOST_EVERY_MS = 20;
+/** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
+const MAX_REFRESH_MS = 3_000;
+/** The shortest time between two queries, however many notifications come. */
+const MIN_REFRESH_MS = 20;
 const RETRY_MS = 1_000;
-/** A look takes a millisecond; one that takes so long is on a connection that leads nowhere any more. */
-const ANSWER_MS = 3_000;
+/** A query takes a millisecond; one that takes so long is on a connection that leads nowhere any more. */
+const QUERY_TIMEOUT_MS = 3_000;
 
-/** What is due should be gone this long after the first ring; each ring for it again waits twice as long, up to the cap. */
-const PATIENCE_MS = 100;
-const PATIENCE_CAP_MS = 1_000;
-/** When the alarm looks again after a ring, if nothing makes it look sooner. */
-const LOOK_AFTER_RING_MS = 50;
+/** What is due should be applied this long after the first firing; the wait doubles with each firing for it, up to the cap. */
+const GRACE_MS = 100;
+const MAX_GRACE_MS = 1_000;
+/** When the timer queries again after firing, if no notification makes it query sooner. */
+const REFRESH_AFTER_FIRING_MS = 50;
 
-/** From this ring on the alarm applies by itself: the job sits with a worker that is dead, frozen or busy. */
-const DIRECT_FROM_RING = 3;
+/** From this firing on the timer applies by itself: the job is with a worker that is dead, frozen or busy. */
+const DIRECT_FROM_FIRING = 3;
 
 /**
- * Rings at the instant when the next schedule is due, by the database's clock: graphile-worker itself notices a job
- * in the future only when it polls. The alarm keeps no list; the table is the truth and it looks again and again.
+ * Fires at the instant when the next schedule is due, by the database's clock: graphile-worker itself notices a job
+ * in the future only when it polls. The timer keeps no list: it queries the table again and again.
  */
-export function makeAlarm(options: AlarmOptions): Alarm {
+export function makeDueTimer(options: DueTimerOptions): DueTimer {
   const { pool, log } = options;
-  const looking = makePaced(look, LOOK_AT_MOST_EVERY_MS);
-  const applying = makePaced(applyDirectly, PATIENCE_MS);
-  const ringing = new Set<Promise<void>>();
+  const refreshing = coalesce(refresh, MIN_REFRESH_MS);
+  // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
+  const queueing = coalesce(queueJob, 0);
+  const applying = coalesce(applyDirectly, GRACE_MS);
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
   let isHealthy = false;
-  let lastRang = Number.NEGATIVE_INFINITY;
-  let rings = 0;
+  let firedAt = Number.NEGATIVE_INFINITY;
+  let firings = 0;
 
   function after(ms: number, action: () => void): void {
     if (timer !== null) clearTimeout(timer);
     timer = closed ? null : setTimeout(action, ms);
   }
 
-  async function look(): Promise<void> {
+  async function refresh(): Promise<void> {
     try {
       plan(await nextDue(pool));
       isHealthy = true;
     } catch (error) {
       // Once for each outage: the listener and the pool report theirs too.
-      log[isHealthy ? 'warn' : 'debug']({ err: error }, 'the alarm could not read what is due');
+      log[isHealthy ? 'warn' : 'debug']({ err: error }, 'the due timer could not read what is due');
       isHealthy = false;
-      after(RETRY_MS, looking.request);
+      after(RETRY_MS, refreshing.request);
     }
   }
 
   function plan({ overdueForMs, dueInMs }: Due): void {
     const now = performance.now();
-    const rangForIt = overdueForMs !== null && lastRang >= now - overdueForMs;
-    if (!rangForIt) rings = 0;
-    const again = rangForIt ? Math.max(0, lastRang + patience(rings) - now) : 0;
-    // What is overdue waits its turn; what comes due before that doesn't wait for it.
+    const firedForIt = overdueForMs !== null && firedAt >= now - overdueForMs;
+    if (!firedForIt) firings = 0;
+    const again = firedForIt ? Math.max(0, firedAt + gracePeriod(firings) - now) : 0;
+    // What is overdue waits out its grace period; what comes due before that doesn't wait for it.
     const next = Math.min(overdueForMs === null ? Infinity : again, Math.ceil(dueInMs ?? Infinity));
-    if (next > LOOK_EVERY_MS) after(LOOK_EVERY_MS, looking.request);
-    else after(next, ring);
+    if (next > MAX_REFRESH_MS) after(MAX_REFRESH_MS, refreshing.request);
+    else after(next, fire);
   }
 
-  function ring(): void {
-    lastRang = performance.now();
-    rings++;
-    // What is applied sends a notification, which makes the alarm look sooner; what isn't applied sends none.
-    after(LOOK_AFTER_RING_MS, looking.request);
-    const queued: Promise<void> = options
-      .ring()
-      .catch((error: unknown) => log.warn({ err: error }, 'the alarm could not queue its job'))
-      .finally(() => ringing.delete(queued));
-    ringing.add(queued);
-    if (rings >= DIRECT_FROM_RING) applying.request();
+  function fire(): void {
+    firedAt = performance.now();
+    firings++;
+    // What is applied sends a notification, which makes the timer query sooner; what isn't applied sends none.
+    after(REFRESH_AFTER_FIRING_MS, refreshing.request);
+    queueing.request();
+    if (firings >= DIRECT_FROM_FIRING) applying.request();
+  }
+
+  async function queueJob(): Promise<void> {
+    try {
+      await options.queueJob();
+    } catch (error) {
+      log.warn({ err: error }, 'the due timer could not queue its job');
+    }
   }
 
   async function applyDirectly(): Promise<void> {
     try {
       await options.applyDirectly();
     } catch (error) {
-      log.warn({ err: error }, 'the alarm could not apply what is due; it tries again');
+      log.warn({ err: error }, 'the due timer could not apply what is due; it tries again');
     }
   }
 
   return {
-    look: looking.request,
+    refresh: refreshing.request,
     healthy: () => isHealthy,
     async close() {
       closed = true;
       if (timer !== null) clearTimeout(timer);
-      await Promise.all([looking.close(), applying.close(), ...ringing]);
+      await Promise.all([refreshing.close(), queueing.close(), applying.close()]);
     },
   };
 }
 
-function patience(rings: number): number {
-  return Math.min(PATIENCE_CAP_MS, PATIENCE_MS * 2 ** (rings - 1));
+function gracePeriod(firings: number): number {
+  return Math.min(MAX_GRACE_MS, GRACE_MS * 2 ** (firings - 1));
 }
 
 /** In milliseconds; null where there is no such schedule. */
@@ -126,10 +131,10 @@ interface Due {
 }
 
 async function nextDue(pool: pg.Pool): Promise<Due> {
-  const look: TimedQuery = {
+  const query: TimedQuery = {
     text: 'select overdue_for as "overdueForMs", due_in as "dueInMs" from app_private.next_due()',
-    query_timeout: ANSWER_MS,
+    query_timeout: QUERY_TIMEOUT_MS,
   };
-  const { rows } = await pool.query<Due>(look);
+  const { rows } = await pool.query<Due>(query);
   return rows[0] ?? { overdueForMs: null, dueInMs: null };
 }

@@ -5,7 +5,6 @@ import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Applier } from '../schedules/apply.ts';
 import type { Delivery } from '../audit/delivery/loop.ts';
-import type { Janitor } from './janitor.ts';
 
 /** What a worker process lends to its tasks. */
 export interface WorkerContext {
@@ -13,7 +12,6 @@ export interface WorkerContext {
   readonly log: Logger;
   readonly applier: Applier;
   readonly delivery: Delivery;
-  readonly janitor: Janitor;
   readonly metrics: WorkerMetrics;
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
   readonly stopping: AbortSignal;

@@ -7,11 +7,9 @@ import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
 import type { HalyardHelpers, WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { pause } from '../lib/sleep.ts';
-import type { Presence } from './presence.ts';
 
 export interface JobPoolOptions {
   readonly context: WorkerContext;
-  readonly presence: Presence;
   readonly concurrency: number;
 }
 
@@ -35,14 +33,13 @@ const RESTART_CAP_MS = 2_000;
 /**
  * Starts graphile-worker on the tasks in tasks/ and the times in crontab.
  *
- * It gives itself up when it can't tell the database how a job ended, as when PostgreSQL restarts: then it is started anew, as
- * another pool, and the janitor releases what the old one has left behind.
+ * It gives up when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The jobs of
+ * the old one stay locked, which holds nothing up (decision 20).
  *
  * @throws Error when it can't be started the first time
  */
 export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
-  const { context, presence } = options;
-  const { log, stopping } = context;
+  const { log, stopping } = options.context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
   let current: Pool | null = await begin(options);
@@ -58,7 +55,6 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
       } catch (error) {
         log.warn({ err: error }, 'taking jobs was interrupted; it is begun anew');
       }
-      for (const id of current?.ids ?? []) presence.drop(id);
       if (stopped()) return;
       current = null;
       await pause(Math.min(RESTART_CAP_MS, RESTART_BASE_MS * 2 ** failures), stopping);
@@ -80,18 +76,13 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
 /** One run of graphile-worker, until it gives itself up. */
 interface Pool {
   readonly runner: Runner;
-  readonly ids: readonly string[];
   /** Settles when it takes no more jobs, and none of its tasks runs. */
   readonly over: Promise<void>;
 }
 
-async function begin({ context, presence, concurrency }: JobPoolOptions): Promise<Pool> {
+async function begin({ context, concurrency }: JobPoolOptions): Promise<Pool> {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
-  const ids: string[] = [];
-  const stopped = Promise.withResolvers<undefined>();
-  context.stopping.addEventListener('abort', () => stopped.resolve(undefined), { once: true });
-  events.on('pool:create', ({ workerPool }) => ids.push(workerPool.id));
   const idle = Promise.withResolvers<undefined>();
   for (const end of [
     'pool:gracefulShutdown:complete',
@@ -108,27 +99,11 @@ async function begin({ context, presence, concurrency }: JobPoolOptions): Promis
     noHandleSignals: true,
     taskList: await loadTasks(context),
     crontab: await readFile(CRONTAB, 'utf8'),
-    preset: {
-      // At once, but by way of the batcher: without it an error in reporting a job's end is thrown where nobody
-      // can catch it, and ends the process.
-      worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 },
-      plugins: [
-        {
-          name: 'HalyardPresencePlugin',
-          version: '0.0.0',
-          worker: {
-            hooks: {
-              // Awaited before the first job is taken: no job is ever held by a pool without its sign of life.
-              // A worker that stops takes none either, so it doesn't wait for a connection that may not come.
-              startWorker: (_context, { worker }) =>
-                Promise.race([presence.hold(worker.workerPool.id), stopped.promise]),
-            },
-          },
-        },
-      ],
-    },
+    // At once, but through the batcher: without it an error in recording a job's end is thrown where nothing
+    // can catch it, and ends the process.
+    preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
   });
-  return { runner, ids, over: Promise.race([runner.promise, giveUp(runner, idle.promise)]) };
+  return { runner, over: Promise.race([runner.promise, giveUp(runner, idle.promise)]) };
 }
 
 /**

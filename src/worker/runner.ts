@@ -10,15 +10,12 @@ import { makeListener } from '../postgres/listener.ts';
 import type { Logger } from '../lib/log.ts';
 import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
-import { makeAlarm } from '../schedules/timer.ts';
+import { makeDueTimer } from '../schedules/timer.ts';
 import { makeApplier } from '../schedules/apply.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
-import { makeJanitor } from './janitor.ts';
 import { startJobPool } from './job_pool.ts';
 import type { JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
-import { makePrecedence } from './precedence.ts';
-import { makePresence } from './presence.ts';
 import { assertMigrated } from '../postgres/schema_check.ts';
 
 export interface WorkerOptions {
@@ -35,7 +32,7 @@ export interface WorkerOptions {
 }
 
 export interface RunningWorker {
-  /** Whether it hears of changes, sees what is due, takes jobs, and is known to be alive. */
+  /** Whether it receives notifications, reads what is due, and takes jobs. */
   healthy(): boolean;
   /** Finishes the tasks that run, and closes everything. May be called twice. */
   stop(): Promise<void>;
@@ -43,13 +40,13 @@ export interface RunningWorker {
   readonly stopped: Promise<void>;
 }
 
-/** The listener, the alarm and the jobs' pool each have connections of their own or enough of these. */
+/** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
 const SPARE_CONNECTIONS = 6;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
 const ANSWER_MS = 65_000;
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
 const SEND_GRACE_MS = 3_000;
-/** Below the 30 s after which orchestrators kill. Only an outage takes so long: what is locked then, another worker releases. */
+/** Below the 30 s after which orchestrators kill. Only an outage takes so long: another worker then does what is left. */
 const STOP_DEADLINE_MS = 25_000;
 
 /**
@@ -93,23 +90,20 @@ function makeParts(
     destination,
     log,
   });
-  const precedence = makePrecedence();
+  const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
   const delivery = makeDelivery({
     ...{ pool, forwarder, log, stopping, abort: abort.signal },
-    yieldTo: precedence,
+    waitFor: () => applier.idle(),
   });
-  const presence = makePresence({ url: databaseUrl, log });
-  const janitor = makeJanitor({ pool, presence, log, stopping });
-  const applier = makeApplier({ pool, log, metrics, precedence, stopping });
-  const context = { pool, log, applier, delivery, janitor, metrics, stopping };
-  const alarm = makeAlarm({
+  const context = { pool, log, applier, delivery, metrics, stopping };
+  const dueTimer = makeDueTimer({
     pool,
     log,
-    ring: () => addJob(pool, 'apply_due_schedules'),
+    queueJob: () => addJob(pool, 'apply_due_schedules'),
     applyDirectly: () => applier.apply(),
   });
   const hint = () => {
-    alarm.look();
+    dueTimer.refresh();
     delivery.hint();
   };
   const listener = makeListener({
@@ -120,7 +114,7 @@ function makeParts(
     onConnect: hint,
     log,
   });
-  return { stop, abort, context, delivery, presence, janitor, alarm, listener };
+  return { stop, abort, context, delivery, dueTimer, listener };
 }
 
 async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
@@ -131,10 +125,10 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     await closeParts(parts, jobs);
     if (options.sink === undefined) await sink.close();
   };
-  const { context, presence, listener, alarm } = parts;
+  const { context, listener, dueTimer } = parts;
   let jobs: JobPool | undefined;
   try {
-    jobs = await startJobPool({ context, presence, concurrency });
+    jobs = await startJobPool({ context, concurrency });
     await queueFirstJobs(pool);
     await listener.start();
   } catch (error) {
@@ -155,7 +149,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     log.info('the worker has stopped');
     stopped.resolve(undefined);
   });
-  const watched = [listener, alarm, presence, taking];
+  const watched = [listener, dueTimer, taking];
   const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
   context.metrics.watch({ pool, healthy, sink });
   return {
@@ -169,12 +163,10 @@ async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void
   const reason = new Error('The worker is stopping.');
   parts.stop.abort(reason);
   const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
-  const { listener, alarm, janitor, delivery, presence } = parts;
-  await Promise.all([listener.close(), alarm.close(), janitor.close(), jobs?.stop()]);
+  const { listener, dueTimer, delivery } = parts;
+  await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
   await delivery.close();
   clearTimeout(giveUp);
-  // Last: as long as a task runs, the process must be known to be alive.
-  await presence.close();
 }
 
 function once(work: () => Promise<void>): () => Promise<void> {

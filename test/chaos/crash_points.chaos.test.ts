@@ -77,7 +77,7 @@ const STEPS: [string, Ambush][] = [
   ['after the commit of an apply', atStatement('answered', /app_private\.apply_due\w*\(/)],
   ['before it completes a job', atStatement('before', /^delete from \S+_private_jobs/)],
   ['in the middle of sealing', inTransaction('audit.seals', 'before insert', 'rolled back')],
-  ['after a seal', atStatement('answered', /(seal|sequence)_audit_events\(/)],
+  ['after a seal', atStatement('answered', /app_private\.seal_\w+\(/)],
   ['before it sends', atStatement('answered', /undelivered_audit_events\(/)],
   ['after a put that it knows nothing of', afterPut],
   ['before the cursor moves', atStatement('before', /advance_audit_cursor\(/)],

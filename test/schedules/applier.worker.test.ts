@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { makePool } from '../../src/postgres/pool.ts';
 import { makeApplier } from '../../src/schedules/apply.ts';
 import { withClient } from '../support/database.ts';
@@ -8,8 +8,8 @@ import { countByStatus, insertDue, useFreshDatabase } from '../support/worker.ts
 
 const NOTHING = { applied: 0, retried: 0, failed: 0, stuck: 0 };
 
-/** An applier whose answers arrive only once the network is `open`, all but the first; and the batches that it has asked for. */
-async function useSlowApplier() {
+/** An applier that gets the database's answers only once the network is `open`, but for the first `free`; and its batches, counted. */
+async function useSlowApplier(free: number) {
   const database = await useFreshDatabase();
   const { log } = makeTestLog();
   const pool = makePool(database.workerUrl, { name: 'halyard test', log });
@@ -20,7 +20,7 @@ async function useSlowApplier() {
     async query(text: string, values: unknown[]) {
       net.asked++;
       const result = await pool.query(text, values);
-      if (++net.answered > 1) await opened.promise;
+      if (++net.answered > free) await opened.promise;
       return result;
     },
   });
@@ -28,37 +28,56 @@ async function useSlowApplier() {
   return { database, applier, net };
 }
 
-describe('while a run takes batches', () => {
-  test('other calls of the process leave it what is due, also what has come since', async () => {
-    const { database, applier, net } = await useSlowApplier();
-    await withClient(database.ownerUrl, async (client) => {
-      await insertDue(client, { count: 300, dueIn: '-1 second' });
-      const run = applier.apply();
-      // A first batch, and two side by side that take all of the rest.
-      await expect.poll(() => net.answered, { interval: 5 }).toBe(3);
-      await insertDue(client, { count: 1, dueIn: '-1 second' });
-      const calls = await Promise.all(Array.from({ length: 5 }, () => applier.apply()));
-      expect(calls).toStrictEqual(Array(5).fill(NOTHING));
-      expect(net.asked).toBe(3);
-      net.open();
-      expect(await run).toStrictEqual({ ...NOTHING, applied: 301 });
-      expect(await countByStatus(client)).toStrictEqual({ applied: 301 });
-    });
+test('a call joins the run in progress, which applies what has come due since', async () => {
+  const { database, applier, net } = await useSlowApplier(1);
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 700, dueIn: '-1 second' });
+    const run = applier.apply();
+    // A full batch, and two in parallel that take the rest.
+    await expect.poll(() => net.answered, { interval: 5 }).toBe(3);
+    await insertDue(client, { count: 1, dueIn: '-1 second' });
+    const calls = await Promise.all(Array.from({ length: 5 }, () => applier.apply()));
+    expect(calls).toStrictEqual(Array(5).fill(NOTHING));
+    expect(net.asked).toBe(3);
+    const whenIdle = applier.idle().then(() => countByStatus(client));
+    net.open();
+    expect(await run).toStrictEqual({ ...NOTHING, applied: 701 });
+    expect(await whenIdle).toStrictEqual({ applied: 701 });
   });
+});
 
-  test('a call takes a batch itself when no batch has come to an end for a second', async () => {
-    const { database, applier, net } = await useSlowApplier();
-    await withClient(database.ownerUrl, async (client) => {
-      await insertDue(client, { count: 300, dueIn: '-1 second' });
-      const run = applier.apply();
-      await expect.poll(() => net.answered, { interval: 5 }).toBe(3);
-      await insertDue(client, { count: 1, dueIn: '-1 second' });
-      await new Promise((resolve) => setTimeout(resolve, 1_100));
-      const call = applier.apply();
-      await expect.poll(() => countByStatus(client)).toStrictEqual({ applied: 301 });
-      net.open();
-      expect(await call).toStrictEqual({ ...NOTHING, applied: 1 });
-      expect(await run).toStrictEqual({ ...NOTHING, applied: 300 });
-    });
+test('a call joins a run also while that takes its first batch', async () => {
+  const { database, applier, net } = await useSlowApplier(0);
+  await withClient(database.ownerUrl, async (client) => {
+    const run = applier.apply();
+    await expect.poll(() => net.answered, { interval: 5 }).toBe(1);
+    await insertDue(client, { count: 3, dueIn: '-1 second' });
+    expect(await applier.apply()).toStrictEqual(NOTHING);
+    net.open();
+    expect(await run).toStrictEqual({ ...NOTHING, applied: 3 });
+  });
+});
+
+test('a run that hangs stops no other call for longer than a second', async () => {
+  const { database, applier, net } = await useSlowApplier(1);
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 700, dueIn: '-1 second' });
+    const run = applier.apply();
+    await expect.poll(() => net.answered, { interval: 5 }).toBe(3);
+    await insertDue(client, { count: 1, dueIn: '-1 second' });
+    const calls: Promise<{ applied: number }>[] = [];
+    await expect
+      .poll(
+        () => {
+          calls.push(applier.apply());
+          return countByStatus(client);
+        },
+        { timeout: 10_000 },
+      )
+      .toStrictEqual({ applied: 701 });
+    net.open();
+    expect(await run).toStrictEqual({ ...NOTHING, applied: 700 });
+    const applied = (await Promise.all(calls)).map((call) => call.applied);
+    expect(applied.filter((count) => count > 0)).toStrictEqual([1]);
   });
 });

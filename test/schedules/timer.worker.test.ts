@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
 import { useDatabase, withClient } from '../support/database.ts';
 import { makePool } from '../../src/postgres/pool.ts';
-import { makeAlarm } from '../../src/schedules/timer.ts';
+import { makeDueTimer } from '../../src/schedules/timer.ts';
+import { addJob } from '../../src/jobs/jobs.ts';
+import { value } from '../support/actors.ts';
 import { makeTestLog } from '../support/log.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { POOL_LOCK_KEY } from '../../src/worker/presence.ts';
 import { startTestWorker } from '../support/worker.ts';
 import type { TestWorker } from '../support/worker.ts';
 import type pg from 'pg';
@@ -62,43 +63,13 @@ test('a worker that loses all its connections goes on', async () => {
   await withClient(database.ownerUrl, async (client) => {
     const flag = await insertFlag(client);
     const { id } = await insertSchedule(client, flag.id, { dueIn: '500 ms' });
-    for (const name of [
-      'halyard worker',
-      'halyard worker listener',
-      'halyard worker presence',
-    ] as const)
-      await terminate(name);
+    for (const name of ['halyard worker', 'halyard worker listener']) await terminate(name);
     await applied(client, id);
     await expect.poll(() => worker.healthy(), { timeout: 10_000 }).toBe(true);
   });
 });
 
-test('a job that a frozen worker holds blocks nothing', async () => {
-  await withClient(database.workerUrl, async (frozen) => {
-    await frozen.query(
-      `select pg_advisory_lock_shared(${POOL_LOCK_KEY}) from (values ('pool-frozen')) as pool (id)`,
-    );
-    await frozen.query(
-      `select graphile_worker.add_job('apply_due_schedules', job_key => 'apply_due_schedules')`,
-    );
-    await frozen.query(
-      `update graphile_worker._private_jobs set locked_by = 'pool-frozen', locked_at = now()
-       where key = 'apply_due_schedules'`,
-    );
-    await startTestWorker(database);
-    await withClient(database.ownerUrl, async (client) => {
-      const flag = await insertFlag(client);
-      const { id } = await insertSchedule(client, flag.id, { dueIn: '200 ms' });
-      await applied(client, id);
-    });
-    const { rowCount } = await frozen.query(
-      `delete from graphile_worker._private_jobs where locked_by = 'pool-frozen'`,
-    );
-    expect(rowCount).toBe(1);
-  });
-});
-
-test('when no job is run at all the alarm applies by itself', async () => {
+test('when no job is run at all the timer applies by itself', async () => {
   const worker = await startTestWorker(database);
   await withClient(database.rootUrl, async (root) => {
     await root.query(`
@@ -117,7 +88,7 @@ test('when no job is run at all the alarm applies by itself', async () => {
   expect(runs(worker)).toStrictEqual([]);
 });
 
-test('what is due and held by somebody is looked at again, ever less often, and applied once it is free', async () => {
+test('what is due and locked is tried again, less and less often, and applied once it is free', async () => {
   const worker = await startTestWorker(database);
   await withClient(database.ownerUrl, async (holder) => {
     const flag = await insertFlag(holder);
@@ -128,7 +99,7 @@ test('what is due and held by somebody is looked at again, ever less often, and 
     await withClient(database.ownerUrl, async (client) => {
       const { id } = await insertSchedule(client, flag.id, { dueIn: '100 ms' });
       await expect.poll(() => runs(worker).length, { timeout: 15_000 }).toBeGreaterThanOrEqual(7);
-      // Timers are never early. Five rings take 100 + 200 + 400 + 800 ms; the crontab may have added a run.
+      // Timers are never early. Five firings take 100 + 200 + 400 + 800 ms; the crontab may have added a run.
       const times = runs(worker);
       expect((times[6] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(1_000);
       await holder.query('commit');
@@ -137,13 +108,13 @@ test('what is due and held by somebody is looked at again, ever less often, and 
   });
 });
 
-test('a schedule in the far future neither rings nor is forgotten', async () => {
+test('for a schedule in the far future the timer neither fires nor forgets it', async () => {
   const worker = await startTestWorker(database);
   await withClient(database.ownerUrl, async (client) => {
     const flag = await insertFlag(client);
     // Beyond what setTimeout can take, which would fire at once.
     const { id } = await insertSchedule(client, flag.id, { dueIn: '40 days' });
-    // Each of these makes the alarm look again.
+    // Each of these makes the timer query again.
     for (let flags = 0; flags < 10; flags++) {
       const { flag_key: flagKey } = await insertFlag(client);
       const arrived = () => worker.sink.taken.some(({ message }) => message.includes(flagKey));
@@ -159,31 +130,66 @@ test('a schedule in the far future neither rings nor is forgotten', async () => 
   });
 });
 
-test('a connection on which nothing passes any more holds the alarm up for seconds only', async () => {
+test('a connection on which nothing passes any more holds the timer up for seconds only', async () => {
   const url = new URL(database.workerUrl);
   await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
   url.port = String(proxy.port);
   const { log } = makeTestLog();
   const pool = makePool(url.href, { name: 'halyard test', max: 1, log });
-  const rang = Promise.withResolvers<string>();
-  const alarm = makeAlarm({
+  const fired = Promise.withResolvers<string>();
+  const dueTimer = makeDueTimer({
     pool,
     log,
-    ring() {
-      rang.resolve('rang');
+    queueJob() {
+      fired.resolve('fired');
       return Promise.resolve();
     },
     applyDirectly: () => Promise.resolve(),
   });
-  alarm.look();
-  await expect.poll(() => alarm.healthy(), { timeout: 10_000 }).toBe(true);
+  dueTimer.refresh();
+  await expect.poll(() => dueTimer.healthy(), { timeout: 10_000 }).toBe(true);
   proxy.freeze();
   await withClient(database.ownerUrl, async (client) => {
     const flag = await insertFlag(client);
     await insertSchedule(client, flag.id, { dueIn: '0 ms' });
   });
-  alarm.look();
-  expect(await rang.promise).toBe('rang');
-  await alarm.close();
+  dueTimer.refresh();
+  expect(await fired.promise).toBe('fired');
+  await dueTimer.close();
   await pool.end();
 }, 30_000);
+
+test('while no job can be queued the timer goes on firing and takes one connection for the job', async () => {
+  const { log } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard test', log });
+  let applyings = 0;
+  const dueTimer = makeDueTimer({
+    pool,
+    log,
+    queueJob: () => addJob(pool, 'apply_due_schedules'),
+    applyDirectly() {
+      applyings++;
+      return Promise.resolve();
+    },
+  });
+  await withClient(database.rootUrl, async (holder) => {
+    const waiting = () =>
+      value<number>(
+        holder,
+        `select count(*)::int from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and query like '%add_job%'`,
+      );
+    await holder.query('begin; lock table graphile_worker._private_jobs in exclusive mode');
+    await withClient(database.ownerUrl, async (client) => {
+      const { id } = await insertFlag(client);
+      await insertSchedule(client, id, { dueIn: '0 ms' });
+    });
+    dueTimer.refresh();
+    // From the third firing on.
+    await expect.poll(() => applyings, { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
+    expect(await waiting()).toBe(1);
+    await holder.query('rollback');
+  });
+  await dueTimer.close();
+  await pool.end();
+});

@@ -4,9 +4,12 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished, vi } from 'vitest';
 import type { AuditEvent, Sink } from '../../src/audit/delivery/sink.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { addJob } from '../../src/jobs/jobs.ts';
+import type { TaskName } from '../../src/jobs/jobs.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import type { RunningWorker, WorkerOptions } from '../../src/worker/runner.ts';
 import { COMPILE_CACHE } from './compile_cache.ts';
@@ -130,6 +133,26 @@ export async function spawnWorker(
   await ready.promise;
   if (child.pid === undefined) throw new Error('The worker has no process id.');
   return { child, pid: child.pid, stdout, stderr, end };
+}
+
+/** Queues a task that queues itself for later at most, and waits until a worker has run it. */
+export async function runTask(database: TestDatabase, task: TaskName): Promise<void> {
+  const pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
+  try {
+    await addJob(pool, task);
+    await vi.waitFor(
+      async () => {
+        const { rows } = await pool.query(
+          'select from graphile_worker.jobs where task_identifier = $1 and run_at <= now()',
+          [task],
+        );
+        expect(rows).toHaveLength(0);
+      },
+      { timeout: 10_000 },
+    );
+  } finally {
+    await pool.end();
+  }
 }
 
 /** How many schedules there are of each status. */

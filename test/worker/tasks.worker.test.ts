@@ -20,10 +20,14 @@ test('the folder of tasks holds the tasks and nothing else', async () => {
   expect(files.toSorted()).toStrictEqual(TASKS.map((task) => `${task}.ts`));
 });
 
-test('the crontab names tasks only, and queues each under its own key', async () => {
+test('the crontab names tasks only, and queues each under its own key and in no queue', async () => {
   const items = parseCrontab(await read('crontab'));
   expect(items.map(({ task }) => task).toSorted()).toStrictEqual([...TASKS]);
-  for (const { task, options } of items) expect(options.jobKey).toBe(task);
+  for (const { task, options } of items) {
+    expect(options.jobKey).toBe(task);
+    // A dead worker would lock the queue for four hours.
+    expect(options.queueName).toBeUndefined();
+  }
 });
 
 test('what SQL and TypeScript queue is a task', async () => {

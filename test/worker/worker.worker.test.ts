@@ -113,10 +113,6 @@ test.each([1, 4])(
         .poll(() => countByStatus(client), { timeout: 10_000 })
         .toStrictEqual({ applied: 3 });
     });
-    // What the interrupted one had locked was released, and run.
-    await withClient(database.workerUrl, (client) =>
-      expect.poll(() => lockedJobs(client), { timeout: 15_000 }).toBe(0),
-    );
   },
 );
 
@@ -143,10 +139,10 @@ test('a run that is asked to stop leaves the rest due', async () => {
     const stop = new AbortController();
     pool.once('release', () => stop.abort());
     await makeApplier({ pool, log, stopping: stop.signal }).apply();
-    expect(await countByStatus(client)).toStrictEqual({ applied: 100, pending: 1_100 });
+    expect(await countByStatus(client)).toStrictEqual({ applied: 500, pending: 700 });
     const stopping = new AbortController().signal;
     const rest = await makeApplier({ pool, log, stopping }).apply();
-    expect(rest).toMatchObject({ applied: 1_100, stuck: 0 });
+    expect(rest).toMatchObject({ applied: 700, stuck: 0 });
   });
   await pool.end();
 });

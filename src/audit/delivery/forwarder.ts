@@ -6,7 +6,7 @@ import type { Lease } from '../../postgres/lease.ts';
 import { makeNumbering } from './sequencer.ts';
 import type { Found } from './sequencer.ts';
 import type { Sink } from './sink.ts';
-import { advanceCursor, confirmedSeq, queryOf, readPage } from './outbox.ts';
+import { advanceCursor, confirmedSeq, readPage } from './outbox.ts';
 import type { Page } from './outbox.ts';
 
 /**
@@ -25,8 +25,6 @@ export interface Forwarder {
    * @throws the sink's or the database's error
    */
   forward(signals: Signals): Promise<Outcome>;
-  /** The last seq that the destination confirmed, and whether numbered events wait behind it. */
-  position(): Promise<{ cursor: number; behind: boolean }>;
 }
 
 export interface Signals {
@@ -93,10 +91,6 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
       const work = (lease: Lease) => drain(lease, signals);
       const outcome = await withLease(pool, `forward.${destination}`, leaseMs, work);
       return outcome ?? 'busy';
-    },
-    async position() {
-      const { from, events } = await readPage(queryOf(pool), destination, 1);
-      return { cursor: from, behind: events.length > 0 };
     },
   };
 }

@@ -1,10 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Forwarder, Outcome } from './forwarder.ts';
 import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
-import { makePaced } from '../../lib/coalesce.ts';
-import type { Precedence } from '../../worker/precedence.ts';
+import { coalesce } from '../../lib/coalesce.ts';
 
 /** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
 export interface Delivery {
@@ -21,8 +21,8 @@ export interface DeliveryOptions {
   readonly forwarder: Forwarder;
   readonly log: Logger;
   readonly stopping: AbortSignal;
-  /** What goes before a run, for a moment: a schedule can be late, and an event is kept. */
-  readonly yieldTo?: Precedence;
+  /** Is awaited before a run, for 2 s at most: what uses the processor and can't wait, where events can. */
+  readonly waitFor?: () => Promise<unknown>;
   /** Gives up what is being sent. */
   readonly abort: AbortSignal;
 }
@@ -33,11 +33,10 @@ const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
 const LOOK_AGAIN_MS = 500;
-/** How long a run waits at the most while schedules are being applied: some 10,000 of them. */
-const YIELD_MS = 2_000;
-const CHECK_EVERY_MS = 5_000;
-/** After this long without a run, one is made without a job: while the queue of notifications is full, no job can be queued. */
-const RUN_EVERY_MS = 15_000;
+/** Some 10,000 schedules are applied meanwhile. */
+const MAX_WAIT_MS = 2_000;
+/** The longest time between two runs. One without anything to do takes a few reads. */
+const RUN_EVERY_MS = 3_000;
 
 /**
  * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
@@ -45,31 +44,25 @@ const RUN_EVERY_MS = 15_000;
  */
 export function makeDelivery(options: DeliveryOptions): Delivery {
   const { pool, forwarder, log, stopping, abort } = options;
-  const hinting = makePaced(() => queue({ keepTime: true }), HINT_EVERY_MS);
+  const hinting = coalesce(() => queue({ keepTime: true }), HINT_EVERY_MS);
   let running: Promise<void> | null = null;
   let again = false;
   const wantedAgain = () => again;
   let failures = 0;
   let retryAt = 0;
-  let lastCursor: number | null = null;
-  let lastRunAt = performance.now();
-  const check = setInterval(() => void checkPosition(), CHECK_EVERY_MS);
+  const idle = setInterval(() => void runWithoutJob(), RUN_EVERY_MS);
 
   async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
     try {
       await addJob(pool, 'forward_audit_events', when);
     } catch (error) {
-      // The check and the crontab look again.
+      // The next run without a job makes up for it.
       log.warn({ err: error }, 'forwarding audit events could not be queued');
     }
   }
 
-  async function forwardInTurn(): Promise<void> {
-    await options.yieldTo?.others(YIELD_MS);
-    await forwardAll();
-  }
-
   async function forwardAll(): Promise<void> {
+    await Promise.race([options.waitFor?.(), delay(MAX_WAIT_MS, undefined, { ref: false })]);
     let outcome: Outcome;
     try {
       do {
@@ -100,8 +93,8 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
 
   async function run(): Promise<void> {
     if (running === null) {
-      lastRunAt = performance.now();
-      running = forwardInTurn().finally(() => (running = null));
+      idle.refresh();
+      running = forwardAll().finally(() => (running = null));
       await running;
     } else {
       // Not waited for, so that a slow destination takes one of the worker's slots and not all of them.
@@ -109,25 +102,19 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
     }
   }
 
-  /** For a job that a dead, frozen or differently configured worker took, or that nobody could queue: what still waits is forwarded here. */
-  async function checkPosition(): Promise<void> {
-    if (stopping.aborted || running !== null || performance.now() < retryAt) return;
-    try {
-      const { cursor, behind } = await forwarder.position();
-      const overdue = performance.now() - lastRunAt >= RUN_EVERY_MS;
-      if (overdue || (behind && cursor === lastCursor)) await run();
-      else if (behind) hinting.request();
-      lastCursor = behind ? cursor : null;
-    } catch (error) {
-      log.debug({ err: error }, 'how far audit events are delivered could not be read');
-    }
+  /**
+   * A dead, frozen or differently configured worker may have taken the job, and while the queue of notifications is full no job
+   * can be queued. This process's own back-off still counts.
+   */
+  async function runWithoutJob(): Promise<void> {
+    if (!stopping.aborted && running === null && performance.now() >= retryAt) await run();
   }
 
   return {
     run,
     hint: hinting.request,
     async close() {
-      clearInterval(check);
+      clearInterval(idle);
       await hinting.close();
       await running;
     },

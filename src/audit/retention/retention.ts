@@ -23,8 +23,6 @@ interface Options {
 const CHECK_MS = 3_600_000;
 /** When somebody reads the trail, or purges it, at the moment. */
 const RETRY_MS = 900_000;
-/** A thousand deletions, with their events, take some 200 ms among 300,000 schedules; no index of its own is worth it. */
-const BATCH = 1_000;
 
 /**
  * Purges the months of the trail that are older than the setting audit_retention keeps, a transaction each, oldest first, up to one that
@@ -77,37 +75,4 @@ async function retainMonth(pool: pg.Pool): Promise<Month | null> {
   } finally {
     client.release(broken);
   }
-}
-
-/** How many schedules of each status were deleted. */
-export interface Removed {
-  readonly applied: number;
-  readonly cancelled: number;
-}
-
-/**
- * Deletes schedules that were applied or cancelled longer ago than the setting schedule_retention keeps them, in batches of
- * one transaction each.
- *
- * @throws the database's error; the batches before it stand
- */
-export async function removeOldSchedules(options: Options): Promise<Removed> {
-  const total = { applied: 0, cancelled: 0 };
-  for (const status of ['applied', 'cancelled'] as const) {
-    let removed = BATCH;
-    while (removed === BATCH && !options.stopping.aborted) {
-      removed = await removeBatch(options.pool, status);
-      total[status] += removed;
-    }
-  }
-  if (total.applied + total.cancelled > 0) options.log.info(total, 'old schedules were deleted');
-  return total;
-}
-
-async function removeBatch(pool: pg.Pool, status: keyof Removed): Promise<number> {
-  const { rows } = await pool.query<{ removed: number }>(
-    'select app_private.remove_old_schedules($1, $2) as removed',
-    [status, BATCH],
-  );
-  return rows[0]?.removed ?? 0;
 }

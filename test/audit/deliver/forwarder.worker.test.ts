@@ -328,6 +328,21 @@ test('what a run is asked for while it lasts is delivered behind it, without ano
   expect(takenBy(sink)).toStrictEqual(seqs(20));
 });
 
+test('a run begins when what it is to wait for has ended, or after two seconds', async () => {
+  const { forwarder, sink } = makeTestForwarder({ batch: 100 });
+  const waits = [() => makeEvents(10), () => new Promise<never>(() => undefined)];
+  const delivery = makeDelivery({
+    ...{ pool, forwarder, log: makeTestLog().log, stopping: never, abort: never },
+    waitFor: async () => waits.shift()?.(),
+  });
+  await delivery.run();
+  expect(takenBy(sink)).toStrictEqual(seqs(10));
+  await makeEvents(10);
+  await delivery.run();
+  expect(takenBy(sink)).toStrictEqual(seqs(20));
+  await delivery.close();
+});
+
 test('new events do not cut short the pause after a failure', async () => {
   const sink = makeMemorySink();
   sink.trouble = () => Promise.reject(new Error('The destination is out of order.'));

@@ -3,14 +3,11 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
-import { expect, test, vi } from 'vitest';
-import { addJob } from '../../../src/jobs/jobs.ts';
-import { makePool } from '../../../src/postgres/pool.ts';
+import { expect, test } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { COMPILE_CACHE } from '../../support/compile_cache.ts';
 import { withClient, type TestDatabase } from '../../support/database.ts';
-import { insertDue, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
-import { makeTestLog } from '../../support/log.ts';
+import { runTask, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
 import { deliverAll, writeOldMonths } from '../../support/old_trail.ts';
 import { sealAll } from '../../support/sealed_trail.ts';
 
@@ -24,29 +21,6 @@ async function withOldMonths(work: (database: TestDatabase, client: pg.Client) =
     await deliverAll(client, 'stdout');
     await work(database, client);
   });
-}
-
-/** Queues the task, and waits until it has run. */
-async function runTask(
-  database: TestDatabase,
-  task: 'retain_audit_events' | 'remove_old_schedules',
-) {
-  const pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
-  try {
-    await addJob(pool, task);
-    await vi.waitFor(
-      async () => {
-        const { rows } = await pool.query(
-          'select from graphile_worker.jobs where task_identifier = $1 and run_at <= now()',
-          [task],
-        );
-        expect(rows).toHaveLength(0);
-      },
-      { timeout: 10_000 },
-    );
-  } finally {
-    await pool.end();
-  }
 }
 
 const oldEvents = (client: pg.Client) =>
@@ -102,43 +76,6 @@ test('what can’t be purged is a warning; a reader that is in the way, a later 
       }),
     );
     expect(await oldEvents(client)).toBe(6);
-  });
-});
-
-test('schedules are kept forever unless the setting schedule_retention says otherwise', async () => {
-  const database = await useFreshDatabase();
-  await withClient(database.rootUrl, async (client) => {
-    await insertDue(client, { count: 1_200, dueIn: '-1 second' });
-    await vi.waitFor(
-      async () => {
-        await client.query('select app_private.apply_due(1200)');
-        expect(
-          await value(
-            client,
-            `select count(*)::int from app_public.feature_flag_schedules where status = 'applied'`,
-          ),
-        ).toBe(1_200);
-      },
-      { timeout: 10_000 },
-    );
-    await client.query(
-      `set session_replication_role = replica;
-       update app_public.feature_flag_schedules set applied_at = applied_at - interval '91 days';
-       set session_replication_role = origin`,
-    );
-    const count = () =>
-      value(client, 'select count(*)::int from app_public.feature_flag_schedules');
-    const { lines } = await startTestWorker(database);
-    await runTask(database, 'remove_old_schedules');
-    expect(await count()).toBe(1_200);
-    await client.query(
-      `select app_private.set_setting('schedule_retention', 'applied=90,cancelled=30')`,
-    );
-    await runTask(database, 'remove_old_schedules');
-    expect(await count()).toBe(0);
-    expect(lines).toContainEqual(
-      expect.objectContaining({ level: 'info', applied: 1_200, cancelled: 0 }),
-    );
   });
 });
 
