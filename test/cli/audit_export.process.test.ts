@@ -57,6 +57,12 @@ describe('halyard audit export', () => {
     });
   });
 
+  test('prints the newest first with --order desc', async () => {
+    const { status, stdout } = await run('--order', 'desc', '--flag', 'one');
+    expect(status).toBe(0);
+    expect(linesOf(stdout).map(({ seq }) => seq)).toEqual([3, 1]);
+  });
+
   test('writes a file that is whole or not there, for its owner only, and replaces none', async () => {
     const folder = await makeFolder();
     const out = join(folder, 'trail.csv');
@@ -97,6 +103,7 @@ describe('halyard audit export', () => {
     [['--from', 'yesterday'], '--from must be a time with seconds and an offset'],
     [['--after', '-'], ''],
     [['--after=x'], '--after must be a whole number.'],
+    [['--order', 'newest'], '--order '],
     [['--colour', 'red'], "Unknown option '--colour'"],
     [['trail.csv'], "Unexpected argument 'trail.csv'"],
     [['--out='], 'Give --out the name of a file.'],
