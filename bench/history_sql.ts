@@ -125,10 +125,10 @@ export const events = (partition: string) => `
 
 /** The numbers of the same events. */
 export const LEDGER = `
-  insert into audit.ledger (seq, event_id, occurred_at, leaf)
+  insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
   select
     $1::bigint + m.n + 1, ${EVENT_ID}, $2::timestamptz + m.n * $3::interval,
-    uuid_send(m.flag_id) || uuid_send(m.flag_id)
+    uuid_send(m.flag_id) || uuid_send(m.flag_id), m.event_type, m.flag_key, m.environment
   from bench_month m`;
 
 /** A hundredth is pending, the rest is over: $1 before, from $2, a schedule each $3. */

@@ -73,6 +73,12 @@ function addExport(audit: Command): void {
     .option('--type <type>', 'events of this type; may be given several times', collect)
     .option('--after <seq>', 'events after this number')
     .option('--until <seq>', 'events up to this number')
+    .addOption(
+      new Option('--order <order>', 'by number: asc, or desc for the newest first').choices([
+        'asc',
+        'desc',
+      ]),
+    )
     .option('--limit <count>', 'at most so many events')
     .addOption(
       new Option('--format <format>', 'how it is written')

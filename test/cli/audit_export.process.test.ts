@@ -57,6 +57,12 @@ describe('halyard audit export', () => {
     });
   });
 
+  test('prints the newest first with --order desc', async () => {
+    const { status, stdout } = await run('--order', 'desc', '--flag', 'one');
+    expect(status).toBe(0);
+    expect(linesOf(stdout).map(({ seq }) => seq)).toEqual([3, 1]);
+  });
+
   test('writes a file that is whole or not there, for its owner only, and replaces none', async () => {
     const folder = await makeFolder();
     const out = join(folder, 'trail.csv');

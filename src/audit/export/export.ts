@@ -1,10 +1,10 @@
-import pg from 'pg';
+import type pg from 'pg';
 
 import { pause } from '../../lib/sleep.ts';
-import { isIndexed, pick, seek, walk } from './query.ts';
-import type { EventFilters, EventRow } from './query.ts';
+import { scanLedger } from './query.ts';
+import type { EventFilters, EventRow, SeqRange } from './query.ts';
 
-/** Runs `work` in a short transaction of its own, as whoever reads. */
+/** Runs `work` in a short transaction of its own, as the reader. */
 export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Promise<T>;
 
 /** What is asked for: which events, and which part of the trail. */
@@ -14,16 +14,18 @@ export interface ExportQuery extends EventFilters {
   /** Only up to this seq. */
   readonly until?: number | undefined;
   readonly limit?: number | undefined;
+  /** By seq; ascending unless given. */
+  readonly order?: 'asc' | 'desc' | undefined;
 }
 
 export interface Page {
   readonly rows: readonly EventRow[];
-  /** Everything up to this seq has been read. */
-  readonly position: number;
+  /** The numbers that are still to be read. */
+  readonly remaining: SeqRange;
 }
 
 export interface Follow {
-  /** Raised when nobody waits any more. */
+  /** Raised when the reader waits no more. */
   readonly signal: AbortSignal;
   /** Whether the reader's time is over, asked before each look. */
   readonly isOver: () => boolean;
@@ -31,18 +33,8 @@ export interface Follow {
 
 /** Rows of a page, which are in memory at the same time. */
 const PAGE = 1_000;
-/** As many numbers fit into 40 kB. */
-const FEW = 5_000;
-/** A search by index that takes longer isn't worth it: a walk takes many steps, each of them short. */
-const SEEK_MS = 2_000;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
-
-/** A first look, of some 5 ms: how many numbers, and how many of them must be wanted to walk on. */
-const PROBE = { window: 500, dense: 10 } as const;
-/** Numbers that a step looks at: as many as take about 50 ms. */
-const WINDOW = { first: 2_000, least: 1_000, most: 200_000 } as const;
-const STEP_MS = { quick: 25, slow: 100 } as const;
 
 /**
  * Writes to the trail that an export begins. Call it before the first row is read.
@@ -58,21 +50,22 @@ export async function beginExport(
   follow: boolean,
 ): Promise<number> {
   return transaction(async (client) => {
-    const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
+    const last = await readLastSeq(client);
     await client.query('select audit.record_export($1, $2, $3)', [
       format,
       JSON.stringify(query),
       follow,
     ]);
-    return Number(rows[0]?.last);
+    return last;
   });
 }
 
 /**
  * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the
- * pages' reader is slow. A page may be empty; it tells how far the reading has come.
+ * pages' reader is slow. A page may be empty, and says what remains.
  *
- * @param last the end of the trail, where the reading ends unless it follows
+ * @param last the end of the trail, where the reading ends (in descending order: begins) unless it follows
+ * @param follow in ascending order only
  * @throws what the database throws; all pages before it are good
  */
 export async function* readEvents(
@@ -81,77 +74,61 @@ export async function* readEvents(
   last: number,
   follow?: Follow,
 ): AsyncGenerator<Page, void, undefined> {
-  const end = Math.min(query.until ?? Number.POSITIVE_INFINITY, last);
-  let position = query.after ?? 0;
+  const { order = 'asc' } = query;
+  const maxScanned = maxScannedOf(query);
+  let remaining = { after: query.after ?? 0, until: Math.min(query.until ?? last, last) };
   let left = query.limit ?? Number.POSITIVE_INFINITY;
-
-  /** Looks at the next numbers; at their end the position may be behind the last row. */
-  async function step(window: number, until: number | null) {
-    const limit = Math.min(left, PAGE);
-    const found = await transaction((client) =>
-      walk(client, query, { after: position, window, until, limit }),
-    );
-    const full = found.rows.length === limit;
-    position = full ? Number(found.rows.at(-1)?.seq) : found.upto;
-    left -= found.rows.length;
-    return { page: { rows: found.rows, position }, full, end: found.last };
-  }
-
-  if (position < end && isIndexed(query)) {
-    // Where there are many, a walk has them before an index can tell that they are not few.
-    const { page, full } = await step(PROBE.window, end);
-    yield page;
-    const dense = full || page.rows.length >= PROBE.dense;
-    const few = dense || position >= end ? null : await seekFew(transaction, query);
-    if (few !== null) {
-      const seqs = few.filter((seq) => seq > position && seq <= end).slice(0, left);
-      for (let i = 0; i < seqs.length; i += PAGE) {
-        const some = seqs.slice(i, i + PAGE);
-        const rows = await transaction((client) => pick(client, some));
-        left -= some.length;
-        position = some.at(-1) ?? position;
-        yield { rows, position };
-      }
-      if (left > 0) {
-        position = end;
-        yield { rows: [], position };
-      }
-    }
-  }
-
-  let window: number = WINDOW.first;
-  while (left > 0 && (follow === undefined ? position < end : isWanted(follow))) {
-    const begun = performance.now();
-    const taken = await step(window, follow === undefined ? end : null);
-    window = nextWindow(window, performance.now() - begun);
-    yield taken.page;
-    if (follow !== undefined && left > 0 && position >= taken.end)
+  while (left > 0 && (follow === undefined ? !isEmpty(remaining) : isWanted(follow))) {
+    if (follow !== undefined && isEmpty(remaining)) {
+      yield { rows: [], remaining };
       await pause(POLL_MS, follow.signal);
+      remaining = { ...remaining, until: await transaction(readLastSeq) };
+      continue;
+    }
+    const range = nextRange(remaining, order, maxScanned);
+    const limit = Math.min(left, PAGE);
+    const rows = await transaction((client) =>
+      scanLedger(client, query, { ...range, order, limit }),
+    );
+    left -= rows.length;
+    const end = order === 'asc' ? range.until : range.after + 1;
+    const seq = rows.length < limit ? end : Number(rows.at(-1)?.seq);
+    remaining = rangeBehind(remaining, order, seq);
+    yield { rows, remaining };
   }
+}
+
+/** What remains of a range, read in this order, behind the event `seq`. */
+export function rangeBehind(range: SeqRange, order: 'asc' | 'desc', seq: number): SeqRange {
+  return order === 'asc' ? { ...range, after: seq } : { ...range, until: seq - 1 };
+}
+
+/** The first numbers of a range, in this order. */
+function nextRange({ after, until }: SeqRange, order: 'asc' | 'desc', count: number): SeqRange {
+  return order === 'asc'
+    ? { after, until: Math.min(until, after + count) }
+    : { after: Math.max(after, until - count), until };
+}
+
+/** Whether a range has no number. */
+export function isEmpty({ after, until }: SeqRange): boolean {
+  return after >= until;
+}
+
+/**
+ * How many numbers one statement may pass, so that it ends long before the statement_timeout of the API's login: a flag's
+ * numbers have an index, all others are read in the ledger, and who acted is looked up in each event (bench/sql/export.md).
+ */
+function maxScannedOf({ flag, actor }: ExportQuery): number {
+  const numbers = flag === undefined ? 100_000 : 1_000_000;
+  return actor === undefined ? numbers : numbers / 10;
 }
 
 function isWanted({ signal, isOver }: Follow): boolean {
   return !signal.aborted && !isOver();
 }
 
-function nextWindow(window: number, ms: number): number {
-  if (ms < STEP_MS.quick) return Math.min(window * 2, WINDOW.most);
-  if (ms > STEP_MS.slow) return Math.max(Math.floor(window / 2), WINDOW.least);
-  return window;
-}
-
-/** The numbers of all events that are wanted, when they are few; otherwise null. */
-async function seekFew(
-  transaction: Transaction,
-  query: ExportQuery,
-): Promise<readonly number[] | null> {
-  try {
-    return await transaction(async (client) => {
-      await client.query(`select set_config('statement_timeout', $1, true)`, [String(SEEK_MS)]);
-      return seek(client, query, FEW);
-    });
-  } catch (error) {
-    if (error instanceof pg.DatabaseError && error.code === '57014') return null;
-    throw error;
-  }
+async function readLastSeq(client: pg.ClientBase): Promise<number> {
+  const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
+  return Number(rows[0]?.last);
 }

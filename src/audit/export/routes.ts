@@ -5,10 +5,10 @@ import type { Request, Response, Router } from 'express';
 import express from 'express';
 import type pg from 'pg';
 
-import { beginExport, readEvents } from './export.ts';
+import { beginExport, isEmpty, rangeBehind, readEvents } from './export.ts';
 import type { Page, Transaction } from './export.ts';
 import { FORMATS, jsonOf } from './format.ts';
-import type { EventRow } from './query.ts';
+import type { EventRow, SeqRange } from './query.ts';
 import type { TextFormat } from './format.ts';
 import { claimsOf } from '../../auth/auth.ts';
 import { withClaims } from '../../postgres/pool.ts';
@@ -110,17 +110,18 @@ async function sendPage(pool: pg.Pool, request: Request, response: Response): Pr
   const transaction = transactionOf(pool, request);
   const last = await beginExport(transaction, 'json', { ...query, limit }, false);
   const rows: EventRow[] = [];
-  let position = query.after ?? 0;
+  let remaining: SeqRange = { after: 0, until: 0 };
   const begun = performance.now();
   for await (const page of readEvents(transaction, { ...query, limit: limit + 1 }, last)) {
     rows.push(...page.rows);
-    position = page.position;
+    ({ remaining } = page);
     if (performance.now() - begun > SEARCH_MS) break;
   }
-  const end = Math.min(query.until ?? last, last);
   const events = rows.slice(0, limit);
-  const next = rows.length > limit ? Number(events.at(-1)?.seq) : position;
-  if (next < end) linkNext(request, response, { after: String(next), until: String(end) });
+  if (rows.length > limit)
+    remaining = rangeBehind(remaining, query.order ?? 'asc', Number(events.at(-1)?.seq));
+  if (!isEmpty(remaining))
+    linkNext(request, response, { after: String(remaining.after), until: String(remaining.until) });
   response.type('json').send(`[${events.map(jsonOf).join(',')}]`);
 }
 

@@ -46,6 +46,8 @@ const filters = {
   after: numberSchema.optional(),
   /** Only up to this seq; the `Link` of a page has it, so that the pages end. */
   until: numberSchema.optional(),
+  /** By seq; `asc` unless given. */
+  order: z.enum(['asc', 'desc']).optional(),
 };
 
 /** Query of GET /api/admin/audit/events for a page of JSON. */
@@ -68,6 +70,10 @@ export const exportAuditEventsQuerySchema = z
   .refine(({ follow, until }) => follow !== 'true' || until === undefined, {
     path: ['follow'],
     message: 'waits for new events, and so goes without until',
+  })
+  .refine(({ follow, order }) => follow !== 'true' || order !== 'desc', {
+    path: ['follow'],
+    message: 'waits for new events, and so goes without order=desc',
   });
 
 const instantTextSchema = z.iso.datetime({ precision: 6 });

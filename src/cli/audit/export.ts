@@ -109,10 +109,11 @@ async function write(
   const last = await beginExport(transaction, format, query, false);
   async function* text(): AsyncGenerator<string, void, undefined> {
     if (head !== '') yield head;
-    for await (const { rows, position } of readEvents(transaction, query, last)) {
+    for await (const { rows, remaining } of readEvents(transaction, query, last)) {
       if (rows.length > 0) yield textOf(rows);
       events += rows.length;
-      progress.tell(`${count(events)} events, read to ${count(position)} of ${count(last)}`);
+      const { after, until } = remaining;
+      progress.tell(`${count(events)} events, ${count(Math.max(0, until - after))} numbers left`);
     }
   }
   try {

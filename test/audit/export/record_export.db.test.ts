@@ -3,11 +3,13 @@ import { describe, expect, test } from 'vitest';
 
 import { readEvents } from '../../../src/audit/export/export.ts';
 import type { ExportQuery, Transaction } from '../../../src/audit/export/export.ts';
-import { seekStatement, walkStatement } from '../../../src/audit/export/query.ts';
+import { ledgerScanStatement } from '../../../src/audit/export/query.ts';
 import { actAsOwner, value, withActors } from '../../support/actors.ts';
 import { useDatabase } from '../../support/database.ts';
 import { addEvents, addMany } from '../../support/export.ts';
+import { deliverAll, retain, writeOldMonths } from '../../support/old_trail.ts';
 import { become, sqlStateOf } from '../../support/roles.ts';
+import { sealAll } from '../../support/sealed_trail.ts';
 import { deadLetters, queuedEvents } from '../../support/trail.ts';
 
 const database = useDatabase();
@@ -134,71 +136,63 @@ test('an admin and an auditor get the very message that was shipped', async () =
       client,
       'select app_private.shipped_message(e.payload, l.seq) from audit.events e, audit.ledger l',
     );
-    const step = { after: 0, window: 10, until: null, limit: 10 };
+    const scan = { after: 0, until: 10, order: 'asc', limit: 10 } as const;
     for (const role of ['admin', 'auditor'] as const) {
       await become(client, role);
-      const { rows } = await client.query<{ message: string }>(walkStatement({}, step));
+      const { rows } = await client.query<{ message: string }>(ledgerScanStatement({}, scan));
       expect(rows[0]?.message).toBe(message);
     }
   });
 });
 
 describe('plans, with all events of one statement and so of one time', () => {
-  const explain = async (client: pg.ClientBase, { text, values }: pg.QueryConfig) => {
-    const { rows } = await client.query<Record<'QUERY PLAN', string>>(
-      `explain (analyze, costs off, timing off, summary off, buffers off) ${text}`,
-      values,
-    );
-    return rows.map((row) => row['QUERY PLAN']).join('\n');
-  };
-  /** Of the plan that is kept for all values. */
-  const explainKept = async (client: pg.ClientBase, { text, values = [] }: pg.QueryConfig) => {
+  /** The plan that is kept for all values. */
+  async function explain(client: pg.ClientBase, ...query: Parameters<typeof ledgerScanStatement>) {
+    const { text, values } = ledgerScanStatement(...query);
     await client.query(`set local plan_cache_mode = force_generic_plan; prepare kept as ${text}`);
-    const literals = values.map((each) => (each === null ? 'null' : literal(String(each))));
-    const plan = await explain(client, { text: `execute kept (${literals.join()})` });
+    const literals = values.map((each) => literal(String(each)));
+    const { rows } = await client.query<Record<'QUERY PLAN', string>>(
+      `explain (analyze, costs off, timing off, summary off, buffers off) execute kept (${literals.join()})`,
+    );
     await client.query('deallocate kept');
-    return plan;
-  };
+    return rows.map((row) => row['QUERY PLAN']).join('\n');
+  }
 
-  test('a step looks up its window’s numbers and each one’s event, and reads nothing before', async () => {
-    await withActors(database, async (client) => {
-      await addMany(client, 5_000);
-      await client.query('set local role postgres');
-      await client.query('analyze audit.events, audit.ledger');
-      const step = { after: 4_000, window: 500, until: null, limit: 1_000 };
-      for (const claims of [{}, { environments: ['production'] }]) {
-        await become(client, 'auditor', claims);
-        for (const plan of [
-          await explain(client, walkStatement({}, step)),
-          await explainKept(client, walkStatement({}, step)),
-        ]) {
-          expect(plan).toMatch(
-            /Index Scan using ledger_pkey on ledger l \(actual rows=500(?:\.00)? loops=1\)/,
+  test.for(['asc', 'desc'] as const)(
+    'a scan (%s) reads the numbers of its range, or those of a flag, and looks up each one’s event',
+    async (order) => {
+      await withActors(database, async (client) => {
+        await addMany(client, 5_000);
+        const flags = Array.from({ length: 50 }, (_, i) => ({ flag: `flag-${i}` }));
+        await addEvents(client, [...flags, { flag: 'rare' }]);
+        await client.query('set local role postgres');
+        await client.query('analyze audit.events, audit.ledger');
+        const direction = order === 'asc' ? '' : 'Backward ';
+        const read = (index: string, rows: number) =>
+          new RegExp(
+            `Index Scan ${direction}using ${index} on ledger l \\(actual rows=${rows}(?:\\.00)? loops=1\\)`,
           );
-          expect(plan).toMatch(
-            /_(?:pkey|occurred_at_id_idx) on events_\d{4}_\d\d e_?\d* \(actual rows=1(?:\.00)? loops=500\)/,
+        const lookedUp = (count: number) =>
+          new RegExp(
+            `_(?:pkey|occurred_at_id_idx) on events_\\d{4}_\\d\\d e_?\\d* \\(actual rows=1(?:\\.00)? loops=${count}\\)`,
           );
-          expect(plan).not.toMatch(/Seq Scan on events_\S+ e\S* \(actual/);
+        for (const claims of [{}, { environments: ['production'] }]) {
+          await become(client, 'auditor', claims);
+          const range = { after: 4_000, until: 4_500, order, limit: 1_000 };
+          const all = await explain(client, {}, range);
+          expect(all).toMatch(read('ledger_pkey', 500));
+          expect(all).toMatch(lookedUp(500));
+          expect(all).not.toMatch(/Seq Scan on events_\S+ e\S* \(actual/);
+          const rare = await explain(client, { flag: 'rare' }, { ...range, until: 6_000 });
+          expect(rare).toMatch(read('ledger_flag_key_idx', 1));
+          expect(rare).toMatch(lookedUp(1));
         }
-      }
-    });
-  });
-
-  test('a flag that few events tell of is found by its index', async () => {
-    await withActors(database, async (client) => {
-      await addMany(client, 5_000);
-      await addEvents(client, [{ flag: 'rare' }]);
-      await client.query('set local role postgres');
-      await client.query('analyze audit.events, audit.ledger');
-      await become(client, 'auditor');
-      const plan = await explain(client, seekStatement({ flag: 'rare' }, 100));
-      expect(plan).toMatch(/flag_key_occurred_at_id_idx/);
-      expect(plan).toMatch(/ledger_event_id_key/);
-    });
-  });
+      });
+    },
+  );
 });
 
-describe('reading the events of a flag', () => {
+describe('reading events', () => {
   /** Their numbers, and how many transactions it took. */
   async function read(client: pg.ClientBase, query: ExportQuery, last: number) {
     let transactions = 0;
@@ -207,42 +201,71 @@ describe('reading the events of a flag', () => {
       return work(client);
     };
     const seqs: number[] = [];
-    for await (const { rows, position } of readEvents(transaction, query, last)) {
+    for await (const { rows, remaining } of readEvents(transaction, query, last)) {
       seqs.push(...rows.map(({ seq }) => Number(seq)));
-      expect(position).toBeGreaterThanOrEqual(seqs.at(-1) ?? 0);
+      const { after, until } = remaining;
+      expect(seqs.filter((seq) => seq > after && seq <= until)).toEqual([]);
     }
     return { seqs, transactions };
   }
 
-  test('has each once and in order, wherever they are, and takes few looks', async () => {
+  test('has each once and in order, wherever they are, and takes few scans', async () => {
     await withActors(database, async (client) => {
-      const rare = async () => addEvents(client, [{ flag: 'rare' }]);
+      const rare = async () => addEvents(client, [{ flag: 'rare', userId: 'zoe' }]);
       await rare();
-      await addMany(client, 3_000);
+      await addMany(client, 1_000);
       await rare();
-      await addMany(client, 3_000);
       await rare();
-      const last = 6_003;
-      // A first look, a search by the index, and the picking of what it found.
-      const all = await read(client, { flag: 'rare' }, last);
-      expect(all).toEqual({ seqs: [1, 3_002, 6_003], transactions: 3 });
-      const { seqs } = await read(client, { flag: 'rare', limit: 2 }, last);
-      expect(seqs).toEqual([1, 3_002]);
-      const later = await read(client, { flag: 'rare', after: 1, until: 6_002 }, last);
-      expect(later.seqs).toEqual([3_002]);
-      const none = await read(client, { flag: 'none' }, last);
-      expect(none.seqs).toEqual([]);
+      await addMany(client, 8_996);
+      await rare();
+      await rare();
+      await addMany(client, 1_000);
+      await rare();
+      const last = 11_002;
+      // On both sides of where a scan of 10,000 numbers ends, in either order.
+      const found = [1, 1_002, 1_003, 10_000, 10_001, 11_002];
+      for (const order of ['asc', 'desc'] as const) {
+        const inOrder = (seqs: number[]) => (order === 'asc' ? seqs : seqs.toReversed());
+        const all = await read(client, { flag: 'rare', order }, last);
+        expect(all).toEqual({ seqs: inOrder(found), transactions: 1 });
+        // An actor is looked for in each event: more scans, each of them short.
+        const byActor = await read(client, { actor: 'zoe', order }, last);
+        expect(byActor).toEqual({ seqs: inOrder(found), transactions: 2 });
+        const { seqs } = await read(client, { actor: 'zoe', limit: 3, order }, last);
+        expect(seqs).toEqual(inOrder(found).slice(0, 3));
+        const some = await read(client, { flag: 'rare', after: 1, until: 11_001, order }, last);
+        expect(some.seqs).toEqual(inOrder(found.slice(1, -1)));
+        const none = await read(client, { flag: 'none', order }, last);
+        expect(none).toEqual({ seqs: [], transactions: 1 });
 
-      // The first look has the page: nothing is searched and sorted.
-      const page = await read(client, { flag: 'many', limit: 51 }, last);
-      expect(page).toEqual({ seqs: Array.from({ length: 51 }, (_, i) => i + 2), transactions: 1 });
-      // A step's plan is made once.
+        const page = await read(client, { flag: 'many', limit: 51, order }, last);
+        const first = order === 'asc' ? 2 : 11_001 - 50;
+        const between = Array.from({ length: 51 }, (_, i) => first + i);
+        expect(page).toEqual({ seqs: inOrder(between), transactions: 1 });
+        const many = await read(client, { flag: 'many', after: 10, order }, last);
+        expect(many.seqs).toHaveLength(10_996 - 9);
+        expect(new Set(many.seqs).size).toBe(many.seqs.length);
+        expect(many.seqs).toEqual(inOrder(many.seqs.toSorted((a, b) => a - b)));
+      }
+      // A plan is made once for each statement, of which there are two in each order.
       const kept = `select count(*)::int from pg_prepared_statements where name like 'export_%' and generic_plans > 0`;
-      expect(await value(client, kept)).toBe(2);
-      const many = await read(client, { flag: 'many', after: 10 }, last);
-      expect(many.seqs).toHaveLength(6_000 - 9);
-      expect(new Set(many.seqs).size).toBe(many.seqs.length);
-      expect(many.seqs).toEqual(many.seqs.toSorted((a, b) => a - b));
+      expect(await value(client, kept)).toBe(4);
+    });
+  });
+
+  test('passes over what was purged', async () => {
+    await withActors(database, async (client) => {
+      await writeOldMonths(client, 3);
+      await sealAll(client, 3);
+      await deliverAll(client, 'stdout');
+      await retain(client, '10 months');
+      await sealAll(client);
+      for (const query of [{}, { environment: 'production' }, { limit: 3 }]) {
+        const { seqs } = await read(client, query, 11);
+        expect(seqs.slice(0, 3)).toEqual([7, 8, 9]);
+      }
+      const backwards = await read(client, { order: 'desc', until: 9 }, 11);
+      expect(backwards.seqs).toEqual([9, 8, 7]);
     });
   });
 });

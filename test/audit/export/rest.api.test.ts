@@ -72,6 +72,18 @@ describe('filters', () => {
     ['flag=one&actor=system&type=flag_schedule.applied&environment=production', [3]],
   ])('%s', async (query, seqs) => {
     expect(await read(query)).toEqual(seqs);
+    expect(await read(`${query}&order=asc`)).toEqual(seqs);
+    if (query.includes('limit')) return;
+    expect(await read(`${query}&order=desc`)).toEqual(seqs.toReversed());
+  });
+
+  test.each([
+    ['limit=2', [6, 5]],
+    ['limit=1&flag=one', [4]],
+    ['limit=2&flag=one&after=1', [4, 3]],
+    ['limit=9&actor=dba_dora', [6, 4]],
+  ])('%s, the newest first', async (query, seqs) => {
+    expect(await read(`${query}&order=desc`)).toEqual(seqs);
   });
 
   test.each([
@@ -91,6 +103,8 @@ describe('filters', () => {
     ['limit=0', 'limit'],
     ['limit=many', 'limit'],
     ['follow=yes', 'follow'],
+    ['order=newest', 'order'],
+    ['order=asc&order=desc', 'order'],
     ['flag=a&flag=b', 'flag'],
     ['colour=red', ''],
   ])('%s is refused as JSON and as NDJSON', async (query, path) => {
@@ -109,13 +123,17 @@ describe('filters', () => {
     expect((await api.call(`GET ${PATH}?follow=false`, { token })).status).toBe(200);
     const both = await api.call(`GET ${PATH}?follow=true&until=5`, { token, headers: NDJSON });
     expect(both.status).toBe(400);
+    const backwards = `GET ${PATH}?follow=true&order=desc`;
+    const { status, body } = await api.call(backwards, { token, headers: NDJSON });
+    expect([status, body.code, body.errors?.[0]?.path]).toEqual([400, 'invalid_request', 'follow']);
   });
 });
 
 describe('pages of JSON', () => {
-  test.each([1, 2, 4, 6, 100])('of %i have each event once and come to an end', async (limit) => {
+  /** The numbers of all pages from this address on, while events are numbered between them. */
+  async function readPages(path: string, limit: number): Promise<unknown[]> {
     const seqs: unknown[] = [];
-    let next: string | undefined = `${PATH}?to=${DAY}4T00:00:00Z&limit=${limit}`;
+    let next: string | undefined = path;
     for (let pages = 0; next !== undefined; pages++) {
       expect(pages).toBeLessThan(20);
       const answer = await api.call(`GET ${next}`, { token: adminToken() });
@@ -127,7 +145,27 @@ describe('pages of JSON', () => {
       // Each page is an export and so an event, which the pages behind it must not run after.
       await withClient(database.ownerUrl, number);
     }
-    expect(seqs).toEqual([1, 2, 3, 4, 5, 6]);
+    return seqs;
+  }
+
+  test.each([1, 2, 4, 6, 100])('of %i have each event once and come to an end', async (limit) => {
+    const path = `${PATH}?to=${DAY}4T00:00:00Z&limit=${limit}`;
+    expect(await readPages(path, limit)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(await readPages(`${path}&order=asc`, limit)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(await readPages(`${path}&order=desc`, limit)).toEqual([6, 5, 4, 3, 2, 1]);
+    expect(await readPages(`${path}&order=desc&after=2&until=5`, limit)).toEqual([5, 4, 3]);
+  });
+
+  test('begin at the newest event with order=desc', async () => {
+    await withClient(database.ownerUrl, number);
+    const newest = await withClient(database.ownerUrl, async (client) => {
+      const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
+      return Number(rows[0]?.last);
+    });
+    const token = adminToken();
+    const answer = await api.call(`GET ${PATH}?order=desc&limit=1`, { token });
+    expect(answer.body as unknown).toMatchObject([{ seq: newest }]);
+    expect(answer.headers.get('link')).toContain(`until=${newest - 1}`);
   });
 
   test('have the documented shape, and the text whose hash is the leaf', async () => {

@@ -5,7 +5,7 @@ import { headOf } from '../../../src/audit/seals/seal.ts';
 import { actAsOwner, value, withActors } from '../../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient, withRollback } from '../../support/database.ts';
 import { one } from '../../support/factory.ts';
-import { sealAll, sealFlags } from '../../support/sealed_trail.ts';
+import { sealAll, sealFlags, tamper } from '../../support/sealed_trail.ts';
 import { deadLetters } from '../../support/trail.ts';
 
 const database = useDatabase();
@@ -38,6 +38,23 @@ test('the database computes the paths that RFC 6962 defines, for every leaf of 1
     expect(rows).toHaveLength(820);
     for (const { size, index, path } of rows)
       expect(path, `${index} of ${size}`).toEqual(merklePath(all.slice(0, size), index));
+  });
+});
+
+test('the ledger copies what exports filter by, and nothing of an event that was gone', async () => {
+  await withActors(database, async (client) => {
+    await client.query(
+      `insert into app_public.feature_flags (flag_key, environment) values ('kept', 'staging'), ('gone', 'staging')`,
+    );
+    await tamper(client, `delete from audit.events where flag_key = 'gone'`);
+    await sealAll(client);
+    const { rows } = await client.query(
+      'select event_type, flag_key, environment from audit.ledger order by seq',
+    );
+    expect(rows).toEqual([
+      { event_type: 'feature_flag.created', flag_key: 'kept', environment: 'staging' },
+      { event_type: null, flag_key: null, environment: null },
+    ]);
   });
 });
 

@@ -155,7 +155,8 @@ describe('the ledger', () => {
     const found = await afterTampering(
       `update audit.events set environment = 'staging',
          payload = replace(payload, '"production"', '"staging"') where ${event(12)}`,
-      `update audit.ledger l set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq))
+      `update audit.ledger l
+       set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq)), environment = e.environment
        from audit.events e where e.id = l.event_id and l.seq = 12`,
     );
     expect(brief(found)).toEqual([['root_differs', 2, null]]);
@@ -176,6 +177,27 @@ describe('the ledger', () => {
     const found = await afterTampering(`update audit.ledger set ${column} = ${to} where seq = 14`);
     expect(brief(found)).toEqual([['column_differs', 2, [14]]]);
     expect(found[0]?.detail).toContain("ledger's row");
+  });
+
+  test.for(['event_type', 'flag_key', 'environment'])(
+    'its copy of the %s changed, or emptied',
+    async (column) => {
+      for (const to of ["'forged'", 'null']) {
+        const found = await afterTampering(
+          `update audit.ledger set ${column} = ${to} where seq = 14`,
+        );
+        expect.soft(brief(found), to).toEqual([['column_differs', 2, [14]]]);
+        expect.soft(found[0]?.detail).toContain(column);
+      }
+    },
+  );
+
+  test('its copy changed together with the event’s column', async () => {
+    const forge = (table: string, where: string) =>
+      `update audit.${table} set flag_key = 'forged' where ${where}`;
+    const found = await afterTampering(forge('events', event(14)), forge('ledger', 'seq = 14'));
+    expect(brief(found)).toEqual([['column_differs', 2, [14]]]);
+    expect(found[0]?.detail).toBe("Not what the event's text says: flag_key.");
   });
 
   test('a row put in behind the last seal', async () => {
@@ -250,7 +272,8 @@ describe('seals', () => {
     const found = await afterTampering(
       `update audit.events set environment = 'staging',
          payload = replace(payload, '"production"', '"staging"') where ${event(12)}`,
-      `update audit.ledger l set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq))
+      `update audit.ledger l
+       set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq)), environment = e.environment
        from audit.events e where e.id = l.event_id`,
       'delete from audit.seals where seal_no > 0',
       `do $$

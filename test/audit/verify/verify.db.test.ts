@@ -267,7 +267,8 @@ describe('anchors', () => {
       rewritten,
       `update audit.events set environment = 'staging', payload = replace(payload, '"production"', '"staging"')
        where id = (select event_id from audit.ledger where seq = 12)`,
-      `update audit.ledger l set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq))
+      `update audit.ledger l
+       set leaf = app_private.leaf_hash(app_private.shipped_message(e.payload, l.seq)), environment = e.environment
        from audit.events e where e.id = l.event_id`,
       'delete from audit.seals where seal_no >= 2',
       `select app_private.write_seal(s, 11, array(select leaf from audit.ledger where seq between 11 and 20 order by seq))
