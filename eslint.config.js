@@ -3,6 +3,47 @@ import prettier from 'eslint-config-prettier';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
+/**
+ * The folders of src, from the bottom up. A folder imports only from rows below its own: so a domain (audit, flags, schedules)
+ * knows neither the processes that serve it nor GraphQL, audit knows neither flags nor schedules, and flags not schedules.
+ */
+const LAYERS = [
+  ['lib'],
+  ['config', 'jobs'],
+  ['auth'],
+  ['postgres'],
+  ['http'],
+  ['audit', 'flags'],
+  ['schedules'],
+  ['graphql', 'metrics'],
+  ['api', 'worker'],
+  ['cli'],
+];
+
+const layerRules = LAYERS.flatMap((layer, i) =>
+  layer.map((folder) => {
+    const above = LAYERS.slice(i)
+      .flat()
+      .filter((other) => other !== folder);
+    return {
+      files: [`src/${folder}/**/*.ts`],
+      rules: {
+        'no-restricted-imports': [
+          'error',
+          {
+            patterns: [
+              {
+                regex: `^(\\.\\./)+(?:(?:${[...above, 'main'].join('|')})(?:/|\\.ts)|schemas\\.ts)`,
+                message: `src/${folder} imports only from folders below it: LAYERS in eslint.config.js.`,
+              },
+            ],
+          },
+        ],
+      },
+    };
+  }),
+);
+
 export default defineConfig(
   globalIgnores(['node_modules', 'schema', '.halyard', 'coverage']),
   js.configs.recommended,
@@ -39,6 +80,7 @@ export default defineConfig(
       ],
     },
   },
+  ...layerRules,
   { files: ['eslint.config.js'], extends: [tseslint.configs.disableTypeChecked] },
   prettier,
 );

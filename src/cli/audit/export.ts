@@ -4,7 +4,7 @@ import { pipeline } from 'node:stream/promises';
 
 import type pg from 'pg';
 
-import { exportAuditEventsQuerySchema } from '../../schemas.ts';
+import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
 import { beginExport, readEvents } from '../../audit/export/export.ts';
 import type { ExportQuery, Transaction } from '../../audit/export/export.ts';
 import { FORMATS } from '../../audit/export/format.ts';
