@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9ef258c62f8287c98430e321a4a35aee30d317cc
+--! Hash: sha1:001542b090faa3de1e1450b275f0df2ca275b0ab
 --! Message: Flags and schedules
 
 -- The schemas, the flags and their schedules.
@@ -113,9 +113,6 @@ $$;
 comment on function app_private.patch_flags(uuid[], jsonb[]) is
   'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
-revoke all on function
-  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
-from public;
 -- The stamp and the CHECK run with the rights of the role that changes the row.
 grant execute on function
   app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb)

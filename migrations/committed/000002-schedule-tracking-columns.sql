@@ -1,5 +1,5 @@
---! Previous: sha1:9ef258c62f8287c98430e321a4a35aee30d317cc
---! Hash: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
+--! Previous: sha1:001542b090faa3de1e1450b275f0df2ca275b0ab
+--! Hash: sha1:87aaa093377581aef207bc26d622176da8146ea4
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

@@ -1,5 +1,5 @@
---! Previous: sha1:cea1312b4d712b2f2607a5944039d687b0ca6081
---! Hash: sha1:11c81e6a11bac73c0f9c567911d0857679b36aff
+--! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
+--! Hash: sha1:ae4735c73b8adad9c14ef24868a9108da1788d06
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -306,10 +306,6 @@ comment on function app_private.environment_is_visible(text) is 'Whether the tok
 
 -- The first six run inside policies, as the role that asks.
 grant usage on schema app_private to halyard_admin, halyard_viewer, halyard_auditor;
-revoke all on function
-  app_private.claim_user_id(), app_private.claim_email(), app_private.claim_role(), app_private.claims_are_limited(),
-  app_private.claim_environments(), app_private.request_id(), app_private.require_admin(), app_private.environment_is_visible(text)
-from public;
 grant execute on function
   app_private.claim_user_id(), app_private.claim_email(), app_private.claim_role(), app_private.claims_are_limited(),
   app_private.claim_environments(), app_private.request_id()
@@ -476,11 +472,6 @@ create or replace trigger _900_audit
   for each row execute function app_private.tg_settings__audit();
 alter table app_private.settings enable always trigger _100_stamp;
 alter table app_private.settings enable always trigger _900_audit;
-
-revoke all on function
-  app_private.setting_definitions(), app_private.setting_problem(text, text), app_private.setting(text),
-  app_private.set_setting(text, text), app_private.tg_settings__stamp(), app_private.tg_settings__audit()
-from public;
 --! EndIncluded platform/settings.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
@@ -677,19 +668,6 @@ return convert_from(app_private.shipped_bytes(payload, seq), 'UTF8');
 comment on function app_private.shipped_message(text, bigint) is
   'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
 
-revoke all on function
-  app_private.iso(timestamptz),
-  app_private.actor_kind(),
-  app_private.as_system(app_private.audit_event),
-  app_private.uuid_of(bytea),
-  app_private.event_id(uuid, timestamptz, bigint),
-  app_private.changed_event_id(uuid, timestamptz, bigint, bigint),
-  app_private.admin_details(),
-  app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb),
-  app_private.render_event(app_private.audit_event),
-  app_private.shipped_bytes(text, bigint),
-  app_private.shipped_message(text, bigint)
-from public;
 -- A DBA may want to see the very message that was shipped.
 grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
   to halyard_admin, halyard_auditor;
@@ -721,8 +699,6 @@ $$;
 
 comment on function app_private.notify_audit(uuid[], uuid[]) is
   'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
-
-revoke all on function app_private.notify_audit(uuid[], uuid[]) from public;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
@@ -830,13 +806,6 @@ as $$
 $$;
 
 comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
-
-revoke all on function
-  app_private.write_events(app_private.audit_event[]),
-  app_private.audit_is_strict(),
-  app_private.bury_events(jsonb, text, text),
-  app_private.schedules_at_work()
-from public;
 --! EndIncluded audit/record/trail.sql
 --! Included audit/record/append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
@@ -886,8 +855,6 @@ create or replace trigger _100_no_delete
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 alter table app_private.settings enable always trigger _100_no_delete;
-
-revoke all on function app_private.tg__refuse() from public;
 --! EndIncluded audit/record/append_only.sql
 --! Included flags/fields.sql
 -- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
@@ -957,9 +924,6 @@ $$;
 comment on function app_private.patch_flags(uuid[], jsonb[]) is
   'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
-revoke all on function
-  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb), app_private.patch_flags(uuid[], jsonb[])
-from public;
 -- The stamp and the CHECK run with the rights of the role that changes the row.
 grant execute on function
   app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb)
@@ -1046,8 +1010,6 @@ create policy viewer_select on app_public.feature_flags
       or environment = any ((select app_private.claim_environments())::text[])
     )
   );
-
-revoke all on function app_private.tg_feature_flags__stamp(), app_private.tg_feature_flags__delete_schedules() from public;
 --! EndIncluded flags/flags.sql
 --! Included flags/events.sql
 -- Which change of a flag makes which event, and the triggers that write it.
@@ -1158,11 +1120,6 @@ create or replace trigger _900_audit_delete
 alter table app_public.feature_flags enable always trigger _900_audit_insert;
 alter table app_public.feature_flags enable always trigger _900_audit_update;
 alter table app_public.feature_flags enable always trigger _900_audit_delete;
-
-revoke all on function
-  app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid),
-  app_private.tg_feature_flags__audit()
-from public;
 --! EndIncluded flags/events.sql
 --! Included schedules/fields.sql
 -- The fields of a schedule that are audited.
@@ -1186,10 +1143,6 @@ comment on function app_private.schedule_state(app_public.feature_flag_schedules
   'What of a schedule is audited: a change of it is an event.';
 comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is
   'A schedule as it stands in before and after of events: its state, and how its attempts went.';
-
-revoke all on function
-  app_private.schedule_state(app_public.feature_flag_schedules), app_private.schedule_snapshot(app_public.feature_flag_schedules)
-from public;
 --! EndIncluded schedules/fields.sql
 --! Included schedules/schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
@@ -1359,11 +1312,6 @@ revoke all on table app_public.feature_flag_schedules
 grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer;
 grant insert (flag_id, scheduled_at, updates, max_attempts) on table app_public.feature_flag_schedules to halyard_admin;
 
-revoke all on function
-  app_private.require_schedulable(timestamptz),
-  app_private.tg_feature_flag_schedules__state(),
-  app_private.tg_feature_flag_schedules__track()
-from public;
 -- The state machine's trigger runs with the rights of whoever inserts.
 grant execute on function app_private.require_schedulable(timestamptz) to halyard_admin;
 --! EndIncluded schedules/schedules.sql
@@ -1556,15 +1504,6 @@ create or replace trigger _900_audit_delete
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_insert;
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
-
-revoke all on function
-  app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
-  app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags),
-  app_private.tg_feature_flag_schedules__audit()
-from public;
 --! EndIncluded schedules/events.sql
 --! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
@@ -1721,13 +1660,6 @@ $$;
 comment on function app_public.retry_flag_schedule(uuid) is
   'Makes a failed schedule due again, now, with all its attempts.';
 
-revoke all on function
-  app_private.lock_schedule(uuid),
-  app_public.schedule_flag_change(text, text, timestamptz, jsonb),
-  app_public.cancel_flag_schedule(uuid, text),
-  app_public.reschedule_flag_change(uuid, timestamptz),
-  app_public.retry_flag_schedule(uuid)
-from public;
 grant execute on function
   app_public.schedule_flag_change(text, text, timestamptz, jsonb),
   app_public.cancel_flag_schedule(uuid, text),
@@ -1969,11 +1901,6 @@ $$;
 comment on function app_private.next_due() is
   'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 
-revoke all on function
-  app_private.retry_delay(integer), app_private.apply_schedules(uuid[]), app_private.record_failure(uuid, text),
-  app_private.try_schedules(uuid[]),
-  app_private.apply_due(integer), app_private.next_due()
-from public;
 grant usage on schema app_private to halyard_worker;
 grant execute on function
   app_private.apply_due(integer), app_private.next_due()
@@ -2066,7 +1993,6 @@ $$;
 comment on function app_private.require_auditor() is
   'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
 
-revoke all on function app_private.require_auditor() from public;
 
 revoke all on table audit.events, audit.queue, audit.ledger, audit.seals, audit.cursors, audit.dead_letters
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
@@ -2142,7 +2068,6 @@ $$;
 comment on function app_private.ensure_audit_partitions(integer) is
   'Makes the trail''s partitions from last month to this many months ahead; returns how many were missing.';
 
-revoke all on function app_private.make_audit_partition(timestamptz), app_private.ensure_audit_partitions(integer) from public;
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
 select app_private.ensure_audit_partitions();
@@ -2410,19 +2335,6 @@ return concat(
 
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
 
-revoke all on function
-  app_private.leaf_hash(text),
-  app_private.event_leaf(text, bigint),
-  app_private.missing_message(uuid, bigint),
-  app_private.purged_message(uuid, bigint),
-  app_private.merkle_root(bytea[]),
-  app_private.seal_head(bytea, bigint, bigint, bigint, bytea),
-  app_private.number_and_hand_out(integer, bigint, bigint),
-  app_private.refuse_repeated_events(),
-  app_private.seal_and_hand_out(integer, bigint),
-  app_private.write_seal(audit.seals, bigint, bytea[]),
-  app_private.seal_message(audit.seals)
-from public;
 grant execute on function app_private.seal_and_hand_out(integer, bigint) to halyard_worker;
 --! EndIncluded audit/seal/sealing.sql
 --! Included audit/retain/purges.sql
@@ -2478,12 +2390,6 @@ set search_path to pg_catalog, pg_temp
 as $$ select max(p.before) from app_private.purges() as p $$;
 
 comment on function app_private.purge_horizon() is 'Events before this instant were purged; null when none were.';
-
-revoke all on function
-  app_private.purge_told(text),
-  app_private.purges(),
-  app_private.purge_horizon()
-from public;
 --! EndIncluded audit/retain/purges.sql
 --! Included audit/verify/tamper_details.sql
 -- What was changed about an event that isn't what or where it was when it was sealed.
@@ -2587,12 +2493,6 @@ $$;
 
 comment on function app_private.moved_events(bigint[]) is
   'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
-
-revoke all on function
-  app_private.differing_columns(audit.events),
-  app_private.told_id(text),
-  app_private.moved_events(bigint[])
-from public;
 --! EndIncluded audit/verify/tamper_details.sql
 --! Included audit/verify/unsealed.sql
 -- What no seal covers, though it should be in one.
@@ -2681,11 +2581,6 @@ end;
 $$;
 
 comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
-
-revoke all on function
-  app_private.unsealed_events(),
-  app_private.unsealed_problems()
-from public;
 --! EndIncluded audit/verify/unsealed.sql
 --! Included audit/verify/verify.sql
 -- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
@@ -2898,12 +2793,6 @@ $$;
 comment on function audit.verify(bigint, bigint) is
   'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
 
-revoke all on function
-  app_private.seal_problems(audit.seals, timestamptz, bigint),
-  app_private.chain_problem(audit.seals, audit.seals),
-  app_private.trail_problems(bigint, bigint),
-  audit.verify(bigint, bigint)
-from public;
 grant execute on function audit.verify(bigint, bigint) to halyard_auditor;
 --! EndIncluded audit/verify/verify.sql
 --! Included audit/seal/proof.sql
@@ -2991,10 +2880,6 @@ $$;
 comment on function audit.prove(uuid) is
   'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
 
-revoke all on function
-  app_private.merkle_path(bytea[], integer),
-  audit.prove(uuid)
-from public;
 grant execute on function audit.prove(uuid) to halyard_auditor;
 --! EndIncluded audit/seal/proof.sql
 --! Included audit/deliver/delivery.sql
@@ -3078,11 +2963,6 @@ $$;
 comment on function app_private.advance_audit_cursor(text, bigint, bigint) is
   'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 
-revoke all on function
-  app_private.undelivered_audit_events(text, integer),
-  app_private.advance_audit_cursor(text, bigint, bigint),
-  app_private.audit_cursor(text)
-from public;
 grant execute on function
   app_private.undelivered_audit_events(text, integer),
   app_private.advance_audit_cursor(text, bigint, bigint),
@@ -3147,7 +3027,6 @@ $$;
 comment on function audit.record_export(text, jsonb, boolean) is
   'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events.';
 
-revoke all on function audit.last_seq(), audit.record_export(text, jsonb, boolean) from public;
 grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean) to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql
@@ -3320,10 +3199,6 @@ $$;
 comment on function app_private.metrics(text[]) is
   'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
 
-revoke all on function
-  app_private.schedule_metrics(), app_private.trail_metrics(), app_private.delivery_metrics(text[]),
-  app_private.fault_metrics(), app_private.server_metrics(), app_private.metrics(text[])
-from public;
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql
 --! Included audit/retain/purge_check.sql
@@ -3457,12 +3332,6 @@ $$;
 
 comment on function app_private.month_problem(timestamptz, timestamptz) is
   'The first thing that verification has against the seals of a month''s events; null when they are as they were sealed.';
-
-revoke all on function
-  app_private.audit_months(),
-  app_private.purge_obstacle(timestamptz, timestamptz),
-  app_private.month_problem(timestamptz, timestamptz)
-from public;
 --! EndIncluded audit/retain/purge_check.sql
 --! Included audit/retain/retention.sql
 -- Retention of the trail: whole months go, oldest first, once they are sealed, delivered and proved unchanged. Off unless
@@ -3652,13 +3521,6 @@ $$;
 comment on function audit.forget_destination(text) is
   'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';
 
-revoke all on function
-  app_private.drop_audit_months(regclass[], timestamptz[], bigint[]),
-  app_private.purged_event(timestamptz, bigint, bigint, bigint),
-  app_private.retain_audit_events(),
-  audit.retain(interval, integer, boolean),
-  audit.forget_destination(text)
-from public;
 grant execute on function app_private.retain_audit_events() to halyard_worker;
 --! EndIncluded audit/retain/retention.sql
 --! Included schedules/retention.sql
@@ -3715,7 +3577,6 @@ $$;
 comment on function app_private.remove_old_schedules(text, integer) is
   'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 
-revoke all on function app_private.remove_old_schedules(text, integer) from public;
 grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
 --! Included audit/read/views.sql
@@ -4128,17 +3989,6 @@ $$;
 
 comment on function app_private.replay_dead_letters(bigint, integer) is
   'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id seen (null when there was none).';
-
-revoke all on function
-  app_private.attribute_event(app_private.audit_event, jsonb),
-  app_private.rebuilt_schedule_events(jsonb),
-  app_private.rebuilt_flag_events(jsonb),
-  app_private.dead_letter_events(jsonb),
-  app_private.dead_letter_rows(),
-  app_private.is_recorded(uuid),
-  app_private.write_reconciled_events(app_private.audit_event[]),
-  app_private.replay_dead_letters(bigint, integer)
-from public;
 --! EndIncluded audit/reconcile/dead_letters.sql
 --! Included audit/reconcile/reconcile_rows.sql
 -- Rows with revisions that have no event: one *.reconciled event for each row shows it as it is found, and guesses nothing.
@@ -4341,15 +4191,6 @@ $$;
 
 comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
   'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
-
-revoke all on function
-  app_private.missing_revisions(uuid[], timestamptz[], bigint[]),
-  app_private.flag_reconciled_event(app_public.feature_flags, bigint[]),
-  app_private.schedule_reconciled_event(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]),
-  app_private.write_lost_events(app_private.audit_event[]),
-  app_private.reconcile_flags(uuid, timestamptz, integer),
-  app_private.reconcile_schedules(uuid, timestamptz, integer)
-from public;
 --! EndIncluded audit/reconcile/reconcile_rows.sql
 --! Included audit/reconcile/reconcile_deleted.sql
 -- Rows that the trail knows alive and that are gone without a deleted event: one audit.gap event for each. When the row was
@@ -4444,8 +4285,6 @@ $$;
 
 comment on function app_private.reconcile_deleted_rows(text, integer) is
   'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
-
-revoke all on function app_private.gap_event(audit.events), app_private.reconcile_deleted_rows(text, integer) from public;
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
@@ -4573,11 +4412,6 @@ as $$ select count(*) from audit.dead_letters $$;
 
 comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
 
-revoke all on function
-  app_private.reconciliation_due(),
-  app_private.reconcile_audit(text, jsonb),
-  app_private.dead_letter_count()
-from public;
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
 --! EndIncluded audit/reconcile/reconcile.sql
@@ -4594,7 +4428,6 @@ as $$ select max(m.filename) from graphile_migrate.migrations m $$;
 
 comment on function app_private.schema_version() is 'The file name of the last migration that ran here.';
 
-revoke all on function app_private.schema_version() from public;
 grant usage on schema app_private to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_authenticator, halyard_worker;
 --! EndIncluded platform/readiness.sql

@@ -2,8 +2,7 @@ import type { NextFunction, Request, Response, Router } from 'express';
 import express from 'express';
 import type pg from 'pg';
 
-import { claimsOf } from '../auth/auth.ts';
-import type { Authentication } from '../auth/auth.ts';
+import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { pgSettings, queryWith } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';
 import { requireRole } from '../http/access.ts';

@@ -2,15 +2,12 @@ import { createSecretKey } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
 import type { Request, RequestHandler, Response } from 'express';
-import { expressjwt, UnauthorizedError } from 'express-jwt';
-import type { GetVerificationKey } from 'express-jwt';
+import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm } from 'jsonwebtoken';
 
-import { claimsFromPayload, InvalidClaimsError } from './claims.ts';
-import type { Claims } from './claims.ts';
+import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
-import { KeysUnavailableError, makeJwksKeys } from './jwks.ts';
-import type { JwksOptions } from './jwks.ts';
+import { KeysUnavailableError, makeJwksKeys, type JwksOptions } from './jwks.ts';
 import type { Logger } from '../lib/log.ts';
 
 export { claimsFromPayload, InvalidClaimsError, KeysUnavailableError };

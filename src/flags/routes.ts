@@ -13,8 +13,9 @@ import {
   flagPathSchema,
   listFlagsQuerySchema,
   updateFlagSchema,
+  type CreateFlag,
+  type Flag,
 } from './schemas.ts';
-import type { CreateFlag, Flag } from './schemas.ts';
 import { environmentSchema } from '../http/schema_parts.ts';
 import type { QueryAsCaller } from '../http/query_as_caller.ts';
 import { z } from 'zod';

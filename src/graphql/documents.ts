@@ -10,13 +10,11 @@ import {
   validate,
   ValuesOfCorrectTypeRule,
   visit,
-} from 'postgraphile/graphql';
-import type {
-  ASTNode,
-  DocumentNode,
-  GraphQLSchema,
-  OperationDefinitionNode,
-  ValidationContext,
+  type ASTNode,
+  type DocumentNode,
+  type GraphQLSchema,
+  type OperationDefinitionNode,
+  type ValidationContext,
 } from 'postgraphile/graphql';
 
 import type { ProblemCode } from '../lib/errors.ts';

@@ -1,12 +1,16 @@
 import './environment.ts';
 
-import { GraphQLError } from 'postgraphile/graphql';
-import type { GraphQLFormattedError } from 'postgraphile/graphql';
-import { isSafeError } from 'postgraphile/grafast';
-import type { SafeError } from 'postgraphile/grafast';
+import { GraphQLError, type GraphQLFormattedError } from 'postgraphile/graphql';
+import { isSafeError, type SafeError } from 'postgraphile/grafast';
 
-import { isProblemCode, ProblemError, problemOf, PROBLEMS } from '../lib/errors.ts';
-import type { Problem, ProblemCode } from '../lib/errors.ts';
+import {
+  isProblemCode,
+  ProblemError,
+  problemOf,
+  PROBLEMS,
+  type Problem,
+  type ProblemCode,
+} from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** An error with its code, for what GraphQL itself finds wrong with a document or its values. */

@@ -4,25 +4,21 @@ import { hash } from 'node:crypto';
 
 import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
-import { execute, hookArgs, subscribe } from 'postgraphile/grafast';
-import type { GrafastSubscriber } from 'postgraphile/grafast';
+import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../auth/auth.ts';
-import { pgSettings } from '../postgres/pool.ts';
-import type { Settings } from '../postgres/pool.ts';
+import { pgSettings, type Settings } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
-import { makeFeed } from './live/feed.ts';
-import type { Results } from './live/feed.ts';
+import { makeFeed, type Results } from './live/feed.ts';
 import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
-import { failure, format, InvalidQuery } from './result.ts';
-import type { Result } from './result.ts';
+import { failure, format, InvalidQuery, type Result } from './result.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */

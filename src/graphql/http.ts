@@ -1,10 +1,8 @@
 import express from 'express';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
 
-import { claimsOf } from '../auth/auth.ts';
-import type { Authentication } from '../auth/auth.ts';
-import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
-import type { ProblemCode } from '../lib/errors.ts';
+import { claimsOf, type Authentication } from '../auth/auth.ts';
+import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requireRole } from '../http/access.ts';
 import { ofBody, readJson } from '../http/json_body.ts';

@@ -13,8 +13,7 @@ import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError, makePool } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeChanges } from './live/changes.ts';
-import { makeEngine, readSchema } from './execute.ts';
-import type { Engine } from './execute.ts';
+import { makeEngine, readSchema, type Engine } from './execute.ts';
 import { makeHttp } from './http.ts';
 import { makeSockets } from './websocket.ts';
 

@@ -10,15 +10,13 @@ import {
   print,
   typeFromAST,
   valueFromAST,
-} from 'postgraphile/graphql';
-import type {
-  DocumentNode,
-  FieldNode,
-  FragmentDefinitionNode,
-  GraphQLObjectType,
-  GraphQLSchema,
-  OperationDefinitionNode,
-  SelectionSetNode,
+  type DocumentNode,
+  type FieldNode,
+  type FragmentDefinitionNode,
+  type GraphQLObjectType,
+  type GraphQLSchema,
+  type OperationDefinitionNode,
+  type SelectionSetNode,
 } from 'postgraphile/graphql';
 
 import { ProblemError } from '../lib/errors.ts';

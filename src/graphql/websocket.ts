@@ -1,12 +1,9 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 
-import { GraphQLError } from 'postgraphile/graphql';
-import type { ExecutionArgs } from 'postgraphile/graphql';
-import { handleProtocols, makeServer } from 'graphql-ws';
-import type { ServerOptions } from 'graphql-ws';
-import { WebSocketServer } from 'ws';
-import type { WebSocket } from 'ws';
+import { GraphQLError, type ExecutionArgs } from 'postgraphile/graphql';
+import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
+import { WebSocketServer, type WebSocket } from 'ws';
 
 import type { Authentication, Claims } from '../auth/auth.ts';
 import { NoRoleError } from '../postgres/pool.ts';

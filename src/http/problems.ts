@@ -1,8 +1,13 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from 'zod';
 
-import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
-import type { Problem, ProblemCode } from '../lib/errors.ts';
+import {
+  ProblemError,
+  PROBLEMS,
+  problemOf,
+  type Problem,
+  type ProblemCode,
+} from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { ofBody } from './json_body.ts';
 import { requestIdOf } from './request_id.ts';

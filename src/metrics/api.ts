@@ -1,5 +1,4 @@
-import { Counter, Histogram } from 'prom-client';
-import type { Registry } from 'prom-client';
+import { Counter, Histogram, type Registry } from 'prom-client';
 import type { Request, RequestHandler } from 'express';
 import type pg from 'pg';
 import { watch, watchPool } from './pool.ts';

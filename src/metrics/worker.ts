@@ -1,5 +1,4 @@
-import { Counter, Histogram } from 'prom-client';
-import type { Registry } from 'prom-client';
+import { Counter, Histogram, type Registry } from 'prom-client';
 import type pg from 'pg';
 import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
 import type { Sink } from '../audit/delivery/sink.ts';

@@ -1,8 +1,7 @@
 import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
-import { fly } from './pipeline.ts';
-import type { Statement } from './pipeline.ts';
+import { fly, type Statement } from './pipeline.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */

@@ -15,8 +15,8 @@ import {
   rescheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
+  type Schedule,
 } from './schemas.ts';
-import type { Schedule } from './schemas.ts';
 
 type Time = 'scheduled_at' | 'applied_at' | 'cancelled_at' | 'created_at' | 'updated_at';
 

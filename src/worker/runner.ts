@@ -13,8 +13,7 @@ import { makeWorkerMetrics } from '../metrics/worker.ts';
 import { makeDueTimer } from '../schedules/timer.ts';
 import { makeApplier } from '../schedules/apply.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
-import { startJobPool } from './job_pool.ts';
-import type { JobPool } from './job_pool.ts';
+import { startJobPool, type JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
 import { assertMigrated } from '../postgres/schema_check.ts';
 

@@ -1,13 +1,10 @@
 import type pg from 'pg';
 import type { Logger } from '../../lib/log.ts';
 import { pause } from '../../lib/sleep.ts';
-import { LEASE_MS, withLease } from '../../postgres/lease.ts';
-import type { Lease } from '../../postgres/lease.ts';
-import { makeNumbering } from './sequencer.ts';
-import type { Found } from './sequencer.ts';
+import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
+import { makeNumbering, type Found } from './sequencer.ts';
 import type { Sink } from './sink.ts';
-import { advanceCursor, confirmedSeq, readPage } from './outbox.ts';
-import type { Page } from './outbox.ts';
+import { advanceCursor, confirmedSeq, readPage, type Page } from './outbox.ts';
 
 /**
  * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed

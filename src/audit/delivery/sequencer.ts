@@ -1,6 +1,5 @@
 import type { AuditEvent } from './sink.ts';
-import { sealEvents } from './outbox.ts';
-import type { Query, Sealed } from './outbox.ts';
+import { sealEvents, type Query, type Sealed } from './outbox.ts';
 
 /**
  * How far numbering has got: `more` to do at once, `all` seen, `skimmed`: all but what was committed late, or `busy`: the

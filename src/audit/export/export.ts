@@ -1,8 +1,7 @@
 import type pg from 'pg';
 
 import { pause } from '../../lib/sleep.ts';
-import { scanLedger } from './query.ts';
-import type { EventFilters, EventRow, SeqRange } from './query.ts';
+import { scanLedger, type EventFilters, type EventRow, type SeqRange } from './query.ts';
 
 /** Runs `work` in a short transaction of its own, as the reader. */
 export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Promise<T>;

@@ -5,11 +5,16 @@ import type { Request, Response, Router } from 'express';
 import express from 'express';
 import type pg from 'pg';
 
-import { beginExport, isEmpty, rangeBehind, readEvents } from './export.ts';
-import type { Page, Transaction } from './export.ts';
-import { FORMATS, jsonOf } from './format.ts';
+import {
+  beginExport,
+  isEmpty,
+  rangeBehind,
+  readEvents,
+  type Page,
+  type Transaction,
+} from './export.ts';
+import { FORMATS, jsonOf, type TextFormat } from './format.ts';
 import type { EventRow, SeqRange } from './query.ts';
-import type { TextFormat } from './format.ts';
 import { claimsOf } from '../../auth/auth.ts';
 import { withClaims } from '../../postgres/pool.ts';
 import { ProblemError, problemOf } from '../../lib/errors.ts';

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { LEASE_MS, withLease } from '../../postgres/lease.ts';
-import { queryOf } from '../delivery/outbox.ts';
-import type { Query } from '../delivery/outbox.ts';
+import { queryOf, type Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**

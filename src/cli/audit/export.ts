@@ -5,8 +5,12 @@ import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 
 import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
-import { beginExport, readEvents } from '../../audit/export/export.ts';
-import type { ExportQuery, Transaction } from '../../audit/export/export.ts';
+import {
+  beginExport,
+  readEvents,
+  type ExportQuery,
+  type Transaction,
+} from '../../audit/export/export.ts';
 import { FORMATS } from '../../audit/export/format.ts';
 import { scrub } from '../../lib/log.ts';
 import { withLogin } from './connect.ts';

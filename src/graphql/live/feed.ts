@@ -6,8 +6,7 @@ import type { Settings } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Changes, Hint, Mailbox } from './changes.ts';
 import type { Reader } from './reader.ts';
-import { failure, format } from '../result.ts';
-import type { Result } from '../result.ts';
+import { failure, format, type Result } from '../result.ts';
 import { makeSharing } from './sharing.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
 

@@ -1,8 +1,7 @@
 import type pg from 'pg';
 
 import type { Claims } from '../../auth/auth.ts';
-import { pgSettings, queryWith } from '../../postgres/pool.ts';
-import type { Settings } from '../../postgres/pool.ts';
+import { pgSettings, queryWith, type Settings } from '../../postgres/pool.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
 import type { Hint } from './changes.ts';
 import { makeSharing } from './sharing.ts';

@@ -1,8 +1,7 @@
 import '../environment.ts';
 
 import type {} from 'postgraphile';
-import { get, lambda } from 'postgraphile/grafast';
-import type { Step } from 'postgraphile/grafast';
+import { get, lambda, type Step } from 'postgraphile/grafast';
 
 import type { z } from 'zod';
 

@@ -1,7 +1,6 @@
 import '../environment.ts';
 
-import { constant, context, get, listen, object } from 'postgraphile/grafast';
-import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
+import { constant, context, get, listen, object, type FieldArgs, type GrafastSubscriber, type Step } from 'postgraphile/grafast';
 import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
 

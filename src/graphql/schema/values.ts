@@ -2,8 +2,7 @@ import '../environment.ts';
 
 import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
-import { lambda, sideEffect } from 'postgraphile/grafast';
-import type { ObjectStep, Step } from 'postgraphile/grafast';
+import { lambda, sideEffect, type ObjectStep, type Step } from 'postgraphile/grafast';
 import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
 
 import { ProblemError } from '../../lib/errors.ts';

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Dirent } from 'node:fs';
-import { constants } from 'node:fs';
+import { constants, type Dirent } from 'node:fs';
 import { chmod, cp, lstat, open, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';

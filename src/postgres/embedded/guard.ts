@@ -1,9 +1,7 @@
-import type { ChildProcess } from 'node:child_process';
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-import type { Account } from './account.ts';
-import { spawnAs } from './account.ts';
+import { spawnAs, type Account } from './account.ts';
 
 export interface Guarded {
   readonly program: string;

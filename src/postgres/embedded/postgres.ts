@@ -3,16 +3,14 @@ import { join, resolve } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
 import { chooseAccount } from './account.ts';
 import { findBinaries, reachableBinaries } from './binaries.ts';
-import type { Cluster } from './cluster.ts';
-import { checkCluster, makeCluster } from './cluster.ts';
+import { checkCluster, makeCluster, type Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
 import { takeLock } from './lock.ts';
 import { superuserPassword } from './password.ts';
 import { linkCluster, placeCluster } from './place.ts';
 import { clearRemains } from './postmaster.ts';
-import type { Server } from './server.ts';
-import { startServer } from './server.ts';
+import { startServer, type Server } from './server.ts';
 import { rotateLog } from './server_log.ts';
 
 /** A PostgreSQL server of this process's own, which ends with it. */

@@ -6,8 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import type { Ending } from './guard.ts';
-import { spawnGuarded, whenOver } from './guard.ts';
+import { spawnGuarded, whenOver, type Ending } from './guard.ts';
 import { MARK, readPidFile } from './postmaster.ts';
 import { tail } from './server_log.ts';
 

@@ -1,6 +1,5 @@
 import { chmod, lstat, mkdir, realpath } from 'node:fs/promises';
-import type { Account } from './account.ts';
-import { currentUser } from './account.ts';
+import { currentUser, type Account } from './account.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { canEnter } from './reach.ts';

@@ -1,5 +1,4 @@
-import { ConfigError } from '../../../config/config.ts';
-import type { Config } from '../../../config/config.ts';
+import { ConfigError, type Config } from '../../../config/config.ts';
 import type { Logger } from '../../../lib/log.ts';
 import { makeCloudWatchSink } from './cloudwatch/sink.ts';
 import { makeCloudWatchClient } from './cloudwatch/client.ts';

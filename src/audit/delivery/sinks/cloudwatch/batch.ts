@@ -1,6 +1,5 @@
 import type { AuditEvent } from '../../sink.ts';
-import { renderStub } from './truncated.ts';
-import type { StubReason } from './truncated.ts';
+import { renderStub, type StubReason } from './truncated.ts';
 
 // The limits of CloudWatch Logs' PutLogEvents.
 // https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html

@@ -1,13 +1,12 @@
-import { CloudWatchLogsServiceException } from '@aws-sdk/client-cloudwatch-logs';
-import type { CloudWatchLogsClient, RejectedLogEventsInfo } from '@aws-sdk/client-cloudwatch-logs';
-import { cutBatches, restamp, toEntry, toStub } from './batch.ts';
-import type { Entry } from './batch.ts';
-import { makeCloudWatchClient } from './client.ts';
-import type { ClientTimeouts } from './client.ts';
-import { putLogEvents } from './stream.ts';
-import type { LogStream } from './stream.ts';
-import { makeExceptionCounter } from './degraded.ts';
-import type { Exceptions } from './degraded.ts';
+import {
+  CloudWatchLogsServiceException,
+  type CloudWatchLogsClient,
+  type RejectedLogEventsInfo,
+} from '@aws-sdk/client-cloudwatch-logs';
+import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
+import { makeCloudWatchClient, type ClientTimeouts } from './client.ts';
+import { putLogEvents, type LogStream } from './stream.ts';
+import { makeExceptionCounter, type Exceptions } from './degraded.ts';
 import { restampedRecords } from './timestamps.ts';
 import type { Sink } from '../../sink.ts';
 

@@ -4,8 +4,9 @@ import {
   PutLogEventsCommand,
   ResourceAlreadyExistsException,
   ResourceNotFoundException,
+  type CloudWatchLogsClient,
+  type RejectedLogEventsInfo,
 } from '@aws-sdk/client-cloudwatch-logs';
-import type { CloudWatchLogsClient, RejectedLogEventsInfo } from '@aws-sdk/client-cloudwatch-logs';
 import type { Logger } from '../../../../lib/log.ts';
 import type { Entry } from './batch.ts';
 import { callWithin } from './client.ts';
