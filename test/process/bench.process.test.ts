@@ -20,7 +20,16 @@ test('every benchmark still runs, and gives figures', { timeout: 180_000 }, asyn
   const { machine, results } = JSON.parse(stdout) as Run;
   expect(machine).toContain('PostgreSQL');
   expect(results.map(({ question }) => question)).toEqual([
-    ...['create_rest', 'create_graphql', 'costs', 'due_at_once', 'lateness', 'bulk', 'listing'],
+    ...[
+      'create_rest',
+      'create_graphql',
+      'pipeline',
+      'costs',
+      'due_at_once',
+      'lateness',
+      'bulk',
+      'listing',
+    ],
     ...['sealing', 'delivering', 'delay', 'backlog', 'verifying', 'subscriptions', 'memory_start'],
     'scale_out',
   ]);
