@@ -1,7 +1,7 @@
 import { LIST } from '../../src/schedules/routes.ts';
 import { readEvents } from '../../src/audit/export/export.ts';
 import type { Claims } from '../../src/auth/claims.ts';
-import { makePool, withClaims } from '../../src/postgres/pool.ts';
+import { makePool, transactionAs } from '../../src/postgres/pool.ts';
 import { fillHistory } from '../history.ts';
 import type { History, Key } from '../history.ts';
 import { inTurns, percentile, spreadOf, timed } from '../measure.ts';
@@ -141,8 +141,8 @@ async function openHistory(stand: Stand, rows: number) {
   const pool = makePool(database.authenticatorUrl, { name, log: stand.log });
 
   async function read({ claims, statement, key }: Read): Promise<void> {
-    const transaction = <T>(work: Parameters<typeof withClaims<T>>[3]) =>
-      withClaims(pool, claims, 'bench', work);
+    const transaction = <T>(work: Parameters<typeof transactionAs<T>>[3]) =>
+      transactionAs(pool, claims, 'bench', work);
     if (statement !== 'export') {
       await transaction((client) => client.query(statement.text, [...statement.values]));
       return;

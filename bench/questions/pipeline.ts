@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { claimsFromPayload } from '../../src/auth/claims.ts';
-import { makePool, pgSettings, queryWith } from '../../src/postgres/pool.ts';
+import { makePool, pgSettings, queryAs } from '../../src/postgres/pool.ts';
 import { spreadOf, takeTurns } from '../measure.ts';
 import type { Figure, Question, Size } from '../question.ts';
 import { makeFlags } from '../schedule_table.ts';
@@ -94,7 +94,7 @@ function pgRun(pool: pg.Pool, work: Work): Run {
 function ownRun(pool: pg.Pool, work: Work): Run {
   const claims = claimsFromPayload({ role: 'admin', sub: 'alice', email: 'alice@example.com' });
   const settings = pgSettings(claims, 'bench');
-  return (values) => queryWith(pool, settings, { name: work.name, text: work.text, values });
+  return (values) => queryAs(pool, settings, { name: work.name, text: work.text, values });
 }
 
 export const pipeline: Question = {

@@ -3,7 +3,7 @@ import express from 'express';
 import type pg from 'pg';
 
 import { claimsOf, type Authentication } from '../auth/auth.ts';
-import { pgSettings, queryWith } from '../postgres/pool.ts';
+import { pgSettings, queryAs } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';
 import { requireRole } from '../http/access.ts';
 import type { QueryAsCaller } from '../http/query_as_caller.ts';
@@ -26,7 +26,7 @@ export function makeRest(
   ending: AbortSignal,
 ): Router {
   const query: QueryAsCaller = (request, sql, values) =>
-    queryWith(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
+    queryAs(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
   const router = express.Router();
   router.use(apiSecurityHeaders);
   router.use(authentication.middleware);

@@ -1,7 +1,7 @@
 import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
-import { fly, type Statement } from './pipeline.ts';
+import { pipeline, type Statement } from './pipeline.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
@@ -97,7 +97,7 @@ export function makePool(
     keepAliveInitialDelayMillis: 10_000,
   });
   pool.on('connect', (client) => watch(client, pool, options.log));
-  if (options.holdMs !== undefined) limitUse(pool, options.holdMs);
+  if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
@@ -137,7 +137,7 @@ export function isLost(client: pg.PoolClient): boolean {
   return lost.has(client);
 }
 
-function limitUse(pool: pg.Pool, ms: number): void {
+function limitCheckout(pool: pg.Pool, ms: number): void {
   const timers = new WeakMap<pg.PoolClient, NodeJS.Timeout>();
   pool.on('acquire', (client) => {
     const cut = () =>
@@ -164,7 +164,7 @@ function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
-/** Compiling a statement costs more than any of ours takes, so the guess that it pays off is not asked for. */
+/** JIT compilation costs more than our slowest statement takes, so it is off. */
 const SET = `select set_config('jit', 'off', true), ${SETTINGS.map(
   (name, i) => `set_config('${name}', $${i + 1}, true)`,
 ).join(', ')}`;
@@ -174,7 +174,7 @@ function setting(settings: Settings): Statement {
   return { name: 'settings', text: SET, values: SETTINGS.map((name) => settings[name]) };
 }
 
-/** Of each role its own, because row-level security makes a plan the role's: one for all would be planned at every change. */
+/** Statement names include the role: a cached plan depends on row-level security, so a shared name would plan again at every switch of roles. */
 function preparedFor({ role }: Settings, { name, ...statement }: Statement): Statement {
   return name === undefined ? statement : { ...statement, name: `${role}:${name}` };
 }
@@ -185,30 +185,33 @@ function preparedFor({ role }: Settings, { name, ...statement }: Statement): Sta
  *
  * @throws DatabaseUnavailableError when there is no connection or it is lost, and the statement's or the commit's error
  */
-export async function queryWith<R extends pg.QueryResultRow>(
+export async function queryAs<R extends pg.QueryResultRow>(
   pool: pg.Pool,
   settings: Settings,
   statement: Statement,
 ): Promise<pg.QueryResult<R>> {
   const client = await connect(pool);
   try {
-    const [, result] = await fly(client, [setting(settings), preparedFor(settings, statement)]);
-    client.release(!isAtRest(client));
+    const [, result] = await pipeline(client, [
+      setting(settings),
+      preparedFor(settings, statement),
+    ]);
+    client.release(!isIdle(client));
     return result as pg.QueryResult<R>;
   } catch (error) {
-    client.release(await settle(client));
+    client.release(await awaitReady(client));
     throw isLost(client) ? new DatabaseUnavailableError(error) : error;
   }
 }
 
 /**
  * Runs `work` in one transaction as the role and with the claims of the caller: committed when it
- * resolves, rolled back when it rejects. For one statement queryWith is faster.
+ * resolves, rolled back when it rejects. For one statement queryAs is faster.
  *
  * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none or it is
  *   lost, and what `work` or the commit throws
  */
-export async function withClaims<T>(
+export async function transactionAs<T>(
   pool: pg.Pool,
   claims: Claims,
   requestId: string,
@@ -218,7 +221,7 @@ export async function withClaims<T>(
   const client = await connect(pool);
   let ending = false;
   try {
-    await fly(client, [BEGIN, setting(settings)]);
+    await pipeline(client, [BEGIN, setting(settings)]);
     const result = await work(client);
     ending = true;
     await commit(client);
@@ -242,7 +245,9 @@ export function connect(pool: pg.Pool): Promise<pg.PoolClient> {
 async function commit(client: pg.PoolClient): Promise<void> {
   const { command } = await client.query('commit');
   if (command !== 'COMMIT')
-    throw new Error("Let the failed query's error through: its transaction was rolled back.");
+    throw new Error(
+      "The transaction was rolled back because a query in it failed; don't swallow that query's error.",
+    );
 }
 
 /** The error for which the pool must discard the client, if it can't be rolled back. */
@@ -256,7 +261,7 @@ async function rollBack(client: pg.PoolClient): Promise<Error | undefined> {
 }
 
 /** Whether no transaction is open. */
-function isAtRest(client: pg.PoolClient): boolean {
+function isIdle(client: pg.PoolClient): boolean {
   return client.getTransactionStatus() === 'I';
 }
 
@@ -265,11 +270,11 @@ function isAtRest(client: pg.PoolClient): boolean {
  *
  * @returns whether the pool must discard the client
  */
-async function settle(client: pg.PoolClient): Promise<boolean> {
+async function awaitReady(client: pg.PoolClient): Promise<boolean> {
   try {
     // An empty query; a rollback outside of a transaction block would be warned of.
     await client.query('');
-    return !isAtRest(client);
+    return !isIdle(client);
   } catch {
     return true;
   }

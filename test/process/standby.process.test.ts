@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
-import { DatabaseUnavailableError, makePool, withClaims } from '../../src/postgres/pool.ts';
+import { DatabaseUnavailableError, makePool, transactionAs } from '../../src/postgres/pool.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { runAudit } from '../support/chaos/command.ts';
@@ -41,7 +41,7 @@ test('a standby is no database to work with, until it is promoted', async () => 
   const pool = makePool(database.authenticatorUrl, { name: 'standby test', log });
   onTestFinished(() => pool.end());
   const flags = () =>
-    withClaims(pool, ADMIN, 'request', async (client) => {
+    transactionAs(pool, ADMIN, 'request', async (client) => {
       const { rowCount } = await client.query('select from app_public.feature_flags');
       return rowCount;
     });

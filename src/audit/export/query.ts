@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 
 import type pg from 'pg';
 
-import { fly } from '../../postgres/pipeline.ts';
+import { pipeline } from '../../postgres/pipeline.ts';
 
 /** Which events are wanted; a filter that is left out lets all through. Times are ISO 8601: from inclusive, to exclusive. */
 export interface EventFilters {
@@ -108,6 +108,9 @@ export async function scanLedger(
   filters: EventFilters,
   scan: LedgerScan,
 ): Promise<readonly EventRow[]> {
-  const [, result] = await fly(client, [FORCE_GENERIC_PLAN, ledgerScanStatement(filters, scan)]);
+  const [, result] = await pipeline(client, [
+    FORCE_GENERIC_PLAN,
+    ledgerScanStatement(filters, scan),
+  ]);
   return (result as pg.QueryResult<EventRow>).rows;
 }

@@ -16,7 +16,7 @@ import {
 import { FORMATS, jsonOf, type TextFormat } from './format.ts';
 import type { EventRow, SeqRange } from './query.ts';
 import { claimsOf } from '../../auth/auth.ts';
-import { withClaims } from '../../postgres/pool.ts';
+import { transactionAs } from '../../postgres/pool.ts';
 import { ProblemError, problemOf } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import { exportAuditEventsQuerySchema, listAuditEventsQuerySchema } from './schemas.ts';
@@ -150,7 +150,7 @@ function formatOf(request: Request): Format {
 
 function transactionOf(pool: pg.Pool, request: Request): Transaction {
   const claims = claimsOf(request);
-  return (work) => withClaims(pool, claims, requestIdOf(request), work);
+  return (work) => transactionAs(pool, claims, requestIdOf(request), work);
 }
 
 function startStream(response: Response, format: 'ndjson' | 'csv'): void {

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 
 import type { Claims } from '../../auth/auth.ts';
-import { pgSettings, queryWith, type Settings } from '../../postgres/pool.ts';
+import { pgSettings, queryAs, type Settings } from '../../postgres/pool.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
 import type { Hint } from './changes.ts';
 import { makeSharing } from './sharing.ts';
@@ -31,7 +31,7 @@ export function makeReader(pool: pg.Pool): Reader {
   return {
     query(settings, statement) {
       const hint = hints.get(settings);
-      const ask = () => queryWith(pool, settings, statement);
+      const ask = () => queryAs(pool, settings, statement);
       if (hint === undefined) return ask();
       const { name, text, values, rowMode } = statement;
       return share(hint, JSON.stringify([settings, name ?? text, values, rowMode]), ask);

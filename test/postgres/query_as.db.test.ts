@@ -6,11 +6,11 @@ import {
   DatabaseUnavailableError,
   makePool,
   pgSettings,
-  queryWith,
-  withClaims,
+  queryAs,
+  transactionAs,
 } from '../../src/postgres/pool.ts';
 import type { Settings } from '../../src/postgres/pool.ts';
-import { fly } from '../../src/postgres/pipeline.ts';
+import { pipeline } from '../../src/postgres/pipeline.ts';
 import type { Statement } from '../../src/postgres/pipeline.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
@@ -54,7 +54,7 @@ beforeEach(async () => {
 afterEach(() => pool.end());
 
 const ask = <R extends pg.QueryResultRow>(statement: Statement, asked: Settings = settings()) =>
-  queryWith<R>(pool, asked, statement);
+  queryAs<R>(pool, asked, statement);
 const backend = async () =>
   (await pool.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid;
 /** As an administrator sees it. */
@@ -65,7 +65,7 @@ const look = <T>(sql: string) =>
   });
 const hasRun = () => look<boolean>('(select is_called from probe.runs)');
 
-describe('one statement in one flight', () => {
+describe('one statement in one pipeline', () => {
   test('is run with its settings, committed, and nothing of them stays', async () => {
     const { rows, rowCount } = await ask({
       text: 'insert into probe.rows (id) values ($1) returning of',
@@ -114,7 +114,7 @@ describe('one statement in one flight', () => {
   test('is not run either where the settings are the beginning of a longer transaction', async () => {
     const before = await backend();
     const client = await pool.connect();
-    const failing = fly(client, [
+    const failing = pipeline(client, [
       { text: 'begin' },
       { text: `select set_config('role', 'halyard_worker', true)` },
       { text: `select nextval('probe.runs')` },
@@ -123,7 +123,7 @@ describe('one statement in one flight', () => {
     await client.query('rollback');
     client.release();
     expect(await hasRun()).toBe(false);
-    expect(await withClaims(pool, ALICE, '', () => backendOf(pool))).toBe(before);
+    expect(await transactionAs(pool, ALICE, '', () => backendOf(pool))).toBe(before);
   });
 
   test('whose connection is lost on the way is a DatabaseUnavailableError, and the next is answered', async () => {

@@ -7,7 +7,7 @@ import {
   makePool,
   NoRoleError,
   pgSettings,
-  withClaims,
+  transactionAs,
 } from '../../src/postgres/pool.ts';
 import { makeTestLog } from '../support/log.ts';
 
@@ -61,7 +61,7 @@ describe('pgSettings', () => {
   });
 });
 
-describe('withClaims', () => {
+describe('transactionAs', () => {
   const { log, lines } = makeTestLog();
   let pool: pg.Pool;
 
@@ -76,9 +76,9 @@ describe('withClaims', () => {
 
   test('sets everything for the transaction, and nothing after it', async () => {
     const before = await backend();
-    const inside = await withClaims(pool, ALICE, 'request-1', readSettings);
+    const inside = await transactionAs(pool, ALICE, 'request-1', readSettings);
     expect(inside).toEqual(pgSettings(ALICE, 'request-1'));
-    const after = await withClaims(pool, NOBODY, '', readSettings);
+    const after = await transactionAs(pool, NOBODY, '', readSettings);
     expect(after).toEqual(pgSettings(NOBODY, ''));
     const client = await pool.connect();
     expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '']);
@@ -93,7 +93,7 @@ describe('withClaims', () => {
 
   test('without a role takes no connection', async () => {
     await expect(
-      withClaims(pool, { ...ALICE, role: null }, '', () => Promise.resolve()),
+      transactionAs(pool, { ...ALICE, role: null }, '', () => Promise.resolve()),
     ).rejects.toThrow(NoRoleError);
     expect(pool.totalCount).toBe(0);
   });
@@ -118,7 +118,7 @@ describe('withClaims', () => {
     });
 
     test('is committed when the work succeeds', async () => {
-      expect(await withClaims(pool, ALICE, '', (c) => c.query(insert))).toMatchObject({
+      expect(await transactionAs(pool, ALICE, '', (c) => c.query(insert))).toMatchObject({
         rowCount: 1,
       });
       expect(await count()).toBe(1);
@@ -126,7 +126,7 @@ describe('withClaims', () => {
 
     test('is rolled back when the work fails, and the connection is kept', async () => {
       const before = await backend();
-      const work = withClaims(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, '', async (client) => {
         await client.query(insert);
         throw new RangeError('of the work');
       });
@@ -136,7 +136,7 @@ describe('withClaims', () => {
     });
 
     test('is an error when the work hid the failure of a query', async () => {
-      const work = withClaims(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, '', async (client) => {
         await client.query(insert);
         await client.query('select 1 / 0').catch(() => undefined);
       });
@@ -146,7 +146,7 @@ describe('withClaims', () => {
 
     test('that fails at commit gives that error and no warning about the rollback', async () => {
       await pool.query(`alter table ${table} add unique (id) deferrable initially deferred`);
-      const work = withClaims(pool, ALICE, '', (client) =>
+      const work = transactionAs(pool, ALICE, '', (client) =>
         client.query(`insert into ${table} overriding system value values (1), (1)`),
       );
       await expect(work).rejects.toMatchObject({ code: '23505' });
@@ -156,7 +156,7 @@ describe('withClaims', () => {
 
     test('whose connection dies fails, the pool replaces it, and the log has a warning', async () => {
       const before = await backend();
-      const work = withClaims(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, '', async (client) => {
         await client.query('reset role');
         await client.query('select pg_terminate_backend(pg_backend_pid())');
       });
@@ -179,7 +179,7 @@ describe('withClaims', () => {
 
   test('an absent server is a DatabaseUnavailableError', async () => {
     const nowhere = makePool('postgres://127.0.0.1:1/none', { name: 'halyard-test', log });
-    const work = withClaims(nowhere, ALICE, '', () => Promise.resolve());
+    const work = transactionAs(nowhere, ALICE, '', () => Promise.resolve());
     await expect(work).rejects.toThrow(DatabaseUnavailableError);
     await nowhere.end();
   });
