@@ -969,13 +969,33 @@ CREATE OR REPLACE FUNCTION app_private.dead_letter_events(content jsonb)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_at timestamptz := content ->> 'at';
+  v_operation text := content ->> 'operation';
+  v_rows jsonb := nullif(content -> 'rows', 'null');
+  v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
 begin
   if jsonb_typeof(content -> 'events') = 'array' then
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
-  elsif content ->> 'table' = 'feature_flag_schedules' then
-    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_schedule_events(content) as e);
   elsif content ->> 'table' = 'feature_flags' then
-    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_flag_events(content) as e);
+    return array(
+      select app_private.attribute_event(app_private.flag_event(v_at, o, n, null), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    return array(
+      select app_private.attribute_event(
+        case v_operation
+          when 'INSERT' then app_private.schedule_created_event(v_at, n, f)
+          when 'UPDATE' then app_private.schedule_changed_event(v_at, o, n, f)
+          else app_private.schedule_deleted_event(v_at, o, f)
+        end,
+        content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_old_rows) as o on o.id = n.id
+      left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id)
+      where v_operation <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n));
   end if;
   raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
 end;
@@ -1398,12 +1418,12 @@ comment on function app_private.metrics(text[]) is 'What /metrics says of the da
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint)
+CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint, purged boolean DEFAULT false)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || '}'::text);
-comment on function app_private.missing_message(uuid,bigint) is 'What is shipped in place of an event whose row is gone.';
+RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || CASE WHEN purged THEN ', "purged": true}'::text ELSE '}'::text END);
+comment on function app_private.missing_message(uuid,bigint,boolean) is 'What is shipped in place of an event whose row is gone, or was purged.';
 
 CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created timestamp with time zone[], revisions bigint[])
  RETURNS TABLE(row_id uuid, missing bigint[])
@@ -1738,13 +1758,6 @@ AS $function$
 $function$;
 comment on function app_private.purged_event(timestamp with time zone,bigint,bigint,bigint) is 'The audit.purged event; `before`, eventsInAll and lastSeqInAll hold for all months before it too.';
 
-CREATE OR REPLACE FUNCTION app_private.purged_message(event_id uuid, seq bigint)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN (((('{"eventType": "audit.missing", "eventId": "'::text || (event_id)::text) || '", "seq": '::text) || (seq)::text) || ', "purged": true}'::text);
-comment on function app_private.purged_message(uuid,bigint) is 'What is shipped in place of an event that was purged before.';
-
 CREATE OR REPLACE FUNCTION app_private.purges()
  RETURNS TABLE(before timestamp with time zone, events bigint, last_seq bigint)
  LANGUAGE sql
@@ -1763,37 +1776,6 @@ AS $function$
     )
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
-
-CREATE OR REPLACE FUNCTION app_private.rebuilt_flag_events(content jsonb)
- RETURNS SETOF app_private.audit_event
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select app_private.flag_event((content ->> 'at')::timestamptz, o, n, null)
-  from jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'rows', 'null')) as n
-  full join jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
-  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
-$function$;
-comment on function app_private.rebuilt_flag_events(jsonb) is 'The events of the flags whose rows, before and after, a dead letter holds.';
-
-CREATE OR REPLACE FUNCTION app_private.rebuilt_schedule_events(content jsonb)
- RETURNS SETOF app_private.audit_event
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select case content ->> 'operation'
-    when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
-    when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
-    else app_private.schedule_deleted_event(c.at, o, f)
-  end
-  from (select (content ->> 'at')::timestamptz) as c (at)
-  cross join (
-    jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'rows', 'null')) as n
-    full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
-    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
-  where content ->> 'operation' <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n)
-$function$;
-comment on function app_private.rebuilt_schedule_events(jsonb) is 'The events of the schedules whose rows, before and after, a dead letter holds.';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
  RETURNS record
@@ -3055,8 +3037,7 @@ AS $function$
       0 as kind, p.seq, p.event_id, p.occurred_at,
       case
         when e.id is not null then app_private.shipped_message(e.payload, p.seq)
-        when p.occurred_at < (select app_private.purge_horizon()) then app_private.purged_message(p.event_id, p.seq)
-        else app_private.missing_message(p.event_id, p.seq)
+        else app_private.missing_message(p.event_id, p.seq, coalesce(p.occurred_at < (select app_private.purge_horizon()), false))
       end as message
     from page p
     -- In its own month only, as in seal_problems().

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:ae4735c73b8adad9c14ef24868a9108da1788d06
+--! Hash: sha1:2a25912c7e702233011618f805c0b3044fb4afc2
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -2099,25 +2099,17 @@ return sha256('\x00'::bytea || app_private.shipped_bytes(payload, seq));
 
 comment on function app_private.event_leaf(text, bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
--- What is shipped, and sealed, for an event whose row is gone before it was numbered.
-create or replace function app_private.missing_message(event_id uuid, seq bigint)
+-- What is shipped, and sealed, for an event whose row is gone before it was numbered; and shipped to a destination that begins to
+-- be used when the event has been purged.
+create or replace function app_private.missing_message(event_id uuid, seq bigint, purged boolean default false)
 returns text
 language sql
 immutable
 parallel safe
-return '{"eventType": "audit.missing", "eventId": "' || event_id::text || '", "seq": ' || seq::text || '}';
+return '{"eventType": "audit.missing", "eventId": "' || event_id::text || '", "seq": ' || seq::text
+  || case when purged then ', "purged": true}' else '}' end;
 
-comment on function app_private.missing_message(uuid, bigint) is 'What is shipped in place of an event whose row is gone.';
-
--- To a destination that begins to be used when the event has been purged.
-create or replace function app_private.purged_message(event_id uuid, seq bigint)
-returns text
-language sql
-immutable
-parallel safe
-return '{"eventType": "audit.missing", "eventId": "' || event_id::text || '", "seq": ' || seq::text || ', "purged": true}';
-
-comment on function app_private.purged_message(uuid, bigint) is 'What is shipped in place of an event that was purged before.';
+comment on function app_private.missing_message(uuid, bigint, boolean) is 'What is shipped in place of an event whose row is gone, or was purged.';
 
 -- Level by level, a last node without a partner going up as it is: the tree of RFC 6962, section 2.1, whose left half is always
 -- the largest power of two. 1.5 µs a leaf.
@@ -2921,8 +2913,7 @@ as $$
       0 as kind, p.seq, p.event_id, p.occurred_at,
       case
         when e.id is not null then app_private.shipped_message(e.payload, p.seq)
-        when p.occurred_at < (select app_private.purge_horizon()) then app_private.purged_message(p.event_id, p.seq)
-        else app_private.missing_message(p.event_id, p.seq)
+        else app_private.missing_message(p.event_id, p.seq, coalesce(p.occurred_at < (select app_private.purge_horizon()), false))
       end as message
     from page p
     -- In its own month only, as in seal_problems().
@@ -3815,56 +3806,39 @@ $$;
 comment on function app_private.attribute_event(app_private.audit_event, jsonb) is
   'The event with the actor and the request of a dead letter''s context, and without flagState.';
 
-create or replace function app_private.rebuilt_schedule_events(content jsonb)
-returns setof app_private.audit_event
-language sql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-  select case content ->> 'operation'
-    when 'INSERT' then app_private.schedule_created_event(c.at, n, f)
-    when 'UPDATE' then app_private.schedule_changed_event(c.at, o, n, f)
-    else app_private.schedule_deleted_event(c.at, o, f)
-  end
-  from (select (content ->> 'at')::timestamptz) as c (at)
-  cross join (
-    jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'rows', 'null')) as n
-    full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
-    left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id))
-  where content ->> 'operation' <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n)
-$$;
-
-comment on function app_private.rebuilt_schedule_events(jsonb) is
-  'The events of the schedules whose rows, before and after, a dead letter holds.';
-
-create or replace function app_private.rebuilt_flag_events(content jsonb)
-returns setof app_private.audit_event
-language sql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-  select app_private.flag_event((content ->> 'at')::timestamptz, o, n, null)
-  from jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'rows', 'null')) as n
-  full join jsonb_populate_recordset(null::app_public.feature_flags, nullif(content -> 'oldRows', 'null')) as o on o.id = n.id
-  where content ->> 'operation' <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n)
-$$;
-
-comment on function app_private.rebuilt_flag_events(jsonb) is
-  'The events of the flags whose rows, before and after, a dead letter holds.';
-
 create or replace function app_private.dead_letter_events(content jsonb)
 returns app_private.audit_event[]
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_at timestamptz := content ->> 'at';
+  v_operation text := content ->> 'operation';
+  v_rows jsonb := nullif(content -> 'rows', 'null');
+  v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
 begin
   if jsonb_typeof(content -> 'events') = 'array' then
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
-  elsif content ->> 'table' = 'feature_flag_schedules' then
-    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_schedule_events(content) as e);
   elsif content ->> 'table' = 'feature_flags' then
-    return array(select app_private.attribute_event(e, content -> 'context') from app_private.rebuilt_flag_events(content) as e);
+    return array(
+      select app_private.attribute_event(app_private.flag_event(v_at, o, n, null), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    return array(
+      select app_private.attribute_event(
+        case v_operation
+          when 'INSERT' then app_private.schedule_created_event(v_at, n, f)
+          when 'UPDATE' then app_private.schedule_changed_event(v_at, o, n, f)
+          else app_private.schedule_deleted_event(v_at, o, f)
+        end,
+        content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_old_rows) as o on o.id = n.id
+      left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id)
+      where v_operation <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n));
   end if;
   raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
 end;
