@@ -43,7 +43,7 @@ comment on type app_private.audit_event is 'An audit event on its way into audit
 
 create table app_private.settings (
   name text not null,
-  revision bigint not null default 1,
+  revision bigint not null default 0,
   updated_at timestamp with time zone not null default now(),
   value text not null,
   constraint settings_pkey PRIMARY KEY (name)
@@ -57,7 +57,7 @@ CREATE TRIGGER _900_audit AFTER INSERT OR UPDATE ON app_private.settings FOR EAC
 alter table app_private.settings enable always trigger _900_audit;
 comment on table app_private.settings is 'Settings that hold for the database, whichever process works on it: platform/settings.sql.';
 comment on column app_private.settings.name is 'The setting.';
-comment on column app_private.settings.revision is 'How many values it has had.';
+comment on column app_private.settings.revision is 'How often it was changed.';
 comment on column app_private.settings.updated_at is 'When it last changed.';
 comment on column app_private.settings.value is 'Its value as text; what is allowed depends on the setting.';
 
@@ -805,7 +805,7 @@ begin
     return true;
   end if;
   return coalesce(app_private.setting('audit_mode') = 'strict', false);
-exception when others then
+exception when undefined_table or undefined_column or undefined_function then
   return false;
 end;
 $function$;
@@ -974,6 +974,7 @@ declare
   v_operation text := content ->> 'operation';
   v_rows jsonb := nullif(content -> 'rows', 'null');
   v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
+  v_event app_private.audit_event;
 begin
   if jsonb_typeof(content -> 'events') = 'array' then
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
@@ -996,6 +997,13 @@ begin
       full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_old_rows) as o on o.id = n.id
       left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id)
       where v_operation <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n));
+  elsif content ? 'eventType' then
+    v_event := app_private.attribute_event(
+      app_private.make_event(
+        coalesce((content ->> 'eventId')::uuid, gen_random_uuid()), v_at, content ->> 'eventType', null, null, null, null,
+        (content ->> 'revision')::bigint, content -> 'details'),
+      content -> 'context');
+    return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
   end if;
   raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
 end;
@@ -1192,11 +1200,11 @@ AS $function$
   select 'events_reconciled_last_day', null, count(*)
   from (
     select e.id from audit.events e where e.reconciled order by e.occurred_at desc limit 1000
-  ) as rebuilt
-  -- A rebuilt event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
-  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = rebuilt.id), now()) > now() - interval '1 day'
+  ) as reconciled
+  -- A replayed event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
+  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = reconciled.id), now()) > now() - interval '1 day'
 $function$;
-comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were rebuilt lately; counts stop at 10,000 and 1,000.';
+comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
  RETURNS app_private.audit_event
@@ -1325,7 +1333,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -1808,8 +1816,8 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'flags', 'schedules']
-    when 'full' then array['dead_letters', 'flags', 'schedules', 'deleted']
+    when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
+    when 'full' then array['dead_letters', 'settings', 'flags', 'schedules', 'deleted']
   end;
   if v_steps is null then
     raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
@@ -1826,6 +1834,9 @@ begin
       refused := v_letters.refused;
       -- While the store is broken, one try a minute is enough.
       v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
+    when 'settings' then
+      from_rows := app_private.reconcile_settings();
+      v_after := null;
     when 'flags' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
@@ -1873,11 +1884,12 @@ begin
     select l.id, l.occurred_at
     from (select distinct p.flag_key from page p) as p
     cross join lateral (
-      -- By revision the deleted event of a row is its last one. An audit.gap event has none, and comes behind it.
+      -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
       select distinct on (e.row_id) e.*
       from (
         select
-          e.id, e.occurred_at, e.event_type, e.revision, r.id as row_id,
+          e.id, e.occurred_at, e.event_type, r.id as row_id,
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
           -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
           max(
             case
@@ -1892,7 +1904,7 @@ begin
         where e.flag_key = p.flag_key and r.id is not null
       ) as e
       where e.occurred_at >= coalesce(e.created_at, '-infinity')
-      order by e.row_id, e.revision desc nulls first, e.occurred_at desc
+      order by e.row_id, e.revision desc nulls last, e.occurred_at desc
     ) as l
     where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
       and not exists (select from app_public.feature_flags f where f.id = l.row_id)
@@ -1984,6 +1996,24 @@ begin
 end;
 $function$;
 comment on function app_private.reconcile_schedules(uuid,timestamp with time zone,integer) is 'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_settings()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app_private.write_lost_events(array(
+    select app_private.setting_reconciled_event(s, m.missing)
+    from (
+      select array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions
+      from app_private.settings s
+    ) as g
+    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+    join app_private.settings s on app_private.setting_id(s.name) = m.row_id));
+end;
+$function$;
+comment on function app_private.reconcile_settings() is 'Writes a setting.reconciled event for each setting that lacks events; returns how many.';
 
 CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
  RETURNS record
@@ -2517,10 +2547,10 @@ AS $function$
 declare
   v_revision bigint;
 begin
-  update app_private.settings s set value = set_setting.value where s.name = set_setting.name returning s.revision into v_revision;
-  if not found then
-    raise exception '%', app_private.setting_problem(name, value) using errcode = 'invalid_parameter_value';
-  end if;
+  insert into app_private.settings as s (name, value)
+  values (set_setting.name, set_setting.value)
+  on conflict on constraint settings_pkey do update set value = excluded.value
+  returning s.revision into v_revision;
   return v_revision;
 end;
 $function$;
@@ -2548,6 +2578,13 @@ AS $function$
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+CREATE OR REPLACE FUNCTION app_private.setting_id(name text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256(convert_to(('setting '::text || name), 'UTF8'::name)));
+comment on function app_private.setting_id(text) is 'The id that events of a setting are derived from.';
 
 CREATE OR REPLACE FUNCTION app_private.setting_problem(name text, value text)
  RETURNS text
@@ -2585,6 +2622,12 @@ begin
 end;
 $function$;
 comment on function app_private.setting_problem(text,text) is 'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
+
+CREATE OR REPLACE FUNCTION app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.setting_id((setting).name), '1970-01-01 00:00:00+00'::timestamp with time zone, (- (missing)[cardinality(missing)])), clock_timestamp(), 'setting.reconciled'::text, NULL::uuid, NULL::text, NULL::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (setting).name, 'revisions', missing, 'rowRevision', (setting).revision, 'rowUpdatedAt', app_private.iso((setting).updated_at), 'after', (setting).value)));
+comment on function app_private.setting_reconciled_event(app_private.settings,bigint[]) is 'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.shipped_bytes(payload text, seq bigint)
  RETURNS bytea
@@ -2853,6 +2896,7 @@ CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
 AS $function$
 declare
   v_at timestamptz := clock_timestamp();
+  v_id uuid := app_private.event_id(app_private.setting_id(new.name), 'epoch', new.revision);
   v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
   v_events app_private.audit_event[];
 begin
@@ -2861,12 +2905,14 @@ begin
   end if;
   begin
     v_events := array[app_private.as_system(app_private.make_event(
-      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
+      v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
   exception when others then
     perform app_private.bury_events(
       jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
+        'eventType', 'setting.changed', 'eventId', v_id, 'revision', new.revision, 'details', v_details),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
@@ -3487,7 +3533,8 @@ begin
   exception when others then
     perform app_private.bury_events(
       jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'audit.exported', 'details', v_details),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:2a25912c7e702233011618f805c0b3044fb4afc2
+--! Hash: sha1:5209a970a2599413ea028cf31b507fab9158a3d8
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -189,13 +189,13 @@ comment on column audit.reconciliations.finished_at is 'When it came to its end.
 create table if not exists app_private.settings (
   name text primary key,
   value text not null,
-  revision bigint not null default 1,
+  revision bigint not null default 0,
   updated_at timestamptz not null default now()
 );
 comment on table app_private.settings is 'Settings that hold for the database, whichever process works on it: platform/settings.sql.';
 comment on column app_private.settings.name is 'The setting.';
 comment on column app_private.settings.value is 'Its value as text; what is allowed depends on the setting.';
-comment on column app_private.settings.revision is 'How many values it has had.';
+comment on column app_private.settings.revision is 'How often it was changed.';
 comment on column app_private.settings.updated_at is 'When it last changed.';
 
 alter table app_private.settings enable row level security;
@@ -311,168 +311,6 @@ grant execute on function
   app_private.claim_environments(), app_private.request_id()
 to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded platform/claims.sql
---! Included platform/settings.sql
--- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
--- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
-
-create or replace function app_private.setting_definitions()
-returns table (name text, default_value text, description text)
-language sql
-immutable
-set search_path to pg_catalog, pg_temp
-as $$
-  values
-    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
-    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
-    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
-    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
-    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
-$$;
-
-comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
-
-create or replace function app_private.setting_problem(name text, value text)
-returns text
-language plpgsql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_is_good boolean;
-  v_rule text;
-begin
-  case name
-    when 'audit_mode' then
-      v_rule := 'lax or strict';
-      v_is_good := value in ('lax', 'strict');
-    when 'audit_retention' then
-      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
-      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
-    when 'pending_per_flag' then
-      v_rule := 'a whole number from 1 to 999999';
-      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
-    when 'retry_base' then
-      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
-      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
-        and value::interval <= interval '1 hour';
-    when 'schedule_retention' then
-      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
-      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
-        and value !~ '(applied|cancelled).*\1';
-    else
-      return format('There is no setting %s: the settings are %s.', name,
-        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
-  end case;
-  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
-end;
-$$;
-
-comment on function app_private.setting_problem(text, text) is
-  'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
-
-create or replace function app_private.setting(name text)
-returns text
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$ select s.value from app_private.settings s where s.name = setting.name $$;
-
-comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
-
-create or replace function app_private.set_setting(name text, value text)
-returns bigint
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_revision bigint;
-begin
-  update app_private.settings s set value = set_setting.value where s.name = set_setting.name returning s.revision into v_revision;
-  if not found then
-    raise exception '%', app_private.setting_problem(name, value) using errcode = 'invalid_parameter_value';
-  end if;
-  return v_revision;
-end;
-$$;
-
-comment on function app_private.set_setting(text, text) is
-  'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
-
-create or replace function app_private.tg_settings__stamp()
-returns trigger
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_problem text;
-begin
-  if tg_op = 'UPDATE' and new.name <> old.name then
-    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
-  end if;
-  new.value := coalesce(btrim(new.value), '');
-  v_problem := app_private.setting_problem(new.name, new.value);
-  if v_problem is not null then
-    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
-  end if;
-  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
-  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
-  return new;
-end;
-$$;
-
-comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
-
--- The system acts, by the event's type: the event's database_user says which login it was. To leave strict mode while the
--- trail is broken works, because the new row counts already; to enter it doesn't.
-create or replace function app_private.tg_settings__audit()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
-  v_events app_private.audit_event[];
-begin
-  if new.value is not distinct from old.value then
-    return null;
-  end if;
-  begin
-    v_events := array[app_private.as_system(app_private.make_event(
-      gen_random_uuid(), v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-  return null;
-end;
-$$;
-
-comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
-
--- Ahead of the triggers when the table is new: a default is no change.
-insert into app_private.settings (name, value)
-select d.name, d.default_value from app_private.setting_definitions() as d
-on conflict (name) do nothing;
-
-create or replace trigger _100_stamp
-  before insert or update on app_private.settings
-  for each row execute function app_private.tg_settings__stamp();
-create or replace trigger _900_audit
-  after insert or update on app_private.settings
-  for each row execute function app_private.tg_settings__audit();
-alter table app_private.settings enable always trigger _100_stamp;
-alter table app_private.settings enable always trigger _900_audit;
---! EndIncluded platform/settings.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
@@ -515,7 +353,7 @@ return encode(
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
 
 -- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
--- one event, however often it is rebuilt, and so that the ledger, which outlives the events, tells whether it had one.
+-- one event, however often it is written again, and so that the ledger, which outlives the events, says whether it had one.
 -- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the row's id, its birth and its revision.
 create or replace function app_private.event_id(row_id uuid, created_at timestamptz, revision bigint)
 returns uuid
@@ -579,6 +417,7 @@ return row(
     when 'flag_schedule.failed' then 'error'
     when 'feature_flag.reconciled' then 'warning'
     when 'flag_schedule.reconciled' then 'warning'
+    when 'setting.reconciled' then 'warning'
     when 'audit.gap' then 'warning'
     else 'info'
   end,
@@ -672,6 +511,181 @@ comment on function app_private.shipped_message(text, bigint) is
 grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
   to halyard_admin, halyard_auditor;
 --! EndIncluded audit/record/event.sql
+--! Included platform/settings.sql
+-- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
+-- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
+
+create or replace function app_private.setting_definitions()
+returns table (name text, default_value text, description text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
+    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
+    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
+    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+$$;
+
+comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+create or replace function app_private.setting_problem(name text, value text)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_is_good boolean;
+  v_rule text;
+begin
+  case name
+    when 'audit_mode' then
+      v_rule := 'lax or strict';
+      v_is_good := value in ('lax', 'strict');
+    when 'audit_retention' then
+      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
+      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
+    when 'pending_per_flag' then
+      v_rule := 'a whole number from 1 to 999999';
+      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
+    when 'retry_base' then
+      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
+      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
+        and value::interval <= interval '1 hour';
+    when 'schedule_retention' then
+      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
+      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
+        and value !~ '(applied|cancelled).*\1';
+    else
+      return format('There is no setting %s: the settings are %s.', name,
+        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
+  end case;
+  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
+end;
+$$;
+
+comment on function app_private.setting_problem(text, text) is
+  'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
+
+create or replace function app_private.setting(name text)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$ select s.value from app_private.settings s where s.name = setting.name $$;
+
+comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+create or replace function app_private.set_setting(name text, value text)
+returns bigint
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_revision bigint;
+begin
+  insert into app_private.settings as s (name, value)
+  values (set_setting.name, set_setting.value)
+  on conflict on constraint settings_pkey do update set value = excluded.value
+  returning s.revision into v_revision;
+  return v_revision;
+end;
+$$;
+
+comment on function app_private.set_setting(text, text) is
+  'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
+
+-- The identity of a setting in the ids of its events: what a row's id is for flags and schedules.
+create or replace function app_private.setting_id(name text)
+returns uuid
+language sql
+stable
+parallel safe
+return app_private.uuid_of(sha256(convert_to('setting ' || name, 'UTF8')));
+
+comment on function app_private.setting_id(text) is 'The id that events of a setting are derived from.';
+
+create or replace function app_private.tg_settings__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if tg_op = 'UPDATE' and new.name <> old.name then
+    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
+  end if;
+  new.value := coalesce(btrim(new.value), '');
+  v_problem := app_private.setting_problem(new.name, new.value);
+  if v_problem is not null then
+    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
+  end if;
+  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
+  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
+
+-- The system acts, by the event's type: the event's database_user says which login it was. To leave strict mode while the
+-- trail is broken works, because the new row counts already; to enter it doesn't.
+create or replace function app_private.tg_settings__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := app_private.event_id(app_private.setting_id(new.name), 'epoch', new.revision);
+  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
+  v_events app_private.audit_event[];
+begin
+  if new.value is not distinct from old.value then
+    return null;
+  end if;
+  begin
+    v_events := array[app_private.as_system(app_private.make_event(
+      v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
+        'eventType', 'setting.changed', 'eventId', v_id, 'revision', new.revision, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
+
+-- Ahead of the triggers when the table is new: a default is no change.
+insert into app_private.settings (name, value)
+select d.name, d.default_value from app_private.setting_definitions() as d
+on conflict (name) do nothing;
+
+create or replace trigger _100_stamp
+  before insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__stamp();
+create or replace trigger _900_audit
+  after insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__audit();
+alter table app_private.settings enable always trigger _100_stamp;
+alter table app_private.settings enable always trigger _900_audit;
+--! EndIncluded platform/settings.sql
 --! Included audit/record/notify.sql
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
@@ -735,8 +749,8 @@ $$;
 comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
 
 -- A session may make itself strict by halyard.audit_mode, but not lax where the setting is strict: any login can set that.
--- Called where something has failed already, so it never raises: without the table of settings the mode is lax, which is what
--- keeps a broken database working.
+-- Without the table of settings the mode is lax, which keeps a broken database working. Where the table can't be read for another
+-- reason, as while a stranger holds its lock, the mode isn't known, and the change fails: losing nothing wins over succeeding.
 create or replace function app_private.audit_is_strict()
 returns boolean
 language plpgsql
@@ -748,7 +762,7 @@ begin
     return true;
   end if;
   return coalesce(app_private.setting('audit_mode') = 'strict', false);
-exception when others then
+exception when undefined_table or undefined_column or undefined_function then
   return false;
 end;
 $$;
@@ -3008,7 +3022,8 @@ begin
   exception when others then
     perform app_private.bury_events(
       jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events), 'details', v_details),
+        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'audit.exported', 'details', v_details),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
@@ -3022,7 +3037,7 @@ grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boo
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql
 -- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
--- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were rebuilt, and a
+-- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were reconciled, and a
 -- million pending schedules.
 
 -- In the index's order, or a plan may look for 10,000 pending rows among all the others.
@@ -3123,13 +3138,13 @@ as $$
   select 'events_reconciled_last_day', null, count(*)
   from (
     select e.id from audit.events e where e.reconciled order by e.occurred_at desc limit 1000
-  ) as rebuilt
-  -- A rebuilt event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
-  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = rebuilt.id), now()) > now() - interval '1 day'
+  ) as reconciled
+  -- A replayed event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
+  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = reconciled.id), now()) > now() - interval '1 day'
 $$;
 
 comment on function app_private.fault_metrics() is
-  'Events that could not be written, and those that were rebuilt lately; counts stop at 10,000 and 1,000.';
+  'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
 -- Partitions are looked up by the names that make_audit_partition() gives them.
 create or replace function app_private.server_metrics()
@@ -3817,6 +3832,7 @@ declare
   v_operation text := content ->> 'operation';
   v_rows jsonb := nullif(content -> 'rows', 'null');
   v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
+  v_event app_private.audit_event;
 begin
   if jsonb_typeof(content -> 'events') = 'array' then
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
@@ -3839,6 +3855,13 @@ begin
       full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_old_rows) as o on o.id = n.id
       left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id)
       where v_operation <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n));
+  elsif content ? 'eventType' then
+    v_event := app_private.attribute_event(
+      app_private.make_event(
+        coalesce((content ->> 'eventId')::uuid, gen_random_uuid()), v_at, content ->> 'eventType', null, null, null, null,
+        (content ->> 'revision')::bigint, content -> 'details'),
+      content -> 'context');
+    return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
   end if;
   raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
 end;
@@ -4165,6 +4188,44 @@ $$;
 
 comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
   'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
+
+create or replace function app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
+returns app_private.audit_event
+language sql
+volatile
+return app_private.as_system(app_private.make_event(
+  app_private.event_id(app_private.setting_id((setting).name), 'epoch', -missing[cardinality(missing)]),
+  clock_timestamp(), 'setting.reconciled', null, null, null, null, missing[cardinality(missing)],
+  jsonb_build_object(
+    'name', (setting).name,
+    'revisions', missing,
+    'rowRevision', (setting).revision,
+    'rowUpdatedAt', app_private.iso((setting).updated_at),
+    'after', (setting).value)));
+
+comment on function app_private.setting_reconciled_event(app_private.settings, bigint[]) is
+  'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
+
+create or replace function app_private.reconcile_settings()
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.write_lost_events(array(
+    select app_private.setting_reconciled_event(s, m.missing)
+    from (
+      select array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions
+      from app_private.settings s
+    ) as g
+    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+    join app_private.settings s on app_private.setting_id(s.name) = m.row_id));
+end;
+$$;
+
+comment on function app_private.reconcile_settings() is
+  'Writes a setting.reconciled event for each setting that lacks events; returns how many.';
 --! EndIncluded audit/reconcile/reconcile_rows.sql
 --! Included audit/reconcile/reconcile_deleted.sql
 -- Rows that the trail knows alive and that are gone without a deleted event: one audit.gap event for each. When the row was
@@ -4214,11 +4275,12 @@ begin
     select l.id, l.occurred_at
     from (select distinct p.flag_key from page p) as p
     cross join lateral (
-      -- By revision the deleted event of a row is its last one. An audit.gap event has none, and comes behind it.
+      -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
       select distinct on (e.row_id) e.*
       from (
         select
-          e.id, e.occurred_at, e.event_type, e.revision, r.id as row_id,
+          e.id, e.occurred_at, e.event_type, r.id as row_id,
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
           -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
           max(
             case
@@ -4233,7 +4295,7 @@ begin
         where e.flag_key = p.flag_key and r.id is not null
       ) as e
       where e.occurred_at >= coalesce(e.created_at, '-infinity')
-      order by e.row_id, e.revision desc nulls first, e.occurred_at desc
+      order by e.row_id, e.revision desc nulls last, e.occurred_at desc
     ) as l
     where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
       and not exists (select from app_public.feature_flags f where f.id = l.row_id)
@@ -4262,7 +4324,7 @@ comment on function app_private.reconcile_deleted_rows(text, integer) is
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
--- the flags and the schedules that lack events, and in a full run also the rows that are gone without an event.
+-- the settings, flags and schedules that lack events, and in a full run also the rows that are gone without an event.
 
 -- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
 -- for transactions that were open in the last run.
@@ -4329,8 +4391,8 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'flags', 'schedules']
-    when 'full' then array['dead_letters', 'flags', 'schedules', 'deleted']
+    when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
+    when 'full' then array['dead_letters', 'settings', 'flags', 'schedules', 'deleted']
   end;
   if v_steps is null then
     raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
@@ -4347,6 +4409,9 @@ begin
       refused := v_letters.refused;
       -- While the store is broken, one try a minute is enough.
       v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
+    when 'settings' then
+      from_rows := app_private.reconcile_settings();
+      v_after := null;
     when 'flags' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;

@@ -31,11 +31,11 @@ test('a migrated database has every setting at its default, and no event says so
       'select name, value, revision from app_private.settings order by name',
     );
     expect(rows).toEqual([
-      { name: 'audit_mode', value: 'lax', revision: '1' },
-      { name: 'audit_retention', value: '', revision: '1' },
-      { name: 'pending_per_flag', value: '1000', revision: '1' },
-      { name: 'retry_base', value: '1 second', revision: '1' },
-      { name: 'schedule_retention', value: '', revision: '1' },
+      { name: 'audit_mode', value: 'lax', revision: '0' },
+      { name: 'audit_retention', value: '', revision: '0' },
+      { name: 'pending_per_flag', value: '1000', revision: '0' },
+      { name: 'retry_base', value: '1 second', revision: '0' },
+      { name: 'schedule_retention', value: '', revision: '0' },
     ]);
     expect(await events(client)).toEqual([]);
   });
@@ -145,12 +145,12 @@ describe('the trail', () => {
       expect(await events(client)).toEqual([
         {
           ...common,
-          revision: '2',
+          revision: '1',
           metadata: { name: 'pending_per_flag', before: '1000', after: '20' },
         },
         {
           ...common,
-          revision: '3',
+          revision: '2',
           metadata: { name: 'pending_per_flag', before: '20', after: '30' },
         },
       ]);
@@ -166,7 +166,7 @@ describe('the trail', () => {
       expect(await events(client)).toEqual([]);
       expect(
         await value(client, `select revision from app_private.settings where name = 'audit_mode'`),
-      ).toBe('1');
+      ).toBe('0');
     });
   });
 
@@ -219,12 +219,31 @@ describe('strict mode', () => {
   test('is the session’s alone when the table is gone, and changes go on', async () => {
     await withActors(database, async (client) => {
       await set(client, 'audit_mode', 'strict');
-      await client.query('drop table app_private.settings');
+      await client.query('drop table app_private.settings cascade');
       await breakTrail(client);
       await insertFlag(client);
       await client.query(`set local halyard.audit_mode = 'strict'`);
       expect(await sqlStateOf(client, () => insertFlag(client))).toBe('ZF011');
     });
+  });
+
+  test('isn’t known while somebody holds the table’s lock, and then a change without event fails', async () => {
+    const own = await cloneDatabase();
+    try {
+      await withClient(own.ownerUrl, (holder) =>
+        withClient(own.ownerUrl, async (client) => {
+          await set(client, 'audit_mode', 'strict');
+          await breakTrail(client);
+          await holder.query('begin; lock table app_private.settings in access exclusive mode');
+          await client.query(`set lock_timeout = '100ms'`);
+          await expect(insertFlag(client)).rejects.toMatchObject({ code: '55P03' });
+          await holder.query('rollback');
+          expect(await value(client, 'select count(*)::int from app_public.feature_flags')).toBe(0);
+        }),
+      );
+    } finally {
+      await own.drop();
+    }
   });
 
   test('can be left while the trail is broken, and not entered', async () => {

@@ -235,11 +235,11 @@ describe('what a role may change, or a schedule, is in its table’s state', () 
 
   test('a column that is in no state is found', async () => {
     const found = await withRollback(database, async (client) => {
-      await client.query('alter table app_public.feature_flags add column note text');
-      await client.query('grant update (note) on app_public.feature_flags to halyard_admin');
+      await client.query('alter table app_public.feature_flags add column unaudited text');
+      await client.query('grant update (unaudited) on app_public.feature_flags to halyard_admin');
       return unaudited(client);
     });
-    expect(found).toEqual(['app_public.feature_flags.note']);
+    expect(found).toEqual(['app_public.feature_flags.unaudited']);
   });
 
   test('a key of updates that is in no state is found', async () => {
@@ -248,10 +248,10 @@ describe('what a role may change, or a schedule, is in its table’s state', () 
         client,
         `select pg_get_functiondef('app_private.updates_problem(jsonb)'::regprocedure)`,
       );
-      await client.query(definition.replace('{enabled,', '{note,enabled,'));
+      await client.query(definition.replace('{enabled,', '{unaudited,enabled,'));
       return unaudited(client);
     });
-    expect(found).toEqual(['app_public.feature_flags.note']);
+    expect(found).toEqual(['app_public.feature_flags.unaudited']);
   });
 
   test('an audited table without a state is found', async () => {

@@ -13,7 +13,7 @@ const database = useDatabase();
 /**
  * Role × table × operation, in full: r select, a insert, w update, d delete, D truncate, x references, t trigger; with
  * columns in parentheses for those only. What isn't here is refused. The owner's rights on the trail end at its triggers
- * (audit_failures.test.ts).
+ * (audit/record/failures.db.test.ts).
  */
 const TABLES = `
 table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
@@ -78,6 +78,9 @@ app_private.dead_letter_count()                                  worker
 
 app_private.actor_kind()
 app_private.as_system(app_private.audit_event)
+app_private.setting_id(text)
+app_private.setting_reconciled_event(app_private.settings,bigint[])
+app_private.reconcile_settings()
 app_private.admin_details()
 app_private.apply_schedules(uuid[])
 app_private.try_schedules(uuid[])

@@ -59,6 +59,39 @@ test('rows that are gone without an event get an audit.gap each, in a full run o
   });
 });
 
+test('a row that is restored behind a gap, changed and gone again gets another gap', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { id } = await insertFlag(client, { flag_key: 'gone' });
+    const row = await value<object>(
+      client,
+      'select to_jsonb(f) from app_public.feature_flags f where f.id = $1',
+      [id],
+    );
+    await withoutAudit(client, () => client.query(DELETE_FLAG, [id]));
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 1 });
+    await withoutAudit(client, async () => {
+      await client.query('alter table app_public.feature_flags disable trigger _100_stamp');
+      await client.query(
+        `insert into app_public.feature_flags
+         select r.* from jsonb_populate_record(null::app_public.feature_flags, $1) as r`,
+        [row],
+      );
+      await client.query('alter table app_public.feature_flags enable trigger _100_stamp');
+    });
+    for (const percentage of [1, 2])
+      await client.query(
+        'update app_public.feature_flags set rollout_percentage = $2 where id = $1',
+        [id, percentage],
+      );
+    await withoutAudit(client, () => client.query(DELETE_FLAG, [id]));
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 1 });
+    const lasts = (await gaps(client)).map(({ metadata }) => metadata.lastRevision);
+    expect(lasts.toSorted()).toEqual([1, 3]);
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 0 });
+  });
+});
+
 test('a row whose deletion is a dead letter has no gap', async () => {
   const database = await useFreshDatabase();
   await withOwner(database, async (client) => {
