@@ -25,18 +25,17 @@ const layerRules = LAYERS.flatMap((layer, i) =>
     const above = LAYERS.slice(i)
       .flat()
       .filter((other) => other !== folder);
+    const upwards = `^(\\.\\./)+((${[...above, 'main'].join('|')})(/|\\.ts)|schemas\\.ts)`;
+    const message = `src/${folder} imports only from folders below it: LAYERS in eslint.config.js.`;
     return {
       files: [`src/${folder}/**/*.ts`],
       rules: {
-        'no-restricted-imports': [
+        'no-restricted-imports': ['error', { patterns: [{ regex: upwards, message }] }],
+        'no-restricted-syntax': [
           'error',
           {
-            patterns: [
-              {
-                regex: `^(\\.\\./)+(?:(?:${[...above, 'main'].join('|')})(?:/|\\.ts)|schemas\\.ts)`,
-                message: `src/${folder} imports only from folders below it: LAYERS in eslint.config.js.`,
-              },
-            ],
+            selector: `ImportExpression[source.value=/${upwards.replaceAll('/', '\\u002F')}/]`,
+            message,
           },
         ],
       },
