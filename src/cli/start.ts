@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../postgres/embedded/postgres.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
-import { setUp } from '../postgres/setup.ts';
+import { setUp, type Logins } from '../postgres/setup.ts';
 import { onShutdown } from './shutdown.ts';
 import { welcome } from './banner.ts';
 
@@ -19,13 +19,6 @@ async function loadParts() {
   const { startApi } = await import('../api/server.ts');
   const { startWorker } = await import('../worker/runner.ts');
   return { migrate, startMetrics, makeGraphql, startApi, startWorker };
-}
-
-/** The URLs of the three logins. */
-interface Logins {
-  readonly ownerUrl: string;
-  readonly authenticatorUrl: string;
-  readonly workerUrl: string;
 }
 
 /**

@@ -3,8 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
-import pg from 'pg';
+import type pg from 'pg';
 import { withConnection } from './connection.ts';
+import { makePool } from './pool.ts';
+import { withSettings } from './setup.ts';
 import type { Logger } from '../lib/log.ts';
 import { workerLogger } from '../jobs/logger.ts';
 
@@ -50,16 +52,8 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
  * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
  */
 export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
-  const pool = new pg.Pool({
-    connectionString: databaseUrl,
-    options: '-c role=halyard_worker',
-    application_name: NAME,
-    max: 2,
-  });
-  pool.on('error', (error) => log.warn({ err: error }, 'an idle connection failed'));
-  pool.on('connect', (connection) =>
-    connection.on('error', (error) => log.warn({ err: error }, 'a connection failed')),
-  );
+  const url = withSettings(databaseUrl, ['role=halyard_worker']);
+  const pool = makePool(url, { name: NAME, max: 2, log });
   await withConnection(databaseUrl, NAME, async (owner) => {
     try {
       await grantCreate(owner, true);

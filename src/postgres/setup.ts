@@ -3,16 +3,18 @@ import type pg from 'pg';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
 
-/** Where `setUp` works, and the logins that it prepares. */
-export interface SetupOptions {
+/** The URLs of the logins of the owner, the API and the worker. */
+export interface Logins {
+  /** Names the database, too. */
+  readonly ownerUrl: string;
+  readonly authenticatorUrl: string;
+  readonly workerUrl: string;
+}
+
+/** Where `setUp` works, and the logins that it prepares: it sets their passwords. */
+export interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
-  /** The owner's URL: names the database to create. Its password is set. */
-  readonly ownerUrl: string;
-  /** The API's URL. Its password is set. */
-  readonly authenticatorUrl: string;
-  /** The worker's URL. Its password is set. */
-  readonly workerUrl: string;
   readonly log: Logger;
 }
 
@@ -50,6 +52,15 @@ export async function setUp(options: SetupOptions): Promise<void> {
 export function withDatabase(url: string, database: string): string {
   const changed = new URL(url);
   changed.pathname = `/${encodeURIComponent(database)}`;
+  return changed.href;
+}
+
+/** Settings of the server, in the start-up packet: every connection has them from its first statement on. */
+export function withSettings(url: string, settings: readonly string[]): string {
+  const changed = new URL(url);
+  const given = changed.searchParams.get('options') ?? '';
+  const options = settings.map((setting) => ` -c ${setting}`).join('');
+  changed.searchParams.set('options', (given + options).trim());
   return changed.href;
 }
 

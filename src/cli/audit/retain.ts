@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { Month } from '../../audit/retention/retention.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, FOUND_PROBLEMS, UsageError } from './exit_codes.ts';
+import { asUsageError, exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
 /** What `halyard audit retain` was given. */
 export interface RetainArguments {
@@ -11,7 +11,7 @@ export interface RetainArguments {
 }
 
 /** PostgreSQL's own word for what isn't an interval, too long a one, or one that audit.retain() refuses. */
-const BAD_INTERVAL = new Set(['22007', '22008', '22015', '22023']);
+const BAD_INTERVAL = ['22007', '22008', '22015', '22023'];
 
 /**
  * `halyard audit retain`: purges the months of the trail that ended longer ago than --keep, each in a transaction of its own,
@@ -37,18 +37,13 @@ async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<num
 }
 
 async function ask(pool: pg.Pool, keep: string, dryRun: boolean): Promise<Month[]> {
-  try {
-    const { rows } = await pool.query<Month>(
+  const { rows } = await pool
+    .query<Month>(
       'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
       [keep, dryRun ? null : 1, dryRun],
-    );
-    return rows;
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    if (error instanceof Error && BAD_INTERVAL.has(code))
-      throw new UsageError(error.message, { cause: error });
-    throw error;
-  }
+    )
+    .catch(asUsageError(...BAD_INTERVAL));
+  return rows;
 }
 
 function line({ month, events, outcome, reason }: Month): string {
