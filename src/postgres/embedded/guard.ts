@@ -13,12 +13,6 @@ export interface Guarded {
   readonly pidFile?: string;
 }
 
-/** How a process ended: by a code of its own or by a signal. */
-export interface Ending {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-}
-
 /**
  * The shell leaves a watcher behind and then becomes the program, which therefore has the pid and
  * the exit code that Node sees. The watcher reads a pipe from Node that nobody ever writes to: it
@@ -70,8 +64,13 @@ export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
   return child;
 }
 
-/** Resolves when the process is over, also when it already is. */
-export async function whenOver(child: ChildProcess): Promise<Ending> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  return { code: child.exitCode, signal: child.signalCode };
+/**
+ * Waits until the process is over; it may be already.
+ *
+ * @param signal rejects the promise when it is raised before
+ * @returns the exit code, null after a signal
+ */
+export async function whenOver(child: ChildProcess, signal?: AbortSignal): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', { signal });
+  return child.exitCode;
 }
