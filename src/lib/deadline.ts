@@ -14,16 +14,13 @@ export async function withDeadline<T>(
   expired: string,
 ): Promise<T> {
   signal.throwIfAborted();
-  // By hand instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every
-  // quick call.
-  const stop = new AbortController();
-  const forward = () => stop.abort(signal.reason);
-  const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
-  signal.addEventListener('abort', forward, { once: true });
+  // Instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
+  const expiry = new AbortController();
+  const timer = setTimeout(() => expiry.abort(new Error(expired)), ms);
+  const stop = AbortSignal.any([signal, expiry.signal]);
   try {
-    return await orAborted(work(stop.signal), stop.signal);
+    return await orAborted(work(stop), stop);
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', forward);
   }
 }

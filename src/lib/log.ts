@@ -2,14 +2,6 @@ import { pino } from 'pino';
 
 export type Logger = pino.Logger;
 
-/** What a logger needs to know. */
-export interface LogOptions {
-  /** The least severe level that is logged, as pino names it; `silent` for none. */
-  readonly logLevel: string;
-  /** In every line, as `env`. */
-  readonly nodeEnv: string;
-}
-
 const CENSOR = '[Redacted]';
 
 /** Fields that hold credentials wherever a caller may have put them, at the top or one level down. */
@@ -34,19 +26,21 @@ const SECRET_FIELDS = [
  * password of a URL is taken out of the finished line, because error messages and request URLs quote
  * what they were given.
  *
+ * @param options.logLevel the least severe level that is logged, as pino names it; `silent` for none
+ * @param options.nodeEnv in every line, as `env`
  * @param name the process or part, such as `api`
  * @param destination where lines go, for tests
  */
 export function makeLogger(
-  { logLevel, nodeEnv }: LogOptions,
+  options: { readonly logLevel: string; readonly nodeEnv: string },
   name: string,
   // Synchronous, so that the last lines before a crash are not lost.
   destination: pino.DestinationStream = pino.destination({ dest: 2, sync: true }),
 ): Logger {
-  const options: pino.LoggerOptions = {
+  const settings: pino.LoggerOptions = {
     name,
-    level: logLevel,
-    base: { pid: process.pid, env: nodeEnv },
+    level: options.logLevel,
+    base: { pid: process.pid, env: options.nodeEnv },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: serialiseError, error: serialiseError },
@@ -60,7 +54,7 @@ export function makeLogger(
     },
     hooks: { streamWrite: scrub },
   };
-  return pino(options, destination);
+  return pino(settings, destination);
 }
 
 /**

@@ -46,12 +46,6 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
 
-export interface DatabaseMetrics {
-  /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
-  render(): Promise<string>;
-  close(): Promise<void>;
-}
-
 export interface DatabaseMetricsOptions {
   /** The worker's or the authenticator's. */
   readonly databaseUrl: string;
@@ -68,7 +62,7 @@ interface Row {
 }
 
 /** On a connection of its own, so that neither is a scrape kept waiting by a pool that is in use up, nor anybody by a scrape. */
-export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMetrics {
+export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
   const { destinations, log, deadlineMs = DEADLINE_MS } = options;
   const pool = makePool(options.databaseUrl, {
     name: 'halyard metrics',
@@ -97,9 +91,8 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMe
   }
 
   return {
-    async render() {
-      return renderRows(await read());
-    },
+    /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
+    render: async () => renderRows(await read()),
     close: () => pool.end(),
   };
 }

@@ -6,19 +6,14 @@ import type { AppliedBatch } from '../schedules/apply.ts';
 import { watch, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */
-export interface WorkerMetrics {
-  /** One batch of schedules. */
-  applied(batch: AppliedBatch): void;
-  readonly delivery: DeliveryMetrics;
-  /** What is read at each scrape. */
-  watch(parts: { pool: pg.Pool; healthy: () => boolean; sink: Sink }): void;
-}
+export type WorkerMetrics = ReturnType<typeof makeWorkerMetrics>;
+export type DeliveryMetrics = WorkerMetrics['delivery'];
 
-export interface DeliveryMetrics {
-  /** Records that the destination has confirmed, with their times. */
-  delivered(occurredAt: readonly Date[]): void;
-  repeated(records: number): void;
-  failed(): void;
+/** What is read at each scrape. */
+interface WorkerParts {
+  readonly pool: pg.Pool;
+  readonly healthy: () => boolean;
+  readonly sink: Sink;
 }
 
 /** From one millisecond to ten minutes, in seconds. */
@@ -28,11 +23,11 @@ const LATENESS_BUCKETS = [
 const DELIVERY_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86_400];
 
 /** @param registry one that has no worker's metrics yet */
-export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
+export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, sink }) {
+    watch({ pool, healthy, sink }: WorkerParts) {
       watchPool(registry, 'worker', pool);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {
@@ -43,7 +38,7 @@ export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
   };
 }
 
-function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
+function makeScheduleMetrics(registry: Registry) {
   const lateness = new Histogram({
     name: 'halyard_schedule_lateness_seconds',
     help: 'How long after their scheduled time schedules were applied. A worker that keeps up stays under 0.1.',
@@ -51,7 +46,7 @@ function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
     registers: [registry],
   });
   const count = (name: string, help: string) =>
-    counter(registry, `halyard_schedules_${name}_total`, help);
+    new Counter({ name: `halyard_schedules_${name}_total`, help, registers: [registry] });
   const applied = count('applied', 'Schedules that this process applied.');
   const retried = count(
     'retried',
@@ -65,7 +60,8 @@ function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
     'stuck',
     'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
   );
-  return (batch) => {
+  /** One batch of schedules. */
+  return (batch: AppliedBatch) => {
     for (const ms of batch.latenessMs) lateness.observe(Math.max(0, ms) / 1_000);
     applied.inc(batch.applied);
     retried.inc(batch.retried);
@@ -74,7 +70,7 @@ function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
   };
 }
 
-function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
+function makeDeliveryMetrics(registry: Registry) {
   const latency = new Histogram({
     name: 'halyard_delivery_latency_seconds',
     help: 'From an audit event to the confirmation of its destination, by the clocks of database and worker. High after an outage.',
@@ -82,7 +78,7 @@ function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
     registers: [registry],
   });
   const count = (name: string, help: string) =>
-    counter(registry, `halyard_delivery_${name}_total`, help);
+    new Counter({ name: `halyard_delivery_${name}_total`, help, registers: [registry] });
   const events = count('events', 'Records, events and seals, that the destination confirmed.');
   const repeated = count(
     'repeated',
@@ -93,14 +89,15 @@ function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
     'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
   );
   return {
-    delivered(occurredAt) {
+    /** Records that the destination has confirmed, with their times. */
+    delivered(occurredAt: readonly Date[]) {
       const now = Date.now();
       events.inc(occurredAt.length);
       // The histogram throws at what is no number, and events that have arrived must be confirmed.
       for (const at of occurredAt)
         if (!Number.isNaN(at.getTime())) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
     },
-    repeated: (records) => repeated.inc(records),
+    repeated: (records: number) => repeated.inc(records),
     failed: () => failures.inc(),
   };
 }
@@ -118,8 +115,4 @@ function watchExceptions(registry: Registry, sink: Partial<CloudWatchSink>): voi
         this.inc({ kind }, count);
     },
   });
-}
-
-function counter(registry: Registry, name: string, help: string): Counter {
-  return new Counter({ name, help, registers: [registry] });
 }

@@ -6,11 +6,10 @@ import type { Logger } from '../lib/log.ts';
 import { pause } from '../lib/sleep.ts';
 
 export interface ListenerOptions {
-  readonly url?: string;
-  readonly clientConfig?: pg.ClientConfig;
+  readonly url: string;
   readonly channel: string;
   /** What pg_stat_activity shows as application_name. */
-  readonly name?: string;
+  readonly name: string;
   /** A hint that something changed; it may come while onConnect still runs. */
   readonly onNotification: (payload: string) => void | Promise<void>;
   /**
@@ -93,17 +92,22 @@ async function listenUntilLost(
   onHealthy: () => void,
 ): Promise<never> {
   const heartbeat = options.heartbeat ?? DEFAULT_HEARTBEAT;
-  const client = makeClient(options, heartbeat.deadlineMs);
+  const client = new pg.Client({
+    connectionString: options.url,
+    application_name: options.name,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: heartbeat.deadlineMs,
+  });
   const lost = new AbortController();
-  const close = () => lost.abort(closing.reason);
-  closing.addEventListener('abort', close);
+  const lostOrClosing = AbortSignal.any([lost.signal, closing]);
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
   client.on('notification', (notification) => notify(options, notification));
-  const orLost = <T>(step: Promise<T>) => orAborted(step, lost.signal);
+  const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
 
   try {
-    if (closing.aborted) close();
     await orLost(client.connect());
     await orLost(client.query(`listen ${pg.escapeIdentifier(options.channel)}`));
     await orLost(Promise.resolve(options.onConnect()));
@@ -113,23 +117,10 @@ async function listenUntilLost(
       await orLost(client.query('select 1'));
     }
   } finally {
-    closing.removeEventListener('abort', close);
     client.removeAllListeners('notification');
     // No farewell: a peer that is gone would never answer it.
     client.connection.stream.destroy();
   }
-}
-
-function makeClient(options: ListenerOptions, queryTimeoutMs: number): pg.Client {
-  return new pg.Client({
-    ...(options.url === undefined ? {} : { connectionString: options.url }),
-    application_name: options.name ?? 'halyard-listener',
-    ...options.clientConfig,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    query_timeout: queryTimeoutMs,
-  });
 }
 
 /** A handler that fails has missed a hint, no more: the rows are still there for the next read. */

@@ -24,8 +24,6 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Where audit events go; by default the configuration's choice. One that is given stays open. */
   readonly sink?: Sink;
-  /** Tasks at a time; 4 by default. */
-  readonly concurrency?: number;
   /** Where its metrics go, for whoever wants to see them. */
   readonly registry?: Registry;
 }
@@ -35,10 +33,10 @@ export interface RunningWorker {
   healthy(): boolean;
   /** Finishes the tasks that run, and closes everything. May be called twice. */
   stop(): Promise<void>;
-  /** Resolves once stopped. Outages don't stop it. */
-  readonly stopped: Promise<void>;
 }
 
+/** Tasks at a time. */
+const CONCURRENCY = 4;
 /** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
 const SPARE_CONNECTIONS = 6;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
@@ -56,7 +54,7 @@ const STOP_DEADLINE_MS = 25_000;
 export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
-    max: (options.concurrency ?? 4) + SPARE_CONNECTIONS,
+    max: CONCURRENCY + SPARE_CONNECTIONS,
     answerMs: ANSWER_MS,
     log: options.log,
   });
@@ -117,7 +115,7 @@ function makeParts(
 }
 
 async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
-  const { config, log, concurrency = 4 } = options;
+  const { config, log } = options;
   const sink = options.sink ?? (await makeSink(config, log));
   const parts = makeParts(options, pool, sink);
   const close = async (jobs: JobPool | undefined) => {
@@ -127,7 +125,7 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
   const { context, listener, dueTimer } = parts;
   let jobs: JobPool | undefined;
   try {
-    jobs = await startJobPool({ context, concurrency });
+    jobs = await startJobPool(context, CONCURRENCY);
     await queueFirstJobs(pool);
     await listener.start();
   } catch (error) {
@@ -135,10 +133,10 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
     throw error;
   }
   const taking = jobs;
-  log.info({ destination: destinationOf(config), concurrency }, 'the worker is running');
+  const destination = destinationOf(config);
+  log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
 
-  const stopped = Promise.withResolvers<undefined>();
-  const stop = once(async () => {
+  async function stop(): Promise<void> {
     await withDeadline(
       () => close(taking).then(() => pool.end()),
       new AbortController().signal,
@@ -146,16 +144,13 @@ async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningW
       `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
     ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
     log.info('the worker has stopped');
-    stopped.resolve(undefined);
-  });
+  }
+
+  let stopping: Promise<void> | undefined;
   const watched = [listener, dueTimer, taking];
   const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
   context.metrics.watch({ pool, healthy, sink });
-  return {
-    healthy,
-    stop,
-    stopped: stopped.promise,
-  };
+  return { healthy, stop: () => (stopping ??= stop()) };
 }
 
 async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void> {
@@ -166,11 +161,6 @@ async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void
   await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
   await delivery.close();
   clearTimeout(giveUp);
-}
-
-function once(work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | null = null;
-  return () => (running ??= work());
 }
 
 /** What shouldn't wait for the crontab: forwarding by this process's own sink at once, room for the trail, and what it lacks. */
