@@ -14,13 +14,16 @@ export async function withDeadline<T>(
   expired: string,
 ): Promise<T> {
   signal.throwIfAborted();
-  // Instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
-  const expiry = new AbortController();
-  const timer = setTimeout(() => expiry.abort(new Error(expired)), ms);
-  const stop = AbortSignal.any([signal, expiry.signal]);
+  // By hand instead of AbortSignal.timeout, whose timer can't be stopped and would outlive every
+  // quick call.
+  const stop = new AbortController();
+  const forward = () => stop.abort(signal.reason);
+  const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
+  signal.addEventListener('abort', forward, { once: true });
   try {
-    return await orAborted(work(stop), stop);
+    return await orAborted(work(stop.signal), stop.signal);
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', forward);
   }
 }
