@@ -39,7 +39,7 @@ function readSettings(env: NodeJS.ProcessEnv): { values: Values; problems: strin
     const result = setting.schema.nullable().safeParse(text || (setting.default ?? null));
     values[name] = result.data ?? null;
     if (result.success) continue;
-    const quoted = setting.secret ? '' : `; it is ${JSON.stringify(text)}`;
+    const quoted = setting.schema.meta()?.secret === true ? '' : `; it is ${JSON.stringify(text)}`;
     problems.push(`Set ${name} to ${result.error.issues[0]?.message ?? 'another value'}${quoted}.`);
   }
   return { values: values as Values, problems };

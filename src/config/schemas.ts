@@ -2,6 +2,9 @@ import { z } from 'zod';
 
 // What the settings' texts may be. Each error completes the sentence "Set NAME to …".
 
+/** The value may hold a password or a key: no message quotes it. */
+const SECRET = { secret: true };
+
 /** One of these words. */
 export function oneOf<const T extends readonly string[]>(words: T) {
   return z.enum(words, { error: `one of ${words.join(', ')}` });
@@ -39,7 +42,8 @@ export const databaseUrl = z
   })
   .refine((text) => !/%(?![0-9a-f]{2})/i.test(loginOf(text)), {
     error: 'an address with the user and the password percent-encoded: % is written %25',
-  });
+  })
+  .meta(SECRET);
 
 /** The address of an identity provider's public keys. */
 export const jwksUri = z
@@ -50,12 +54,16 @@ export const jwksUri = z
   })
   .refine((text) => loginOf(text) === ':', {
     error: 'an address without user and password: public keys need none',
-  });
+  })
+  .meta(SECRET);
 
 /** A secret that signs; how long it must be depends on the algorithms. */
-export const secret = z.string().refine((text) => !text.includes('-----BEGIN'), {
-  error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
-});
+export const secret = z
+  .string()
+  .refine((text) => !text.includes('-----BEGIN'), {
+    error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
+  })
+  .meta(SECRET);
 
 /** Items separated by commas, each once. */
 export const list = z

@@ -28,8 +28,6 @@ export interface Setting {
   readonly processes: readonly Command[];
   /** Those of them that can't do without it in production. */
   readonly required?: readonly Command[];
-  /** The value may hold a password or a key: no message quotes it. */
-  readonly secret?: true;
   /** What it is, for docs/configuration.md. */
   readonly doc: string;
 }
@@ -83,7 +81,6 @@ export const SETTINGS = {
     unset: EMBEDDED,
     processes: ['setup', 'migrate', 'start', 'audit', 'settings'],
     required: ['setup', 'migrate', 'start'],
-    secret: true,
     doc: "the owner's login",
   },
   AUTH_DATABASE_URL: {
@@ -91,7 +88,6 @@ export const SETTINGS = {
     unset: EMBEDDED,
     processes: ['setup', 'start', 'api', 'audit'],
     required: ['setup', 'start', 'api'],
-    secret: true,
     doc: "the API's login",
   },
   WORKER_DATABASE_URL: {
@@ -99,14 +95,12 @@ export const SETTINGS = {
     unset: EMBEDDED,
     processes: ['setup', 'start', 'worker', 'audit'],
     required: ['setup', 'start', 'worker'],
-    secret: true,
     doc: "the worker's login",
   },
   AUDITOR_DATABASE_URL: {
     schema: is.databaseUrl,
     unset: 'AUTH_DATABASE_URL',
     processes: ['audit'],
-    secret: true,
     doc: 'a login that is granted halyard_auditor',
   },
   ROOT_DATABASE_URL: {
@@ -114,7 +108,6 @@ export const SETTINGS = {
     unset: 'none; required by setup',
     processes: ['setup', 'start'],
     required: ['setup'],
-    secret: true,
     doc: 'an administrator, who makes the roles and the database',
   },
   HALYARD_DATA_DIR: {
@@ -127,14 +120,12 @@ export const SETTINGS = {
     schema: is.secret,
     unset: 'made at first start, kept in the data folder; production needs this or JWT_JWKS_URI',
     processes: TOKENS,
-    secret: true,
     doc: 'secret that signs and verifies tokens, at least as long as the hash (32 bytes for HS256)',
   },
   JWT_JWKS_URI: {
     schema: is.jwksUri,
     unset: 'none',
     processes: SERVERS,
-    secret: true,
     doc: "https address of the identity provider's public keys, instead of JWT_SECRET",
   },
   JWT_ALGORITHMS: {

@@ -1,10 +1,5 @@
-/** A failed system call, with its code (`ENOENT`, …). */
-export interface Errno extends Error {
-  readonly code: string;
-}
-
-/** Tells failed system calls from other errors. */
-export function isErrno(error: unknown): error is Errno {
+/** Whether an error has a code, as a failed system call (`ENOENT`, …) and PostgreSQL's errors do. */
+export function isErrno(error: unknown): error is Error & { readonly code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string';
 }
 

@@ -37,25 +37,19 @@ export async function startMetrics(options: EndpointOptions): Promise<MetricsEnd
   const registry = new Registry();
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
   collectDefaultMetrics({ register: registry });
+  await using starting = new AsyncDisposableStack();
   const database = makeDatabaseMetrics({
     databaseUrl,
     destinations: delivers ? [destinationOf(config)] : [],
     log,
     deadlineMs,
   });
+  starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());
-  try {
-    const server = await startMetricsServer({ host, port, render, log });
-    let closing: Promise<void> | undefined;
-    return {
-      registry,
-      url: server.url,
-      close: () => (closing ??= server.close().then(() => database.close())),
-    };
-  } catch (error) {
-    await database.close();
-    throw error;
-  }
+  const server = await startMetricsServer({ host, port, render, log });
+  starting.defer(() => server.close());
+  const running = starting.move();
+  return { registry, url: server.url, close: () => running.disposeAsync() };
 }
 
 /**
@@ -67,17 +61,11 @@ export async function withMetrics(
   options: EndpointOptions,
   start: (registry: Registry) => Promise<{ stop: () => Promise<void> }>,
 ): Promise<{ stop: () => Promise<void> }> {
+  await using starting = new AsyncDisposableStack();
   const metrics = await startMetrics(options);
-  try {
-    const part = await start(metrics.registry);
-    return {
-      async stop() {
-        await part.stop();
-        await metrics.close();
-      },
-    };
-  } catch (error) {
-    await metrics.close();
-    throw error;
-  }
+  starting.defer(() => metrics.close());
+  const part = await start(metrics.registry);
+  starting.defer(() => part.stop());
+  const running = starting.move();
+  return { stop: () => running.disposeAsync() };
 }

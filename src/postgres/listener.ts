@@ -48,18 +48,14 @@ export function makeListener(options: ListenerOptions): Listener {
   let isHealthy = false;
   let running: Promise<void> | null = null;
 
-  function becomeHealthy(): void {
-    isHealthy = true;
-    log.info({ channel }, 'listening for notifications');
-    firstHealthy.resolve(undefined);
-  }
-
   async function run(): Promise<void> {
     for (let failures = 0; !closed(); failures++) {
       try {
         await listenUntilLost(options, closing.signal, () => {
           failures = 0;
-          becomeHealthy();
+          isHealthy = true;
+          log.info({ channel }, 'listening for notifications');
+          firstHealthy.resolve(undefined);
         });
       } catch (error) {
         isHealthy = false;

@@ -52,19 +52,43 @@ const STOP_DEADLINE_MS = 25_000;
  * @throws Error when the database can't be reached or isn't migrated, ConfigError when its sink can't work
  */
 export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
+  const { config, log } = options;
+  await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
     max: CONCURRENCY + SPARE_CONNECTIONS,
     answerMs: ANSWER_MS,
-    log: options.log,
+    log,
   });
-  try {
-    await assertMigrated(pool);
-    return await assemble(options, pool);
-  } catch (error) {
-    await pool.end();
-    throw error;
-  }
+  starting.defer(() => pool.end());
+  await assertMigrated(pool);
+  const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
+  const parts = makeParts(options, pool, sink);
+  const { context, listener, dueTimer } = parts;
+  let jobs: JobPool | null = null;
+  starting.defer(() => closeParts(parts, jobs));
+  jobs = await startJobPool(context, CONCURRENCY);
+  await queueFirstJobs(pool);
+  await listener.start();
+  const running = starting.move();
+  const destination = destinationOf(config);
+  log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
+
+  const watched = [listener, dueTimer, jobs];
+  const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
+  context.metrics.watch({ pool, healthy, sink });
+  let stopping: Promise<void> | undefined;
+  return { healthy, stop: () => (stopping ??= stop(running, log)) };
+}
+
+async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {
+  await withDeadline(
+    () => running.disposeAsync(),
+    new AbortController().signal,
+    STOP_DEADLINE_MS,
+    `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
+  ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
+  log.info('the worker has stopped');
 }
 
 type Parts = ReturnType<typeof makeParts>;
@@ -114,46 +138,7 @@ function makeParts(
   return { stop, abort, context, delivery, dueTimer, listener };
 }
 
-async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
-  const { config, log } = options;
-  const sink = options.sink ?? (await makeSink(config, log));
-  const parts = makeParts(options, pool, sink);
-  const close = async (jobs: JobPool | undefined) => {
-    await closeParts(parts, jobs);
-    if (options.sink === undefined) await sink.close();
-  };
-  const { context, listener, dueTimer } = parts;
-  let jobs: JobPool | undefined;
-  try {
-    jobs = await startJobPool(context, CONCURRENCY);
-    await queueFirstJobs(pool);
-    await listener.start();
-  } catch (error) {
-    await close(jobs);
-    throw error;
-  }
-  const taking = jobs;
-  const destination = destinationOf(config);
-  log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
-
-  async function stop(): Promise<void> {
-    await withDeadline(
-      () => close(taking).then(() => pool.end()),
-      new AbortController().signal,
-      STOP_DEADLINE_MS,
-      `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
-    ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
-    log.info('the worker has stopped');
-  }
-
-  let stopping: Promise<void> | undefined;
-  const watched = [listener, dueTimer, taking];
-  const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
-  context.metrics.watch({ pool, healthy, sink });
-  return { healthy, stop: () => (stopping ??= stop()) };
-}
-
-async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void> {
+async function closeParts(parts: Parts, jobs: JobPool | null): Promise<void> {
   const reason = new Error('The worker is stopping.');
   parts.stop.abort(reason);
   const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
