@@ -1,11 +1,3 @@
-/** Work that many requests ask for and that is done once for all of them. */
-export interface Coalesced {
-  /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
-  readonly request: () => void;
-  /** Starts no more runs; resolves once the one in progress has ended. */
-  readonly close: () => Promise<void>;
-}
-
 /**
  * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
  * interval, one run follows for all of them.
@@ -13,7 +5,7 @@ export interface Coalesced {
  * @param work handles its own errors: it must not reject
  * @param intervalMs milliseconds from the start of one run to the start of the next; 0 for no limit
  */
-export function coalesce(work: () => Promise<void>, intervalMs: number): Coalesced {
+export function coalesce(work: () => Promise<void>, intervalMs: number) {
   let requested = false;
   let closed = false;
   let timer: NodeJS.Timeout | null = null;
@@ -39,11 +31,13 @@ export function coalesce(work: () => Promise<void>, intervalMs: number): Coalesc
   }
 
   return {
-    request() {
+    /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
+    request(): void {
       requested = true;
       start();
     },
-    async close() {
+    /** Starts no more runs; resolves once the one in progress has ended. */
+    async close(): Promise<void> {
       closed = true;
       if (timer !== null) clearTimeout(timer);
       await running;

@@ -6,14 +6,7 @@ import { makeDatabaseMetrics } from './database.ts';
 import { startMetricsServer } from './server.ts';
 
 /** A process's /metrics. */
-export interface MetricsEndpoint {
-  /** Where the parts of the process put theirs. */
-  readonly registry: Registry;
-  /** As this machine reaches it; null when none is served. */
-  readonly url: string | null;
-  /** To be called last, so that also the end of a process can be watched. May be called twice. */
-  readonly close: () => Promise<void>;
-}
+export type MetricsEndpoint = Awaited<ReturnType<typeof startMetrics>>;
 
 export interface EndpointOptions {
   readonly config: Pick<Config, 'metrics' | 'audit'>;
@@ -29,9 +22,11 @@ export interface EndpointOptions {
 /**
  * Serves what the registry holds, what the process itself says, and what the database says, when METRICS_PORT is set.
  *
+ * @returns where the parts of the process put theirs; the address as this machine reaches it, null when none is served; and
+ *   what closes it, to be called last, so that also the end of a process can be watched; it may be called twice
  * @throws ConfigError when the address can't be listened on
  */
-export async function startMetrics(options: EndpointOptions): Promise<MetricsEndpoint> {
+export async function startMetrics(options: EndpointOptions) {
   const { config, databaseUrl, delivers, log, deadlineMs } = options;
   const { host, port } = config.metrics;
   const registry = new Registry();

@@ -22,15 +22,6 @@ export interface ListenerOptions {
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
 }
 
-export interface Listener {
-  /** Whether notifications are being received and the catch-up read has been done. */
-  healthy(): boolean;
-  /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
-  start(): Promise<void>;
-  /** Prompt, whatever it is doing; may be called twice. */
-  close(): Promise<void>;
-}
-
 /** The cap is how much longer than the database this may be away, and with it a ready API: a failover takes half a minute. */
 const BACK_OFF = { baseMs: 100, capMs: 2_000 };
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -40,7 +31,7 @@ const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
  * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
  * and every loss is followed by a new connection and a catch-up read.
  */
-export function makeListener(options: ListenerOptions): Listener {
+export function makeListener(options: ListenerOptions) {
   const { channel, log } = options;
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
@@ -69,12 +60,15 @@ export function makeListener(options: ListenerOptions): Listener {
   }
 
   return {
+    /** Whether notifications are being received and the catch-up read has been done. */
     healthy: () => isHealthy,
-    async start() {
+    /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
+    async start(): Promise<void> {
       running ??= run();
       await firstHealthy.promise;
     },
-    async close() {
+    /** Prompt, whatever it is doing; may be called twice. */
+    async close(): Promise<void> {
       closing.abort(new Error('The listener is closed.'));
       await running;
     },

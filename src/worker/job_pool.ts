@@ -9,11 +9,7 @@ import { backOff } from '../lib/backoff.ts';
 import { pause } from '../lib/sleep.ts';
 
 /** graphile-worker, kept running. */
-export interface JobPool {
-  healthy(): boolean;
-  /** Resolves once the tasks that run are finished and nothing is taken any more. */
-  stop(): Promise<void>;
-}
+export type JobPool = Awaited<ReturnType<typeof startJobPool>>;
 
 const TASK_FOLDER = fileURLToPath(new URL('../../tasks', import.meta.url));
 const CRONTAB = new URL('../../crontab', import.meta.url);
@@ -33,11 +29,11 @@ const RESTART = { baseMs: 200, capMs: 2_000 };
  * @param concurrency tasks at a time
  * @throws Error when it can't be started the first time
  */
-export async function startJobPool(context: WorkerContext, concurrency: number): Promise<JobPool> {
+export async function startJobPool(context: WorkerContext, concurrency: number) {
   const { log, stopping } = context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  let current: Pool | null = await begin(context, concurrency);
+  let current: Awaited<ReturnType<typeof begin>> | null = await begin(context, concurrency);
   const running = supervise();
 
   async function supervise(): Promise<void> {
@@ -58,7 +54,8 @@ export async function startJobPool(context: WorkerContext, concurrency: number):
 
   return {
     healthy: () => current !== null,
-    async stop() {
+    /** Resolves once the tasks that run are finished and nothing is taken any more. */
+    async stop(): Promise<void> {
       // Already stopped when it has given itself up this very moment.
       await current?.runner.stop().catch((error: unknown) => {
         log.debug({ err: error }, 'graphile-worker had stopped already');
@@ -68,14 +65,12 @@ export async function startJobPool(context: WorkerContext, concurrency: number):
   };
 }
 
-/** One run of graphile-worker, until it gives itself up. */
-interface Pool {
-  readonly runner: Runner;
-  /** Settles when it takes no more jobs, and none of its tasks runs. */
-  readonly over: Promise<void>;
-}
-
-async function begin(context: WorkerContext, concurrency: number): Promise<Pool> {
+/**
+ * One run of graphile-worker, until it gives itself up.
+ *
+ * @returns `over` settles when it takes no more jobs, and none of its tasks runs
+ */
+async function begin(context: WorkerContext, concurrency: number) {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
   const idle = Promise.withResolvers<undefined>();

@@ -28,12 +28,7 @@ export interface WorkerOptions {
   readonly registry?: Registry;
 }
 
-export interface RunningWorker {
-  /** Whether it receives notifications, reads what is due, and takes jobs. */
-  healthy(): boolean;
-  /** Finishes the tasks that run, and closes everything. May be called twice. */
-  stop(): Promise<void>;
-}
+export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 
 /** Tasks at a time. */
 const CONCURRENCY = 4;
@@ -51,7 +46,7 @@ const STOP_DEADLINE_MS = 25_000;
  *
  * @throws Error when the database can't be reached or isn't migrated, ConfigError when its sink can't work
  */
-export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
+export async function startWorker(options: WorkerOptions) {
   const { config, log } = options;
   await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
@@ -78,7 +73,12 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
   context.metrics.watch({ pool, healthy, sink });
   let stopping: Promise<void> | undefined;
-  return { healthy, stop: () => (stopping ??= stop(running, log)) };
+  return {
+    /** Whether it receives notifications, reads what is due, and takes jobs. */
+    healthy,
+    /** Finishes the tasks that run, and closes everything. May be called twice. */
+    stop: () => (stopping ??= stop(running, log)),
+  };
 }
 
 async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {

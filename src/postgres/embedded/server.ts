@@ -10,14 +10,6 @@ import { spawnGuarded, whenOver } from './guard.ts';
 import { MARK, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
 
-/** A server that accepts connections. */
-export interface Server {
-  readonly port: number;
-  /** Resolves when it is over, asked for or not: its exit code, null after a signal. */
-  readonly ended: Promise<number | null>;
-  readonly stop: () => Promise<void>;
-}
-
 /** Recovery after a crash counts as starting, and may have a gigabyte of log to replay. */
 const START_DEADLINE_MS = 180_000;
 const START_POLL_MS = 10;
@@ -29,13 +21,14 @@ const PORT_ATTEMPTS = 5;
  *
  * @param settings more server settings, which win over ours
  * @param choosePort where to look for a port, so that a clash can be staged
+ * @returns `ended` resolves when it is over, asked for or not: to its exit code, null after a signal
  * @throws EmbeddedPostgresError START_FAILED, with the end of the server's log
  */
 export async function startServer(
   cluster: Cluster,
   settings: Readonly<Record<string, string>>,
   choosePort: () => Promise<number> = freePort,
-): Promise<Server> {
+) {
   for (let attempt = 1; ; attempt++) {
     const port = await choosePort();
     const child = await launch(cluster, port, settings);
