@@ -1,3 +1,5 @@
+import { pause } from './sleep.ts';
+
 /**
  * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
  * interval, one run follows for all of them.
@@ -6,40 +8,30 @@
  * @param intervalMs milliseconds from the start of one run to the start of the next; 0 for no limit
  */
 export function coalesce(work: () => Promise<void>, intervalMs: number) {
+  const closing = new AbortController();
   let requested = false;
-  let closed = false;
-  let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> | null = null;
-  let startedAt = Number.NEGATIVE_INFINITY;
 
-  function start(): void {
-    if (!requested || closed || running !== null || timer !== null) return;
-    const waitMs = startedAt + intervalMs - performance.now();
-    if (waitMs > 0) {
-      timer = setTimeout(() => {
-        timer = null;
-        start();
-      }, waitMs);
-      return;
+  async function run(): Promise<void> {
+    while (requested && !closing.signal.aborted) {
+      requested = false;
+      const nextAt = performance.now() + intervalMs;
+      await work();
+      const waitMs = nextAt - performance.now();
+      if (waitMs > 0) await pause(waitMs, closing.signal);
     }
-    requested = false;
-    startedAt = performance.now();
-    running = work().finally(() => {
-      running = null;
-      start();
-    });
+    running = null;
   }
 
   return {
     /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
     request(): void {
       requested = true;
-      start();
+      running ??= run();
     },
     /** Starts no more runs; resolves once the one in progress has ended. */
     async close(): Promise<void> {
-      closed = true;
-      if (timer !== null) clearTimeout(timer);
+      closing.abort();
       await running;
     },
   };

@@ -35,19 +35,16 @@ export function makeApiMetrics(registry: Registry) {
   return {
     /** Times every request. */
     middleware(request: Request, response: Response, next: NextFunction) {
-      const began = performance.now();
+      const end = duration.startTimer();
       response.once('close', () => {
         const { method } = request;
-        duration.observe(
-          {
-            method: METHODS.has(method) ? method : 'other',
-            route: routeOf(request),
-            status: response.writableFinished
-              ? `${Math.floor(response.statusCode / 100)}xx`
-              : 'aborted',
-          },
-          (performance.now() - began) / 1_000,
-        );
+        end({
+          method: METHODS.has(method) ? method : 'other',
+          route: routeOf(request),
+          status: response.writableFinished
+            ? `${Math.floor(response.statusCode / 100)}xx`
+            : 'aborted',
+        });
       });
       next();
     },

@@ -45,21 +45,15 @@ function makeScheduleMetrics(registry: Registry) {
     buckets: LATENESS_BUCKETS,
     registers: [registry],
   });
-  const count = (name: string, help: string) =>
-    new Counter({ name: `halyard_schedules_${name}_total`, help, registers: [registry] });
-  const applied = count('applied', 'Schedules that this process applied.');
-  const retried = count(
-    'retried',
-    'Attempts that failed and are made again. Many: see the error_message of the schedules.',
-  );
-  const failed = count(
-    'failed',
-    'Schedules that failed for good. Any: see flag_schedule.failed in the trail, mend the cause, retry them.',
-  );
-  const stuck = count(
-    'stuck',
-    'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
-  );
+  const { applied, retried, failed, stuck } = makeCounters(registry, 'schedules', {
+    applied: 'Schedules that this process applied.',
+    retried:
+      'Attempts that failed and are made again. Many: see the error_message of the schedules.',
+    failed:
+      'Schedules that failed for good. Any: see flag_schedule.failed in the trail, mend the cause, retry them.',
+    stuck:
+      'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
+  });
   /** One batch of schedules. */
   return (batch: AppliedBatch) => {
     for (const ms of batch.latenessMs) lateness.observe(Math.max(0, ms) / 1_000);
@@ -77,17 +71,13 @@ function makeDeliveryMetrics(registry: Registry) {
     buckets: DELIVERY_BUCKETS,
     registers: [registry],
   });
-  const count = (name: string, help: string) =>
-    new Counter({ name: `halyard_delivery_${name}_total`, help, registers: [registry] });
-  const events = count('events', 'Records, events and seals, that the destination confirmed.');
-  const repeated = count(
-    'repeated',
-    'Records that were handed to the destination again, because it had not confirmed them before.',
-  );
-  const failures = count(
-    'failures',
-    'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
-  );
+  const { events, repeated, failures } = makeCounters(registry, 'delivery', {
+    events: 'Records, events and seals, that the destination confirmed.',
+    repeated:
+      'Records that were handed to the destination again, because it had not confirmed them before.',
+    failures:
+      'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
+  });
   return {
     /** Records that the destination has confirmed, with their times. */
     delivered(occurredAt: readonly Date[]) {
@@ -115,4 +105,17 @@ function watchExceptions(registry: Registry, sink: Partial<CloudWatchSink>): voi
         this.inc({ kind }, count);
     },
   });
+}
+
+/** Counters named `halyard_<part>_<key>_total`, with the help of each. */
+function makeCounters<K extends string>(
+  registry: Registry,
+  part: string,
+  helps: Record<K, string>,
+) {
+  const counters = Object.entries<string>(helps).map(([key, help]) => [
+    key,
+    new Counter({ name: `halyard_${part}_${key}_total`, help, registers: [registry] }),
+  ]);
+  return Object.fromEntries(counters) as Record<K, Counter>;
 }

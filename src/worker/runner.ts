@@ -32,6 +32,8 @@ export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 
 /** Tasks at a time. */
 const CONCURRENCY = 4;
+/** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
+const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
 /** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
 const SPARE_CONNECTIONS = 6;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
@@ -63,7 +65,7 @@ export async function startWorker(options: WorkerOptions) {
   let jobs: JobPool | null = null;
   starting.defer(() => closeParts(parts, jobs));
   jobs = await startJobPool(context, CONCURRENCY);
-  await queueFirstJobs(pool);
+  for (const task of FIRST_JOBS) await addJob(pool, task);
   await listener.start();
   const running = starting.move();
   const destination = destinationOf(config);
@@ -146,11 +148,4 @@ async function closeParts(parts: Parts, jobs: JobPool | null): Promise<void> {
   await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
   await delivery.close();
   clearTimeout(giveUp);
-}
-
-/** What shouldn't wait for the crontab: forwarding by this process's own sink at once, room for the trail, and what it lacks. */
-async function queueFirstJobs(pool: pg.Pool): Promise<void> {
-  await addJob(pool, 'ensure_audit_partitions');
-  await addJob(pool, 'forward_audit_events');
-  await addJob(pool, 'reconcile_audit');
 }

@@ -25,7 +25,12 @@ export function run({ keep, dryRun = false }: RetainArguments): Promise<void> {
 async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<number> {
   let seen = 0;
   for (;;) {
-    const months = await ask(pool, keep, dryRun);
+    const { rows: months } = await pool
+      .query<Month>(
+        'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
+        [keep, dryRun ? null : 1, dryRun],
+      )
+      .catch(asUsageError(...BAD_INTERVAL));
     for (const month of months) process.stdout.write(`${line(month)}\n`);
     seen += months.length;
     if (months.some(({ outcome }) => outcome === 'kept' || outcome === 'busy'))
@@ -34,16 +39,6 @@ async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<num
   }
   if (seen === 0) process.stdout.write('No month of the trail is old enough.\n');
   return 0;
-}
-
-async function ask(pool: pg.Pool, keep: string, dryRun: boolean): Promise<Month[]> {
-  const { rows } = await pool
-    .query<Month>(
-      'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
-      [keep, dryRun ? null : 1, dryRun],
-    )
-    .catch(asUsageError(...BAD_INTERVAL));
-  return rows;
 }
 
 function line({ month, events, outcome, reason }: Month): string {

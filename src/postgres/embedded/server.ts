@@ -36,7 +36,11 @@ export async function startServer(
     if (failure === null) return { port, ended: whenOver(child), stop: () => stop(child) };
     await stop(child);
     const clash = !(await isFree(port));
-    if (!clash || attempt === PORT_ATTEMPTS) throw await startFailed(cluster, failure);
+    if (clash && attempt < PORT_ATTEMPTS) continue;
+    throw new EmbeddedPostgresError(
+      'START_FAILED',
+      `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
+    );
   }
 }
 
@@ -86,13 +90,6 @@ async function stop(child: ChildProcess): Promise<void> {
     });
     if (!timeout.aborted) return;
   }
-}
-
-async function startFailed(cluster: Cluster, failure: string): Promise<EmbeddedPostgresError> {
-  return new EmbeddedPostgresError(
-    'START_FAILED',
-    `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
-  );
 }
 
 /** A port of 127.0.0.1 that nobody listens on at this moment. */
