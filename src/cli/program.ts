@@ -1,5 +1,5 @@
+import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option, type OutputConfiguration } from 'commander';
-import manifest from '../../package.json' with { type: 'json' };
 import { addAuditCommand } from './audit.ts';
 import type { TokenArguments } from './token.ts';
 
@@ -13,7 +13,7 @@ import type { TokenArguments } from './token.ts';
 export function makeProgram(output: OutputConfiguration = {}): Command {
   const program = new Command('npm run halyard --')
     .description('Schedules feature-flag changes, applies them on time, and proves who did what.')
-    .version(manifest.version, '--version', 'print the version')
+    .version(version(), '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .exitOverride()
     .configureOutput(output)
@@ -107,4 +107,9 @@ function finish(command: Command): void {
     command.commands.length > 0 || `Usage: ${command.createHelp().commandUsage(command)}`,
   );
   for (const subcommand of command.commands) finish(subcommand);
+}
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
 }

@@ -2,25 +2,20 @@ import type pg from 'pg';
 import { withLogin } from './audit/connect.ts';
 import { asUsageError, exitWith } from './audit/exit_codes.ts';
 
-/** A row of app_private.settings, with the default of its name. */
-interface SettingRow {
-  readonly name: string;
-  readonly value: string;
-  readonly default: string;
-  readonly revision: string;
-}
-
 /** invalid_parameter_value: a name that the database doesn't know, or a value that it refuses. */
 const REFUSED = '22023';
 
 /** `halyard settings list`: prints every setting of the database. Exit status 1 when they can't be read. */
 export function list(): Promise<void> {
   return asOwner(async (pool) => {
-    const { rows } = await pool.query<SettingRow>(
-      `select s.name, s.value, d.default_value as default, s.revision
-       from app_private.settings s join app_private.setting_definitions() d using (name) order by s.name`,
-    );
-    const table = [['name', 'value', 'default', 'revision'], ...rows.map(cells)];
+    const { rows } = await pool.query<string[]>({
+      text: `select s.name, s.value, d.default_value, s.revision
+        from app_private.settings s join app_private.setting_definitions() d using (name) order by s.name`,
+      rowMode: 'array',
+    });
+    // An empty value is shown, so that the columns stay columns.
+    const cells = rows.map((row) => row.map((cell) => cell || '""'));
+    const table = [['name', 'value', 'default', 'revision'], ...cells];
     const widths = [0, 1, 2].map((i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
     for (const line of table)
       process.stdout.write(`${line.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}\n`);
@@ -45,9 +40,4 @@ export function set(name: string, value: string): Promise<void> {
 
 function asOwner(work: (pool: pg.Pool) => Promise<void>): Promise<void> {
   return exitWith(() => withLogin('owner', work, 'settings').then(() => 0), '', 1);
-}
-
-/** An empty value is shown, so that the columns stay columns. */
-function cells(row: SettingRow): string[] {
-  return [row.name, row.value || '""', row.default || '""', row.revision];
 }

@@ -3,7 +3,6 @@ import { developmentSecret, signToken, type TokenOptions } from '../auth/token.t
 import { loadProcessConfig, type Config } from '../config/config.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 
-/** What `halyard token` was given. */
 export type TokenArguments = Pick<
   TokenOptions,
   'role' | 'userId' | 'email' | 'environments' | 'expiresIn'

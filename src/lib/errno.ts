@@ -6,7 +6,7 @@ export function isErrno(error: unknown): error is Error & { readonly code: strin
 /**
  * Waits for a file operation; null when the file does not exist.
  *
- * @throws whatever else it throws
+ * @throws its other errors
  */
 export async function ifExists<T>(operation: Promise<T>): Promise<T | null> {
   try {

@@ -22,9 +22,8 @@ const SECRET_FIELDS = [
 /**
  * A logger that writes JSON lines to stderr: stdout belongs to the audit sink.
  *
- * Credentials are removed twice. Known fields are redacted, and whatever looks like a token or the
- * password of a URL is taken out of the finished line, because error messages and request URLs quote
- * what they were given.
+ * Credentials are removed twice. Known fields are redacted, and texts that look like a token or the password of a URL are taken
+ * out of the finished line, because error messages and request URLs quote what they were given.
  *
  * @param options.logLevel the least severe level that is logged, as pino names it; `silent` for none
  * @param options.nodeEnv in every line, as `env`

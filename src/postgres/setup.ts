@@ -83,15 +83,12 @@ function login(url: string, variable: string, role: string): { role: string; pas
 }
 
 async function requireVersion(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ version: number; name: string }>(
-    `select current_setting('server_version_num')::int as version, current_setting('server_version') as name`,
+  const { rows } = await client.query<{ version: string }>(
+    `select current_setting('server_version') as version
+     where current_setting('server_version_num')::int < 150000`,
   );
-  const server = rows[0];
-  if (server === undefined || server.version < 150_000) {
-    throw new Error(
-      `Halyard needs PostgreSQL 15 or later; this server is ${server?.name ?? 'unknown'}.`,
-    );
-  }
+  if (rows[0] !== undefined)
+    throw new Error(`Halyard needs PostgreSQL 15 or later; this server is ${rows[0].version}.`);
 }
 
 async function createDatabase(client: pg.Client, database: string): Promise<void> {

@@ -15,7 +15,7 @@ import { makeApplier } from '../schedules/apply.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
-import { assertMigrated } from '../postgres/schema_check.ts';
+import { assertMigrated } from '../postgres/migrate.ts';
 
 export interface WorkerOptions {
   readonly config: Config;

@@ -29,7 +29,7 @@ const NO_TIME_LIMIT = ['statement_timeout=0', 'idle_in_transaction_session_timeo
  * Runs `work` on a pool of the login's, which ends behind it. Without an address, outside production, the database is the
  * embedded one of the data folder: the one that runs, or one started for this.
  *
- * Statements have no time limit: a command may read the whole trail, and whoever typed it can stop it.
+ * Statements have no time limit: a command may read the whole trail, and the person who typed it can stop it.
  *
  * @param command the command that asks, which checks its own configuration and is named in the connections
  * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError; what

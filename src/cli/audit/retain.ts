@@ -3,7 +3,6 @@ import type { Month } from '../../audit/retention/retention.ts';
 import { withLogin } from './connect.ts';
 import { asUsageError, exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
-/** What `halyard audit retain` was given. */
 export interface RetainArguments {
   /** An interval, as PostgreSQL reads it. */
   readonly keep: string;

@@ -14,7 +14,6 @@ import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_co
 import { makeProgress } from './progress.ts';
 import { summarize, toJson } from './verify_report.ts';
 
-/** What `halyard audit verify` was given. */
 export interface VerifyArguments {
   readonly from?: number;
   readonly to?: number;
