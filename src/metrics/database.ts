@@ -52,7 +52,6 @@ export interface DatabaseMetricsOptions {
   /** Where this process delivers to, if it does: told of from the start, also before it has confirmed anything. */
   readonly destinations: readonly string[];
   readonly log: Logger;
-  readonly deadlineMs?: number | undefined;
 }
 
 interface Row {
@@ -63,11 +62,11 @@ interface Row {
 
 /** On a connection of its own, so that neither is a scrape kept waiting by a pool that is in use up, nor anybody by a scrape. */
 export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
-  const { destinations, log, deadlineMs = DEADLINE_MS } = options;
+  const { destinations, log } = options;
   const pool = makePool(options.databaseUrl, {
     name: 'halyard metrics',
     max: 1,
-    answerMs: deadlineMs,
+    answerMs: DEADLINE_MS,
     log,
   });
   let isUp = true;
@@ -77,8 +76,8 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
       const rows = await withDeadline(
         () => ask(pool, destinations),
         new AbortController().signal,
-        deadlineMs,
-        `The database did not answer within ${deadlineMs} ms.`,
+        DEADLINE_MS,
+        `The database did not answer within ${DEADLINE_MS} ms.`,
       );
       isUp = true;
       return rows;

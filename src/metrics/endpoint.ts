@@ -15,8 +15,6 @@ export interface EndpointOptions {
   /** Whether this process delivers the trail. */
   readonly delivers: boolean;
   readonly log: Logger;
-  /** Milliseconds that the database gets to answer. */
-  readonly deadlineMs?: number;
 }
 
 /**
@@ -27,7 +25,7 @@ export interface EndpointOptions {
  * @throws ConfigError when the address can't be listened on
  */
 export async function startMetrics(options: EndpointOptions) {
-  const { config, databaseUrl, delivers, log, deadlineMs } = options;
+  const { config, databaseUrl, delivers, log } = options;
   const { host, port } = config.metrics;
   const registry = new Registry();
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
@@ -37,7 +35,6 @@ export async function startMetrics(options: EndpointOptions) {
     databaseUrl,
     destinations: delivers ? [destinationOf(config)] : [],
     log,
-    deadlineMs,
   });
   starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());

@@ -94,7 +94,7 @@ async function listenUntilLost(
   const lostOrClosing = AbortSignal.any([lost.signal, closing]);
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
-  client.on('notification', (notification) => notify(options, notification));
+  client.on('notification', (notification) => void notify(options, notification));
   const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
 
   try {
@@ -114,12 +114,13 @@ async function listenUntilLost(
 }
 
 /** A handler that fails has missed a hint, no more: the rows are still there for the next read. */
-function notify({ onNotification, channel, log }: ListenerOptions, { payload }: pg.Notification) {
-  void (async () => {
-    try {
-      await onNotification(payload ?? '');
-    } catch (error) {
-      log.warn({ err: error, channel }, 'handling a notification failed');
-    }
-  })();
+async function notify(
+  { onNotification, channel, log }: ListenerOptions,
+  { payload }: pg.Notification,
+): Promise<void> {
+  try {
+    await onNotification(payload ?? '');
+  } catch (error) {
+    log.warn({ err: error, channel }, 'handling a notification failed');
+  }
 }

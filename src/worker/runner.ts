@@ -60,10 +60,9 @@ export async function startWorker(options: WorkerOptions) {
   starting.defer(() => pool.end());
   await assertMigrated(pool);
   const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
-  const parts = makeParts(options, pool, sink);
-  const { context, listener, dueTimer } = parts;
+  const { context, listener, dueTimer, close } = makeParts(options, pool, sink);
   let jobs: JobPool | null = null;
-  starting.defer(() => closeParts(parts, jobs));
+  starting.defer(() => close(jobs));
   jobs = await startJobPool(context, CONCURRENCY);
   for (const task of FIRST_JOBS) await addJob(pool, task);
   await listener.start();
@@ -92,8 +91,6 @@ async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {
   ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
   log.info('the worker has stopped');
 }
-
-type Parts = ReturnType<typeof makeParts>;
 
 /** Everything but the jobs' pool, none of it waited for yet. */
 function makeParts(
@@ -137,15 +134,13 @@ function makeParts(
     onConnect: hint,
     log,
   });
-  return { stop, abort, context, delivery, dueTimer, listener };
-}
-
-async function closeParts(parts: Parts, jobs: JobPool | null): Promise<void> {
-  const reason = new Error('The worker is stopping.');
-  parts.stop.abort(reason);
-  const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
-  const { listener, dueTimer, delivery } = parts;
-  await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
-  await delivery.close();
-  clearTimeout(giveUp);
+  async function close(jobs: JobPool | null): Promise<void> {
+    const reason = new Error('The worker is stopping.');
+    stop.abort(reason);
+    const giveUp = setTimeout(() => abort.abort(reason), SEND_GRACE_MS);
+    await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
+    await delivery.close();
+    clearTimeout(giveUp);
+  }
+  return { context, dueTimer, listener, close };
 }
