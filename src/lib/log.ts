@@ -71,7 +71,7 @@ export function scrub(text: string): string {
  * What is logged of an error: where it came from and what PostgreSQL says about it. A list rather
  * than all its properties, because `detail` and `where` quote rows, and pool errors carry their client.
  */
-export function serialiseError(error: unknown): unknown {
+function serialiseError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const fields: Record<string, unknown> = {
     type: error.name,

@@ -46,7 +46,7 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
 
-export interface DatabaseMetricsOptions {
+interface DatabaseMetricsOptions {
   /** The worker's or the authenticator's. */
   readonly databaseUrl: string;
   /** Where this process delivers to, if it does: told of from the start, also before it has confirmed anything. */

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { ConfigError } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 
-export interface MetricsServerOptions {
+interface MetricsServerOptions {
   readonly host: string;
   /** 0 means any free port. */
   readonly port: number;

@@ -12,7 +12,7 @@ export interface Logins {
 }
 
 /** Where `setUp` works, and the logins that it prepares: it sets their passwords. */
-export interface SetupOptions extends Logins {
+interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
   readonly log: Logger;

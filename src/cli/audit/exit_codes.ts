@@ -4,7 +4,7 @@ import { isErrno } from '../../lib/errno.ts';
 import { scrub } from '../../lib/log.ts';
 import { BAD_ARGUMENTS, FOUND_PROBLEMS, NOT_CHECKED } from '../exit_codes.ts';
 
-export { BAD_ARGUMENTS, FOUND_PROBLEMS };
+export { FOUND_PROBLEMS };
 
 /** What is wrong with the arguments, in a sentence. */
 export class UsageError extends Error {

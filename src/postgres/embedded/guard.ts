@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { spawnAs, type Account } from './account.ts';
 
-export interface Guarded {
+interface Guarded {
   readonly program: string;
   readonly args: readonly string[];
   readonly account: Account;

@@ -28,7 +28,7 @@ export interface EmbeddedPostgres {
   readonly exited: Promise<number | null>;
 }
 
-export interface EmbeddedPostgresOptions {
+interface EmbeddedPostgresOptions {
   /** Halyard's data folder; made if missing. */
   readonly dataDir: string;
   readonly log: Logger;
