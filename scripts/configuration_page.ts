@@ -19,9 +19,9 @@ export async function withTables(
   page: string,
   definitions: readonly SettingDefinition[],
 ): Promise<string> {
-  const variables = (SETTINGS as readonly Setting[]).map((setting) => [
-    `\`${setting.name}\``,
-    setting.default === null ? (setting.unset ?? 'none') : `\`${setting.default}\``,
+  const variables = Object.entries<Setting>(SETTINGS).map(([name, setting]) => [
+    `\`${name}\``,
+    setting.default === undefined ? (setting.unset ?? 'none') : `\`${setting.default}\``,
     setting.processes.length === COMMANDS.length ? 'every command' : setting.processes.join(', '),
     setting.doc,
   ]);

@@ -4,7 +4,9 @@ import type { RetainArguments } from './audit/retain.ts';
 import type { VerifyArguments } from './audit/verify.ts';
 import type { VerifyProofArguments } from './audit/verify_proof.ts';
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const notEmpty = matching(/./s, 'Give a name.');
+const uuid = matching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'Give a UUID.');
+const seq = matching(/^[1-9]\d{0,14}$/, 'Give the number of an event: a whole number from 1 on.');
 
 /** Adds `halyard audit` with its subcommands. */
 export function addAuditCommand(program: Command): void {
@@ -34,8 +36,8 @@ function addVerify(audit: Command): void {
   audit
     .command('verify')
     .description('check that the trail is what was sealed')
-    .option('--from <seq>', 'the first event to check', seq)
-    .option('--to <seq>', 'the last event to check', seq)
+    .option('--from <seq>', 'the first event to check', (text) => Number(seq(text)))
+    .option('--to <seq>', 'the last event to check', (text) => Number(seq(text)))
     .option('--anchors <file>', 'a copy to compare with: a file, - or cloudwatch', notEmpty)
     .option('--json', 'print JSON')
     .action(async (options: VerifyArguments) => (await import('./audit/verify.ts')).run(options));
@@ -90,22 +92,14 @@ function addExport(audit: Command): void {
     .action(async (options: ExportArguments) => (await import('./audit/export.ts')).run(options));
 }
 
-function seq(text: string): number {
-  if (!/^[1-9]\d{0,14}$/.test(text))
-    throw new InvalidArgumentError('Give the number of an event: a whole number from 1 on.');
-  return Number(text);
-}
-
-function uuid(text: string): string {
-  if (!UUID.test(text)) throw new InvalidArgumentError('Give a UUID.');
-  return text;
-}
-
-function notEmpty(text: string): string {
-  if (text === '') throw new InvalidArgumentError('Give a name.');
-  return text;
-}
-
 function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
+}
+
+/** A parser of arguments that match a pattern; of others it says what to give. */
+function matching(pattern: RegExp, advice: string): (text: string) => string {
+  return (text) => {
+    if (!pattern.test(text)) throw new InvalidArgumentError(advice);
+    return text;
+  };
 }

@@ -1,6 +1,5 @@
-import type { Algorithm } from 'jsonwebtoken';
-import { developmentSecret, signToken } from '../auth/token.ts';
 import type { Config } from '../config/config.ts';
+import { makeToken } from './token.ts';
 
 /** How far ahead the example schedules its change, in seconds: time enough to paste the next request. */
 const EXAMPLE_AHEAD_SECONDS = 15;
@@ -51,18 +50,10 @@ curl -s ${url}/graphql -H "Authorization: Bearer $ADMIN" -H 'Content-Type: appli
 }
 
 function developmentTokens(config: Config): { admin: string; viewer: string } | null {
-  const { jwt, dataDir, nodeEnv } = config;
   // In production nobody's terminal or log should hold an admin's token.
-  if (jwt.jwksUri !== null || nodeEnv === 'production') return null;
-  const algorithm = jwt.algorithms[0] as Algorithm | undefined;
-  const common = {
-    ...(algorithm === undefined ? {} : { algorithm }),
-    secret: jwt.secret ?? developmentSecret(dataDir, nodeEnv),
-    audience: jwt.audience,
-    issuer: jwt.issuer,
-  };
+  if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return null;
   return {
-    admin: signToken({ ...common, role: 'admin', userId: 'alice', email: 'alice@example.com' }),
-    viewer: signToken({ ...common, role: 'viewer', userId: 'vera', email: 'vera@example.com' }),
+    admin: makeToken({ role: 'admin', userId: 'alice', email: 'alice@example.com' }, config),
+    viewer: makeToken({ role: 'viewer', userId: 'vera', email: 'vera@example.com' }, config),
   };
 }

@@ -1,28 +1,21 @@
-import pg from 'pg';
-import { scrub } from '../lib/log.ts';
+import type pg from 'pg';
 import { withLogin } from './audit/connect.ts';
-import { reasonOf } from './audit/exit_codes.ts';
-import { BAD_ARGUMENTS } from './exit_codes.ts';
+import { asUsageError, exitWith } from './audit/exit_codes.ts';
 
-/** A row of app_private.settings, with the default of its name. */
-interface SettingRow {
-  readonly name: string;
-  readonly value: string;
-  readonly default: string;
-  readonly revision: string;
-}
-
-/** What the database calls a name that it doesn't know or a value that it refuses: invalid_parameter_value. */
+/** invalid_parameter_value: a name that the database doesn't know, or a value that it refuses. */
 const REFUSED = '22023';
 
 /** `halyard settings list`: prints every setting of the database. Exit status 1 when they can't be read. */
 export function list(): Promise<void> {
   return asOwner(async (pool) => {
-    const { rows } = await pool.query<SettingRow>(
-      `select s.name, s.value, d.default_value as default, s.revision
-       from app_private.settings s join app_private.setting_definitions() d using (name) order by s.name`,
-    );
-    const table = [['name', 'value', 'default', 'revision'], ...rows.map(cells)];
+    const { rows } = await pool.query<string[]>({
+      text: `select s.name, s.value, d.default_value, s.revision
+        from app_private.settings s join app_private.setting_definitions() d using (name) order by s.name`,
+      rowMode: 'array',
+    });
+    // An empty value is shown, so that the columns stay columns.
+    const cells = rows.map((row) => row.map((cell) => cell || '""'));
+    const table = [['name', 'value', 'default', 'revision'], ...cells];
     const widths = [0, 1, 2].map((i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
     for (const line of table)
       process.stdout.write(`${line.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}\n`);
@@ -35,25 +28,16 @@ export function list(): Promise<void> {
  */
 export function set(name: string, value: string): Promise<void> {
   return asOwner(async (pool) => {
-    const { rows } = await pool.query<{ revision: string }>(
-      'select app_private.set_setting($1, $2) as revision',
-      [name, value],
-    );
+    const { rows } = await pool
+      .query<{ revision: string }>('select app_private.set_setting($1, $2) as revision', [
+        name,
+        value,
+      ])
+      .catch(asUsageError(REFUSED));
     process.stdout.write(`${name} is set; revision ${rows[0]?.revision ?? ''}.\n`);
   });
 }
 
-async function asOwner(work: (pool: pg.Pool) => Promise<void>): Promise<void> {
-  try {
-    await withLogin('owner', work, 'settings');
-  } catch (error) {
-    process.stderr.write(`${scrub(reasonOf(error))}\n`);
-    process.exitCode =
-      error instanceof pg.DatabaseError && error.code === REFUSED ? BAD_ARGUMENTS : 1;
-  }
-}
-
-/** An empty value is shown, so that the columns stay columns. */
-function cells(row: SettingRow): string[] {
-  return [row.name, row.value || '""', row.default || '""', row.revision];
+function asOwner(work: (pool: pg.Pool) => Promise<void>): Promise<void> {
+  return exitWith(() => withLogin('owner', work, 'settings').then(() => 0), '', 1);
 }

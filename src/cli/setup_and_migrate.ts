@@ -1,4 +1,4 @@
-import { loadProcessConfig, type Config } from '../config/config.ts';
+import { loadProcessConfig } from '../config/config.ts';
 import { makeLogger } from '../lib/log.ts';
 import { installWorkerSchema, migrate } from '../postgres/migrate.ts';
 import { setUp } from '../postgres/setup.ts';
@@ -17,7 +17,7 @@ export async function setup(): Promise<void> {
 
 /** `halyard migrate`: the database brought up to date, as its owner. */
 export async function migrateOnce(): Promise<void> {
-  const config: Config = loadProcessConfig('migrate');
+  const config = loadProcessConfig('migrate');
   await migrate(required(config.databaseUrl, 'DATABASE_URL'), makeLogger(config, 'migrate'));
 }
 

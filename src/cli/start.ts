@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts';
-import { startEmbeddedPostgres, type EmbeddedPostgres } from '../postgres/embedded/postgres.ts';
+import { startEmbeddedPostgres } from '../postgres/embedded/postgres.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
-import { setUp } from '../postgres/setup.ts';
+import { setUp, type Logins } from '../postgres/setup.ts';
 import { onShutdown } from './shutdown.ts';
 import { welcome } from './banner.ts';
 
@@ -21,13 +21,6 @@ async function loadParts() {
   return { migrate, startMetrics, makeGraphql, startApi, startWorker };
 }
 
-/** The URLs of the three logins. */
-interface Logins {
-  readonly ownerUrl: string;
-  readonly authenticatorUrl: string;
-  readonly workerUrl: string;
-}
-
 /**
  * `halyard start`: database, API and worker in one process, for development and a first look. Without DATABASE_URL the
  * database is the embedded one; with it, the server that it names, set up first when ROOT_DATABASE_URL is given too.
@@ -35,14 +28,10 @@ interface Logins {
 export async function start(): Promise<void> {
   const config = loadProcessConfig('start');
   const log = makeLogger(config, 'halyard');
-  const closers: (() => Promise<void>)[] = [];
-  let closing = false;
-  const isClosing = () => closing;
-  const close = async () => {
-    closing = true;
-    // In the order opposite to that of starting: the database goes last.
-    for (const closer of closers.toReversed()) await closer();
-  };
+  // Disposed of in the order opposite to that of starting: the database goes last.
+  const running = new AsyncDisposableStack();
+  let closing: Promise<void> | undefined;
+  const close = () => (closing ??= running.disposeAsync());
   // From the first moment: a signal in the middle of starting must not leave a server behind.
   const stop = onShutdown(log, close);
   // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
@@ -51,10 +40,7 @@ export async function start(): Promise<void> {
   try {
     const parts = loadParts();
     parts.catch(() => undefined);
-    const logins = await prepareDatabase(config, log, {
-      onClose: (closer) => closers.push(closer),
-      onLost: () => stop('the embedded PostgreSQL ended'),
-    });
+    const logins = await prepareDatabase(config, log, running, stop);
     const { migrate, startMetrics, makeGraphql, startApi, startWorker } = await parts;
     await migrate(logins.ownerUrl, log);
     const metrics = await startMetrics({
@@ -64,18 +50,18 @@ export async function start(): Promise<void> {
       delivers: true,
       log,
     });
-    closers.push(() => metrics.close());
+    running.defer(() => metrics.close());
     const { registry } = metrics;
     const { authenticatorUrl, workerUrl } = logins;
     const starting = [
       startApi({ config, databaseUrl: authenticatorUrl, log, makeGraphql, registry }).then(
         (api) => {
-          closers.push(() => api.close());
+          running.defer(() => api.close());
           return api.url;
         },
       ),
       startWorker({ config, databaseUrl: workerUrl, log, registry }).then((worker) => {
-        closers.push(() => worker.stop());
+        running.defer(() => worker.stop());
       }),
     ] as const;
     // When one of them fails, the other one is up and can be closed.
@@ -84,7 +70,7 @@ export async function start(): Promise<void> {
     process.stdout.write(welcome(config, { api, metrics: metrics.url }));
   } catch (error) {
     // What was being started fails with the database that a signal stops: no news, and the process ends by itself.
-    if (isClosing()) return;
+    if (running.disposed) return;
     await close();
     throw error;
   }
@@ -93,33 +79,30 @@ export async function start(): Promise<void> {
 async function prepareDatabase(
   config: Config,
   log: Logger,
-  hooks: { onClose: (closer: () => Promise<void>) => void; onLost: () => void },
+  running: AsyncDisposableStack,
+  stop: (reason: string) => void,
 ): Promise<Logins> {
   if (config.databaseUrl !== null) return outsideDatabase(config, log);
   const server = await startEmbeddedPostgres({ dataDir: config.dataDir, log });
   let stopping = false;
-  hooks.onClose(() => {
+  running.defer(() => {
     stopping = true;
     return server.stop();
   });
   void server.exited.then((code) => {
     if (stopping) return;
     log.error({ code }, 'the embedded PostgreSQL has ended; its log is in the data folder');
-    hooks.onLost();
+    stop('the embedded PostgreSQL ended');
   });
-  const logins = embeddedLogins(server);
-  await setUp({ rootUrl: server.superuserUrl, ...logins, log });
-  return logins;
-}
-
-/** Passwords are new at every start: nothing has to keep them. */
-function embeddedLogins(server: EmbeddedPostgres): Logins {
+  // Passwords are new at every start: nothing has to keep them.
   const url = (role: string) => server.url(role, randomBytes(18).toString('base64url'), 'halyard');
-  return {
+  const logins = {
     ownerUrl: url('halyard_owner'),
     authenticatorUrl: url('halyard_authenticator'),
     workerUrl: url('halyard_worker'),
   };
+  await setUp({ rootUrl: server.superuserUrl, ...logins, log });
+  return logins;
 }
 
 async function outsideDatabase(config: Config, log: Logger): Promise<Logins> {

@@ -1,20 +1,15 @@
 import type { Algorithm } from 'jsonwebtoken';
-import { developmentSecret, signToken } from '../auth/token.ts';
+import { developmentSecret, signToken, type TokenOptions } from '../auth/token.ts';
 import { loadProcessConfig, type Config } from '../config/config.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 
-/** What `halyard token` was given. */
-export interface TokenArguments {
-  readonly role: string;
-  readonly userId?: string;
-  readonly email?: string;
-  readonly environments?: readonly string[];
-  /** Seconds, or a span such as 12h. */
-  readonly expiresIn?: string;
-}
+export type TokenArguments = Pick<
+  TokenOptions,
+  'role' | 'userId' | 'email' | 'environments' | 'expiresIn'
+>;
 
 /** `halyard token`: prints a signed token, and nothing else, to stdout; exit status 2 when the API would refuse it. */
-export function token(options: TokenArguments): Promise<void> {
+export function token(options: TokenArguments): void {
   const config = loadProcessConfig('token');
   try {
     process.stdout.write(`${makeToken(options, config)}\n`);
@@ -23,7 +18,6 @@ export function token(options: TokenArguments): Promise<void> {
     process.stderr.write(`${error.message}\n`);
     process.exitCode = BAD_ARGUMENTS;
   }
-  return Promise.resolve();
 }
 
 /** @throws Error whose message says why the API would refuse the token */

@@ -1,43 +1,14 @@
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { ConfigError } from './error.ts';
-import { readSettings } from './reader.ts';
 import { algorithmsOf, ruleProblems } from './rules.ts';
-import { SETTINGS, type Command, type Values } from './settings.ts';
+import { SETTINGS, type Command, type Setting, type Values } from './settings.ts';
 
-export { ConfigError, SETTINGS, type Command };
+export { ConfigError, type Command };
 export type NodeEnv = Values['NODE_ENV'];
 
-export interface Config {
-  readonly nodeEnv: NodeEnv;
-  readonly host: string;
-  /** 0 means any free port. */
-  readonly port: number;
-  /** Where /metrics is served; 0 means any free port, null that no port was set. */
-  readonly metrics: { readonly host: string; readonly port: number | null };
-  readonly databaseUrl: string | null;
-  readonly authDatabaseUrl: string | null;
-  readonly workerDatabaseUrl: string | null;
-  readonly auditorDatabaseUrl: string | null;
-  readonly rootDatabaseUrl: string | null;
-  /** Absolute. */
-  readonly dataDir: string;
-  readonly jwt: {
-    readonly secret: string | null;
-    readonly jwksUri: string | null;
-    readonly algorithms: readonly string[];
-    readonly audience: string | null;
-    readonly issuer: string | null;
-  };
-  readonly audit: {
-    readonly sink: 'stdout' | 'cloudwatch';
-    readonly logGroup: string;
-    readonly logStream: string;
-    /** Milliseconds that a forwarder may be silent before another one takes over. */
-    readonly leaseMs: number;
-  };
-  readonly logLevel: string;
-}
+/** What a command works with. docs/configuration.md says what each setting means, and its unit. */
+export type Config = ReturnType<typeof makeConfig>;
 
 /**
  * Validates the environment for one command.
@@ -56,7 +27,25 @@ export function loadProcessConfig(command: Command): Config {
   return loadConfig(process.env, command);
 }
 
-function makeConfig(values: Values): Config {
+/** The values of all settings, null in place of a bad one, and a sentence for each mistake. */
+function readSettings(env: NodeJS.ProcessEnv): { values: Values; problems: string[] } {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+    const given = env[name] ?? '';
+    const text = given.trim();
+    // A secret that was read from a file often ends in a newline, and then no signature matches.
+    if (given !== text) problems.push(`${name} has white space around its value: remove it.`);
+    const result = setting.schema.nullable().safeParse(text || (setting.default ?? null));
+    values[name] = result.data ?? null;
+    if (result.success) continue;
+    const quoted = setting.schema.meta()?.secret === true ? '' : `; it is ${JSON.stringify(text)}`;
+    problems.push(`Set ${name} to ${result.error.issues[0]?.message ?? 'another value'}${quoted}.`);
+  }
+  return { values: values as Values, problems };
+}
+
+function makeConfig(values: Values) {
   return Object.freeze({
     nodeEnv: values.NODE_ENV,
     host: values.HOST,

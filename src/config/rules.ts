@@ -4,7 +4,6 @@ const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
 const KEY_ALGORITHMS = ['RS', 'ES', 'PS'].flatMap((kind) =>
   [256, 384, 512].map((n) => `${kind}${n}`),
 );
-const DEFAULT_ALGORITHMS = ['HS256', 'RS256', 'ES256'];
 
 /** Variables that were read once, and how to set in the database what they said. */
 const MOVED = {
@@ -16,31 +15,26 @@ const MOVED = {
 type IsSet = (name: Name | keyof typeof MOVED) => boolean;
 
 /** What settings must agree on: a sentence for each mistake. */
-export function ruleProblems(values: Values, command: Command, isSet: IsSet): string[] {
+export function* ruleProblems(values: Values, command: Command, isSet: IsSet): Generator<string> {
   // With an unknown NODE_ENV the rules of production hold, so that all mistakes are reported.
   const isProduction = ((values.NODE_ENV as string | null) ?? 'production') === 'production';
-  return [
-    ...tokenProblems(values, isSet),
-    ...databaseProblems(command, isProduction, isSet),
-    ...tokenSourceProblems(command, isProduction, isSet),
-    ...movedProblems(command, isSet),
-  ];
+  yield* algorithmProblems(values, isSet);
+  yield* databaseProblems(command, isProduction, isSet);
+  yield* tokenProblems(command, isProduction, isSet);
+  // A worker that ignored them would keep what is to be purged.
+  if (command === 'worker' || command === 'start')
+    for (const name of Object.keys(MOVED) as (keyof typeof MOVED)[])
+      if (isSet(name))
+        yield `Unset ${name}, which is a setting in the database now: npm run halyard -- settings set ${MOVED[name]}.`;
 }
 
 /** The signature algorithms that count. Never a mix: a public key must not become the secret of an HS* signature. */
 export function algorithmsOf(values: Values): readonly string[] {
-  return (
-    values.JWT_ALGORITHMS ??
-    allowedAlgorithms(values.JWT_JWKS_URI !== null).filter((a) => DEFAULT_ALGORITHMS.includes(a))
-  );
+  return values.JWT_ALGORITHMS ?? (values.JWT_JWKS_URI === null ? ['HS256'] : ['RS256', 'ES256']);
 }
 
-function allowedAlgorithms(byKey: boolean): readonly string[] {
-  return byKey ? KEY_ALGORITHMS : SECRET_ALGORITHMS;
-}
-
-function* tokenProblems(values: Values, isSet: IsSet): Generator<string> {
-  const allowed = allowedAlgorithms(isSet('JWT_JWKS_URI'));
+function* algorithmProblems(values: Values, isSet: IsSet): Generator<string> {
+  const allowed = isSet('JWT_JWKS_URI') ? KEY_ALGORITHMS : SECRET_ALGORITHMS;
   if (values.JWT_ALGORITHMS?.some((algorithm) => !allowed.includes(algorithm)))
     yield (
       `Set JWT_ALGORITHMS to some of ${allowed.join(', ')}, separated by commas: ` +
@@ -49,23 +43,18 @@ function* tokenProblems(values: Values, isSet: IsSet): Generator<string> {
   if (isSet('JWT_SECRET') && isSet('JWT_JWKS_URI'))
     yield 'Set JWT_SECRET or JWT_JWKS_URI, not both: one of them must be in charge.';
   // RFC 7518 §3.2: the key of an HMAC is at least as long as its hash.
-  const bits = algorithmsOf(values)
-    .filter((algorithm) => SECRET_ALGORITHMS.includes(algorithm))
-    .map((algorithm) => Number(algorithm.slice(2)));
-  const bytes = Math.max(256, ...bits) / 8;
+  const hashes = SECRET_ALGORITHMS.filter((algorithm) => algorithmsOf(values).includes(algorithm));
+  const bytes = Math.max(256, ...hashes.map((algorithm) => Number(algorithm.slice(2)))) / 8;
   if (values.JWT_SECRET !== null && Buffer.byteLength(values.JWT_SECRET) < bytes)
     yield `Set JWT_SECRET to at least ${bytes} bytes: openssl rand -base64 48.`;
 }
 
 /** In development the embedded server stands in for a database that isn't named, except for setup. */
-function* databaseProblems(
-  command: Command,
-  isProduction: boolean,
-  isSet: IsSet,
-): Generator<string> {
+function* databaseProblems(command: Command, isProduction: boolean, isSet: IsSet) {
   if (isProduction || command === 'setup') {
-    for (const { name, required } of SETTINGS as readonly (Setting & { name: Name })[])
-      if (required?.includes(command) && !isSet(name)) yield `Set ${name}: ${command} needs it.`;
+    for (const [name, { required }] of Object.entries<Setting>(SETTINGS))
+      if (required?.includes(command) && !isSet(name as Name))
+        yield `Set ${name}: ${command} needs it.`;
   } else if (command === 'start' && !isSet('DATABASE_URL')) {
     // Half of it on the embedded server and half on another would migrate one and serve the other.
     for (const name of ['AUTH_DATABASE_URL', 'WORKER_DATABASE_URL'] as const)
@@ -73,11 +62,7 @@ function* databaseProblems(
   }
 }
 
-function* tokenSourceProblems(
-  command: Command,
-  isProduction: boolean,
-  isSet: IsSet,
-): Generator<string> {
+function* tokenProblems(command: Command, isProduction: boolean, isSet: IsSet) {
   const verifies = command === 'api' || command === 'start';
   if (isProduction && verifies && !isSet('JWT_SECRET') && !isSet('JWT_JWKS_URI'))
     yield "Set JWT_SECRET or JWT_JWKS_URI: the API can't verify tokens without.";
@@ -85,12 +70,4 @@ function* tokenSourceProblems(
     yield 'Unset JWT_JWKS_URI, or ask your identity provider: token signs by secret.';
   else if (command === 'token' && isProduction && !isSet('JWT_SECRET'))
     yield 'Set JWT_SECRET: token signs with it.';
-}
-
-/** A worker that ignored them would keep what is to be purged. */
-function* movedProblems(command: Command, isSet: IsSet): Generator<string> {
-  if (command !== 'worker' && command !== 'start') return;
-  for (const name of Object.keys(MOVED) as (keyof typeof MOVED)[])
-    if (isSet(name))
-      yield `Unset ${name}, which is a setting in the database now: npm run halyard -- settings set ${MOVED[name]}.`;
 }

@@ -2,6 +2,9 @@ import { z } from 'zod';
 
 // What the settings' texts may be. Each error completes the sentence "Set NAME to …".
 
+/** The value may hold a password or a key: no message quotes it. */
+const SECRET = { secret: true };
+
 /** One of these words. */
 export function oneOf<const T extends readonly string[]>(words: T) {
   return z.enum(words, { error: `one of ${words.join(', ')}` });
@@ -20,7 +23,7 @@ export function wholeNumber(min: number, max: number) {
   const error = `a whole number from ${min} to ${max}`;
   return matching(/^\d{1,6}$/, error)
     .transform(Number)
-    .pipe(z.number().min(min, { error }).max(max, { error }));
+    .refine((n) => n >= min && n <= max, { error });
 }
 
 export const host = matching(
@@ -32,45 +35,48 @@ export const port = wholeNumber(0, 65_535);
 
 /** The address of a database. */
 export const databaseUrl = z
-  .string()
-  .refine((text) => ['postgres:', 'postgresql:'].includes(urlOf(text)?.protocol ?? ''), {
+  .url({
+    protocol: /^postgres(ql)?$/,
     error: 'an address such as postgres://user:password@host:5432/database',
     abort: true,
   })
-  .refine((text) => isPercentEncoded(urlOf(text)), {
+  .refine((text) => !/%(?![0-9a-f]{2})/i.test(loginOf(text)), {
     error: 'an address with the user and the password percent-encoded: % is written %25',
-  });
+  })
+  .meta(SECRET);
 
 /** The address of an identity provider's public keys. */
 export const jwksUri = z
   .string()
-  .refine((text) => isConfidential(urlOf(text)), {
+  .refine(isConfidential, {
     error: 'an https address (http is for loopback only)',
     abort: true,
   })
-  .refine((text) => `${urlOf(text)?.username}${urlOf(text)?.password}` === '', {
+  .refine((text) => loginOf(text) === ':', {
     error: 'an address without user and password: public keys need none',
-  });
+  })
+  .meta(SECRET);
 
 /** A secret that signs; how long it must be depends on the algorithms. */
-export const secret = z.string().refine((text) => !text.includes('-----BEGIN'), {
-  error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
-});
+export const secret = z
+  .string()
+  .refine((text) => !text.includes('-----BEGIN'), {
+    error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
+  })
+  .meta(SECRET);
 
 /** Items separated by commas, each once. */
 export const list = z
   .string()
   .transform((text) => [...new Set(text.split(',').map((item) => item.trim()))]);
 
-function urlOf(text: string): URL | null {
-  return URL.canParse(text) ? new URL(text) : null;
+function loginOf(url: string): string {
+  const { username, password } = new URL(url);
+  return `${username}:${password}`;
 }
 
-function isPercentEncoded(url: URL | null): boolean {
-  return !/%(?![0-9a-f]{2})/i.test(`${url?.username} ${url?.password}`);
-}
-
-function isConfidential(url: URL | null): boolean {
+function isConfidential(text: string): boolean {
+  const url = URL.parse(text);
   const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url?.hostname ?? '');
   return url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback);
 }

@@ -18,19 +18,16 @@ export type Command = (typeof COMMANDS)[number] | 'schema';
 
 /** An environment variable that Halyard reads. */
 export interface Setting {
-  readonly name: string;
   /** Reads the variable's text; its error completes the sentence "Set NAME to …". */
   readonly schema: z.ZodType<unknown, string>;
-  /** The text that counts when the variable is unset, or null when there is none. */
-  readonly default: string | null;
+  /** The text that counts when the variable is unset. */
+  readonly default?: string;
   /** What being unset means, for people, when there is no default. */
   readonly unset?: string;
   /** The commands that use it. All commands check it. */
   readonly processes: readonly Command[];
   /** Those of them that can't do without it in production. */
   readonly required?: readonly Command[];
-  /** The value may hold a password or a key: no message quotes it. */
-  readonly secret?: true;
   /** What it is, for docs/configuration.md. */
   readonly doc: string;
 }
@@ -42,157 +39,120 @@ const TOKENS = ['start', 'api', 'token'] as const;
 const FORWARDERS = ['start', 'worker'] as const;
 
 /** Every environment variable that Halyard reads. docs/configuration.md is printed from it. */
-export const SETTINGS = [
-  {
-    name: 'NODE_ENV',
+export const SETTINGS = {
+  NODE_ENV: {
     schema: is.oneOf(['development', 'production', 'test']),
     default: 'development',
     processes: COMMANDS,
     doc: 'development, production or test',
   },
-  {
-    name: 'LOG_LEVEL',
+  LOG_LEVEL: {
     schema: is.oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
     default: 'info',
     processes: COMMANDS,
     doc: 'least severe level that is logged to stderr: trace, debug, info, warn, error, fatal or silent',
   },
-  {
-    name: 'HOST',
+  HOST: {
     schema: is.host,
     default: '127.0.0.1',
     processes: SERVERS,
     doc: 'address that the API listens on',
   },
-  {
-    name: 'PORT',
+  PORT: {
     schema: is.port,
     default: '3000',
     processes: SERVERS,
     doc: 'port the API listens on; 0 takes any free one',
   },
-  {
-    name: 'METRICS_HOST',
+  METRICS_HOST: {
     schema: is.host,
     default: '127.0.0.1',
     processes: SERVICES,
     doc: 'address that /metrics for Prometheus is served on',
   },
-  {
-    name: 'METRICS_PORT',
+  METRICS_PORT: {
     schema: is.port,
-    default: null,
     unset: 'api and worker serve none; start takes any free port',
     processes: SERVICES,
     doc: 'port that /metrics is served on; 0 takes any free one',
   },
-  {
-    name: 'DATABASE_URL',
+  DATABASE_URL: {
     schema: is.databaseUrl,
-    default: null,
     unset: EMBEDDED,
     processes: ['setup', 'migrate', 'start', 'audit', 'settings'],
     required: ['setup', 'migrate', 'start'],
-    secret: true,
     doc: "the owner's login",
   },
-  {
-    name: 'AUTH_DATABASE_URL',
+  AUTH_DATABASE_URL: {
     schema: is.databaseUrl,
-    default: null,
     unset: EMBEDDED,
     processes: ['setup', 'start', 'api', 'audit'],
     required: ['setup', 'start', 'api'],
-    secret: true,
     doc: "the API's login",
   },
-  {
-    name: 'WORKER_DATABASE_URL',
+  WORKER_DATABASE_URL: {
     schema: is.databaseUrl,
-    default: null,
     unset: EMBEDDED,
     processes: ['setup', 'start', 'worker', 'audit'],
     required: ['setup', 'start', 'worker'],
-    secret: true,
     doc: "the worker's login",
   },
-  {
-    name: 'AUDITOR_DATABASE_URL',
+  AUDITOR_DATABASE_URL: {
     schema: is.databaseUrl,
-    default: null,
     unset: 'AUTH_DATABASE_URL',
     processes: ['audit'],
-    secret: true,
     doc: 'a login that is granted halyard_auditor',
   },
-  {
-    name: 'ROOT_DATABASE_URL',
+  ROOT_DATABASE_URL: {
     schema: is.databaseUrl,
-    default: null,
     unset: 'none; required by setup',
     processes: ['setup', 'start'],
     required: ['setup'],
-    secret: true,
     doc: 'an administrator, who makes the roles and the database',
   },
-  {
-    name: 'HALYARD_DATA_DIR',
+  HALYARD_DATA_DIR: {
     schema: is.anyText,
     default: '.halyard',
     processes: ['start', 'api', 'token', 'audit', 'settings'],
     doc: 'folder of the embedded database and the development secret',
   },
-  {
-    name: 'JWT_SECRET',
+  JWT_SECRET: {
     schema: is.secret,
-    default: null,
     unset: 'made at first start, kept in the data folder; production needs this or JWT_JWKS_URI',
     processes: TOKENS,
-    secret: true,
     doc: 'secret that signs and verifies tokens, at least as long as the hash (32 bytes for HS256)',
   },
-  {
-    name: 'JWT_JWKS_URI',
+  JWT_JWKS_URI: {
     schema: is.jwksUri,
-    default: null,
     unset: 'none',
     processes: SERVERS,
-    secret: true,
     doc: "https address of the identity provider's public keys, instead of JWT_SECRET",
   },
-  {
-    name: 'JWT_ALGORITHMS',
+  JWT_ALGORITHMS: {
     schema: is.list,
-    default: null,
     unset: 'HS256 with a secret, RS256,ES256 with JWT_JWKS_URI',
     processes: TOKENS,
     doc: 'comma-separated signature algorithms that are accepted, no others',
   },
-  {
-    name: 'JWT_AUDIENCE',
+  JWT_AUDIENCE: {
     schema: is.anyText,
-    default: null,
     unset: 'not checked',
     processes: TOKENS,
     doc: 'audience (aud) that a token must name',
   },
-  {
-    name: 'JWT_ISSUER',
+  JWT_ISSUER: {
     schema: is.anyText,
-    default: null,
     unset: 'not checked',
     processes: TOKENS,
     doc: 'issuer (iss) that a token must name',
   },
-  {
-    name: 'AUDIT_SINK',
+  AUDIT_SINK: {
     schema: is.oneOf(['stdout', 'cloudwatch']),
     default: 'stdout',
     processes: FORWARDERS,
     doc: 'where audit events go: stdout or cloudwatch',
   },
-  {
-    name: 'AUDIT_LOG_GROUP',
+  AUDIT_LOG_GROUP: {
     schema: is.matching(
       /^(?!aws\/)[\w./#-]{1,512}$/,
       "1 to 512 of a-z A-Z 0-9 _ - / . # that don't start with aws/",
@@ -201,30 +161,27 @@ export const SETTINGS = [
     processes: ['start', 'worker', 'audit'],
     doc: 'CloudWatch log group',
   },
-  {
-    name: 'AUDIT_LOG_STREAM',
+  AUDIT_LOG_STREAM: {
     schema: is.matching(/^[^:*]{1,512}$/, '1 to 512 characters without : and *'),
-    default: null,
     unset: "the host's name",
     processes: FORWARDERS,
     doc: 'CloudWatch log stream; one per process that forwards',
   },
-  {
-    name: 'AUDIT_LEASE_MS',
+  AUDIT_LEASE_MS: {
     // Shorter, and a short stall looks like a dead worker; longer, and the trail waits for one that is gone.
     schema: is.wholeNumber(1_000, 600_000),
     default: '15000',
     processes: FORWARDERS,
     doc: 'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
   },
-] as const satisfies readonly Setting[];
-
-type Row = (typeof SETTINGS)[number];
+} as const satisfies Record<string, Setting>;
 
 /** Only these can be read, so that nothing is read that isn't documented. */
-export type Name = Row['name'];
+export type Name = keyof typeof SETTINGS;
 
 /** What was read, by name; null for what is unset and has no default. */
 export type Values = {
-  readonly [R in Row as R['name']]: z.output<R['schema']> | (R['default'] & null);
+  readonly [N in Name]:
+    | z.output<(typeof SETTINGS)[N]['schema']>
+    | ((typeof SETTINGS)[N] extends { default: string } ? never : null);
 };

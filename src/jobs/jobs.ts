@@ -13,13 +13,6 @@ export const TASKS = [
 
 export type TaskName = (typeof TASKS)[number];
 
-export interface JobOptions {
-  /** Milliseconds from now, by the database's clock; 0 by default. */
-  readonly inMs?: number;
-  /** Leaves a job that waits already at its time, so that a hint doesn't cut a back-off short. */
-  readonly keepTime?: boolean;
-}
-
 /** A worker that takes the waiting job at the very moment makes the request vanish; that it happens over and over is unlikely. */
 const MAX_TRIES = 5;
 
@@ -29,12 +22,14 @@ const MAX_TRIES = 5;
  *
  * Jobs are wake-ups and never the only record of something to do: the tables are.
  *
+ * @param when.inMs milliseconds from now, by the database's clock
+ * @param when.keepTime leaves a job that waits already at its time, so that a hint doesn't cut a back-off short
  * @throws Error when the database can't be reached, or the request was dropped each time
  */
 export async function addJob(
   pool: pg.Pool,
   task: TaskName,
-  { inMs = 0, keepTime = false }: JobOptions = {},
+  { inMs = 0, keepTime = false }: { inMs?: number; keepTime?: boolean } = {},
 ): Promise<void> {
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const { rows } = await pool.query<{ id: string | null }>(

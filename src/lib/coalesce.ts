@@ -1,10 +1,4 @@
-/** Work that many requests ask for and that is done once for all of them. */
-export interface Coalesced {
-  /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
-  readonly request: () => void;
-  /** Starts no more runs; resolves once the one in progress has ended. */
-  readonly close: () => Promise<void>;
-}
+import { pause } from './sleep.ts';
 
 /**
  * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
@@ -13,39 +7,31 @@ export interface Coalesced {
  * @param work handles its own errors: it must not reject
  * @param intervalMs milliseconds from the start of one run to the start of the next; 0 for no limit
  */
-export function coalesce(work: () => Promise<void>, intervalMs: number): Coalesced {
+export function coalesce(work: () => Promise<void>, intervalMs: number) {
+  const closing = new AbortController();
   let requested = false;
-  let closed = false;
-  let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> | null = null;
-  let startedAt = Number.NEGATIVE_INFINITY;
 
-  function start(): void {
-    if (!requested || closed || running !== null || timer !== null) return;
-    const waitMs = startedAt + intervalMs - performance.now();
-    if (waitMs > 0) {
-      timer = setTimeout(() => {
-        timer = null;
-        start();
-      }, waitMs);
-      return;
+  async function run(): Promise<void> {
+    while (requested && !closing.signal.aborted) {
+      requested = false;
+      const nextAt = performance.now() + intervalMs;
+      await work();
+      const waitMs = nextAt - performance.now();
+      if (waitMs > 0) await pause(waitMs, closing.signal);
     }
-    requested = false;
-    startedAt = performance.now();
-    running = work().finally(() => {
-      running = null;
-      start();
-    });
+    running = null;
   }
 
   return {
-    request() {
+    /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
+    request(): void {
       requested = true;
-      start();
+      running ??= run();
     },
-    async close() {
-      closed = true;
-      if (timer !== null) clearTimeout(timer);
+    /** Starts no more runs; resolves once the one in progress has ended. */
+    async close(): Promise<void> {
+      closing.abort();
       await running;
     },
   };

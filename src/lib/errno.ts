@@ -1,17 +1,12 @@
-/** A failed system call, with its code (`ENOENT`, …). */
-export interface Errno extends Error {
-  readonly code: string;
-}
-
-/** Tells failed system calls from other errors. */
-export function isErrno(error: unknown): error is Errno {
+/** Whether an error has a code, as a failed system call (`ENOENT`, …) and PostgreSQL's errors do. */
+export function isErrno(error: unknown): error is Error & { readonly code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string';
 }
 
 /**
  * Waits for a file operation; null when the file does not exist.
  *
- * @throws whatever else it throws
+ * @throws its other errors
  */
 export async function ifExists<T>(operation: Promise<T>): Promise<T | null> {
   try {

@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { isErrno } from './errno.ts';
 
 /** What a client is told of an error: an HTTP status, a stable code to act on, a sentence to read. */
 export interface Problem {
@@ -114,27 +115,27 @@ const NETWORK_ERRORS: ReadonlySet<string> = new Set([
 /** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
 const VIOLATIONS: ReadonlySet<string> = new Set(['23505', '23514']);
 
+const NAME_RULE =
+  'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.';
+
 /** What a violated constraint means to a client. Those of a flag's fields aren't here: FLAG_FIELDS is checked before. */
-const CONSTRAINTS: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
-  feature_flags_flag_key_check: {
-    code: 'invalid_value',
-    detail:
-      'flag_key must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.',
-  },
-  feature_flags_environment_check: {
-    code: 'invalid_value',
-    detail:
-      'environment must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.',
-  },
-  feature_flag_schedules_cancel_reason_check: {
-    code: 'invalid_value',
-    detail: 'reason may have 500 characters at most.',
-  },
-  feature_flags_environment_flag_key_key: {
-    code: 'flag_exists',
-    detail: 'There is a flag with this key in this environment.',
-  },
+const CONSTRAINTS: Readonly<Record<string, Problem>> = {
+  feature_flags_flag_key_check: problem('invalid_value', `flag_key ${NAME_RULE}`),
+  feature_flags_environment_check: problem('invalid_value', `environment ${NAME_RULE}`),
+  feature_flag_schedules_cancel_reason_check: problem(
+    'invalid_value',
+    'reason may have 500 characters at most.',
+  ),
+  feature_flags_environment_flag_key_key: problem(
+    'flag_exists',
+    'There is a flag with this key in this environment.',
+  ),
 };
+
+const MASKED = problem(
+  'internal_error',
+  'Something went wrong here. The log has it under this request’s id.',
+);
 
 /** What to say in place of the database's own words, where those help nobody or tell too much. */
 const SENTENCES: Partial<Record<ProblemCode, string>> = {
@@ -149,12 +150,7 @@ export class ProblemError extends Error {
 
   constructor(code: ProblemCode, detail: string, options?: ErrorOptions & Pick<Problem, 'errors'>) {
     super(detail, options);
-    this.problem = {
-      status: PROBLEMS[code].status,
-      code,
-      detail,
-      ...(options?.errors === undefined ? {} : { errors: options.errors }),
-    };
+    this.problem = { ...problem(code, detail), ...(options?.errors && { errors: options.errors }) };
   }
 }
 
@@ -168,34 +164,20 @@ export class ProblemError extends Error {
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
   if (error instanceof pg.DatabaseError) return ofDatabase(error);
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
-    if (isProblemCode(error.code)) return problem(error.code, error.message);
-    if (NETWORK_ERRORS.has(error.code)) {
-      return problem('database_unavailable', 'The database can’t be reached now: try again.');
-    }
-  }
-  return masked();
+  if (!isErrno(error)) return MASKED;
+  if (isProblemCode(error.code)) return problem(error.code, error.message);
+  if (!NETWORK_ERRORS.has(error.code)) return MASKED;
+  return problem('database_unavailable', 'The database can’t be reached now: try again.');
 }
 
-function ofDatabase(error: pg.DatabaseError): Problem {
-  const constraint = error.constraint === undefined ? undefined : CONSTRAINTS[error.constraint];
-  if (constraint !== undefined) return problem(constraint.code, constraint.detail);
-  const code =
-    SQLSTATES[error.code ?? ''] ??
-    (error.code?.startsWith('08') ? 'database_unavailable' : undefined);
-  if (code === undefined || VIOLATIONS.has(error.code ?? '')) {
-    return masked();
-  }
+function ofDatabase({ code: state = '', constraint = '', message }: pg.DatabaseError): Problem {
+  const violated = CONSTRAINTS[constraint];
+  if (violated !== undefined) return violated;
+  const code = state.startsWith('08') ? 'database_unavailable' : SQLSTATES[state];
+  if (code === undefined || VIOLATIONS.has(state)) return MASKED;
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
-  const own = error.code?.startsWith('ZF') === true || code === 'invalid_value';
-  return problem(code, SENTENCES[code] ?? (own ? error.message : `${PROBLEMS[code].title}.`));
-}
-
-function masked(): Problem {
-  return problem(
-    'internal_error',
-    'Something went wrong here. The log has it under this request’s id.',
-  );
+  const own = state.startsWith('ZF') || code === 'invalid_value';
+  return problem(code, SENTENCES[code] ?? (own ? message : `${PROBLEMS[code].title}.`));
 }
 
 function problem(code: ProblemCode, detail: string): Problem {

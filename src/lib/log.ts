@@ -2,14 +2,6 @@ import { pino } from 'pino';
 
 export type Logger = pino.Logger;
 
-/** What a logger needs to know. */
-export interface LogOptions {
-  /** The least severe level that is logged, as pino names it; `silent` for none. */
-  readonly logLevel: string;
-  /** In every line, as `env`. */
-  readonly nodeEnv: string;
-}
-
 const CENSOR = '[Redacted]';
 
 /** Fields that hold credentials wherever a caller may have put them, at the top or one level down. */
@@ -30,23 +22,24 @@ const SECRET_FIELDS = [
 /**
  * A logger that writes JSON lines to stderr: stdout belongs to the audit sink.
  *
- * Credentials are removed twice. Known fields are redacted, and whatever looks like a token or the
- * password of a URL is taken out of the finished line, because error messages and request URLs quote
- * what they were given.
+ * Credentials are removed twice. Known fields are redacted, and texts that look like a token or the password of a URL are taken
+ * out of the finished line, because error messages and request URLs quote what they were given.
  *
+ * @param options.logLevel the least severe level that is logged, as pino names it; `silent` for none
+ * @param options.nodeEnv in every line, as `env`
  * @param name the process or part, such as `api`
  * @param destination where lines go, for tests
  */
 export function makeLogger(
-  { logLevel, nodeEnv }: LogOptions,
+  options: { readonly logLevel: string; readonly nodeEnv: string },
   name: string,
   // Synchronous, so that the last lines before a crash are not lost.
   destination: pino.DestinationStream = pino.destination({ dest: 2, sync: true }),
 ): Logger {
-  const options: pino.LoggerOptions = {
+  const settings: pino.LoggerOptions = {
     name,
-    level: logLevel,
-    base: { pid: process.pid, env: nodeEnv },
+    level: options.logLevel,
+    base: { pid: process.pid, env: options.nodeEnv },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: serialiseError, error: serialiseError },
@@ -60,7 +53,7 @@ export function makeLogger(
     },
     hooks: { streamWrite: scrub },
   };
-  return pino(options, destination);
+  return pino(settings, destination);
 }
 
 /**
@@ -78,7 +71,7 @@ export function scrub(text: string): string {
  * What is logged of an error: where it came from and what PostgreSQL says about it. A list rather
  * than all its properties, because `detail` and `where` quote rows, and pool errors carry their client.
  */
-export function serialiseError(error: unknown): unknown {
+function serialiseError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const fields: Record<string, unknown> = {
     type: error.name,

@@ -46,19 +46,12 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
 
-export interface DatabaseMetrics {
-  /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
-  render(): Promise<string>;
-  close(): Promise<void>;
-}
-
-export interface DatabaseMetricsOptions {
+interface DatabaseMetricsOptions {
   /** The worker's or the authenticator's. */
   readonly databaseUrl: string;
   /** Where this process delivers to, if it does: told of from the start, also before it has confirmed anything. */
   readonly destinations: readonly string[];
   readonly log: Logger;
-  readonly deadlineMs?: number | undefined;
 }
 
 interface Row {
@@ -68,12 +61,12 @@ interface Row {
 }
 
 /** On a connection of its own, so that neither is a scrape kept waiting by a pool that is in use up, nor anybody by a scrape. */
-export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMetrics {
-  const { destinations, log, deadlineMs = DEADLINE_MS } = options;
+export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
+  const { destinations, log } = options;
   const pool = makePool(options.databaseUrl, {
     name: 'halyard metrics',
     max: 1,
-    answerMs: deadlineMs,
+    answerMs: DEADLINE_MS,
     log,
   });
   let isUp = true;
@@ -83,8 +76,8 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMe
       const rows = await withDeadline(
         () => ask(pool, destinations),
         new AbortController().signal,
-        deadlineMs,
-        `The database did not answer within ${deadlineMs} ms.`,
+        DEADLINE_MS,
+        `The database did not answer within ${DEADLINE_MS} ms.`,
       );
       isUp = true;
       return rows;
@@ -97,9 +90,8 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions): DatabaseMe
   }
 
   return {
-    async render() {
-      return renderRows(await read());
-    },
+    /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
+    render: async () => renderRows(await read()),
     close: () => pool.end(),
   };
 }

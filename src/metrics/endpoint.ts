@@ -6,14 +6,7 @@ import { makeDatabaseMetrics } from './database.ts';
 import { startMetricsServer } from './server.ts';
 
 /** A process's /metrics. */
-export interface MetricsEndpoint {
-  /** Where the parts of the process put theirs. */
-  readonly registry: Registry;
-  /** As this machine reaches it; null when none is served. */
-  readonly url: string | null;
-  /** To be called last, so that also the end of a process can be watched. May be called twice. */
-  readonly close: () => Promise<void>;
-}
+export type MetricsEndpoint = Awaited<ReturnType<typeof startMetrics>>;
 
 export interface EndpointOptions {
   readonly config: Pick<Config, 'metrics' | 'audit'>;
@@ -22,40 +15,33 @@ export interface EndpointOptions {
   /** Whether this process delivers the trail. */
   readonly delivers: boolean;
   readonly log: Logger;
-  /** Milliseconds that the database gets to answer. */
-  readonly deadlineMs?: number;
 }
 
 /**
  * Serves what the registry holds, what the process itself says, and what the database says, when METRICS_PORT is set.
  *
+ * @returns where the parts of the process put theirs; the address as this machine reaches it, null when none is served; and
+ *   what closes it, to be called last, so that also the end of a process can be watched; it may be called twice
  * @throws ConfigError when the address can't be listened on
  */
-export async function startMetrics(options: EndpointOptions): Promise<MetricsEndpoint> {
-  const { config, databaseUrl, delivers, log, deadlineMs } = options;
+export async function startMetrics(options: EndpointOptions) {
+  const { config, databaseUrl, delivers, log } = options;
   const { host, port } = config.metrics;
   const registry = new Registry();
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
   collectDefaultMetrics({ register: registry });
+  await using starting = new AsyncDisposableStack();
   const database = makeDatabaseMetrics({
     databaseUrl,
     destinations: delivers ? [destinationOf(config)] : [],
     log,
-    deadlineMs,
   });
+  starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());
-  try {
-    const server = await startMetricsServer({ host, port, render, log });
-    let closing: Promise<void> | undefined;
-    return {
-      registry,
-      url: server.url,
-      close: () => (closing ??= server.close().then(() => database.close())),
-    };
-  } catch (error) {
-    await database.close();
-    throw error;
-  }
+  const server = await startMetricsServer({ host, port, render, log });
+  starting.defer(() => server.close());
+  const running = starting.move();
+  return { registry, url: server.url, close: () => running.disposeAsync() };
 }
 
 /**
@@ -67,17 +53,11 @@ export async function withMetrics(
   options: EndpointOptions,
   start: (registry: Registry) => Promise<{ stop: () => Promise<void> }>,
 ): Promise<{ stop: () => Promise<void> }> {
+  await using starting = new AsyncDisposableStack();
   const metrics = await startMetrics(options);
-  try {
-    const part = await start(metrics.registry);
-    return {
-      async stop() {
-        await part.stop();
-        await metrics.close();
-      },
-    };
-  } catch (error) {
-    await metrics.close();
-    throw error;
-  }
+  starting.defer(() => metrics.close());
+  const part = await start(metrics.registry);
+  starting.defer(() => part.stop());
+  const running = starting.move();
+  return { stop: () => running.disposeAsync() };
 }

@@ -4,13 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { ConfigError } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 
-export interface MetricsServer {
-  /** As this machine reaches it: `http://127.0.0.1:9464/metrics`. */
-  readonly url: string;
-  close(): Promise<void>;
-}
-
-export interface MetricsServerOptions {
+interface MetricsServerOptions {
   readonly host: string;
   /** 0 means any free port. */
   readonly port: number;
@@ -32,9 +26,10 @@ const TIMEOUTS = {
  * Serves GET /metrics and nothing else. It asks for no token, as Prometheus has none: so it is on a port of its own, which
  * isn't for the public, and has neither keys of flags nor names of people in it.
  *
+ * @returns its address as this machine reaches it, `http://127.0.0.1:9464/metrics`, and what closes it
  * @throws ConfigError when the address can't be listened on
  */
-export async function startMetricsServer(options: MetricsServerOptions): Promise<MetricsServer> {
+export async function startMetricsServer(options: MetricsServerOptions) {
   const { host, port, log } = options;
   const render = shared(options.render);
   const server = createServer(TIMEOUTS, (request, response) => {
@@ -63,11 +58,9 @@ export async function startMetricsServer(options: MetricsServerOptions): Promise
   return {
     url,
     async close() {
-      if (!server.listening) return;
-      const closed = once(server, 'close');
       server.close();
       server.closeAllConnections();
-      await closed;
+      await once(server, 'close');
     },
   };
 }

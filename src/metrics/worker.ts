@@ -6,19 +6,14 @@ import type { AppliedBatch } from '../schedules/apply.ts';
 import { watch, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */
-export interface WorkerMetrics {
-  /** One batch of schedules. */
-  applied(batch: AppliedBatch): void;
-  readonly delivery: DeliveryMetrics;
-  /** What is read at each scrape. */
-  watch(parts: { pool: pg.Pool; healthy: () => boolean; sink: Sink }): void;
-}
+export type WorkerMetrics = ReturnType<typeof makeWorkerMetrics>;
+export type DeliveryMetrics = WorkerMetrics['delivery'];
 
-export interface DeliveryMetrics {
-  /** Records that the destination has confirmed, with their times. */
-  delivered(occurredAt: readonly Date[]): void;
-  repeated(records: number): void;
-  failed(): void;
+/** What is read at each scrape. */
+interface WorkerParts {
+  readonly pool: pg.Pool;
+  readonly healthy: () => boolean;
+  readonly sink: Sink;
 }
 
 /** From one millisecond to ten minutes, in seconds. */
@@ -28,11 +23,11 @@ const LATENESS_BUCKETS = [
 const DELIVERY_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86_400];
 
 /** @param registry one that has no worker's metrics yet */
-export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
+export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, sink }) {
+    watch({ pool, healthy, sink }: WorkerParts) {
       watchPool(registry, 'worker', pool);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {
@@ -43,29 +38,24 @@ export function makeWorkerMetrics(registry: Registry): WorkerMetrics {
   };
 }
 
-function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
+function makeScheduleMetrics(registry: Registry) {
   const lateness = new Histogram({
     name: 'halyard_schedule_lateness_seconds',
     help: 'How long after their scheduled time schedules were applied. A worker that keeps up stays under 0.1.',
     buckets: LATENESS_BUCKETS,
     registers: [registry],
   });
-  const count = (name: string, help: string) =>
-    counter(registry, `halyard_schedules_${name}_total`, help);
-  const applied = count('applied', 'Schedules that this process applied.');
-  const retried = count(
-    'retried',
-    'Attempts that failed and are made again. Many: see the error_message of the schedules.',
-  );
-  const failed = count(
-    'failed',
-    'Schedules that failed for good. Any: see flag_schedule.failed in the trail, mend the cause, retry them.',
-  );
-  const stuck = count(
-    'stuck',
-    'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
-  );
-  return (batch) => {
+  const { applied, retried, failed, stuck } = makeCounters(registry, 'schedules', {
+    applied: 'Schedules that this process applied.',
+    retried:
+      'Attempts that failed and are made again. Many: see the error_message of the schedules.',
+    failed:
+      'Schedules that failed for good. Any: see flag_schedule.failed in the trail, mend the cause, retry them.',
+    stuck:
+      'Attempts that could neither be made nor be marked as failed. Any: see the warnings in the log.',
+  });
+  /** One batch of schedules. */
+  return (batch: AppliedBatch) => {
     for (const ms of batch.latenessMs) lateness.observe(Math.max(0, ms) / 1_000);
     applied.inc(batch.applied);
     retried.inc(batch.retried);
@@ -74,33 +64,30 @@ function makeScheduleMetrics(registry: Registry): WorkerMetrics['applied'] {
   };
 }
 
-function makeDeliveryMetrics(registry: Registry): DeliveryMetrics {
+function makeDeliveryMetrics(registry: Registry) {
   const latency = new Histogram({
     name: 'halyard_delivery_latency_seconds',
     help: 'From an audit event to the confirmation of its destination, by the clocks of database and worker. High after an outage.',
     buckets: DELIVERY_BUCKETS,
     registers: [registry],
   });
-  const count = (name: string, help: string) =>
-    counter(registry, `halyard_delivery_${name}_total`, help);
-  const events = count('events', 'Records, events and seals, that the destination confirmed.');
-  const repeated = count(
-    'repeated',
-    'Records that were handed to the destination again, because it had not confirmed them before.',
-  );
-  const failures = count(
-    'failures',
-    'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
-  );
+  const { events, repeated, failures } = makeCounters(registry, 'delivery', {
+    events: 'Records, events and seals, that the destination confirmed.',
+    repeated:
+      'Records that were handed to the destination again, because it had not confirmed them before.',
+    failures:
+      'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
+  });
   return {
-    delivered(occurredAt) {
+    /** Records that the destination has confirmed, with their times. */
+    delivered(occurredAt: readonly Date[]) {
       const now = Date.now();
       events.inc(occurredAt.length);
       // The histogram throws at what is no number, and events that have arrived must be confirmed.
       for (const at of occurredAt)
         if (!Number.isNaN(at.getTime())) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
     },
-    repeated: (records) => repeated.inc(records),
+    repeated: (records: number) => repeated.inc(records),
     failed: () => failures.inc(),
   };
 }
@@ -120,6 +107,15 @@ function watchExceptions(registry: Registry, sink: Partial<CloudWatchSink>): voi
   });
 }
 
-function counter(registry: Registry, name: string, help: string): Counter {
-  return new Counter({ name, help, registers: [registry] });
+/** Counters named `halyard_<part>_<key>_total`, with the help of each. */
+function makeCounters<K extends string>(
+  registry: Registry,
+  part: string,
+  helps: Record<K, string>,
+) {
+  const counters = Object.entries<string>(helps).map(([key, help]) => [
+    key,
+    new Counter({ name: `halyard_${part}_${key}_total`, help, registers: [registry] }),
+  ]);
+  return Object.fromEntries(counters) as Record<K, Counter>;
 }

@@ -6,11 +6,10 @@ import type { Logger } from '../lib/log.ts';
 import { pause } from '../lib/sleep.ts';
 
 export interface ListenerOptions {
-  readonly url?: string;
-  readonly clientConfig?: pg.ClientConfig;
+  readonly url: string;
   readonly channel: string;
   /** What pg_stat_activity shows as application_name. */
-  readonly name?: string;
+  readonly name: string;
   /** A hint that something changed; it may come while onConnect still runs. */
   readonly onNotification: (payload: string) => void | Promise<void>;
   /**
@@ -23,15 +22,6 @@ export interface ListenerOptions {
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
 }
 
-export interface Listener {
-  /** Whether notifications are being received and the catch-up read has been done. */
-  healthy(): boolean;
-  /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
-  start(): Promise<void>;
-  /** Prompt, whatever it is doing; may be called twice. */
-  close(): Promise<void>;
-}
-
 /** The cap is how much longer than the database this may be away, and with it a ready API: a failover takes half a minute. */
 const BACK_OFF = { baseMs: 100, capMs: 2_000 };
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -41,7 +31,7 @@ const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
  * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
  * and every loss is followed by a new connection and a catch-up read.
  */
-export function makeListener(options: ListenerOptions): Listener {
+export function makeListener(options: ListenerOptions) {
   const { channel, log } = options;
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
@@ -49,18 +39,14 @@ export function makeListener(options: ListenerOptions): Listener {
   let isHealthy = false;
   let running: Promise<void> | null = null;
 
-  function becomeHealthy(): void {
-    isHealthy = true;
-    log.info({ channel }, 'listening for notifications');
-    firstHealthy.resolve(undefined);
-  }
-
   async function run(): Promise<void> {
     for (let failures = 0; !closed(); failures++) {
       try {
         await listenUntilLost(options, closing.signal, () => {
           failures = 0;
-          becomeHealthy();
+          isHealthy = true;
+          log.info({ channel }, 'listening for notifications');
+          firstHealthy.resolve(undefined);
         });
       } catch (error) {
         isHealthy = false;
@@ -74,12 +60,15 @@ export function makeListener(options: ListenerOptions): Listener {
   }
 
   return {
+    /** Whether notifications are being received and the catch-up read has been done. */
     healthy: () => isHealthy,
-    async start() {
+    /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
+    async start(): Promise<void> {
       running ??= run();
       await firstHealthy.promise;
     },
-    async close() {
+    /** Prompt, whatever it is doing; may be called twice. */
+    async close(): Promise<void> {
       closing.abort(new Error('The listener is closed.'));
       await running;
     },
@@ -93,17 +82,22 @@ async function listenUntilLost(
   onHealthy: () => void,
 ): Promise<never> {
   const heartbeat = options.heartbeat ?? DEFAULT_HEARTBEAT;
-  const client = makeClient(options, heartbeat.deadlineMs);
+  const client = new pg.Client({
+    connectionString: options.url,
+    application_name: options.name,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: heartbeat.deadlineMs,
+  });
   const lost = new AbortController();
-  const close = () => lost.abort(closing.reason);
-  closing.addEventListener('abort', close);
+  const lostOrClosing = AbortSignal.any([lost.signal, closing]);
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
-  client.on('notification', (notification) => notify(options, notification));
-  const orLost = <T>(step: Promise<T>) => orAborted(step, lost.signal);
+  client.on('notification', (notification) => void notify(options, notification));
+  const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
 
   try {
-    if (closing.aborted) close();
     await orLost(client.connect());
     await orLost(client.query(`listen ${pg.escapeIdentifier(options.channel)}`));
     await orLost(Promise.resolve(options.onConnect()));
@@ -113,32 +107,20 @@ async function listenUntilLost(
       await orLost(client.query('select 1'));
     }
   } finally {
-    closing.removeEventListener('abort', close);
     client.removeAllListeners('notification');
     // No farewell: a peer that is gone would never answer it.
     client.connection.stream.destroy();
   }
 }
 
-function makeClient(options: ListenerOptions, queryTimeoutMs: number): pg.Client {
-  return new pg.Client({
-    ...(options.url === undefined ? {} : { connectionString: options.url }),
-    application_name: options.name ?? 'halyard-listener',
-    ...options.clientConfig,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    query_timeout: queryTimeoutMs,
-  });
-}
-
 /** A handler that fails has missed a hint, no more: the rows are still there for the next read. */
-function notify({ onNotification, channel, log }: ListenerOptions, { payload }: pg.Notification) {
-  void (async () => {
-    try {
-      await onNotification(payload ?? '');
-    } catch (error) {
-      log.warn({ err: error, channel }, 'handling a notification failed');
-    }
-  })();
+async function notify(
+  { onNotification, channel, log }: ListenerOptions,
+  { payload }: pg.Notification,
+): Promise<void> {
+  try {
+    await onNotification(payload ?? '');
+  } catch (error) {
+    log.warn({ err: error, channel }, 'handling a notification failed');
+  }
 }

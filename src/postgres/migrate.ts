@@ -3,8 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
-import pg from 'pg';
+import type pg from 'pg';
 import { withConnection } from './connection.ts';
+import { makePool } from './pool.ts';
+import { withSettings } from './setup.ts';
 import type { Logger } from '../lib/log.ts';
 import { workerLogger } from '../jobs/logger.ts';
 
@@ -50,16 +52,8 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
  * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
  */
 export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
-  const pool = new pg.Pool({
-    connectionString: databaseUrl,
-    options: '-c role=halyard_worker',
-    application_name: NAME,
-    max: 2,
-  });
-  pool.on('error', (error) => log.warn({ err: error }, 'an idle connection failed'));
-  pool.on('connect', (connection) =>
-    connection.on('error', (error) => log.warn({ err: error }, 'a connection failed')),
-  );
+  const url = withSettings(databaseUrl, ['role=halyard_worker']);
+  const pool = makePool(url, { name: NAME, max: 2, log });
   await withConnection(databaseUrl, NAME, async (owner) => {
     try {
       await grantCreate(owner, true);
@@ -92,6 +86,33 @@ export async function latestMigration(): Promise<string> {
     throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
   }
   return `${latest.slice(0, 6)}.sql`;
+}
+
+/**
+ * Makes sure that the database is at least as new as this version of Halyard. A newer one is fine: migrations
+ * keep the version before them working, so that a deployment can migrate first.
+ *
+ * @throws Error that says what to run
+ */
+export async function assertMigrated(pool: pg.Pool): Promise<void> {
+  const needed = await latestMigration();
+  const found = await schemaVersion(pool);
+  if (found === null || found < needed)
+    throw new Error(
+      `The database is at ${found ?? 'no migration at all'} and this version needs ${needed}: ` +
+        'run "npm run halyard -- migrate" first, with DATABASE_URL set to the owner of the same database.',
+    );
+}
+
+async function schemaVersion(pool: pg.Pool): Promise<string | null> {
+  const { rows } = await pool.query<{ installed: boolean }>(
+    `select to_regprocedure('app_private.schema_version()') is not null as installed`,
+  );
+  if (rows[0]?.installed !== true) return null;
+  const version = await pool.query<{ version: string | null }>(
+    'select app_private.schema_version() as version',
+  );
+  return version.rows[0]?.version ?? null;
 }
 
 /** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */

@@ -3,16 +3,18 @@ import type pg from 'pg';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
 
-/** Where `setUp` works, and the logins that it prepares. */
-export interface SetupOptions {
+/** The URLs of the logins of the owner, the API and the worker. */
+export interface Logins {
+  /** Names the database, too. */
+  readonly ownerUrl: string;
+  readonly authenticatorUrl: string;
+  readonly workerUrl: string;
+}
+
+/** Where `setUp` works, and the logins that it prepares: it sets their passwords. */
+interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
-  /** The owner's URL: names the database to create. Its password is set. */
-  readonly ownerUrl: string;
-  /** The API's URL. Its password is set. */
-  readonly authenticatorUrl: string;
-  /** The worker's URL. Its password is set. */
-  readonly workerUrl: string;
   readonly log: Logger;
 }
 
@@ -53,6 +55,15 @@ export function withDatabase(url: string, database: string): string {
   return changed.href;
 }
 
+/** Settings of the server, in the start-up packet: every connection has them from its first statement on. */
+export function withSettings(url: string, settings: readonly string[]): string {
+  const changed = new URL(url);
+  const given = changed.searchParams.get('options') ?? '';
+  const options = settings.map((setting) => ` -c ${setting}`).join('');
+  changed.searchParams.set('options', (given + options).trim());
+  return changed.href;
+}
+
 function databaseOf(url: string): string {
   const name = decodeURIComponent(new URL(url).pathname.slice(1));
   if (name === '') {
@@ -72,15 +83,12 @@ function login(url: string, variable: string, role: string): { role: string; pas
 }
 
 async function requireVersion(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ version: number; name: string }>(
-    `select current_setting('server_version_num')::int as version, current_setting('server_version') as name`,
+  const { rows } = await client.query<{ version: string }>(
+    `select current_setting('server_version') as version
+     where current_setting('server_version_num')::int < 150000`,
   );
-  const server = rows[0];
-  if (server === undefined || server.version < 150_000) {
-    throw new Error(
-      `Halyard needs PostgreSQL 15 or later; this server is ${server?.name ?? 'unknown'}.`,
-    );
-  }
+  if (rows[0] !== undefined)
+    throw new Error(`Halyard needs PostgreSQL 15 or later; this server is ${rows[0].version}.`);
 }
 
 async function createDatabase(client: pg.Client, database: string): Promise<void> {

@@ -17,34 +17,25 @@ export interface WorkerContext {
   readonly stopping: AbortSignal;
 }
 
-/**
- * What Halyard's tasks get. A task gets its dependencies where graphile-worker's tasks always do, in the second argument:
- * the worker adds `halyard` to it for each call. So a task file stays a plain task, without a module that
- * holds a process-wide context, and several workers can live in one process.
- */
-export interface HalyardHelpers extends JobHelpers {
-  readonly halyard: WorkerContext;
-}
-
 /** graphile-worker's crontab adds `_cron`; no task of Halyard's takes anything else. */
 const NO_PAYLOAD = z.strictObject({ _cron: z.unknown().optional() });
 
 /**
- * The context of the worker that runs this task.
+ * The context of the worker that runs this task, which adds it to the task's second argument for each call. So a task file stays a
+ * plain task, without a module that holds a process-wide context, and several workers can live in one process.
  *
  * @throws Error when the payload isn't empty, or when some other worker than Halyard's runs the task
  */
-export function contextOf(payload: unknown, helpers: JobHelpers): WorkerContext {
-  const task = helpers.job.task_identifier;
+export function contextOf(
+  payload: unknown,
+  { job, halyard }: JobHelpers & { readonly halyard?: WorkerContext },
+): WorkerContext {
+  const task = job.task_identifier;
   if (!NO_PAYLOAD.safeParse(payload).success)
     throw new Error(`Queue ${task} without a payload: it takes what it needs from the tables.`);
-  if (!hasContext(helpers))
+  if (halyard === undefined)
     throw new Error(
       `Run ${task} by "halyard worker": graphile-worker alone doesn't lend it what it needs.`,
     );
-  return helpers.halyard;
-}
-
-function hasContext(helpers: JobHelpers): helpers is HalyardHelpers {
-  return 'halyard' in helpers;
+  return halyard;
 }

@@ -3,21 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker';
-import type { HalyardHelpers, WorkerContext } from './context.ts';
+import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
+import { backOff } from '../lib/backoff.ts';
 import { pause } from '../lib/sleep.ts';
 
-export interface JobPoolOptions {
-  readonly context: WorkerContext;
-  readonly concurrency: number;
-}
-
 /** graphile-worker, kept running. */
-export interface JobPool {
-  healthy(): boolean;
-  /** Resolves once the tasks that run are finished and nothing is taken any more. */
-  stop(): Promise<void>;
-}
+export type JobPool = Awaited<ReturnType<typeof startJobPool>>;
 
 const TASK_FOLDER = fileURLToPath(new URL('../../tasks', import.meta.url));
 const CRONTAB = new URL('../../crontab', import.meta.url);
@@ -26,8 +18,7 @@ const CRONTAB = new URL('../../crontab', import.meta.url);
 const POLL_MS = 1_000;
 /** How long a pool whose tasks have ended may take to tell the database so, before it is taken for over. */
 const REPORT_MS = 5_000;
-const RESTART_BASE_MS = 200;
-const RESTART_CAP_MS = 2_000;
+const RESTART = { baseMs: 200, capMs: 2_000 };
 
 /**
  * Starts graphile-worker on the tasks in tasks/ and the times in crontab.
@@ -35,19 +26,20 @@ const RESTART_CAP_MS = 2_000;
  * It gives up when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The jobs of
  * the old one stay locked, which holds nothing up (decision 20).
  *
+ * @param concurrency tasks at a time
  * @throws Error when it can't be started the first time
  */
-export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
-  const { log, stopping } = options.context;
+export async function startJobPool(context: WorkerContext, concurrency: number) {
+  const { log, stopping } = context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  let current: Pool | null = await begin(options);
+  let current: Awaited<ReturnType<typeof begin>> | null = await begin(context, concurrency);
   const running = supervise();
 
   async function supervise(): Promise<void> {
     for (let failures = 0; !stopped(); failures++) {
       try {
-        current ??= await begin(options);
+        current ??= await begin(context, concurrency);
         if (stopped()) break;
         failures = 0;
         await current.over;
@@ -56,13 +48,14 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
       }
       if (stopped()) return;
       current = null;
-      await pause(Math.min(RESTART_CAP_MS, RESTART_BASE_MS * 2 ** failures), stopping);
+      await pause(backOff(failures, RESTART), stopping);
     }
   }
 
   return {
     healthy: () => current !== null,
-    async stop() {
+    /** Resolves once the tasks that run are finished and nothing is taken any more. */
+    async stop(): Promise<void> {
       // Already stopped when it has given itself up this very moment.
       await current?.runner.stop().catch((error: unknown) => {
         log.debug({ err: error }, 'graphile-worker had stopped already');
@@ -72,14 +65,12 @@ export async function startJobPool(options: JobPoolOptions): Promise<JobPool> {
   };
 }
 
-/** One run of graphile-worker, until it gives itself up. */
-interface Pool {
-  readonly runner: Runner;
-  /** Settles when it takes no more jobs, and none of its tasks runs. */
-  readonly over: Promise<void>;
-}
-
-async function begin({ context, concurrency }: JobPoolOptions): Promise<Pool> {
+/**
+ * One run of graphile-worker, until it gives itself up.
+ *
+ * @returns `over` settles when it takes no more jobs, and none of its tasks runs
+ */
+async function begin(context: WorkerContext, concurrency: number) {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
   const idle = Promise.withResolvers<undefined>();
@@ -129,10 +120,7 @@ export async function loadTasks(context: WorkerContext): Promise<TaskList> {
   return Object.fromEntries(
     Object.entries(tasks).map(([name, task]) => [
       name,
-      (payload, helpers) => {
-        const withContext: HalyardHelpers = { ...helpers, halyard: context };
-        return task?.(payload, withContext);
-      },
+      (payload, helpers) => task?.(payload, Object.assign({}, helpers, { halyard: context })),
     ]),
   );
 }

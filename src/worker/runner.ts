@@ -15,7 +15,7 @@ import { makeApplier } from '../schedules/apply.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
-import { assertMigrated } from '../postgres/schema_check.ts';
+import { assertMigrated } from '../postgres/migrate.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -24,21 +24,16 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Where audit events go; by default the configuration's choice. One that is given stays open. */
   readonly sink?: Sink;
-  /** Tasks at a time; 4 by default. */
-  readonly concurrency?: number;
   /** Where its metrics go, for whoever wants to see them. */
   readonly registry?: Registry;
 }
 
-export interface RunningWorker {
-  /** Whether it receives notifications, reads what is due, and takes jobs. */
-  healthy(): boolean;
-  /** Finishes the tasks that run, and closes everything. May be called twice. */
-  stop(): Promise<void>;
-  /** Resolves once stopped. Outages don't stop it. */
-  readonly stopped: Promise<void>;
-}
+export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 
+/** Tasks at a time. */
+const CONCURRENCY = 4;
+/** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
+const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
 /** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
 const SPARE_CONNECTIONS = 6;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
@@ -53,23 +48,49 @@ const STOP_DEADLINE_MS = 25_000;
  *
  * @throws Error when the database can't be reached or isn't migrated, ConfigError when its sink can't work
  */
-export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
+export async function startWorker(options: WorkerOptions) {
+  const { config, log } = options;
+  await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
-    max: (options.concurrency ?? 4) + SPARE_CONNECTIONS,
+    max: CONCURRENCY + SPARE_CONNECTIONS,
     answerMs: ANSWER_MS,
-    log: options.log,
+    log,
   });
-  try {
-    await assertMigrated(pool);
-    return await assemble(options, pool);
-  } catch (error) {
-    await pool.end();
-    throw error;
-  }
+  starting.defer(() => pool.end());
+  await assertMigrated(pool);
+  const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
+  const { context, listener, dueTimer, close } = makeParts(options, pool, sink);
+  let jobs: JobPool | null = null;
+  starting.defer(() => close(jobs));
+  jobs = await startJobPool(context, CONCURRENCY);
+  for (const task of FIRST_JOBS) await addJob(pool, task);
+  await listener.start();
+  const running = starting.move();
+  const destination = destinationOf(config);
+  log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
+
+  const watched = [listener, dueTimer, jobs];
+  const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
+  context.metrics.watch({ pool, healthy, sink });
+  let stopping: Promise<void> | undefined;
+  return {
+    /** Whether it receives notifications, reads what is due, and takes jobs. */
+    healthy,
+    /** Finishes the tasks that run, and closes everything. May be called twice. */
+    stop: () => (stopping ??= stop(running, log)),
+  };
 }
 
-type Parts = ReturnType<typeof makeParts>;
+async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {
+  await withDeadline(
+    () => running.disposeAsync(),
+    new AbortController().signal,
+    STOP_DEADLINE_MS,
+    `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
+  ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
+  log.info('the worker has stopped');
+}
 
 /** Everything but the jobs' pool, none of it waited for yet. */
 function makeParts(
@@ -113,69 +134,13 @@ function makeParts(
     onConnect: hint,
     log,
   });
-  return { stop, abort, context, delivery, dueTimer, listener };
-}
-
-async function assemble(options: WorkerOptions, pool: pg.Pool): Promise<RunningWorker> {
-  const { config, log, concurrency = 4 } = options;
-  const sink = options.sink ?? (await makeSink(config, log));
-  const parts = makeParts(options, pool, sink);
-  const close = async (jobs: JobPool | undefined) => {
-    await closeParts(parts, jobs);
-    if (options.sink === undefined) await sink.close();
-  };
-  const { context, listener, dueTimer } = parts;
-  let jobs: JobPool | undefined;
-  try {
-    jobs = await startJobPool({ context, concurrency });
-    await queueFirstJobs(pool);
-    await listener.start();
-  } catch (error) {
-    await close(jobs);
-    throw error;
+  async function close(jobs: JobPool | null): Promise<void> {
+    const reason = new Error('The worker is stopping.');
+    stop.abort(reason);
+    const giveUp = setTimeout(() => abort.abort(reason), SEND_GRACE_MS);
+    await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
+    await delivery.close();
+    clearTimeout(giveUp);
   }
-  const taking = jobs;
-  log.info({ destination: destinationOf(config), concurrency }, 'the worker is running');
-
-  const stopped = Promise.withResolvers<undefined>();
-  const stop = once(async () => {
-    await withDeadline(
-      () => close(taking).then(() => pool.end()),
-      new AbortController().signal,
-      STOP_DEADLINE_MS,
-      `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
-    ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));
-    log.info('the worker has stopped');
-    stopped.resolve(undefined);
-  });
-  const watched = [listener, dueTimer, taking];
-  const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
-  context.metrics.watch({ pool, healthy, sink });
-  return {
-    healthy,
-    stop,
-    stopped: stopped.promise,
-  };
-}
-
-async function closeParts(parts: Parts, jobs: JobPool | undefined): Promise<void> {
-  const reason = new Error('The worker is stopping.');
-  parts.stop.abort(reason);
-  const giveUp = setTimeout(() => parts.abort.abort(reason), SEND_GRACE_MS);
-  const { listener, dueTimer, delivery } = parts;
-  await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
-  await delivery.close();
-  clearTimeout(giveUp);
-}
-
-function once(work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | null = null;
-  return () => (running ??= work());
-}
-
-/** What shouldn't wait for the crontab: forwarding by this process's own sink at once, room for the trail, and what it lacks. */
-async function queueFirstJobs(pool: pg.Pool): Promise<void> {
-  await addJob(pool, 'ensure_audit_partitions');
-  await addJob(pool, 'forward_audit_events');
-  await addJob(pool, 'reconcile_audit');
+  return { context, dueTimer, listener, close };
 }

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { makeProgress } from '../../src/cli/audit/progress.ts';
 import { ranges, summarize, toJson } from '../../src/cli/audit/verify_report.ts';
 
@@ -50,11 +50,12 @@ test.for<[number[], string]>([
 describe('progress', () => {
   function shown(isTTY: boolean, times: readonly number[]): string[] {
     const written: string[] = [];
-    let time = 0;
+    vi.useFakeTimers({ now: 0, toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
     const stream = { isTTY, write: (text: string) => written.push(text) > 0 };
-    const progress = makeProgress(stream, () => time);
+    const progress = makeProgress(stream);
     for (const at of times) {
-      time = at;
+      vi.setSystemTime(at);
       progress.tell(String(at));
     }
     progress.end();

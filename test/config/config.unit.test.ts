@@ -3,9 +3,9 @@ import path from 'node:path';
 
 import { describe, expect, test } from 'vitest';
 
-import { ConfigError, loadConfig, SETTINGS } from '../../src/config/config.ts';
+import { ConfigError, loadConfig } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
-import type { Setting } from '../../src/config/settings.ts';
+import { SETTINGS, type Setting } from '../../src/config/settings.ts';
 
 const DATABASES = {
   DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
@@ -27,7 +27,7 @@ function problems(env: NodeJS.ProcessEnv, command: Command = 'start'): readonly 
 /** What each problem is about: the first variable that its sentence names. */
 const blamed = (env: NodeJS.ProcessEnv, command?: Command) =>
   problems(env, command).map((problem) =>
-    problem.match(/\w+/g)?.find((word) => SETTINGS.some(({ name }) => name === word)),
+    problem.match(/\w+/g)?.find((word) => Object.hasOwn(SETTINGS, word)),
   );
 
 test('an empty environment gives the documented defaults, frozen throughout', () => {
@@ -57,7 +57,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
 });
 
 test('an empty variable counts as unset', () => {
-  const empty = Object.fromEntries(SETTINGS.map(({ name }) => [name, '']));
+  const empty = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, '']));
   expect(loadConfig(empty, 'start')).toEqual(loadConfig({}, 'start'));
 });
 
@@ -237,7 +237,7 @@ test('every problem is reported together, and no secret with it', () => {
 });
 
 test('a setting is required only by commands that use it', () => {
-  for (const { processes, required = [] } of SETTINGS as readonly Setting[])
+  for (const { processes, required = [] } of Object.values<Setting>(SETTINGS))
     expect(processes).toEqual(expect.arrayContaining([...required]));
 });
 

@@ -153,7 +153,7 @@ test('a database that does not answer is said to be down, and the process tells 
   const url = new URL(database.workerUrl);
   await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
   Object.assign(url, { hostname: '127.0.0.1', port: String(proxy.port) });
-  const metrics = await startTestMetrics(url.href, { deadlineMs: 500 });
+  const metrics = await startTestMetrics(url.href);
   const isUp = async () => {
     const samples = await scrape(metrics.url);
     expect(samples.get('process_resident_memory_bytes')).toBeGreaterThan(0);

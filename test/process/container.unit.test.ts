@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { makeProgram } from '../../src/cli/program.ts';
-import { SETTINGS } from '../../src/config/config.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 
 const read = (name: string) => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
 
@@ -21,6 +21,6 @@ test('the stand of containers runs commands that exist, and sets variables that 
 
   const others = /^(POSTGRES_PASSWORD|AWS_\w+)$/;
   const variables = [...compose.matchAll(/^ {6}([A-Z_]+):/gm)].map(([, name = '']) => name);
-  const settings = SETTINGS.map(({ name }): string => name);
+  const settings = Object.keys(SETTINGS);
   expect(settings).toEqual(expect.arrayContaining(variables.filter((name) => !others.test(name))));
 });

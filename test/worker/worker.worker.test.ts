@@ -70,7 +70,6 @@ test('stopping waits for the task that runs, and leaves nothing locked', async (
     expect(await lockedJobs(client)).toBe(1);
     await client.query(`select pg_advisory_unlock(${PARTITIONS})`);
     await stopped;
-    await worker.stopped;
     const { rowCount } = await client.query(
       `select from graphile_worker.jobs where locked_at is not null or task_identifier = 'ensure_audit_partitions'`,
     );

@@ -3,12 +3,12 @@ import { ConfigError, loadProcessConfig, type Config } from '../../config/config
 import { makePool } from '../../postgres/pool.ts';
 import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
 import { makeLogger } from '../../lib/log.ts';
-import { withDatabase } from '../../postgres/setup.ts';
+import { withDatabase, withSettings } from '../../postgres/setup.ts';
 
-/** As whom a command works: an auditor reads the trail, the worker and the owner change things. */
-export type Login = 'auditor' | 'worker' | 'owner';
-
-/** The variables that hold a login's address, the first that is set counting; and the role that it becomes. */
+/**
+ * As whom a command works: an auditor reads the trail, the worker and the owner change things. The variables that hold a login's
+ * address, the first that is set counting; and its role.
+ */
 const LOGINS = {
   auditor: {
     addresses: [
@@ -16,44 +16,41 @@ const LOGINS = {
       ['AUTH_DATABASE_URL', 'authDatabaseUrl'],
     ],
     role: 'halyard_auditor',
-    become: true,
   },
-  worker: {
-    addresses: [['WORKER_DATABASE_URL', 'workerDatabaseUrl']],
-    role: 'halyard_worker',
-    become: false,
-  },
-  owner: { addresses: [['DATABASE_URL', 'databaseUrl']], role: 'halyard_owner', become: false },
+  worker: { addresses: [['WORKER_DATABASE_URL', 'workerDatabaseUrl']], role: 'halyard_worker' },
+  owner: { addresses: [['DATABASE_URL', 'databaseUrl']], role: 'halyard_owner' },
 } as const;
 
 /** A command asks a few questions at a time; a verification some chunks of the trail side by side. */
 const MAX_CONNECTIONS = 4;
+const NO_TIME_LIMIT = ['statement_timeout=0', 'idle_in_transaction_session_timeout=0'];
 
 /**
  * Runs `work` on a pool of the login's, which ends behind it. Without an address, outside production, the database is the
  * embedded one of the data folder: the one that runs, or one started for this.
  *
- * Statements have no time limit: a command may read the whole trail, and whoever typed it can stop it.
+ * Statements have no time limit: a command may read the whole trail, and the person who typed it can stop it.
  *
  * @param command the command that asks, which checks its own configuration and is named in the connections
  * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError; what
  *   `work` throws
  */
 export async function withLogin<T>(
-  login: Login,
+  login: keyof typeof LOGINS,
   work: (pool: pg.Pool, config: Config) => Promise<T>,
   command: 'audit' | 'settings' = 'audit',
 ): Promise<T> {
   const config = loadProcessConfig(command);
   // Warnings and errors only: how an embedded server comes and goes is no part of the answer.
-  const log = makeLogger({ ...config, logLevel: quiet(config.logLevel) }, command);
-  const { addresses, role, become } = LOGINS[login];
+  const isChatty = ['info', 'debug', 'trace'].includes(config.logLevel);
+  const log = makeLogger({ ...config, ...(isChatty && { logLevel: 'warn' }) }, command);
+  const { addresses, role } = LOGINS[login];
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
-  const run = async (address: string) => {
-    // Verifying and proving only read: a standby can spare the primary that.
-    const pool = makePool(address, {
+  const run = async (address: string, settings: readonly string[]) => {
+    const pool = makePool(withSettings(address, [...settings, ...NO_TIME_LIMIT]), {
       name: `halyard ${command}`,
       max: MAX_CONNECTIONS,
+      // Verifying and proving only read: a standby can spare the primary that.
       standby: true,
       log,
     });
@@ -63,29 +60,13 @@ export async function withLogin<T>(
       await pool.end();
     }
   };
-  if (url !== undefined) return run(withStartup(url, become ? role : null));
+  // The other logins have the role themselves.
+  if (url !== undefined) return run(url, login === 'auditor' ? [`role=${role}`] : []);
   if (config.nodeEnv === 'production') {
     const names = addresses.map(([name]) => name).join(' or ');
     throw new ConfigError([`Set ${names}: this command works on the database as ${role}.`]);
   }
   return withEmbeddedPostgres({ dataDir: config.dataDir, log }, (superuserUrl) =>
-    run(withStartup(withDatabase(superuserUrl, 'halyard'), role)),
+    run(withDatabase(superuserUrl, 'halyard'), [`role=${role}`]),
   );
-}
-
-function quiet(level: string): string {
-  return level === 'info' || level === 'debug' || level === 'trace' ? 'warn' : level;
-}
-
-/** In the start-up packet, so that every connection of the pool has it from its first statement on. */
-function withStartup(address: string, role: string | null): string {
-  const url = new URL(address);
-  const settings = [
-    ...(role === null ? [] : [`role=${role}`]),
-    'statement_timeout=0',
-    'idle_in_transaction_session_timeout=0',
-  ].map((setting) => `-c ${setting}`);
-  const given = url.searchParams.get('options');
-  url.searchParams.set('options', [...(given === null ? [] : [given]), ...settings].join(' '));
-  return url.href;
 }

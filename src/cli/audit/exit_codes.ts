@@ -1,12 +1,10 @@
 import { inspect } from 'node:util';
-import pg from 'pg';
-import { ConfigError } from '../../config/config.ts';
-import { EmbeddedPostgresError } from '../../postgres/embedded/error.ts';
+import { ConfigError } from '../../config/error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { scrub } from '../../lib/log.ts';
 import { BAD_ARGUMENTS, FOUND_PROBLEMS, NOT_CHECKED } from '../exit_codes.ts';
 
-export { BAD_ARGUMENTS, FOUND_PROBLEMS };
+export { FOUND_PROBLEMS };
 
 /** What is wrong with the arguments, in a sentence. */
 export class UsageError extends Error {
@@ -19,35 +17,44 @@ export class NotCheckedError extends Error {
 }
 
 /**
- * Runs a command that answers with its exit status. Bad arguments are one sentence on stderr and status 2; anything else that
- * is thrown means that nothing was found out, good or bad: status 3.
+ * Runs a command that answers with its exit status. Bad arguments are one sentence on stderr and status 2.
+ *
+ * @param failed what is said, before the reason, when anything else is thrown
+ * @param status the exit status then: 3 by default, as nothing was found out, good or bad
  */
-export async function exitWith(work: () => Promise<number>): Promise<void> {
+export async function exitWith(
+  work: () => Promise<number>,
+  failed = 'It could not be checked: ',
+  status = NOT_CHECKED,
+): Promise<void> {
   try {
     process.exitCode = await work();
   } catch (error) {
-    process.stderr.write(`${scrub(sentence(error))}\n`);
-    process.exitCode = error instanceof UsageError ? BAD_ARGUMENTS : NOT_CHECKED;
+    const isUsage = error instanceof UsageError;
+    process.stderr.write(`${scrub(isUsage ? error.message : failed + reasonOf(error))}\n`);
+    process.exitCode = isUsage ? BAD_ARGUMENTS : status;
   }
 }
 
-function sentence(error: unknown): string {
-  if (error instanceof UsageError) return error.message;
-  const reason = reasonOf(error);
-  return `It could not be checked: ${reason}`;
+/** Makes a UsageError of the database's refusal of an argument, which one of these SQLSTATEs says. Rethrows other errors. */
+export function asUsageError(...codes: readonly string[]): (error: unknown) => never {
+  return (error) => {
+    if (isErrno(error) && codes.includes(error.code))
+      throw new UsageError(error.message, { cause: error });
+    throw error;
+  };
 }
 
 /** Why something failed: what a person can put right is its message; anything else may be a defect and keeps its stack. */
-export function reasonOf(error: unknown): string {
+function reasonOf(error: unknown): string {
   // Node reports a refused connection to a name with two addresses as one error with no message.
   if (error instanceof AggregateError && error.message === '')
     return error.errors.map(reasonOf).join('; ');
+  // A code: of the system, the database, or the embedded one. $metadata: of AWS.
   const known =
     error instanceof NotCheckedError ||
     error instanceof ConfigError ||
-    error instanceof EmbeddedPostgresError ||
-    error instanceof pg.DatabaseError ||
-    (error instanceof Error && isErrno(error)) ||
+    isErrno(error) ||
     (error instanceof Error && '$metadata' in error);
   return known ? error.message : inspect(error);
 }

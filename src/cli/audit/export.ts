@@ -12,17 +12,19 @@ import {
   type Transaction,
 } from '../../audit/export/export.ts';
 import { FORMATS } from '../../audit/export/format.ts';
-import { scrub } from '../../lib/log.ts';
+import { isErrno } from '../../lib/errno.ts';
 import { withLogin } from './connect.ts';
-import { BAD_ARGUMENTS, reasonOf, UsageError } from './exit_codes.ts';
+import { exitWith, UsageError } from './exit_codes.ts';
 import { makeProgress } from './progress.ts';
 
 /** Exit status of an export that failed or broke off. */
 const NOT_WHOLE = 1;
 
+type Format = keyof typeof FORMATS;
+
 /** What `halyard audit export` was given; the rest are filters, checked by exportAuditEventsQuerySchema. */
 export interface ExportArguments {
-  readonly format: 'ndjson' | 'csv';
+  readonly format: Format;
   /** The file to write; stdout without. */
   readonly out?: string;
   /** Whether a file that is there may be replaced. */
@@ -30,37 +32,27 @@ export interface ExportArguments {
   readonly [filter: string]: unknown;
 }
 
-/** Where an export goes, and how it is written. */
-interface Target {
-  readonly format: ExportArguments['format'];
-  readonly out: string | undefined;
-}
-
 /**
  * `halyard audit export`: the trail as NDJSON or CSV, to stdout or into a file. Exit status 1 when it is not whole, 2 for bad
  * arguments.
  */
-export async function run({
-  format,
-  out,
-  force = false,
-  ...filters
-}: ExportArguments): Promise<void> {
-  try {
-    const query = readQuery(filters);
-    if (out !== undefined) await refuseToReplace(out, force);
-    await withLogin('auditor', (pool) => exportEvents(pool, query, { format, out }));
-  } catch (error) {
-    if (isClosedPipe(error)) {
-      // Whoever reads has had enough, as `head` does: nothing to say, but it isn't all there is.
-      process.exitCode = NOT_WHOLE;
-      return;
-    }
-    const isUsage = error instanceof UsageError;
-    const sentence = isUsage ? error.message : `The export is not whole: ${reasonOf(error)}`;
-    process.stderr.write(`${scrub(sentence)}\n`);
-    process.exitCode = isUsage ? BAD_ARGUMENTS : NOT_WHOLE;
-  }
+export function run({ format, out, force = false, ...filters }: ExportArguments): Promise<void> {
+  return exitWith(
+    async () => {
+      const query = readQuery(filters);
+      if (out !== undefined) await refuseToReplace(out, force);
+      try {
+        await withLogin('auditor', (pool) => exportEvents(pool, query, format, out));
+        return 0;
+      } catch (error) {
+        // The reader has had enough, as `head` does: nothing to say, but it isn't all there is.
+        if (isErrno(error) && error.code === 'EPIPE') return NOT_WHOLE;
+        throw error;
+      }
+    },
+    'The export is not whole: ',
+    NOT_WHOLE,
+  );
 }
 
 /** @throws UsageError */
@@ -84,14 +76,15 @@ async function refuseToReplace(out: string, force: boolean): Promise<void> {
 async function exportEvents(
   pool: pg.Pool,
   query: ExportQuery,
-  { format, out }: Target,
+  format: Format,
+  out: string | undefined,
 ): Promise<void> {
-  if (out === undefined) return write(pool, query, format, process.stdout, { end: false });
+  if (out === undefined) return write(pool, query, format, process.stdout);
   // Under another name until it is whole; for nobody else's eyes, as it holds names.
   const partial = `${out}.partial`;
   try {
     const file = await open(partial, 'w', 0o600);
-    await write(pool, query, format, file.createWriteStream({ flush: true }), { end: true });
+    await write(pool, query, format, file.createWriteStream({ flush: true }));
     await rename(partial, out);
   } catch (error) {
     await rm(partial, { force: true });
@@ -102,9 +95,8 @@ async function exportEvents(
 async function write(
   pool: pg.Pool,
   query: ExportQuery,
-  format: Target['format'],
+  format: Format,
   target: Writable,
-  { end }: { end: boolean },
 ): Promise<void> {
   const transaction = transactionOf(pool);
   const { head, textOf } = FORMATS[format];
@@ -121,7 +113,7 @@ async function write(
     }
   }
   try {
-    await pipeline(text(), target, { end });
+    await pipeline(text(), target, { end: target !== process.stdout });
   } finally {
     progress.end();
   }
@@ -147,8 +139,4 @@ function transactionOf(pool: pg.Pool): Transaction {
 
 function count(n: number): string {
   return n.toLocaleString('en-US');
-}
-
-function isClosedPipe(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EPIPE';
 }

@@ -4,32 +4,20 @@ import type { WriteStream } from 'node:tty';
 const TTY_EVERY_MS = 200;
 const LINE_EVERY_MS = 5_000;
 
-/** Tells on a stream how far a long run is. */
-export interface Progress {
-  tell(text: string): void;
-  /** Takes the line away that a terminal shows. */
-  end(): void;
-}
-
-/**
- * Progress for a person: one line that is rewritten on a terminal, else a line every few seconds, and none of a short run.
- *
- * @param now milliseconds, for tests
- */
-export function makeProgress(
-  stream: Pick<WriteStream, 'isTTY' | 'write'>,
-  now: () => number = Date.now,
-): Progress {
+/** Progress for a person: one line that is rewritten on a terminal, else a line every few seconds, and none of a short run. */
+export function makeProgress(stream: Pick<WriteStream, 'isTTY' | 'write'>) {
   const every = stream.isTTY ? TTY_EVERY_MS : LINE_EVERY_MS;
-  let last = now();
+  let last = Date.now();
   let shown = false;
   return {
-    tell(text) {
-      if (now() - last < every) return;
-      last = now();
+    tell(text: string) {
+      const now = Date.now();
+      if (now - last < every) return;
+      last = now;
       shown = true;
       stream.write(stream.isTTY ? `\r\u001b[K${text}` : `${text}\n`);
     },
+    /** Takes the line away that a terminal shows. */
     end() {
       if (shown && stream.isTTY) stream.write('\r\u001b[K');
     },

@@ -1,4 +1,3 @@
-import type pg from 'pg';
 import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
@@ -12,18 +11,14 @@ export function run({ full = false }: { readonly full?: boolean }): Promise<void
   return exitWith(() =>
     withLogin('worker', async (pool) => {
       const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
-      const letters = await countLetters(pool);
+      const { rows } = await pool.query<{ count: string }>(
+        'select app_private.dead_letter_count() as count',
+      );
+      const letters = Number(rows[0]?.count);
       process.stdout.write(summarize(done, letters));
       return letters > 0 ? FOUND_PROBLEMS : 0;
     }),
   );
-}
-
-async function countLetters(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ count: string }>(
-    'select app_private.dead_letter_count() as count',
-  );
-  return Number(rows[0]?.count);
 }
 
 /** What a run did, in a line for each thing that there is to say. */

@@ -1,9 +1,8 @@
 import type pg from 'pg';
 import type { Month } from '../../audit/retention/retention.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, FOUND_PROBLEMS, UsageError } from './exit_codes.ts';
+import { asUsageError, exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
-/** What `halyard audit retain` was given. */
 export interface RetainArguments {
   /** An interval, as PostgreSQL reads it. */
   readonly keep: string;
@@ -11,7 +10,7 @@ export interface RetainArguments {
 }
 
 /** PostgreSQL's own word for what isn't an interval, too long a one, or one that audit.retain() refuses. */
-const BAD_INTERVAL = new Set(['22007', '22008', '22015', '22023']);
+const BAD_INTERVAL = ['22007', '22008', '22015', '22023'];
 
 /**
  * `halyard audit retain`: purges the months of the trail that ended longer ago than --keep, each in a transaction of its own,
@@ -25,7 +24,12 @@ export function run({ keep, dryRun = false }: RetainArguments): Promise<void> {
 async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<number> {
   let seen = 0;
   for (;;) {
-    const months = await ask(pool, keep, dryRun);
+    const { rows: months } = await pool
+      .query<Month>(
+        'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
+        [keep, dryRun ? null : 1, dryRun],
+      )
+      .catch(asUsageError(...BAD_INTERVAL));
     for (const month of months) process.stdout.write(`${line(month)}\n`);
     seen += months.length;
     if (months.some(({ outcome }) => outcome === 'kept' || outcome === 'busy'))
@@ -34,21 +38,6 @@ async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<num
   }
   if (seen === 0) process.stdout.write('No month of the trail is old enough.\n');
   return 0;
-}
-
-async function ask(pool: pg.Pool, keep: string, dryRun: boolean): Promise<Month[]> {
-  try {
-    const { rows } = await pool.query<Month>(
-      'select month::text, events, outcome, reason from audit.retain($1::interval, $2, $3)',
-      [keep, dryRun ? null : 1, dryRun],
-    );
-    return rows;
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    if (error instanceof Error && BAD_INTERVAL.has(code))
-      throw new UsageError(error.message, { cause: error });
-    throw error;
-  }
 }
 
 function line({ month, events, outcome, reason }: Month): string {

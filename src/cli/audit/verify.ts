@@ -14,7 +14,6 @@ import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_co
 import { makeProgress } from './progress.ts';
 import { summarize, toJson } from './verify_report.ts';
 
-/** What `halyard audit verify` was given. */
 export interface VerifyArguments {
   readonly from?: number;
   readonly to?: number;
@@ -32,16 +31,15 @@ export function run({ from = 1, to, anchors, json }: VerifyArguments): Promise<v
     if (to !== undefined && to < from)
       throw new UsageError('Give --to a number that is not below --from.');
     const range = { from, to: to ?? null };
-    const { verification, report } = await withLogin('auditor', async (pool, config) => {
-      const verified = await verify(pool, range);
-      const compared = anchors === undefined ? null : await compare(pool, anchors, config);
-      return { verification: verified, report: compared };
+    return withLogin('auditor', async (pool, config) => {
+      const verification = await verify(pool, range);
+      const report = anchors === undefined ? null : await compare(pool, anchors, config);
+      const found = verification.problems.length + (report?.problems.length ?? 0);
+      process.stdout.write(
+        json ? `${toJson(verification, report)}\n` : summarize(verification, report),
+      );
+      return found > 0 ? FOUND_PROBLEMS : 0;
     });
-    const found = verification.problems.length + (report?.problems.length ?? 0);
-    process.stdout.write(
-      json ? `${toJson(verification, report)}\n` : summarize(verification, report),
-    );
-    return found > 0 ? FOUND_PROBLEMS : 0;
   });
 }
 

@@ -6,7 +6,7 @@ import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
 import { superuserPassword } from './password.ts';
 import { startEmbeddedPostgres } from './postgres.ts';
-import { readPidFile } from './postmaster.ts';
+import { localUrl, readPidFile } from './postmaster.ts';
 
 /** How long a server that another process is starting may take; recovery after a crash counts as starting. */
 const READY_DEADLINE_MS = 60_000;
@@ -29,21 +29,15 @@ export async function withEmbeddedPostgres<T>(
       `There is no database in ${folder}: set a database address, or HALYARD_DATA_DIR to where npm start keeps its data.`,
     );
   }
-  const server = await startUnlessRunning(folder, log);
+  const server = await startEmbeddedPostgres({ dataDir: folder, log }).catch((error: unknown) => {
+    if (error instanceof EmbeddedPostgresError && error.code === 'DATA_DIR_IN_USE') return null;
+    throw error;
+  });
   if (server === null) return work(await runningUrl(folder));
   try {
     return await work(server.superuserUrl);
   } finally {
     await server.stop();
-  }
-}
-
-async function startUnlessRunning(dataDir: string, log: Logger) {
-  try {
-    return await startEmbeddedPostgres({ dataDir, log });
-  } catch (error) {
-    if (error instanceof EmbeddedPostgresError && error.code === 'DATA_DIR_IN_USE') return null;
-    throw error;
   }
 }
 
@@ -53,8 +47,8 @@ async function runningUrl(dataDir: string): Promise<string> {
   for (;;) {
     const found = await readPidFile(join(dataDir, 'postgres'));
     if (found?.ready === true) {
-      const password = encodeURIComponent(await superuserPassword(dataDir, false));
-      return `postgres://postgres:${password}@127.0.0.1:${found.port}/postgres`;
+      const password = await superuserPassword(dataDir, false);
+      return localUrl(found.port, 'postgres', password, 'postgres');
     }
     if (Date.now() > deadline) {
       throw new EmbeddedPostgresError(

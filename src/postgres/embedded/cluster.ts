@@ -72,7 +72,10 @@ export async function makeCluster(
     await rm(passwordFile, { force: true });
   }
   await rename(partial, cluster.pgdata);
-  if (durable) await syncFolder(home);
+  if (!durable) return;
+  // Makes the rename survive a power cut.
+  await using handle = await open(home, 'r');
+  await handle.sync();
 }
 
 /** The builtin C.UTF-8 knows Unicode and is the same on every system; libc and ICU are not. */
@@ -93,8 +96,7 @@ async function initdb(cluster: Cluster, pgdata: string, options: readonly string
     account: cluster.account,
     logFile: cluster.logFile,
   });
-  const { code } = await whenOver(child);
-  if (code === 0) return;
+  if ((await whenOver(child)) === 0) return;
   throw new EmbeddedPostgresError(
     'INITDB_FAILED',
     `PostgreSQL could not make its data folder. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
@@ -107,10 +109,4 @@ async function removeLeftovers(home: string): Promise<void> {
     // An initdb whose parent was killed a moment ago may still be writing there.
     await rm(join(home, name), { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   }
-}
-
-/** Makes a rename inside the folder survive a power cut. */
-async function syncFolder(folder: string): Promise<void> {
-  await using handle = await open(folder, 'r');
-  await handle.sync();
 }

@@ -1,5 +1,5 @@
 /** Why the embedded server did not start; stable, so that callers and tests need not read the sentence. */
-export type EmbeddedPostgresErrorCode =
+type EmbeddedPostgresErrorCode =
   | 'UNSUPPORTED_PLATFORM'
   | 'BINARIES_INCOMPLETE'
   | 'NO_ACCOUNT'

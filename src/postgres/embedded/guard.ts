@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { spawnAs, type Account } from './account.ts';
 
-export interface Guarded {
+interface Guarded {
   readonly program: string;
   readonly args: readonly string[];
   readonly account: Account;
@@ -11,12 +11,6 @@ export interface Guarded {
   readonly logFile: string;
   /** The program's own pid file, once it has one. */
   readonly pidFile?: string;
-}
-
-/** How a process ended: by a code of its own or by a signal. */
-export interface Ending {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
 }
 
 /**
@@ -70,8 +64,13 @@ export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
   return child;
 }
 
-/** Resolves when the process is over, also when it already is. */
-export async function whenOver(child: ChildProcess): Promise<Ending> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  return { code: child.exitCode, signal: child.signalCode };
+/**
+ * Waits until the process is over; it may be already.
+ *
+ * @param signal rejects the promise when it is raised before
+ * @returns the exit code, null after a signal
+ */
+export async function whenOver(child: ChildProcess, signal?: AbortSignal): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', { signal });
+  return child.exitCode;
 }

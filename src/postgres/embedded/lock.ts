@@ -5,26 +5,22 @@ import { DatabaseSync } from 'node:sqlite';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 
-/** The right to be the only Halyard on a data folder. */
-export interface Lock {
-  release(): void;
-}
-
 const SQLITE_BUSY = 5;
 
 /** Keeps the handles alive: a garbage-collected one would give up its lock. */
 const held = new Set<DatabaseSync>();
 
 /**
- * Takes the lock of a data folder, at once or not at all.
+ * Takes the lock of a data folder, the right to be the only Halyard on it, at once or not at all.
  *
  * It is a lock of the kernel's, through SQLite (Node has no flock), so it ends with the process
  * however that dies. A file with a process id would be left behind by kill -9 and needs guessing:
  * ids are used again, two processes may find it stale at once, and containers number their own.
  *
+ * @returns gives the lock back; may be called twice
  * @throws EmbeddedPostgresError DATA_DIR_IN_USE (names the process), DATA_DIR_UNUSABLE
  */
-export async function takeLock(dataDir: string): Promise<Lock> {
+export async function takeLock(dataDir: string): Promise<() => void> {
   const file = join(dataDir, 'halyard.lock');
   const pidFile = join(dataDir, 'halyard.pid');
   await makeLockFile(file, dataDir);
@@ -37,10 +33,8 @@ export async function takeLock(dataDir: string): Promise<Lock> {
   }
   held.add(database);
   writeFileSync(pidFile, `${process.pid}\n`);
-  return {
-    release() {
-      if (held.delete(database)) database.close();
-    },
+  return () => {
+    if (held.delete(database)) database.close();
   };
 }
 

@@ -17,16 +17,13 @@ export async function superuserPassword(dataDir: string, mayMake: boolean): Prom
     await chmod(file, 0o600); // a backup or a copy may have loosened it
     return known.trim();
   }
-  if (mayMake) return makePassword(file);
-  throw new EmbeddedPostgresError(
-    'PASSWORD_MISSING',
-    `${file} is gone, and with it the way into the database. Put it back, or remove ${join(dataDir, 'postgres')} ` +
-      'to begin with an empty database.',
-  );
-}
-
-/** By a rename, so that a crash leaves the whole password or none. */
-async function makePassword(file: string): Promise<string> {
+  if (!mayMake)
+    throw new EmbeddedPostgresError(
+      'PASSWORD_MISSING',
+      `${file} is gone, and with it the way into the database. Put it back, or remove ${join(dataDir, 'postgres')} ` +
+        'to begin with an empty database.',
+    );
+  // By a rename, so that a crash leaves the whole password or none.
   const password = randomBytes(32).toString('base64url');
   const partial = `${file}.${randomUUID()}`;
   await writeSecret(partial, `${password}\n`);

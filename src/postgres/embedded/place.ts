@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { lstat, readlink, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { lstat, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
 import type { Account } from './account.ts';
@@ -40,8 +40,9 @@ export async function placeCluster(dataDir: string, account: Account, log: Logge
 /** Trusts only a link that an earlier start on this very folder has made. */
 async function followLink(dataDir: string, link: string, log: Logger): Promise<Place> {
   const pgdata = await readlink(link);
-  const known = SHELTERS.map(async (shelter) => [shelter, await ifExists(realpath(shelter))]);
-  const shelters = (await Promise.all(known)).flat().filter((shelter) => shelter !== null);
+  const shelters = await Promise.all(
+    SHELTERS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
+  );
   if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres'))) {
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
@@ -101,9 +102,4 @@ async function setAside(pgdata: string, log: Logger): Promise<void> {
 /** Two data folders never share a home, and one always finds its own again. */
 function homeIn(shelter: string, dataDir: string): string {
   return join(shelter, createHash('sha256').update(dataDir).digest('hex').slice(0, 12));
-}
-
-/** Leaves in the data folder the way to a cluster that lies elsewhere. */
-export async function linkCluster(place: Place): Promise<void> {
-  if (place.link !== null) await symlink(place.pgdata, place.link);
 }

@@ -1,4 +1,4 @@
-import { mkdir, realpath, stat } from 'node:fs/promises';
+import { mkdir, realpath, stat, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
 import { chooseAccount } from './account.ts';
@@ -8,9 +8,9 @@ import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
 import { takeLock } from './lock.ts';
 import { superuserPassword } from './password.ts';
-import { linkCluster, placeCluster } from './place.ts';
-import { clearRemains } from './postmaster.ts';
-import { startServer, type Server } from './server.ts';
+import { placeCluster } from './place.ts';
+import { clearRemains, localUrl } from './postmaster.ts';
+import { startServer } from './server.ts';
 import { rotateLog } from './server_log.ts';
 
 /** A PostgreSQL server of this process's own, which ends with it. */
@@ -28,7 +28,7 @@ export interface EmbeddedPostgres {
   readonly exited: Promise<number | null>;
 }
 
-export interface EmbeddedPostgresOptions {
+interface EmbeddedPostgresOptions {
   /** Halyard's data folder; made if missing. */
   readonly dataDir: string;
   readonly log: Logger;
@@ -50,19 +50,23 @@ export async function startEmbeddedPostgres(
 ): Promise<EmbeddedPostgres> {
   const { log, settings = {} } = options;
   const dataDir = await openDataDir(options.dataDir);
-  const lock = await takeLock(dataDir);
+  const unlock = await takeLock(dataDir);
   try {
     const { cluster, password } = await openCluster(dataDir, log, settings.fsync !== 'off');
-    const server = await startServer(cluster, settings);
-    void server.ended.then(() => lock.release());
-    log.info({ port: server.port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
-    return present(
-      { ...server, stop: () => server.stop().then(() => lock.release()) },
-      cluster,
-      password,
-    );
+    const { port, ended, stop } = await startServer(cluster, settings);
+    void ended.then(unlock);
+    log.info({ port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
+    let stopping: Promise<void> | undefined;
+    return {
+      port,
+      dataDir: cluster.pgdata,
+      url: (...login) => localUrl(port, ...login),
+      superuserUrl: localUrl(port, 'postgres', password, 'postgres'),
+      stop: () => (stopping ??= stop().then(unlock)),
+      exited: ended,
+    };
   } catch (error) {
-    lock.release();
+    unlock();
     throw error;
   }
 }
@@ -99,23 +103,7 @@ async function openCluster(
   } else {
     log.info({ pgdata: cluster.pgdata }, 'making a PostgreSQL cluster');
     await makeCluster(cluster, password, durable);
-    await linkCluster(place);
+    if (place.link !== null) await symlink(place.pgdata, place.link);
   }
   return { cluster, password };
-}
-
-function present(server: Server, cluster: Cluster, superuser: string): EmbeddedPostgres {
-  let stopping: Promise<void> | undefined;
-  function url(role: string, password: string, database: string): string {
-    const login = `${encodeURIComponent(role)}:${encodeURIComponent(password)}`;
-    return `postgres://${login}@127.0.0.1:${server.port}/${encodeURIComponent(database)}`;
-  }
-  return {
-    port: server.port,
-    dataDir: cluster.pgdata,
-    url,
-    superuserUrl: url('postgres', superuser, 'postgres'),
-    stop: () => (stopping ??= server.stop()),
-    exited: server.ended.then(({ code }) => code),
-  };
 }

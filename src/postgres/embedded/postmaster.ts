@@ -10,8 +10,21 @@ import { ifExists, isErrno } from '../../lib/errno.ts';
 /** Marks our servers: it is on their command line, and shown in their titles by ps. */
 export const MARK = 'cluster_name=halyard';
 
+/** Each stronger shutdown, and the milliseconds that it gets. */
+export const SHUTDOWNS = [
+  ['SIGINT', 15_000], // fast: end the sessions, write a checkpoint
+  ['SIGQUIT', 10_000], // immediate: it kills after five seconds what doesn't end by itself
+  ['SIGKILL', 5_000],
+] as const;
+
 /** No system gives this process id to anybody. */
 const NOBODYS_PID = 2 ** 31 - 1;
+
+/** Connection URL of a role to a database on a server of this machine. */
+export function localUrl(port: number, role: string, password: string, database: string): string {
+  const login = `${encodeURIComponent(role)}:${encodeURIComponent(password)}`;
+  return `postgres://${login}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
+}
 
 /** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 4 the port, line 8 the status. */
 export async function readPidFile(
@@ -35,7 +48,12 @@ export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
   if (found) {
     const owner = await ownerOf(found.pid, pgdata);
     if (owner === 'ours') await retire(found.pid, pgdata, log);
-    else if (owner === 'foreign') throw inUse(found.pid, pgdata);
+    else if (owner === 'foreign')
+      throw new EmbeddedPostgresError(
+        'DATA_DIR_IN_USE',
+        `A PostgreSQL server that Halyard did not start, process ${found.pid}, runs on ${pgdata}. Stop it, or give this ` +
+          'Halyard a folder of its own with HALYARD_DATA_DIR.',
+      );
     else await disown(pgdata);
   }
   await killSurvivors(pgdata, log);
@@ -49,26 +67,16 @@ async function ownerOf(pid: number, pgdata: string): Promise<'ours' | 'foreign' 
   const command = await commandLine(pid);
   if (!/^(\S*\/)?postgres[ :]/.test(command)) return null;
   const named = command.includes(` -D ${pgdata} `);
-  if (!named && (await workingFolder(pid)) !== pgdata) return null;
+  // Null when it is gone, not for us to see, or not on Linux.
+  const folder = named ? pgdata : await readlink(`/proc/${pid}/cwd`).catch(() => null);
+  if (folder !== pgdata) return null;
   return command.includes(MARK) ? 'ours' : 'foreign';
 }
 
-function inUse(pid: number, pgdata: string): EmbeddedPostgresError {
-  return new EmbeddedPostgresError(
-    'DATA_DIR_IN_USE',
-    `A PostgreSQL server that Halyard did not start, process ${pid}, runs on ${pgdata}. Stop it, or give this ` +
-      'Halyard a folder of its own with HALYARD_DATA_DIR.',
-  );
-}
-
-/** Stops a server whose parent is dead: fast, then immediately, then by force. */
+/** Stops a server whose parent is dead. */
 async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
   log.warn({ pid, pgdata }, 'stopping the PostgreSQL server that an earlier start left running');
-  for (const [signal, ms] of [
-    ['SIGINT', 15_000],
-    ['SIGQUIT', 10_000],
-    ['SIGKILL', 5_000],
-  ] as const) {
+  for (const [signal, ms] of SHUTDOWNS) {
     signalProcess(pid, signal);
     const deadline = Date.now() + ms;
     while (Date.now() < deadline) {
@@ -103,8 +111,8 @@ async function killSurvivors(pgdata: string, log: Logger): Promise<void> {
 }
 
 async function survivors(pgdata: string): Promise<number[]> {
-  if (process.platform !== 'linux') return [];
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const names = (await ifExists(readdir('/proc'))) ?? [];
+  const pids = names.filter((name) => /^\d+$/.test(name)).map(Number);
   const serving = await Promise.all(pids.map((pid) => ownerOf(pid, pgdata)));
   return pids.filter((_, index) => serving[index]);
 }
@@ -119,17 +127,6 @@ async function commandLine(pid: number): Promise<string> {
     return ps.stdout;
   } catch (error) {
     if (error instanceof Error && 'code' in error) return ''; // no such process
-    throw error;
-  }
-}
-
-/** Null when it is gone, or not for us to see. */
-async function workingFolder(pid: number): Promise<string | null> {
-  if (process.platform !== 'linux') return null;
-  try {
-    return await readlink(`/proc/${pid}/cwd`);
-  } catch (error) {
-    if (isErrno(error)) return null;
     throw error;
   }
 }

@@ -1,33 +1,19 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import { spawnGuarded, whenOver, type Ending } from './guard.ts';
-import { MARK, readPidFile } from './postmaster.ts';
+import { spawnGuarded, whenOver } from './guard.ts';
+import { MARK, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
-
-/** A server that accepts connections. */
-export interface Server {
-  readonly port: number;
-  readonly ended: Promise<Ending>;
-  stop(): Promise<void>;
-}
 
 /** Recovery after a crash counts as starting, and may have a gigabyte of log to replay. */
 const START_DEADLINE_MS = 180_000;
 const START_POLL_MS = 10;
 const PORT_ATTEMPTS = 5;
-
-/** Each stronger shutdown, and how long the one before it gets. */
-const STOP_STEPS = [
-  ['SIGINT', 15_000], // fast: end the sessions, write a checkpoint
-  ['SIGQUIT', 10_000], // immediate: it kills after five seconds what doesn't end by itself
-  ['SIGKILL', 5_000],
-] as const;
 
 /**
  * Starts PostgreSQL on a free port of 127.0.0.1 and waits until it accepts connections. A port is
@@ -35,13 +21,14 @@ const STOP_STEPS = [
  *
  * @param settings more server settings, which win over ours
  * @param choosePort where to look for a port, so that a clash can be staged
+ * @returns `ended` resolves when it is over, asked for or not: to its exit code, null after a signal
  * @throws EmbeddedPostgresError START_FAILED, with the end of the server's log
  */
 export async function startServer(
   cluster: Cluster,
   settings: Readonly<Record<string, string>>,
   choosePort: () => Promise<number> = freePort,
-): Promise<Server> {
+) {
   for (let attempt = 1; ; attempt++) {
     const port = await choosePort();
     const child = await launch(cluster, port, settings);
@@ -49,7 +36,11 @@ export async function startServer(
     if (failure === null) return { port, ended: whenOver(child), stop: () => stop(child) };
     await stop(child);
     const clash = !(await isFree(port));
-    if (!clash || attempt === PORT_ATTEMPTS) throw await startFailed(cluster, failure);
+    if (clash && attempt < PORT_ATTEMPTS) continue;
+    throw new EmbeddedPostgresError(
+      'START_FAILED',
+      `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
+    );
   }
 }
 
@@ -91,44 +82,36 @@ async function whenReady(child: ChildProcess, pgdata: string): Promise<string | 
 }
 
 async function stop(child: ChildProcess): Promise<void> {
-  const over = whenOver(child);
-  for (const [signal, patience] of STOP_STEPS) {
+  for (const [signal, ms] of SHUTDOWNS) {
     child.kill(signal); // does nothing to one that is over
-    const timer = new AbortController();
-    const timeout = delay(patience, 'timeout', { signal: timer.signal }).catch(() => 'stopped');
-    const outcome = await Promise.race([over, timeout]);
-    timer.abort();
-    if (outcome !== 'timeout') return;
+    const timeout = AbortSignal.timeout(ms);
+    await whenOver(child, timeout).catch((error: unknown) => {
+      if (!timeout.aborted) throw error;
+    });
+    if (!timeout.aborted) return;
   }
-}
-
-async function startFailed(cluster: Cluster, failure: string): Promise<EmbeddedPostgresError> {
-  return new EmbeddedPostgresError(
-    'START_FAILED',
-    `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
-  );
 }
 
 /** A port of 127.0.0.1 that nobody listens on at this moment. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('A TCP server has no port.');
-  return address.port;
+export function freePort(): Promise<number> {
+  return listenOnce(0);
 }
 
-async function isFree(port: number): Promise<boolean> {
+function isFree(port: number): Promise<boolean> {
+  return listenOnce(port).then(
+    () => true,
+    (error: unknown) => {
+      if (isErrno(error) && error.code === 'EADDRINUSE') return false;
+      throw error;
+    },
+  );
+}
+
+async function listenOnce(port: number): Promise<number> {
   const server = createServer().listen(port, '127.0.0.1');
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    if (isErrno(error) && error.code === 'EADDRINUSE') return false;
-    throw error;
-  }
+  await once(server, 'listening');
+  const address = server.address() as AddressInfo;
   server.close();
   await once(server, 'close');
-  return true;
+  return address.port;
 }
