@@ -103,10 +103,28 @@ function names(list: string): string[] {
 /** Behind an error comes the usage of the command concerned, with its subcommands when it has some. --help is the only help. */
 function finish(command: Command): void {
   command.helpCommand(false);
+  for (const option of command.options) if (option.required) refuseOptions(option);
+  // commander prints the help of a group also when an unknown command stands before --help.
+  if (command.commands.length > 0)
+    command.addHelpText('before', ({ error }) => {
+      const unknown = command.args.find((arg) => !arg.startsWith('-'));
+      if (!error && unknown !== undefined) command.error(`error: unknown command '${unknown}'`);
+      return '';
+    });
   command.showHelpAfterError(
     command.commands.length > 0 || `Usage: ${command.createHelp().commandUsage(command)}`,
   );
   for (const subcommand of command.commands) finish(subcommand);
+}
+
+/** A value that looks like an option is a slip, such as an unset variable of a script before it. `-` alone is a file. */
+function refuseOptions(option: Option): void {
+  const read = option.parseArg as ((value: string, previous: unknown) => unknown) | undefined;
+  option.argParser((value, previous: unknown) => {
+    if (/^-./.test(value))
+      throw new InvalidArgumentError("Give a value that doesn't begin with a dash.");
+    return read === undefined ? value : read(value, previous);
+  });
 }
 
 function version(): string {

@@ -25,12 +25,12 @@ export function coalesce(work: () => Promise<void>, intervalMs: number) {
 
   return {
     /** Asks for a run that begins after this call: at once, or as soon as the interval allows. */
-    request(): void {
+    request: (): void => {
       requested = true;
       running ??= run();
     },
     /** Starts no more runs; resolves once the one in progress has ended. */
-    async close(): Promise<void> {
+    close: async (): Promise<void> => {
       closing.abort();
       await running;
     },

@@ -34,7 +34,7 @@ export function makeApiMetrics(registry: Registry) {
   errors.inc({ code: 'internal_error' }, 0);
   return {
     /** Times every request. */
-    middleware(request: Request, response: Response, next: NextFunction) {
+    middleware: (request: Request, response: Response, next: NextFunction) => {
       const end = duration.startTimer();
       response.once('close', () => {
         const { method } = request;
@@ -49,7 +49,7 @@ export function makeApiMetrics(registry: Registry) {
       next();
     },
     /** The codes of the errors in one GraphQL answer, whose HTTP status may be 200. */
-    graphqlErrors(codes: readonly string[]) {
+    graphqlErrors: (codes: readonly string[]) => {
       for (const code of codes) errors.inc({ code });
     },
     watch({ pool, graphql }: ApiParts) {

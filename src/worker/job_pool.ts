@@ -40,7 +40,8 @@ export async function startJobPool(context: WorkerContext, concurrency: number) 
     for (let failures = 0; !stopped(); failures++) {
       try {
         current ??= await begin(context, concurrency);
-        if (stopped()) break;
+        // The end may have begun while this one was being started.
+        if (stopped()) { await current.runner.stop(); return; }
         failures = 0;
         await current.over;
       } catch (error) {

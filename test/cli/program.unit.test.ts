@@ -66,6 +66,31 @@ describe.for(COMMANDS)('halyard $path', ({ path, usage, needs }) => {
   });
 });
 
+test.for(COMMANDS.filter(({ isGroup }) => isGroup))(
+  'halyard $path refuses an unknown command also before --help',
+  async ({ path, usage }) => {
+    const { out, err, failed } = await parse(...path, 'frobnicate', '--help');
+    expect(err).toContain("unknown command 'frobnicate'");
+    expect(err).toContain(usage);
+    expect({ out, failed }).toEqual({ out: '', failed: true });
+  },
+);
+
+const VALUED = commandsOf(makeProgram()).flatMap((command) =>
+  command.options
+    .filter(({ required }) => required)
+    .map(({ long }) => ({ path: pathOf(command), option: long ?? '' })),
+);
+
+test.for(VALUED)(
+  'halyard $path $option takes no option for its value',
+  async ({ path, option }) => {
+    const { err, reached, failed } = await parse(...path, option, '--environments=staging');
+    expect(err).toContain(option);
+    expect({ reached, failed }).toEqual({ reached: [], failed: true });
+  },
+);
+
 test.for(COMMANDS.filter(({ isGroup, needs }) => isGroup || needs.length > 0))(
   'halyard $path refuses to run without what it needs',
   async ({ path, usage }) => {
