@@ -1,25 +1,8 @@
 import type { EventRow } from './query.ts';
+import { auditEventSchema } from './schemas.ts';
 
 /** The fields of a CSV file, in order: those of the JSON but for the message, which no spreadsheet would keep as it is. */
-export const CSV_FIELDS = [
-  'seq',
-  'id',
-  'occurred_at',
-  'event_type',
-  'level',
-  'flag_id',
-  'flag_key',
-  'environment',
-  'schedule_id',
-  'actor_kind',
-  'admin_user_id',
-  'admin_email',
-  'request_id',
-  'database_user',
-  'application_name',
-  'reconciled',
-  'metadata',
-] as const satisfies readonly (keyof EventRow)[];
+const CSV_FIELDS = auditEventSchema.omit({ message: true }).keyof().options;
 
 /** An event as JSON on one line, without the line's end. The metadata and the message are the database's own text. */
 export function jsonOf(row: EventRow): string {
@@ -56,10 +39,7 @@ export const FORMATS: Readonly<Record<'ndjson' | 'csv', TextFormat>> = {
 };
 
 function csvLineOf(row: EventRow): string {
-  const cells = CSV_FIELDS.map((name) => {
-    const value = row[name];
-    return value === null ? '' : cellOf(String(value));
-  });
+  const cells = CSV_FIELDS.map((name) => cellOf(String(row[name] ?? '')));
   return `${cells.join(',')}\r\n`;
 }
 

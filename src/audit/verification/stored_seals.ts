@@ -2,14 +2,7 @@ import type pg from 'pg';
 import type { Anchor } from './copy.ts';
 
 /** A seal as the database has it; numbers as text, for they may have been made larger than any of JavaScript's. */
-export interface Stored {
-  readonly seal: string;
-  readonly first: string;
-  readonly last: string;
-  readonly root: string;
-  readonly head: string;
-  readonly at: string;
-}
+type Stored = Readonly<Record<'seal' | 'first' | 'last' | 'root' | 'head' | 'at', string>>;
 
 /** Whether an anchor says the same as the seal, time included. */
 export function agree(seal: Stored, anchor: Anchor): boolean {
