@@ -3,11 +3,9 @@ import type { Entry } from './batch.ts';
 import type { AuditEvent } from '../../sink.ts';
 
 /**
- * The records that mark restamped events for readers of the copy, one for each reason among the
- * entries: an event's own text is hashed, and can't say so itself.
- *
- * They are no events of the trail, and have no seq. The eventId is derived from the events that a
- * record is about, so that repeats can be told.
+ * The records that mark restamped events for readers of the copy, one for each reason among the entries: an event's own text
+ * is hashed, and can't say so itself. They are no events of the trail, and have no seq. The eventId is derived from the events
+ * that a record is about, so that repeats can be told.
  *
  * @param delivered entries that have arrived, in their order
  * @param now epoch milliseconds, the service's time
