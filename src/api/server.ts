@@ -12,7 +12,7 @@ import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
 import { makeApp } from './app.ts';
 import { makeDrain, within } from '../http/drain.ts';
-import type { GraphqlOptions, GraphqlServer } from '../graphql/index.ts';
+import type { GraphqlServer, makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
 
@@ -38,7 +38,7 @@ export interface ApiOptions {
   readonly databaseUrl: string;
   readonly log: Logger;
   /** Left out: REST alone. */
-  readonly makeGraphql?: ((options: GraphqlOptions) => Promise<GraphqlServer>) | undefined;
+  readonly makeGraphql?: typeof makeGraphql | undefined;
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */

@@ -13,12 +13,11 @@ import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { makeDocuments, operationIn } from './documents.ts';
-import { graphqlProblem } from './errors.ts';
+import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
 import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
-import { failure, format, InvalidQuery, type Result } from './result.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -35,23 +34,6 @@ export interface Caller {
   /** Knows the request's id. */
   readonly log: Logger;
 }
-
-export interface Engine {
-  /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
-  run(request: GraphqlRequest, caller: Caller): Promise<Result>;
-  /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
-  subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results>;
-}
-
-export interface EngineOptions {
-  readonly pool: pg.Pool;
-  readonly changes: Changes;
-  readonly production: boolean;
-  /** Milliseconds that a query or a mutation may take; 15,000 by default. */
-  readonly executionMs?: number | undefined;
-}
-
-const EXECUTION_MS = 15_000;
 
 /** What an operation runs with. */
 interface Running {
@@ -72,10 +54,16 @@ const runningIn = (context: object) => (context as { halyard: Running }).halyard
 /**
  * Reads the database's structure and makes the schema of it, which takes about 200 ms.
  *
+ * @param options.executionMs milliseconds that a query or a mutation may take
  * @throws Error when the database can't be reached or isn't migrated
  */
-export async function makeEngine(options: EngineOptions): Promise<Engine> {
-  const { pool, changes, production } = options;
+export async function makeEngine(options: {
+  readonly pool: pg.Pool;
+  readonly changes: Changes;
+  readonly production: boolean;
+  readonly executionMs?: number | undefined;
+}) {
+  const { pool, changes, production, executionMs = 15_000 } = options;
   const reader = makeReader(pool);
   const feed = makeFeed({ changes, reader });
   const { schema, resolvedPreset } = await makeSchema({
@@ -83,7 +71,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
     pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
-      timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
+      timeouts: { planning: 1_000, execution: executionMs },
       context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
@@ -127,7 +115,8 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   }
 
   return {
-    async run(request, { claims, requestId, log }) {
+    /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
+    async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
       try {
         const settings = pgSettings(claims, requestId);
         const result = await execute(await argumentsOf(check(request, false), { settings }));
@@ -137,7 +126,8 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
         return failure(error, log);
       }
     },
-    async subscribe(request, { claims, log }) {
+    /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
+    async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
       try {
         const checked = check(request, true);
         const rights = rightsOf(claims);
@@ -158,11 +148,12 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   };
 }
 
+export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+
 /** The same for requests that come to the same, asked by whoever has these rights. */
 function keyOf({ request, operation }: Checked, rights: Settings): string {
-  const { query, variables } = request;
   const name = operation.name?.value ?? null;
-  const all = [rights, query, name, textOfVariables(operation, variables)];
+  const all = [rights, request.query, name, textOfVariables(operation, request.variables)];
   return hash('sha256', JSON.stringify(all));
 }
 

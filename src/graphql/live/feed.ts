@@ -1,12 +1,10 @@
-import '../environment.ts';
-
 import type { ExecutionResult } from 'postgraphile/graphql';
 
 import type { Settings } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Changes, Hint, Mailbox } from './changes.ts';
 import type { Reader } from './reader.ts';
-import { failure, format, type Result } from '../result.ts';
+import { failure, format, type Result } from '../errors.ts';
 import { makeSharing } from './sharing.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
 
@@ -23,14 +21,8 @@ export interface Followed {
 }
 
 /** Results, each as JSON text. One of errors alone is the last. */
-export type Results = AsyncGenerator<string, void, void>;
-
-export interface Feed {
-  /**
-   * @returns a result of errors when the operation may not be followed
-   * @throws DatabaseUnavailableError while nothing is being listened to
-   */
-  follow(followed: Followed): Promise<Result | Results>;
+export interface Results extends AsyncIterableIterator<string, void, void> {
+  return(): Promise<IteratorResult<string, void>>;
 }
 
 /** What all who follow the same are sent. */
@@ -65,7 +57,7 @@ const SELECT_VISIBLE: Record<Topic['kind'], string> = {
  * is made once for all who follow the same, down to the text: 200 executions took 40 to 60 ms of a core. An execution is begun
  * for a hint and is over with it, so nobody is in charge of a group, and nothing is left behind when the last one goes.
  */
-export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }): Feed {
+export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }) {
   const share = makeSharing<Message | null>();
 
   async function look(settings: Settings, topic: Topic, ids: readonly string[]): Promise<string[]> {
@@ -123,7 +115,11 @@ export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader
   }
 
   return {
-    async follow(followed) {
+    /**
+     * @returns a result of errors when the operation may not be followed
+     * @throws DatabaseUnavailableError while nothing is being listened to
+     */
+    async follow(followed: Followed): Promise<Result | Results> {
       // First, so that nothing is missed that is committed while it begins.
       const mailbox = changes.open();
       try {
@@ -140,6 +136,8 @@ export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader
   };
 }
 
+export type Feed = ReturnType<typeof makeFeed>;
+
 /** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a hint. */
 function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log: Logger): Results {
   let ended = false;
@@ -152,9 +150,6 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log:
   return {
     [Symbol.asyncIterator]() {
       return this;
-    },
-    async [Symbol.asyncDispose]() {
-      await end();
     },
     async next() {
       if (!isOpen()) return end();
@@ -170,6 +165,5 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log:
       }
     },
     return: end,
-    throw: end,
   };
 }

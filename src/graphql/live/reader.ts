@@ -7,40 +7,36 @@ import type { Hint } from './changes.ts';
 import { makeSharing } from './sharing.ts';
 
 /**
- * Runs what GraphQL asks of the database, each statement in a transaction of its own.
+ * Makes what runs GraphQL's statements on a pool, each in a transaction of its own.
  *
  * Hundreds of subscribers get the same hint at the same moment. Those who follow the same share all that is made of it
  * (feed.ts); those who follow something else, with the same rights, still ask for the same rows, and share those answers. They
  * are read after the hint came, so they have what the hint tells of; what changes later comes with a later one.
  */
-export interface Reader {
-  query(settings: Settings, statement: Statement): Promise<pg.QueryResult>;
-  /**
-   * Says which hint the statements with these settings are about.
-   *
-   * @param settings of rights alone; the object itself stands for one execution
-   */
-  follow(settings: Settings, hint: Hint): void;
-}
-
-/** Makes the reader of one pool. */
-export function makeReader(pool: pg.Pool): Reader {
+export function makeReader(pool: pg.Pool) {
   const hints = new WeakMap<Settings, Hint>();
   const share = makeSharing<pg.QueryResult>();
 
   return {
-    query(settings, statement) {
+    query(settings: Settings, statement: Statement): Promise<pg.QueryResult> {
       const hint = hints.get(settings);
       const ask = () => queryWith(pool, settings, statement);
       if (hint === undefined) return ask();
       const { name, text, values, rowMode } = statement;
       return share(hint, JSON.stringify([settings, name ?? text, values, rowMode]), ask);
     },
-    follow(settings, hint) {
+    /**
+     * Says which hint the statements with these settings are about.
+     *
+     * @param settings of rights alone; the object itself stands for one execution
+     */
+    follow(settings: Settings, hint: Hint): void {
       hints.set(settings, hint);
     },
   };
 }
+
+export type Reader = ReturnType<typeof makeReader>;
 
 /**
  * The settings of whoever follows changes: the rights in the token, which are all that policies look at (a test holds them to

@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 

@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
 

@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 
 /** Rows of a page when `first` isn't given. */

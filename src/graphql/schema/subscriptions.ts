@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import { constant, context, get, listen, object, type FieldArgs, type GrafastSubscriber, type Step } from 'postgraphile/grafast';
 import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
