@@ -62,7 +62,7 @@ function subscribePlan(kind: Kind) {
 const hintPlan = ($hint: Step) => $hint;
 
 /** Subscription fields for the audit trail and for schedules, and the plans that read their rows. */
-const subscriptions = extendSchema((build) => {
+export const subscriptions = extendSchema((build) => {
   const { sql } = build;
   const { listOfCodec, TYPES } = build.dataplanPg;
 
@@ -166,5 +166,3 @@ const subscriptions = extendSchema((build) => {
     },
   };
 });
-
-export const subscriptionPlugins: GraphileConfig.Plugin[] = [subscriptions];
