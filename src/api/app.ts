@@ -1,23 +1,24 @@
+import type { Server } from 'node:http';
+
 import express from 'express';
 import type { Express, RequestHandler, Router } from 'express';
 
+import type { GraphqlServer } from '../graphql/index.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeAccessLog } from '../http/access_log.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
 import { echoRequestId } from '../http/request_id.ts';
 
-export interface AppParts {
+/** The application of a server: which middleware runs in which order, nothing else. */
+export async function makeApp(parts: {
+  readonly server: Server;
   readonly log: Logger;
   /** Times each request. */
   readonly timing: RequestHandler;
   readonly health: Router;
   readonly rest: Router;
-  /** Adds GraphQL's routes. */
-  readonly attachGraphql?: ((app: Express) => Promise<void>) | undefined;
-}
-
-/** The application: which middleware runs in which order, nothing else. */
-export async function makeApp(parts: AppParts): Promise<Express> {
+  readonly graphql: GraphqlServer | undefined;
+}): Promise<Express> {
   const app = express();
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
@@ -31,7 +32,7 @@ export async function makeApp(parts: AppParts): Promise<Express> {
     next();
   });
   app.use(parts.health);
-  await parts.attachGraphql?.(app);
+  await parts.graphql?.attach(app, parts.server);
   app.use('/api', parts.rest);
   app.use(notFound);
   app.use(makeErrorHandler(parts.log));

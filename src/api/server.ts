@@ -47,19 +47,13 @@ export interface ApiOptions {
   readonly registry?: Registry | undefined;
 }
 
-export interface ApiServer {
-  /** As clients on this machine reach it: `http://127.0.0.1:3000`. */
-  readonly url: string;
-  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
-  readonly close: () => Promise<void>;
-}
-
 /**
  * Starts the API and resolves once it listens. It needs no database to start: /readyz says when there is one.
  *
+ * @returns `url`, as clients on this machine reach it, and `close`
  * @throws ConfigError when the address can't be listened on, Error when a production configuration has no token source
  */
-export async function startApi(options: ApiOptions): Promise<ApiServer> {
+export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
   const authentication = makeAuthentication(tokenSource(config), log);
   const pool = makePool(databaseUrl, {
@@ -72,6 +66,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const metrics = makeApiMetrics(options.registry ?? new Registry());
   let graphql: GraphqlServer | undefined;
 
+  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
   async function close(): Promise<void> {
     const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
     if (cutOff > 0) log.warn({ requests: cutOff }, 'requests did not finish in time');
@@ -92,11 +87,12 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     });
     metrics.watch({ pool, graphql });
     const app = await makeApp({
+      server,
       log,
       timing: metrics.middleware,
-      health: makeHealth({ pool, log, listener: graphql, draining: drain.begun }),
+      health: makeHealth({ pool, log, listener: graphql, draining: () => drain.signal.aborted }),
       rest: makeRest(pool, authentication, drain.signal),
-      attachGraphql: graphql && ((app) => graphql?.attach(app, server) ?? Promise.resolve()),
+      graphql,
     });
     server.on('request', app);
     const url = await listen(server, config);
@@ -108,6 +104,8 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     throw error;
   }
 }
+
+export type ApiServer = Awaited<ReturnType<typeof startApi>>;
 
 /** Clients that would rather speak HTTP/2 offer an upgrade to it (h2c) with each request: they are answered in HTTP/1.1. */
 function isWebSocket({ headers }: IncomingMessage): boolean {

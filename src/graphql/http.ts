@@ -4,7 +4,7 @@ import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'exp
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { requireRole } from '../http/access.ts';
+import { requireRole } from '../http/caller.ts';
 import { ofBody, readJson } from '../http/json_body.ts';
 import { headersOf, logProblem } from '../http/problems.ts';
 import { requestIdOf } from '../http/request_id.ts';

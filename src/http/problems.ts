@@ -69,12 +69,11 @@ export function onlyMethods(...methods: readonly string[]) {
   );
   return (request: Request, response: Response): void => {
     response.setHeader('Allow', allow);
-    if (request.method !== 'OPTIONS') {
+    if (request.method !== 'OPTIONS')
       throw new ProblemError(
         'method_not_allowed',
         `${request.method} is not allowed here: use ${allow}.`,
       );
-    }
     response.status(204).end();
   };
 }
@@ -95,7 +94,17 @@ export function makeErrorHandler(log: Logger) {
       next(error);
       return;
     }
-    send(problem, headersOf(error, problem), request, response);
+    const body: ProblemBody = {
+      type: `urn:halyard:problem:${problem.code}`,
+      title: PROBLEMS[problem.code].title,
+      status: problem.status,
+      detail: problem.detail,
+      code: problem.code,
+      request_id: requestIdOf(request),
+      ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
+    };
+    response.set(headersOf(error, problem)).status(problem.status);
+    response.type('application/problem+json').json(body);
   };
 }
 
@@ -105,32 +114,13 @@ export function logProblem(log: Logger, problem: Problem, error: unknown): void 
   else if (problem.status >= 500) log.warn({ err: error }, 'a request was turned away');
 }
 
-function send(
-  problem: Problem,
-  headers: Readonly<Record<string, string>>,
-  request: Request,
-  response: Response,
-): void {
-  const body: ProblemBody = {
-    type: `urn:halyard:problem:${problem.code}`,
-    title: PROBLEMS[problem.code].title,
-    status: problem.status,
-    detail: problem.detail,
-    code: problem.code,
-    request_id: requestIdOf(request),
-    ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
-  };
-  response.set(headers).status(problem.status).type('application/problem+json').json(body);
-}
-
 /** problemOf, and before it what only HTTP has: addresses and bodies that can't be read. */
 function httpProblemOf(error: unknown): Problem {
-  if (error instanceof URIError) {
+  if (error instanceof URIError)
     return new ProblemError(
       'invalid_url',
       'The address has a % that isn’t followed by two hex digits, or bytes that aren’t UTF-8.',
     ).problem;
-  }
   return problemOf(ofBody(error));
 }
 
