@@ -1,7 +1,7 @@
 import { createSecretKey } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-import type { Request, RequestHandler, Response } from 'express';
+import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm } from 'jsonwebtoken';
 
@@ -17,9 +17,7 @@ export type { Role } from './claims.ts';
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;
 
-export type AuthenticationCode = 'token_missing' | 'token_expired' | 'token_invalid';
-
-const SENTENCES: Record<AuthenticationCode, string> = {
+const SENTENCES = {
   token_missing: 'Send a token: Authorization: Bearer <token>.',
   token_expired: 'The token has expired: ask for a new one.',
   token_invalid: 'The token is not valid here: ask for a new one.',
@@ -29,11 +27,11 @@ const SENTENCES: Record<AuthenticationCode, string> = {
 export class AuthenticationError extends Error {
   override readonly name = 'AuthenticationError';
   readonly status = 401;
-  readonly code: AuthenticationCode;
+  readonly code: keyof typeof SENTENCES;
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: AuthenticationCode, options?: ErrorOptions & { sentence?: string }) {
-    super(options?.sentence ?? SENTENCES[code], options);
+  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions) {
+    super(SENTENCES[code], options);
     this.code = code;
     // A request without any token gets no error code (RFC 6750 §3.1).
     const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
@@ -41,19 +39,7 @@ export class AuthenticationError extends Error {
   }
 }
 
-export interface Authentication {
-  /** Express 5: verifies the Authorization header and keeps the claims for claimsOf. */
-  readonly middleware: RequestHandler;
-  /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
-  readonly verifyToken: (token: string) => Promise<Claims>;
-}
-
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
-
-/** Keeps verified claims for claimsOf; for upgrade requests, which no middleware sees. */
-export function attachClaims(request: IncomingMessage, claims: Claims): void {
-  claimsByRequest.set(request, claims);
-}
 
 /**
  * The verified claims of a request.
@@ -75,11 +61,7 @@ export function claimsOf(request: IncomingMessage): Claims {
  *
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
-export function makeAuthentication(
-  jwt: Config['jwt'],
-  log: Logger,
-  jwksOptions?: JwksOptions,
-): Authentication {
+export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?: JwksOptions) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
     algorithms: jwt.algorithms as Algorithm[],
@@ -113,23 +95,22 @@ export function makeAuthentication(
   }
 
   return {
-    async middleware(request, _response, next) {
+    /** Express 5: verifies the Authorization header and keeps the claims for claimsOf. */
+    middleware: async (request: Request, _response: Response, next: NextFunction) => {
       // Once a request, also where the middleware is mounted twice: one warning each.
-      if (!claimsByRequest.has(request))
-        attachClaims(
-          request,
-          await claimsFrom(request.headers.authorization, loggerOf(request, log)),
-        );
+      if (!claimsByRequest.has(request)) {
+        // The access log's, where there is one: it knows the request's id.
+        const requestLog = (request as { log?: Logger }).log ?? log;
+        claimsByRequest.set(request, await claimsFrom(request.headers.authorization, requestLog));
+      }
       next();
     },
-    verifyToken: (token) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
+    /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
+    verifyToken: (token: string) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
   };
 }
 
-/** The access log's logger of the request, which knows the request id, where there is one. */
-function loggerOf(request: IncomingMessage, otherwise: Logger): Logger {
-  return (request as { log?: Logger }).log ?? otherwise;
-}
+export type Authentication = ReturnType<typeof makeAuthentication>;
 
 function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
   const keys = makeKeySource(jwt, log, options);
