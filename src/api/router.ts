@@ -28,10 +28,7 @@ export function makeRest(
     queryWith(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
   const router = express.Router();
   router.use(apiSecurityHeaders);
-  router.use(authentication.middleware);
-  router.use(requireRole);
-  router.use(requireJson);
-  router.use(readJson());
+  router.use(authentication.middleware, requireRole, requireJson, readJson());
   router.use(
     '/admin',
     makeFlagRoutes(query),
@@ -52,8 +49,7 @@ function apiSecurityHeaders(_request: Request, response: Response, next: NextFun
 function requireJson(request: Request, _response: Response, next: NextFunction): void {
   const { 'content-length': length, 'transfer-encoding': chunked } = request.headers;
   const hasBody = chunked !== undefined || (length !== undefined && length !== '0');
-  if (hasBody && request.is('application/json') === false) {
+  if (hasBody && request.is('application/json') === false)
     throw new ProblemError('unsupported_media_type', 'Send JSON: Content-Type: application/json.');
-  }
   next();
 }

@@ -5,14 +5,10 @@ import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm } from 'jsonwebtoken';
 
-import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
+import { claimsFromPayload, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
-import { KeysUnavailableError, makeJwksKeys, type JwksOptions } from './jwks.ts';
+import { makeJwksKeys, type JwksOptions } from './jwks.ts';
 import type { Logger } from '../lib/log.ts';
-
-export { claimsFromPayload, InvalidClaimsError, KeysUnavailableError };
-export type { Claims };
-export type { Role } from './claims.ts';
 
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;

@@ -2,12 +2,12 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
-import type { Claims } from '../auth/auth.ts';
+import type { Claims } from '../auth/claims.ts';
 import { pgSettings, type Settings } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
@@ -155,13 +155,4 @@ function keyOf({ request, operation }: Checked, rights: Settings): string {
   const name = operation.name?.value ?? null;
   const all = [rights, request.query, name, textOfVariables(operation, request.variables)];
   return hash('sha256', JSON.stringify(all));
-}
-
-/** The database's structure as a GraphQL schema, for schema/halyard.graphql. */
-export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
-  const { schema } = await makeSchema({
-    extends: [preset],
-    pgServices: [makeService(pool, makeReader(pool), undefined)],
-  });
-  return schema;
 }

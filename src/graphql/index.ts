@@ -3,18 +3,16 @@ import './environment.ts';
 import type { Server } from 'node:http';
 
 import type { Express } from 'express';
-import { lexicographicSortSchema, printSchema } from 'postgraphile/graphql';
 import type pg from 'pg';
-import { pino } from 'pino';
 
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
-import { DatabaseUnavailableError, makePool } from '../postgres/pool.ts';
+import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { pause } from '../lib/sleep.ts';
 import { makeChanges } from './live/changes.ts';
-import { makeEngine, readSchema, type Engine } from './execute.ts';
+import { makeEngine, type Engine } from './execute.ts';
 import { makeHttp } from './http.ts';
 import { makeSockets } from './websocket.ts';
 
@@ -111,19 +109,4 @@ function makeLasting(make: () => Promise<Engine>, log: Logger) {
       await running;
     },
   };
-}
-
-/**
- * The schema of a database as sorted SDL, for schema/halyard.graphql.
- *
- * @param databaseUrl the authenticator's URL: what its roles may not do isn't in the schema
- */
-export async function printGraphqlSchema(databaseUrl: string): Promise<string> {
-  const log = pino({ level: 'silent' });
-  const pool = makePool(databaseUrl, { name: 'halyard-schema', max: 2, log });
-  try {
-    return `${printSchema(lexicographicSortSchema(await readSchema(pool)))}\n`;
-  } finally {
-    await pool.end();
-  }
 }

@@ -5,7 +5,8 @@ import { GraphQLError, type ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 
-import type { Authentication, Claims } from '../auth/auth.ts';
+import type { Authentication } from '../auth/auth.ts';
+import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/pool.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -55,7 +56,6 @@ export function makeSockets(options: {
     ...{ closeTimeout: CLOSE_MS },
   });
   let closing = false;
-  let detach: (() => void) | undefined;
 
   const callerOf = ({ request, claims }: Extra): Caller => {
     if (claims === undefined) throw new Error('A subscription came before connection_init.');
@@ -149,13 +149,11 @@ export function makeSockets(options: {
     },
     attach(server: Server): void {
       server.on('upgrade', upgrade);
-      detach = () => server.off('upgrade', upgrade);
     },
     /** Asks every client to go away (1001) and waits until they have, for a second at most. */
     async close(): Promise<void> {
       closing = true;
       await Promise.all(Array.from(sockets.clients, closeAndWait));
-      detach?.();
       sockets.close();
     },
   };
@@ -229,12 +227,9 @@ function keepAlive(socket: WebSocket): void {
     answered = true;
   });
   const timer = setInterval(() => {
-    if (!answered) {
-      socket.terminate();
-      return;
-    }
+    if (!answered) socket.terminate();
+    else socket.ping();
     answered = false;
-    socket.ping();
   }, PING_MS);
   socket.once('close', () => clearInterval(timer));
 }

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy.ts';
 import { headOf } from '../seals/seal.ts';
-import { agree, lastSealOf, storedSeals } from './stored_seals.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -150,4 +149,43 @@ function largest(numbers: Iterable<number>): number | null {
   let max: number | null = null;
   for (const n of numbers) if (max === null || n > max) max = n;
   return max;
+}
+
+/** A seal as the database has it; numbers as text, for they may have been made larger than any of JavaScript's. */
+type Stored = Readonly<Record<'seal' | 'first' | 'last' | 'root' | 'head' | 'at', string>>;
+
+/** Whether an anchor says the same as the seal, time included. */
+function agree(seal: Stored, anchor: Anchor): boolean {
+  return (
+    seal.head === anchor.head &&
+    seal.root === anchor.root &&
+    Number(seal.first) === anchor.firstSeq &&
+    Number(seal.last) === anchor.lastSeq &&
+    seal.at === anchor.sealedAt
+  );
+}
+
+/** The number of the last seal; 0 when there is none. */
+async function lastSealOf(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ last: string }>(
+    'select coalesce(max(seal_no), 0) as last from audit.seals',
+  );
+  return Number(rows[0]?.last ?? 0);
+}
+
+/** The seals that the anchors are of, and the number of the last one, as of one moment. */
+async function storedSeals(
+  pool: pg.Pool,
+  anchors: readonly Anchor[],
+): Promise<{ seals: Map<number, Stored>; lastSeal: number }> {
+  const lastSeal = await lastSealOf(pool);
+  const { rows } = await pool.query<Stored>(
+    `select seal_no as seal, first_seq as first, last_seq as last,
+       encode(root, 'hex') as root, encode(head, 'hex') as head,
+       to_char(sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at
+     from audit.seals
+     where seal_no = any ($1::bigint[])`,
+    [anchors.map(({ seal }) => seal)],
+  );
+  return { seals: new Map(rows.map((row) => [Number(row.seal), row])), lastSeal };
 }

@@ -12,7 +12,6 @@ import type { Give, Topic } from '../schema/subscriptions.ts';
 export interface Followed {
   /** The same for all who are sent the same: those with the same operation, variables and rights. */
   readonly key: string;
-  /** The rights. */
   readonly rights: Settings;
   /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
   readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
@@ -96,20 +95,17 @@ export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader
     return { text, last: result.data === undefined };
   }
 
-  /** The errors, too, are told to all and logged once. */
-  async function tell(followed: Followed, topic: Topic, hint: Hint): Promise<Message | null> {
-    try {
-      return await execute(followed, topic, hint);
-    } catch (error) {
-      return { text: JSON.stringify(failure(error, followed.log)), last: true };
-    }
-  }
-
   async function next(followed: Followed, topic: Topic, mailbox: Mailbox): Promise<Message | null> {
     for (;;) {
       const hint = await mailbox.take();
       if (hint === null) return null;
-      const message = await share(hint, followed.key, () => tell(followed, topic, hint));
+      // Errors, too, are shared, and logged once.
+      const message = await share(hint, followed.key, () =>
+        execute(followed, topic, hint).catch((error: unknown) => ({
+          text: JSON.stringify(failure(error, followed.log)),
+          last: true,
+        })),
+      );
       if (message !== null) return message;
     }
   }

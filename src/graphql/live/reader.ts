@@ -1,6 +1,6 @@
 import type pg from 'pg';
 
-import type { Claims } from '../../auth/auth.ts';
+import type { Claims } from '../../auth/claims.ts';
 import { pgSettings, queryWith, type Settings } from '../../postgres/pool.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
 import type { Hint } from './changes.ts';
