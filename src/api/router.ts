@@ -14,8 +14,7 @@ import { requestIdOf } from '../http/request_id.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
- * Everything under /api. Who asks comes first: without a token nothing is read, and nobody learns which addresses there
- * are.
+ * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.
  *
  * @param ending raised when the server is about to stop
  */

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+import express, { type NextFunction, type Request, type Response } from 'express';
 import { Registry } from 'prom-client';
 
 import { makeAuthentication } from '../auth/auth.ts';
@@ -10,8 +11,10 @@ import { makePool } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
-import { makeApp } from './app.ts';
+import { makeAccessLog } from '../http/access_log.ts';
 import { makeDrain, within } from '../http/drain.ts';
+import { makeErrorHandler, notFound } from '../http/problems.ts';
+import { echoRequestId } from '../http/request_id.ts';
 import type { GraphqlServer, makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
@@ -86,14 +89,15 @@ export async function startApi(options: ApiOptions) {
       onErrors: metrics.graphqlErrors,
     });
     metrics.watch({ pool, graphql });
-    const app = await makeApp({
-      server,
-      log,
-      timing: metrics.middleware,
-      health: makeHealth({ pool, log, listener: graphql, draining: () => drain.signal.aborted }),
-      rest: makeRest(pool, authentication, drain.signal),
-      graphql,
-    });
+    const app = express();
+    // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
+    app.disable('x-powered-by').disable('etag');
+    app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+    const draining = () => drain.signal.aborted;
+    app.use(makeHealth({ pool, log, listener: graphql, draining }));
+    await graphql?.attach(app, server);
+    app.use('/api', makeRest(pool, authentication, drain.signal));
+    app.use(notFound, makeErrorHandler(log));
     server.on('request', app);
     const url = await listen(server, config);
     log.info({ url }, 'the API is listening');
@@ -106,6 +110,12 @@ export async function startApi(options: ApiOptions) {
 }
 
 export type ApiServer = Awaited<ReturnType<typeof startApi>>;
+
+function setHeaders(_request: Request, response: Response, next: NextFunction): void {
+  response.setHeader('X-Content-Type-Options', 'nosniff');
+  response.setHeader('Cache-Control', 'no-store');
+  next();
+}
 
 /** Clients that would rather speak HTTP/2 offer an upgrade to it (h2c) with each request: they are answered in HTTP/1.1. */
 function isWebSocket({ headers }: IncomingMessage): boolean {

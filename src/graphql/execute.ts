@@ -42,13 +42,6 @@ interface Running {
   readonly subscriber?: GrafastSubscriber;
 }
 
-/** A request that was checked and may run. */
-interface Checked {
-  readonly request: GraphqlRequest;
-  readonly document: DocumentNode;
-  readonly operation: OperationDefinitionNode;
-}
-
 const runningIn = (context: object) => (context as { halyard: Running }).halyard;
 
 /**
@@ -83,7 +76,7 @@ export async function makeEngine(options: {
   const documents = makeDocuments(schema, production);
 
   /** @throws GraphQLError, ProblemError or InvalidQuery */
-  function check(request: GraphqlRequest, subscribes: boolean): Checked {
+  function check(request: GraphqlRequest, subscribes: boolean) {
     const parsed = documents(request.query);
     if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
     const { document } = parsed;
@@ -97,11 +90,11 @@ export async function makeEngine(options: {
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
     checkLimits(schema, document, operation, variables);
-    return { request, document, operation };
+    return { document, operation };
   }
 
   /** The arguments of grafast. */
-  function argumentsOf({ request, document }: Checked, running: Running) {
+  function argumentsOf(request: GraphqlRequest, document: DocumentNode, running: Running) {
     return hookArgs({
       schema,
       document,
@@ -119,7 +112,8 @@ export async function makeEngine(options: {
     async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
       try {
         const settings = pgSettings(claims, requestId);
-        const result = await execute(await argumentsOf(check(request, false), { settings }));
+        const { document } = check(request, false);
+        const result = await execute(await argumentsOf(request, document, { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
         return format(result, log);
       } catch (error) {
@@ -129,15 +123,15 @@ export async function makeEngine(options: {
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
       try {
-        const checked = check(request, true);
+        const { document, operation } = check(request, true);
         const rights = rightsOf(claims);
         return await feed.follow({
-          key: keyOf(checked, rights),
+          key: keyOf(request, operation, rights),
           rights,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
-            const results = await subscribe(await argumentsOf(checked, running));
+            const results = await subscribe(await argumentsOf(request, document, running));
             return resultOf(results as Parameters<typeof resultOf>[0]);
           },
         });
@@ -151,7 +145,11 @@ export async function makeEngine(options: {
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
 
 /** The same for requests that come to the same, asked by whoever has these rights. */
-function keyOf({ request, operation }: Checked, rights: Settings): string {
+function keyOf(
+  request: GraphqlRequest,
+  operation: OperationDefinitionNode,
+  rights: Settings,
+): string {
   const name = operation.name?.value ?? null;
   const all = [rights, request.query, name, textOfVariables(operation, request.variables)];
   return hash('sha256', JSON.stringify(all));

@@ -65,11 +65,7 @@ const onlyJson: RequestHandler = (request, _response, next) => {
   next();
 };
 
-/**
- * The request in a JSON body.
- *
- * @throws ProblemError invalid_query when its shape is wrong
- */
+/** The request in a JSON body. @throws ProblemError invalid_query when its shape is wrong */
 export function readBody(body: unknown): GraphqlRequest {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new ProblemError('invalid_query', 'Send one JSON object; batches are not taken.');

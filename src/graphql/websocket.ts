@@ -11,8 +11,8 @@ import { NoRoleError } from '../postgres/pool.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requestIdOf } from '../http/request_id.ts';
-import type { Caller, Engine } from './execute.ts';
-import { formatError } from './errors.ts';
+import type { Engine } from './execute.ts';
+import { failure } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
 
@@ -57,12 +57,6 @@ export function makeSockets(options: {
   });
   let closing = false;
 
-  const callerOf = ({ request, claims }: Extra): Caller => {
-    if (claims === undefined) throw new Error('A subscription came before connection_init.');
-    const requestId = requestIdOf(request);
-    return { claims, requestId, log: log.child({ requestId }) };
-  };
-
   /** Verifies the token of connection_init, or of the upgrade's header. @returns whether to acknowledge */
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
     try {
@@ -95,12 +89,16 @@ export function makeSockets(options: {
       return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },
     subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
-      const caller = callerOf(extra);
+      const { socket, request, claims } = extra;
+      if (claims === undefined) throw new Error('A subscription came before connection_init.');
+      const requestId = requestIdOf(request);
+      const requestLog = log.child({ requestId });
       try {
+        const caller = { claims, requestId, log: requestLog };
         const results = await engine().subscribe(readBody(payload), caller);
-        return Symbol.asyncIterator in results ? sendAll(results, id, extra.socket) : results;
+        return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;
       } catch (error) {
-        return { errors: [formatError(error, caller.log)] };
+        return failure(error, requestLog);
       }
     }) as unknown as NonNullable<ServerOptions['subscribe']>,
     // The engine has formatted them.

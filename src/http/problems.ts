@@ -58,11 +58,7 @@ export function notFound(): never {
   throw new ProblemError('not_found', 'There is nothing at this address.');
 }
 
-/**
- * Express: answers a path's other methods with 405 and what it allows, and OPTIONS with the same list.
- *
- * @param methods those that the path has
- */
+/** Express: answers methods that a path doesn't have with 405 and what it allows, and OPTIONS with the same list. */
 export function onlyMethods(...methods: readonly string[]) {
   const allow = [...methods.flatMap((m) => (m === 'GET' ? [m, 'HEAD'] : [m])), 'OPTIONS'].join(
     ', ',

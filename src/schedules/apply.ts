@@ -1,15 +1,10 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 
-/** The outcomes of the schedules of one batch or run. */
-export interface Applied {
-  readonly applied: number;
-  readonly retried: number;
-  readonly failed: number;
-  readonly stuck: number;
-}
+/** How many schedules of one batch or run had which outcome. */
+type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
 
-export interface AppliedBatch extends Applied {
+export interface AppliedBatch extends Readonly<Applied> {
   /** How long after its time each of the applied ones was, in milliseconds. */
   readonly latenessMs: readonly number[];
 }
@@ -24,7 +19,7 @@ const STALLED_MS = 1_000;
 interface Run {
   progressedAt: number;
   rerunRequested: boolean;
-  readonly total: { -readonly [Key in keyof Applied]: Applied[Key] };
+  readonly total: Applied;
 }
 
 /**

@@ -101,11 +101,7 @@ function pageOf({ events }: Found, delivered: number | null, batch: number): Pag
   return isNext && events.length <= batch + 1 ? { from: delivered, events } : null;
 }
 
-/**
- * Sends one page and moves the cursor behind what has arrived of it, also when the rest fails.
- *
- * @returns false when somebody else has moved the cursor meanwhile
- */
+/** Sends one page and moves the cursor behind what has arrived, also when the rest fails; false when another has moved it. */
 async function sendPage(
   lease: Lease,
   page: Page,

@@ -31,7 +31,7 @@ export interface SeqRange {
 }
 
 /** One look at the ledger. It reads the range's rows at most, so the range bounds what it costs. */
-export interface LedgerScan extends SeqRange {
+interface LedgerScan extends SeqRange {
   readonly order: 'asc' | 'desc';
   /** Rows at most. */
   readonly limit: number;
@@ -75,12 +75,7 @@ const FORCE_GENERIC_PLAN = {
   text: `select set_config('plan_cache_mode', 'force_generic_plan', true)`,
 };
 
-/**
- * Reads the events of a range of numbers that pass the filters, in the order of their numbers; in a transaction that runs
- * nothing else.
- *
- * @throws what the database throws
- */
+/** Reads a range's events that pass the filters, in the order of their numbers; in a transaction that runs nothing else. */
 export async function scanLedger(
   client: pg.ClientBase,
   filters: EventFilters,

@@ -2,10 +2,9 @@ import type { ExecutionResult } from 'postgraphile/graphql';
 
 import type { Settings } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Changes, Hint, Mailbox } from './changes.ts';
+import { makeSharing, type Changes, type Hint, type Mailbox } from './changes.ts';
 import type { Reader } from './reader.ts';
 import { failure, format, type Result } from '../errors.ts';
-import { makeSharing } from './sharing.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
 
 /** A subscription that was checked and may begin. */

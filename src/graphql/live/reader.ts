@@ -3,8 +3,7 @@ import type pg from 'pg';
 import type { Claims } from '../../auth/claims.ts';
 import { pgSettings, queryWith, type Settings } from '../../postgres/pool.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
-import type { Hint } from './changes.ts';
-import { makeSharing } from './sharing.ts';
+import { makeSharing, type Hint } from './changes.ts';
 
 /**
  * Makes what runs GraphQL's statements on a pool, each in a transaction of its own.
