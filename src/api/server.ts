@@ -133,9 +133,9 @@ async function listen(server: Server, { host, port }: Config): Promise<string> {
   try {
     await once(server, 'listening');
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    const { message } = error as Error;
     throw new ConfigError([
-      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${error.message}).`,
+      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${message}).`,
     ]);
   }
   const address = server.address() as AddressInfo;

@@ -37,11 +37,7 @@ export class AuthenticationError extends Error {
 
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
 
-/**
- * The verified claims of a request.
- *
- * @throws Error when nothing verified the request, so that a route that lacks the middleware fails closed.
- */
+/** A request's claims. @throws Error when nothing verified it, so that a route that lacks the middleware fails closed */
 export function claimsOf(request: IncomingMessage): Claims {
   const claims = claimsByRequest.get(request);
   if (claims === undefined)
@@ -67,8 +63,8 @@ export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?
   });
 
   /**
-   * Runs express-jwt over a request of its own with nothing but the header: the real one would be let
-   * through unverified if it looked like a CORS preflight, and WebSockets have none at all.
+   * Runs express-jwt over a request of its own with nothing but the header: it would let the real one through unverified if
+   * that looked like a CORS preflight, and WebSockets have none at all.
    */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
     const carrier: { method: string; headers: object; auth?: unknown } = {
@@ -78,7 +74,7 @@ export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?
     return new Promise((resolve, reject) => {
       void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
         if (error === undefined) resolve(carrier.auth);
-        else reject(asTyped(error));
+        else reject(asTyped(error as Error));
       });
     });
   }
@@ -135,11 +131,8 @@ function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): 
 }
 
 /** express-jwt's errors as ours; anything that isn't about the token as it is. */
-function asTyped(error: unknown): Error {
-  if (!(error instanceof UnauthorizedError))
-    return error instanceof Error
-      ? error
-      : new Error('Verifying the token failed.', { cause: error });
+function asTyped(error: Error): Error {
+  if (!(error instanceof UnauthorizedError)) return error;
   if (error.code === 'credentials_required')
     return new AuthenticationError('token_missing', { cause: error });
   const expired = 'name' in error.inner && error.inner.name === 'TokenExpiredError';

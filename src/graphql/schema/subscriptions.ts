@@ -67,15 +67,10 @@ export const subscriptions = extendSchema((build) => {
   const { listOfCodec, TYPES } = build.dataplanPg;
 
   /** Reads the rows of a hint as any query does: under the policies, in an order that doesn't change. */
-  function rowsPlan(schema: string, table: string, order: string) {
-    const resource = Object.values(build.pgResources).find(
-      ({ extensions, parameters }) =>
-        parameters === undefined &&
-        extensions?.pg?.schemaName === schema &&
-        extensions.pg.name === table,
-    );
+  function rowsPlan(name: string, order: string) {
+    const resource = build.pgResources[name];
     if (resource === undefined)
-      throw new Error(`Migrate the database: it has no ${schema}.${table} that the API may read.`);
+      throw new Error(`Migrate the database: it has no ${name} that the API may read.`);
     return ($hint: Step) => {
       const $rows = resource.find();
       const $ids = $rows.placeholder(get($hint as never, 'ids' as never), listOfCodec(TYPES.uuid));
@@ -158,10 +153,10 @@ export const subscriptions = extendSchema((build) => {
         },
       },
       AuditEventsAdded: {
-        plans: { events: rowsPlan('audit', 'events', 'occurred_at') },
+        plans: { events: rowsPlan('audit_events', 'occurred_at') },
       },
       FlagSchedulesChanged: {
-        plans: { schedules: rowsPlan('app_public', 'feature_flag_schedules', 'scheduled_at') },
+        plans: { schedules: rowsPlan('feature_flag_schedules', 'scheduled_at') },
       },
     },
   };

@@ -178,8 +178,7 @@ function explain(
   batch: readonly Entry[],
   { logGroup, logStream }: LogStream,
 ): Error {
-  const [name, message] =
-    error instanceof Error ? [error.name, error.message] : ['', String(error)];
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
   const advice = ADVICE[name] === undefined ? '' : `; ${ADVICE[name]}`;
   const from = batch.at(0)?.event.seq ?? 0;
   const to = batch.at(-1)?.event.seq ?? 0;

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { parseJson } from '../../../../lib/json.ts';
 import type { AuditEvent } from '../../sink.ts';
 
 /** Why a stub stands for an event: it is over the service's size limit, or the service refused it alone. */
@@ -12,7 +13,8 @@ const MAX_COPIED_LENGTH = 256;
  * full text (UTF-8, hex), which stays in PostgreSQL, so that a copy with stubs can still be checked against the trail.
  */
 export function renderStub(event: AuditEvent, reason: StubReason): string {
-  const original = parseObject(event.message);
+  // The message may be no JSON object: that may be the very reason for a refusal.
+  const original = (parseJson(event.message) ?? {}) as Record<string, unknown>;
   return JSON.stringify({
     eventType: shortText(original.eventType),
     timestamp: shortText(original.timestamp) ?? event.occurredAt,
@@ -26,17 +28,6 @@ export function renderStub(event: AuditEvent, reason: StubReason): string {
     bytes: Buffer.byteLength(event.message),
     sha256: hash('sha256', event.message),
   });
-}
-
-/** None when it isn't a JSON object, which may be the very reason for a refusal. */
-function parseObject(text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : {};
-  } catch (error) {
-    if (error instanceof SyntaxError) return {};
-    throw error;
-  }
 }
 
 function shortText(value: unknown): string | undefined {
