@@ -71,11 +71,7 @@ export const updatesShape = z
   .object(shapeOf(SCHEDULABLE_FIELDS) as Shape<SchedulableName>)
   .partial().shape;
 
-/**
- * An object of some fields, with at least one of them. No other key is let through.
- *
- * @param fields a shape of this file
- */
+/** An object of some of these fields, with at least one of them. No other key is let through. */
 export function someOf<T extends z.ZodRawShape>(fields: T): z.ZodObject<T, z.core.$strict> {
   return z
     .strictObject(fields)

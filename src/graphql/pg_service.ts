@@ -15,12 +15,7 @@ type PgClient = Parameters<Parameters<WithPgClient>[1]>[0];
 /** What PostGraphile may ask of a client: all but the raw one, because each query may have a connection of its own. */
 type Client = Omit<PgClient, 'rawClient'>;
 
-/**
- * The database as PostGraphile sees it: the pool, which stays the caller's, with errors that say what happened.
- *
- * @param reader runs its statements
- * @param settings the settings of a request's transactions
- */
+/** The database as PostGraphile sees it, with errors that say what happened. The pool stays the caller's. */
 export function makeService(
   pool: pg.Pool,
   reader: Reader,

@@ -19,11 +19,7 @@ export function makeDrain(server: Server) {
   return {
     /** Raised when the end begins: for answers that would not end by themselves. */
     signal: ending.signal,
-    /**
-     * Stops accepting connections and closes idle ones; resolves once no request is in flight, or `deadlineMs` later.
-     *
-     * @returns how many requests are still in flight
-     */
+    /** Accepts no more connections and closes idle ones. @returns how many requests are in flight after `deadlineMs` at most */
     async run(deadlineMs: number): Promise<number> {
       server.close();
       ending.abort();

@@ -13,30 +13,24 @@ export function jsonOf(row: EventRow): string {
   return `{${fields.join(',')},"message":${JSON.stringify(row.message)}}`;
 }
 
-/** How an export looks as text. */
-export interface TextFormat {
-  readonly mediaType: string;
-  readonly head: string;
-  readonly textOf: (rows: readonly EventRow[]) => string;
-  /** What says nothing to the reader, and that the connection lives. */
-  readonly keepAlive: string;
-}
-
-export const FORMATS: Readonly<Record<'ndjson' | 'csv', TextFormat>> = {
+/** How an export looks as text. `keepAlive` says nothing to the reader but that the connection lives. */
+export const FORMATS = {
   ndjson: {
     mediaType: 'application/x-ndjson; charset=utf-8',
     head: '',
-    textOf: (rows) => rows.map((row) => `${jsonOf(row)}\n`).join(''),
+    textOf: (rows: readonly EventRow[]) => rows.map((row) => `${jsonOf(row)}\n`).join(''),
     keepAlive: '\n',
   },
   // RFC 4180. Without a byte order mark, which most programs take for a part of the first field's name.
   csv: {
     mediaType: 'text/csv; charset=utf-8; header=present',
     head: `${CSV_FIELDS.join(',')}\r\n`,
-    textOf: (rows) => rows.map(csvLineOf).join(''),
+    textOf: (rows: readonly EventRow[]) => rows.map(csvLineOf).join(''),
     keepAlive: '',
   },
 };
+
+export type TextFormat = (typeof FORMATS)[keyof typeof FORMATS];
 
 function csvLineOf(row: EventRow): string {
   const cells = CSV_FIELDS.map((name) => cellOf(String(row[name] ?? '')));

@@ -19,8 +19,8 @@ const CHECK_MS = 3_600_000;
 const RETRY_MS = 900_000;
 
 /**
- * Purges the months of the trail that are older than the setting audit_retention keeps, a transaction each, oldest first, up to one that
- * can't be purged. When that is only because somebody is reading, it tries again in a quarter of an hour.
+ * Purges the months of the trail that are older than audit_retention keeps, a transaction each, oldest first, up to one that
+ * can't be purged. When that is only because of a reader, it tries again in a quarter of an hour.
  *
  * @returns the months that it looked at; none when the trail is kept forever
  * @throws the database's error; the months before it stay purged

@@ -48,12 +48,11 @@ const SELECT_VISIBLE: Record<Topic['kind'], string> = {
 };
 
 /**
- * Feeds subscribers: every hint is looked up with the rights of who asked, and one of which nothing is visible to them goes no
- * further.
+ * Feeds subscribers: looks up each hint with a subscriber's rights, and drops one of which that subscriber sees nothing.
  *
- * Each subscriber has a mailbox of its own, so one who is slow gets its hints merged and holds up nobody. What a hint comes to
- * is made once for all who follow the same, down to the text: 200 executions took 40 to 60 ms of a core. An execution is begun
- * for a hint and is over with it, so nobody is in charge of a group, and nothing is left behind when the last one goes.
+ * Each subscriber has a mailbox of its own, so a slow one gets its hints merged and delays no other. Subscribers with the same
+ * key share what a hint comes to, down to the text: 200 executions took 40 to 60 ms of a core. An execution begins and ends
+ * with its hint, so a group has no leader, and leaves nothing behind.
  */
 export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }) {
   const share = makeSharing<Message | null>();

@@ -8,9 +8,9 @@ import { makeSharing, type Hint } from './changes.ts';
 /**
  * Makes what runs GraphQL's statements on a pool, each in a transaction of its own.
  *
- * Hundreds of subscribers get the same hint at the same moment. Those who follow the same share all that is made of it
- * (feed.ts); those who follow something else, with the same rights, still ask for the same rows, and share those answers. They
- * are read after the hint came, so they have what the hint tells of; what changes later comes with a later one.
+ * Hundreds of subscribers get the same hint at the same moment. Those with the same operation share its execution (feed.ts);
+ * the others with the same rights ask for the same rows, and share those answers. They are read after the hint came, so they
+ * have what it names; what changes later comes with a later hint.
  */
 export function makeReader(pool: pg.Pool) {
   const hints = new WeakMap<Settings, Hint>();
@@ -38,8 +38,8 @@ export function makeReader(pool: pg.Pool) {
 export type Reader = ReturnType<typeof makeReader>;
 
 /**
- * The settings of whoever follows changes: the rights in the token, which are all that policies look at (a test holds them to
- * it), and not who it is. So what is shared can't depend on who happened to ask first: the database isn't told.
+ * A subscriber's settings: the rights in its token, which are all that policies read (a test holds them to it), without the
+ * user. So what is shared can't depend on who asked first.
  */
 export function rightsOf(claims: Claims): Settings {
   return pgSettings({ ...claims, userId: null, email: null }, '');

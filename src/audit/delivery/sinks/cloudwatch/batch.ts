@@ -18,9 +18,8 @@ export const MAX_AGE_MS = 14 * 24 * 3_600_000;
 export const MAX_AHEAD_MS = 2 * 3_600_000;
 
 /**
- * How far an event's timestamp may be moved forward to keep a batch chronological. Seq follows commits and occurredAt follows
- * clocks, so neighbours commonly differ by the length of a transaction; more than this starts a new batch instead, so that
- * one event stamped "now" doesn't pull a whole backlog to now.
+ * How far a timestamp may be moved forward to keep a batch chronological: neighbours commonly differ by the length of a
+ * transaction. More starts a new batch, so that one event stamped "now" doesn't pull a whole backlog to now.
  */
 export const MAX_NUDGE_MS = 60_000;
 

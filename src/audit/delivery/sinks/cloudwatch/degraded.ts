@@ -30,11 +30,10 @@ export function makeExceptionCounter(log: Logger) {
   return {
     /** Counts and logs what is unusual about entries that have arrived. */
     note(delivered: readonly Entry[]): void {
-      for (const kind of ['late', 'ahead'] as const)
-        noteAs(
-          kind,
-          delivered.filter(({ restamped }) => restamped === kind),
-        );
+      const restampedAs = (why: Entry['restamped']) =>
+        delivered.filter(({ restamped }) => restamped === why);
+      noteAs('late', restampedAs('late'));
+      noteAs('ahead', restampedAs('ahead'));
       const stubs = delivered.filter(({ stub }) => stub !== null);
       noteAs('stubbed', stubs);
     },

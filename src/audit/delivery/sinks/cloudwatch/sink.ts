@@ -58,11 +58,7 @@ export function makeCloudWatchSink(
   /** The service's time as the SDK has learnt it from answers: a stamp by a clock that is hours off would be rejected. */
   const now = () => Date.now() + client.config.systemClockOffset;
 
-  /**
-   * Sends one batch, and what the service rejects of it again, until the service has it all.
-   *
-   * @param arrived told how many more entries have arrived, in the order of the batch
-   */
+  /** Sends one batch, and what the service rejects again, until it has all; `arrived` gets how many more it has, in order. */
   async function deliver(
     batch: readonly Entry[],
     signal: AbortSignal,
