@@ -20,11 +20,6 @@ export interface HealthOptions {
   readonly deadlineMs?: number | undefined;
 }
 
-interface Readiness {
-  readonly database: boolean;
-  readonly migrations: boolean;
-}
-
 /**
  * /healthz: 200 while the process serves. /readyz: 200 when requests would succeed, otherwise 503; the body names each
  * check, and says no more than that, because neither needs a token.
@@ -43,7 +38,8 @@ export function makeHealth(options: HealthOptions): Router {
   router
     .route('/readyz')
     .get(async (_request, response) => {
-      const checks = { ...(await askOnce()), ...listenerCheck(options) };
+      const { listener } = options;
+      const checks = { ...(await askOnce()), ...(listener && { listener: listener.healthy() }) };
       const draining = options.draining();
       const ready = !draining && Object.values(checks).every((ok) => ok);
       response.status(ready ? 200 : 503).json({
@@ -58,12 +54,8 @@ export function makeHealth(options: HealthOptions): Router {
   return router;
 }
 
-function listenerCheck({ listener }: HealthOptions): { listener?: boolean } {
-  return listener === undefined ? {} : { listener: listener.healthy() };
-}
-
 /** Asks the database what version it is at. A newer one is fine: migrations run before the code that needs them. */
-async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions): Promise<Readiness> {
+async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
   const needed = await latestMigration();
   try {
     const { rows } = await withDeadline(

@@ -5,8 +5,7 @@ import type pg from 'pg';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { pgSettings, queryAs } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';
-import { requireRole } from '../http/access.ts';
-import type { QueryAsCaller } from '../http/query_as_caller.ts';
+import { requireRole, type QueryAsCaller } from '../http/caller.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -15,8 +14,7 @@ import { requestIdOf } from '../http/request_id.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
- * Everything under /api. Who asks comes first: without a token nothing is read, and nobody learns which addresses there
- * are.
+ * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.
  *
  * @param ending raised when the server is about to stop
  */
@@ -29,10 +27,7 @@ export function makeRest(
     queryAs(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
   const router = express.Router();
   router.use(apiSecurityHeaders);
-  router.use(authentication.middleware);
-  router.use(requireRole);
-  router.use(requireJson);
-  router.use(readJson());
+  router.use(authentication.middleware, requireRole, requireJson, readJson());
   router.use(
     '/admin',
     makeFlagRoutes(query),
@@ -53,8 +48,7 @@ function apiSecurityHeaders(_request: Request, response: Response, next: NextFun
 function requireJson(request: Request, _response: Response, next: NextFunction): void {
   const { 'content-length': length, 'transfer-encoding': chunked } = request.headers;
   const hasBody = chunked !== undefined || (length !== undefined && length !== '0');
-  if (hasBody && request.is('application/json') === false) {
+  if (hasBody && request.is('application/json') === false)
     throw new ProblemError('unsupported_media_type', 'Send JSON: Content-Type: application/json.');
-  }
   next();
 }

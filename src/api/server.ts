@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+import express, { type NextFunction, type Request, type Response } from 'express';
 import { Registry } from 'prom-client';
 
 import { makeAuthentication } from '../auth/auth.ts';
@@ -10,9 +11,11 @@ import { makePool } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
-import { makeApp } from './app.ts';
+import { makeAccessLog } from '../http/access_log.ts';
 import { makeDrain, within } from '../http/drain.ts';
-import type { GraphqlOptions, GraphqlServer } from '../graphql/index.ts';
+import { makeErrorHandler, notFound } from '../http/problems.ts';
+import { echoRequestId } from '../http/request_id.ts';
+import type { GraphqlServer, makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
 
@@ -38,7 +41,7 @@ export interface ApiOptions {
   readonly databaseUrl: string;
   readonly log: Logger;
   /** Left out: REST alone. */
-  readonly makeGraphql?: ((options: GraphqlOptions) => Promise<GraphqlServer>) | undefined;
+  readonly makeGraphql?: typeof makeGraphql | undefined;
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
@@ -47,19 +50,13 @@ export interface ApiOptions {
   readonly registry?: Registry | undefined;
 }
 
-export interface ApiServer {
-  /** As clients on this machine reach it: `http://127.0.0.1:3000`. */
-  readonly url: string;
-  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
-  readonly close: () => Promise<void>;
-}
-
 /**
  * Starts the API and resolves once it listens. It needs no database to start: /readyz says when there is one.
  *
+ * @returns `url`, as clients on this machine reach it, and `close`
  * @throws ConfigError when the address can't be listened on, Error when a production configuration has no token source
  */
-export async function startApi(options: ApiOptions): Promise<ApiServer> {
+export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
   const authentication = makeAuthentication(tokenSource(config), log);
   const pool = makePool(databaseUrl, {
@@ -72,6 +69,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const metrics = makeApiMetrics(options.registry ?? new Registry());
   let graphql: GraphqlServer | undefined;
 
+  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
   async function close(): Promise<void> {
     const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
     if (cutOff > 0) log.warn({ requests: cutOff }, 'requests did not finish in time');
@@ -91,13 +89,15 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
       onErrors: metrics.graphqlErrors,
     });
     metrics.watch({ pool, graphql });
-    const app = await makeApp({
-      log,
-      timing: metrics.middleware,
-      health: makeHealth({ pool, log, listener: graphql, draining: drain.begun }),
-      rest: makeRest(pool, authentication, drain.signal),
-      attachGraphql: graphql && ((app) => graphql?.attach(app, server) ?? Promise.resolve()),
-    });
+    const app = express();
+    // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
+    app.disable('x-powered-by').disable('etag');
+    app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+    const draining = () => drain.signal.aborted;
+    app.use(makeHealth({ pool, log, listener: graphql, draining }));
+    await graphql?.attach(app, server);
+    app.use('/api', makeRest(pool, authentication, drain.signal));
+    app.use(notFound, makeErrorHandler(log));
     server.on('request', app);
     const url = await listen(server, config);
     log.info({ url }, 'the API is listening');
@@ -107,6 +107,14 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     await close();
     throw error;
   }
+}
+
+export type ApiServer = Awaited<ReturnType<typeof startApi>>;
+
+function setHeaders(_request: Request, response: Response, next: NextFunction): void {
+  response.setHeader('X-Content-Type-Options', 'nosniff');
+  response.setHeader('Cache-Control', 'no-store');
+  next();
 }
 
 /** Clients that would rather speak HTTP/2 offer an upgrade to it (h2c) with each request: they are answered in HTTP/1.1. */
@@ -125,9 +133,9 @@ async function listen(server: Server, { host, port }: Config): Promise<string> {
   try {
     await once(server, 'listening');
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    const { message } = error as Error;
     throw new ConfigError([
-      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${error.message}).`,
+      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${message}).`,
     ]);
   }
   const address = server.address() as AddressInfo;

@@ -1,25 +1,19 @@
 import { createSecretKey } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-import type { Request, RequestHandler, Response } from 'express';
+import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm } from 'jsonwebtoken';
 
-import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
+import { claimsFromPayload, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
-import { KeysUnavailableError, makeJwksKeys, type JwksOptions } from './jwks.ts';
+import { makeJwksKeys, type JwksOptions } from './jwks.ts';
 import type { Logger } from '../lib/log.ts';
-
-export { claimsFromPayload, InvalidClaimsError, KeysUnavailableError };
-export type { Claims };
-export type { Role } from './claims.ts';
 
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;
 
-export type AuthenticationCode = 'token_missing' | 'token_expired' | 'token_invalid';
-
-const SENTENCES: Record<AuthenticationCode, string> = {
+const SENTENCES = {
   token_missing: 'Send a token: Authorization: Bearer <token>.',
   token_expired: 'The token has expired: ask for a new one.',
   token_invalid: 'The token is not valid here: ask for a new one.',
@@ -29,11 +23,11 @@ const SENTENCES: Record<AuthenticationCode, string> = {
 export class AuthenticationError extends Error {
   override readonly name = 'AuthenticationError';
   readonly status = 401;
-  readonly code: AuthenticationCode;
+  readonly code: keyof typeof SENTENCES;
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: AuthenticationCode, options?: ErrorOptions & { sentence?: string }) {
-    super(options?.sentence ?? SENTENCES[code], options);
+  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions) {
+    super(SENTENCES[code], options);
     this.code = code;
     // A request without any token gets no error code (RFC 6750 §3.1).
     const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
@@ -41,25 +35,9 @@ export class AuthenticationError extends Error {
   }
 }
 
-export interface Authentication {
-  /** Express 5: verifies the Authorization header and keeps the claims for claimsOf. */
-  readonly middleware: RequestHandler;
-  /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
-  readonly verifyToken: (token: string) => Promise<Claims>;
-}
-
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
 
-/** Keeps verified claims for claimsOf; for upgrade requests, which no middleware sees. */
-export function attachClaims(request: IncomingMessage, claims: Claims): void {
-  claimsByRequest.set(request, claims);
-}
-
-/**
- * The verified claims of a request.
- *
- * @throws Error when nothing verified the request, so that a route that lacks the middleware fails closed.
- */
+/** A request's claims. @throws Error when nothing verified it, so that a route that lacks the middleware fails closed */
 export function claimsOf(request: IncomingMessage): Claims {
   const claims = claimsByRequest.get(request);
   if (claims === undefined)
@@ -75,11 +53,7 @@ export function claimsOf(request: IncomingMessage): Claims {
  *
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
-export function makeAuthentication(
-  jwt: Config['jwt'],
-  log: Logger,
-  jwksOptions?: JwksOptions,
-): Authentication {
+export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?: JwksOptions) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
     algorithms: jwt.algorithms as Algorithm[],
@@ -89,8 +63,8 @@ export function makeAuthentication(
   });
 
   /**
-   * Runs express-jwt over a request of its own with nothing but the header: the real one would be let
-   * through unverified if it looked like a CORS preflight, and WebSockets have none at all.
+   * Runs express-jwt over a request of its own with nothing but the header: it would let the real one through unverified if
+   * that looked like a CORS preflight, and WebSockets have none at all.
    */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
     const carrier: { method: string; headers: object; auth?: unknown } = {
@@ -100,7 +74,7 @@ export function makeAuthentication(
     return new Promise((resolve, reject) => {
       void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
         if (error === undefined) resolve(carrier.auth);
-        else reject(asTyped(error));
+        else reject(asTyped(error as Error));
       });
     });
   }
@@ -113,23 +87,22 @@ export function makeAuthentication(
   }
 
   return {
-    async middleware(request, _response, next) {
+    /** Express 5: verifies the Authorization header and keeps the claims for claimsOf. */
+    middleware: async (request: Request, _response: Response, next: NextFunction) => {
       // Once a request, also where the middleware is mounted twice: one warning each.
-      if (!claimsByRequest.has(request))
-        attachClaims(
-          request,
-          await claimsFrom(request.headers.authorization, loggerOf(request, log)),
-        );
+      if (!claimsByRequest.has(request)) {
+        // The access log's, where there is one: it knows the request's id.
+        const requestLog = (request as { log?: Logger }).log ?? log;
+        claimsByRequest.set(request, await claimsFrom(request.headers.authorization, requestLog));
+      }
       next();
     },
-    verifyToken: (token) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
+    /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
+    verifyToken: (token: string) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
   };
 }
 
-/** The access log's logger of the request, which knows the request id, where there is one. */
-function loggerOf(request: IncomingMessage, otherwise: Logger): Logger {
-  return (request as { log?: Logger }).log ?? otherwise;
-}
+export type Authentication = ReturnType<typeof makeAuthentication>;
 
 function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
   const keys = makeKeySource(jwt, log, options);
@@ -158,11 +131,8 @@ function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): 
 }
 
 /** express-jwt's errors as ours; anything that isn't about the token as it is. */
-function asTyped(error: unknown): Error {
-  if (!(error instanceof UnauthorizedError))
-    return error instanceof Error
-      ? error
-      : new Error('Verifying the token failed.', { cause: error });
+function asTyped(error: Error): Error {
+  if (!(error instanceof UnauthorizedError)) return error;
   if (error.code === 'credentials_required')
     return new AuthenticationError('token_missing', { cause: error });
   const expired = 'name' in error.inner && error.inner.name === 'TokenExpiredError';

@@ -66,9 +66,8 @@ export function makeJwksKeys(
 }
 
 /**
- * Reads the key set at most once in `minIntervalMs` and shares the answer. jwks-rsa's own rate limit
- * refuses instead, and counts in front of this: made-up kids from anyone would then use it up and lock
- * out holders of good tokens.
+ * Reads the key set at most once in `minIntervalMs` and shares the answer. jwks-rsa's own rate limit refuses instead, and
+ * counts in front of this: made-up kids from anyone would then use it up and lock out holders of good tokens.
  */
 function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promise<KeySet> {
   let last: Promise<KeySet> | null = null;

@@ -1,17 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import path from 'node:path';
 
 import jwt from 'jsonwebtoken';
-import type { Algorithm, JwtPayload, SignOptions } from 'jsonwebtoken';
+import type { Algorithm, SignOptions } from 'jsonwebtoken';
 
 import { claimsFromPayload, isRole } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
@@ -42,11 +34,10 @@ export interface TokenOptions {
  * @throws Error or InvalidClaimsError when the API would refuse the token
  */
 export function signToken(options: TokenOptions): string {
-  if (!isRole(options.role)) throw new Error('Give the token the role admin, auditor or viewer.');
-  const payload: JwtPayload = { role: options.role };
-  if (options.userId !== undefined) payload.userId = options.userId;
-  if (options.email !== undefined) payload.email = options.email;
-  if (options.environments !== undefined) payload.environments = options.environments;
+  const { role, userId, email, environments } = options;
+  if (!isRole(role)) throw new Error('Give the token the role admin, auditor or viewer.');
+  // JSON leaves out what is undefined.
+  const payload = { role, userId, email, environments };
   claimsFromPayload(payload);
 
   const signOptions: SignOptions = {
@@ -79,11 +70,11 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
       'Set JWT_SECRET or JWT_JWKS_URI: the development secret is not for production.',
     );
   const file = path.join(dataDir, 'jwt-secret');
-  mkdirSync(dataDir, { recursive: true });
-  if (statSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
+  fs.mkdirSync(dataDir, { recursive: true });
+  if (fs.statSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
   // Copied about, it may have lost its mode.
-  if ((statSync(file).mode & 0o077) !== 0) chmodSync(file, 0o600);
-  const secret = readFileSync(file, 'utf8').trim();
+  if ((fs.statSync(file).mode & 0o077) !== 0) fs.chmodSync(file, 0o600);
+  const secret = fs.readFileSync(file, 'utf8').trim();
   if (Buffer.byteLength(secret) < LEAST_SECRET_BYTES)
     throw new Error(`Delete ${file}, so that a new secret is made: it holds none.`);
   return secret;
@@ -92,16 +83,16 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
 /** A link appears whole or not at all, and fails when another process was first. */
 function createSecretFile(file: string): void {
   const draft = `${file}.${randomBytes(8).toString('hex')}`;
-  writeFileSync(draft, `${randomBytes(SECRET_BYTES).toString('base64url')}\n`, {
+  fs.writeFileSync(draft, `${randomBytes(SECRET_BYTES).toString('base64url')}\n`, {
     mode: 0o600,
     flag: 'wx',
     flush: true,
   });
   try {
-    linkSync(draft, file);
+    fs.linkSync(draft, file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
-    rmSync(draft);
+    fs.rmSync(draft);
   }
 }

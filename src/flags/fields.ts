@@ -4,9 +4,8 @@ import { z } from 'zod';
 import { LIMITS, text } from '../http/schema_parts.ts';
 
 interface FlagField {
-  /** A value of the field, besides null. */
+  /** A value of the field. Where a schedule may change it, no null: an update of null would mean nothing. */
   readonly schema: z.ZodType;
-  readonly nullable: boolean;
   /** Whether a schedule may change it. */
   readonly schedulable: boolean;
   /** Its type in PostgreSQL and in GraphQL. */
@@ -22,7 +21,6 @@ export const rolloutPercentageSchema = z.int().min(0).max(100);
 export const FLAG_FIELDS = {
   enabled: {
     schema: z.boolean(),
-    nullable: false,
     schedulable: true,
     sql: 'boolean',
     graphql: 'Boolean',
@@ -30,15 +28,13 @@ export const FLAG_FIELDS = {
   },
   rollout_percentage: {
     schema: rolloutPercentageSchema,
-    nullable: false,
     schedulable: true,
     sql: 'integer',
     graphql: 'Int',
     description: 'Set the share of users that get the feature, 0 to 100.',
   },
   description: {
-    schema: text(LIMITS.description),
-    nullable: true,
+    schema: text(LIMITS.description).nullable(),
     schedulable: false,
     sql: 'text',
     graphql: 'String',
@@ -47,49 +43,35 @@ export const FLAG_FIELDS = {
 } as const satisfies Readonly<Record<string, FlagField>>;
 
 type Fields = typeof FLAG_FIELDS;
-type Value<F extends FlagField> = F['nullable'] extends true
-  ? z.ZodNullable<F['schema']>
-  : F['schema'];
 type SchedulableName = {
   [K in keyof Fields]: Fields[K]['schedulable'] extends true ? K : never;
 }[keyof Fields];
 
 const entries: readonly [string, FlagField][] = Object.entries(FLAG_FIELDS);
 
-function value({ schema, nullable }: FlagField): z.ZodType {
-  return nullable ? schema.nullable() : schema;
-}
-
-function shape(
-  fields: readonly (readonly [string, FlagField])[],
-  schemaOf: (field: FlagField) => z.ZodType,
-): unknown {
-  return Object.fromEntries(fields.map(([name, field]) => [name, schemaOf(field)]));
-}
-
 export const FLAG_COLUMNS: readonly string[] = entries.map(([name]) => name);
 
 /** The fields that a schedule may change. */
 export const SCHEDULABLE_FIELDS = entries.filter(([, { schedulable }]) => schedulable);
 
+type Shape<K extends keyof Fields> = { [Name in K]: Fields[Name]['schema'] };
+
+function shapeOf(fields: readonly [string, FlagField][]): unknown {
+  return Object.fromEntries(fields.map(([name, { schema }]) => [name, schema]));
+}
+
 /** Every field, as a flag has it. */
-export const flagShape = shape(entries, value) as { [K in keyof Fields]: Value<Fields[K]> };
+export const flagShape = shapeOf(entries) as Shape<keyof Fields>;
 
 /** Every field, each of which may be left out. */
-export const flagPatchShape = shape(entries, (field) => value(field).optional()) as {
-  [K in keyof Fields]: z.ZodOptional<Value<Fields[K]>>;
-};
+export const flagPatchShape = z.object(flagShape).partial().shape;
 
 /** The fields of a schedule's updates, each of which may be left out. */
-export const updatesShape = shape(SCHEDULABLE_FIELDS, ({ schema }) => schema.optional()) as {
-  [K in SchedulableName]: z.ZodOptional<Fields[K]['schema']>;
-};
+export const updatesShape = z
+  .object(shapeOf(SCHEDULABLE_FIELDS) as Shape<SchedulableName>)
+  .partial().shape;
 
-/**
- * An object of some fields, with at least one of them. No other key is let through.
- *
- * @param fields a shape of this file
- */
+/** An object of some of these fields, with at least one of them. No other key is let through. */
 export function someOf<T extends z.ZodRawShape>(fields: T): z.ZodObject<T, z.core.$strict> {
   return z
     .strictObject(fields)

@@ -1,4 +1,4 @@
-import type { Router } from 'express';
+import type { Request, Router } from 'express';
 import express from 'express';
 
 import { ProblemError } from '../lib/errors.ts';
@@ -17,7 +17,7 @@ import {
   type Flag,
 } from './schemas.ts';
 import { environmentSchema } from '../http/schema_parts.ts';
-import type { QueryAsCaller } from '../http/query_as_caller.ts';
+import type { QueryAsCaller } from '../http/caller.ts';
 import { z } from 'zod';
 
 /** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
@@ -98,16 +98,13 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
   router
     .route('/flags/:flagKey')
     .get(async (request, response) => {
-      const { flagKey } = parse(flagPathSchema, request.params);
-      const { environment } = parse(environmentQuerySchema, request.query);
-      const { rows } = await query<FlagRow>(request, GET, [flagKey, environment]);
+      const { rows } = await query<FlagRow>(request, GET, flagAddress(request));
       response.json(requireFlag(rows));
     })
     .patch(async (request, response) => {
-      const { flagKey } = parse(flagPathSchema, request.params);
-      const { environment } = parse(environmentQuerySchema, request.query);
+      const address = flagAddress(request);
       const change = parse(updateFlagSchema, request.body);
-      const { rows } = await query<FlagRow>(request, UPDATE, [flagKey, environment, change]);
+      const { rows } = await query<FlagRow>(request, UPDATE, [...address, change]);
       response.json(requireFlag(rows));
     })
     .all(onlyMethods('GET', 'PATCH'));
@@ -117,21 +114,21 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
 
 /** A new flag's environment stands in the body, as a column; one in the address is taken too, unless they differ. */
 function environmentOf(flag: CreateFlag, query: unknown): string {
-  const { environment } = parse(
-    z.strictObject({ environment: environmentSchema.optional() }),
-    query,
-  );
-  if (
-    environment !== undefined &&
-    flag.environment !== undefined &&
-    environment !== flag.environment
-  ) {
+  const schema = z.strictObject({ environment: environmentSchema.optional() });
+  const { environment = flag.environment } = parse(schema, query);
+  if (flag.environment !== undefined && environment !== flag.environment)
     throw new ProblemError(
       'invalid_request',
       'environment: the address and the body name different environments.',
     );
-  }
-  return flag.environment ?? environment ?? DEFAULT_ENVIRONMENT;
+  return environment ?? DEFAULT_ENVIRONMENT;
+}
+
+/** The key and the environment of the flag that a request's address names. */
+export function flagAddress({ params, query }: Request): [flagKey: string, environment: string] {
+  const { flagKey } = parse(flagPathSchema, params);
+  const { environment } = parse(environmentQuerySchema, query);
+  return [flagKey, environment];
 }
 
 /** The address of a flag, for Location. */
@@ -142,8 +139,7 @@ export function flagPath(flagKey: string, environment: string, below = ''): stri
 
 function requireFlag(rows: readonly FlagRow[]): FlagRow {
   const [flag] = rows;
-  if (flag === undefined) {
+  if (flag === undefined)
     throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
-  }
   return flag;
 }

@@ -25,8 +25,9 @@ const MOST_CHARACTERS = 20_000;
 const MOST_TOKENS = 2_000;
 const MOST_ERRORS = 10;
 const CACHED = 500;
+const TOO_LONG = `A query may have ${MOST_CHARACTERS} characters at most.`;
 
-export type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };
+type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };
 
 /**
  * Parses and validates queries, and keeps the latest 500 outcomes: a document that comes again is planned only once, too.
@@ -54,7 +55,7 @@ export function makeDocuments(
 
   function read(query: string): Parsed {
     if (query.length > MOST_CHARACTERS)
-      return refuse(`A query may have ${MOST_CHARACTERS} characters at most.`);
+      return { errors: [graphqlProblem('invalid_query', TOO_LONG)] };
     try {
       const document = parse(new Source(query, 'query'), { maxTokens: MOST_TOKENS });
       const errors = validate(schema, document, rules, { maxErrors: MOST_ERRORS });
@@ -109,10 +110,6 @@ export function namesTo(document: DocumentNode, wanted: (node: ASTNode) => boole
     },
   });
   return names;
-}
-
-function refuse(sentence: string): Parsed {
-  return { errors: [graphqlProblem('invalid_query', sentence)] };
 }
 
 function ofQuery(error: GraphQLError, production: boolean): GraphQLError {

@@ -1,6 +1,11 @@
 import './environment.ts';
 
-import { GraphQLError, type GraphQLFormattedError } from 'postgraphile/graphql';
+import {
+  GraphQLError,
+  type ExecutionResult,
+  type FormattedExecutionResult,
+  type GraphQLFormattedError,
+} from 'postgraphile/graphql';
 import { isSafeError, type SafeError } from 'postgraphile/grafast';
 
 import {
@@ -13,6 +18,33 @@ import {
 } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 
+/** What the client gets. */
+export type Result = FormattedExecutionResult;
+
+/** The document has errors: one for each. */
+export class InvalidQuery extends Error {
+  readonly errors: readonly GraphQLError[];
+
+  constructor(errors: readonly GraphQLError[]) {
+    super('The query is not valid.');
+    this.errors = errors;
+  }
+}
+
+/** What ran, with its errors as clients get them; those that aren't known go to the log. */
+export function format({ data, errors }: ExecutionResult, log: Logger): Result {
+  return {
+    ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
+    ...(data === undefined ? {} : { data }),
+  };
+}
+
+/** Nothing ran: errors and no data. */
+export function failure(error: unknown, log: Logger): Result {
+  const errors = error instanceof InvalidQuery ? error.errors : [error];
+  return { errors: errors.map((each) => formatError(each, log)) };
+}
+
 /** An error with its code, for what GraphQL itself finds wrong with a document or its values. */
 export function graphqlProblem(code: ProblemCode, error: GraphQLError | string): GraphQLError {
   if (typeof error === 'string') return new GraphQLError(error, { extensions: { code } });
@@ -20,7 +52,6 @@ export function graphqlProblem(code: ProblemCode, error: GraphQLError | string):
     nodes: error.nodes ?? null,
     source: error.source ?? null,
     positions: error.positions ?? null,
-    path: error.path ?? null,
     extensions: { code },
   });
 }
@@ -32,14 +63,9 @@ export function graphqlProblem(code: ProblemCode, error: GraphQLError | string):
  * @param log knows the request's id
  */
 export function formatError(error: unknown, log: Logger): GraphQLFormattedError {
-  const where = error instanceof GraphQLError ? error : undefined;
   const { code, detail } = problemIn(error, log);
-  return {
-    message: detail,
-    ...(where?.locations === undefined ? {} : { locations: where.locations }),
-    ...(where?.path === undefined ? {} : { path: where.path }),
-    extensions: { code },
-  };
+  const where = error instanceof GraphQLError ? error.toJSON() : {};
+  return { ...where, message: detail, extensions: { code } };
 }
 
 function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'> {
@@ -48,20 +74,15 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
     if (isProblemCode(code) && error.originalError === undefined)
       return { code, detail: error.message };
   }
-  const cause = causeOf(error);
+  // What was thrown, out of the GraphQL errors round it.
+  let cause = error;
+  while (cause instanceof GraphQLError && cause.originalError !== undefined)
+    cause = cause.originalError;
   const problem =
     cause instanceof Error && isSafeError(cause) ? ofGrafast(cause) : problemOf(cause);
   if (problem.code === 'internal_error') log.error({ err: cause }, 'a GraphQL field failed');
   else if (problem.status >= 500) log.warn({ err: cause }, 'a GraphQL field was turned away');
   return problem;
-}
-
-/** What was thrown, out of the GraphQL errors round it. */
-function causeOf(error: unknown): unknown {
-  let cause = error;
-  while (cause instanceof GraphQLError && cause.originalError !== undefined)
-    cause = cause.originalError;
-  return cause;
 }
 
 /** Grafast writes these for clients: a timeout, which it marks with a symbol, or a cursor that it can't use. */

@@ -2,23 +2,22 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
-import type { Claims } from '../auth/auth.ts';
+import type { Claims } from '../auth/claims.ts';
 import { pgSettings, type Settings } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { makeDocuments, operationIn } from './documents.ts';
-import { graphqlProblem } from './errors.ts';
+import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
 import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
-import { failure, format, InvalidQuery, type Result } from './result.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
@@ -36,23 +35,6 @@ export interface Caller {
   readonly log: Logger;
 }
 
-export interface Engine {
-  /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
-  run(request: GraphqlRequest, caller: Caller): Promise<Result>;
-  /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
-  subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results>;
-}
-
-export interface EngineOptions {
-  readonly pool: pg.Pool;
-  readonly changes: Changes;
-  readonly production: boolean;
-  /** Milliseconds that a query or a mutation may take; 15,000 by default. */
-  readonly executionMs?: number | undefined;
-}
-
-const EXECUTION_MS = 15_000;
-
 /** What an operation runs with. */
 interface Running {
   /** Of its transactions. */
@@ -60,22 +42,21 @@ interface Running {
   readonly subscriber?: GrafastSubscriber;
 }
 
-/** A request that was checked and may run. */
-interface Checked {
-  readonly request: GraphqlRequest;
-  readonly document: DocumentNode;
-  readonly operation: OperationDefinitionNode;
-}
-
 const runningIn = (context: object) => (context as { halyard: Running }).halyard;
 
 /**
  * Reads the database's structure and makes the schema of it, which takes about 200 ms.
  *
+ * @param options.executionMs milliseconds that a query or a mutation may take
  * @throws Error when the database can't be reached or isn't migrated
  */
-export async function makeEngine(options: EngineOptions): Promise<Engine> {
-  const { pool, changes, production } = options;
+export async function makeEngine(options: {
+  readonly pool: pg.Pool;
+  readonly changes: Changes;
+  readonly production: boolean;
+  readonly executionMs?: number | undefined;
+}) {
+  const { pool, changes, production, executionMs = 15_000 } = options;
   const reader = makeReader(pool);
   const feed = makeFeed({ changes, reader });
   const { schema, resolvedPreset } = await makeSchema({
@@ -83,7 +64,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
     pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
-      timeouts: { planning: 1_000, execution: options.executionMs ?? EXECUTION_MS },
+      timeouts: { planning: 1_000, execution: executionMs },
       context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
@@ -95,7 +76,7 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   const documents = makeDocuments(schema, production);
 
   /** @throws GraphQLError, ProblemError or InvalidQuery */
-  function check(request: GraphqlRequest, subscribes: boolean): Checked {
+  function check(request: GraphqlRequest, subscribes: boolean) {
     const parsed = documents(request.query);
     if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
     const { document } = parsed;
@@ -109,11 +90,11 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
     checkLimits(schema, document, operation, variables);
-    return { request, document, operation };
+    return { document, operation };
   }
 
   /** The arguments of grafast. */
-  function argumentsOf({ request, document }: Checked, running: Running) {
+  function argumentsOf(request: GraphqlRequest, document: DocumentNode, running: Running) {
     return hookArgs({
       schema,
       document,
@@ -127,27 +108,30 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   }
 
   return {
-    async run(request, { claims, requestId, log }) {
+    /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
+    async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
       try {
         const settings = pgSettings(claims, requestId);
-        const result = await execute(await argumentsOf(check(request, false), { settings }));
+        const { document } = check(request, false);
+        const result = await execute(await argumentsOf(request, document, { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
         return format(result, log);
       } catch (error) {
         return failure(error, log);
       }
     },
-    async subscribe(request, { claims, log }) {
+    /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
+    async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
       try {
-        const checked = check(request, true);
+        const { document, operation } = check(request, true);
         const rights = rightsOf(claims);
         return await feed.follow({
-          key: keyOf(checked, rights),
+          key: keyOf(request, operation, rights),
           rights,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
-            const results = await subscribe(await argumentsOf(checked, running));
+            const results = await subscribe(await argumentsOf(request, document, running));
             return resultOf(results as Parameters<typeof resultOf>[0]);
           },
         });
@@ -158,19 +142,15 @@ export async function makeEngine(options: EngineOptions): Promise<Engine> {
   };
 }
 
-/** The same for requests that come to the same, asked by whoever has these rights. */
-function keyOf({ request, operation }: Checked, rights: Settings): string {
-  const { query, variables } = request;
-  const name = operation.name?.value ?? null;
-  const all = [rights, query, name, textOfVariables(operation, variables)];
-  return hash('sha256', JSON.stringify(all));
-}
+export type Engine = Awaited<ReturnType<typeof makeEngine>>;
 
-/** The database's structure as a GraphQL schema, for schema/halyard.graphql. */
-export async function readSchema(pool: pg.Pool): Promise<GraphQLSchema> {
-  const { schema } = await makeSchema({
-    extends: [preset],
-    pgServices: [makeService(pool, makeReader(pool), undefined)],
-  });
-  return schema;
+/** The same for requests that come to the same, asked by whoever has these rights. */
+function keyOf(
+  request: GraphqlRequest,
+  operation: OperationDefinitionNode,
+  rights: Settings,
+): string {
+  const name = operation.name?.value ?? null;
+  const all = [rights, request.query, name, textOfVariables(operation, request.variables)];
+  return hash('sha256', JSON.stringify(all));
 }

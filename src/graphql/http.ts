@@ -4,29 +4,29 @@ import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'exp
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { requireRole } from '../http/access.ts';
+import { requireRole } from '../http/caller.ts';
 import { ofBody, readJson } from '../http/json_body.ts';
 import { headersOf, logProblem } from '../http/problems.ts';
 import { requestIdOf } from '../http/request_id.ts';
 import type { Engine, GraphqlRequest } from './execute.ts';
-import type { Result } from './result.ts';
+import type { Result } from './errors.ts';
 
 /** GraphQL over HTTP, draft 2025: validation errors have a status of their own under this type. */
 const GRAPHQL_RESPONSE = 'application/graphql-response+json';
-
-export interface HttpOptions {
-  /** The engine. @throws DatabaseUnavailableError while there is none */
-  readonly engine: () => Engine;
-  readonly authentication: Authentication;
-  readonly log: Logger;
-  readonly onErrors?: ((codes: readonly string[]) => void) | undefined;
-}
+const JSON_TYPE = 'application/json';
 
 /**
  * POST /graphql with one JSON object. No GET, no forms, no batches: what another site can make a browser send is none of
  * these. The token is verified before the body is read.
+ *
+ * @param options.engine throws DatabaseUnavailableError while there is none
  */
-export function makeHttp(options: HttpOptions): express.Router {
+export function makeHttp(options: {
+  readonly engine: () => Engine;
+  readonly authentication: Authentication;
+  readonly log: Logger;
+  readonly onErrors: ((codes: readonly string[]) => void) | undefined;
+}): express.Router {
   const { engine, authentication, log, onErrors } = options;
   const answer: RequestHandler = async (request, response) => {
     const requestId = requestIdOf(request);
@@ -37,7 +37,10 @@ export function makeHttp(options: HttpOptions): express.Router {
     });
     if (result.errors !== undefined) onErrors?.(codesOf(result));
     // With data, or the null of a field that failed, it ran: 200.
-    send(request, response, result.data === undefined ? statusOf(result) : 200, result);
+    const status = result.data === undefined ? statusOf(result) : 200;
+    const type = typeFor(request);
+    // Under plain JSON, a well-formed request gets 200 with its errors; that type can't tell them from a proxy's.
+    send(response, type === JSON_TYPE && status === 400 ? 200 : status, type, result);
   };
 
   const router = express.Router();
@@ -57,16 +60,12 @@ const onlyPost: RequestHandler = (request, response, next) => {
 };
 
 const onlyJson: RequestHandler = (request, _response, next) => {
-  if (request.is('application/json') !== 'application/json')
+  if (request.is(JSON_TYPE) !== JSON_TYPE)
     throw new ProblemError('unsupported_media_type', 'Send JSON: Content-Type: application/json.');
   next();
 };
 
-/**
- * The request in a JSON body.
- *
- * @throws ProblemError invalid_query when its shape is wrong
- */
+/** The request in a JSON body. @throws ProblemError invalid_query when its shape is wrong */
 export function readBody(body: unknown): GraphqlRequest {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new ProblemError('invalid_query', 'Send one JSON object; batches are not taken.');
@@ -77,35 +76,25 @@ export function readBody(body: unknown): GraphqlRequest {
     throw new ProblemError('invalid_query', 'operationName must be a string.');
   if (variables !== null && (typeof variables !== 'object' || Array.isArray(variables)))
     throw new ProblemError('invalid_query', 'variables must be an object.');
-  return {
-    query,
-    operationName,
-    variables: { ...variables },
-  };
+  return { query, operationName, variables: { ...variables } };
 }
 
 /** What failed before anything ran: our own fault or the client's. */
-function statusOf({ errors = [] }: Result): number {
-  return Math.max(
-    400,
-    ...codesOf({ errors })
-      .map((code) => PROBLEMS[code].status)
-      .filter((s) => s >= 500),
-  );
+function statusOf(result: Result): number {
+  const statuses = codesOf(result).map((code) => PROBLEMS[code].status);
+  return Math.max(400, ...statuses.filter((status) => status >= 500));
 }
 
 function codesOf({ errors = [] }: Result): ProblemCode[] {
   return errors.map(({ extensions }) => extensions?.code as ProblemCode);
 }
 
-/** Under plain JSON, a well-formed request gets 200 whatever its errors; that type can't tell them from a proxy's. */
-function send(request: Request, response: Response, status: number, result: Result): void {
-  const type = request.accepts([GRAPHQL_RESPONSE, 'application/json']);
-  const legacy = type === 'application/json';
-  response
-    .status(legacy && status === 400 ? 200 : status)
-    .type(legacy ? 'application/json' : GRAPHQL_RESPONSE)
-    .send(JSON.stringify(result));
+function typeFor(request: Request): string {
+  return request.accepts([GRAPHQL_RESPONSE, JSON_TYPE]) || GRAPHQL_RESPONSE;
+}
+
+function send(response: Response, status: number, type: string, result: Result): void {
+  response.status(status).type(type).send(JSON.stringify(result));
 }
 
 /** Errors from before the execution, in GraphQL's shape and with a status in every media type. */
@@ -116,17 +105,11 @@ function makeErrorHandler(log: Logger): ErrorRequestHandler {
       return;
     }
     const problem = problemOf(ofBody(error));
-    const requestLog = log.child({ requestId: requestIdOf(request) });
-    logProblem(requestLog, problem, error);
+    logProblem(log.child({ requestId: requestIdOf(request) }), problem, error);
     response.set(headersOf(error, problem));
-    const type = request.accepts([GRAPHQL_RESPONSE, 'application/json']);
-    response
-      .status(problem.status)
-      .type(type === 'application/json' ? type : GRAPHQL_RESPONSE)
-      .send(
-        JSON.stringify({
-          errors: [{ message: problem.detail, extensions: { code: problem.code } }],
-        }),
-      );
+    const { status, detail, code } = problem;
+    send(response, status, typeFor(request), {
+      errors: [{ message: detail, extensions: { code } }],
+    });
   };
 }

@@ -1,5 +1,3 @@
-import './environment.ts';
-
 import type { Server } from 'node:http';
 
 import type { Express } from 'express';

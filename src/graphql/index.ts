@@ -1,23 +1,22 @@
 import './environment.ts';
 
 import type { Server } from 'node:http';
-import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Express } from 'express';
-import { lexicographicSortSchema, printSchema } from 'postgraphile/graphql';
 import type pg from 'pg';
-import { pino } from 'pino';
 
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
-import { DatabaseUnavailableError, makePool } from '../postgres/pool.ts';
+import { DatabaseUnavailableError } from '../postgres/pool.ts';
+import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
+import { pause } from '../lib/sleep.ts';
 import { makeChanges } from './live/changes.ts';
-import { makeEngine, readSchema, type Engine } from './execute.ts';
+import { makeEngine, type Engine } from './execute.ts';
 import { makeHttp } from './http.ts';
 import { makeSockets } from './websocket.ts';
 
-export interface GraphqlOptions {
+interface GraphqlOptions {
   /** The authenticator's. */
   readonly pool: pg.Pool;
   /** The authenticator's URL, for the connection that LISTENs. */
@@ -26,61 +25,47 @@ export interface GraphqlOptions {
   readonly config: Config;
   readonly log: Logger;
   /** WebSockets at once; 500 by default. */
-  readonly maxSockets?: number;
+  readonly maxSockets?: number | undefined;
   /** Milliseconds that a query or a mutation may take. */
   readonly executionMs?: number | undefined;
   /** Hears the codes of the errors of each answer that has some. */
   readonly onErrors?: (codes: readonly string[]) => void;
 }
 
-export interface GraphqlServer {
-  /** Mounts /graphql, in development /ruru, and WebSockets at /graphql. */
-  attach(app: Express, server: Server): Promise<void>;
-  /** Whether the schema is there and changes are being listened to. */
-  healthy(): boolean;
-  /** Open WebSockets, and subscriptions on them. */
-  readonly load: { readonly sockets: number; readonly subscriptions: number };
-  /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
-  close(): Promise<void>;
-}
-
-const LONGEST_RETRY_MS = 10_000;
+const BACK_OFF = { baseMs: 500, capMs: 10_000 };
 
 /**
  * The GraphQL API. The schema is made from the database, here; when it can't be reached or isn't migrated yet, this
  * resolves all the same, requests get database_unavailable, and it is tried again until it works.
  */
-export async function makeGraphql(options: GraphqlOptions): Promise<GraphqlServer> {
-  const { pool, authentication, config, executionMs } = options;
+export async function makeGraphql(options: GraphqlOptions) {
+  const { pool, authentication, config, executionMs, maxSockets, onErrors } = options;
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const engine = makeLasting(() => makeEngine({ pool, changes, production, executionMs }), log);
-  const sockets = makeSockets({
-    engine: engine.current,
-    authentication,
-    log,
-    ...(options.maxSockets === undefined ? {} : { maxSockets: options.maxSockets }),
-  });
+  const parts = { engine: engine.current, authentication, log };
+  const sockets = makeSockets({ ...parts, maxSockets });
   await engine.firstAttempt;
 
   return {
-    async attach(app, server) {
-      app.use(
-        '/graphql',
-        makeHttp({ engine: engine.current, authentication, log, onErrors: options.onErrors }),
-      );
+    /** Mounts /graphql, in development /ruru, and WebSockets at /graphql. */
+    async attach(app: Express, server: Server): Promise<void> {
+      app.use('/graphql', makeHttp({ ...parts, onErrors }));
       sockets.attach(server);
       if (config.nodeEnv === 'development') {
         const { mountRuru } = await import('./ide.ts');
         await mountRuru(app, server);
       }
     },
+    /** Whether the schema is there and changes are being listened to. */
     healthy: () => engine.ready() && changes.healthy(),
+    /** Open WebSockets, and subscriptions on them. */
     get load() {
       return { sockets: sockets.size, subscriptions: changes.size };
     },
-    async close() {
+    /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
+    async close(): Promise<void> {
       await engine.close();
       await sockets.close();
       await changes.close();
@@ -88,33 +73,31 @@ export async function makeGraphql(options: GraphqlOptions): Promise<GraphqlServe
   };
 }
 
+export type GraphqlServer = Awaited<ReturnType<typeof makeGraphql>>;
+
 /** Makes the engine, again and again until it works. */
 function makeLasting(make: () => Promise<Engine>, log: Logger) {
   const closing = new AbortController();
+  const firstAttempt = Promise.withResolvers<undefined>();
   let engine: Engine | undefined;
 
-  async function attempt(): Promise<void> {
-    try {
-      engine = await make();
-    } catch (error) {
-      log.warn({ err: error }, 'the GraphQL schema can’t be made from the database yet');
+  async function run(): Promise<void> {
+    for (let failures = 0; !closing.signal.aborted; failures++) {
+      try {
+        engine = await make();
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'the GraphQL schema can’t be made from the database yet');
+      } finally {
+        firstAttempt.resolve(undefined);
+      }
+      await pause(backOff(failures, BACK_OFF), closing.signal);
     }
   }
 
-  async function retry(): Promise<void> {
-    await firstAttempt;
-    for (let ms = 500; engine === undefined; ms = Math.min(2 * ms, LONGEST_RETRY_MS)) {
-      await delay(ms, undefined, { signal: closing.signal });
-      await attempt();
-    }
-  }
-
-  const firstAttempt = attempt();
-  const retrying = retry().catch((error: unknown) => {
-    if (!closing.signal.aborted) throw error;
-  });
+  const running = run();
   return {
-    firstAttempt,
+    firstAttempt: firstAttempt.promise,
     ready: () => engine !== undefined,
     current: (): Engine => {
       if (engine === undefined)
@@ -123,22 +106,7 @@ function makeLasting(make: () => Promise<Engine>, log: Logger) {
     },
     async close() {
       closing.abort();
-      await retrying;
+      await running;
     },
   };
-}
-
-/**
- * The schema of a database as sorted SDL, for schema/halyard.graphql.
- *
- * @param databaseUrl the authenticator's URL: what its roles may not do isn't in the schema
- */
-export async function printGraphqlSchema(databaseUrl: string): Promise<string> {
-  const log = pino({ level: 'silent' });
-  const pool = makePool(databaseUrl, { name: 'halyard-schema', max: 2, log });
-  try {
-    return `${printSchema(lexicographicSortSchema(await readSchema(pool)))}\n`;
-  } finally {
-    await pool.end();
-  }
 }

@@ -10,6 +10,7 @@ import {
   print,
   typeFromAST,
   valueFromAST,
+  type ASTNode,
   type DocumentNode,
   type FieldNode,
   type FragmentDefinitionNode,
@@ -19,7 +20,7 @@ import {
   type SelectionSetNode,
 } from 'postgraphile/graphql';
 
-import { ProblemError } from '../lib/errors.ts';
+import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 import { codeAt, namesTo } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
 import { MAX_PAGE } from './schema/pages.ts';
@@ -67,12 +68,8 @@ export function coerceVariables(
         );
         const names = [...usage, ...path.filter((key) => typeof key === 'string')];
         const place = [`$${name}`, ...path].join('.');
-        throw graphqlProblem(
-          codeAt(names),
-          new GraphQLError(`${place} (${print(definition.type)}): ${error.message}`, {
-            nodes: definition,
-          }),
-        );
+        const sentence = `${place} (${print(definition.type)}): ${error.message}`;
+        throw problemAt(definition, codeAt(names), sentence);
       });
       // Only now, when the value is no deeper than its type.
       requireStorable(coerced[name], name);
@@ -150,7 +147,11 @@ export function checkLimits(
       inner *= pageOf(argumentsOf(definition, node, variables), node);
       rows += inner;
       if (rows > MOST_ROWS)
-        throw tooMuch(`The pages come to more than ${MOST_ROWS} rows: lower first.`, node);
+        throw problemAt(
+          node,
+          'invalid_query',
+          `The pages come to more than ${MOST_ROWS} rows: lower first.`,
+        );
     }
     const type = getNamedType(definition.type);
     if (node.selectionSet && isObjectType(type)) enter(node.selectionSet, type, inner, depth + 1);
@@ -164,10 +165,15 @@ export function checkLimits(
   ) {
     for (const node of selections) {
       fields += 1;
-      if (fields > MOST_FIELDS) throw tooMuch(`Ask for ${MOST_FIELDS} fields at most.`, node);
+      if (fields > MOST_FIELDS)
+        throw problemAt(node, 'invalid_query', `Ask for ${MOST_FIELDS} fields at most.`);
       if (depth === 0) rootFields += 1;
       if (rootFields > MOST_ROOT_FIELDS)
-        throw tooMuch(`Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`, node);
+        throw problemAt(
+          node,
+          'invalid_query',
+          `Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`,
+        );
       if (node.kind === Kind.FIELD) enterField(node, parent, times, depth);
       else {
         const set =
@@ -197,15 +203,13 @@ function argumentsOf(
 }
 
 function pageOf({ first, orderBy }: Values, node: FieldNode): number {
-  const refuse = (sentence: string) =>
-    graphqlProblem('invalid_value', new GraphQLError(sentence, { nodes: node }));
   if (Array.isArray(orderBy) && orderBy.length > MOST_ORDERS)
-    throw refuse(`orderBy may have ${MOST_ORDERS} values at most.`);
+    throw problemAt(node, 'invalid_value', `orderBy may have ${MOST_ORDERS} values at most.`);
   if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
-    throw refuse(`first must be from 0 to ${MAX_PAGE}.`);
+    throw problemAt(node, 'invalid_value', `first must be from 0 to ${MAX_PAGE}.`);
   return first;
 }
 
-function tooMuch(sentence: string, node: SelectionSetNode['selections'][number]): GraphQLError {
-  return graphqlProblem('invalid_query', new GraphQLError(sentence, { nodes: node }));
+function problemAt(node: ASTNode, code: ProblemCode, sentence: string): GraphQLError {
+  return graphqlProblem(code, new GraphQLError(sentence, { nodes: node }));
 }

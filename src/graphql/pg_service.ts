@@ -15,12 +15,7 @@ type PgClient = Parameters<Parameters<WithPgClient>[1]>[0];
 /** What PostGraphile may ask of a client: all but the raw one, because each query may have a connection of its own. */
 type Client = Omit<PgClient, 'rawClient'>;
 
-/**
- * The database as PostGraphile sees it: the pool, which stays the caller's, with errors that say what happened.
- *
- * @param reader runs its statements
- * @param settings the settings of a request's transactions
- */
+/** The database as PostGraphile sees it, with errors that say what happened. The pool stays the caller's. */
 export function makeService(
   pool: pg.Pool,
   reader: Reader,
@@ -68,12 +63,12 @@ function makeClient(reader: Reader, settings: Settings, inSteps: WithPgClient): 
 
 /** PostGraphile's own adaptor, with a round trip for each step. */
 function makeStepwise(pool: pg.Pool): WithPgClient {
-  const withPgClient: WithPgClient = async (pgSettings, work) => {
+  return async (pgSettings, work) => {
     const failures: unknown[] = [];
     let connection: pg.PoolClient | undefined;
-    const plain = makePgAdaptorWithPgClient(
-      connectingBy(async () => (connection = await connect(pool))),
-    );
+    // The adaptor asks a pool for nothing but a connection.
+    const connecting = { connect: async () => (connection = await connect(pool)) };
+    const plain = makePgAdaptorWithPgClient(connecting as unknown as pg.Pool);
     try {
       return await plain(pgSettings, async (client) => {
         try {
@@ -90,10 +85,4 @@ function makeStepwise(pool: pg.Pool): WithPgClient {
       throw failures.length > 0 ? failures[0] : error;
     }
   };
-  return withPgClient;
-}
-
-/** The adaptor asks a pool for nothing but a connection. */
-function connectingBy(connect: () => Promise<pg.PoolClient>): pg.Pool {
-  return { connect } as unknown as pg.Pool;
 }

@@ -5,13 +5,14 @@ import { GraphQLError, type ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 
-import type { Authentication, Claims } from '../auth/auth.ts';
+import type { Authentication } from '../auth/auth.ts';
+import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/pool.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requestIdOf } from '../http/request_id.ts';
-import type { Caller, Engine } from './execute.ts';
-import { formatError } from './errors.ts';
+import type { Engine } from './execute.ts';
+import { failure } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
 
@@ -30,20 +31,6 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Close codes: 44xx are the protocol's, the others RFC 6455's and its registry's. */
 const CLOSE = { goingAway: 1001, tryAgain: 1013, unauthorized: 4401, forbidden: 4403 } as const;
 
-export interface SocketOptions {
-  readonly engine: () => Engine;
-  readonly authentication: Authentication;
-  readonly log: Logger;
-  readonly maxSockets?: number;
-}
-
-export interface Sockets {
-  attach(server: Server): void;
-  readonly size: number;
-  /** Tells every client to go away (1001) and waits until they have, for a second at most. */
-  close(): Promise<void>;
-}
-
 /** What is known of a connection. */
 interface Extra {
   readonly socket: WebSocket;
@@ -52,25 +39,23 @@ interface Extra {
 }
 
 /** Subscriptions by WebSocket at /graphql, with the protocol graphql-transport-ws. */
-export function makeSockets(options: SocketOptions): Sockets {
-  const { authentication, engine, log } = options;
+export function makeSockets(options: {
+  readonly engine: () => Engine;
+  readonly authentication: Authentication;
+  readonly log: Logger;
+  readonly maxSockets: number | undefined;
+}) {
+  const { authentication, engine, log, maxSockets = MOST_SOCKETS } = options;
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MOST_BYTES,
     handleProtocols,
     // Compression costs a socket more memory than these messages are worth.
     perMessageDeflate: false,
-    // Who doesn't take leave would hold a place, and its subscriptions, for 30 s more. Spread: the types lack it.
+    // A client that never answers the close frame would keep its place and subscriptions for 30 s. Spread: the types lack it.
     ...{ closeTimeout: CLOSE_MS },
   });
   let closing = false;
-  let detach: (() => void) | undefined;
-
-  const callerOf = ({ request, claims }: Extra): Caller => {
-    if (claims === undefined) throw new Error('A subscription came before connection_init.');
-    const requestId = requestIdOf(request);
-    return { claims, requestId, log: log.child({ requestId }) };
-  };
 
   /** Verifies the token of connection_init, or of the upgrade's header. @returns whether to acknowledge */
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
@@ -104,12 +89,16 @@ export function makeSockets(options: SocketOptions): Sockets {
       return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },
     subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
-      const caller = callerOf(extra);
+      const { socket, request, claims } = extra;
+      if (claims === undefined) throw new Error('A subscription came before connection_init.');
+      const requestId = requestIdOf(request);
+      const requestLog = log.child({ requestId });
       try {
+        const caller = { claims, requestId, log: requestLog };
         const results = await engine().subscribe(readBody(payload), caller);
-        return Symbol.asyncIterator in results ? sendAll(results, id, extra.socket) : results;
+        return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;
       } catch (error) {
-        return { errors: [formatError(error, caller.log)] };
+        return failure(error, requestLog);
       }
     }) as unknown as NonNullable<ServerOptions['subscribe']>,
     // The engine has formatted them.
@@ -147,7 +136,7 @@ export function makeSockets(options: SocketOptions): Sockets {
     const [path] = (request.url ?? '').split('?');
     if (path !== '/graphql') refuse(stream, '404 Not Found');
     else if (!isOwnOrigin(request)) refuse(stream, '403 Forbidden');
-    else if (closing || sockets.clients.size >= (options.maxSockets ?? MOST_SOCKETS))
+    else if (closing || sockets.clients.size >= maxSockets)
       refuse(stream, '503 Service Unavailable');
     else sockets.handleUpgrade(request, stream, head, open);
   }
@@ -156,15 +145,13 @@ export function makeSockets(options: SocketOptions): Sockets {
     get size() {
       return sockets.clients.size;
     },
-    attach(server) {
+    attach(server: Server): void {
       server.on('upgrade', upgrade);
-      detach = () => server.off('upgrade', upgrade);
     },
-    async close() {
+    /** Asks every client to go away (1001) and waits until they have, for a second at most. */
+    async close(): Promise<void> {
       closing = true;
-      const all = [...sockets.clients];
-      await Promise.all(all.map((socket) => closeWithin(socket, CLOSE_MS)));
-      detach?.();
+      await Promise.all(Array.from(sockets.clients, closeAndWait));
       sockets.close();
     },
   };
@@ -187,25 +174,17 @@ function send(socket: WebSocket, text: string): Promise<void> {
  * Sends the results under the id that the client has given. graphql-ws would make text of each for each client; so it is given
  * none, and only hears when they end.
  */
-function sendAll(
-  results: Results,
-  id: string,
-  socket: WebSocket,
-): AsyncGenerator<never, void, void> {
+function sendAll(results: Results, id: string, socket: WebSocket): AsyncIterableIterator<never> {
   const head = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
   return {
     [Symbol.asyncIterator]() {
       return this;
-    },
-    async [Symbol.asyncDispose]() {
-      await results.return();
     },
     async next() {
       for await (const text of results) await send(socket, `${head}${text}}`);
       return { done: true, value: undefined };
     },
     return: () => results.return() as Promise<IteratorReturnResult<void>>,
-    throw: (error) => results.throw(error) as Promise<IteratorReturnResult<void>>,
   };
 }
 
@@ -246,12 +225,9 @@ function keepAlive(socket: WebSocket): void {
     answered = true;
   });
   const timer = setInterval(() => {
-    if (!answered) {
-      socket.terminate();
-      return;
-    }
+    if (!answered) socket.terminate();
+    else socket.ping();
     answered = false;
-    socket.ping();
   }, PING_MS);
   socket.once('close', () => clearInterval(timer));
 }
@@ -267,13 +243,10 @@ function endUnread(socket: WebSocket): void {
   socket.on('message', check).on('ping', check);
 }
 
-async function closeWithin(socket: WebSocket, ms: number): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(() => socket.terminate(), ms);
-    socket.once('close', () => {
-      clearTimeout(timer);
-      resolve();
-    });
+/** ws itself ends the connection of a client that hasn't answered in CLOSE_MS. */
+async function closeAndWait(socket: WebSocket): Promise<void> {
+  await new Promise((resolve) => {
+    socket.once('close', resolve);
     socket.close(CLOSE.goingAway, 'the server is stopping');
   });
 }

@@ -1,40 +1,26 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
-export interface Drain {
-  /** Whether the end has begun. */
-  readonly begun: () => boolean;
-  /** Raised when the end begins: for answers that would go on for ever. */
-  readonly signal: AbortSignal;
-  /**
-   * Stops accepting connections and closes idle ones; resolves once no request is in flight, or `deadlineMs` later.
-   *
-   * @returns how many requests are still in flight
-   */
-  run(deadlineMs: number): Promise<number>;
-}
-
 /** Watches a server's requests, so that it can end without cutting any off. Call it before other `request` listeners. */
-export function makeDrain(server: Server): Drain {
+export function makeDrain(server: Server) {
   const inFlight = new Set<ServerResponse>();
   const empty = Promise.withResolvers<undefined>();
   const ending = new AbortController();
-  let begun = false;
 
   server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
     inFlight.add(response);
-    if (begun) response.setHeader('Connection', 'close');
+    if (ending.signal.aborted) response.setHeader('Connection', 'close');
     response.once('close', () => {
       inFlight.delete(response);
-      if (begun && inFlight.size === 0) empty.resolve(undefined);
+      if (ending.signal.aborted && inFlight.size === 0) empty.resolve(undefined);
     });
   });
 
   return {
-    begun: () => begun,
+    /** Raised when the end begins: for answers that would not end by themselves. */
     signal: ending.signal,
-    async run(deadlineMs) {
-      begun = true;
+    /** Accepts no more connections and closes idle ones. @returns how many requests are in flight after `deadlineMs` at most */
+    async run(deadlineMs: number): Promise<number> {
       server.close();
       ending.abort();
       // Their connections would stay open for the next request, which nobody will answer.

@@ -3,26 +3,20 @@ import type { Request, Response } from 'express';
 import { ProblemError } from '../lib/errors.ts';
 
 /**
- * A place in a list, opaque to clients: the sort key of the last item that they have. `shape` tells it from the cursor
- * of another list, and guards the database from text that is no key.
- */
-export interface Cursor<T extends string> {
-  readonly encode: (key: Readonly<Record<T, string>>) => string;
-  /** @throws ProblemError invalid_request when it isn't a cursor of this list */
-  readonly decode: (cursor: string | undefined) => Readonly<Record<T, string>> | null;
-}
-
-/**
- * @param shape a regular expression whose named groups are the parts of the key
+ * Makes the cursors of a list: places in it, opaque to clients. A cursor is the sort key of the last item that the client has.
+ *
+ * @param shape a regular expression whose named groups are the parts of the key. It tells the cursor from that of another
+ *   list, and guards the database from text that is no key
  * @param write the text that `shape` matches
  */
 export function makeCursor<T extends string>(
   shape: RegExp,
   write: (key: Readonly<Record<T, string>>) => string,
-): Cursor<T> {
+) {
   return {
-    encode: (key) => Buffer.from(write(key)).toString('base64url'),
-    decode(cursor) {
+    encode: (key: Readonly<Record<T, string>>) => Buffer.from(write(key)).toString('base64url'),
+    /** @throws ProblemError invalid_request when it isn't a cursor of this list */
+    decode(cursor: string | undefined): Readonly<Record<T, string>> | null {
       if (cursor === undefined) return null;
       const groups = shape.exec(Buffer.from(cursor, 'base64url').toString())?.groups;
       if (groups === undefined) {
@@ -51,9 +45,8 @@ export function paginate<T>(
 ): readonly T[] {
   const page = rows.slice(0, limit);
   const last = page.at(-1);
-  if (rows.length > limit && last !== undefined) {
+  if (rows.length > limit && last !== undefined)
     linkNext(request, response, { after: cursorOf(last) });
-  }
   return page;
 }
 

@@ -58,23 +58,18 @@ export function notFound(): never {
   throw new ProblemError('not_found', 'There is nothing at this address.');
 }
 
-/**
- * Express: answers a path's other methods with 405 and what it allows, and OPTIONS with the same list.
- *
- * @param methods those that the path has
- */
+/** Express: answers methods that a path doesn't have with 405 and what it allows, and OPTIONS with the same list. */
 export function onlyMethods(...methods: readonly string[]) {
   const allow = [...methods.flatMap((m) => (m === 'GET' ? [m, 'HEAD'] : [m])), 'OPTIONS'].join(
     ', ',
   );
   return (request: Request, response: Response): void => {
     response.setHeader('Allow', allow);
-    if (request.method !== 'OPTIONS') {
+    if (request.method !== 'OPTIONS')
       throw new ProblemError(
         'method_not_allowed',
         `${request.method} is not allowed here: use ${allow}.`,
       );
-    }
     response.status(204).end();
   };
 }
@@ -95,7 +90,17 @@ export function makeErrorHandler(log: Logger) {
       next(error);
       return;
     }
-    send(problem, headersOf(error, problem), request, response);
+    const body: ProblemBody = {
+      type: `urn:halyard:problem:${problem.code}`,
+      title: PROBLEMS[problem.code].title,
+      status: problem.status,
+      detail: problem.detail,
+      code: problem.code,
+      request_id: requestIdOf(request),
+      ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
+    };
+    response.set(headersOf(error, problem)).status(problem.status);
+    response.type('application/problem+json').json(body);
   };
 }
 
@@ -105,32 +110,13 @@ export function logProblem(log: Logger, problem: Problem, error: unknown): void 
   else if (problem.status >= 500) log.warn({ err: error }, 'a request was turned away');
 }
 
-function send(
-  problem: Problem,
-  headers: Readonly<Record<string, string>>,
-  request: Request,
-  response: Response,
-): void {
-  const body: ProblemBody = {
-    type: `urn:halyard:problem:${problem.code}`,
-    title: PROBLEMS[problem.code].title,
-    status: problem.status,
-    detail: problem.detail,
-    code: problem.code,
-    request_id: requestIdOf(request),
-    ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
-  };
-  response.set(headers).status(problem.status).type('application/problem+json').json(body);
-}
-
 /** problemOf, and before it what only HTTP has: addresses and bodies that can't be read. */
 function httpProblemOf(error: unknown): Problem {
-  if (error instanceof URIError) {
+  if (error instanceof URIError)
     return new ProblemError(
       'invalid_url',
       'The address has a % that isn’t followed by two hex digits, or bytes that aren’t UTF-8.',
     ).problem;
-  }
   return problemOf(ofBody(error));
 }
 

@@ -7,10 +7,7 @@ const SANE = /^[A-Za-z0-9._-]{1,128}$/;
 
 const ids = new WeakMap<IncomingMessage, string>();
 
-/**
- * The id of a request: the client's X-Request-Id when it is sane, a new UUID otherwise; the same at every call. For
- * the log, the answer and the audit trail.
- */
+/** A request's id, the same at every call: the client's X-Request-Id when it is sane, a new UUID otherwise. */
 export function requestIdOf(request: IncomingMessage): string {
   const known = ids.get(request);
   if (known !== undefined) return known;

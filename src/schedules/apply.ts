@@ -1,15 +1,10 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 
-/** The outcomes of the schedules of one batch or run. */
-export interface Applied {
-  readonly applied: number;
-  readonly retried: number;
-  readonly failed: number;
-  readonly stuck: number;
-}
+/** How many schedules of one batch or run had which outcome. */
+type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
 
-export interface AppliedBatch extends Applied {
+export interface AppliedBatch extends Readonly<Applied> {
   /** How long after its time each of the applied ones was, in milliseconds. */
   readonly latenessMs: readonly number[];
 }
@@ -21,37 +16,24 @@ const PARALLELISM = 2;
 /** A run in which no batch has ended for so long hangs: a lock, or a connection that leads nowhere. */
 const STALLED_MS = 1_000;
 
-export interface ApplierOptions {
-  readonly pool: pg.Pool;
-  readonly log: Logger;
-  /** Is called after each batch. */
-  readonly onBatch?: (batch: AppliedBatch) => void;
-  /** Ends a run after the batch in hand; what is left stays due. */
-  readonly stopping: AbortSignal;
-}
-
-/** Applies schedules for one process. */
-export interface Applier {
-  /**
-   * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. Within one process a
-   * call joins the run in progress, which then looks once more before it ends, unless that run hangs.
-   *
-   * @returns what this call did, all 0 when it joined another run
-   * @throws the database's error when a batch fails as a whole; the batches before it stand
-   */
-  apply(): Promise<Applied>;
-  /** Resolves once the newest run has ended, if there is one. Never rejects. */
-  idle(): Promise<unknown>;
-}
-
 interface Run {
   progressedAt: number;
   rerunRequested: boolean;
-  readonly total: { -readonly [Key in keyof Applied]: Applied[Key] };
+  readonly total: Applied;
 }
 
-/** Makes the one applier of a process. */
-export function makeApplier(options: ApplierOptions): Applier {
+/**
+ * Makes the one applier of a process.
+ *
+ * @param options.onBatch is called after each batch
+ * @param options.stopping ends a run after the batch in hand; what is left stays due
+ */
+export function makeApplier(options: {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly onBatch?: (batch: AppliedBatch) => void;
+  readonly stopping: AbortSignal;
+}) {
   const { pool, log, onBatch, stopping } = options;
   /** The newest run; one before it may still hang. */
   let current: Run | null = null;
@@ -75,8 +57,16 @@ export function makeApplier(options: ApplierOptions): Applier {
   }
 
   return {
+    /** Resolves once the newest run has ended, if there is one. Never rejects. */
     idle: () => Promise.allSettled([working]),
-    async apply() {
+    /**
+     * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. Within one process
+     * a call joins the run in progress, which then looks once more before it ends, unless that run hangs.
+     *
+     * @returns what this call did, all 0 when it joined another run
+     * @throws the database's error when a batch fails as a whole; the batches before it stand
+     */
+    async apply(): Promise<Applied> {
       const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
       if (stopping.aborted) return total;
       if (current !== null && performance.now() - current.progressedAt <= STALLED_MS) {
@@ -95,6 +85,8 @@ export function makeApplier(options: ApplierOptions): Applier {
     },
   };
 }
+
+export type Applier = ReturnType<typeof makeApplier>;
 
 /** @returns the size of the next batch, 0 when there is nothing left to do */
 function addBatch({ total, rerunRequested }: Run, batch: AppliedBatch, size: number): number {

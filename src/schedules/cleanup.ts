@@ -5,10 +5,7 @@ import type { Logger } from '../lib/log.ts';
 const BATCH = 1_000;
 
 /** How many schedules of each status were deleted. */
-export interface Removed {
-  readonly applied: number;
-  readonly cancelled: number;
-}
+type Removed = Readonly<Record<'applied' | 'cancelled', number>>;
 
 /**
  * Deletes schedules that were applied or cancelled longer ago than the setting schedule_retention keeps them, in batches of

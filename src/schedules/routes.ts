@@ -3,11 +3,11 @@ import express from 'express';
 
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
-import { flagPath } from '../flags/routes.ts';
+import { flagAddress, flagPath } from '../flags/routes.ts';
 import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
-import type { QueryAsCaller } from '../http/query_as_caller.ts';
+import type { QueryAsCaller } from '../http/caller.ts';
 import {
   cancelScheduleSchema,
   createScheduleSchema,
@@ -92,26 +92,16 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
   const router = express.Router();
 
   /** Runs a statement about the schedule that the address names. */
-  async function requireSchedule(
-    request: Request,
-    sql: Statement,
-    values: readonly unknown[] = [],
-  ) {
+  async function requireSchedule(request: Request, sql: Statement, ...values: unknown[]) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
-    const { rows } = await query<ScheduleRow>(request, sql, [
-      flagKey,
-      environment,
-      scheduleId,
-      ...values,
-    ]);
-    const [schedule] = rows;
-    if (schedule === undefined) {
+    const all = [flagKey, environment, scheduleId, ...values];
+    const [schedule] = (await query<ScheduleRow>(request, sql, all)).rows;
+    if (schedule === undefined)
       throw new ProblemError(
         'schedule_not_found',
         'This flag has no such schedule in this environment.',
       );
-    }
     return schedule;
   }
 
@@ -129,9 +119,8 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
         from?.id,
         limit + 1,
       ]);
-      if (rows.length === 0) {
+      if (rows.length === 0)
         throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
-      }
       const schedules = rows.filter(({ cursor_at }) => (cursor_at as string | null) !== null);
       const page = paginate(request, response, schedules, limit, ({ cursor_at, id }) =>
         cursor.encode({ at: cursor_at, id }),
@@ -140,16 +129,11 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
     })
     .post(async (request, response) => {
-      const { flagKey } = parse(flagPathSchema, request.params);
-      const { environment } = parse(environmentQuerySchema, request.query);
+      const address = flagAddress(request);
       const { scheduled_at, updates } = parse(createScheduleSchema, request.body);
-      const { rows } = await query<ScheduleRow>(request, CREATE, [
-        flagKey,
-        environment,
-        scheduled_at,
-        updates,
-      ]);
-      const location = flagPath(flagKey, environment, `/schedule/${rows[0]?.id ?? ''}`);
+      const values = [...address, scheduled_at, updates];
+      const { rows } = await query<ScheduleRow>(request, CREATE, values);
+      const location = flagPath(...address, `/schedule/${rows[0]?.id ?? ''}`);
       response.status(201).location(location).json(rows[0]);
     })
     .all(onlyMethods('GET', 'POST'));
@@ -160,19 +144,19 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(await requireSchedule(request, GET));
     })
     .delete(async (request, response) => {
-      const { reason } = parse(cancelScheduleSchema, optional(request.body));
-      response.json(await requireSchedule(request, CANCEL, [reason]));
+      const { reason } = parse(cancelScheduleSchema, bodyOf(request));
+      response.json(await requireSchedule(request, CANCEL, reason));
     })
     .patch(async (request, response) => {
       const { scheduled_at } = parse(rescheduleSchema, request.body);
-      response.json(await requireSchedule(request, RESCHEDULE, [scheduled_at]));
+      response.json(await requireSchedule(request, RESCHEDULE, scheduled_at));
     })
     .all(onlyMethods('GET', 'PATCH', 'DELETE'));
 
   router
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
-      parse(retryScheduleSchema, optional(request.body));
+      parse(retryScheduleSchema, bodyOf(request));
       response.json(await requireSchedule(request, RETRY));
     })
     .all(onlyMethods('POST'));
@@ -180,7 +164,7 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
   return router;
 }
 
-/** Of a body that may be left out; null is not nothing, it is no object. */
-function optional(body: unknown): unknown {
-  return body === undefined ? {} : body;
+/** A body that may be left out; null is not nothing, it is no object. */
+function bodyOf({ body = {} }: Request): unknown {
+  return body;
 }

@@ -3,24 +3,6 @@ import type { TimedQuery } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
 
-export interface DueTimerOptions {
-  readonly pool: pg.Pool;
-  readonly log: Logger;
-  /** Queues the job that applies what is due. */
-  readonly queueJob: () => Promise<void>;
-  /** Applies what is due in this process, for when the job isn't run. */
-  readonly applyDirectly: () => Promise<unknown>;
-}
-
-export interface DueTimer {
-  /** A hint that the next due instant may have changed. Many at once cost one query. */
-  refresh(): void;
-  /** Whether the last query of what is due succeeded. */
-  healthy(): boolean;
-  /** Fires no more; resolves once what it is doing has ended. */
-  close(): Promise<void>;
-}
-
 /** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
 const MAX_REFRESH_MS = 3_000;
 /** The shortest time between two queries, however many notifications come. */
@@ -41,13 +23,24 @@ const DIRECT_FROM_FIRING = 3;
 /**
  * Fires at the instant when the next schedule is due, by the database's clock: graphile-worker itself notices a job
  * in the future only when it polls. The timer keeps no list: it queries the table again and again.
+ *
+ * @param options.queueJob queues the job that applies what is due
+ * @param options.applyDirectly applies what is due in this process, for when the job isn't run
  */
-export function makeDueTimer(options: DueTimerOptions): DueTimer {
-  const { pool, log } = options;
+export function makeDueTimer(options: {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly queueJob: () => Promise<void>;
+  readonly applyDirectly: () => Promise<unknown>;
+}) {
+  const { pool, log, queueJob, applyDirectly } = options;
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
   // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
-  const queueing = coalesce(queueJob, 0);
-  const applying = coalesce(applyDirectly, GRACE_MS);
+  const queueing = coalesce(orWarn(queueJob, 'could not queue its job'), 0);
+  const applying = coalesce(
+    orWarn(applyDirectly, 'could not apply what is due; it tries again'),
+    GRACE_MS,
+  );
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
   let isHealthy = false;
@@ -91,26 +84,23 @@ export function makeDueTimer(options: DueTimerOptions): DueTimer {
     if (firings >= DIRECT_FROM_FIRING) applying.request();
   }
 
-  async function queueJob(): Promise<void> {
-    try {
-      await options.queueJob();
-    } catch (error) {
-      log.warn({ err: error }, 'the due timer could not queue its job');
-    }
-  }
-
-  async function applyDirectly(): Promise<void> {
-    try {
-      await options.applyDirectly();
-    } catch (error) {
-      log.warn({ err: error }, 'the due timer could not apply what is due; it tries again');
-    }
+  function orWarn(work: () => Promise<unknown>, failure: string): () => Promise<void> {
+    return async () => {
+      try {
+        await work();
+      } catch (error) {
+        log.warn({ err: error }, `the due timer ${failure}`);
+      }
+    };
   }
 
   return {
+    /** A hint that the next due instant may have changed. Many at once cost one query. */
     refresh: refreshing.request,
+    /** Whether the last query of what is due succeeded. */
     healthy: () => isHealthy,
-    async close() {
+    /** Fires no more; resolves once what it is doing has ended. */
+    async close(): Promise<void> {
       closed = true;
       if (timer !== null) clearTimeout(timer);
       await Promise.all([refreshing.close(), queueing.close(), applying.close()]);

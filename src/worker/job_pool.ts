@@ -41,7 +41,10 @@ export async function startJobPool(context: WorkerContext, concurrency: number) 
       try {
         current ??= await begin(context, concurrency);
         // The end may have begun while this one was being started.
-        if (stopped()) { await current.runner.stop(); return; }
+        if (stopped()) {
+          await current.runner.stop();
+          return;
+        }
         failures = 0;
         await current.over;
       } catch (error) {

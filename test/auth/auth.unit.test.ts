@@ -7,12 +7,8 @@ import express from 'express';
 import type { ErrorRequestHandler } from 'express';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import {
-  claimsFromPayload,
-  claimsOf,
-  InvalidClaimsError,
-  makeAuthentication,
-} from '../../src/auth/auth.ts';
+import { claimsOf, makeAuthentication } from '../../src/auth/auth.ts';
+import { claimsFromPayload, InvalidClaimsError } from '../../src/auth/claims.ts';
 import type { Authentication, AuthenticationError } from '../../src/auth/auth.ts';
 import { makeTestLog } from '../support/log.ts';
 import {

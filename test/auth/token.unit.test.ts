@@ -7,7 +7,8 @@ import { text } from 'node:stream/consumers';
 import jwt from 'jsonwebtoken';
 import { afterAll, describe, expect, test } from 'vitest';
 
-import { InvalidClaimsError, makeAuthentication } from '../../src/auth/auth.ts';
+import { makeAuthentication } from '../../src/auth/auth.ts';
+import { InvalidClaimsError } from '../../src/auth/claims.ts';
 import { developmentSecret, signToken } from '../../src/auth/token.ts';
 import { makeTestLog } from '../support/log.ts';
 import { nowInSeconds, TEST_SECRET } from '../support/tokens.ts';

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Hint } from '../../src/graphql/live/changes.ts';
 import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
 import type { Reader } from '../../src/graphql/live/reader.ts';
-import type { Claims } from '../../src/auth/auth.ts';
+import type { Claims } from '../../src/auth/claims.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import type { Settings } from '../../src/postgres/pool.ts';
 import { useDatabase, withClient } from '../support/database.ts';

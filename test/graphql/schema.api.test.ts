@@ -2,8 +2,8 @@ import { buildSchema, getNamedType, isInputObjectType } from 'postgraphile/graph
 import type { GraphQLSchema } from 'postgraphile/graphql';
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import { printGraphqlSchema } from '../../src/graphql/index.ts';
 import { useDatabase } from '../support/database.ts';
+import { printGraphqlSchema } from '../support/graphql_schema.ts';
 
 const database = useDatabase();
 

@@ -3,11 +3,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 
-import {
-  AuthenticationError,
-  InvalidClaimsError,
-  KeysUnavailableError,
-} from '../../src/auth/auth.ts';
+import { AuthenticationError } from '../../src/auth/auth.ts';
+import { InvalidClaimsError } from '../../src/auth/claims.ts';
+import { KeysUnavailableError } from '../../src/auth/jwks.ts';
 import { DatabaseUnavailableError, NoRoleError } from '../../src/postgres/pool.ts';
 import { ProblemError, PROBLEMS, problemOf, SQLSTATES } from '../../src/lib/errors.ts';
 

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
-import type { Claims } from '../../src/auth/auth.ts';
+import type { Claims } from '../../src/auth/claims.ts';
 import {
   DatabaseUnavailableError,
   makePool,

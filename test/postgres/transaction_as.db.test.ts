@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 
-import type { Claims } from '../../src/auth/auth.ts';
+import type { Claims } from '../../src/auth/claims.ts';
 import {
   DatabaseUnavailableError,
   makePool,

@@ -1,10 +1,8 @@
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
 import { onTestFinished, vi } from 'vitest';
 import { makeCloudWatchSink } from '../../src/audit/delivery/sinks/cloudwatch/sink.ts';
-import type {
-  CloudWatchSink,
-  CloudWatchSinkOptions,
-} from '../../src/audit/delivery/sinks/cloudwatch/sink.ts';
+import type { CloudWatchSink } from '../../src/audit/delivery/sinks/cloudwatch/sink.ts';
+import { makeCloudWatchClient } from '../../src/audit/delivery/sinks/cloudwatch/client.ts';
 import { makeKeptLog } from './audit_events.ts';
 import type { LogLine } from './audit_events.ts';
 import type { CloudWatchServer } from './cloudwatch_server.ts';
@@ -12,7 +10,7 @@ import type { CloudWatchServer } from './cloudwatch_server.ts';
 export const GROUP = '/aws/lambda/lego-api-config-domain';
 export const STREAM = 'host-1';
 
-type Options = Partial<CloudWatchSinkOptions>;
+type Options = Partial<Parameters<typeof makeCloudWatchSink>[0]>;
 
 /** A client with the SDK's own behaviour, for the loopback server. */
 export function makeTestClient(server: CloudWatchServer): CloudWatchLogsClient {
@@ -39,7 +37,7 @@ export function makeTestSink(
 /** A sink whose client comes from the SDK's standard variables, as in production. */
 export function makeSinkFromEnvironment(
   server: CloudWatchServer,
-  options: Options = {},
+  timeouts: Parameters<typeof makeCloudWatchClient>[0] = {},
 ): CloudWatchSink {
   vi.stubEnv('AWS_ENDPOINT_URL_CLOUDWATCH_LOGS', server.url);
   vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIDENVIRONMENT');
@@ -47,7 +45,8 @@ export function makeSinkFromEnvironment(
   vi.stubEnv('AWS_REGION', 'eu-west-1');
   onTestFinished(() => void vi.unstubAllEnvs());
   const { log } = makeKeptLog();
-  const sink = makeCloudWatchSink({ logGroup: GROUP, logStream: STREAM, log, ...options });
+  const client = makeCloudWatchClient(timeouts);
+  const sink = makeCloudWatchSink({ logGroup: GROUP, logStream: STREAM, log, client });
   onTestFinished(() => sink.close());
   return sink;
 }

@@ -7,24 +7,13 @@ import type { Sink } from './sink.ts';
 import { advanceCursor, confirmedSeq, readPage, type Page } from './outbox.ts';
 
 /**
- * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed
- * late, or is being numbered by somebody else, for which another run must look in a moment; busy: another forwarder is at work; overtaken: the cursor was moved
- * by somebody else meanwhile; stopped: asked to, more may be left.
+ * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed late, or
+ * is being numbered by another forwarder, for which another run must look in a moment; busy: another forwarder is at work;
+ * overtaken: another forwarder moved the cursor meanwhile; stopped: asked to, more may be left.
  */
 export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
 
-export interface Forwarder {
-  /**
-   * Delivers what the destination hasn't confirmed. What was in flight when it throws, or the process dies, is sent again.
-   *
-   * @param signals.stopping ends it after the batch in hand
-   * @param signals.abort gives up the batch in hand as well
-   * @throws the sink's or the database's error
-   */
-  forward(signals: Signals): Promise<Outcome>;
-}
-
-export interface Signals {
+interface Signals {
   readonly stopping: AbortSignal;
   readonly abort: AbortSignal;
 }
@@ -49,7 +38,7 @@ const MAX_ASKING = 50;
 const PROGRESS_MS = 1_000;
 
 /** Copies the trail to one destination: number the events, send them, move the cursor. At least once, in order of seq. */
-export function makeForwarder(options: ForwarderOptions): Forwarder {
+export function makeForwarder(options: ForwarderOptions) {
   const { pool, destination, batch = 1_000, leaseMs = LEASE_MS } = options;
   const numbering = makeNumbering();
 
@@ -84,13 +73,22 @@ export function makeForwarder(options: ForwarderOptions): Forwarder {
   }
 
   return {
-    async forward(signals) {
+    /**
+     * Delivers what the destination hasn't confirmed. What was in flight when it throws, or the process dies, is sent again.
+     *
+     * @param signals.stopping ends it after the batch in hand
+     * @param signals.abort gives up the batch in hand as well
+     * @throws the sink's or the database's error
+     */
+    async forward(signals: Signals): Promise<Outcome> {
       const work = (lease: Lease) => drain(lease, signals);
       const outcome = await withLease(pool, `forward.${destination}`, leaseMs, work);
       return outcome ?? 'busy';
     },
   };
 }
+
+export type Forwarder = ReturnType<typeof makeForwarder>;
 
 /**
  * What was just numbered, when it is what comes next; null when the trail has to be asked.
@@ -103,11 +101,7 @@ function pageOf({ events }: Found, delivered: number | null, batch: number): Pag
   return isNext && events.length <= batch + 1 ? { from: delivered, events } : null;
 }
 
-/**
- * Sends one page and moves the cursor behind what has arrived of it, also when the rest fails.
- *
- * @returns false when somebody else has moved the cursor meanwhile
- */
+/** Sends one page and moves the cursor behind what has arrived, also when the rest fails; false when another has moved it. */
 async function sendPage(
   lease: Lease,
   page: Page,
@@ -145,11 +139,9 @@ async function sendPage(
   }
   await moving.then(move);
   const range = { destination, from: page.from, to: arrived };
-  if (overtaken.signal.aborted)
-    log.warn(
-      range,
-      'another forwarder has moved the cursor meanwhile; these events were sent twice',
-    );
+  const sentTwice =
+    'another forwarder has moved the cursor meanwhile; these events were sent twice';
+  if (overtaken.signal.aborted) log.warn(range, sentTwice);
   else log.debug(range, 'audit events were delivered');
   return !overtaken.signal.aborted;
 }

@@ -6,27 +6,6 @@ import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
 import { coalesce } from '../../lib/coalesce.ts';
 
-/** Sees to it that the forwarder runs: soon after each event, and again after each failure. */
-export interface Delivery {
-  /** Forwards until nothing is left. Never rejects: a failure is logged, and tried again after a pause of its own. */
-  run(): Promise<void>;
-  /** A hint that there are new events. Many at once cost one job. */
-  hint(): void;
-  /** Resolves once a run in hand is over. */
-  close(): Promise<void>;
-}
-
-export interface DeliveryOptions {
-  readonly pool: pg.Pool;
-  readonly forwarder: Forwarder;
-  readonly log: Logger;
-  readonly stopping: AbortSignal;
-  /** Is awaited before a run, for 2 s at most: what uses the processor and can't wait, where events can. */
-  readonly waitFor?: () => Promise<unknown>;
-  /** Gives up what is being sent. */
-  readonly abort: AbortSignal;
-}
-
 const HINT_EVERY_MS = 50;
 const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
 /** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
@@ -39,10 +18,22 @@ const MAX_WAIT_MS = 2_000;
 const RUN_EVERY_MS = 3_000;
 
 /**
+ * Sees to it that the forwarder runs: soon after each event, and again after each failure.
+ *
  * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
  * queues itself for later. Hints don't cut the pause short, because they leave a waiting job at its time.
+ *
+ * @param options.abort gives up what is being sent
+ * @param options.waitFor is awaited before a run, for 2 s at most: what uses the processor and can't wait, where events can
  */
-export function makeDelivery(options: DeliveryOptions): Delivery {
+export function makeDelivery(options: {
+  readonly pool: pg.Pool;
+  readonly forwarder: Forwarder;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+  readonly abort: AbortSignal;
+  readonly waitFor?: () => Promise<unknown>;
+}) {
   const { pool, forwarder, log, stopping, abort } = options;
   const hinting = coalesce(() => queue({ keepTime: true }), HINT_EVERY_MS);
   let running: Promise<void> | null = null;
@@ -91,6 +82,7 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
     await queue({ inMs: retryInMs });
   }
 
+  /** Forwards until nothing is left. Never rejects: a failure is logged, and tried again after a pause of its own. */
   async function run(): Promise<void> {
     if (running === null) {
       idle.refresh();
@@ -112,11 +104,15 @@ export function makeDelivery(options: DeliveryOptions): Delivery {
 
   return {
     run,
+    /** Says that there are new events. Many calls at once cost one job. */
     hint: hinting.request,
-    async close() {
+    /** Resolves once a run in hand is over. */
+    async close(): Promise<void> {
       clearInterval(idle);
       await hinting.close();
       await running;
     },
   };
 }
+
+export type Delivery = ReturnType<typeof makeDelivery>;

@@ -1,11 +1,9 @@
 import type pg from 'pg';
+import type { Lease } from '../../postgres/lease.ts';
 import type { AuditEvent } from './sink.ts';
 
 /** Runs a query and resolves to its rows. */
-export type Query = <R extends pg.QueryResultRow>(
-  text: string,
-  values: readonly unknown[],
-) => Promise<R[]>;
+export type Query = Lease['query'];
 
 /** Queries on any connection of a pool. */
 export function queryOf(pool: pg.Pool): Query {

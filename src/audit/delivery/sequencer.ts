@@ -14,13 +14,6 @@ export interface Found {
   readonly events: readonly AuditEvent[];
 }
 
-export interface Numbering {
-  /** Begins a run. */
-  begin(): void;
-  /** Numbers and seals the next queued events. */
-  next(query: Query): Promise<Found>;
-}
-
 /** The most that one seal holds. */
 const SEAL = 1_000;
 /** A look at the whole queue that takes no longer than this, besides what sealing takes, is free. */
@@ -39,7 +32,7 @@ const LOOK_SHARE = 0.1;
  *
  * @param freeLookMs milliseconds that a look from the start may take in each run
  */
-export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
+export function makeNumbering(freeLookMs = FREE_LOOK_MS) {
   let last = '0';
   let after = '0';
   let lookAt = 0;
@@ -65,10 +58,12 @@ export function makeNumbering(freeLookMs = FREE_LOOK_MS): Numbering {
   }
 
   return {
-    begin() {
+    /** Begins a run. */
+    begin(): void {
       after = performance.now() < lookAt ? last : '0';
     },
-    async next(query) {
+    /** Numbers and seals the next queued events. */
+    async next(query: Query): Promise<Found> {
       const looks = after === '0';
       const began = performance.now();
       const sealed = await sealEvents(query, SEAL, after);

@@ -5,23 +5,19 @@ export interface AuditEvent {
   readonly eventId: string;
   /** An invalid date where the trail has a time that JavaScript doesn't know, put in by hand. */
   readonly occurredAt: Date;
-  /**
-   * The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites
-   * it.
-   */
+  /** The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites it. */
   readonly message: string;
 }
 
 /** A place outside the database that audit events are copied to. */
 export interface Sink {
   /**
-   * Delivers all of `events` in the order given, or throws.
-   * Delivery is at least once: sending the same events again after a throw may repeat some of them.
-   * One send at a time; a second one meanwhile would mix the order.
+   * Delivers all of `events` in the order given, or throws. Delivery is at least once: sending the same events again after a
+   * throw may repeat some of them. One send at a time; a second one meanwhile would mix the order.
    *
    * @param signal gives up promptly when aborted: the promise rejects with the signal's reason
-   * @param confirmed told how many of the events, from the first one on, have arrived for good; so
-   *   after a throw only those behind them need to be sent again
+   * @param confirmed is called with how many of the events, from the first one on, have arrived for good; so after a throw
+   *   only those behind them need to be sent again
    */
   send(
     events: readonly AuditEvent[],

@@ -1,21 +1,14 @@
 import type pg from 'pg';
 
 import { pause } from '../../lib/sleep.ts';
-import { scanLedger, type EventFilters, type EventRow, type SeqRange } from './query.ts';
+import { scanLedger, type EventRow, type SeqRange } from './query.ts';
+import type { ExportAuditEventsQuery } from './schemas.ts';
 
 /** Runs `work` in a short transaction of its own, as the reader. */
 export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Promise<T>;
 
 /** What is asked for: which events, and which part of the trail. */
-export interface ExportQuery extends EventFilters {
-  /** Only behind this seq. */
-  readonly after?: number | undefined;
-  /** Only up to this seq. */
-  readonly until?: number | undefined;
-  readonly limit?: number | undefined;
-  /** By seq; ascending unless given. */
-  readonly order?: 'asc' | 'desc' | undefined;
-}
+export type ExportQuery = Omit<ExportAuditEventsQuery, 'follow'>;
 
 export interface Page {
   readonly rows: readonly EventRow[];
@@ -50,11 +43,8 @@ export async function beginExport(
 ): Promise<number> {
   return transaction(async (client) => {
     const last = await readLastSeq(client);
-    await client.query('select audit.record_export($1, $2, $3)', [
-      format,
-      JSON.stringify(query),
-      follow,
-    ]);
+    const values = [format, JSON.stringify(query), follow];
+    await client.query('select audit.record_export($1, $2, $3)', values);
     return last;
   });
 }
@@ -77,7 +67,9 @@ export async function* readEvents(
   const maxScanned = maxScannedOf(query);
   let remaining = { after: query.after ?? 0, until: Math.min(query.until ?? last, last) };
   let left = query.limit ?? Number.POSITIVE_INFINITY;
-  while (left > 0 && (follow === undefined ? !isEmpty(remaining) : isWanted(follow))) {
+  const goesOn = () =>
+    follow === undefined ? !isEmpty(remaining) : !follow.signal.aborted && !follow.isOver();
+  while (left > 0 && goesOn()) {
     if (follow !== undefined && isEmpty(remaining)) {
       yield { rows: [], remaining };
       await pause(POLL_MS, follow.signal);
@@ -121,10 +113,6 @@ export function isEmpty({ after, until }: SeqRange): boolean {
 function maxScannedOf({ flag, actor }: ExportQuery): number {
   const numbers = flag === undefined ? 100_000 : 1_000_000;
   return actor === undefined ? numbers : numbers / 10;
-}
-
-function isWanted({ signal, isOver }: Follow): boolean {
-  return !signal.aborted && !isOver();
 }
 
 async function readLastSeq(client: pg.ClientBase): Promise<number> {

@@ -1,25 +1,8 @@
 import type { EventRow } from './query.ts';
+import { auditEventSchema } from './schemas.ts';
 
 /** The fields of a CSV file, in order: those of the JSON but for the message, which no spreadsheet would keep as it is. */
-export const CSV_FIELDS = [
-  'seq',
-  'id',
-  'occurred_at',
-  'event_type',
-  'level',
-  'flag_id',
-  'flag_key',
-  'environment',
-  'schedule_id',
-  'actor_kind',
-  'admin_user_id',
-  'admin_email',
-  'request_id',
-  'database_user',
-  'application_name',
-  'reconciled',
-  'metadata',
-] as const satisfies readonly (keyof EventRow)[];
+const CSV_FIELDS = auditEventSchema.omit({ message: true }).keyof().options;
 
 /** An event as JSON on one line, without the line's end. The metadata and the message are the database's own text. */
 export function jsonOf(row: EventRow): string {
@@ -30,36 +13,27 @@ export function jsonOf(row: EventRow): string {
   return `{${fields.join(',')},"message":${JSON.stringify(row.message)}}`;
 }
 
-/** How an export looks as text. */
-export interface TextFormat {
-  readonly mediaType: string;
-  readonly head: string;
-  readonly textOf: (rows: readonly EventRow[]) => string;
-  /** What says nothing to the reader, and that the connection lives. */
-  readonly keepAlive: string;
-}
-
-export const FORMATS: Readonly<Record<'ndjson' | 'csv', TextFormat>> = {
+/** How an export looks as text. `keepAlive` says nothing to the reader but that the connection lives. */
+export const FORMATS = {
   ndjson: {
     mediaType: 'application/x-ndjson; charset=utf-8',
     head: '',
-    textOf: (rows) => rows.map((row) => `${jsonOf(row)}\n`).join(''),
+    textOf: (rows: readonly EventRow[]) => rows.map((row) => `${jsonOf(row)}\n`).join(''),
     keepAlive: '\n',
   },
   // RFC 4180. Without a byte order mark, which most programs take for a part of the first field's name.
   csv: {
     mediaType: 'text/csv; charset=utf-8; header=present',
     head: `${CSV_FIELDS.join(',')}\r\n`,
-    textOf: (rows) => rows.map(csvLineOf).join(''),
+    textOf: (rows: readonly EventRow[]) => rows.map(csvLineOf).join(''),
     keepAlive: '',
   },
 };
 
+export type TextFormat = (typeof FORMATS)[keyof typeof FORMATS];
+
 function csvLineOf(row: EventRow): string {
-  const cells = CSV_FIELDS.map((name) => {
-    const value = row[name];
-    return value === null ? '' : cellOf(String(value));
-  });
+  const cells = CSV_FIELDS.map((name) => cellOf(String(row[name] ?? '')));
   return `${cells.join(',')}\r\n`;
 }
 

@@ -3,41 +3,19 @@ import { hash } from 'node:crypto';
 import type pg from 'pg';
 
 import { pipeline } from '../../postgres/pipeline.ts';
+import type { AuditEvent, ExportAuditEventsQuery } from './schemas.ts';
 
-/** Which events are wanted; a filter that is left out lets all through. Times are ISO 8601: from inclusive, to exclusive. */
-export interface EventFilters {
-  readonly from?: string | undefined;
-  readonly to?: string | undefined;
-  readonly flag?: string | undefined;
-  readonly environment?: string | undefined;
-  /** A user id or an e-mail address of an admin, `system`, or a database user who typed SQL by hand. */
-  readonly actor?: string | undefined;
-  readonly type?: readonly string[] | undefined;
-}
+/** Which events are wanted; a filter that is left out lets all through. */
+export type EventFilters = Pick<
+  ExportAuditEventsQuery,
+  'from' | 'to' | 'flag' | 'environment' | 'actor' | 'type'
+>;
 
 /** An event as it is exported, all of it text but `reconciled`: nothing is parsed only to be written again. */
-export interface EventRow {
+export type EventRow = Omit<AuditEvent, 'seq' | 'metadata'> & {
   readonly seq: string;
-  readonly id: string;
-  readonly occurred_at: string;
-  readonly event_type: string;
-  readonly level: string;
-  readonly flag_id: string | null;
-  readonly flag_key: string | null;
-  readonly environment: string | null;
-  readonly schedule_id: string | null;
-  readonly actor_kind: string;
-  readonly admin_user_id: string | null;
-  readonly admin_email: string | null;
-  readonly request_id: string | null;
-  readonly database_user: string;
-  readonly application_name: string;
-  readonly reconciled: boolean;
-  /** JSON. */
   readonly metadata: string;
-  /** What was shipped and hashed. */
-  readonly message: string;
-}
+};
 
 /** Of an event `e` with its number in `l`. */
 const COLUMNS = `
@@ -53,7 +31,7 @@ export interface SeqRange {
 }
 
 /** One look at the ledger. It reads the range's rows at most, so the range bounds what it costs. */
-export interface LedgerScan extends SeqRange {
+interface LedgerScan extends SeqRange {
   readonly order: 'asc' | 'desc';
   /** Rows at most. */
   readonly limit: number;
@@ -97,12 +75,7 @@ const FORCE_GENERIC_PLAN = {
   text: `select set_config('plan_cache_mode', 'force_generic_plan', true)`,
 };
 
-/**
- * Reads the events of a range of numbers that pass the filters, in the order of their numbers; in a transaction that runs
- * nothing else.
- *
- * @throws what the database throws
- */
+/** Reads a range's events that pass the filters, in the order of their numbers; in a transaction that runs nothing else. */
 export async function scanLedger(
   client: pg.ClientBase,
   filters: EventFilters,

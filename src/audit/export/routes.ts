@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 
 import type { Request, Response, Router } from 'express';
@@ -10,6 +9,7 @@ import {
   isEmpty,
   rangeBehind,
   readEvents,
+  type Follow,
   type Page,
   type Transaction,
 } from './export.ts';
@@ -31,12 +31,12 @@ const KEEP_ALIVE_MS = 15_000;
 /** How long a page of JSON is searched for; then it is shorter than it might be, and links on. */
 const SEARCH_MS = 5_000;
 
-const MEDIA_TYPES = {
-  json: 'application/json',
-  ndjson: 'application/x-ndjson',
-  csv: 'text/csv',
+const FORMAT_BY_TYPE = {
+  'application/json': 'json',
+  'application/x-ndjson': 'ndjson',
+  'text/csv': 'csv',
 } as const;
-type Format = keyof typeof MEDIA_TYPES;
+const MEDIA_TYPES = Object.keys(FORMAT_BY_TYPE) as (keyof typeof FORMAT_BY_TYPE)[];
 
 /** What a pipeline says when the client is no longer there. */
 const GONE: ReadonlySet<string> = new Set([
@@ -87,7 +87,6 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
       breakOff(request, response, error);
     } finally {
       followers -= follow ? 1 : 0;
-      life.end();
     }
   }
 
@@ -137,15 +136,12 @@ function requireReader(request: Request): void {
     throw new ProblemError('forbidden', 'This takes the token of an admin or an auditor.');
 }
 
-function formatOf(request: Request): Format {
-  const accepted = request.accepts(Object.values(MEDIA_TYPES));
-  const found = Object.entries(MEDIA_TYPES).find(([, mediaType]) => mediaType === accepted);
-  if (found === undefined)
-    throw new ProblemError(
-      'not_acceptable',
-      `Send Accept: ${Object.values(MEDIA_TYPES).join(', ')}, or none.`,
-    );
-  return found[0] as Format;
+function formatOf(request: Request): 'json' | 'ndjson' | 'csv' {
+  const accepted = request.accepts(MEDIA_TYPES);
+  const type = MEDIA_TYPES.find((mediaType) => mediaType === accepted);
+  if (type === undefined)
+    throw new ProblemError('not_acceptable', `Send Accept: ${MEDIA_TYPES.join(', ')}, or none.`);
+  return FORMAT_BY_TYPE[type];
 }
 
 function transactionOf(pool: pg.Pool, request: Request): Transaction {
@@ -182,22 +178,15 @@ async function* textOf(
 }
 
 /** How long a client waits for events: until it goes, its token expires or the server stops. */
-function makeLife(request: IncomingMessage, response: Response, ending: AbortSignal) {
+function makeLife(request: Request, response: Response, ending: AbortSignal): Follow {
   const { expiresAt } = claimsOf(request);
-  const over = new AbortController();
-  const abort = () => over.abort();
-  response.once('close', abort);
-  ending.addEventListener('abort', abort, { once: true });
-  if (ending.aborted) abort();
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
   // Finds a client that went without a word, while there is nothing to send.
   request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
   return {
-    signal: over.signal,
+    signal: AbortSignal.any([gone.signal, ending]),
     isOver: () => expiresAt !== null && expiresAt * 1_000 <= Date.now(),
-    end(): void {
-      response.off('close', abort);
-      ending.removeEventListener('abort', abort);
-    },
   };
 }
 

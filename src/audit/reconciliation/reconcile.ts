@@ -42,19 +42,15 @@ export function reconcile(options: {
   readonly scope: Scope;
   readonly stopping: AbortSignal;
 }): Promise<Reconciled> {
-  const { pool, scope, stopping } = options;
-  return runSteps(queryOf(pool), scope, stopping);
+  return runSteps(queryOf(options.pool), options.scope, options.stopping);
 }
 
 async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
   const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
   let cursor: unknown = null;
   do {
-    const rows = await query<Step>(STEP, [
-      total.scope,
-      cursor === null ? null : JSON.stringify(cursor),
-    ]);
-    const [step] = rows;
+    const json = cursor === null ? null : JSON.stringify(cursor);
+    const [step] = await query<Step>(STEP, [total.scope, json]);
     if (step === undefined) throw new Error('app_private.reconcile_audit gave no row.');
     total.scope = step.scope;
     total.fromLetters += step.fromLetters;
@@ -72,17 +68,15 @@ async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Prom
  * It returns at once while another worker's is under way: all rows of a large table can take longer than the minute after
  * which the next is queued, and each of those would do the same again, and keep one of the worker's slots.
  *
- * @param options.leaseMs milliseconds after which another goes on in place of one that is silent; 15,000 by default
  * @throws the database's error when a step fails
  */
 export async function reconcileDue(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly stopping: AbortSignal;
-  readonly leaseMs?: number;
 }): Promise<void> {
-  const { pool, log, stopping, leaseMs = LEASE_MS } = options;
-  const done = await withLease(pool, 'reconcile', leaseMs, ({ query }) =>
+  const { pool, log, stopping } = options;
+  const done = await withLease(pool, 'reconcile', LEASE_MS, ({ query }) =>
     runSteps(query, 'scheduled', stopping),
   );
   if (done === null) log.debug('another reconciliation is under way');

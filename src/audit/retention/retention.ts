@@ -13,26 +13,27 @@ export interface Month {
   readonly reason: string | null;
 }
 
-interface Options {
-  readonly pool: pg.Pool;
-  readonly log: Logger;
-  readonly stopping: AbortSignal;
-}
-
 /** Each event's hash is checked before it is purged, some 50,000 a second: a month of a hundred million takes half an hour. */
 const CHECK_MS = 3_600_000;
 /** When somebody reads the trail, or purges it, at the moment. */
 const RETRY_MS = 900_000;
 
 /**
- * Purges the months of the trail that are older than the setting audit_retention keeps, a transaction each, oldest first, up to one that
- * can't be purged. When that is only because somebody is reading, it tries again in a quarter of an hour.
+ * Purges the months of the trail that are older than audit_retention keeps, a transaction each, oldest first, up to one that
+ * can't be purged. When that is only because of a reader, it tries again in a quarter of an hour.
  *
  * @returns the months that it looked at; none when the trail is kept forever
  * @throws the database's error; the months before it stay purged
  */
-export async function retainAuditEvents(options: Options): Promise<Month[]> {
-  const { pool, log, stopping } = options;
+export async function retainAuditEvents({
+  pool,
+  log,
+  stopping,
+}: {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+}): Promise<Month[]> {
   const months: Month[] = [];
   while (!stopping.aborted) {
     const month = await retainMonth(pool);
@@ -59,7 +60,7 @@ async function postpone(pool: pg.Pool, log: Logger, month: Month): Promise<void>
 /** Longer than the worker's statements may take otherwise. */
 async function retainMonth(pool: pg.Pool): Promise<Month | null> {
   const client = await pool.connect();
-  let broken: Error | undefined;
+  let committed = false;
   try {
     await client.query(`begin; set local statement_timeout = ${CHECK_MS}`);
     const { rows } = await client.query<Month>({
@@ -67,12 +68,10 @@ async function retainMonth(pool: pg.Pool): Promise<Month | null> {
       query_timeout: CHECK_MS,
     } as pg.QueryConfig);
     await client.query('commit');
+    committed = true;
     return rows[0] ?? null;
-  } catch (error) {
-    // Discards the connection, and with it the transaction.
-    broken = error instanceof Error ? error : new Error('Purging failed.', { cause: error });
-    throw error;
   } finally {
-    client.release(broken);
+    // After an error the connection is discarded, and its transaction with it.
+    client.release(!committed);
   }
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseJson } from '../../lib/json.ts';
 import { leafOf, rootByPath } from './merkle.ts';
 import { count, hash, headOf, sealShape } from './seal.ts';
 
@@ -64,11 +65,6 @@ export function proofProblems(proof: Proof, message: string): string[] {
 }
 
 function tellsOf(message: string, { eventId, seq }: Proof): boolean {
-  try {
-    const value = JSON.parse(message) as { eventId?: unknown; seq?: unknown } | null;
-    return value?.eventId === eventId && value.seq === seq;
-  } catch (error) {
-    if (error instanceof SyntaxError) return false;
-    throw error;
-  }
+  const value = parseJson(message) as { eventId?: unknown; seq?: unknown } | null | undefined;
+  return value?.eventId === eventId && value.seq === seq;
 }

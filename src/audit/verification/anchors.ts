@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy.ts';
 import { headOf } from '../seals/seal.ts';
-import { agree, lastSealOf, storedSeals } from './stored_seals.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -61,8 +60,12 @@ export async function checkAnchors(
   return comparison.report();
 }
 
+const BROKEN = "The anchor's head isn't that of what it says: the copy was changed.";
+const MISSING = 'There is an anchor of it, but no such seal in the database.';
+const CUT = 'The copy has these events, and the trail ends before them.';
+const DIFFERING = "The copy's text of these events isn't what the ledger has the hash of.";
+
 function makeComparison(pool: pg.Pool) {
-  const problems = new Map<string, Problem>();
   const matching = new Map<number, number>();
   const different = new Map<number, Anchor>();
   const beyond = new Map<number, Anchor>();
@@ -99,70 +102,32 @@ function makeComparison(pool: pg.Pool) {
     for (const row of rows) (!row.known && row.behind ? cut : differing).add(Number(row.seq));
   }
 
-  function tell(status: string, seal: number | null, seqs: readonly number[], detail: string) {
-    problems.set(`${status} ${seal ?? ''}`, { status, seal, seqs, detail });
-  }
-
-  function tellAll(): void {
-    for (const seal of forged)
-      tell(
-        'anchor_broken',
-        seal,
-        [],
-        "The anchor's head isn't that of what it says: the copy was changed.",
-      );
-    for (const [seal, anchor] of different)
-      if (matching.has(seal))
-        tell(
-          'anchors_disagree',
-          seal,
-          [],
-          `Another anchor of this number has the head ${anchor.head}: there were two trails, as after a restored backup, or one was rewritten.`,
-        );
-      else
-        tell(
-          'seal_rewritten',
-          seal,
-          [],
-          `Its anchor covers ${anchor.firstSeq} to ${anchor.lastSeq} and has the head ${anchor.head}; the seal in the database differs.`,
-        );
-    for (const seal of missing)
-      tell('seal_missing', seal, [], 'There is an anchor of it, but no such seal in the database.');
+  function findProblems(): Problem[] {
+    const problems: Problem[] = [];
+    const add = (status: string, seal: number | null, detail: string, seqs?: Set<number>) =>
+      problems.push({ status, seal, seqs: [...(seqs ?? [])].sort((a, b) => a - b), detail });
+    for (const seal of forged) add('anchor_broken', seal, BROKEN);
+    for (const [seal, { head, firstSeq, lastSeq }] of different) {
+      const two = `Another anchor of this number has the head ${head}: there were two trails, as after a restored backup, or one was rewritten.`;
+      const one = `Its anchor covers ${firstSeq} to ${lastSeq} and has the head ${head}; the seal in the database differs.`;
+      if (matching.has(seal)) add('anchors_disagree', seal, two);
+      else add('seal_rewritten', seal, one);
+    }
+    for (const seal of missing) add('seal_missing', seal, MISSING);
     const end = largest(beyond.keys());
     if (end !== null) {
-      tell(
-        'tail_cut',
-        null,
-        [],
-        `The anchors go on to seal ${end}, event ${beyond.get(end)?.lastSeq ?? 0}: ${beyond.size} seals at the end are gone.`,
-      );
-    } else if (cut.size > 0) {
-      tell(
-        'tail_cut',
-        null,
-        [...cut].sort((a, b) => a - b),
-        'The copy has these events, and the trail ends before them.',
-      );
-    }
-    if (differing.size > 0)
-      tell(
-        'copy_differs',
-        null,
-        [...differing].sort((a, b) => a - b),
-        "The copy's text of these events isn't what the ledger has the hash of.",
-      );
+      const seq = beyond.get(end)?.lastSeq ?? 0;
+      const gone = `The anchors go on to seal ${end}, event ${seq}: ${beyond.size} seals at the end are gone.`;
+      add('tail_cut', null, gone);
+    } else if (cut.size > 0) add('tail_cut', null, CUT, cut);
+    if (differing.size > 0) add('copy_differs', null, DIFFERING, differing);
+    return problems;
   }
 
   async function report(): Promise<AnchorReport> {
-    const numbers = new Set([
-      ...matching.keys(),
-      ...different.keys(),
-      ...beyond.keys(),
-      ...missing,
-      ...forged,
-    ]);
+    const found = [matching.keys(), different.keys(), beyond.keys(), missing, forged];
+    const numbers = new Set(found.flatMap((seals) => [...seals]));
     if (numbers.size === 0) throw new NoAnchorsError();
-    tellAll();
     const last = largest(matching.keys()) ?? 0;
     const lastSeal = await lastSealOf(pool);
     return {
@@ -172,7 +137,7 @@ function makeComparison(pool: pg.Pool) {
       last: matching.size === 0 ? null : { seal: last, seq: matching.get(last) ?? 0 },
       behind: Math.max(0, lastSeal - last),
       unanchored: last - matching.size,
-      problems: [...problems.values()],
+      problems: findProblems(),
     };
   }
 
@@ -184,4 +149,43 @@ function largest(numbers: Iterable<number>): number | null {
   let max: number | null = null;
   for (const n of numbers) if (max === null || n > max) max = n;
   return max;
+}
+
+/** A seal as the database has it; numbers as text, for they may have been made larger than any of JavaScript's. */
+type Stored = Readonly<Record<'seal' | 'first' | 'last' | 'root' | 'head' | 'at', string>>;
+
+/** Whether an anchor says the same as the seal, time included. */
+function agree(seal: Stored, anchor: Anchor): boolean {
+  return (
+    seal.head === anchor.head &&
+    seal.root === anchor.root &&
+    Number(seal.first) === anchor.firstSeq &&
+    Number(seal.last) === anchor.lastSeq &&
+    seal.at === anchor.sealedAt
+  );
+}
+
+/** The number of the last seal; 0 when there is none. */
+async function lastSealOf(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ last: string }>(
+    'select coalesce(max(seal_no), 0) as last from audit.seals',
+  );
+  return Number(rows[0]?.last ?? 0);
+}
+
+/** The seals that the anchors are of, and the number of the last one, as of one moment. */
+async function storedSeals(
+  pool: pg.Pool,
+  anchors: readonly Anchor[],
+): Promise<{ seals: Map<number, Stored>; lastSeal: number }> {
+  const lastSeal = await lastSealOf(pool);
+  const { rows } = await pool.query<Stored>(
+    `select seal_no as seal, first_seq as first, last_seq as last,
+       encode(root, 'hex') as root, encode(head, 'hex') as head,
+       to_char(sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at
+     from audit.seals
+     where seal_no = any ($1::bigint[])`,
+    [anchors.map(({ seal }) => seal)],
+  );
+  return { seals: new Map(rows.map((row) => [Number(row.seal), row])), lastSeal };
 }

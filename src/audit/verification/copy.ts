@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseJson } from '../../lib/json.ts';
 import { leafOf } from '../seals/merkle.ts';
 import { sealShape, type Seal } from '../seals/seal.ts';
 
@@ -38,29 +39,16 @@ export function messagesOf(line: string): string[] {
   // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');
   if (start >= 0) return [line.slice(start).trimEnd()];
-  return Array.from(line.matchAll(WRAPPED), ([, text = '""']) => unquote(text));
-}
-
-function unquote(text: string): string {
-  const value = parse(text);
-  return typeof value === 'string' ? value.trim() : '';
+  const texts = Array.from(line.matchAll(WRAPPED), ([, text = '']) => parseJson(text));
+  return texts.filter((text) => typeof text === 'string').map((text) => text.trim());
 }
 
 /** What a message of a copy is, as far as it can be checked: an anchor, an event, or null. */
 export function readMessage(message: string): Anchor | CopiedEvent | null {
-  const value = parse(message);
+  const value = parseJson(message);
   const sealed = sealedShape.safeParse(value);
   if (sealed.success) return { ...sealed.data.metadata, sealedAt: sealed.data.timestamp };
   const event = eventShape.safeParse(value);
   if (!event.success) return null;
   return { seq: event.data.seq, leaf: leafOf(message).toString('hex') };
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }

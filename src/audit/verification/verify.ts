@@ -12,15 +12,17 @@ export interface Problem {
 }
 
 /** What was looked at, and what was found. */
-export interface Verification {
-  readonly seals: number;
-  readonly events: number;
-  readonly firstSeq: number | null;
-  readonly lastSeq: number | null;
+interface Total {
+  seals: number;
+  events: number;
+  firstSeq: number | null;
+  lastSeq: number | null;
   /** How many of the events were purged; their leaves are there. */
-  readonly purged: number;
-  readonly problems: readonly Problem[];
+  purged: number;
+  problems: Problem[];
 }
+
+export type Verification = Readonly<Total>;
 
 export interface Range {
   readonly from: number;
@@ -43,8 +45,8 @@ const SEALS_AT_A_TIME = 50;
 const CHUNKS_AT_A_TIME = 3;
 
 /**
- * Checks the trail against itself, some seals at a time, and some such chunks side by side. Each statement sees one state of the database, and what is sealed never
- * changes, so that a trail that is written meanwhile raises no false alarm.
+ * Checks the trail against itself, some seals at a time, and some such chunks side by side. Each statement sees one state of
+ * the database, and what is sealed never changes, so that a trail that is written meanwhile raises no false alarm.
  *
  * @param pool as an auditor without limits
  * @param onProgress is told of the last seq that has been looked at, and of the last one that there is
@@ -55,7 +57,8 @@ export async function verifyTrail(
   range: Range,
   onProgress: (seq: number, lastSeq: number) => void = () => undefined,
 ): Promise<Verification> {
-  const tally = makeTally();
+  const counts = { seals: 0, events: 0, purged: 0 };
+  const total: Total = { ...counts, firstSeq: null, lastSeq: null, problems: [] };
   const { rows: ends } = await pool.query<{ last: string }>(
     'select coalesce(max(last_seq), 0) as last from audit.seals',
   );
@@ -74,10 +77,10 @@ export async function verifyTrail(
     if (from !== null && underWay.length < CHUNKS_AT_A_TIME) continue;
     const chunk = underWay.shift();
     if (chunk === undefined) break;
-    tally.add(await chunk.rows);
+    addRows(total, await chunk.rows);
     if (chunk.last !== null) onProgress(Number(chunk.last), end);
   }
-  return tally.result();
+  return total;
 }
 
 /** The last seq of the chunk that begins at `from`; null when it is the last chunk. */
@@ -105,43 +108,27 @@ async function verifyChunk(
   return missing ? (await look()).rows : rows;
 }
 
-function makeTally() {
-  const problems: Problem[] = [];
-  let seals = 0;
-  let events = 0;
-  let purged = 0;
-  let firstSeq: number | null = null;
-  let lastSeq: number | null = null;
-
-  function add(rows: readonly Row[]): void {
-    const seen = new Set<string>();
-    for (const row of rows) {
-      const first = Number(row.first_seq);
-      const last = Number(row.last_seq);
-      // Seal 0 only begins the chain.
-      if (row.seal_no !== null && row.seal_no !== '0' && !seen.has(row.seal_no)) {
-        seen.add(row.seal_no);
-        seals += 1;
-        events += Math.max(0, last - first + 1);
-        firstSeq = Math.min(firstSeq ?? first, first);
-        lastSeq = Math.max(lastSeq ?? last, last);
-      }
-      if (row.status === 'purged') purged += row.seqs?.length ?? 0;
-      else if (row.status !== 'ok') problems.push(problemOf(row));
+/** Adds what one chunk came to. */
+function addRows(total: Total, rows: readonly Row[]): void {
+  const seen = new Set<string>();
+  for (const { seal_no, first_seq, last_seq, status, seqs, detail } of rows) {
+    const first = Number(first_seq);
+    const last = Number(last_seq);
+    // Seal 0 only begins the chain.
+    if (seal_no !== null && seal_no !== '0' && !seen.has(seal_no)) {
+      seen.add(seal_no);
+      total.seals += 1;
+      total.events += Math.max(0, last - first + 1);
+      total.firstSeq = Math.min(total.firstSeq ?? first, first);
+      total.lastSeq = Math.max(total.lastSeq ?? last, last);
     }
+    if (status === 'purged') total.purged += seqs?.length ?? 0;
+    else if (status !== 'ok')
+      total.problems.push({
+        status,
+        seal: seal_no === null ? null : Number(seal_no),
+        seqs: (seqs ?? []).map(Number),
+        detail: detail ?? '',
+      });
   }
-
-  return {
-    add,
-    result: (): Verification => ({ seals, events, firstSeq, lastSeq, purged, problems }),
-  };
-}
-
-function problemOf({ status, seal_no, seqs, detail }: Row): Problem {
-  return {
-    status,
-    seal: seal_no === null ? null : Number(seal_no),
-    seqs: (seqs ?? []).map(Number),
-    detail: detail ?? '',
-  };
 }

@@ -17,15 +17,6 @@ export interface Mailbox {
   close(): void;
 }
 
-export interface Changes {
-  /** @throws DatabaseUnavailableError while nothing is being listened to */
-  open(): Mailbox;
-  /** How many mailboxes are open. */
-  readonly size: number;
-  healthy(): boolean;
-  close(): Promise<void>;
-}
-
 /** Ids that wait for a subscriber who is slower than the changes; what comes on top becomes `truncated`. */
 const MOST_WAITING = 500;
 
@@ -37,8 +28,8 @@ const MOST_WAITING = 500;
  *
  * @param url the authenticator's: listening needs no rights
  */
-export function makeChanges(url: string, log: Logger): Changes {
-  const mailboxes = new Set<InternalMailbox>();
+export function makeChanges(url: string, log: Logger) {
+  const mailboxes = new Set<ReturnType<typeof makeMailbox>>();
   const listener = makeListener({
     url,
     channel: 'halyard_audit',
@@ -55,10 +46,12 @@ export function makeChanges(url: string, log: Logger): Changes {
   void listener.start();
 
   return {
+    /** How many mailboxes are open. */
     get size() {
       return mailboxes.size;
     },
-    open() {
+    /** @throws DatabaseUnavailableError while nothing is being listened to */
+    open(): Mailbox {
       if (!listener.healthy())
         throw new DatabaseUnavailableError(new Error('The listener has no connection.'));
       const mailbox = makeMailbox(() => mailboxes.delete(mailbox));
@@ -66,19 +59,16 @@ export function makeChanges(url: string, log: Logger): Changes {
       return mailbox;
     },
     healthy: () => listener.healthy(),
-    async close() {
+    async close(): Promise<void> {
       for (const mailbox of mailboxes) mailbox.close();
       await listener.close();
     },
   };
 }
 
-interface InternalMailbox extends Mailbox {
-  put(hint: Hint): void;
-  fail(): void;
-}
+export type Changes = ReturnType<typeof makeChanges>;
 
-function makeMailbox(onClose: () => void): InternalMailbox {
+function makeMailbox(onClose: () => void) {
   let waiting: Hint | null = null;
   let end: { readonly failed: boolean } | null = null;
   let wake: (() => void) | null = null;
@@ -90,11 +80,11 @@ function makeMailbox(onClose: () => void): InternalMailbox {
   }
 
   return {
-    put(hint) {
+    put(hint: Hint): void {
       waiting = waiting === null ? hint : merge(waiting, hint);
       wake?.();
     },
-    async take() {
+    async take(): Promise<Hint | null> {
       while (waiting === null && end === null)
         await new Promise<void>((resolve) => {
           wake = resolve;
@@ -109,6 +99,18 @@ function makeMailbox(onClose: () => void): InternalMailbox {
     },
     close: () => finish(false),
     fail: () => finish(true),
+  };
+}
+
+/** Makes a cache of one result for each hint and key: concurrent callers share it, errors included. */
+export function makeSharing<T>() {
+  const made = new WeakMap<Hint, Map<string, Promise<T>>>();
+  return (hint: Hint, key: string, make: () => Promise<T>): Promise<T> => {
+    const known = made.get(hint) ?? new Map<string, Promise<T>>();
+    made.set(hint, known);
+    const value = known.get(key) ?? make();
+    known.set(key, value);
+    return value;
   };
 }
 

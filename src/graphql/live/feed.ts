@@ -1,20 +1,16 @@
-import '../environment.ts';
-
 import type { ExecutionResult } from 'postgraphile/graphql';
 
 import type { Settings } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Changes, Hint, Mailbox } from './changes.ts';
+import { makeSharing, type Changes, type Hint, type Mailbox } from './changes.ts';
 import type { Reader } from './reader.ts';
-import { failure, format, type Result } from '../result.ts';
-import { makeSharing } from './sharing.ts';
+import { failure, format, type Result } from '../errors.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
 
 /** A subscription that was checked and may begin. */
 export interface Followed {
   /** The same for all who are sent the same: those with the same operation, variables and rights. */
   readonly key: string;
-  /** The rights. */
   readonly rights: Settings;
   /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
   readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
@@ -23,14 +19,8 @@ export interface Followed {
 }
 
 /** Results, each as JSON text. One of errors alone is the last. */
-export type Results = AsyncGenerator<string, void, void>;
-
-export interface Feed {
-  /**
-   * @returns a result of errors when the operation may not be followed
-   * @throws DatabaseUnavailableError while nothing is being listened to
-   */
-  follow(followed: Followed): Promise<Result | Results>;
+export interface Results extends AsyncIterableIterator<string, void, void> {
+  return(): Promise<IteratorResult<string, void>>;
 }
 
 /** What all who follow the same are sent. */
@@ -58,14 +48,13 @@ const SELECT_VISIBLE: Record<Topic['kind'], string> = {
 };
 
 /**
- * Feeds subscribers: every hint is looked up with the rights of who asked, and one of which nothing is visible to them goes no
- * further.
+ * Feeds subscribers: looks up each hint with a subscriber's rights, and drops one of which that subscriber sees nothing.
  *
- * Each subscriber has a mailbox of its own, so one who is slow gets its hints merged and holds up nobody. What a hint comes to
- * is made once for all who follow the same, down to the text: 200 executions took 40 to 60 ms of a core. An execution is begun
- * for a hint and is over with it, so nobody is in charge of a group, and nothing is left behind when the last one goes.
+ * Each subscriber has a mailbox of its own, so a slow one gets its hints merged and delays no other. Subscribers with the same
+ * key share what a hint comes to, down to the text: 200 executions took 40 to 60 ms of a core. An execution begins and ends
+ * with its hint, so a group has no leader, and leaves nothing behind.
  */
-export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }): Feed {
+export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }) {
   const share = makeSharing<Message | null>();
 
   async function look(settings: Settings, topic: Topic, ids: readonly string[]): Promise<string[]> {
@@ -104,26 +93,27 @@ export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader
     return { text, last: result.data === undefined };
   }
 
-  /** The errors, too, are told to all and logged once. */
-  async function tell(followed: Followed, topic: Topic, hint: Hint): Promise<Message | null> {
-    try {
-      return await execute(followed, topic, hint);
-    } catch (error) {
-      return { text: JSON.stringify(failure(error, followed.log)), last: true };
-    }
-  }
-
   async function next(followed: Followed, topic: Topic, mailbox: Mailbox): Promise<Message | null> {
     for (;;) {
       const hint = await mailbox.take();
       if (hint === null) return null;
-      const message = await share(hint, followed.key, () => tell(followed, topic, hint));
+      // Errors, too, are shared, and logged once.
+      const message = await share(hint, followed.key, () =>
+        execute(followed, topic, hint).catch((error: unknown) => ({
+          text: JSON.stringify(failure(error, followed.log)),
+          last: true,
+        })),
+      );
       if (message !== null) return message;
     }
   }
 
   return {
-    async follow(followed) {
+    /**
+     * @returns a result of errors when the operation may not be followed
+     * @throws DatabaseUnavailableError while nothing is being listened to
+     */
+    async follow(followed: Followed): Promise<Result | Results> {
       // First, so that nothing is missed that is committed while it begins.
       const mailbox = changes.open();
       try {
@@ -140,6 +130,8 @@ export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader
   };
 }
 
+export type Feed = ReturnType<typeof makeFeed>;
+
 /** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a hint. */
 function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log: Logger): Results {
   let ended = false;
@@ -152,9 +144,6 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log:
   return {
     [Symbol.asyncIterator]() {
       return this;
-    },
-    async [Symbol.asyncDispose]() {
-      await end();
     },
     async next() {
       if (!isOpen()) return end();
@@ -170,6 +159,5 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>, log:
       }
     },
     return: end,
-    throw: end,
   };
 }

@@ -1,50 +1,45 @@
 import type pg from 'pg';
 
-import type { Claims } from '../../auth/auth.ts';
+import type { Claims } from '../../auth/claims.ts';
 import { pgSettings, queryAs, type Settings } from '../../postgres/pool.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
-import type { Hint } from './changes.ts';
-import { makeSharing } from './sharing.ts';
+import { makeSharing, type Hint } from './changes.ts';
 
 /**
- * Runs what GraphQL asks of the database, each statement in a transaction of its own.
+ * Makes what runs GraphQL's statements on a pool, each in a transaction of its own.
  *
- * Hundreds of subscribers get the same hint at the same moment. Those who follow the same share all that is made of it
- * (feed.ts); those who follow something else, with the same rights, still ask for the same rows, and share those answers. They
- * are read after the hint came, so they have what the hint tells of; what changes later comes with a later one.
+ * Hundreds of subscribers get the same hint at the same moment. Those with the same operation share its execution (feed.ts);
+ * the others with the same rights ask for the same rows, and share those answers. They are read after the hint came, so they
+ * have what it names; what changes later comes with a later hint.
  */
-export interface Reader {
-  query(settings: Settings, statement: Statement): Promise<pg.QueryResult>;
-  /**
-   * Says which hint the statements with these settings are about.
-   *
-   * @param settings of rights alone; the object itself stands for one execution
-   */
-  follow(settings: Settings, hint: Hint): void;
-}
-
-/** Makes the reader of one pool. */
-export function makeReader(pool: pg.Pool): Reader {
+export function makeReader(pool: pg.Pool) {
   const hints = new WeakMap<Settings, Hint>();
   const share = makeSharing<pg.QueryResult>();
 
   return {
-    query(settings, statement) {
+    query(settings: Settings, statement: Statement): Promise<pg.QueryResult> {
       const hint = hints.get(settings);
       const ask = () => queryAs(pool, settings, statement);
       if (hint === undefined) return ask();
       const { name, text, values, rowMode } = statement;
       return share(hint, JSON.stringify([settings, name ?? text, values, rowMode]), ask);
     },
-    follow(settings, hint) {
+    /**
+     * Says which hint the statements with these settings are about.
+     *
+     * @param settings of rights alone; the object itself stands for one execution
+     */
+    follow(settings: Settings, hint: Hint): void {
       hints.set(settings, hint);
     },
   };
 }
 
+export type Reader = ReturnType<typeof makeReader>;
+
 /**
- * The settings of whoever follows changes: the rights in the token, which are all that policies look at (a test holds them to
- * it), and not who it is. So what is shared can't depend on who happened to ask first: the database isn't told.
+ * A subscriber's settings: the rights in its token, which are all that policies read (a test holds them to it), without the
+ * user. So what is shared can't depend on who asked first.
  */
 export function rightsOf(claims: Claims): Settings {
   return pgSettings({ ...claims, userId: null, email: null }, '');

@@ -1,19 +1,11 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 
-/** What a connection of a table can be narrowed to (`condition`) and sorted by (`orderBy`). */
-interface Columns {
-  readonly condition: readonly string[];
-  readonly orderBy: readonly string[];
-}
-
 /**
- * The columns of `condition` and `orderBy`, named one by one, so that a new column is not by accident a reason for a slow
- * query or a way to guess at what can't be read.
+ * What a connection of a table can be narrowed to (`condition`) and sorted by (`orderBy`): named one by one, so that a new
+ * column is not by accident a reason for a slow query or a way to guess at what can't be read.
  */
-const COLUMNS: Readonly<Record<string, Columns>> = {
+const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.feature_flags': {
     condition: ['flag_key', 'environment', 'enabled'],
     orderBy: ['flag_key', 'created_at'],
@@ -37,7 +29,8 @@ const VIEWS = [
   ...['cancellations_by_others', 'manual_changes'],
 ];
 
-const RETURNS_SCHEDULE = { resultFieldName: 'featureFlagSchedule' };
+const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
+const HIDDEN = { tags: { behavior: '-*' } };
 
 /** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
 const smartTags = jsonPgSmartTags({
@@ -45,7 +38,7 @@ const smartTags = jsonPgSmartTags({
   config: {
     class: {
       'app_public.feature_flags': {
-        attribute: { revision: { tags: { behavior: '-*' } } },
+        attribute: { revision: HIDDEN },
         constraint: {
           // One way to name a flag in a mutation is enough.
           feature_flags_environment_flag_key_key: {
@@ -60,33 +53,33 @@ const smartTags = jsonPgSmartTags({
           feature_flag_schedules_flag_id_fkey: { tags: { foreignFieldName: 'schedules' } },
         },
         attribute: {
-          revision: { tags: { behavior: '-*' } },
+          revision: HIDDEN,
           // jsonb; flag_updates.ts has the typed field.
-          updates: { tags: { behavior: '-*' } },
+          updates: HIDDEN,
         },
       },
       'audit.events': {
         tags: { name: 'audit_events', behavior: '-insert -update -delete' },
-        attribute: { revision: { tags: { behavior: '-*' } } },
+        attribute: { revision: HIDDEN },
         // occurred_at is in the key only because the table is partitioned by it.
         constraint: { events_pkey: { tags: { behavior: '-single' } } },
       },
       // An auditor reads these in SQL.
-      ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, { tags: { behavior: '-*' } }])),
-      'audit.ledger': { tags: { behavior: '-*' } },
-      'audit.seals': { tags: { behavior: '-*' } },
-      'audit.dead_letters': { tags: { behavior: '-*' } },
+      ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, HIDDEN])),
+      'audit.ledger': HIDDEN,
+      'audit.seals': HIDDEN,
+      'audit.dead_letters': HIDDEN,
     },
     procedure: {
-      'app_public.schedule_flag_change': { tags: RETURNS_SCHEDULE },
-      'app_public.cancel_flag_schedule': { tags: RETURNS_SCHEDULE },
-      'app_public.reschedule_flag_change': { tags: RETURNS_SCHEDULE },
-      'app_public.retry_flag_schedule': { tags: RETURNS_SCHEDULE },
+      'app_public.schedule_flag_change': RETURNS_SCHEDULE,
+      'app_public.cancel_flag_schedule': RETURNS_SCHEDULE,
+      'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
+      'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
       // Of the export, by REST and the command line.
-      'audit.verify': { tags: { behavior: '-*' } },
-      'audit.prove': { tags: { behavior: '-*' } },
-      'audit.last_seq': { tags: { behavior: '-*' } },
-      'audit.record_export': { tags: { behavior: '-*' } },
+      'audit.verify': HIDDEN,
+      'audit.prove': HIDDEN,
+      'audit.last_seq': HIDDEN,
+      'audit.record_export': HIDDEN,
     },
   },
 });
@@ -128,9 +121,17 @@ const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   RetryFlagScheduleInput: { id: 'The schedule that failed.' },
 };
 
-const argumentDescriptions: GraphileConfig.Plugin = {
-  name: 'HalyardArgumentDescriptionsPlugin',
+const exposure: GraphileConfig.Plugin = {
+  name: 'HalyardExposurePlugin',
   version: '0.0.0',
+  inflection: {
+    replace: {
+      // Names as in the database: `id` stays `id`, since there are no global ids to confuse it with.
+      _attributeName(_previous, _preset, { attributeName }) {
+        return this.coerceToGraphQLName(attributeName);
+      },
+    },
+  },
   schema: {
     hooks: {
       GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
@@ -138,13 +139,6 @@ const argumentDescriptions: GraphileConfig.Plugin = {
         return description === undefined ? field : { ...field, description };
       },
     },
-  },
-};
-
-const columnBehavior: GraphileConfig.Plugin = {
-  name: 'HalyardColumnBehaviorPlugin',
-  version: '0.0.0',
-  schema: {
     entityBehavior: {
       pgCodecAttribute: {
         override: {
@@ -172,7 +166,7 @@ const columnBehavior: GraphileConfig.Plugin = {
       pgResource: {
         override: {
           provides: ['halyardPages'],
-          // Forwards only: whoever wants the end reverses the order, and a page has one size to limit.
+          // Forwards only: to read from the end, reverse the order; and a page has one size to limit.
           callback: (behavior) => [behavior, '-resource:connection:backwards'],
         },
       },
@@ -180,24 +174,5 @@ const columnBehavior: GraphileConfig.Plugin = {
   },
 };
 
-/** Names as in the database: `id` stays `id`, since there are no global ids to confuse it with. */
-const names: GraphileConfig.Plugin = {
-  name: 'HalyardNamesPlugin',
-  version: '0.0.0',
-  inflection: {
-    replace: {
-      _attributeName(_previous, _preset, { attributeName }) {
-        return this.coerceToGraphQLName(attributeName);
-      },
-    },
-  },
-};
-
 /** What the schema shows of the database, and under which names. */
-export const shapePlugins: GraphileConfig.Plugin[] = [
-  smartTags,
-  nullability,
-  argumentDescriptions,
-  columnBehavior,
-  names,
-];
+export const shapePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];

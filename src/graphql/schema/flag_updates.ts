@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
 
@@ -111,7 +109,8 @@ export const checkedFlagFields: GraphileConfig.Plugin = {
         if (!['FeatureFlagInput', 'FeatureFlagPatch'].includes(Self.name)) return field;
         if (apply === undefined || column === undefined) return field;
         const checked: Apply = (target, value, info) => {
-          const { error } = (flagShape as Record<string, z.ZodType>)[column]?.safeParse(value) ?? {};
+          const { error } =
+            (flagShape as Record<string, z.ZodType>)[column]?.safeParse(value) ?? {};
           if (error !== undefined)
             throw new ProblemError(
               'invalid_value',

@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 
 /** Rows of a page when `first` isn't given. */
@@ -15,16 +13,21 @@ const DEFAULT_ORDER: Readonly<Record<string, string>> = {
   AuditEventOrderBy: 'OCCURRED_AT_DESC',
 };
 
-/**
- * Gives `first` a default and takes `offset` away: a cursor goes to the next page in the time of one page, however deep.
- * `first` can't be null, because PostgreSQL takes that for no limit.
- */
-const pageArguments: GraphileConfig.Plugin = {
-  name: 'HalyardPageArgumentsPlugin',
+/** How connections are paged and ordered. */
+export const pages: GraphileConfig.Plugin = {
+  name: 'HalyardPagesPlugin',
   version: '0.0.0',
-  after: ['PgFirstLastBeforeAfterArgsPlugin'],
+  after: [
+    'PgFirstLastBeforeAfterArgsPlugin',
+    'PgConnectionArgOrderByDefaultValuePlugin',
+    'PgOrderByPrimaryKeyPlugin',
+  ],
   schema: {
     hooks: {
+      /**
+       * Gives `first` a default and takes `offset` away: a cursor goes to the next page in the time of one page, at any depth.
+       * `first` can't be null, because PostgreSQL takes that for no limit.
+       */
       GraphQLObjectType_fields_field_args(args, build, { scope }) {
         if (scope.isPgFieldConnection !== true || args.first === undefined) return args;
         const { GraphQLInt, GraphQLNonNull } = build.graphql;
@@ -39,16 +42,6 @@ const pageArguments: GraphileConfig.Plugin = {
           },
         };
       },
-    },
-  },
-};
-
-const order: GraphileConfig.Plugin = {
-  name: 'HalyardOrderPlugin',
-  version: '0.0.0',
-  after: ['PgConnectionArgOrderByDefaultValuePlugin', 'PgOrderByPrimaryKeyPlugin'],
-  schema: {
-    hooks: {
       GraphQLEnumType_values(values, _build, { scope }) {
         if (scope.isPgRowSortEnum !== true) return values;
         return Object.fromEntries(
@@ -68,6 +61,3 @@ const order: GraphileConfig.Plugin = {
     },
   },
 };
-
-/** How connections are paged and ordered. */
-export const pagePlugins: GraphileConfig.Plugin[] = [pageArguments, order];

@@ -4,9 +4,9 @@ import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
-import { pagePlugins } from './pages.ts';
+import { pages } from './pages.ts';
 import { shapePlugins } from './exposure.ts';
-import { subscriptionPlugins } from './subscriptions.ts';
+import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
 
 /** The first is the one whose names have no prefix. */
@@ -14,7 +14,7 @@ export const SCHEMAS = ['app_public', 'audit'];
 
 export const preset: GraphileConfig.Preset = {
   extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-  plugins: [flagUpdates, checkedFlagFields, ...shapePlugins, ...pagePlugins, ...valuePlugins, ...subscriptionPlugins],
+  plugins: [flagUpdates, checkedFlagFields, ...shapePlugins, pages, ...valuePlugins, subscriptions],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.
     'SwallowErrorsPlugin',

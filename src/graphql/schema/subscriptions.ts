@@ -1,6 +1,13 @@
-import '../environment.ts';
-
-import { constant, context, get, listen, object, type FieldArgs, type GrafastSubscriber, type Step } from 'postgraphile/grafast';
+import {
+  constant,
+  context,
+  get,
+  listen,
+  object,
+  type FieldArgs,
+  type GrafastSubscriber,
+  type Step,
+} from 'postgraphile/grafast';
 import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
 
@@ -64,20 +71,15 @@ function subscribePlan(kind: Kind) {
 const hintPlan = ($hint: Step) => $hint;
 
 /** Subscription fields for the audit trail and for schedules, and the plans that read their rows. */
-const subscriptions = extendSchema((build) => {
+export const subscriptions = extendSchema((build) => {
   const { sql } = build;
   const { listOfCodec, TYPES } = build.dataplanPg;
 
   /** Reads the rows of a hint as any query does: under the policies, in an order that doesn't change. */
-  function rowsPlan(schema: string, table: string, order: string) {
-    const resource = Object.values(build.pgResources).find(
-      ({ extensions, parameters }) =>
-        parameters === undefined &&
-        extensions?.pg?.schemaName === schema &&
-        extensions.pg.name === table,
-    );
+  function rowsPlan(name: string, order: string) {
+    const resource = build.pgResources[name];
     if (resource === undefined)
-      throw new Error(`Migrate the database: it has no ${schema}.${table} that the API may read.`);
+      throw new Error(`Migrate the database: it has no ${name} that the API may read.`);
     return ($hint: Step) => {
       const $rows = resource.find();
       const $ids = $rows.placeholder(get($hint as never, 'ids' as never), listOfCodec(TYPES.uuid));
@@ -160,13 +162,11 @@ const subscriptions = extendSchema((build) => {
         },
       },
       AuditEventsAdded: {
-        plans: { events: rowsPlan('audit', 'events', 'occurred_at') },
+        plans: { events: rowsPlan('audit_events', 'occurred_at') },
       },
       FlagSchedulesChanged: {
-        plans: { schedules: rowsPlan('app_public', 'feature_flag_schedules', 'scheduled_at') },
+        plans: { schedules: rowsPlan('feature_flag_schedules', 'scheduled_at') },
       },
     },
   };
 });
-
-export const subscriptionPlugins: GraphileConfig.Plugin[] = [subscriptions];

@@ -1,5 +1,3 @@
-import '../environment.ts';
-
 import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
 import { lambda, sideEffect, type ObjectStep, type Step } from 'postgraphile/grafast';

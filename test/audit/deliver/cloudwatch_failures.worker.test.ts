@@ -181,10 +181,7 @@ describe('trouble', () => {
 
   test('a connection that is never made is given up', async () => {
     const silent = await startSilentServer();
-    const sink = makeSinkFromEnvironment(
-      { ...server, url: silent },
-      { timeouts: { connectionTimeoutMs: 100 } },
-    );
+    const sink = makeSinkFromEnvironment({ ...server, url: silent }, { connectionTimeoutMs: 100 });
     const began = performance.now();
     await expect(sink.send([makeEvent(1)], never)).rejects.toMatchObject({
       cause: { name: 'TimeoutError' },
@@ -206,29 +203,20 @@ describe('trouble', () => {
 
   test('a server that takes the request and never answers is given up and tried again', async () => {
     server.failNext('hang');
-    await makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 100 } }).send(
-      [makeEvent(1)],
-      never,
-    );
+    await makeSinkFromEnvironment(server, { requestTimeoutMs: 100 }).send([makeEvent(1)], never);
     expect(operations()).toEqual(['PutLogEvents hang', 'PutLogEvents ok']);
   });
 
   test('a server that never answers makes the send fail', async () => {
     server.failNext('hang', 5);
     await expect(
-      makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 50 } }).send(
-        [makeEvent(1)],
-        never,
-      ),
+      makeSinkFromEnvironment(server, { requestTimeoutMs: 50 }).send([makeEvent(1)], never),
     ).rejects.toMatchObject({ cause: { name: 'TimeoutError' } });
   });
 
   test('an answer that never ends is given up and tried again', async () => {
     server.failNext('drip');
-    await makeSinkFromEnvironment(server, { timeouts: { requestTimeoutMs: 100 } }).send(
-      [makeEvent(1)],
-      never,
-    );
+    await makeSinkFromEnvironment(server, { requestTimeoutMs: 100 }).send([makeEvent(1)], never);
     expect(operations()).toEqual(['PutLogEvents drip', 'PutLogEvents ok']);
   });
 

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { makeNumbering } from '../../../src/audit/delivery/sequencer.ts';
-import type { Found, Numbered, Numbering } from '../../../src/audit/delivery/sequencer.ts';
+import type { Found, Numbered } from '../../../src/audit/delivery/sequencer.ts';
 import type { Query } from '../../../src/audit/delivery/outbox.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
 import { pause } from '../../../src/lib/sleep.ts';
@@ -37,7 +37,7 @@ const query: Query = async <R extends pg.QueryResultRow>(
   return (await pool.query<R>(text, [...values])).rows;
 };
 
-async function run(numbering: Numbering): Promise<Numbered> {
+async function run(numbering: ReturnType<typeof makeNumbering>): Promise<Numbered> {
   looks.length = 0;
   numbering.begin();
   let found: Found;

@@ -1,12 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import {
-  leafOf,
-  merklePath,
-  merkleRoot,
-  rootByPath,
-  sha256,
-} from '../../../src/audit/seals/merkle.ts';
+import { leafOf, rootByPath, sha256 } from '../../../src/audit/seals/merkle.ts';
 import { headOf } from '../../../src/audit/seals/seal.ts';
+import { merklePath, merkleRoot } from '../../support/merkle.ts';
 
 /** The eight leaves that Certificate Transparency's implementations are tested with. */
 const INPUTS = [

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
-import { leafOf, merklePath, merkleRoot } from '../../../src/audit/seals/merkle.ts';
+import { leafOf } from '../../../src/audit/seals/merkle.ts';
 import { parseProof, ProofFormatError, proofProblems } from '../../../src/audit/seals/proof.ts';
 import type { Proof } from '../../../src/audit/seals/proof.ts';
 import { headOf } from '../../../src/audit/seals/seal.ts';
+import { merklePath, merkleRoot } from '../../support/merkle.ts';
 
 const EVENT_ID = '55040ed5-57d5-81fe-b73c-25fec07aed94';
 const messageOf = (seq: number) => JSON.stringify({ eventType: 'a.b', eventId: EVENT_ID, seq });

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { expect, test } from 'vitest';
-import { leafOf, merklePath, merkleRoot } from '../../../src/audit/seals/merkle.ts';
+import { leafOf } from '../../../src/audit/seals/merkle.ts';
 import { headOf } from '../../../src/audit/seals/seal.ts';
+import { merklePath, merkleRoot } from '../../support/merkle.ts';
 import { actAsOwner, value, withActors } from '../../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient, withRollback } from '../../support/database.ts';
 import { one } from '../../support/factory.ts';

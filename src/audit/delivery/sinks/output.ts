@@ -4,11 +4,7 @@ import { promisify } from 'node:util';
 
 /** Where lines go. */
 export interface Output {
-  /**
-   * Resolves once the operating system has taken all of the text. One at a time.
-   *
-   * @throws Error with the operating system's as its cause
-   */
+  /** Resolves once the operating system has taken all of the text. One at a time. @throws Error with its error as the cause */
   readonly write: (text: string) => Promise<void>;
   /** Takes away what it has hung on a stream, once nothing of it is under way. */
   readonly release: () => void;
@@ -18,10 +14,7 @@ const STDOUT = 1;
 const NEWLINE = 0x0a;
 const writeBytes = promisify(write);
 
-/**
- * This process's standard output. Behind a pipe or terminal that is Node's own stream, which doesn't hold up the process
- * when nobody reads.
- */
+/** Standard output. Behind a pipe or terminal it is Node's own stream, which doesn't block a process that no one reads. */
 export function openStdout(): Output {
   return fstatSync(STDOUT).isFile() ? makeFileOutput(STDOUT) : makeStreamOutput(process.stdout);
 }

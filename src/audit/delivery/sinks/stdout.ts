@@ -3,32 +3,20 @@ import { withDeadline } from '../../../lib/deadline.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
 import type { AuditEvent, Sink } from '../sink.ts';
 
-export interface StdoutSinkOptions {
-  /** Milliseconds without a slice being taken before `send` gives up; default 10,000. */
-  readonly stallTimeoutMs?: number;
-}
-
-/**
- * Characters handed to the stream at a time, about what a pipe holds: progress and a stall show
- * after each slice.
- */
+/** Characters handed to the stream at a time, about what a pipe holds: progress and a stall show after each slice. */
 const SLICE_LENGTH = 65_536;
 
 /**
- * A sink that prints one line an event, exactly its message, for whatever collects the process's
- * output.
+ * A sink that prints one line an event, exactly its message.
  *
- * `send` resolves when the operating system has taken every line. It rejects when the stream fails
- * (EPIPE: the reader is gone) and when nobody reads for `stallTimeoutMs`. A stalled slice can't be
- * taken back, since half of it may have been read; it stays in the stream, and the next `send`
- * waits for it before it writes. So a reader that is gone for long costs one slice of memory, and
- * no line is ever cut in two.
+ * `send` resolves when the operating system has taken every line. It rejects when the stream fails (EPIPE: the reader is gone)
+ * and when no slice is taken for `stallTimeoutMs`. A stalled slice can't be taken back, since half of it may have been read;
+ * it stays in the stream, and the next `send` waits for it before it writes. So a reader that is gone for long costs one slice
+ * of memory, and no line is ever cut in two.
  *
- * @param stream standard output by default; stays open when the sink closes, for it belongs to the
- *   caller
+ * @param stream standard output by default; it belongs to the caller and stays open when the sink closes
  */
-export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {}): Sink {
-  const { stallTimeoutMs = 10_000 } = options;
+export function makeStdoutSink(stream?: Writable, { stallTimeoutMs = 10_000 } = {}): Sink {
   const output = stream === undefined ? openStdout() : makeStreamOutput(stream);
   const expired = `Nothing has taken the audit events from standard output for ${stallTimeoutMs} ms`;
   const closing = new AbortController();
@@ -40,8 +28,7 @@ export function makeStdoutSink(stream?: Writable, options: StdoutSinkOptions = {
       await withDeadline(() => leftover, signal, stallTimeoutMs, expired);
       for (const { text, count } of cutSlices(events)) {
         const written = output.write(text);
-        // The send that wrote it reports its failure; to the next one it only matters that it is
-        // over.
+        // The send that wrote it reports its failure; the next one only waits for its end.
         leftover = written.catch(() => undefined);
         await withDeadline(() => written, signal, stallTimeoutMs, expired);
         confirmed?.(count);

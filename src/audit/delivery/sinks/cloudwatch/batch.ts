@@ -4,9 +4,7 @@ import { renderStub, type StubReason } from './truncated.ts';
 // The limits of CloudWatch Logs' PutLogEvents.
 // https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 
-/**
- * Sum of the UTF-8 bytes of a batch's messages plus EVENT_OVERHEAD_BYTES for each of its events.
- */
+/** Sum of the UTF-8 bytes of a batch's messages plus EVENT_OVERHEAD_BYTES for each of its events. */
 export const MAX_BATCH_BYTES = 1_048_576;
 /** One event's UTF-8 bytes plus EVENT_OVERHEAD_BYTES. */
 export const MAX_EVENT_BYTES = 1_048_576;
@@ -20,10 +18,8 @@ export const MAX_AGE_MS = 14 * 24 * 3_600_000;
 export const MAX_AHEAD_MS = 2 * 3_600_000;
 
 /**
- * How far an event's timestamp may be moved forward to keep a batch chronological. Seq follows
- * commits and occurredAt follows clocks, so neighbours commonly differ by the length of a
- * transaction; more than this starts a new batch instead, so that one event stamped "now" doesn't
- * pull a whole backlog to now.
+ * How far a timestamp may be moved forward to keep a batch chronological: neighbours commonly differ by the length of a
+ * transaction. More starts a new batch, so that one event stamped "now" doesn't pull a whole backlog to now.
  */
 export const MAX_NUDGE_MS = 60_000;
 
@@ -44,10 +40,9 @@ export interface Entry {
 /**
  * Cuts events into batches that PutLogEvents takes as a whole.
  *
- * Order is kept: concatenated, the batches hold the events as given. CloudWatch wants timestamps in
- * order within a batch, so there an entry's timestamp is the greater of its own and its
- * predecessor's. The alternative, sorting by time, would deliver out of seq order, which is what a
- * reader checks a copy by.
+ * Order is kept: concatenated, the batches hold the events as given. CloudWatch wants timestamps in order within a batch, so
+ * there an entry's timestamp is the greater of its own and its predecessor's. Sorting by time would deliver out of seq order,
+ * which is what a reader checks a copy by.
  *
  * @param events in the order in which they are to arrive
  * @param now epoch milliseconds, what entries too old or too far ahead are stamped with
@@ -71,10 +66,7 @@ export function cutBatches(events: readonly AuditEvent[], now: number): Entry[][
   return batches;
 }
 
-/**
- * The same entries, stamped with `now`: what is sent again after the service rejected their
- * timestamps.
- */
+/** The same entries, stamped with `now`: what is sent again after the service rejected their timestamps. */
 export function restamp(entries: readonly Entry[], now: number, why: 'late' | 'ahead'): Entry[] {
   return entries.map((entry) => ({ ...entry, timestamp: now, restamped: why }));
 }

@@ -2,31 +2,25 @@ import { Readable } from 'node:stream';
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
 import { withDeadline } from '../../../../lib/deadline.ts';
 
-export interface ClientTimeouts {
-  /** Milliseconds to connect; default 2,000. */
-  readonly connectionTimeoutMs?: number;
-  /** Milliseconds for one attempt to start answering, and again to finish; default 10,000. */
-  readonly requestTimeoutMs?: number;
-}
-
-/**
- * The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts.
- */
+/** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
 const MAX_ATTEMPTS = 5;
 
 /**
- * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt,
- * but not what comes before it: a credential process or an SSO refresh that hangs would hold the
- * caller for ever.
+ * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt, but not what comes before
+ * it: a credential process or an SSO refresh may hang.
  */
 const CALL_DEADLINE_MS = 150_000;
 
 /**
- * A CloudWatch Logs client from the SDK's own chain: credentials, region and endpoint as its
- * standard AWS_* variables, profiles and instance roles say.
+ * A CloudWatch Logs client from the SDK's own chain: credentials, region and endpoint as its standard AWS_* variables,
+ * profiles and instance roles say.
+ *
+ * @param timeouts.requestTimeoutMs milliseconds for one attempt to start answering, and again to finish
  */
-export function makeCloudWatchClient(timeouts: ClientTimeouts = {}): CloudWatchLogsClient {
-  const { connectionTimeoutMs = 2_000, requestTimeoutMs = 10_000 } = timeouts;
+export function makeCloudWatchClient({
+  connectionTimeoutMs = 2_000,
+  requestTimeoutMs = 10_000,
+} = {}): CloudWatchLogsClient {
   const client = new CloudWatchLogsClient({
     maxAttempts: MAX_ATTEMPTS,
     requestHandler: {
@@ -48,10 +42,7 @@ export function makeCloudWatchClient(timeouts: ClientTimeouts = {}): CloudWatchL
   return client;
 }
 
-/**
- * Destroys a response's body when it isn't read to its end in time; the SDK takes the error for a
- * timeout and retries.
- */
+/** Destroys a response's body when it isn't read to its end in time; the SDK takes the error for a timeout and retries. */
 function boundBody(response: unknown, ms: number): void {
   if (typeof response !== 'object' || response === null || !('body' in response)) return;
   const { body } = response;
@@ -65,17 +56,15 @@ function boundBody(response: unknown, ms: number): void {
 }
 
 /**
- * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason.
- * Passing the signal to the SDK isn't enough: it isn't looked at while credentials are being
- * resolved.
+ * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason. Passing the signal to the
+ * SDK isn't enough: it isn't looked at while credentials are being resolved.
  *
  * @throws the call's own error otherwise
  */
 export function callWithin<T>(
   call: (options: { abortSignal: AbortSignal }) => Promise<T>,
   signal: AbortSignal,
-  deadlineMs = CALL_DEADLINE_MS,
 ): Promise<T> {
-  const expired = `CloudWatch Logs took longer than ${deadlineMs} ms, retries included`;
-  return withDeadline((abortSignal) => call({ abortSignal }), signal, deadlineMs, expired);
+  const expired = `CloudWatch Logs took longer than ${CALL_DEADLINE_MS} ms, retries included`;
+  return withDeadline((abortSignal) => call({ abortSignal }), signal, CALL_DEADLINE_MS, expired);
 }

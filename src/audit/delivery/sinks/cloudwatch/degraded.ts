@@ -11,33 +11,25 @@ export interface Exceptions {
   readonly stubbed: number;
 }
 
-export interface ExceptionCounter {
-  /** Counts and logs what is unusual about entries that have arrived. */
-  note(delivered: readonly Entry[]): void;
-  readonly counts: () => Exceptions;
-}
-
 /** How many events a warning lists one by one. */
 const LISTED = 20;
 
-/**
- * Keeps count of unusual deliveries, with one warning a batch: after an outage every event of a
- * backlog is late.
- */
-export function makeExceptionCounter(log: Logger): ExceptionCounter {
-  const count = { late: 0, ahead: 0, stubbed: 0 };
+/** Keeps count of unusual deliveries, with one warning a batch: after an outage every event of a backlog is late. */
+export function makeExceptionCounter(log: Logger) {
+  const counts = { late: 0, ahead: 0, stubbed: 0 };
 
   function noteAs(kind: keyof Exceptions, entries: readonly Entry[]): void {
     if (entries.length === 0) return;
-    count[kind] += entries.length;
+    counts[kind] += entries.length;
     const events = entries
       .slice(0, LISTED)
-      .map(({ event }) => ({ seq: event.seq, occurredAt: event.occurredAt }));
+      .map(({ event: { seq, occurredAt } }) => ({ seq, occurredAt }));
     log.warn({ kind, count: entries.length, events }, 'audit events were not delivered plainly');
   }
 
   return {
-    note(delivered) {
+    /** Counts and logs what is unusual about entries that have arrived. */
+    note(delivered: readonly Entry[]): void {
       const restampedAs = (why: Entry['restamped']) =>
         delivered.filter(({ restamped }) => restamped === why);
       noteAs('late', restampedAs('late'));
@@ -45,6 +37,6 @@ export function makeExceptionCounter(log: Logger): ExceptionCounter {
       const stubs = delivered.filter(({ stub }) => stub !== null);
       noteAs('stubbed', stubs);
     },
-    counts: () => ({ ...count }),
+    counts: (): Exceptions => ({ ...counts }),
   };
 }

@@ -4,18 +4,10 @@ import {
   type RejectedLogEventsInfo,
 } from '@aws-sdk/client-cloudwatch-logs';
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
-import { makeCloudWatchClient, type ClientTimeouts } from './client.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
 import { makeExceptionCounter, type Exceptions } from './degraded.ts';
 import { restampedRecords } from './timestamps.ts';
 import type { Sink } from '../../sink.ts';
-
-export interface CloudWatchSinkOptions extends LogStream {
-  /** Default: made from the SDK's standard chain. The sink destroys it when it closes. */
-  readonly client?: CloudWatchLogsClient;
-  /** For the client made here; one that is given brings its own. */
-  readonly timeouts?: ClientTimeouts;
-}
 
 export interface CloudWatchSink extends Sink {
   readonly exceptions: () => Exceptions;
@@ -25,9 +17,8 @@ export interface CloudWatchSink extends Sink {
 const MAX_RESTAMPS = 3;
 
 /**
- * Errors by which the service refuses what a request holds, so that an event may be the cause. With
- * them goes the status 413, whatever its name: JSON's escapes can double a request's length, and the
- * documentation knows limits of messages only.
+ * Errors by which the service refuses what a request holds, so that an event may be the cause. With them goes the status 413
+ * under any name: JSON's escapes can double a request's length, and the documentation knows limits of messages only.
  */
 const REFUSALS = new Set([
   'InvalidParameterException',
@@ -47,35 +38,27 @@ const ADVICE: Readonly<Record<string, string>> = {
 /**
  * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents.
  *
- * Messages are shipped byte for byte, for they are what the trail's hashes are taken of. So an
- * event that the service finds too old is not marked late in its text, as a key in it would break
- * its hash: a record of its own, `audit.restamped`, follows in the stream and says which events they
- * are (restamped.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text
- * of its own.
+ * Messages are shipped byte for byte, because the trail's hashes are taken of them. So the text of an event that the service
+ * finds too old doesn't say so: a record of its own, `audit.restamped`, follows in the stream and names these events
+ * (timestamps.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text of its own.
  *
- * Order is kept, but for events that the service rejects inside an answer of 200: those are stored
- * behind the others of their batch.
+ * Order is kept, but for events that the service rejects inside an answer of 200: those are stored behind the others of their
+ * batch. The service knows no idempotency: when an answer is lost, events arrive twice, in order each time, and readers drop
+ * the repeats by eventId.
  *
- * The service knows no idempotency: when an answer is lost on the way, events arrive twice, in
- * order each time, and readers drop the repeats by eventId.
+ * @param options.client the sink destroys it when it closes
  */
-export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSink {
-  const { log } = options;
-  const client = options.client ?? makeCloudWatchClient(options.timeouts);
+export function makeCloudWatchSink(
+  options: LogStream & { readonly client: CloudWatchLogsClient },
+): CloudWatchSink {
+  const { client, log } = options;
   const closing = new AbortController();
   const exceptions = makeExceptionCounter(log);
 
-  /**
-   * The service's time as far as the SDK has learnt it from answers: a stamp by a clock of our own
-   * that is hours off would be rejected each time.
-   */
+  /** The service's time as the SDK has learnt it from answers: a stamp by a clock that is hours off would be rejected. */
   const now = () => Date.now() + client.config.systemClockOffset;
 
-  /**
-   * Sends one batch, and what the service rejects of it again, until the service has it all.
-   *
-   * @param arrived told how many more entries have arrived, in the order of the batch
-   */
+  /** Sends one batch, and what the service rejects again, until it has all; `arrived` gets how many more it has, in order. */
   async function deliver(
     batch: readonly Entry[],
     signal: AbortSignal,
@@ -84,12 +67,11 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
     const taken: Entry[] = [];
     let pending = batch;
     for (let restamps = 0; pending.length > 0; restamps++) {
-      if (restamps > MAX_RESTAMPS) {
+      if (restamps > MAX_RESTAMPS)
         throw new Error(
           `CloudWatch Logs rejected the present time as a timestamp ${restamps} times; check the clock`,
         );
-      }
-      let rejected: Rejected;
+      let rejected: ReturnType<typeof split>;
       try {
         rejected = split(pending, await putLogEvents(client, options, pending, signal));
       } catch (error) {
@@ -100,11 +82,8 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
         break;
       }
       taken.push(...rejected.accepted);
-      const time = now();
-      pending = [
-        ...restamp(rejected.late, time, 'late'),
-        ...restamp(rejected.ahead, time, 'ahead'),
-      ];
+      const { late, ahead } = rejected;
+      pending = [...restamp(late, now(), 'late'), ...restamp(ahead, now(), 'ahead')];
     }
     await mark(taken, signal);
     arrived(batch.length);
@@ -122,9 +101,8 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
   }
 
   /**
-   * Halves a refused batch until the event that the service can't take is alone, and ships a stub
-   * for it. When even the stub is refused, the request is at fault and not the event, so nothing
-   * more is cut up.
+   * Halves a refused batch until the event that the service can't take is alone, and ships a stub for it. When even the stub
+   * is refused, the request is at fault and not the event, so nothing more is cut up.
    */
   async function isolate(
     batch: readonly Entry[],
@@ -170,18 +148,11 @@ export function makeCloudWatchSink(options: CloudWatchSinkOptions): CloudWatchSi
   };
 }
 
-interface Rejected {
-  readonly accepted: readonly Entry[];
-  readonly late: readonly Entry[];
-  readonly ahead: readonly Entry[];
-}
-
 /**
- * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The
- * "end" indices are exclusive, the "start" index is inclusive; each is absent if nothing was
- * rejected.
+ * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The "end" indices are exclusive,
+ * the "start" index is inclusive; each is absent if nothing was rejected.
  */
-function split(batch: readonly Entry[], info: RejectedLogEventsInfo): Rejected {
+function split(batch: readonly Entry[], info: RejectedLogEventsInfo) {
   const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);
   const end = Math.max(info.tooNewLogEventStartIndex ?? batch.length, start);
   return {
@@ -203,8 +174,7 @@ function explain(
   batch: readonly Entry[],
   { logGroup, logStream }: LogStream,
 ): Error {
-  const [name, message] =
-    error instanceof Error ? [error.name, error.message] : ['', String(error)];
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
   const advice = ADVICE[name] === undefined ? '' : `; ${ADVICE[name]}`;
   const from = batch.at(0)?.event.seq ?? 0;
   const to = batch.at(-1)?.event.seq ?? 0;

@@ -22,22 +22,20 @@ export interface LogStream {
 const MAX_CREATIONS = 3;
 
 /**
- * Sends one batch, which must be within the service's limits, and creates the stream when it isn't
- * there.
+ * Sends one batch, which must be within the service's limits, and creates the stream when it isn't there.
  *
  * @returns what the service rejected of it, inside its answer of 200
- * @throws the SDK's error once its retries are used up; the signal's reason; Error when the
- *   stream may not be created
+ * @throws the SDK's error once its retries are used up; the signal's reason; Error when the stream may not be created
  */
 export async function putLogEvents(
   client: CloudWatchLogsClient,
-  stream: LogStream,
+  { logGroup, logStream, log }: LogStream,
   batch: readonly Entry[],
   signal: AbortSignal,
 ): Promise<RejectedLogEventsInfo> {
   const command = new PutLogEventsCommand({
-    logGroupName: stream.logGroup,
-    logStreamName: stream.logStream,
+    logGroupName: logGroup,
+    logStreamName: logStream,
     logEvents: batch.map(({ timestamp, message }) => ({ timestamp, message })),
   });
   for (let creations = 0; ; creations++) {
@@ -46,25 +44,22 @@ export async function putLogEvents(
       return answer.rejectedLogEventsInfo ?? {};
     } catch (error) {
       if (!(error instanceof ResourceNotFoundException) || creations === MAX_CREATIONS) throw error;
-      await createLogStream(client, stream, signal);
-      stream.log.info(
-        { logGroup: stream.logGroup, logStream: stream.logStream },
-        'created the log stream',
-      );
+      await createLogStream(client, logGroup, logStream, signal);
+      log.info({ logGroup, logStream }, 'created the log stream');
     }
   }
 }
 
 /**
- * Creates the stream, and the group where that is missing too. What exists already is fine. The
- * stream is tried first because a role is often allowed to create streams in its group, but no
- * groups.
+ * Creates the stream, and the group where that is missing too. What exists already is fine. The stream is tried first because
+ * a role is often allowed to create streams in its group, but no groups.
  *
  * @throws Error that says which permission is missing; the SDK's error otherwise
  */
 async function createLogStream(
   client: CloudWatchLogsClient,
-  { logGroup, logStream }: LogStream,
+  logGroup: string,
+  logStream: string,
   signal: AbortSignal,
 ): Promise<void> {
   const stream = new CreateLogStreamCommand({ logGroupName: logGroup, logStreamName: logStream });
@@ -90,12 +85,10 @@ async function create(permission: string, call: () => Promise<unknown>): Promise
   } catch (error) {
     if (error instanceof ResourceAlreadyExistsException) return;
     if (error instanceof Error && error.name === 'AccessDeniedException') {
-      throw new Error(
-        `The log stream is missing and may not be created: allow ${permission}, or create it by hand`,
-        {
-          cause: error,
-        },
-      );
+      const advice = `allow ${permission}, or create it by hand`;
+      throw new Error(`The log stream is missing and may not be created: ${advice}`, {
+        cause: error,
+      });
     }
     throw error;
   }

@@ -3,11 +3,9 @@ import type { Entry } from './batch.ts';
 import type { AuditEvent } from '../../sink.ts';
 
 /**
- * The records that mark restamped events for readers of the copy, one for each reason among the
- * entries: an event's own text is hashed, and can't say so itself.
- *
- * They are no events of the trail, and have no seq. The eventId is derived from the events that a
- * record is about, so that repeats can be told.
+ * The records that mark restamped events for readers of the copy, one for each reason among the entries: an event's own text
+ * is hashed, and can't say so itself. They are no events of the trail, and have no seq. The eventId is derived from the events
+ * that a record is about, so that repeats can be told.
  *
  * @param delivered entries that have arrived, in their order
  * @param now epoch milliseconds, the service's time
@@ -45,12 +43,9 @@ function renderRecord(about: readonly Entry[], reason: 'late' | 'ahead', at: Dat
   return { seq: lastSeq, eventId, occurredAt: at, message };
 }
 
-/** The least and the greatest; a batch has too many numbers for the arguments of Math.min. */
+/** The least and the greatest of a batch's 10,000 numbers at most. */
 function rangeOf(numbers: readonly number[]): [number, number] {
-  return [
-    numbers.reduce((a, b) => Math.min(a, b), Infinity),
-    numbers.reduce((a, b) => Math.max(a, b), -Infinity),
-  ];
+  return [Math.min(...numbers), Math.max(...numbers)];
 }
 
 /** A UUID of version 8, which is free for what is derived in a way of one's own. */

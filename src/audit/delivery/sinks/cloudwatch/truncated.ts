@@ -1,24 +1,20 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
+import { parseJson } from '../../../../lib/json.ts';
 import type { AuditEvent } from '../../sink.ts';
 
-/**
- * Why an event is represented by a stub: over the service's size limit, or refused by the service
- * when sent alone.
- */
+/** Why a stub stands for an event: it is over the service's size limit, or the service refused it alone. */
 export type StubReason = 'too_large' | 'refused';
 
-/**
- * A copied value longer than this is left out: a stub must always be small enough to be accepted.
- */
+/** A copied value longer than this is left out: a stub must always be small enough to be accepted. */
 const MAX_COPIED_LENGTH = 256;
 
 /**
- * Renders the short JSON text that goes out in place of an event that can't be shipped whole. It
- * keeps the event's identity and the SHA-256 of the full text (UTF-8, hex), which stays in
- * PostgreSQL, so that a copy holding stubs can still be checked against the trail.
+ * The short JSON text that goes out in place of an event that can't be shipped whole: its identity, and the SHA-256 of the
+ * full text (UTF-8, hex), which stays in PostgreSQL, so that a copy with stubs can still be checked against the trail.
  */
 export function renderStub(event: AuditEvent, reason: StubReason): string {
-  const original = parseObject(event.message);
+  // The message may be no JSON object: that may be the very reason for a refusal.
+  const original = (parseJson(event.message) ?? {}) as Record<string, unknown>;
   return JSON.stringify({
     eventType: shortText(original.eventType),
     timestamp: shortText(original.timestamp) ?? event.occurredAt,
@@ -30,22 +26,8 @@ export function renderStub(event: AuditEvent, reason: StubReason): string {
     truncated: true,
     reason,
     bytes: Buffer.byteLength(event.message),
-    sha256: createHash('sha256').update(event.message, 'utf8').digest('hex'),
+    sha256: hash('sha256', event.message),
   });
-}
-
-/**
- * The message's top-level keys; none when it isn't a JSON object, which may be the very reason for
- * a refusal.
- */
-function parseObject(text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : {};
-  } catch (error) {
-    if (error instanceof SyntaxError) return {};
-    throw error;
-  }
 }
 
 function shortText(value: unknown): string | undefined {

@@ -1,7 +1,15 @@
-import type { Request } from 'express';
+import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
 
+import { claimsOf } from '../auth/auth.ts';
 import type { Statement } from '../postgres/pipeline.ts';
+import { NoRoleError } from '../postgres/pool.ts';
+
+/** Express: a token without a role may do nothing, by REST or GraphQL. Behind the authentication. */
+export function requireRole(request: Request, _response: Response, next: NextFunction): void {
+  if (claimsOf(request).role === null) throw new NoRoleError();
+  next();
+}
 
 /**
  * Runs one statement in a transaction of its own, with the claims and the id of the request.
