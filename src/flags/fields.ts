@@ -4,8 +4,10 @@ import { z } from 'zod';
 import { LIMITS, text } from '../http/schema_parts.ts';
 
 interface FlagField {
-  /** A value of the field. Where a schedule may change it, no null: an update of null would mean nothing. */
+  /** A value of the field, null among them where the column may be null. */
   readonly schema: z.ZodType;
+  /** What a value must be, to complete a sentence that begins with the column's name. */
+  readonly rule: string;
   /** Whether a schedule may change it. */
   readonly schedulable: boolean;
   /** Its type in PostgreSQL and in GraphQL. */
@@ -21,6 +23,7 @@ export const rolloutPercentageSchema = z.int().min(0).max(100);
 export const FLAG_FIELDS = {
   enabled: {
     schema: z.boolean(),
+    rule: 'must be true or false',
     schedulable: true,
     sql: 'boolean',
     graphql: 'Boolean',
@@ -28,6 +31,7 @@ export const FLAG_FIELDS = {
   },
   rollout_percentage: {
     schema: rolloutPercentageSchema,
+    rule: 'must be a whole number from 0 to 100',
     schedulable: true,
     sql: 'integer',
     graphql: 'Int',
@@ -35,6 +39,7 @@ export const FLAG_FIELDS = {
   },
   description: {
     schema: text(LIMITS.description).nullable(),
+    rule: 'may have 2,000 characters at most',
     schedulable: false,
     sql: 'text',
     graphql: 'String',
@@ -56,8 +61,16 @@ export const SCHEDULABLE_FIELDS = entries.filter(([, { schedulable }]) => schedu
 
 type Shape<K extends keyof Fields> = { [Name in K]: Fields[Name]['schema'] };
 
-function shapeOf(fields: readonly [string, FlagField][]): unknown {
-  return Object.fromEntries(fields.map(([name, { schema }]) => [name, schema]));
+function shapeOf(
+  fields: readonly [string, FlagField][],
+  schemaOf = ({ schema }: FlagField) => schema,
+): unknown {
+  return Object.fromEntries(fields.map(([name, field]) => [name, schemaOf(field)]));
+}
+
+/** In updates a null would mean nothing. */
+function withoutNull({ schema }: FlagField): z.ZodType {
+  return schema instanceof z.ZodNullable ? (schema.unwrap() as z.ZodType) : schema;
 }
 
 /** Every field, as a flag has it. */
@@ -68,7 +81,7 @@ export const flagPatchShape = z.object(flagShape).partial().shape;
 
 /** The fields of a schedule's updates, each of which may be left out. */
 export const updatesShape = z
-  .object(shapeOf(SCHEDULABLE_FIELDS) as Shape<SchedulableName>)
+  .object(shapeOf(SCHEDULABLE_FIELDS, withoutNull) as Shape<SchedulableName>)
   .partial().shape;
 
 /** An object of some of these fields, with at least one of them. No other key is let through. */

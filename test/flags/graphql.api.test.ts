@@ -79,6 +79,13 @@ describe('createFeatureFlag', () => {
     expect(await flagsOf('bad')).toHaveLength(0);
   });
 
+  it('says what a value must be, by the column’s name', async () => {
+    const answer = await api().post(CREATE, { flag: { flagKey: 'bad', rolloutPercentage: 101 } });
+    expect(answer.errors?.[0]?.message).toBe(
+      'rollout_percentage must be a whole number from 0 to 100.',
+    );
+  });
+
   it('refuses one that exists, and one outside the token’s environments', async () => {
     await insert();
     expect(await api().codeOf(CREATE, { flag: { flagKey: key } })).toBe('flag_exists');

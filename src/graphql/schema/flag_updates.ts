@@ -1,9 +1,7 @@
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
 
-import type { z } from 'zod';
-
-import { FLAG_COLUMNS, flagShape, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
+import { FLAG_FIELDS, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
 import { ProblemError } from '../../lib/errors.ts';
 
 /** Of the table, in jsonb. */
@@ -103,19 +101,15 @@ export const checkedFlagFields: GraphileConfig.Plugin = {
     hooks: {
       GraphQLInputObjectType_fields_field(field, build, { scope, Self }) {
         const { apply } = field as { apply?: Apply };
-        const column = FLAG_COLUMNS.find(
-          (name) => build.inflection.camelCase(name) === scope.fieldName,
-        );
+        const [column, { schema, rule } = {}] =
+          Object.entries(FLAG_FIELDS).find(
+            ([name]) => build.inflection.camelCase(name) === scope.fieldName,
+          ) ?? [];
         if (!['FeatureFlagInput', 'FeatureFlagPatch'].includes(Self.name)) return field;
         if (apply === undefined || column === undefined) return field;
         const checked: Apply = (target, value, info) => {
-          const { error } =
-            (flagShape as Record<string, z.ZodType>)[column]?.safeParse(value) ?? {};
-          if (error !== undefined)
-            throw new ProblemError(
-              'invalid_value',
-              `${scope.fieldName}: ${error.issues.map(({ message }) => message).join('; ')}.`,
-            );
+          if (schema?.safeParse(value).success === false)
+            throw new ProblemError('invalid_value', `${column} ${rule}.`);
           return apply(target, value, info);
         };
         return { ...field, apply: checked };
