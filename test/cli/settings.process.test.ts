@@ -15,16 +15,16 @@ async function settings(args: string[], url: string | null = database.ownerUrl) 
 
 test('one is set, listed, and told in the trail as this command’s', async () => {
   const set = await settings(['set', 'audit_retention', '24 months']);
-  expect(set).toEqual({ code: 0, out: 'audit_retention is set; revision 2.\n', err: '' });
+  expect(set).toEqual({ code: 0, out: 'audit_retention is set; revision 1.\n', err: '' });
   const { out, code } = await settings(['list']);
   expect(code).toBe(0);
   expect(out.split('\n').map((line) => line.split(/ {2,}/))).toEqual([
     ['name', 'value', 'default', 'revision'],
-    ['audit_mode', 'lax', 'lax', '1'],
-    ['audit_retention', '24 months', '""', '2'],
-    ['pending_per_flag', '1000', '1000', '1'],
-    ['retry_base', '1 second', '1 second', '1'],
-    ['schedule_retention', '""', '""', '1'],
+    ['audit_mode', 'lax', 'lax', '0'],
+    ['audit_retention', '24 months', '""', '1'],
+    ['pending_per_flag', '1000', '1000', '0'],
+    ['retry_base', '1 second', '1 second', '0'],
+    ['schedule_retention', '""', '""', '0'],
     [''],
   ]);
   await withClient(database.ownerUrl, async (client) => {
