@@ -5,8 +5,7 @@ import {
 } from '@aws-sdk/client-cloudwatch-logs';
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
-import { makeExceptionCounter, type Exceptions } from './degraded.ts';
-import { restampedRecords } from './timestamps.ts';
+import { makeExceptionCounter, restampedRecords, type Exceptions } from './degraded.ts';
 import type { Sink } from '../../sink.ts';
 
 export interface CloudWatchSink extends Sink {
@@ -40,7 +39,7 @@ const ADVICE: Readonly<Record<string, string>> = {
  *
  * Messages are shipped byte for byte, because the trail's hashes are taken of them. So the text of an event that the service
  * finds too old doesn't say so: a record of its own, `audit.restamped`, follows in the stream and names these events
- * (timestamps.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text of its own.
+ * (degraded.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text of its own.
  *
  * Order is kept, but for events that the service rejects inside an answer of 200: those are stored behind the others of their
  * batch. The service knows no idempotency: when an answer is lost, events arrive twice, in order each time, and readers drop
@@ -163,23 +162,16 @@ function split(batch: readonly Entry[], info: RejectedLogEventsInfo) {
 }
 
 function isRefusal(error: unknown): error is Error {
-  if (!(error instanceof Error)) return false;
-  const { httpStatusCode } =
-    error instanceof CloudWatchLogsServiceException ? error.$metadata : { httpStatusCode: 0 };
-  return REFUSALS.has(error.name) || httpStatusCode === 413;
+  if (error instanceof CloudWatchLogsServiceException && error.$metadata.httpStatusCode === 413)
+    return true;
+  return error instanceof Error && REFUSALS.has(error.name);
 }
 
-function explain(
-  error: unknown,
-  batch: readonly Entry[],
-  { logGroup, logStream }: LogStream,
-): Error {
+function explain(error: unknown, batch: readonly Entry[], to: LogStream): Error {
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   const advice = ADVICE[name] === undefined ? '' : `; ${ADVICE[name]}`;
-  const from = batch.at(0)?.event.seq ?? 0;
-  const to = batch.at(-1)?.event.seq ?? 0;
-  return new Error(
-    `CloudWatch Logs did not take audit events ${from} to ${to} for ${logGroup}, stream ${logStream}: ${message}${advice}`,
-    { cause: error },
-  );
+  const range = `${batch.at(0)?.event.seq ?? 0} to ${batch.at(-1)?.event.seq ?? 0}`;
+  const stream = `${to.logGroup}, stream ${to.logStream}`;
+  const sentence = `CloudWatch Logs did not take audit events ${range} for ${stream}`;
+  return new Error(`${sentence}: ${message}${advice}`, { cause: error });
 }
