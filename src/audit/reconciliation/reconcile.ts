@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { LEASE_MS, withLease } from '../../postgres/lease.ts';
-import { queryOf, type Query } from '../delivery/outbox.ts';
+import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
+import type { Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**
@@ -34,18 +34,14 @@ const STEP = `
  * Brings into the trail what is missing from it, step by step, each a transaction of its own. Any number of processes may do
  * so at once: steps wait for each other, and each sees what the one before has written.
  *
- * @param options.stopping ends it after the step in progress; the next run of this scope begins again
+ * @param stopping ends it after the step in progress; the next run of this scope begins again
  * @throws the database's error when a step fails; the steps before it stand
  */
-export function reconcile(options: {
-  readonly pool: pg.Pool;
-  readonly scope: Scope;
-  readonly stopping: AbortSignal;
-}): Promise<Reconciled> {
-  return runSteps(queryOf(options.pool), options.scope, options.stopping);
-}
-
-async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
+export async function reconcile(
+  query: Query,
+  scope: Scope,
+  stopping: AbortSignal,
+): Promise<Reconciled> {
   const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
   let cursor: unknown = null;
   do {
@@ -76,9 +72,8 @@ export async function reconcileDue(options: {
   readonly stopping: AbortSignal;
 }): Promise<void> {
   const { pool, log, stopping } = options;
-  const done = await withLease(pool, 'reconcile', LEASE_MS, ({ query }) =>
-    runSteps(query, 'scheduled', stopping),
-  );
+  const run = ({ query }: Lease) => reconcile(query, 'scheduled', stopping);
+  const done = await withLease(pool, 'reconcile', LEASE_MS, run);
   if (done === null) log.debug('another reconciliation is under way');
   else if (done.fromLetters + done.fromRows > 0)
     log.warn(done, 'audit events were missing from the trail and have been reconciled');
