@@ -1,10 +1,7 @@
 import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
 
-/**
- * Removes jobs that graphile-worker never runs again: those that failed each time, and those of dead workers that a later job
- * with the same key has replaced. They are kept for a week, so that a failure can be looked into.
- */
+/** Removes jobs that never run again: failed each time, or replaced by a later one with their key. They are kept for a week. */
 export default (async (payload, helpers) => {
   const { pool, log } = contextOf(payload, helpers);
   const { rowCount } = await pool.query(

@@ -62,10 +62,7 @@ export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?
     ...(jwt.issuer === null ? {} : { issuer: jwt.issuer }),
   });
 
-  /**
-   * Runs express-jwt over a request of its own with nothing but the header: it would let the real one through unverified if
-   * that looked like a CORS preflight, and WebSockets have none at all.
-   */
+  /** Gives express-jwt the header alone: it would let a request that looks like a CORS preflight through unverified. */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
     const carrier: { method: string; headers: object; auth?: unknown } = {
       method: 'GET',

@@ -164,10 +164,7 @@ function send(socket: WebSocket, text: string): Promise<void> {
   return new Promise((resolve) => socket.send(text, () => resolve()));
 }
 
-/**
- * Sends the results under the id that the client has given. graphql-ws would make text of each for each client; so it is given
- * none, and only hears when they end.
- */
+/** Sends the results under the client's id. graphql-ws would make text of each for each client; it only hears the end. */
 function sendAll(results: Results, id: string, socket: WebSocket): AsyncIterableIterator<never> {
   const head = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
   return {
@@ -224,10 +221,7 @@ function keepAlive(socket: WebSocket): void {
   socket.once('close', () => clearInterval(timer));
 }
 
-/**
- * Ends a connection whose client sends on and on, pings for instance, and reads no answers: they would fill the memory, and
- * nobody needs a token to ping. A subscription's results are no reason, as each waits until the one before it is out.
- */
+/** Ends a connection whose client sends on, pings for instance, and reads no answers, which would fill the memory. */
 function endUnread(socket: WebSocket): void {
   const check = () => {
     if (socket.bufferedAmount > MOST_WAITING_BYTES) socket.terminate();

@@ -94,10 +94,7 @@ export function makeDelivery(options: {
     }
   }
 
-  /**
-   * A dead, frozen or differently configured worker may have taken the job, and while the queue of notifications is full no job
-   * can be queued. This process's own back-off still counts.
-   */
+  /** The job may be with a dead or frozen worker, or none could be queued. This process's own back-off still counts. */
   async function runWithoutJob(): Promise<void> {
     if (!stopping.aborted && running === null && performance.now() >= retryAt) await run();
   }

@@ -1,10 +1,7 @@
 import type { AuditEvent } from './sink.ts';
 import { sealEvents, type Query, type Sealed } from './outbox.ts';
 
-/**
- * How far numbering has got: `more` to do at once, `all` seen, `skimmed`: all but what was committed late, or `busy`: the
- * forwarder of another destination is numbering at this moment.
- */
+/** How far numbering has got. skimmed: all but what was committed late; busy: another destination's forwarder is numbering. */
 export type Numbered = 'more' | 'all' | 'skimmed' | 'busy';
 
 /** What one look has come to. */

@@ -37,10 +37,7 @@ export function makeReader(pool: pg.Pool) {
 
 export type Reader = ReturnType<typeof makeReader>;
 
-/**
- * A subscriber's settings: the rights in its token, which are all that policies read (a test holds them to it), without the
- * user. So what is shared can't depend on who asked first.
- */
+/** A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. */
 export function rightsOf(claims: Claims): Settings {
   return pgSettings({ ...claims, userId: null, email: null }, '');
 }

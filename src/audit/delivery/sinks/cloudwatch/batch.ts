@@ -18,10 +18,7 @@ export const MAX_AGE_MS = 14 * 24 * 3_600_000;
 /** Timestamps further ahead of the service's clock are rejected. */
 export const MAX_AHEAD_MS = 2 * 3_600_000;
 
-/**
- * How far a timestamp may be moved forward to keep a batch chronological: neighbours commonly differ by the length of a
- * transaction. More starts a new batch, so that one event stamped "now" doesn't pull a whole backlog to now.
- */
+/** How far a timestamp may be moved to keep a batch in order: one event stamped "now" must not pull a backlog to now. */
 export const MAX_NUDGE_MS = 60_000;
 
 /** A copied value longer than this is left out: a stub must always be small enough to be accepted. */
@@ -116,10 +113,7 @@ function sizeOf(message: string): number {
   return Buffer.byteLength(message) + EVENT_OVERHEAD_BYTES;
 }
 
-/**
- * The short JSON text that goes out in place of an event that can't be shipped whole: its identity, and the SHA-256 of the
- * full text (UTF-8, hex), which stays in PostgreSQL, so that a copy with stubs can still be checked against the trail.
- */
+/** Goes out in place of an event that can't be shipped whole. By its SHA-256 (UTF-8, hex) it is checked against the trail. */
 function renderStub(event: AuditEvent, reason: StubReason): string {
   // The message may be no JSON object: that may be the very reason for a refusal.
   const original = (parseJson(event.message) ?? {}) as Record<string, unknown>;

@@ -5,10 +5,7 @@ import { withDeadline } from '../../../../lib/deadline.ts';
 /** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
 const MAX_ATTEMPTS = 5;
 
-/**
- * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt, but not what comes before
- * it: a credential process or an SSO refresh may hang.
- */
+/** For one call, all attempts included: the SDK doesn't bound a credential process or an SSO refresh, which may hang. */
 const CALL_DEADLINE_MS = 150_000;
 
 /**

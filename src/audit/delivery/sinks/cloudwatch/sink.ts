@@ -15,10 +15,7 @@ export interface CloudWatchSink extends Sink {
 /** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
 const MAX_RESTAMPS = 3;
 
-/**
- * Errors by which the service refuses what a request holds, so that an event may be the cause. With them goes the status 413
- * under any name: JSON's escapes can double a request's length, and the documentation knows limits of messages only.
- */
+/** Refusals of what a request holds, so of an event perhaps. So is any 413: JSON's escapes can double a request's length. */
 const REFUSALS = new Set([
   'InvalidParameterException',
   'ValidationException',
@@ -99,10 +96,7 @@ export function makeCloudWatchSink(
       throw new Error('CloudWatch Logs rejected the time of an audit.restamped record');
   }
 
-  /**
-   * Halves a refused batch until the event that the service can't take is alone, and ships a stub for it. When even the stub
-   * is refused, the request is at fault and not the event, so nothing more is cut up.
-   */
+  /** Halves a refused batch until the event at fault is alone, for a stub. When that is refused too, the request is at fault. */
   async function isolate(
     batch: readonly Entry[],
     refusal: Error,
@@ -147,10 +141,7 @@ export function makeCloudWatchSink(
   };
 }
 
-/**
- * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The "end" indices are exclusive,
- * the "start" index is inclusive; each is absent if nothing was rejected.
- */
+/** What the service stored and rejected, inside an answer of 200. "end" is exclusive; absent when nothing was rejected. */
 function split(batch: readonly Entry[], info: RejectedLogEventsInfo) {
   const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);
   const end = Math.max(info.tooNewLogEventStartIndex ?? batch.length, start);
