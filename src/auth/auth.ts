@@ -46,10 +46,8 @@ export function claimsOf(request: IncomingMessage): Claims {
 }
 
 /**
- * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf (5 s of
- * tolerance), audience and issuer when configured. A token without exp is valid for good.
- *
- * Both ways in reject with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
+ * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf, audience, issuer. A token without
+ * exp is valid for good. Rejects with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
  *
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */

@@ -58,11 +58,8 @@ export async function reconcile(
 }
 
 /**
- * The reconciliation that is due, for the task. Events that were missing are a warning: writing the trail has failed, and an
- * administrator must find out why. It logs nothing when nothing was missing.
- *
- * It returns at once while another worker's is under way: all rows of a large table can take longer than the minute after
- * which the next is queued, and each of those would do the same again, and keep one of the worker's slots.
+ * The reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. It
+ * returns at once while another worker's is under way, which on a large table may take longer than the minute between two.
  *
  * @throws the database's error when a step fails
  */

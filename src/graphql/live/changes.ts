@@ -14,10 +14,8 @@ export interface Hint {
 const MOST_WAITING = 500;
 
 /**
- * Listens to `halyard_audit` on one connection for all subscribers.
- *
- * A subscriber who is slow, or whose client is, holds up nobody and costs no more than one merged hint. When the
- * connection is lost, hints are too: every mailbox fails, so that its client reads again and subscribes anew.
+ * Listens to `halyard_audit` on one connection for all subscribers. A slow one holds up no other, and costs one merged hint.
+ * When the connection is lost, hints are too: every mailbox fails, so that its client reads and subscribes again.
  *
  * @param url the authenticator's: listening needs no rights
  */

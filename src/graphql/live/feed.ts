@@ -48,11 +48,9 @@ const SELECT_VISIBLE: Record<Topic['kind'], string> = {
 };
 
 /**
- * Feeds subscribers: looks up each hint with a subscriber's rights, and drops one of which that subscriber sees nothing.
- *
- * Each subscriber has a mailbox of its own, so a slow one gets its hints merged and delays no other. Subscribers with the same
- * key share what a hint comes to, down to the text: 200 executions took 40 to 60 ms of a core. An execution begins and ends
- * with its hint, so a group has no leader, and leaves nothing behind.
+ * Feeds subscribers: looks up each hint with a subscriber's rights, and drops one of which that subscriber sees nothing. Those
+ * with the same key share what a hint comes to, down to the text: 200 executions took 40 to 60 ms of a core. An execution
+ * begins and ends with its hint, so a group has no leader, and leaves nothing behind.
  */
 export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }) {
   const share = makeSharing<Message | null>();

@@ -42,13 +42,9 @@ export interface Entry {
 }
 
 /**
- * Cuts events into batches that PutLogEvents takes as a whole.
+ * Cuts events into batches that PutLogEvents takes as a whole, in the order given. CloudWatch wants timestamps in order, so an
+ * entry's is at least its predecessor's; sorting by time would break the order of seq, which a reader checks a copy by.
  *
- * Order is kept: concatenated, the batches hold the events as given. CloudWatch wants timestamps in order within a batch, so
- * there an entry's timestamp is the greater of its own and its predecessor's. Sorting by time would deliver out of seq order,
- * which is what a reader checks a copy by.
- *
- * @param events in the order in which they are to arrive
  * @param now epoch milliseconds, what entries too old or too far ahead are stamped with
  */
 export function cutBatches(events: readonly AuditEvent[], now: number): Entry[][] {

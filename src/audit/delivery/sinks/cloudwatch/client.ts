@@ -53,10 +53,8 @@ function boundBody(response: unknown, ms: number): void {
 }
 
 /**
- * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason. Passing the signal to the
- * SDK isn't enough: it isn't looked at while credentials are being resolved.
- *
- * @throws the call's own error otherwise
+ * Runs one SDK call within the deadline, and rejects with the signal's reason as soon as that aborts; the SDK doesn't look at it
+ * while credentials are being resolved. @throws the call's own error otherwise
  */
 export function callWithin<T>(
   call: (options: { abortSignal: AbortSignal }) => Promise<T>,

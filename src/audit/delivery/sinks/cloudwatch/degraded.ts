@@ -3,15 +3,8 @@ import type { Logger } from '../../../../lib/log.ts';
 import type { Entry } from './batch.ts';
 import type { AuditEvent } from '../../sink.ts';
 
-/** What a sink has delivered other than plainly, since it was made. */
-export interface Exceptions {
-  /** Stamped with the time of sending: too old for the service. */
-  readonly late: number;
-  /** Stamped with the time of sending: too far ahead of the service's clock. */
-  readonly ahead: number;
-  /** Represented by a stub. */
-  readonly stubbed: number;
-}
+/** Deliveries other than plain, since the sink was made: stamped with the time of sending for one of two reasons, or by a stub. */
+export type Exceptions = Readonly<Record<'late' | 'ahead' | 'stubbed', number>>;
 
 /** How many events a warning lists one by one. */
 const LISTED = 20;
@@ -39,9 +32,8 @@ export function makeExceptionCounter(log: Logger) {
 }
 
 /**
- * The records that mark restamped events for readers of the copy, one for each reason among the entries: an event's own text
- * is hashed, and can't say so itself. They are no events of the trail, and have no seq. The eventId is derived from the events
- * that a record is about, so that repeats can be told.
+ * The records that mark restamped events for readers of the copy, one for each reason: an event's own text is hashed, and can't
+ * say so. They are no events of the trail. Their eventId is derived from the events that they are about: repeats have the same.
  *
  * @param delivered entries that have arrived, in their order
  * @param now epoch milliseconds, the service's time

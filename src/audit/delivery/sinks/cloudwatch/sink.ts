@@ -32,15 +32,12 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 /**
- * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents.
+ * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents: byte for byte, because the trail's hashes are
+ * taken of them; only a stub has a text of its own. So events that the service finds too old are named by a record behind them,
+ * `audit.restamped` (degraded.ts), and by a warning, and `exceptions()` counts them.
  *
- * Messages are shipped byte for byte, because the trail's hashes are taken of them. So the text of an event that the service
- * finds too old doesn't say so: a record of its own, `audit.restamped`, follows in the stream and names these events
- * (degraded.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text of its own.
- *
- * Order is kept, but for events that the service rejects inside an answer of 200: those are stored behind the others of their
- * batch. The service knows no idempotency: when an answer is lost, events arrive twice, in order each time, and readers drop
- * the repeats by eventId.
+ * Order is kept, but for events that the service rejects inside an answer of 200: those follow the others of their batch. When
+ * an answer is lost, events arrive twice, in order each time: readers drop the repeats by eventId.
  *
  * @param options.client the sink destroys it when it closes
  */

@@ -51,9 +51,7 @@ export async function putLogEvents(
 }
 
 /**
- * Creates the stream, and the group where that is missing too. What exists already is fine. The stream is tried first because
- * a role is often allowed to create streams in its group, but no groups.
- *
+ * Creates the stream, and the group where that is missing: roles may often create streams, but no groups. What exists is fine.
  * @throws Error that says which permission is missing; the SDK's error otherwise
  */
 async function createLogStream(
