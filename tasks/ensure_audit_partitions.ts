@@ -5,7 +5,7 @@ import { contextOf } from '../src/worker/context.ts';
 const MONTHS_AHEAD = 3;
 
 /** Makes the audit trail's partitions ahead of time. */
-const ensureAuditPartitions: Task = async (payload, helpers) => {
+export default (async (payload, helpers) => {
   const { pool, log } = contextOf(payload, helpers);
   const { rows } = await pool.query<{ made: number }>(
     'select app_private.ensure_audit_partitions($1) as made',
@@ -13,6 +13,4 @@ const ensureAuditPartitions: Task = async (payload, helpers) => {
   );
   const made = rows[0]?.made ?? 0;
   if (made > 0) log.info({ made }, 'made partitions of the audit trail');
-};
-
-export default ensureAuditPartitions;
+}) satisfies Task;

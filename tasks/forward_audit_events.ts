@@ -2,8 +2,6 @@ import type { Task } from 'graphile-worker';
 import { contextOf } from '../src/worker/context.ts';
 
 /** Numbers new audit events and copies them to the destination. It succeeds also when that fails: it keeps its own back-off. */
-const forwardAuditEvents: Task = async (payload, helpers) => {
+export default (async (payload, helpers) => {
   await contextOf(payload, helpers).delivery.run();
-};
-
-export default forwardAuditEvents;
+}) satisfies Task;

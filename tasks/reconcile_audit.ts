@@ -3,8 +3,6 @@ import { contextOf } from '../src/worker/context.ts';
 import { reconcileDue } from '../src/audit/reconciliation/reconcile.ts';
 
 /** Brings into the trail what is missing from it: the dead letters each minute, lost events each hour, all rows each night. */
-const reconcileAudit: Task = async (payload, helpers) => {
+export default (async (payload, helpers) => {
   await reconcileDue(contextOf(payload, helpers));
-};
-
-export default reconcileAudit;
+}) satisfies Task;

@@ -3,8 +3,6 @@ import { contextOf } from '../src/worker/context.ts';
 import { removeOldSchedules } from '../src/schedules/cleanup.ts';
 
 /** Deletes old schedules; does nothing unless the setting schedule_retention is set. */
-const removeOldSchedulesTask: Task = async (payload, helpers) => {
+export default (async (payload, helpers) => {
   await removeOldSchedules(contextOf(payload, helpers));
-};
-
-export default removeOldSchedulesTask;
+}) satisfies Task;

@@ -3,8 +3,6 @@ import { contextOf } from '../src/worker/context.ts';
 import { retainAuditEvents } from '../src/audit/retention/retention.ts';
 
 /** Purges old months of the audit trail; does nothing unless the setting audit_retention is set. */
-const retainAuditEventsTask: Task = async (payload, helpers) => {
+export default (async (payload, helpers) => {
   await retainAuditEvents(contextOf(payload, helpers));
-};
-
-export default retainAuditEventsTask;
+}) satisfies Task;

@@ -46,10 +46,8 @@ export function claimsOf(request: IncomingMessage): Claims {
 }
 
 /**
- * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf (5 s of
- * tolerance), audience and issuer when configured. A token without exp is valid for good.
- *
- * Both ways in reject with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
+ * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf, audience, issuer. A token without
+ * exp is valid for good. Rejects with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
  *
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
@@ -62,10 +60,7 @@ export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?
     ...(jwt.issuer === null ? {} : { issuer: jwt.issuer }),
   });
 
-  /**
-   * Runs express-jwt over a request of its own with nothing but the header: it would let the real one through unverified if
-   * that looked like a CORS preflight, and WebSockets have none at all.
-   */
+  /** Gives express-jwt the header alone: it would let a request that looks like a CORS preflight through unverified. */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
     const carrier: { method: string; headers: object; auth?: unknown } = {
       method: 'GET',

@@ -39,10 +39,7 @@ export class KeysUnavailableError extends Error {
   }
 }
 
-/**
- * The key source for express-jwt: the public key that a token's `kid` names, or undefined when the key
- * set has none. Rejects with KeysUnavailableError when the key set can't be read.
- */
+/** The key that a token's `kid` names, or undefined. Rejects with KeysUnavailableError when the key set can't be read. */
 export function makeJwksKeys(
   uri: string,
   log: Logger,
@@ -65,10 +62,7 @@ export function makeJwksKeys(
   });
 }
 
-/**
- * Reads the key set at most once in `minIntervalMs` and shares the answer. jwks-rsa's own rate limit refuses instead, and
- * counts in front of this: made-up kids from anyone would then use it up and lock out holders of good tokens.
- */
+/** Shares what it reads for `minIntervalMs`. jwks-rsa's own limit refuses instead: made-up kids would lock out good tokens. */
 function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promise<KeySet> {
   let last: Promise<KeySet> | null = null;
   let validUntil = 0;

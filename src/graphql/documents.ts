@@ -86,10 +86,7 @@ export function operationIn(document: DocumentNode, name: string | null): Operat
   return operation;
 }
 
-/**
- * The code of a value that isn't allowed, by the arguments and fields that lead to it: the same as REST's for the same
- * mistake.
- */
+/** The code of a value that isn't allowed, by the names that lead to it: REST's for the same mistake. */
 export function codeAt(names: readonly string[]): ProblemCode {
   if (names.includes('updates')) return 'invalid_updates';
   return names.at(-1) === 'scheduledAt' ? 'invalid_scheduled_at' : 'invalid_value';

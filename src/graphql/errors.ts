@@ -57,12 +57,10 @@ export function graphqlProblem(code: ProblemCode, error: GraphQLError | string):
 }
 
 /**
- * What the client gets of an error: a sentence, where it happened, and `extensions.code`, which is one of PROBLEMS.
- * An error that isn't known goes to the log, and the client is told no more than that.
- *
- * @param log knows the request's id
+ * What the client gets of an error: a sentence, where it happened, and `extensions.code`, which is one of PROBLEMS. An error
+ * that isn't known goes to the log, and the client is told no more than that.
  */
-export function formatError(error: unknown, log: Logger): GraphQLFormattedError {
+function formatError(error: unknown, log: Logger): GraphQLFormattedError {
   const { code, detail } = problemIn(error, log);
   const where = error instanceof GraphQLError ? error.toJSON() : {};
   return { ...where, message: detail, extensions: { code } };

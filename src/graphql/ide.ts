@@ -4,9 +4,7 @@ import type { Express } from 'express';
 import { buildSchema } from 'postgraphile/graphql';
 import { grafserv } from 'postgraphile/grafserv/express/v4';
 
-/**
- * Mounts the GraphQL IDE at /ruru, for development. It is a page: it queries /graphql as any client does, token included.
- */
+/** Mounts the GraphQL IDE at /ruru, for development: a page that queries /graphql as any client does, token included. */
 export async function mountRuru(app: Express, server: Server): Promise<void> {
   const pages = grafserv({
     preset: {

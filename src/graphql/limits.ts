@@ -13,7 +13,6 @@ import {
   type ASTNode,
   type DocumentNode,
   type FieldNode,
-  type FragmentDefinitionNode,
   type GraphQLObjectType,
   type GraphQLSchema,
   type OperationDefinitionNode,
@@ -61,15 +60,13 @@ export function coerceVariables(
       coerced[name] = valueFromAST(definition.defaultValue, type);
     else if (given || isNonNullType(type)) {
       const value = given ? inputs[name] : null;
+      const isUse = (node: ASTNode) => node.kind === Kind.VARIABLE && node.name.value === name;
       coerced[name] = coerceInputValue(value, type, (path, _value, error) => {
-        const usage = namesTo(
-          document,
-          (node) => node.kind === Kind.VARIABLE && node.name.value === name,
-        );
-        const names = [...usage, ...path.filter((key) => typeof key === 'string')];
+        const keys = path.filter((key) => typeof key === 'string');
+        const names = [...namesTo(document, isUse), ...keys];
         const place = [`$${name}`, ...path].join('.');
         const sentence = `${place} (${print(definition.type)}): ${error.message}`;
-        throw problemAt(definition, codeAt(names), sentence);
+        throw problemAt(definition, sentence, codeAt(names));
       });
       // Only now, when the value is no deeper than its type.
       requireStorable(coerced[name], name);
@@ -95,10 +92,9 @@ function textOf(value: unknown, depth = 0): string {
   if (Array.isArray(value)) return `[${value.map((inner) => textOf(inner, depth + 1)).join()}]`;
   if (typeof value === 'object' && value !== null) {
     const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-    const texts = fields.map(
-      ([name, inner]) => `${JSON.stringify(name)}:${textOf(inner, depth + 1)}`,
-    );
-    return `{${texts.join()}}`;
+    const text = (name: string, inner: unknown) =>
+      `${JSON.stringify(name)}:${textOf(inner, depth + 1)}`;
+    return `{${fields.map(([name, inner]) => text(name, inner)).join()}}`;
   }
   // JSON has no text for Infinity, as which it reads 1e999.
   return typeof value === 'number' ? String(value) : JSON.stringify(value);
@@ -126,13 +122,13 @@ export function checkLimits(
   operation: OperationDefinitionNode,
   variables: Values,
 ): void {
-  const fragments = new Map<string, FragmentDefinitionNode>();
-  for (const definition of document.definitions)
-    if (definition.kind === Kind.FRAGMENT_DEFINITION)
-      fragments.set(definition.name.value, definition);
+  const fragments = new Map(
+    document.definitions
+      .filter((definition) => definition.kind === Kind.FRAGMENT_DEFINITION)
+      .map(({ name, selectionSet }) => [name.value, selectionSet]),
+  );
   const root = schema.getRootType(operation.operation);
-  if (root === null || root === undefined)
-    throw graphqlProblem('invalid_query', `There is no ${operation.operation}.`);
+  if (!root) throw graphqlProblem('invalid_query', `There is no ${operation.operation}.`);
 
   let fields = 0;
   let rows = 0;
@@ -147,11 +143,7 @@ export function checkLimits(
       inner *= pageOf(argumentsOf(definition, node, variables), node);
       rows += inner;
       if (rows > MOST_ROWS)
-        throw problemAt(
-          node,
-          'invalid_query',
-          `The pages come to more than ${MOST_ROWS} rows: lower first.`,
-        );
+        throw problemAt(node, `The pages come to more than ${MOST_ROWS} rows: lower first.`);
     }
     const type = getNamedType(definition.type);
     if (node.selectionSet && isObjectType(type)) enter(node.selectionSet, type, inner, depth + 1);
@@ -165,24 +157,18 @@ export function checkLimits(
   ) {
     for (const node of selections) {
       fields += 1;
-      if (fields > MOST_FIELDS)
-        throw problemAt(node, 'invalid_query', `Ask for ${MOST_FIELDS} fields at most.`);
+      if (fields > MOST_FIELDS) throw problemAt(node, `Ask for ${MOST_FIELDS} fields at most.`);
       if (depth === 0) rootFields += 1;
       if (rootFields > MOST_ROOT_FIELDS)
-        throw problemAt(
-          node,
-          'invalid_query',
-          `Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`,
-        );
-      if (node.kind === Kind.FIELD) enterField(node, parent, times, depth);
-      else {
-        const set =
-          node.kind === Kind.INLINE_FRAGMENT
-            ? node.selectionSet
-            : fragments.get(node.name.value)?.selectionSet;
-        // No interfaces and no unions: a fragment's type is its place's.
-        if (set !== undefined) enter(set, parent, times, depth);
+        throw problemAt(node, `Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`);
+      if (node.kind === Kind.FIELD) {
+        enterField(node, parent, times, depth);
+        continue;
       }
+      // No interfaces and no unions: a fragment's type is its place's.
+      const inline = node.kind === Kind.INLINE_FRAGMENT;
+      const set = inline ? node.selectionSet : fragments.get(node.name.value);
+      if (set !== undefined) enter(set, parent, times, depth);
     }
   }
 
@@ -204,12 +190,12 @@ function argumentsOf(
 
 function pageOf({ first, orderBy }: Values, node: FieldNode): number {
   if (Array.isArray(orderBy) && orderBy.length > MOST_ORDERS)
-    throw problemAt(node, 'invalid_value', `orderBy may have ${MOST_ORDERS} values at most.`);
+    throw problemAt(node, `orderBy may have ${MOST_ORDERS} values at most.`, 'invalid_value');
   if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
-    throw problemAt(node, 'invalid_value', `first must be from 0 to ${MAX_PAGE}.`);
+    throw problemAt(node, `first must be from 0 to ${MAX_PAGE}.`, 'invalid_value');
   return first;
 }
 
-function problemAt(node: ASTNode, code: ProblemCode, sentence: string): GraphQLError {
+function problemAt(node: ASTNode, sentence: string, code: ProblemCode = 'invalid_query') {
   return graphqlProblem(code, new GraphQLError(sentence, { nodes: node }));
 }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 
-import { GraphQLError, type ExecutionArgs } from 'postgraphile/graphql';
+import type { ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 
@@ -12,13 +12,14 @@ import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requestIdOf } from '../http/request_id.ts';
 import type { Engine } from './execute.ts';
-import { failure } from './errors.ts';
+import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
 
 const MOST_SOCKETS = 500;
 const MOST_SUBSCRIPTIONS = 20;
 const MOST_BYTES = 100_000;
+const TOO_MANY = `Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`;
 /** Answers that may wait for a client who asks on without reading them. */
 const MOST_WAITING_BYTES = 1_000_000;
 const INIT_TIMEOUT_MS = 5_000;
@@ -80,11 +81,7 @@ export function makeSockets(options: {
     onConnect: ({ extra, connectionParams }) => connect(extra, connectionParams),
     onSubscribe: ({ extra, subscriptions }, id, payload) => {
       if (Object.keys(subscriptions).length > MOST_SUBSCRIPTIONS)
-        return [
-          new GraphQLError(`Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`, {
-            extensions: { code: 'invalid_query' },
-          }),
-        ];
+        return [graphqlProblem('invalid_query', TOO_MANY)];
       // Nothing is parsed here: the engine does all of it, with its own limits.
       return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },
@@ -92,13 +89,12 @@ export function makeSockets(options: {
       const { socket, request, claims } = extra;
       if (claims === undefined) throw new Error('A subscription came before connection_init.');
       const requestId = requestIdOf(request);
-      const requestLog = log.child({ requestId });
+      const caller = { claims, requestId, log: log.child({ requestId }) };
       try {
-        const caller = { claims, requestId, log: requestLog };
         const results = await engine().subscribe(readBody(payload), caller);
         return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;
       } catch (error) {
-        return failure(error, requestLog);
+        return failure(error, caller.log);
       }
     }) as unknown as NonNullable<ServerOptions['subscribe']>,
     // The engine has formatted them.
@@ -165,15 +161,10 @@ const SUBSCRIPTION = {
 
 /** Resolves when the bytes are out: a client who reads slowly slows its own subscription only. */
 function send(socket: WebSocket, text: string): Promise<void> {
-  return new Promise((resolve) => {
-    socket.send(text, () => resolve());
-  });
+  return new Promise((resolve) => socket.send(text, () => resolve()));
 }
 
-/**
- * Sends the results under the id that the client has given. graphql-ws would make text of each for each client; so it is given
- * none, and only hears when they end.
- */
+/** Sends the results under the client's id. graphql-ws would make text of each for each client; it only hears the end. */
 function sendAll(results: Results, id: string, socket: WebSocket): AsyncIterableIterator<never> {
   const head = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
   return {
@@ -221,21 +212,16 @@ function closeAtExpiry(socket: WebSocket, { expiresAt }: Claims): void {
 /** Pings, and ends a connection whose last ping wasn't answered. */
 function keepAlive(socket: WebSocket): void {
   let answered = true;
-  socket.on('pong', () => {
-    answered = true;
-  });
+  socket.on('pong', () => (answered = true));
   const timer = setInterval(() => {
-    if (!answered) socket.terminate();
-    else socket.ping();
+    if (answered) socket.ping();
+    else socket.terminate();
     answered = false;
   }, PING_MS);
   socket.once('close', () => clearInterval(timer));
 }
 
-/**
- * Ends a connection whose client sends on and on, pings for instance, and reads no answers: they would fill the memory, and
- * nobody needs a token to ping. A subscription's results are no reason, as each waits until the one before it is out.
- */
+/** Ends a connection whose client sends on, pings for instance, and reads no answers, which would fill the memory. */
 function endUnread(socket: WebSocket): void {
   const check = () => {
     if (socket.bufferedAmount > MOST_WAITING_BYTES) socket.terminate();
@@ -244,9 +230,7 @@ function endUnread(socket: WebSocket): void {
 }
 
 /** ws itself ends the connection of a client that hasn't answered in CLOSE_MS. */
-async function closeAndWait(socket: WebSocket): Promise<void> {
-  await new Promise((resolve) => {
-    socket.once('close', resolve);
-    socket.close(CLOSE.goingAway, 'the server is stopping');
-  });
+function closeAndWait(socket: WebSocket): Promise<unknown> {
+  socket.close(CLOSE.goingAway, 'the server is stopping');
+  return new Promise((resolve) => socket.once('close', resolve));
 }

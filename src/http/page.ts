@@ -30,12 +30,7 @@ export function makeCursor<T extends string>(
   };
 }
 
-/**
- * Cuts a list to its page, and links the next one (RFC 8288) when there is more.
- *
- * @param rows one more than `limit` when there is another page
- * @param cursorOf the cursor that stands for a row
- */
+/** Cuts a list to its page, and links the next one (RFC 8288) when `rows` has one more than `limit`. */
 export function paginate<T>(
   request: Request,
   response: Response,

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { makePool } from '../../src/postgres/pool.ts';
+import { queryOf } from '../../src/audit/delivery/outbox.ts';
 import { reconcile } from '../../src/audit/reconciliation/reconcile.ts';
 import type { Reconciled, Scope } from '../../src/audit/reconciliation/reconcile.ts';
 import { value } from './actors.ts';
@@ -45,7 +46,7 @@ export async function reconcileAs(database: TestDatabase, scope: Scope): Promise
   const { log } = makeTestLog();
   const pool = makePool(database.workerUrl, { name: 'halyard test', max: 1, log });
   try {
-    return await reconcile({ pool, scope, stopping: new AbortController().signal });
+    return await reconcile(queryOf(pool), scope, new AbortController().signal);
   } finally {
     await pool.end();
   }

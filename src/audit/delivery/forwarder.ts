@@ -7,9 +7,8 @@ import type { Sink } from './sink.ts';
 import { advanceCursor, confirmedSeq, readPage, type Page } from './outbox.ts';
 
 /**
- * How a run ended. done: everything that was in the trail is delivered; skimmed: all but what may have been committed late, or
- * is being numbered by another forwarder, for which another run must look in a moment; busy: another forwarder is at work;
- * overtaken: another forwarder moved the cursor meanwhile; stopped: asked to, more may be left.
+ * How a run ended. skimmed: all is delivered but what may have come late, or another forwarder numbers, for another run in a
+ * moment; busy: another forwarder is at work; overtaken: another moved the cursor meanwhile; stopped: more may be left.
  */
 export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
 

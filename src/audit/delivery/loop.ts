@@ -18,10 +18,8 @@ const MAX_WAIT_MS = 2_000;
 const RUN_EVERY_MS = 3_000;
 
 /**
- * Sees to it that the forwarder runs: soon after each event, and again after each failure.
- *
- * The pause after a failure is kept here and not left to graphile-worker, whose own grows to hours: the task succeeds and
- * queues itself for later. Hints don't cut the pause short, because they leave a waiting job at its time.
+ * Sees to it that the forwarder runs: soon after each event, and again after each failure. It keeps the pause after a failure
+ * itself, since graphile-worker's grows to hours: the task succeeds and queues itself for later, which no hint cuts short.
  *
  * @param options.abort gives up what is being sent
  * @param options.waitFor is awaited before a run, for 2 s at most: what uses the processor and can't wait, where events can
@@ -94,10 +92,7 @@ export function makeDelivery(options: {
     }
   }
 
-  /**
-   * A dead, frozen or differently configured worker may have taken the job, and while the queue of notifications is full no job
-   * can be queued. This process's own back-off still counts.
-   */
+  /** The job may be with a dead or frozen worker, or none could be queued. This process's own back-off still counts. */
   async function runWithoutJob(): Promise<void> {
     if (!stopping.aborted && running === null && performance.now() >= retryAt) await run();
   }

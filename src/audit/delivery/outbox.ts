@@ -77,10 +77,7 @@ export async function advanceCursor(
   return rows[0]?.moved === true;
 }
 
-/**
- * The seq that a cursor may be moved to once the first `count` events of a page have arrived: a seal's record has its
- * last event's seq, and is sent again with that event when it has not arrived itself.
- */
+/** The seq to confirm once `count` events have arrived: a seal's record shares its last event's seq, so both must have. */
 export function confirmedSeq({ from, events }: Page, count: number): number {
   const last = events[count - 1];
   if (last === undefined) return from;

@@ -1,10 +1,7 @@
 import type { AuditEvent } from './sink.ts';
 import { sealEvents, type Query, type Sealed } from './outbox.ts';
 
-/**
- * How far numbering has got: `more` to do at once, `all` seen, `skimmed`: all but what was committed late, or `busy`: the
- * forwarder of another destination is numbering at this moment.
- */
+/** How far numbering has got. skimmed: all but what was committed late; busy: another destination's forwarder is numbering. */
 export type Numbered = 'more' | 'all' | 'skimmed' | 'busy';
 
 /** What one look has come to. */
@@ -23,12 +20,9 @@ const SEALING_MS = 0.1;
 const LOOK_SHARE = 0.1;
 
 /**
- * Numbers the queue in order, and remembers where it has got.
- *
- * While an old transaction is open anywhere on the server, a backup for instance, numbered rows can't be removed from the
- * queue's index, and a look at the queue from its start walks over all of them. So a run goes on from the last row that
- * was taken, and looks from the start at its end, for what was committed late under a lower id. When that look gets
- * expensive it isn't taken in each run.
+ * Numbers the queue in order, and remembers where it has got: while an old transaction is open on the server, a backup for
+ * instance, a look from the start walks over all numbered rows. So a run goes on from the last row that was taken, and looks
+ * from the start at its end, for what was committed late under a lower id; when that gets expensive, not in each run.
  *
  * @param freeLookMs milliseconds that a look from the start may take in each run
  */

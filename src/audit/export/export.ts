@@ -106,10 +106,7 @@ export function isEmpty({ after, until }: SeqRange): boolean {
   return after >= until;
 }
 
-/**
- * How many numbers one statement may pass, so that it ends long before the statement_timeout of the API's login: a flag's
- * numbers have an index, all others are read in the ledger, and who acted is looked up in each event (bench/sql/export.md).
- */
+/** How many numbers a statement may pass: a flag has an index, who acted is read in each event (bench/sql/export.md). */
 function maxScannedOf({ flag, actor }: ExportQuery): number {
   const numbers = flag === undefined ? 100_000 : 1_000_000;
   return actor === undefined ? numbers : numbers / 10;

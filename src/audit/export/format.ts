@@ -37,16 +37,10 @@ function csvLineOf(row: EventRow): string {
   return `${cells.join(',')}\r\n`;
 }
 
-/**
- * What a spreadsheet may take for a formula: a sign that begins one, in half or full width, also behind quotes, blanks
- * and control characters, which some programs strip.
- */
+/** What a spreadsheet may take for a formula: a sign at the start, half or full width, or behind what some programs strip. */
 const FORMULA = /^[\s\p{Cc}\p{Cf}"'`]*[=+\-@\t\r\n＝＋－＠]/u;
 
-/**
- * A cell of CSV. One that might be a formula gets a single quote before it, and no other does that: whoever takes one quote
- * from before each cell that looks like a formula has the value back.
- */
+/** A cell of CSV. One that might be a formula, and no other, gets a single quote before it: without that it is the value. */
 export function cellOf(value: string): string {
   const safe = FORMULA.test(value) ? `'${value}` : value;
   return /[",\r\n]/.test(safe) || safe !== safe.trim() ? `"${safe.replaceAll('"', '""')}"` : safe;

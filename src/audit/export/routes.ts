@@ -36,6 +36,7 @@ const FORMAT_BY_TYPE = {
   'application/x-ndjson': 'ndjson',
   'text/csv': 'csv',
 } as const;
+type Streamed = keyof typeof FORMATS;
 const MEDIA_TYPES = Object.keys(FORMAT_BY_TYPE) as (keyof typeof FORMAT_BY_TYPE)[];
 
 /** What a pipeline says when the client is no longer there. */
@@ -54,11 +55,7 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
   const router = express.Router();
   let followers = 0;
 
-  async function stream(
-    request: Request,
-    response: Response,
-    format: 'ndjson' | 'csv',
-  ): Promise<void> {
+  async function stream(request: Request, response: Response, format: Streamed): Promise<void> {
     const { follow: asked, ...query } = parse(exportAuditEventsQuerySchema, request.query);
     const follow = asked === 'true';
     if (request.method === 'HEAD') {
@@ -136,7 +133,7 @@ function requireReader(request: Request): void {
     throw new ProblemError('forbidden', 'This takes the token of an admin or an auditor.');
 }
 
-function formatOf(request: Request): 'json' | 'ndjson' | 'csv' {
+function formatOf(request: Request): 'json' | Streamed {
   const accepted = request.accepts(MEDIA_TYPES);
   const type = MEDIA_TYPES.find((mediaType) => mediaType === accepted);
   if (type === undefined)
@@ -149,7 +146,7 @@ function transactionOf(pool: pg.Pool, request: Request): Transaction {
   return (work) => transactionAs(pool, claims, requestIdOf(request), work);
 }
 
-function startStream(response: Response, format: 'ndjson' | 'csv'): void {
+function startStream(response: Response, format: Streamed): void {
   response.setHeader('Content-Type', FORMATS[format].mediaType);
   response.setHeader('Content-Disposition', `attachment; filename="audit-events.${format}"`);
   // Proxies of nginx's kind would collect what a follower waits for.

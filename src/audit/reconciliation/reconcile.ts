@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { LEASE_MS, withLease } from '../../postgres/lease.ts';
-import { queryOf, type Query } from '../delivery/outbox.ts';
+import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
+import type { Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**
@@ -34,18 +34,14 @@ const STEP = `
  * Brings into the trail what is missing from it, step by step, each a transaction of its own. Any number of processes may do
  * so at once: steps wait for each other, and each sees what the one before has written.
  *
- * @param options.stopping ends it after the step in progress; the next run of this scope begins again
+ * @param stopping ends it after the step in progress; the next run of this scope begins again
  * @throws the database's error when a step fails; the steps before it stand
  */
-export function reconcile(options: {
-  readonly pool: pg.Pool;
-  readonly scope: Scope;
-  readonly stopping: AbortSignal;
-}): Promise<Reconciled> {
-  return runSteps(queryOf(options.pool), options.scope, options.stopping);
-}
-
-async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
+export async function reconcile(
+  query: Query,
+  scope: Scope,
+  stopping: AbortSignal,
+): Promise<Reconciled> {
   const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
   let cursor: unknown = null;
   do {
@@ -62,11 +58,8 @@ async function runSteps(query: Query, scope: Scope, stopping: AbortSignal): Prom
 }
 
 /**
- * The reconciliation that is due, for the task. Events that were missing are a warning: writing the trail has failed, and an
- * administrator must find out why. It logs nothing when nothing was missing.
- *
- * It returns at once while another worker's is under way: all rows of a large table can take longer than the minute after
- * which the next is queued, and each of those would do the same again, and keep one of the worker's slots.
+ * The reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. It
+ * returns at once while another worker's is under way, which on a large table may take longer than the minute between two.
  *
  * @throws the database's error when a step fails
  */
@@ -76,9 +69,8 @@ export async function reconcileDue(options: {
   readonly stopping: AbortSignal;
 }): Promise<void> {
   const { pool, log, stopping } = options;
-  const done = await withLease(pool, 'reconcile', LEASE_MS, ({ query }) =>
-    runSteps(query, 'scheduled', stopping),
-  );
+  const run = ({ query }: Lease) => reconcile(query, 'scheduled', stopping);
+  const done = await withLease(pool, 'reconcile', LEASE_MS, run);
   if (done === null) log.debug('another reconciliation is under way');
   else if (done.fromLetters + done.fromRows > 0)
     log.warn(done, 'audit events were missing from the trail and have been reconciled');

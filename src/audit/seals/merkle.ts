@@ -15,10 +15,7 @@ export function leafOf(message: string): Buffer {
   return sha256(LEAF, Buffer.from(message, 'utf8'));
 }
 
-/**
- * The root that a leaf and its path lead to, by the steps of RFC 9162, section 2.1.3.2; null when the path can't be that of
- * the leaf at `index` in a tree of `size` leaves.
- */
+/** The root by RFC 9162, section 2.1.3.2; null when the path can't be that of the leaf at `index` among `size` leaves. */
 export function rootByPath(
   leaf: Buffer,
   index: number,

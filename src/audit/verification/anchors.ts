@@ -77,11 +77,13 @@ function makeComparison(pool: pg.Pool) {
 
   async function seals(anchors: readonly Anchor[]): Promise<void> {
     if (anchors.length === 0) return;
+    // Asked first: a seal that is made in between must not be taken for a missing one.
+    const lastSeal = await lastSealOf(pool);
     const stored = await storedSeals(pool, anchors);
     for (const anchor of anchors) {
-      const seal = stored.seals.get(anchor.seal);
+      const seal = stored.get(anchor.seal);
       if (headOf(anchor) !== anchor.head) forged.add(anchor.seal);
-      else if (seal === undefined && anchor.seal > stored.lastSeal) beyond.set(anchor.seal, anchor);
+      else if (seal === undefined && anchor.seal > lastSeal) beyond.set(anchor.seal, anchor);
       else if (seal === undefined) missing.add(anchor.seal);
       else if (agree(seal, anchor)) matching.set(anchor.seal, anchor.lastSeq);
       else different.set(anchor.seal, anchor);
@@ -173,12 +175,8 @@ async function lastSealOf(pool: pg.Pool): Promise<number> {
   return Number(rows[0]?.last ?? 0);
 }
 
-/** The seals that the anchors are of, and the number of the last one, as of one moment. */
-async function storedSeals(
-  pool: pg.Pool,
-  anchors: readonly Anchor[],
-): Promise<{ seals: Map<number, Stored>; lastSeal: number }> {
-  const lastSeal = await lastSealOf(pool);
+/** The seals that the anchors are of, by their numbers. */
+async function storedSeals(pool: pg.Pool, anchors: readonly Anchor[]) {
   const { rows } = await pool.query<Stored>(
     `select seal_no as seal, first_seq as first, last_seq as last,
        encode(root, 'hex') as root, encode(head, 'hex') as head,
@@ -187,5 +185,5 @@ async function storedSeals(
      where seal_no = any ($1::bigint[])`,
     [anchors.map(({ seal }) => seal)],
   );
-  return { seals: new Map(rows.map((row) => [Number(row.seal), row])), lastSeal };
+  return new Map(rows.map((row) => [Number(row.seal), row]));
 }

@@ -31,10 +31,7 @@ const eventShape = z.object({
 /** The texts of strings by the names under which CloudWatch Logs, Docker (log) and journald (MESSAGE) wrap what was shipped. */
 const WRAPPED = /"(?:@?message|log|MESSAGE)"\s*:\s*("(?:[^"\\]|\\.)*")/g;
 
-/**
- * The audit messages in one line of a copy: the line itself, also behind a prefix as log collectors put it there, or what it
- * wraps. Any other line has none.
- */
+/** The audit messages in a line of a copy: the line itself, also behind a collector's prefix, or what it wraps; or none. */
 export function messagesOf(line: string): string[] {
   // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');

@@ -1,3 +1,4 @@
+import { queryOf } from '../../audit/delivery/outbox.ts';
 import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
@@ -10,7 +11,7 @@ export function run({ full = false }: { readonly full?: boolean }): Promise<void
   const scope = full ? 'full' : 'incremental';
   return exitWith(() =>
     withLogin('worker', async (pool) => {
-      const done = await reconcile({ pool, scope, stopping: new AbortController().signal });
+      const done = await reconcile(queryOf(pool), scope, new AbortController().signal);
       const { rows } = await pool.query<{ count: string }>(
         'select app_private.dead_letter_count() as count',
       );

@@ -10,26 +10,17 @@ export interface Hint {
   readonly truncated: boolean;
 }
 
-/** One subscriber's hints. */
-export interface Mailbox {
-  /** The hints since the last call, merged into one; waits for the first. Null once it is closed. */
-  take(): Promise<Hint | null>;
-  close(): void;
-}
-
 /** Ids that wait for a subscriber who is slower than the changes; what comes on top becomes `truncated`. */
 const MOST_WAITING = 500;
 
 /**
- * Listens to `halyard_audit` on one connection for all subscribers.
- *
- * A subscriber who is slow, or whose client is, holds up nobody and costs no more than one merged hint. When the
- * connection is lost, hints are too: every mailbox fails, so that its client reads again and subscribes anew.
+ * Listens to `halyard_audit` on one connection for all subscribers. A slow one holds up no other, and costs one merged hint.
+ * When the connection is lost, hints are too: every mailbox fails, so that its client reads and subscribes again.
  *
  * @param url the authenticator's: listening needs no rights
  */
 export function makeChanges(url: string, log: Logger) {
-  const mailboxes = new Set<ReturnType<typeof makeMailbox>>();
+  const mailboxes = new Set<Mailbox>();
   const listener = makeListener({
     url,
     channel: 'halyard_audit',
@@ -58,7 +49,7 @@ export function makeChanges(url: string, log: Logger) {
       mailboxes.add(mailbox);
       return mailbox;
     },
-    healthy: () => listener.healthy(),
+    healthy: listener.healthy,
     async close(): Promise<void> {
       for (const mailbox of mailboxes) mailbox.close();
       await listener.close();
@@ -67,6 +58,9 @@ export function makeChanges(url: string, log: Logger) {
 }
 
 export type Changes = ReturnType<typeof makeChanges>;
+
+/** One subscriber's hints. */
+export type Mailbox = ReturnType<typeof makeMailbox>;
 
 function makeMailbox(onClose: () => void) {
   let waiting: Hint | null = null;
@@ -84,11 +78,10 @@ function makeMailbox(onClose: () => void) {
       waiting = waiting === null ? hint : merge(waiting, hint);
       wake?.();
     },
+    /** The hints since the last call, merged into one; waits for the first. Null once it is closed. */
     async take(): Promise<Hint | null> {
       while (waiting === null && end === null)
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
+        await new Promise<void>((resolve) => (wake = resolve));
       if (end?.failed === true)
         throw new DatabaseUnavailableError(
           new Error('The listener lost its connection, and with it what was notified meanwhile.'),

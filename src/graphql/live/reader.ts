@@ -6,11 +6,8 @@ import type { Statement } from '../../postgres/pipeline.ts';
 import { makeSharing, type Hint } from './changes.ts';
 
 /**
- * Makes what runs GraphQL's statements on a pool, each in a transaction of its own.
- *
- * Hundreds of subscribers get the same hint at the same moment. Those with the same operation share its execution (feed.ts);
- * the others with the same rights ask for the same rows, and share those answers. They are read after the hint came, so they
- * have what it names; what changes later comes with a later hint.
+ * Runs GraphQL's statements on a pool, each in a transaction of its own. Subscribers with the same rights share the answers to
+ * one hint: read after it came, they have what it names, and what changes later comes with a later hint.
  */
 export function makeReader(pool: pg.Pool) {
   const hints = new WeakMap<Settings, Hint>();
@@ -37,10 +34,7 @@ export function makeReader(pool: pg.Pool) {
 
 export type Reader = ReturnType<typeof makeReader>;
 
-/**
- * A subscriber's settings: the rights in its token, which are all that policies read (a test holds them to it), without the
- * user. So what is shared can't depend on who asked first.
- */
+/** A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. */
 export function rightsOf(claims: Claims): Settings {
   return pgSettings({ ...claims, userId: null, email: null }, '');
 }

@@ -1,10 +1,7 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 
-/**
- * What a connection of a table can be narrowed to (`condition`) and sorted by (`orderBy`): named one by one, so that a new
- * column is not by accident a reason for a slow query or a way to guess at what can't be read.
- */
+/** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.feature_flags': {
     condition: ['flag_key', 'environment', 'enabled'],
@@ -141,34 +138,25 @@ const exposure: GraphileConfig.Plugin = {
     },
     entityBehavior: {
       pgCodecAttribute: {
-        override: {
-          provides: ['halyardColumns'],
-          callback(behavior, [codec, attribute]) {
-            const pg = codec.extensions?.pg;
-            const columns = pg === undefined ? undefined : COLUMNS[`${pg.schemaName}.${pg.name}`];
-            if (columns === undefined) return behavior;
-            return [
-              behavior,
-              columns.condition.includes(attribute) ? 'filterBy' : '-filterBy',
-              columns.orderBy.includes(attribute) ? 'orderBy' : '-orderBy',
-            ];
-          },
+        override(behavior, [codec, attribute]) {
+          const pg = codec.extensions?.pg;
+          const columns = pg === undefined ? undefined : COLUMNS[`${pg.schemaName}.${pg.name}`];
+          if (columns === undefined) return behavior;
+          return [
+            behavior,
+            columns.condition.includes(attribute) ? 'filterBy' : '-filterBy',
+            columns.orderBy.includes(attribute) ? 'orderBy' : '-orderBy',
+          ];
         },
       },
       pgCodec: {
-        override: {
-          provides: ['halyardCounts'],
-          // Counting the whole trail takes as long as reading it.
-          callback: (behavior, codec) =>
-            codec.extensions?.pg?.schemaName === 'audit' ? [behavior, '-totalCount'] : behavior,
-        },
+        // Counting the whole trail takes as long as reading it.
+        override: (behavior, codec) =>
+          codec.extensions?.pg?.schemaName === 'audit' ? [behavior, '-totalCount'] : behavior,
       },
       pgResource: {
-        override: {
-          provides: ['halyardPages'],
-          // Forwards only: to read from the end, reverse the order; and a page has one size to limit.
-          callback: (behavior) => [behavior, '-resource:connection:backwards'],
-        },
+        // Forwards only: to read from the end, reverse the order; and a page has one size to limit.
+        override: (behavior) => [behavior, '-resource:connection:backwards'],
       },
     },
   },

@@ -31,7 +31,5 @@ export const preset: GraphileConfig.Preset = {
     'MutationPayloadQueryPlugin',
     'PgMutationPayloadEdgePlugin',
   ],
-  schema: {
-    sortExport: true,
-  },
+  schema: { sortExport: true },
 };

@@ -55,20 +55,22 @@ export async function resultOf(
 /** The key of the context under which plans find the subscriber. */
 export const SUBSCRIBER = 'halyardSubscriber';
 
-function subscribePlan(kind: Kind) {
-  return (_$root: Step, args: FieldArgs) => {
-    const $topic = object({
-      kind: constant(kind),
-      flagKey: args.getRaw('flagKey'),
-      environment: args.getRaw('environment'),
-    });
-    const $subscriber = get(context(), SUBSCRIBER as never);
-    // A topic is a string where it names a channel; here the subscriber is our own.
-    return listen($subscriber, $topic as never, ($hint) => $hint);
+/** The plans of a subscription field. */
+function followPlans(kind: Kind) {
+  return {
+    subscribePlan(_$root: Step, args: FieldArgs) {
+      const $topic = object({
+        kind: constant(kind),
+        flagKey: args.getRaw('flagKey'),
+        environment: args.getRaw('environment'),
+      });
+      const $subscriber = get(context(), SUBSCRIBER as never);
+      // A topic is a string where it names a channel; here the subscriber is our own.
+      return listen($subscriber, $topic as never, ($hint) => $hint);
+    },
+    plan: ($hint: Step) => $hint,
   };
 }
-
-const hintPlan = ($hint: Step) => $hint;
 
 /** Subscription fields for the audit trail and for schedules, and the plans that read their rows. */
 export const subscriptions = extendSchema((build) => {
@@ -154,16 +156,11 @@ export const subscriptions = extendSchema((build) => {
     objects: {
       Subscription: {
         plans: {
-          auditEventsAdded: { subscribePlan: subscribePlan('events'), plan: hintPlan },
-          flagSchedulesChanged: {
-            subscribePlan: subscribePlan('schedules'),
-            plan: hintPlan,
-          },
+          auditEventsAdded: followPlans('events'),
+          flagSchedulesChanged: followPlans('schedules'),
         },
       },
-      AuditEventsAdded: {
-        plans: { events: rowsPlan('audit_events', 'occurred_at') },
-      },
+      AuditEventsAdded: { plans: { events: rowsPlan('audit_events', 'occurred_at') } },
       FlagSchedulesChanged: {
         plans: { schedules: rowsPlan('feature_flag_schedules', 'scheduled_at') },
       },

@@ -5,10 +5,7 @@ import { makeCloudWatchClient } from './cloudwatch/client.ts';
 import type { Sink } from '../sink.ts';
 import { makeStdoutSink } from './stdout.ts';
 
-/**
- * The name under which audit.cursors keeps how far this destination has got: `stdout` or `cloudwatch:<group>`. Not the
- * stream: one is written per host, and each event goes to one of them.
- */
+/** The cursor's name in audit.cursors. Not the stream: one is written per host, and each event goes to one of them. */
 export function destinationOf({ audit }: Pick<Config, 'audit'>): string {
   return audit.sink === 'cloudwatch' ? `cloudwatch:${audit.logGroup}` : 'stdout';
 }

@@ -7,12 +7,10 @@ import type { AuditEvent, Sink } from '../sink.ts';
 const SLICE_LENGTH = 65_536;
 
 /**
- * A sink that prints one line an event, exactly its message.
- *
- * `send` resolves when the operating system has taken every line. It rejects when the stream fails (EPIPE: the reader is gone)
- * and when no slice is taken for `stallTimeoutMs`. A stalled slice can't be taken back, since half of it may have been read;
- * it stays in the stream, and the next `send` waits for it before it writes. So a reader that is gone for long costs one slice
- * of memory, and no line is ever cut in two.
+ * A sink that prints one line an event, exactly its message. `send` resolves when the operating system has taken every line,
+ * and rejects when the stream fails (EPIPE: the reader is gone) or takes no slice for `stallTimeoutMs`. A stalled slice stays
+ * in the stream, since half of it may have been read, and the next `send` waits for it: so a reader that is gone for long
+ * costs one slice of memory, and no line is ever cut in two.
  *
  * @param stream standard output by default; it belongs to the caller and stays open when the sink closes
  */

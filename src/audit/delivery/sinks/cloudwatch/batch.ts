@@ -1,5 +1,6 @@
+import { hash } from 'node:crypto';
+import { parseJson } from '../../../../lib/json.ts';
 import type { AuditEvent } from '../../sink.ts';
-import { renderStub, type StubReason } from './truncated.ts';
 
 // The limits of CloudWatch Logs' PutLogEvents.
 // https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
@@ -17,11 +18,14 @@ export const MAX_AGE_MS = 14 * 24 * 3_600_000;
 /** Timestamps further ahead of the service's clock are rejected. */
 export const MAX_AHEAD_MS = 2 * 3_600_000;
 
-/**
- * How far a timestamp may be moved forward to keep a batch chronological: neighbours commonly differ by the length of a
- * transaction. More starts a new batch, so that one event stamped "now" doesn't pull a whole backlog to now.
- */
+/** How far a timestamp may be moved to keep a batch in order: one event stamped "now" must not pull a backlog to now. */
 export const MAX_NUDGE_MS = 60_000;
+
+/** A copied value longer than this is left out: a stub must always be small enough to be accepted. */
+const MAX_COPIED_LENGTH = 256;
+
+/** Why a stub stands for an event: it is over the service's size limit, or the service refused it alone. */
+type StubReason = 'too_large' | 'refused';
 
 /** One event as it goes into a batch. */
 export interface Entry {
@@ -38,13 +42,9 @@ export interface Entry {
 }
 
 /**
- * Cuts events into batches that PutLogEvents takes as a whole.
+ * Cuts events into batches that PutLogEvents takes as a whole, in the order given. CloudWatch wants timestamps in order, so an
+ * entry's is at least its predecessor's; sorting by time would break the order of seq, which a reader checks a copy by.
  *
- * Order is kept: concatenated, the batches hold the events as given. CloudWatch wants timestamps in order within a batch, so
- * there an entry's timestamp is the greater of its own and its predecessor's. Sorting by time would deliver out of seq order,
- * which is what a reader checks a copy by.
- *
- * @param events in the order in which they are to arrive
  * @param now epoch milliseconds, what entries too old or too far ahead are stamped with
  */
 export function cutBatches(events: readonly AuditEvent[], now: number): Entry[][] {
@@ -107,4 +107,27 @@ function fits(batch: readonly Entry[], bytes: number, entry: Entry): boolean {
 
 function sizeOf(message: string): number {
   return Buffer.byteLength(message) + EVENT_OVERHEAD_BYTES;
+}
+
+/** Goes out in place of an event that can't be shipped whole. By its SHA-256 (UTF-8, hex) it is checked against the trail. */
+function renderStub(event: AuditEvent, reason: StubReason): string {
+  // The message may be no JSON object: that may be the very reason for a refusal.
+  const original = (parseJson(event.message) ?? {}) as Record<string, unknown>;
+  return JSON.stringify({
+    eventType: shortText(original.eventType),
+    timestamp: shortText(original.timestamp) ?? event.occurredAt,
+    eventId: event.eventId,
+    seq: event.seq,
+    level: shortText(original.level),
+    environment: shortText(original.environment),
+    requestId: shortText(original.requestId),
+    truncated: true,
+    reason,
+    bytes: Buffer.byteLength(event.message),
+    sha256: hash('sha256', event.message),
+  });
+}
+
+function shortText(value: unknown): string | undefined {
+  return typeof value === 'string' && value.length <= MAX_COPIED_LENGTH ? value : undefined;
 }

@@ -5,10 +5,7 @@ import { withDeadline } from '../../../../lib/deadline.ts';
 /** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
 const MAX_ATTEMPTS = 5;
 
-/**
- * Longest that one call may take, every attempt and pause included. The SDK bounds each attempt, but not what comes before
- * it: a credential process or an SSO refresh may hang.
- */
+/** For one call, all attempts included: the SDK doesn't bound a credential process or an SSO refresh, which may hang. */
 const CALL_DEADLINE_MS = 150_000;
 
 /**
@@ -56,10 +53,8 @@ function boundBody(response: unknown, ms: number): void {
 }
 
 /**
- * Runs one SDK call within the deadline, and rejects as soon as `signal` aborts, with its reason. Passing the signal to the
- * SDK isn't enough: it isn't looked at while credentials are being resolved.
- *
- * @throws the call's own error otherwise
+ * Runs one SDK call within the deadline, and rejects with the signal's reason as soon as that aborts; the SDK doesn't look at it
+ * while credentials are being resolved. @throws the call's own error otherwise
  */
 export function callWithin<T>(
   call: (options: { abortSignal: AbortSignal }) => Promise<T>,

@@ -1,15 +1,10 @@
+import { createHash } from 'node:crypto';
 import type { Logger } from '../../../../lib/log.ts';
 import type { Entry } from './batch.ts';
+import type { AuditEvent } from '../../sink.ts';
 
-/** What a sink has delivered other than plainly, since it was made. */
-export interface Exceptions {
-  /** Stamped with the time of sending: too old for the service. */
-  readonly late: number;
-  /** Stamped with the time of sending: too far ahead of the service's clock. */
-  readonly ahead: number;
-  /** Represented by a stub. */
-  readonly stubbed: number;
-}
+/** Deliveries other than plain, since the sink was made: stamped with the time of sending for one of two reasons, or by a stub. */
+export type Exceptions = Readonly<Record<'late' | 'ahead' | 'stubbed', number>>;
 
 /** How many events a warning lists one by one. */
 const LISTED = 20;
@@ -18,25 +13,73 @@ const LISTED = 20;
 export function makeExceptionCounter(log: Logger) {
   const counts = { late: 0, ahead: 0, stubbed: 0 };
 
-  function noteAs(kind: keyof Exceptions, entries: readonly Entry[]): void {
-    if (entries.length === 0) return;
-    counts[kind] += entries.length;
-    const events = entries
-      .slice(0, LISTED)
-      .map(({ event: { seq, occurredAt } }) => ({ seq, occurredAt }));
-    log.warn({ kind, count: entries.length, events }, 'audit events were not delivered plainly');
-  }
-
   return {
     /** Counts and logs what is unusual about entries that have arrived. */
     note(delivered: readonly Entry[]): void {
-      const restampedAs = (why: Entry['restamped']) =>
-        delivered.filter(({ restamped }) => restamped === why);
-      noteAs('late', restampedAs('late'));
-      noteAs('ahead', restampedAs('ahead'));
-      const stubs = delivered.filter(({ stub }) => stub !== null);
-      noteAs('stubbed', stubs);
+      for (const kind of ['late', 'ahead', 'stubbed'] as const) {
+        const noted = delivered.filter(({ restamped, stub }) =>
+          kind === 'stubbed' ? stub !== null : restamped === kind,
+        );
+        if (noted.length === 0) continue;
+        counts[kind] += noted.length;
+        const listed = noted.slice(0, LISTED);
+        const events = listed.map(({ event: { seq, occurredAt } }) => ({ seq, occurredAt }));
+        log.warn({ kind, count: noted.length, events }, 'audit events were not delivered plainly');
+      }
     },
     counts: (): Exceptions => ({ ...counts }),
   };
+}
+
+/**
+ * The records that mark restamped events for readers of the copy, one for each reason: an event's own text is hashed, and can't
+ * say so. They are no events of the trail. Their eventId is derived from the events that they are about: repeats have the same.
+ *
+ * @param delivered entries that have arrived, in their order
+ * @param now epoch milliseconds, the service's time
+ */
+export function restampedRecords(delivered: readonly Entry[], now: number): AuditEvent[] {
+  return (['late', 'ahead'] as const).flatMap((reason) => {
+    const about = delivered.filter(({ restamped }) => restamped === reason);
+    return about.length === 0 ? [] : [renderRecord(about, reason, new Date(now))];
+  });
+}
+
+function renderRecord(about: readonly Entry[], reason: 'late' | 'ahead', at: Date): AuditEvent {
+  const ids = createHash('sha256').update(reason);
+  for (const { event } of about) ids.update(event.eventId);
+  const eventId = toUuid(ids.digest());
+  const [firstSeq, lastSeq] = rangeOf(about.map(({ event }) => event.seq));
+  const [earliest, latest] = rangeOf(about.map(({ event }) => event.occurredAt.getTime()));
+  const message = JSON.stringify({
+    eventType: 'audit.restamped',
+    timestamp: at,
+    eventId,
+    level: 'warning',
+    environment: null,
+    requestId: null,
+    metadata: {
+      reason,
+      count: about.length,
+      firstSeq,
+      lastSeq,
+      // Null when one of them is no valid time.
+      earliest: new Date(earliest),
+      latest: new Date(latest),
+    },
+  });
+  return { seq: lastSeq, eventId, occurredAt: at, message };
+}
+
+/** The least and the greatest of a batch's 10,000 numbers at most. */
+function rangeOf(numbers: readonly number[]): [number, number] {
+  return [Math.min(...numbers), Math.max(...numbers)];
+}
+
+/** A UUID of version 8, which is free for what is derived in a way of one's own. */
+function toUuid(hash: Buffer): string {
+  const bytes = Buffer.from(hash.subarray(0, 16));
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6);
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }

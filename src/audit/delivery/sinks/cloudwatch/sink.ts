@@ -5,8 +5,7 @@ import {
 } from '@aws-sdk/client-cloudwatch-logs';
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
-import { makeExceptionCounter, type Exceptions } from './degraded.ts';
-import { restampedRecords } from './timestamps.ts';
+import { makeExceptionCounter, restampedRecords, type Exceptions } from './degraded.ts';
 import type { Sink } from '../../sink.ts';
 
 export interface CloudWatchSink extends Sink {
@@ -16,10 +15,7 @@ export interface CloudWatchSink extends Sink {
 /** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
 const MAX_RESTAMPS = 3;
 
-/**
- * Errors by which the service refuses what a request holds, so that an event may be the cause. With them goes the status 413
- * under any name: JSON's escapes can double a request's length, and the documentation knows limits of messages only.
- */
+/** Refusals of what a request holds, so of an event perhaps. So is any 413: JSON's escapes can double a request's length. */
 const REFUSALS = new Set([
   'InvalidParameterException',
   'ValidationException',
@@ -36,15 +32,12 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 /**
- * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents.
+ * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents: byte for byte, because the trail's hashes are
+ * taken of them; only a stub has a text of its own. So events that the service finds too old are named by a record behind them,
+ * `audit.restamped` (degraded.ts), and by a warning, and `exceptions()` counts them.
  *
- * Messages are shipped byte for byte, because the trail's hashes are taken of them. So the text of an event that the service
- * finds too old doesn't say so: a record of its own, `audit.restamped`, follows in the stream and names these events
- * (timestamps.ts), the log gets a warning, and `exceptions()` counts them. Only a stub has a text of its own.
- *
- * Order is kept, but for events that the service rejects inside an answer of 200: those are stored behind the others of their
- * batch. The service knows no idempotency: when an answer is lost, events arrive twice, in order each time, and readers drop
- * the repeats by eventId.
+ * Order is kept, but for events that the service rejects inside an answer of 200: those follow the others of their batch. When
+ * an answer is lost, events arrive twice, in order each time: readers drop the repeats by eventId.
  *
  * @param options.client the sink destroys it when it closes
  */
@@ -100,10 +93,7 @@ export function makeCloudWatchSink(
       throw new Error('CloudWatch Logs rejected the time of an audit.restamped record');
   }
 
-  /**
-   * Halves a refused batch until the event that the service can't take is alone, and ships a stub for it. When even the stub
-   * is refused, the request is at fault and not the event, so nothing more is cut up.
-   */
+  /** Halves a refused batch until the event at fault is alone, for a stub. When that is refused too, the request is at fault. */
   async function isolate(
     batch: readonly Entry[],
     refusal: Error,
@@ -148,10 +138,7 @@ export function makeCloudWatchSink(
   };
 }
 
-/**
- * Which entries of a batch the service stored and which it rejected, inside an answer of 200. The "end" indices are exclusive,
- * the "start" index is inclusive; each is absent if nothing was rejected.
- */
+/** What the service stored and rejected, inside an answer of 200. "end" is exclusive; absent when nothing was rejected. */
 function split(batch: readonly Entry[], info: RejectedLogEventsInfo) {
   const start = Math.max(info.tooOldLogEventEndIndex ?? 0, info.expiredLogEventEndIndex ?? 0);
   const end = Math.max(info.tooNewLogEventStartIndex ?? batch.length, start);
@@ -163,23 +150,16 @@ function split(batch: readonly Entry[], info: RejectedLogEventsInfo) {
 }
 
 function isRefusal(error: unknown): error is Error {
-  if (!(error instanceof Error)) return false;
-  const { httpStatusCode } =
-    error instanceof CloudWatchLogsServiceException ? error.$metadata : { httpStatusCode: 0 };
-  return REFUSALS.has(error.name) || httpStatusCode === 413;
+  if (error instanceof CloudWatchLogsServiceException && error.$metadata.httpStatusCode === 413)
+    return true;
+  return error instanceof Error && REFUSALS.has(error.name);
 }
 
-function explain(
-  error: unknown,
-  batch: readonly Entry[],
-  { logGroup, logStream }: LogStream,
-): Error {
+function explain(error: unknown, batch: readonly Entry[], to: LogStream): Error {
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   const advice = ADVICE[name] === undefined ? '' : `; ${ADVICE[name]}`;
-  const from = batch.at(0)?.event.seq ?? 0;
-  const to = batch.at(-1)?.event.seq ?? 0;
-  return new Error(
-    `CloudWatch Logs did not take audit events ${from} to ${to} for ${logGroup}, stream ${logStream}: ${message}${advice}`,
-    { cause: error },
-  );
+  const range = `${batch.at(0)?.event.seq ?? 0} to ${batch.at(-1)?.event.seq ?? 0}`;
+  const stream = `${to.logGroup}, stream ${to.logStream}`;
+  const sentence = `CloudWatch Logs did not take audit events ${range} for ${stream}`;
+  return new Error(`${sentence}: ${message}${advice}`, { cause: error });
 }

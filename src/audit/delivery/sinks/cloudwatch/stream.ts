@@ -51,9 +51,7 @@ export async function putLogEvents(
 }
 
 /**
- * Creates the stream, and the group where that is missing too. What exists already is fine. The stream is tried first because
- * a role is often allowed to create streams in its group, but no groups.
- *
+ * Creates the stream, and the group where that is missing: roles may often create streams, but no groups. What exists is fine.
  * @throws Error that says which permission is missing; the SDK's error otherwise
  */
 async function createLogStream(
@@ -65,31 +63,32 @@ async function createLogStream(
   const stream = new CreateLogStreamCommand({ logGroupName: logGroup, logStreamName: logStream });
   const group = new CreateLogGroupCommand({ logGroupName: logGroup });
   const createStream = () =>
-    create(`logs:CreateLogStream for ${logStream} in ${logGroup}`, () =>
-      callWithin((options) => client.send(stream, options), signal),
+    create(`logs:CreateLogStream for ${logStream} in ${logGroup}`, signal, (options) =>
+      client.send(stream, options),
     );
   try {
     await createStream();
   } catch (error) {
     if (!(error instanceof ResourceNotFoundException)) throw error;
-    await create(`logs:CreateLogGroup for ${logGroup}`, () =>
-      callWithin((options) => client.send(group, options), signal),
+    await create(`logs:CreateLogGroup for ${logGroup}`, signal, (options) =>
+      client.send(group, options),
     );
     await createStream();
   }
 }
 
-async function create(permission: string, call: () => Promise<unknown>): Promise<void> {
+async function create(
+  permission: string,
+  signal: AbortSignal,
+  call: Parameters<typeof callWithin>[0],
+): Promise<void> {
   try {
-    await call();
+    await callWithin(call, signal);
   } catch (error) {
     if (error instanceof ResourceAlreadyExistsException) return;
-    if (error instanceof Error && error.name === 'AccessDeniedException') {
-      const advice = `allow ${permission}, or create it by hand`;
-      throw new Error(`The log stream is missing and may not be created: ${advice}`, {
-        cause: error,
-      });
-    }
-    throw error;
+    if (!(error instanceof Error && error.name === 'AccessDeniedException')) throw error;
+    const advice = `allow ${permission}, or create it by hand`;
+    const sentence = `The log stream is missing and may not be created: ${advice}`;
+    throw new Error(sentence, { cause: error });
   }
 }
