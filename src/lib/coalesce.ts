@@ -1,4 +1,4 @@
-import { pause } from './sleep.ts';
+import { pause } from './abort.ts';
 
 /**
  * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
@@ -35,4 +35,10 @@ export function coalesce(work: () => Promise<void>, intervalMs: number) {
       await running;
     },
   };
+}
+
+/** Shares `work`: calls while it runs get the same promise. */
+export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | null = null;
+  return () => (running ??= work().finally(() => (running = null)));
 }

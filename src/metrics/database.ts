@@ -1,7 +1,7 @@
 import { Gauge, Registry } from 'prom-client';
 import pg from 'pg';
 import { makePool } from '../postgres/pool.ts';
-import { withDeadline } from '../lib/deadline.ts';
+import { withDeadline } from '../lib/abort.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
@@ -75,7 +75,6 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
     try {
       const rows = await withDeadline(
         () => ask(pool, destinations),
-        new AbortController().signal,
         DEADLINE_MS,
         `The database did not answer within ${DEADLINE_MS} ms.`,
       );

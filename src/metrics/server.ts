@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { ConfigError } from '../config/config.ts';
+import { listen } from '../http/listen.ts';
+import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 
 interface MetricsServerOptions {
@@ -30,8 +30,8 @@ const TIMEOUTS = {
  * @throws ConfigError when the address can't be listened on
  */
 export async function startMetricsServer(options: MetricsServerOptions) {
-  const { host, port, log } = options;
-  const render = shared(options.render);
+  const { log } = options;
+  const render = singleFlight(options.render);
   const server = createServer(TIMEOUTS, (request, response) => {
     const isKnown = request.url?.split('?', 1)[0] === '/metrics';
     if (!isKnown || (request.method !== 'GET' && request.method !== 'HEAD')) {
@@ -47,13 +47,7 @@ export async function startMetricsServer(options: MetricsServerOptions) {
     );
   });
   server.maxConnections = MOST_CONNECTIONS;
-  server.listen(port, host);
-  await once(server, 'listening').catch((error: unknown) => {
-    throw new ConfigError([
-      `Set METRICS_HOST and METRICS_PORT to a free address: can't listen on ${host}:${port} (${error instanceof Error ? error.message : String(error)}).`,
-    ]);
-  });
-  const url = urlOf(server.address() as AddressInfo);
+  const url = `${await listen(server, options, 'METRICS_')}/metrics`;
   log.info({ url }, 'metrics are served');
   return {
     url,
@@ -65,12 +59,6 @@ export async function startMetricsServer(options: MetricsServerOptions) {
   };
 }
 
-/** However many ask at once, the work is done once for all of them. */
-function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | null = null;
-  return () => (running ??= work().finally(() => (running = null)));
-}
-
 function answer(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, {
     'Content-Type': status === 200 ? CONTENT_TYPE : 'text/plain; charset=utf-8',
@@ -78,8 +66,4 @@ function answer(response: ServerResponse, status: number, text: string): void {
     'X-Content-Type-Options': 'nosniff',
   });
   response.end(text);
-}
-
-function urlOf({ address, family, port }: AddressInfo): string {
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/metrics`;
 }

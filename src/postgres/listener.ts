@@ -1,9 +1,8 @@
 import pg from 'pg';
 
-import { orAborted } from '../lib/abort.ts';
+import { orAborted, pause } from '../lib/abort.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
-import { pause } from '../lib/sleep.ts';
 
 export interface ListenerOptions {
   readonly url: string;

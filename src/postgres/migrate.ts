@@ -82,9 +82,8 @@ export async function latestMigration(): Promise<string> {
     name.endsWith('.sql'),
   );
   const latest = files.toSorted().at(-1);
-  if (latest === undefined) {
+  if (latest === undefined)
     throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
-  }
   return `${latest.slice(0, 6)}.sql`;
 }
 

@@ -43,13 +43,12 @@ async function followLink(dataDir: string, link: string, log: Logger): Promise<P
   const shelters = await Promise.all(
     SHELTERS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
   );
-  if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres'))) {
+  if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres')))
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
       `${link} leads to ${pgdata}, which is not this folder's database: the folder was moved or copied. Move it ` +
         `back, or remove ${link} and postgres.password beside it to begin with an empty database.`,
     );
-  }
   if (await ifExists(lstat(pgdata))) return { pgdata, link: null };
 
   log.warn(
@@ -69,12 +68,11 @@ async function shelterCluster(
 ): Promise<Place> {
   const home = homeIn(await openShelter(account), dataDir);
   const reason = await makeOwnFolder(home);
-  if (reason !== null) {
+  if (reason !== null)
     throw new EmbeddedPostgresError(
       'NO_SHELTER',
       `PostgreSQL's data can't go to ${home}: ${reason}. Remove it.`,
     );
-  }
   await writeFile(
     join(home, 'README'),
     `The database of ${dataDir}; its log and password are there.\n`,

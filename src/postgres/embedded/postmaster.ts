@@ -120,9 +120,8 @@ async function survivors(pgdata: string): Promise<number[]> {
 /** The process's arguments, parted by spaces; empty for one that is gone, or dead and not yet collected. */
 async function commandLine(pid: number): Promise<string> {
   try {
-    if (process.platform === 'linux') {
+    if (process.platform === 'linux')
       return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');
-    }
     const ps = await promisify(execFile)('/bin/ps', ['-ww', '-o', 'args=', '-p', String(pid)]);
     return ps.stdout;
   } catch (error) {
