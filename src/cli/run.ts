@@ -6,8 +6,7 @@ import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
 
 /**
- * Runs one command of the command line. Sets the exit status: 0, 1 when the command failed, 2 for arguments that it doesn't
- * take, or what the command itself says.
+ * Runs one command. Sets the exit status: 0, 1 when it failed, 2 for arguments that it doesn't take, or what it says itself.
  *
  * @param args the arguments after `halyard`
  */

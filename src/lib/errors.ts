@@ -10,10 +10,7 @@ export interface Problem {
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
 }
 
-/**
- * Every code that a client can get, from REST and GraphQL both; docs/errors.md explains each. Codes are stable, titles are
- * for people.
- */
+/** Every code that a client can get, from REST and GraphQL; docs/errors.md explains each. Titles are for people. */
 export const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
   invalid_json: { status: 400, title: 'The body is not valid JSON' },

@@ -95,10 +95,7 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
   };
 }
 
-/**
- * The statements of one message are one transaction, so the time-outs are this question's alone, also through a PgBouncer
- * that pools transactions. Such a message takes no parameters.
- */
+/** One message is one transaction, so the time-outs are its own, also through PgBouncer. Such a message takes no parameters. */
 async function ask(pool: pg.Pool, destinations: readonly string[]): Promise<readonly Row[]> {
   const list = destinations.map((destination) => pg.escapeLiteral(destination)).join(', ');
   const results: unknown = await pool.query(

@@ -20,8 +20,8 @@ export interface EndpointOptions {
 /**
  * Serves what the registry holds, what the process itself says, and what the database says, when METRICS_PORT is set.
  *
- * @returns where the parts of the process put theirs; the address as this machine reaches it, null when none is served; and
- *   what closes it, to be called last, so that also the end of a process can be watched; it may be called twice
+ * @returns where the parts of the process put theirs; the address, null when none is served; and what closes it, to be called
+ *   last, so that also the end of a process can be watched
  * @throws ConfigError when the address can't be listened on
  */
 export async function startMetrics(options: EndpointOptions) {

@@ -118,7 +118,7 @@ async function giveUp(runner: Runner, idle: Promise<unknown>): Promise<void> {
  *
  * @throws Error when a file isn't a task
  */
-export async function loadTasks(context: WorkerContext): Promise<TaskList> {
+async function loadTasks(context: WorkerContext): Promise<TaskList> {
   const { tasks, release } = await getTasks({ logger: workerLogger(context.log) }, TASK_FOLDER);
   release();
   return Object.fromEntries(

@@ -14,9 +14,8 @@ export interface Account {
 const NAMES = ['postgres', '_postgres', 'nobody'];
 
 /**
- * Finds the user that PostgreSQL runs as: whoever runs this process, except for root, which
- * becomes the owner of the existing cluster, else one of the users the system already has (initdb
- * wants a passwd entry). No user is ever created.
+ * Finds the user that PostgreSQL runs as: this process's own or, in place of root, the cluster's owner, else one of the users
+ * that the system has already (initdb wants a passwd entry).
  *
  * @param cluster the existing data folder's stat, null before the first start
  * @throws EmbeddedPostgresError NO_ACCOUNT

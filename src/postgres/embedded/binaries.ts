@@ -36,11 +36,7 @@ export function binaryPackage(platform: string, arch: string): string {
   );
 }
 
-/**
- * Finds the installed binaries.
- *
- * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE
- */
+/** Finds the installed binaries. @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE */
 export async function findBinaries(): Promise<Binaries> {
   const name = binaryPackage(process.platform, process.arch);
   try {
@@ -83,10 +79,7 @@ export async function reachableBinaries(binaries: Binaries, account: Account): P
   return copyBinaries(binaries, await openShelter(account));
 }
 
-/**
- * Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so
- * what is there is whole, whoever else copies at the same time and whenever one is killed.
- */
+/** Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so what is there is whole. */
 export async function copyBinaries(binaries: Binaries, shelter: string): Promise<Binaries> {
   const name = `postgresql-${binaries.version}-${process.platform}-${process.arch}`;
   const root = join(shelter, name);

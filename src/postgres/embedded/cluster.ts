@@ -46,17 +46,12 @@ export async function checkCluster({ pgdata, binaries, account }: Cluster): Prom
 }
 
 /**
- * Makes a new cluster. It appears by a rename once it is whole, so one that exists is complete;
- * what a killed initdb left is removed first.
+ * Makes a new cluster, which appears by a rename once it is whole. What a killed initdb left is removed first.
  *
  * @param durable false skips the sync, for data that need not outlive the machine
  * @throws EmbeddedPostgresError INITDB_FAILED
  */
-export async function makeCluster(
-  cluster: Cluster,
-  password: string,
-  durable: boolean,
-): Promise<void> {
+export async function makeCluster(cluster: Cluster, password: string, durable: boolean) {
   const home = dirname(cluster.pgdata);
   await removeLeftovers(home);
   const partial = join(home, PARTIAL + randomUUID());

@@ -16,8 +16,7 @@ export interface Place {
 }
 
 /**
- * Decides where the cluster is, or shall be: in the data folder when PostgreSQL's user may enter
- * that, else in a shelter. A cluster that exists stays where it is.
+ * Where the cluster is or, for a new one, is to be: in the data folder when PostgreSQL's user may enter it, else in a shelter.
  *
  * @param dataDir real path
  * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, NO_SHELTER
@@ -82,10 +81,7 @@ async function shelterCluster(
   return { pgdata, link };
 }
 
-/**
- * A cluster whose data folder no longer knows of it belonged to a folder that was removed: whoever
- * does that wants an empty database. One such cluster is kept, in case not.
- */
+/** A cluster that no data folder knows of any more belonged to one that was removed. The last one is kept, in case of need. */
 async function setAside(pgdata: string, log: Logger): Promise<void> {
   if (!(await ifExists(lstat(pgdata)))) return;
   const previous = join(dirname(pgdata), 'postgres.previous');

@@ -37,9 +37,8 @@ export async function readPidFile(
 }
 
 /**
- * Ends what a killed start left behind: a server of ours that still runs, processes of one that
- * was killed, a pid file whose number now belongs to somebody else. Call with the lock held: then no living
- * Halyard owns any of it.
+ * Ends what a killed start left behind: a server of ours that still runs, processes of one that was killed, a pid file with
+ * another process's number. Call with the lock held: then no living Halyard owns any of it.
  *
  * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start
  */
@@ -87,9 +86,8 @@ async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
 }
 
 /**
- * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is
- * replaced: further down the file names the shared memory, by which PostgreSQL makes sure that no process of
- * the old server is left, and removing the file would remove that safety too.
+ * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is replaced: the file also names the
+ * shared memory, by which PostgreSQL makes sure that no process of the old server is left.
  */
 async function disown(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');

@@ -16,8 +16,8 @@ const START_POLL_MS = 10;
 const PORT_ATTEMPTS = 5;
 
 /**
- * Starts PostgreSQL on a free port of 127.0.0.1 and waits until it accepts connections. A port is
- * free only until somebody takes it, so a clash is met with another port.
+ * Starts PostgreSQL on a free port of 127.0.0.1, or another one when that is taken meanwhile, and waits until it accepts
+ * connections.
  *
  * @param settings more server settings, which win over ours
  * @param choosePort where to look for a port, so that a clash can be staged

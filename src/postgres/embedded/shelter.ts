@@ -4,10 +4,7 @@ import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { canEnter } from './reach.ts';
 
-/**
- * Folders for what PostgreSQL's user must reach when the checkout lies below one that only root may
- * enter. /var/tmp comes second: it survives a reboot, but some systems sweep it after weeks.
- */
+/** For what PostgreSQL's user must reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
 export const SHELTERS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
 
 /**
