@@ -1,7 +1,7 @@
 import type { Router } from 'express';
 import express from 'express';
 import pg from 'pg';
-import { withDeadline } from '../lib/abort.ts';
+import { withDeadline } from '../lib/wait.ts';
 import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 import { latestMigration } from '../postgres/migrate.ts';

@@ -1,4 +1,4 @@
-import { pause } from './abort.ts';
+import { pause } from './wait.ts';
 
 /**
  * Runs `work` on request, one run at a time. For all requests that come during a run or an interval one run follows.

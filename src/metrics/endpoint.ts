@@ -31,14 +31,10 @@ export async function startMetrics(options: EndpointOptions) {
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
   collectDefaultMetrics({ register: registry });
   await using starting = new AsyncDisposableStack();
-  const database = makeDatabaseMetrics({
-    databaseUrl,
-    destinations: delivers ? [destinationOf(config)] : [],
-    log,
-  });
+  const database = makeDatabaseMetrics(databaseUrl, delivers ? [destinationOf(config)] : [], log);
   starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());
-  const server = await startMetricsServer({ host, port, render, log });
+  const server = await startMetricsServer({ host, port }, render, log);
   starting.defer(() => server.close());
   const running = starting.move();
   return { registry, url: server.url, close: () => running.disposeAsync() };

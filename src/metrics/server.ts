@@ -4,15 +4,6 @@ import { listen } from '../http/listen.ts';
 import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 
-interface MetricsServerOptions {
-  readonly host: string;
-  /** 0 means any free port. */
-  readonly port: number;
-  /** All metrics, in Prometheus' text format. */
-  readonly render: () => Promise<string>;
-  readonly log: Logger;
-}
-
 const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 /** Who asks is Prometheus, and a person with curl. */
 const MOST_CONNECTIONS = 64;
@@ -26,12 +17,17 @@ const TIMEOUTS = {
  * Serves GET /metrics and nothing else. It asks for no token, as Prometheus has none: so it is on a port of its own, which
  * isn't for the public, and has neither keys of flags nor names of people in it.
  *
+ * @param at `port` 0 takes any free one
+ * @param renderAll gives all metrics, in Prometheus' text format
  * @returns its address as this machine reaches it, `http://127.0.0.1:9464/metrics`, and what closes it
  * @throws ConfigError when the address can't be listened on
  */
-export async function startMetricsServer(options: MetricsServerOptions) {
-  const { log } = options;
-  const render = singleFlight(options.render);
+export async function startMetricsServer(
+  at: { host: string; port: number },
+  renderAll: () => Promise<string>,
+  log: Logger,
+) {
+  const render = singleFlight(renderAll);
   const server = createServer(TIMEOUTS, (request, response) => {
     const isKnown = request.url?.split('?', 1)[0] === '/metrics';
     if (!isKnown || (request.method !== 'GET' && request.method !== 'HEAD')) {
@@ -47,7 +43,7 @@ export async function startMetricsServer(options: MetricsServerOptions) {
     );
   });
   server.maxConnections = MOST_CONNECTIONS;
-  const url = `${await listen(server, options, 'METRICS_')}/metrics`;
+  const url = `${await listen(server, at, 'METRICS_')}/metrics`;
   log.info({ url }, 'metrics are served');
   return {
     url,

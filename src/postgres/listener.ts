@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { orAborted, pause } from '../lib/abort.ts';
+import { orAborted, pause } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 

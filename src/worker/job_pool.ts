@@ -6,7 +6,7 @@ import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'gr
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
-import { pause } from '../lib/abort.ts';
+import { pause } from '../lib/wait.ts';
 
 /** graphile-worker, kept running. */
 export type JobPool = Awaited<ReturnType<typeof startJobPool>>;

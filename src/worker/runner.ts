@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { Registry } from 'prom-client';
-import { withDeadline } from '../lib/abort.ts';
+import { withDeadline } from '../lib/wait.ts';
 import { destinationOf, makeSink } from '../audit/delivery/sinks/index.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
 import type { Sink } from '../audit/delivery/sink.ts';

@@ -58,8 +58,8 @@ export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
   return child;
 }
 
-/** Waits until the process is over, or rejects when `signal` is raised before. @returns the exit code, null after a signal */
-export async function whenOver(child: ChildProcess, signal?: AbortSignal): Promise<number | null> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', { signal });
+/** Waits until the process is over. @returns the exit code, null after a signal */
+export async function whenOver(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   return child.exitCode;
 }

@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { withDeadline } from '../../../lib/abort.ts';
+import { withDeadline } from '../../../lib/wait.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
 import type { AuditEvent, Sink } from '../sink.ts';
 

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
-import { withDeadline } from '../../../../lib/abort.ts';
+import { withDeadline } from '../../../../lib/wait.ts';
 
 /** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
 const MAX_ATTEMPTS = 5;

@@ -50,3 +50,13 @@ export async function withDeadline<T>(
     signal?.removeEventListener('abort', forward);
   }
 }
+
+/** Waits for work that may never end, but no longer than this; whether it ended. A rejection is passed on. */
+export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  try {
+    return await Promise.race([work.then(() => true), pause(ms, timer.signal).then(() => false)]);
+  } finally {
+    timer.abort();
+  }
+}
