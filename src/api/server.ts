@@ -24,7 +24,7 @@ const CLOSE_MS = 2_000;
 /** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
 const HOLD_MS = 20_000;
 
-/** A head is a few kilobytes and a body 64: only who wants to take up connections needs longer. */
+/** A head is a few kilobytes and a body 64: only a client that takes up connections on purpose needs longer. */
 const TIMEOUTS = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
@@ -44,7 +44,7 @@ export interface ApiOptions {
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
   readonly holdMs?: number | undefined;
-  /** Where its metrics go, for whoever wants to see them. */
+  /** Where its metrics go. */
   readonly registry?: Registry | undefined;
 }
 

@@ -22,7 +22,7 @@ export async function run(args: string[]): Promise<void> {
 async function report(error: unknown): Promise<number> {
   // Help and version are exits with 0; of bad arguments commander has written already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : BAD_ARGUMENTS;
-  // Not for help: the log's library takes longer to load than the rest of it.
+  // Loaded only here: the log's library takes longer than the rest of help.
   const { scrub } = await import('../lib/log.ts');
   // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
   const isForPerson = error instanceof ConfigError || error instanceof EmbeddedPostgresError;

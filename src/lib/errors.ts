@@ -152,11 +152,8 @@ export class ProblemError extends Error {
 }
 
 /**
- * What to tell a client about an error. One that isn't known is masked as internal_error: the caller logs it, with the
- * request's id.
- *
- * @param error anything thrown: a ProblemError, an error of the database, or one that carries a `code` of PROBLEMS (as
- *   those of src/auth/auth.ts and src/postgres/pool.ts do).
+ * What a client gets of an error: of a ProblemError, of the database's, or of one with a `code` of PROBLEMS. Any other is
+ * masked as internal_error, and the caller logs it with the request's id.
  */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;

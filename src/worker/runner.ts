@@ -24,7 +24,7 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Where audit events go; by default the configuration's choice. One that is given stays open. */
   readonly sink?: Sink;
-  /** Where its metrics go, for whoever wants to see them. */
+  /** Where its metrics go. */
   readonly registry?: Registry;
 }
 

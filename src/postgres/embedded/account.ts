@@ -34,11 +34,7 @@ export async function chooseAccount(cluster: Stats | null): Promise<Account> {
   );
 }
 
-/**
- * Picks the preferred user from the text of a passwd file; null when it has none of them.
- *
- * @param passwd lines of name:password:uid:gid:…
- */
+/** Picks the preferred user from a passwd file's text (name:password:uid:gid:…); null when it has none of them. */
 export function findAccount(passwd: string): { uid: number; gid: number } | null {
   const users = passwd.split('\n').map((line) => line.split(':'));
   for (const name of NAMES) {

@@ -58,10 +58,7 @@ export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
   await killSurvivors(pgdata, log);
 }
 
-/**
- * Whose server of this data folder the process belongs to; null when it is something else, or gone.
- * A postmaster names the folder on its command line; all of a server's processes work in it.
- */
+/** Whose server of this data folder the process belongs to, by its command line or working folder; null when to none. */
 async function ownerOf(pid: number, pgdata: string): Promise<'ours' | 'foreign' | null> {
   const command = await commandLine(pid);
   if (!/^(\S*\/)?postgres[ :]/.test(command)) return null;
@@ -95,10 +92,7 @@ async function disown(pgdata: string): Promise<void> {
   await writeFile(file, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
 }
 
-/**
- * A session that is busy when its postmaster is killed works on, and no new server starts beside it. On
- * Linux they are found by their working folder; elsewhere PostgreSQL's own message has to do.
- */
+/** A busy session outlives a killed postmaster, and keeps a new server from starting. Linux only: found by its working folder. */
 async function killSurvivors(pgdata: string, log: Logger): Promise<void> {
   for (const pid of await survivors(pgdata)) {
     log.warn({ pid, pgdata }, 'killing a process of a PostgreSQL server that was killed');

@@ -28,11 +28,7 @@ export async function openShelter(account: Account, shelters = SHELTERS): Promis
   );
 }
 
-/**
- * Makes a folder that others may enter and only we may change, or checks the one that is there.
- *
- * @returns null, or why it can't be used
- */
+/** Makes, or checks, a folder that others may enter and only we may change. @returns null, or why it can't be used */
 export async function makeOwnFolder(folder: string): Promise<string | null> {
   try {
     await mkdir(folder);
@@ -44,10 +40,7 @@ export async function makeOwnFolder(folder: string): Promise<string | null> {
   }
 }
 
-/**
- * Why an existing folder may hold what others have put there, programs that we would then run
- * included (in /var/tmp anybody could have made it first); null when only we can write to it.
- */
+/** Why an existing folder may hold what others have put there, such as programs; null when only we can write to it. */
 export async function distrust(folder: string): Promise<string | null> {
   const stats = await lstat(folder);
   if (!stats.isDirectory()) return 'it is not a folder';
