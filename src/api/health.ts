@@ -1,8 +1,8 @@
 import type { Router } from 'express';
 import express from 'express';
 import pg from 'pg';
-
-import { withDeadline } from '../lib/deadline.ts';
+import { withDeadline } from '../lib/wait.ts';
+import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 import { latestMigration } from '../postgres/migrate.ts';
 import { onlyMethods } from '../http/problems.ts';
@@ -26,6 +26,7 @@ export interface HealthOptions {
  */
 export function makeHealth(options: HealthOptions): Router {
   const router = express.Router();
+  // Requests at the same time share one query: a client without a token can't take up the pool.
   const askOnce = singleFlight(() => ask(options));
 
   router
@@ -61,7 +62,6 @@ async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
     const { rows } = await withDeadline(
       () =>
         pool.query<{ version: string | null }>('select app_private.schema_version() as version'),
-      new AbortController().signal,
       deadlineMs,
       `The database did not answer within ${deadlineMs} ms.`,
     );
@@ -75,15 +75,4 @@ async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
 /** The database answered, but lacks the function or the right to it (class 42) or its schema (3F): no migration ran here. */
 function isMissing(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(42|3F)/.test(error.code ?? '');
-}
-
-/** However many ask at once, the database is asked once: nobody without a token can take up the pool. */
-function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | null = null;
-  return () => {
-    running ??= work().finally(() => {
-      running = null;
-    });
-    return running;
-  };
 }

@@ -1,7 +1,6 @@
 import type { NextFunction, Request, Response, Router } from 'express';
 import express from 'express';
 import type pg from 'pg';
-
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { pgSettings, queryAs } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';

@@ -1,21 +1,19 @@
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
+import { createServer, type IncomingMessage } from 'node:http';
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { Registry } from 'prom-client';
-
 import { makeAuthentication } from '../auth/auth.ts';
-import { ConfigError, type Config } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import { makePool } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
+import { within } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
 import { makeAccessLog } from '../http/access_log.ts';
-import { makeDrain, within } from '../http/drain.ts';
+import { makeDrain } from '../http/drain.ts';
+import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
 import { echoRequestId } from '../http/request_id.ts';
-import type { GraphqlServer, makeGraphql } from '../graphql/index.ts';
+import type { makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
 
@@ -26,7 +24,7 @@ const CLOSE_MS = 2_000;
 /** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
 const HOLD_MS = 20_000;
 
-/** A head is a few kilobytes and a body 64: only who wants to take up connections needs longer. */
+/** A head is a few kilobytes and a body 64: only a client that takes up connections on purpose needs longer. */
 const TIMEOUTS = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
@@ -46,7 +44,7 @@ export interface ApiOptions {
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
   readonly holdMs?: number | undefined;
-  /** Where its metrics go, for whoever wants to see them. */
+  /** Where its metrics go. */
   readonly registry?: Registry | undefined;
 }
 
@@ -59,54 +57,50 @@ export interface ApiOptions {
 export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
   const authentication = makeAuthentication(tokenSource(config), log);
+  // Ends in the opposite order: nothing new is accepted, requests in flight finish, then the database's connections close.
+  await using starting = new AsyncDisposableStack();
   const pool = makePool(databaseUrl, {
     name: 'halyard-api',
     holdMs: options.holdMs ?? HOLD_MS,
     log,
   });
-  const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
-  const drain = makeDrain(server);
-  const metrics = makeApiMetrics(options.registry ?? new Registry());
-  let graphql: GraphqlServer | undefined;
-
-  /** Ends in order: nothing new is accepted, requests in flight finish, then the database's connections close. */
-  async function close(): Promise<void> {
-    const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
-    if (cutOff > 0) log.warn({ requests: cutOff }, 'requests did not finish in time');
-    await graphql?.close();
-    server.closeAllConnections();
+  starting.defer(async () => {
     if (!(await within(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
-  }
-
-  try {
-    graphql = await options.makeGraphql?.({
-      pool,
-      listenerUrl: databaseUrl,
-      authentication,
-      config,
-      log,
-      onErrors: metrics.graphqlErrors,
-    });
-    metrics.watch({ pool, graphql });
-    const app = express();
-    // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
-    app.disable('x-powered-by').disable('etag');
-    app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
-    const draining = () => drain.signal.aborted;
-    app.use(makeHealth({ pool, log, listener: graphql, draining }));
-    await graphql?.attach(app, server);
-    app.use('/api', makeRest(pool, authentication, drain.signal));
-    app.use(notFound, makeErrorHandler(log));
-    server.on('request', app);
-    const url = await listen(server, config);
-    log.info({ url }, 'the API is listening');
-    let closing: Promise<void> | undefined;
-    return { url, close: () => (closing ??= close()) };
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  });
+  const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
+  starting.defer(() => server.closeAllConnections());
+  const drain = makeDrain(server);
+  const metrics = makeApiMetrics(options.registry ?? new Registry());
+  const graphql = await options.makeGraphql?.({
+    pool,
+    listenerUrl: databaseUrl,
+    authentication,
+    config,
+    log,
+    onErrors: metrics.graphqlErrors,
+  });
+  starting.defer(() => graphql?.close());
+  starting.defer(async () => {
+    const cutOff = await drain.run(options.drainMs ?? DRAIN_MS);
+    if (cutOff > 0) log.warn({ requests: cutOff }, 'requests did not finish in time');
+  });
+  metrics.watch({ pool, graphql });
+  const app = express();
+  // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
+  app.disable('x-powered-by').disable('etag');
+  app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+  const draining = () => drain.signal.aborted;
+  app.use(makeHealth({ pool, log, listener: graphql, draining }));
+  await graphql?.attach(app, server);
+  app.use('/api', makeRest(pool, authentication, drain.signal));
+  app.use(notFound, makeErrorHandler(log));
+  server.on('request', app);
+  const url = await listen(server, config);
+  log.info({ url }, 'the API is listening');
+  const running = starting.move();
+  let closing: Promise<void> | undefined;
+  return { url, close: () => (closing ??= running.disposeAsync()) };
 }
 
 export type ApiServer = Awaited<ReturnType<typeof startApi>>;
@@ -126,19 +120,4 @@ function isWebSocket({ headers }: IncomingMessage): boolean {
 function tokenSource({ jwt, dataDir, nodeEnv }: Config): Config['jwt'] {
   if (jwt.secret !== null || jwt.jwksUri !== null) return jwt;
   return { ...jwt, secret: developmentSecret(dataDir, nodeEnv) };
-}
-
-async function listen(server: Server, { host, port }: Config): Promise<string> {
-  server.listen(port, host);
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    const { message } = error as Error;
-    throw new ConfigError([
-      `Set HOST and PORT to a free address: can't listen on ${host}:${port} (${message}).`,
-    ]);
-  }
-  const address = server.address() as AddressInfo;
-  const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
-  return `http://${name}:${address.port}`;
 }

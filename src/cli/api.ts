@@ -9,11 +9,10 @@ import { onShutdown } from './shutdown.ts';
 export async function api(): Promise<void> {
   const config = loadProcessConfig('api');
   const { authDatabaseUrl: databaseUrl } = config;
-  if (databaseUrl === null) {
+  if (databaseUrl === null)
     throw new ConfigError([
       'Set AUTH_DATABASE_URL: api needs a database. (npm start brings one of its own.)',
     ]);
-  }
   const log = makeLogger(config, 'api');
   const starting = withMetrics({ config, databaseUrl, delivers: false, log }, async (registry) => {
     const server = await startApi({ config, databaseUrl, log, makeGraphql, registry });

@@ -6,8 +6,7 @@ import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
 
 /**
- * Runs one command of the command line. Sets the exit status: 0, 1 when the command failed, 2 for arguments that it doesn't
- * take, or what the command itself says.
+ * Runs one command. Sets the exit status: 0, 1 when it failed, 2 for arguments that it doesn't take, or what it says itself.
  *
  * @param args the arguments after `halyard`
  */
@@ -23,7 +22,7 @@ export async function run(args: string[]): Promise<void> {
 async function report(error: unknown): Promise<number> {
   // Help and version are exits with 0; of bad arguments commander has written already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : BAD_ARGUMENTS;
-  // Not for help: the log's library takes longer to load than the rest of it.
+  // Loaded only here: the log's library takes longer than the rest of help.
   const { scrub } = await import('../lib/log.ts');
   // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
   const isForPerson = error instanceof ConfigError || error instanceof EmbeddedPostgresError;

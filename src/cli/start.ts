@@ -107,11 +107,10 @@ async function prepareDatabase(
 
 async function outsideDatabase(config: Config, log: Logger): Promise<Logins> {
   const { databaseUrl, authDatabaseUrl, workerDatabaseUrl, rootDatabaseUrl } = config;
-  if (databaseUrl === null || authDatabaseUrl === null || workerDatabaseUrl === null) {
+  if (databaseUrl === null || authDatabaseUrl === null || workerDatabaseUrl === null)
     throw new ConfigError([
       'Set AUTH_DATABASE_URL and WORKER_DATABASE_URL as well: DATABASE_URL is the owner’s, and the API and the worker don’t run as the owner.',
     ]);
-  }
   const logins = {
     ownerUrl: databaseUrl,
     authenticatorUrl: authDatabaseUrl,

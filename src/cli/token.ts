@@ -3,10 +3,7 @@ import { developmentSecret, signToken, type TokenOptions } from '../auth/token.t
 import { loadProcessConfig, type Config } from '../config/config.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 
-export type TokenArguments = Pick<
-  TokenOptions,
-  'role' | 'userId' | 'email' | 'environments' | 'expiresIn'
->;
+export type TokenArguments = Omit<TokenOptions, 'secret' | 'algorithm' | 'audience' | 'issuer'>;
 
 /** `halyard token`: prints a signed token, and nothing else, to stdout; exit status 2 when the API would refuse it. */
 export function token(options: TokenArguments): void {

@@ -8,11 +8,10 @@ import { startWorker } from '../worker/runner.ts';
 export async function worker(): Promise<void> {
   const config = loadProcessConfig('worker');
   const { workerDatabaseUrl: databaseUrl } = config;
-  if (databaseUrl === null) {
+  if (databaseUrl === null)
     throw new ConfigError([
       'Set WORKER_DATABASE_URL: worker needs a database. (npm start brings one of its own.)',
     ]);
-  }
   const log = makeLogger(config, 'worker');
   const starting = withMetrics({ config, databaseUrl, delivers: true, log }, (registry) =>
     startWorker({ config, databaseUrl, log, registry }),

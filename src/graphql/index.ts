@@ -10,7 +10,7 @@ import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
-import { pause } from '../lib/sleep.ts';
+import { pause } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
 import { makeEngine, type Engine } from './execute.ts';
 import { makeHttp } from './http.ts';

@@ -1,5 +1,5 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '../lib/wait.ts';
 
 /** Watches a server's requests, so that it can end without cutting any off. Call it before other `request` listeners. */
 export function makeDrain(server: Server) {
@@ -30,15 +30,4 @@ export function makeDrain(server: Server) {
       return inFlight.size;
     },
   };
-}
-
-/** Waits for work that may never end, but no longer than this; whether it ended. A rejection is passed on. */
-export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
-  const timer = new AbortController();
-  const late = delay(ms, false, { signal: timer.signal }).catch(() => false);
-  try {
-    return await Promise.race([work.then(() => true), late]);
-  } finally {
-    timer.abort();
-  }
 }

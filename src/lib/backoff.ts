@@ -1,5 +1,5 @@
 /**
- * How long to wait before trying again: doubles with each failure up to a cap, and half of it is random, so that processes
+ * How long to wait before trying again: doubles with each failure up to a cap. Half is random, so that processes
  * which failed together don't come back in step.
  *
  * @param failures how many there were before this one, 0 at first

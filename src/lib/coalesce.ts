@@ -1,8 +1,7 @@
-import { pause } from './sleep.ts';
+import { pause } from './wait.ts';
 
 /**
- * Runs `work` on request: one run at a time, and at most one in `intervalMs`. However many requests come during a run or an
- * interval, one run follows for all of them.
+ * Runs `work` on request, one run at a time. For all requests that come during a run or an interval one run follows.
  *
  * @param work handles its own errors: it must not reject
  * @param intervalMs milliseconds from the start of one run to the start of the next; 0 for no limit
@@ -35,4 +34,10 @@ export function coalesce(work: () => Promise<void>, intervalMs: number) {
       await running;
     },
   };
+}
+
+/** Shares `work`: calls while it runs get the same promise. */
+export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | null = null;
+  return () => (running ??= work().finally(() => (running = null)));
 }

@@ -10,10 +10,7 @@ export interface Problem {
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
 }
 
-/**
- * Every code that a client can get, from REST and GraphQL both; docs/errors.md explains each. Codes are stable, titles are
- * for people.
- */
+/** Every code that a client can get, from REST and GraphQL; docs/errors.md explains each. Titles are for people. */
 export const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
   invalid_json: { status: 400, title: 'The body is not valid JSON' },
@@ -155,11 +152,8 @@ export class ProblemError extends Error {
 }
 
 /**
- * What to tell a client about an error. One that isn't known is masked as internal_error: the caller logs it, with the
- * request's id.
- *
- * @param error anything thrown: a ProblemError, an error of the database, or one that carries a `code` of PROBLEMS (as
- *   those of src/auth/auth.ts and src/postgres/pool.ts do).
+ * What a client gets of an error: of a ProblemError, of the database's, or of one with a `code` of PROBLEMS. Any other is
+ * masked as internal_error, and the caller logs it with the request's id.
  */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;

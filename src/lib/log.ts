@@ -20,10 +20,8 @@ const SECRET_FIELDS = [
 ];
 
 /**
- * A logger that writes JSON lines to stderr: stdout belongs to the audit sink.
- *
- * Credentials are removed twice. Known fields are redacted, and texts that look like a token or the password of a URL are taken
- * out of the finished line, because error messages and request URLs quote what they were given.
+ * A logger that writes JSON lines to stderr: stdout belongs to the audit sink. Credentials are removed twice: as fields, and
+ * from the finished line, because error messages and request URLs quote what they were given.
  *
  * @param options.logLevel the least severe level that is logged, as pino names it; `silent` for none
  * @param options.nodeEnv in every line, as `env`
@@ -56,10 +54,7 @@ export function makeLogger(
   return pino(settings, destination);
 }
 
-/**
- * Takes tokens and URL passwords out of a text. The look-behind starts a match only where a word
- * starts, which keeps the time linear in the length of what a client sent.
- */
+/** Takes tokens and URL passwords out of a text. The look-behind keeps the time linear in the length of what a client sent. */
 export function scrub(text: string): string {
   return text
     .replace(/(?<![\w-])eyJ[\w-]*\.[\w-]*(?:\.[\w-]*)?/g, CENSOR)
@@ -67,10 +62,7 @@ export function scrub(text: string): string {
     .replace(/(:\/\/[^\s:@/"]{0,255}:)[^\s@/"]{1,1024}@/g, `$1${CENSOR}@`);
 }
 
-/**
- * What is logged of an error: where it came from and what PostgreSQL says about it. A list rather
- * than all its properties, because `detail` and `where` quote rows, and pool errors carry their client.
- */
+/** What is logged of an error. Not all its properties: `detail` and `where` quote rows, and pool errors carry their client. */
 function serialiseError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const fields: Record<string, unknown> = {

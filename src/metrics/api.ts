@@ -33,7 +33,6 @@ export function makeApiMetrics(registry: Registry) {
   // There from the start: to Prometheus the first of a series that comes into being is no increase, and raises no alert.
   errors.inc({ code: 'internal_error' }, 0);
   return {
-    /** Times every request. */
     middleware: (request: Request, response: Response, next: NextFunction) => {
       const end = duration.startTimer();
       response.once('close', () => {

@@ -1,7 +1,7 @@
 import { Gauge, Registry } from 'prom-client';
 import pg from 'pg';
 import { makePool } from '../postgres/pool.ts';
-import { withDeadline } from '../lib/deadline.ts';
+import { withDeadline } from '../lib/wait.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
@@ -46,24 +46,24 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
 
-interface DatabaseMetricsOptions {
-  /** The worker's or the authenticator's. */
-  readonly databaseUrl: string;
-  /** Where this process delivers to, if it does: told of from the start, also before it has confirmed anything. */
-  readonly destinations: readonly string[];
-  readonly log: Logger;
-}
-
 interface Row {
   readonly metric: string;
   readonly destination: string | null;
   readonly value: number;
 }
 
-/** On a connection of its own, so that neither is a scrape kept waiting by a pool that is in use up, nor anybody by a scrape. */
-export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
-  const { destinations, log } = options;
-  const pool = makePool(options.databaseUrl, {
+/**
+ * What the database says, on a connection of its own: a scrape and the process's requests don't wait for each other.
+ *
+ * @param databaseUrl the worker's or the authenticator's
+ * @param destinations where this process delivers to: shown from the start, before it has confirmed anything
+ */
+export function makeDatabaseMetrics(
+  databaseUrl: string,
+  destinations: readonly string[],
+  log: Logger,
+) {
+  const pool = makePool(databaseUrl, {
     name: 'halyard metrics',
     max: 1,
     answerMs: DEADLINE_MS,
@@ -75,7 +75,6 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
     try {
       const rows = await withDeadline(
         () => ask(pool, destinations),
-        new AbortController().signal,
         DEADLINE_MS,
         `The database did not answer within ${DEADLINE_MS} ms.`,
       );
@@ -96,10 +95,7 @@ export function makeDatabaseMetrics(options: DatabaseMetricsOptions) {
   };
 }
 
-/**
- * The statements of one message are one transaction, so the time-outs are this question's alone, also through a PgBouncer
- * that pools transactions. Such a message takes no parameters.
- */
+/** One message is one transaction, so the time-outs are its own, also through PgBouncer. Such a message takes no parameters. */
 async function ask(pool: pg.Pool, destinations: readonly string[]): Promise<readonly Row[]> {
   const list = destinations.map((destination) => pg.escapeLiteral(destination)).join(', ');
   const results: unknown = await pool.query(

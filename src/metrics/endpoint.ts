@@ -20,8 +20,8 @@ export interface EndpointOptions {
 /**
  * Serves what the registry holds, what the process itself says, and what the database says, when METRICS_PORT is set.
  *
- * @returns where the parts of the process put theirs; the address as this machine reaches it, null when none is served; and
- *   what closes it, to be called last, so that also the end of a process can be watched; it may be called twice
+ * @returns where the parts of the process put theirs; the address, null when none is served; and what closes it, to be called
+ *   last, so that also the end of a process can be watched
  * @throws ConfigError when the address can't be listened on
  */
 export async function startMetrics(options: EndpointOptions) {
@@ -31,14 +31,10 @@ export async function startMetrics(options: EndpointOptions) {
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
   collectDefaultMetrics({ register: registry });
   await using starting = new AsyncDisposableStack();
-  const database = makeDatabaseMetrics({
-    databaseUrl,
-    destinations: delivers ? [destinationOf(config)] : [],
-    log,
-  });
+  const database = makeDatabaseMetrics(databaseUrl, delivers ? [destinationOf(config)] : [], log);
   starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());
-  const server = await startMetricsServer({ host, port, render, log });
+  const server = await startMetricsServer({ host, port }, render, log);
   starting.defer(() => server.close());
   const running = starting.move();
   return { registry, url: server.url, close: () => running.disposeAsync() };

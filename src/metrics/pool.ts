@@ -1,11 +1,7 @@
 import { Gauge, type Registry } from 'prom-client';
 import type pg from 'pg';
 
-/**
- * Tells how much of a pool of connections is in use.
- *
- * @param part api or worker: both may be in one process
- */
+/** Gauges of how much of a pool of connections is in use. @param part both may be in one process */
 export function watchPool(registry: Registry, part: 'api' | 'worker', pool: pg.Pool): void {
   new Gauge({
     name: `halyard_${part}_pool_connections`,

@@ -1,17 +1,8 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { ConfigError } from '../config/config.ts';
+import { listen } from '../http/listen.ts';
+import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
-
-interface MetricsServerOptions {
-  readonly host: string;
-  /** 0 means any free port. */
-  readonly port: number;
-  /** All metrics, in Prometheus' text format. */
-  readonly render: () => Promise<string>;
-  readonly log: Logger;
-}
 
 const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 /** Who asks is Prometheus, and a person with curl. */
@@ -26,12 +17,17 @@ const TIMEOUTS = {
  * Serves GET /metrics and nothing else. It asks for no token, as Prometheus has none: so it is on a port of its own, which
  * isn't for the public, and has neither keys of flags nor names of people in it.
  *
+ * @param at `port` 0 takes any free one
+ * @param renderAll gives all metrics, in Prometheus' text format
  * @returns its address as this machine reaches it, `http://127.0.0.1:9464/metrics`, and what closes it
  * @throws ConfigError when the address can't be listened on
  */
-export async function startMetricsServer(options: MetricsServerOptions) {
-  const { host, port, log } = options;
-  const render = shared(options.render);
+export async function startMetricsServer(
+  at: { host: string; port: number },
+  renderAll: () => Promise<string>,
+  log: Logger,
+) {
+  const render = singleFlight(renderAll);
   const server = createServer(TIMEOUTS, (request, response) => {
     const isKnown = request.url?.split('?', 1)[0] === '/metrics';
     if (!isKnown || (request.method !== 'GET' && request.method !== 'HEAD')) {
@@ -47,13 +43,7 @@ export async function startMetricsServer(options: MetricsServerOptions) {
     );
   });
   server.maxConnections = MOST_CONNECTIONS;
-  server.listen(port, host);
-  await once(server, 'listening').catch((error: unknown) => {
-    throw new ConfigError([
-      `Set METRICS_HOST and METRICS_PORT to a free address: can't listen on ${host}:${port} (${error instanceof Error ? error.message : String(error)}).`,
-    ]);
-  });
-  const url = urlOf(server.address() as AddressInfo);
+  const url = `${await listen(server, at, 'METRICS_')}/metrics`;
   log.info({ url }, 'metrics are served');
   return {
     url,
@@ -65,12 +55,6 @@ export async function startMetricsServer(options: MetricsServerOptions) {
   };
 }
 
-/** However many ask at once, the work is done once for all of them. */
-function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | null = null;
-  return () => (running ??= work().finally(() => (running = null)));
-}
-
 function answer(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, {
     'Content-Type': status === 200 ? CONTENT_TYPE : 'text/plain; charset=utf-8',
@@ -78,8 +62,4 @@ function answer(response: ServerResponse, status: number, text: string): void {
     'X-Content-Type-Options': 'nosniff',
   });
   response.end(text);
-}
-
-function urlOf({ address, family, port }: AddressInfo): string {
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/metrics`;
 }

@@ -1,8 +1,7 @@
 import pg from 'pg';
 
 /**
- * Runs `work` on a connection of its own, closed behind it. When the connection is lost, the query in hand fails, or the
- * next one; it ends no process.
+ * Runs `work` on a connection of its own. When that is lost, the query in hand fails, or the next one; it ends no process.
  *
  * @param name what pg_stat_activity shows as application_name
  * @throws the error of connecting, and what `work` throws
@@ -13,7 +12,7 @@ export async function withConnection<T>(
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
   const client = new pg.Client({ connectionString: url, application_name: name });
-  // Whoever asks next is told. Without a listener Node would end the process.
+  // The next query fails. Without a listener Node would end the process.
   client.on('error', () => undefined);
   await client.connect();
   try {

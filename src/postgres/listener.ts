@@ -1,9 +1,7 @@
 import pg from 'pg';
-
-import { orAborted } from '../lib/abort.ts';
+import { orAborted, pause } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
-import { pause } from '../lib/sleep.ts';
 
 export interface ListenerOptions {
   readonly url: string;
@@ -12,10 +10,7 @@ export interface ListenerOptions {
   readonly name: string;
   /** A hint that something changed; it may come while onConnect still runs. */
   readonly onNotification: (payload: string) => void | Promise<void>;
-  /**
-   * The catch-up read, after each connection once LISTEN is active: what was notified before is lost.
-   * If it fails, the connection is made anew and it runs again.
-   */
+  /** The catch-up read, once LISTEN is active on each connection: what was notified before is lost. If it fails, so does that. */
   readonly onConnect: () => void | Promise<void>;
   readonly log: Logger;
   /** How often the connection is tried, and how long the answer may take, in milliseconds. */

@@ -29,11 +29,9 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await installWorkerSchema(databaseUrl, log);
-    const settings = JSON.parse(await readFile(GMRC, 'utf8')) as {
-      pgSettings: Record<string, string>;
-    };
+    const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
     await runGraphileMigrate({
-      pgSettings: settings.pgSettings,
+      pgSettings: gmrc.pgSettings,
       connectionString: databaseUrl,
       migrationsFolder: MIGRATIONS_FOLDER,
       logger: migrateLogger(log),
@@ -73,24 +71,17 @@ async function grantCreate(owner: pg.Client, allowed: boolean): Promise<void> {
   end $$`);
 }
 
-/**
- * The newest migration that this version of Halyard comes with, named as graphile-migrate records it, without its
- * message: `000003.sql`.
- */
+/** The newest migration that this version of Halyard comes with, as graphile-migrate records it but for its message: `000003.sql`. */
 export async function latestMigration(): Promise<string> {
-  const files = (await readdir(`${MIGRATIONS_FOLDER}/committed`)).filter((name) =>
-    name.endsWith('.sql'),
-  );
-  const latest = files.toSorted().at(-1);
-  if (latest === undefined) {
+  const files = await readdir(`${MIGRATIONS_FOLDER}/committed`);
+  const latest = files.toSorted().findLast((name) => name.endsWith('.sql'));
+  if (latest === undefined)
     throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
-  }
   return `${latest.slice(0, 6)}.sql`;
 }
 
 /**
- * Makes sure that the database is at least as new as this version of Halyard. A newer one is fine: migrations
- * keep the version before them working, so that a deployment can migrate first.
+ * Makes sure that the database is at least as new as this version of Halyard: migrations keep the version before them working.
  *
  * @throws Error that says what to run
  */

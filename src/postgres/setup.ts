@@ -38,9 +38,8 @@ export async function setUp(options: SetupOptions): Promise<void> {
     await requireVersion(client);
     await client.query(await readFile(ROLES_SQL, 'utf8'));
     for (const { role, password } of logins) {
-      if (password !== '') {
+      if (password !== '')
         await client.query(`alter role ${role} with password ${client.escapeLiteral(password)}`);
-      }
     }
     await createDatabase(client, database);
   });
@@ -66,19 +65,17 @@ export function withSettings(url: string, settings: readonly string[]): string {
 
 function databaseOf(url: string): string {
   const name = decodeURIComponent(new URL(url).pathname.slice(1));
-  if (name === '') {
+  if (name === '')
     throw new Error(
       'DATABASE_URL must name a database, as in postgres://halyard_owner@host/halyard.',
     );
-  }
   return name;
 }
 
 function login(url: string, variable: string, role: string): { role: string; password: string } {
   const parsed = new URL(url);
-  if (decodeURIComponent(parsed.username) !== role) {
+  if (decodeURIComponent(parsed.username) !== role)
     throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
-  }
   return { role, password: decodeURIComponent(parsed.password) };
 }
 

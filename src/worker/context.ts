@@ -21,8 +21,7 @@ export interface WorkerContext {
 const NO_PAYLOAD = z.strictObject({ _cron: z.unknown().optional() });
 
 /**
- * The context of the worker that runs this task, which adds it to the task's second argument for each call. So a task file stays a
- * plain task, without a module that holds a process-wide context, and several workers can live in one process.
+ * The context of the worker that runs this task, from the task's second argument: several workers can live in one process.
  *
  * @throws Error when the payload isn't empty, or when some other worker than Halyard's runs the task
  */

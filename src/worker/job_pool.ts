@@ -6,7 +6,7 @@ import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'gr
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
-import { pause } from '../lib/sleep.ts';
+import { pause } from '../lib/wait.ts';
 
 /** graphile-worker, kept running. */
 export type JobPool = Awaited<ReturnType<typeof startJobPool>>;
@@ -118,7 +118,7 @@ async function giveUp(runner: Runner, idle: Promise<unknown>): Promise<void> {
  *
  * @throws Error when a file isn't a task
  */
-export async function loadTasks(context: WorkerContext): Promise<TaskList> {
+async function loadTasks(context: WorkerContext): Promise<TaskList> {
   const { tasks, release } = await getTasks({ logger: workerLogger(context.log) }, TASK_FOLDER);
   release();
   return Object.fromEntries(

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { Registry } from 'prom-client';
-import { withDeadline } from '../lib/deadline.ts';
+import { withDeadline } from '../lib/wait.ts';
 import { destinationOf, makeSink } from '../audit/delivery/sinks/index.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
@@ -24,7 +24,7 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Where audit events go; by default the configuration's choice. One that is given stays open. */
   readonly sink?: Sink;
-  /** Where its metrics go, for whoever wants to see them. */
+  /** Where its metrics go. */
   readonly registry?: Registry;
 }
 
@@ -85,7 +85,6 @@ export async function startWorker(options: WorkerOptions) {
 async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {
   await withDeadline(
     () => running.disposeAsync(),
-    new AbortController().signal,
     STOP_DEADLINE_MS,
     `The worker did not come to an end within ${STOP_DEADLINE_MS} ms.`,
   ).catch((error: unknown) => log.warn({ err: error }, 'the worker leaves work unfinished'));

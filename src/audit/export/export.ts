@@ -1,6 +1,6 @@
 import type pg from 'pg';
 
-import { pause } from '../../lib/sleep.ts';
+import { pause } from '../../lib/wait.ts';
 import { scanLedger, type EventRow, type SeqRange } from './query.ts';
 import type { ExportAuditEventsQuery } from './schemas.ts';
 

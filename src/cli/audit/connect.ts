@@ -5,20 +5,14 @@ import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
 import { makeLogger } from '../../lib/log.ts';
 import { withDatabase, withSettings } from '../../postgres/setup.ts';
 
-/**
- * As whom a command works: an auditor reads the trail, the worker and the owner change things. The variables that hold a login's
- * address, the first that is set counting; and its role.
- */
-const LOGINS = {
-  auditor: {
-    addresses: [
-      ['AUDITOR_DATABASE_URL', 'auditorDatabaseUrl'],
-      ['AUTH_DATABASE_URL', 'authDatabaseUrl'],
-    ],
-    role: 'halyard_auditor',
-  },
-  worker: { addresses: [['WORKER_DATABASE_URL', 'workerDatabaseUrl']], role: 'halyard_worker' },
-  owner: { addresses: [['DATABASE_URL', 'databaseUrl']], role: 'halyard_owner' },
+/** The variables that hold the address of a login, the role halyard_…; the first that is set counts. */
+const ADDRESSES = {
+  auditor: [
+    ['AUDITOR_DATABASE_URL', 'auditorDatabaseUrl'],
+    ['AUTH_DATABASE_URL', 'authDatabaseUrl'],
+  ],
+  worker: [['WORKER_DATABASE_URL', 'workerDatabaseUrl']],
+  owner: [['DATABASE_URL', 'databaseUrl']],
 } as const;
 
 /** A command asks a few questions at a time; a verification some chunks of the trail side by side. */
@@ -26,17 +20,14 @@ const MAX_CONNECTIONS = 4;
 const NO_TIME_LIMIT = ['statement_timeout=0', 'idle_in_transaction_session_timeout=0'];
 
 /**
- * Runs `work` on a pool of the login's, which ends behind it. Without an address, outside production, the database is the
- * embedded one of the data folder: the one that runs, or one started for this.
+ * Runs `work` on a pool of the login's. Without an address, outside production, the database is the data folder's embedded one,
+ * started for this if need be. Statements have no time limit: a command may read the whole trail, and can be stopped.
  *
- * Statements have no time limit: a command may read the whole trail, and the person who typed it can stop it.
- *
- * @param command the command that asks, which checks its own configuration and is named in the connections
  * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError; what
  *   `work` throws
  */
 export async function withLogin<T>(
-  login: keyof typeof LOGINS,
+  login: keyof typeof ADDRESSES,
   work: (pool: pg.Pool, config: Config) => Promise<T>,
   command: 'audit' | 'settings' = 'audit',
 ): Promise<T> {
@@ -44,7 +35,8 @@ export async function withLogin<T>(
   // Warnings and errors only: how an embedded server comes and goes is no part of the answer.
   const isChatty = ['info', 'debug', 'trace'].includes(config.logLevel);
   const log = makeLogger({ ...config, ...(isChatty && { logLevel: 'warn' }) }, command);
-  const { addresses, role } = LOGINS[login];
+  const addresses = ADDRESSES[login];
+  const role = `halyard_${login}`;
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
   const run = async (address: string, settings: readonly string[]) => {
     const pool = makePool(withSettings(address, [...settings, ...NO_TIME_LIMIT]), {

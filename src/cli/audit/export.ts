@@ -1,9 +1,7 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-
 import type pg from 'pg';
-
 import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
 import {
   beginExport,

@@ -41,9 +41,7 @@ async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<num
 }
 
 function line({ month, events, outcome, reason }: Month): string {
-  const what = { purged: 'purged', purgeable: 'would be purged', kept: 'kept', busy: 'busy' }[
-    outcome
-  ];
+  const what = outcome === 'purgeable' ? 'would be purged' : outcome;
   const why = reason === null ? '' : `: ${reason}`;
   const which = events === null ? '' : `${month?.slice(0, 7) ?? 'unknown'}  ${events} events  `;
   return `${which}${what}${why}`;

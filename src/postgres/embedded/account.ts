@@ -14,9 +14,8 @@ export interface Account {
 const NAMES = ['postgres', '_postgres', 'nobody'];
 
 /**
- * Finds the user that PostgreSQL runs as: whoever runs this process, except for root, which
- * becomes the owner of the existing cluster, else one of the users the system already has (initdb
- * wants a passwd entry). No user is ever created.
+ * Finds the user that PostgreSQL runs as: this process's own or, in place of root, the cluster's owner, else one of the users
+ * that the system has already (initdb wants a passwd entry).
  *
  * @param cluster the existing data folder's stat, null before the first start
  * @throws EmbeddedPostgresError NO_ACCOUNT
@@ -35,11 +34,7 @@ export async function chooseAccount(cluster: Stats | null): Promise<Account> {
   );
 }
 
-/**
- * Picks the preferred user from the text of a passwd file; null when it has none of them.
- *
- * @param passwd lines of name:password:uid:gid:…
- */
+/** Picks the preferred user from a passwd file's text (name:password:uid:gid:…); null when it has none of them. */
 export function findAccount(passwd: string): { uid: number; gid: number } | null {
   const users = passwd.split('\n').map((line) => line.split(':'));
   for (const name of NAMES) {

@@ -23,12 +23,11 @@ export async function withEmbeddedPostgres<T>(
   work: (superuserUrl: string) => Promise<T>,
 ): Promise<T> {
   const folder = resolve(dataDir);
-  if ((await ifExists(stat(join(folder, 'postgres')))) === null) {
+  if ((await ifExists(stat(join(folder, 'postgres')))) === null)
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
       `There is no database in ${folder}: set a database address, or HALYARD_DATA_DIR to where npm start keeps its data.`,
     );
-  }
   const server = await startEmbeddedPostgres({ dataDir: folder, log }).catch((error: unknown) => {
     if (error instanceof EmbeddedPostgresError && error.code === 'DATA_DIR_IN_USE') return null;
     throw error;
@@ -50,12 +49,11 @@ async function runningUrl(dataDir: string): Promise<string> {
       const password = await superuserPassword(dataDir, false);
       return localUrl(found.port, 'postgres', password, 'postgres');
     }
-    if (Date.now() > deadline) {
+    if (Date.now() > deadline)
       throw new EmbeddedPostgresError(
         'DATA_DIR_IN_USE',
         `Halyard runs on ${dataDir}, but its PostgreSQL is not ready. Try again when it is.`,
       );
-    }
     await delay(50);
   }
 }

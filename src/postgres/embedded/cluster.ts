@@ -29,13 +29,12 @@ const PASSWORD = 'postgres.initdb-password-';
 export async function checkCluster({ pgdata, binaries, account }: Cluster): Promise<boolean> {
   const stats = await ifExists(stat(pgdata));
   if (!stats) return false;
-  if (stats.uid !== account.uid) {
+  if (stats.uid !== account.uid)
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
       `${pgdata} belongs to user ${stats.uid}, and PostgreSQL would run as user ${account.uid}. Start Halyard as ` +
         'the user (or root) who made it, or give it another folder with HALYARD_DATA_DIR.',
     );
-  }
   const made = (await ifExists(readFile(join(pgdata, 'PG_VERSION'), 'utf8')))?.trim() ?? 'unknown';
   const ours = binaries.version.split('.')[0];
   if (made === ours) return true;
@@ -47,17 +46,12 @@ export async function checkCluster({ pgdata, binaries, account }: Cluster): Prom
 }
 
 /**
- * Makes a new cluster. It appears by a rename once it is whole, so one that exists is complete;
- * what a killed initdb left is removed first.
+ * Makes a new cluster, which appears by a rename once it is whole. What a killed initdb left is removed first.
  *
  * @param durable false skips the sync, for data that need not outlive the machine
  * @throws EmbeddedPostgresError INITDB_FAILED
  */
-export async function makeCluster(
-  cluster: Cluster,
-  password: string,
-  durable: boolean,
-): Promise<void> {
+export async function makeCluster(cluster: Cluster, password: string, durable: boolean) {
   const home = dirname(cluster.pgdata);
   await removeLeftovers(home);
   const partial = join(home, PARTIAL + randomUUID());

@@ -14,16 +14,13 @@ interface Guarded {
 }
 
 /**
- * The shell leaves a watcher behind and then becomes the program, which therefore has the pid and
- * the exit code that Node sees. The watcher reads a pipe from Node that nobody ever writes to: it
- * ends when Node dies, even by kill -9, and then asks the program to shut down.
+ * The shell leaves a watcher behind and then becomes the program, whose pid and exit code Node so sees. The watcher reads a
+ * pipe that ends when Node dies, even by kill -9, and then asks the program to shut down.
  *
  * - `( … & )` forks twice, because PostgreSQL should not find a child that it does not know.
- * - The watcher, as a background job, ignores SIGINT; the program is no background job, so it
- *   doesn't inherit that.
- * - SIGINT is sent without a look at the pid file: a server that is just starting has none yet. After ten
- *   seconds SIGQUIT, the immediate shutdown, follows if the file still names the program; a lasting pid
- *   alone proves nothing, since the number may be another's, or that of a dead process nobody has collected.
+ * - The watcher, as a background job, ignores SIGINT; the program doesn't inherit that.
+ * - SIGINT is sent without a look at the pid file: a starting server has none yet. SIGQUIT, the immediate shutdown, follows
+ *   only if the file still names the program: the pid alone may be another's by then.
  */
 const SCRIPT = `
 pid_file=$1; shift
@@ -42,11 +39,8 @@ exec "$@"
 `;
 
 /**
- * Starts a program as the account, tied to this process's life.
- *
- * It leads a session of its own, so that Ctrl-C in the terminal reaches only this process, which
- * wants the database until it has drained. Its environment is empty, so that no PGDATA, PGPORT or locale
- * of the user's changes what it does.
+ * Starts a program as the account, tied to this process's life. It leads a session of its own, so that Ctrl-C doesn't reach
+ * it: this process needs the database until it has drained. No PGDATA, PGPORT or locale of the user's reaches it either.
  *
  * @throws when it can't be started at all
  */
@@ -64,13 +58,8 @@ export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
   return child;
 }
 
-/**
- * Waits until the process is over; it may be already.
- *
- * @param signal rejects the promise when it is raised before
- * @returns the exit code, null after a signal
- */
-export async function whenOver(child: ChildProcess, signal?: AbortSignal): Promise<number | null> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', { signal });
+/** Waits until the process is over. @returns the exit code, null after a signal */
+export async function whenOver(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   return child.exitCode;
 }

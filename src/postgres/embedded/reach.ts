@@ -8,8 +8,7 @@ const READ = 4;
 const ENTER = 1;
 
 /**
- * Whether the account may enter this folder and every folder above it. Computed from modes, not
- * tried: the only way to try is to run something as that user. Access lists are not looked at.
+ * Whether the account may enter this folder and every folder above it, by their modes; access lists are not looked at.
  *
  * @param folder an existing folder; links in it are resolved first
  */
@@ -23,11 +22,7 @@ export async function canEnter(folder: string, account: Account): Promise<boolea
   }
 }
 
-/**
- * Whether the account may run this program.
- *
- * @param file an existing file; links in it are resolved first
- */
+/** Whether the account may run this program. @param file an existing file; links in it are resolved first */
 export async function canRun(file: string, account: Account): Promise<boolean> {
   const path = await realpath(file);
   return (
@@ -36,8 +31,7 @@ export async function canRun(file: string, account: Account): Promise<boolean> {
 }
 
 /**
- * The kernel's rule: exactly one of the three classes counts, so an owner without the bit is
- * refused even where others have it.
+ * The kernel's rule: one of the three classes counts, so an owner without the bit is refused where others have it.
  *
  * @param wanted a sum of 4 (read), 2 (write) and 1 (enter or run)
  */

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
+import { within } from '../../lib/wait.ts';
 import { spawnGuarded, whenOver } from './guard.ts';
 import { MARK, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
@@ -16,8 +17,8 @@ const START_POLL_MS = 10;
 const PORT_ATTEMPTS = 5;
 
 /**
- * Starts PostgreSQL on a free port of 127.0.0.1 and waits until it accepts connections. A port is
- * free only until somebody takes it, so a clash is met with another port.
+ * Starts PostgreSQL on a free port of 127.0.0.1, or another one when that is taken meanwhile, and waits until it accepts
+ * connections.
  *
  * @param settings more server settings, which win over ours
  * @param choosePort where to look for a port, so that a clash can be staged
@@ -84,11 +85,7 @@ async function whenReady(child: ChildProcess, pgdata: string): Promise<string | 
 async function stop(child: ChildProcess): Promise<void> {
   for (const [signal, ms] of SHUTDOWNS) {
     child.kill(signal); // does nothing to one that is over
-    const timeout = AbortSignal.timeout(ms);
-    await whenOver(child, timeout).catch((error: unknown) => {
-      if (!timeout.aborted) throw error;
-    });
-    if (!timeout.aborted) return;
+    if (await within(ms, whenOver(child))) return;
   }
 }
 

@@ -4,10 +4,7 @@ import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { canEnter } from './reach.ts';
 
-/**
- * Folders for what PostgreSQL's user must reach when the checkout lies below one that only root may
- * enter. /var/tmp comes second: it survives a reboot, but some systems sweep it after weeks.
- */
+/** For what PostgreSQL's user must reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
 export const SHELTERS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
 
 /**
@@ -31,11 +28,7 @@ export async function openShelter(account: Account, shelters = SHELTERS): Promis
   );
 }
 
-/**
- * Makes a folder that others may enter and only we may change, or checks the one that is there.
- *
- * @returns null, or why it can't be used
- */
+/** Makes, or checks, a folder that others may enter and only we may change. @returns null, or why it can't be used */
 export async function makeOwnFolder(folder: string): Promise<string | null> {
   try {
     await mkdir(folder);
@@ -47,10 +40,7 @@ export async function makeOwnFolder(folder: string): Promise<string | null> {
   }
 }
 
-/**
- * Why an existing folder may hold what others have put there, programs that we would then run
- * included (in /var/tmp anybody could have made it first); null when only we can write to it.
- */
+/** Why an existing folder may hold what others have put there, such as programs; null when only we can write to it. */
 export async function distrust(folder: string): Promise<string | null> {
   const stats = await lstat(folder);
   if (!stats.isDirectory()) return 'it is not a folder';

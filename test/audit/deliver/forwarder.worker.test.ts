@@ -6,7 +6,7 @@ import type { AuditEvent } from '../../../src/audit/delivery/sink.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
 import { meterSink } from '../../../src/metrics/sink.ts';
 import { makeWorkerMetrics } from '../../../src/metrics/worker.ts';
-import { pause } from '../../../src/lib/sleep.ts';
+import { pause } from '../../../src/lib/wait.ts';
 import { makeDelivery } from '../../../src/audit/delivery/loop.ts';
 import { makeCloudWatchServer } from '../../support/cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';

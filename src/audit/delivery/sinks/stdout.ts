@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { withDeadline } from '../../../lib/deadline.ts';
+import { withDeadline } from '../../../lib/wait.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
 import type { AuditEvent, Sink } from '../sink.ts';
 
@@ -23,12 +23,12 @@ export function makeStdoutSink(stream?: Writable, { stallTimeoutMs = 10_000 } = 
   return {
     async send(events, caller, confirmed) {
       const signal = AbortSignal.any([caller, closing.signal]);
-      await withDeadline(() => leftover, signal, stallTimeoutMs, expired);
+      await withDeadline(() => leftover, stallTimeoutMs, expired, signal);
       for (const { text, count } of cutSlices(events)) {
         const written = output.write(text);
         // The send that wrote it reports its failure; the next one only waits for its end.
         leftover = written.catch(() => undefined);
-        await withDeadline(() => written, signal, stallTimeoutMs, expired);
+        await withDeadline(() => written, stallTimeoutMs, expired, signal);
         confirmed?.(count);
       }
     },

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
-import { withDeadline } from '../../../../lib/deadline.ts';
+import { withDeadline } from '../../../../lib/wait.ts';
 
 /** The SDK's retries for one call: exponential with jitter, on throttling, 5xx, resets and timeouts. */
 const MAX_ATTEMPTS = 5;
@@ -61,5 +61,5 @@ export function callWithin<T>(
   signal: AbortSignal,
 ): Promise<T> {
   const expired = `CloudWatch Logs took longer than ${CALL_DEADLINE_MS} ms, retries included`;
-  return withDeadline((abortSignal) => call({ abortSignal }), signal, CALL_DEADLINE_MS, expired);
+  return withDeadline((abortSignal) => call({ abortSignal }), CALL_DEADLINE_MS, expired, signal);
 }

@@ -1,0 +1,62 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Waits, and resolves early, never rejecting, when the signal is raised. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+  });
+}
+
+/**
+ * Settles as `step` does, or rejects with the signal's reason as soon as that is raised.
+ *
+ * No race against one promise that stands for the loss: that would keep the handlers of every race for as long as a
+ * connection stands.
+ */
+export async function orAborted<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([aborted.promise, step]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+/**
+ * Runs `work`, and rejects once `ms` milliseconds have passed (with `expired` as the message) or `signal` aborts (with its
+ * reason). The work gets a signal that is raised then.
+ *
+ * @throws the work's own error otherwise
+ */
+export async function withDeadline<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+  ms: number,
+  expired: string,
+  signal?: AbortSignal,
+): Promise<T> {
+  signal?.throwIfAborted();
+  // Not AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
+  const stop = new AbortController();
+  const forward = () => stop.abort(signal?.reason);
+  const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
+  signal?.addEventListener('abort', forward, { once: true });
+  try {
+    return await orAborted(work(stop.signal), stop.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', forward);
+  }
+}
+
+/** Waits for work that may never end, but no longer than this; whether it ended. A rejection is passed on. */
+export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  try {
+    return await Promise.race([work.then(() => true), pause(ms, timer.signal).then(() => false)]);
+  } finally {
+    timer.abort();
+  }
+}
