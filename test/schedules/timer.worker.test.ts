@@ -81,11 +81,12 @@ test('when no job is run at all the timer applies by itself', async () => {
       const flag = await insertFlag(root);
       const { id } = await insertSchedule(root, flag.id, { dueIn: '200 ms' });
       await applied(root, id);
+      // Before the trigger goes: a job that the timer queues just behind it is run.
+      expect(runs(worker)).toStrictEqual([]);
     } finally {
       await root.query('drop function public.put_off() cascade');
     }
   });
-  expect(runs(worker)).toStrictEqual([]);
 });
 
 test('what is due and locked is tried again, less and less often, and applied once it is free', async () => {
