@@ -4,6 +4,7 @@ import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphil
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
 import type pg from 'pg';
+import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import { makePool } from './pool.ts';
 import { withSettings } from './setup.ts';
@@ -23,11 +24,13 @@ const MIGRATION_LOCK = 4_215_330_871;
  * there is nothing to do. A second call at the same time waits for the first.
  *
  * @param databaseUrl the owner's URL.
+ * @throws ConfigError when the database ran a migration that has changed since, as they do before version 0.1.0
  */
 export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
   await withConnection(databaseUrl, NAME, async (client) => {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await assertUnchanged(client);
     await installWorkerSchema(databaseUrl, log);
     const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
     await runGraphileMigrate({
@@ -41,6 +44,27 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
     await client.query('select app_private.ensure_audit_partitions()');
     log.info({ version: await latestMigration() }, 'the database is migrated');
   });
+}
+
+/** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */
+async function assertUnchanged(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ exists: boolean }>(
+    `select to_regclass('graphile_migrate.migrations') is not null as exists`,
+  );
+  if (rows[0]?.exists !== true) return;
+  const ran = await client.query<{ filename: string; hash: string }>(
+    'select filename, hash from graphile_migrate.migrations order by filename',
+  );
+  for (const { filename, hash } of ran.rows) {
+    const file = (await committedFiles()).find((name) => name.startsWith(filename.slice(0, 6)));
+    if (file === undefined) continue;
+    const text = await readFile(`${MIGRATIONS_FOLDER}/committed/${file}`, 'utf8');
+    if (!text.includes(`--! Hash: ${hash}\n`))
+      throw new ConfigError([
+        `The database ran another ${filename} than this version has: migrations change until 0.1.0 is released. ` +
+          'Start with an empty database; for npm start, remove the folder that its first line calls pgdata.',
+      ]);
+  }
 }
 
 /**
@@ -73,11 +97,15 @@ async function grantCreate(owner: pg.Client, allowed: boolean): Promise<void> {
 
 /** The newest migration that this version of Halyard comes with, as graphile-migrate records it but for its message: `000003.sql`. */
 export async function latestMigration(): Promise<string> {
-  const files = await readdir(`${MIGRATIONS_FOLDER}/committed`);
-  const latest = files.toSorted().findLast((name) => name.endsWith('.sql'));
+  const latest = (await committedFiles()).at(-1);
   if (latest === undefined)
     throw new Error('migrations/committed is empty: this copy of Halyard is incomplete.');
   return `${latest.slice(0, 6)}.sql`;
+}
+
+async function committedFiles(): Promise<string[]> {
+  const files = await readdir(`${MIGRATIONS_FOLDER}/committed`);
+  return files.filter((name) => name.endsWith('.sql')).toSorted();
 }
 
 /**

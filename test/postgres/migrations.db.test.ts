@@ -119,6 +119,24 @@ test('from zero and one at a time end at the same schema, and migrating again ch
   expect(generated.endsWith(first)).toBe(true);
 });
 
+test('a database that ran a migration which has changed since is refused, and left as it is', async () => {
+  await makeEmpty();
+  await migrate(ownerUrl, log);
+  await withClient(ownerUrl, async (client) => {
+    await client.query(
+      `alter table graphile_migrate.migrations drop constraint migrations_previous_hash_fkey`,
+    );
+    await client.query(
+      `update graphile_migrate.migrations set hash = 'sha1:0' where filename = '000002.sql'`,
+    );
+  });
+  const before = await dump(ownerUrl);
+  await expect(migrate(ownerUrl, log)).rejects.toThrow(
+    /ran another 000002\.sql .* empty database/s,
+  );
+  expect(await dump(ownerUrl)).toBe(before);
+});
+
 async function withClone(work: (database: TestDatabase) => Promise<void>): Promise<void> {
   const database = await cloneDatabase();
   try {
