@@ -120,6 +120,8 @@ export const pipeline: Question = {
       max: CONNECTIONS,
       pipeline: true,
     });
+    // Its end doesn't wait for its sessions', and dropping the database may cut one off.
+    pgs.on('error', (error) => stand.log.debug({ err: error }, 'an idle session was lost'));
     try {
       await makeFlags(database, 'pipeline', 300);
       const figures: Figure[] = [];

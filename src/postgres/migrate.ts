@@ -1,4 +1,5 @@
 import { readFile, readdir } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
@@ -14,6 +15,7 @@ import { workerLogger } from '../jobs/logger.ts';
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 /** What pg_stat_activity shows. */
 const NAME = 'halyard migrate';
+const POOL_NAME = 'halyard migrate pool';
 const GMRC = new URL('../../.gmrc', import.meta.url);
 
 /** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
@@ -35,15 +37,34 @@ export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
     const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
     await runGraphileMigrate({
       pgSettings: gmrc.pgSettings,
-      connectionString: databaseUrl,
+      connectionString: named(databaseUrl, POOL_NAME),
       migrationsFolder: MIGRATIONS_FOLDER,
       logger: migrateLogger(log),
     });
-    // It would keep its pool for a moment, and end this process if the server went away in that moment.
-    clearAllPools();
+    await closePool(client);
     await client.query('select app_private.ensure_audit_partitions()');
     log.info({ version: await latestMigration() }, 'the database is migrated');
   });
+}
+
+function named(databaseUrl: string, name: string): string {
+  const url = new URL(databaseUrl);
+  url.searchParams.set('application_name', name);
+  return url.href;
+}
+
+/** graphile-migrate would keep its pool for a moment, and end this process if the server went away in that moment. */
+async function closePool(client: pg.Client): Promise<void> {
+  clearAllPools();
+  // The pool's sessions end a little later than that call; a second is ample.
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const { rowCount } = await client.query(
+      'select from pg_stat_activity where datname = current_database() and application_name = $1',
+      [POOL_NAME],
+    );
+    if (rowCount === 0) return;
+    await delay(10);
+  }
 }
 
 /** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */
