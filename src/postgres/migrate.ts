@@ -76,8 +76,9 @@ async function assertUnchanged(client: pg.Client): Promise<void> {
   const ran = await client.query<{ filename: string; hash: string }>(
     'select filename, hash from graphile_migrate.migrations order by filename',
   );
+  const files = await committedFiles();
   for (const { filename, hash } of ran.rows) {
-    const file = (await committedFiles()).find((name) => name.startsWith(filename.slice(0, 6)));
+    const file = files.find((name) => name.startsWith(filename.slice(0, 6)));
     if (file === undefined) continue;
     const text = await readFile(`${MIGRATIONS_FOLDER}/committed/${file}`, 'utf8');
     if (!text.includes(`--! Hash: ${hash}\n`))

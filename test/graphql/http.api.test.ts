@@ -319,6 +319,19 @@ describe('errors that are nobody’s business', () => {
   });
 });
 
+/** Ends the one session that waits for a lock, once there is one. */
+async function endWaitingSession(): Promise<void> {
+  await withClient(database.rootUrl, (root) =>
+    vi.waitFor(async () => {
+      const ended = await root.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      expect(ended.rowCount).toBe(1);
+    }, 5_000),
+  );
+}
+
 describe('a connection that is lost', () => {
   it('is database_unavailable, and the next request works', async () => {
     await withClient(database.ownerUrl, async (owner) => {
@@ -331,15 +344,7 @@ describe('a connection that is lost', () => {
       ]);
       const update = `mutation { updateFeatureFlag(input: { id: "${rows[0]?.id}", patch: { enabled: true } }) { clientMutationId } }`;
       const code = api().codeOf(update);
-      await withClient(database.rootUrl, (root) =>
-        vi.waitFor(async () => {
-          const ended = await root.query(
-            `select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock'`,
-          );
-          expect(ended.rowCount).toBe(1);
-        }, 5_000),
-      );
+      await endWaitingSession();
       expect(await code).toBe('database_unavailable');
       await owner.query('rollback');
       await api().data(update);
@@ -359,15 +364,7 @@ describe('a connection that is lost while it commits', () => {
       const code = api().codeOf(
         'mutation { createFeatureFlag(input: { featureFlag: { flagKey: "hangs" } }) { clientMutationId } }',
       );
-      await withClient(database.rootUrl, (root) =>
-        vi.waitFor(async () => {
-          const ended = await root.query(
-            `select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock'`,
-          );
-          expect(ended.rowCount).toBe(1);
-        }, 5_000),
-      );
+      await endWaitingSession();
       expect(await code).toBe('database_unavailable');
       await owner.query(
         'drop trigger hang on app_public.feature_flags; drop function app_private.hang()',
