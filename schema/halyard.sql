@@ -346,6 +346,36 @@ comment on column audit.dead_letters.id is 'Order of arrival.';
 comment on column audit.dead_letters.occurred_at is 'When writing failed.';
 grant select on table audit.dead_letters to halyard_auditor;
 
+create table audit.divergences (
+  destination text not null,
+  found_at timestamp with time zone not null default clock_timestamp(),
+  found_in integer not null,
+  head bytea not null,
+  id bigint not null generated always as identity,
+  incarnation uuid not null,
+  last_seq bigint not null,
+  seal_no bigint not null,
+  sealed_at timestamp with time zone not null,
+  constraint divergences_head_key UNIQUE (found_in, destination, head),
+  constraint divergences_pkey PRIMARY KEY (id)
+);
+alter table audit.divergences enable row level security;
+create policy auditor_select on audit.divergences for select to halyard_auditor
+  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.divergences FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table audit.divergences enable always trigger _100_append_only;
+comment on table audit.divergences is 'Seals of this trail that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
+comment on column audit.divergences.destination is 'The destination that is ahead.';
+comment on column audit.divergences.found_at is 'When a worker found it.';
+comment on column audit.divergences.found_in is 'The number of the incarnation in which it was found; it is resolved when there is a later one.';
+comment on column audit.divergences.head is 'Its head.';
+comment on column audit.divergences.id is 'Order of arrival.';
+comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of.';
+comment on column audit.divergences.last_seq is 'The last event that it seals.';
+comment on column audit.divergences.seal_no is 'The seal''s number.';
+comment on column audit.divergences.sealed_at is 'When it was sealed, by the clock of the database that is lost: schedules up to then may have been applied.';
+grant select on table audit.divergences to halyard_auditor;
+
 create table audit.events (
   actor_kind text not null,
   admin_email text,
@@ -470,6 +500,39 @@ comment on column audit.flag_events.schedule_id is 'The schedule that it is abou
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 grant select on table audit.flag_events to halyard_auditor;
 
+create table audit.incarnations (
+  database_user text not null default SESSION_USER,
+  first_seal bigint not null,
+  first_seq bigint not null,
+  id uuid not null default gen_random_uuid(),
+  incarnation_no integer not null,
+  overdue text,
+  reason text,
+  refused_destinations text[] not null default '{}'::text[],
+  started_at timestamp with time zone not null default clock_timestamp(),
+  trail uuid not null,
+  constraint incarnations_id_key UNIQUE (id),
+  constraint incarnations_overdue_check CHECK ((overdue = ANY (ARRAY['apply'::text, 'skip'::text]))),
+  constraint incarnations_pkey PRIMARY KEY (incarnation_no)
+);
+alter table audit.incarnations enable row level security;
+create policy auditor_select on audit.incarnations for select to halyard_auditor
+  using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.incarnations FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table audit.incarnations enable always trigger _100_append_only;
+comment on table audit.incarnations is 'The lives of this trail: one from the first migration on, and one more each time that the restore of an older state was accepted. Append-only.';
+comment on column audit.incarnations.database_user is 'The login that began it.';
+comment on column audit.incarnations.first_seal is 'The number of its first seal.';
+comment on column audit.incarnations.first_seq is 'The number of its first event.';
+comment on column audit.incarnations.id is 'What seals and the ids of events carry of it.';
+comment on column audit.incarnations.incarnation_no is 'Its number: gapless from 1. The highest is the one that is written to.';
+comment on column audit.incarnations.overdue is 'What was done with the schedules that the lost history may have applied: apply or skip; null for the first.';
+comment on column audit.incarnations.reason is 'Why it was begun; null for the first.';
+comment on column audit.incarnations.refused_destinations is 'The destinations of the database that this one is a copy of: nothing is forwarded there.';
+comment on column audit.incarnations.started_at is 'When it began.';
+comment on column audit.incarnations.trail is 'The trail: the same through all restores; another one from a copy on that was made to be a database of its own.';
+grant select on table audit.incarnations to halyard_auditor;
+
 create view audit.lateness_days with (security_invoker=true) as
  SELECT day,
     environment,
@@ -583,11 +646,13 @@ comment on column audit.reconciliations.started_at is 'When the last run of this
 create table audit.seals (
   first_seq bigint not null,
   head bytea not null,
+  incarnation uuid not null,
   last_seq bigint not null,
   previous_head bytea not null,
   root bytea not null,
   seal_no bigint not null,
   sealed_at timestamp with time zone not null default clock_timestamp(),
+  trail uuid not null,
   constraint seals_hashes_check CHECK (((octet_length(root) = 32) AND (octet_length(previous_head) = 32) AND (octet_length(head) = 32))),
   constraint seals_last_seq_key UNIQUE (last_seq),
   constraint seals_pkey PRIMARY KEY (seal_no)
@@ -599,12 +664,14 @@ CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.sea
 alter table audit.seals enable always trigger _100_append_only;
 comment on table audit.seals is 'One row for each batch of numbered events: its Merkle root, chained to the seal before it. Append-only.';
 comment on column audit.seals.first_seq is 'The first event that it seals.';
-comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
+comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, trail, incarnation, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
+comment on column audit.seals.incarnation is 'The incarnation in which it was sealed.';
 comment on column audit.seals.last_seq is 'The last event that it seals.';
 comment on column audit.seals.previous_head is 'The head of the seal before it; random for seal 0, so that no two trails have a head in common.';
 comment on column audit.seals.root is 'The Merkle root of the events'' leaves (RFC 6962).';
 comment on column audit.seals.seal_no is 'The seal''s number: gapless from 0, which seals nothing and only begins the chain.';
 comment on column audit.seals.sealed_at is 'When it was sealed.';
+comment on column audit.seals.trail is 'The trail: audit.incarnations has it.';
 grant select on table audit.seals to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.actor_kind()
@@ -871,20 +938,27 @@ comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what coul
 CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
  RETURNS text
  LANGUAGE sql
- IMMUTABLE
+ STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select case
     when seal.head <> app_private.seal_head(
-      seal.previous_head, seal.seal_no, seal.first_seq, seal.last_seq - seal.first_seq + 1, seal.root)
+      seal.previous_head, seal.trail, seal.incarnation, seal.seal_no, seal.first_seq, seal.last_seq - seal.first_seq + 1, seal.root)
       then 'The head isn''t that of what the seal says: the seal was changed.'
+    when not exists (
+      select
+      from (
+        select x.* from audit.incarnations x where x.first_seal <= seal.seal_no order by x.incarnation_no desc limit 1
+      ) as i
+      where i.trail = seal.trail and i.id = seal.incarnation)
+      then 'It isn''t of the incarnation that was current for its number.'
     when seal.seal_no = 0 then null
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
     -- A head that was changed is told of where it was: the next seal still tells what it had been.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
-      (previous).previous_head, (previous).seal_no, (previous).first_seq,
+      (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
       then 'It isn''t chained to the head of the seal before it.'
     when seal.first_seq <> (previous).last_seq + 1
@@ -893,11 +967,11 @@ AS $function$
 $function$;
 comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
-CREATE OR REPLACE FUNCTION app_private.changed_event_id(row_id uuid, created_at timestamp with time zone, revision_before bigint, revision_after bigint)
+CREATE OR REPLACE FUNCTION app_private.changed_event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision_before bigint, revision_after bigint)
  RETURNS uuid
  LANGUAGE sql
-RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(row_id, created_at, revision_after) ELSE gen_random_uuid() END;
-comment on function app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
+RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(incarnation, row_id, created_at, revision_after) ELSE gen_random_uuid() END;
+comment on function app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
 
 CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
@@ -971,6 +1045,7 @@ CREATE OR REPLACE FUNCTION app_private.dead_letter_events(content jsonb)
 AS $function$
 declare
   v_at timestamptz := content ->> 'at';
+  v_incarnation uuid := app_private.incarnation();
   v_operation text := content ->> 'operation';
   v_rows jsonb := nullif(content -> 'rows', 'null');
   v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
@@ -980,7 +1055,7 @@ begin
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
   elsif content ->> 'table' = 'feature_flags' then
     return array(
-      select app_private.attribute_event(app_private.flag_event(v_at, o, n, null), content -> 'context')
+      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
@@ -988,9 +1063,9 @@ begin
     return array(
       select app_private.attribute_event(
         case v_operation
-          when 'INSERT' then app_private.schedule_created_event(v_at, n, f)
-          when 'UPDATE' then app_private.schedule_changed_event(v_at, o, n, f)
-          else app_private.schedule_deleted_event(v_at, o, f)
+          when 'INSERT' then app_private.schedule_created_event(v_at, v_incarnation, n, f)
+          when 'UPDATE' then app_private.schedule_changed_event(v_at, v_incarnation, o, n, f)
+          else app_private.schedule_deleted_event(v_at, v_incarnation, o, f)
         end,
         content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_rows) as n
@@ -1000,7 +1075,15 @@ begin
   elsif content ? 'eventType' then
     v_event := app_private.attribute_event(
       app_private.make_event(
-        coalesce((content ->> 'eventId')::uuid, gen_random_uuid()), v_at, content ->> 'eventType', null, null, null, null,
+        -- Without an id, the incarnation could not be read when the letter was written.
+        coalesce(
+          (content ->> 'eventId')::uuid,
+          case content ->> 'table'
+            when 'settings' then app_private.event_id(
+              v_incarnation, (v_rows -> 0 ->> 'id')::uuid, 'epoch', (content ->> 'revision')::bigint)
+          end,
+          gen_random_uuid()),
+        v_at, content ->> 'eventType', null, null, null, null,
         (content ->> 'revision')::bigint, content -> 'details'),
       content -> 'context');
     return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
@@ -1170,12 +1253,12 @@ AS $function$
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
-CREATE OR REPLACE FUNCTION app_private.event_id(row_id uuid, created_at timestamp with time zone, revision bigint)
+CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN app_private.uuid_of(sha256(((uuid_send(row_id) || timestamptz_send(created_at)) || int8send(revision))));
-comment on function app_private.event_id(uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision.';
+RETURN app_private.uuid_of(sha256((((uuid_send(incarnation) || uuid_send(row_id)) || timestamptz_send(created_at)) || int8send(revision))));
+comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision in this incarnation.';
 
 CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
  RETURNS bytea
@@ -1206,16 +1289,16 @@ AS $function$
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
-CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
+CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
-comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
+comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id((flag).id, (flag).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'feature_flag.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (flag).revision, 'rowCreatedAt', app_private.iso((flag).created_at), 'rowUpdatedAt', app_private.iso((flag).updated_at), 'after', app_private.flag_state(flag))));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'feature_flag.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (flag).revision, 'rowCreatedAt', app_private.iso((flag).created_at), 'rowUpdatedAt', app_private.iso((flag).updated_at), 'after', app_private.flag_state(flag))));
 comment on function app_private.flag_reconciled_event(app_public.feature_flags,bigint[]) is 'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
@@ -1232,7 +1315,7 @@ CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
@@ -1244,6 +1327,21 @@ AS $function$
   from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.incarnation()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select i.id into strict v_id from audit.incarnations i order by i.incarnation_no desc limit 1;
+  return v_id;
+end;
+$function$;
+comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
@@ -1441,22 +1539,36 @@ CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created tim
  SET enable_nestloop TO 'off'
  SET jit TO 'off'
 AS $function$
-  with versions as materialized (
-    select r.id, r.created_at, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
-    from unnest(ids, created, revisions) as r (id, created_at, revision)
+  with lives as materialized (
+    select array_agg(i.id) as ids from audit.incarnations i
+  ), versions as materialized (
+    select
+      r.id, r.created_at, v.revision,
+      array(select app_private.event_id(i.id, r.id, r.created_at, v.revision) from unnest(l.ids) as i (id)) as event_ids
+    from lives l
+    cross join unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = v.event_id limit 1) as l on true
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
     where l.event_id is null
+  ), queued as materialized (
+    select u.id, u.revision
+    from unnumbered u
+    cross join unnest(u.event_ids) as e (id)
+    join audit.queue q on q.event_id = e.id
   ), lost as (
     select
       u.id, u.revision,
-      max(u.revision) filter (where app_private.is_recorded(app_private.event_id(u.id, u.created_at, -u.revision)))
+      max(u.revision) filter (where exists (
+        select
+        from lives l
+        cross join unnest(l.ids) as i (id)
+        where app_private.is_recorded(app_private.event_id(i.id, u.id, u.created_at, -u.revision))))
         over (partition by u.id) as reconciled_to
     from unnumbered u
-    where not exists (select from audit.queue q where q.event_id = u.event_id)
+    where (u.id, u.revision) not in (select q.id, q.revision from queued q)
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = u.id::text)
   )
   select l.id, array_agg(l.revision order by l.revision)
@@ -2274,23 +2386,23 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
 RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
-CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
+CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, app_private.schedule_change_details(at, before, after, flag));
-comment on function app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event of a change of status or time.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, (after).id, (after).created_at, (before).revision, (after).revision), at, app_private.schedule_change(before, after), (after).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (after).id, (after).revision, app_private.schedule_change_details(at, before, after, flag));
+comment on function app_private.schedule_changed_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule event of a change of status or time.';
 
-CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
+CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates));
-comment on function app_private.schedule_created_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates));
+comment on function app_private.schedule_created_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
 
-CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
+CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
-comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+comment on function app_private.schedule_deleted_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -2317,7 +2429,7 @@ comment on function app_private.schedule_metrics() is 'Schedules that wait, and 
 CREATE OR REPLACE FUNCTION app_private.schedule_reconciled_event(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
 comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -2400,18 +2512,18 @@ $function$;
 comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work.';
 grant execute on function app_private.seal_and_hand_out(integer,bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, seal_no bigint, first_seq bigint, events bigint, root bytea)
+CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, trail uuid, incarnation uuid, seal_no bigint, first_seq bigint, events bigint, root bytea)
  RETURNS bytea
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN sha256(((((('\x02'::bytea || previous_head) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
-comment on function app_private.seal_head(bytea,bigint,bigint,bigint,bytea) is 'The head of a seal: SHA-256 of 0x02, the head before it, the seal''s number, its first seq, how many events it seals, and their root.';
+RETURN sha256(((((((('\x02'::bytea || previous_head) || uuid_send(trail)) || uuid_send(incarnation)) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
+comment on function app_private.seal_head(bytea,uuid,uuid,bigint,bigint,bigint,bytea) is 'The head of a seal: SHA-256 of 0x02, the head before it, the trail, the incarnation, the seal''s number, its first seq, how many events it seals, and their root.';
 
 CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
+RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "trail": "', (seal).trail, '"', ', "incarnation": "', (seal).incarnation, '"', ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
 
 CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
@@ -2626,7 +2738,7 @@ comment on function app_private.setting_problem(text,text) is 'Why a setting can
 CREATE OR REPLACE FUNCTION app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.setting_id((setting).name), '1970-01-01 00:00:00+00'::timestamp with time zone, (- (missing)[cardinality(missing)])), clock_timestamp(), 'setting.reconciled'::text, NULL::uuid, NULL::text, NULL::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (setting).name, 'revisions', missing, 'rowRevision', (setting).revision, 'rowUpdatedAt', app_private.iso((setting).updated_at), 'after', (setting).value)));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), '1970-01-01 00:00:00+00'::timestamp with time zone, (- (missing)[cardinality(missing)])), clock_timestamp(), 'setting.reconciled'::text, NULL::uuid, NULL::text, NULL::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (setting).name, 'revisions', missing, 'rowRevision', (setting).revision, 'rowUpdatedAt', app_private.iso((setting).updated_at), 'after', (setting).value)));
 comment on function app_private.setting_reconciled_event(app_private.settings,bigint[]) is 'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.shipped_bytes(payload text, seq bigint)
@@ -2667,24 +2779,26 @@ CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
 AS $function$
 declare
   v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
+    v_incarnation := app_private.incarnation();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.schedule_created_event(v_at, n, f.flag)) into v_events
+      select array_agg(app_private.schedule_created_event(v_at, v_incarnation, n, f.flag)) into v_events
       from new_rows n
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.schedule_changed_event(v_at, o, n, f.flag)) into v_events
+      select array_agg(app_private.schedule_changed_event(v_at, v_incarnation, o, n, f.flag)) into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
       -- A revision that counts says it already; it stands still when the stamp was switched off.
       where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
-      select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
+      select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
       from old_rows o
       left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
     end if;
@@ -2808,22 +2922,24 @@ CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__audit()
 AS $function$
 declare
   v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
+    v_incarnation := app_private.incarnation();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, null, n, null)) into v_events from new_rows n;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, o, n, s.schedule_id)) into v_events
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id)) into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
       -- A revision that counts says it already; it stands still when the stamp was switched off.
       where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
-      select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;
@@ -2896,7 +3012,7 @@ CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
 AS $function$
 declare
   v_at timestamptz := clock_timestamp();
-  v_id uuid := app_private.event_id(app_private.setting_id(new.name), 'epoch', new.revision);
+  v_id uuid;
   v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
   v_events app_private.audit_event[];
 begin
@@ -2904,6 +3020,7 @@ begin
     return null;
   end if;
   begin
+    v_id := app_private.event_id(app_private.incarnation(), app_private.setting_id(new.name), 'epoch', new.revision);
     v_events := array[app_private.as_system(app_private.make_event(
       v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
@@ -3305,11 +3422,12 @@ CREATE OR REPLACE FUNCTION app_private.write_seal(previous audit.seals, first_se
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  insert into audit.seals (seal_no, first_seq, last_seq, root, previous_head, head)
+  insert into audit.seals (seal_no, trail, incarnation, first_seq, last_seq, root, previous_head, head)
   select
-    n.seal_no, write_seal.first_seq, write_seal.first_seq + cardinality(leaves) - 1, n.root, n.previous_head,
-    app_private.seal_head(n.previous_head, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
-  from (
+    n.seal_no, i.trail, i.id, write_seal.first_seq, write_seal.first_seq + cardinality(leaves) - 1, n.root, n.previous_head,
+    app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
+  from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
+  cross join (
     -- Without any seal before it, the chain begins anew; verification tells.
     select
       coalesce((previous).seal_no, 0) + 1,
@@ -3493,6 +3611,8 @@ begin
       order by p.i),
     'seal', jsonb_build_object(
       'seal', v_seal.seal_no,
+      'trail', v_seal.trail,
+      'incarnation', v_seal.incarnation,
       'firstSeq', v_seal.first_seq,
       'lastSeq', v_seal.last_seq,
       'root', encode(v_seal.root, 'hex'),

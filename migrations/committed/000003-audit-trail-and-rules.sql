@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:5209a970a2599413ea028cf31b507fab9158a3d8
+--! Hash: sha1:b0237cfcc89889ae59e7445efdc7bcfbbb745a8a
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -132,8 +132,65 @@ comment on column audit.ledger.event_type is 'A copy of the event''s, for export
 comment on column audit.ledger.flag_key is 'A copy of the event''s, for exports.';
 comment on column audit.ledger.environment is 'A copy of the event''s, for exports and for row-level security.';
 
+-- Which history the trail belongs to. Dumps keep it, so a restored database knows which trail it is a part of; when its loss is
+-- accepted (audit/restore), another incarnation begins, whose seals and events can't be taken for those that were lost.
+create table if not exists audit.incarnations (
+  incarnation_no integer primary key,
+  id uuid not null default gen_random_uuid(),
+  trail uuid not null,
+  first_seal bigint not null,
+  first_seq bigint not null,
+  started_at timestamptz not null default clock_timestamp(),
+  reason text,
+  overdue text,
+  refused_destinations text[] not null default '{}',
+  database_user text not null default session_user,
+  constraint incarnations_id_key unique (id),
+  constraint incarnations_overdue_check check (overdue in ('apply', 'skip'))
+);
+comment on table audit.incarnations is 'The lives of this trail: one from the first migration on, and one more each time that the restore of an older state was accepted. Append-only.';
+comment on column audit.incarnations.incarnation_no is 'Its number: gapless from 1. The highest is the one that is written to.';
+comment on column audit.incarnations.id is 'What seals and the ids of events carry of it.';
+comment on column audit.incarnations.trail is 'The trail: the same through all restores; another one from a copy on that was made to be a database of its own.';
+comment on column audit.incarnations.first_seal is 'The number of its first seal.';
+comment on column audit.incarnations.first_seq is 'The number of its first event.';
+comment on column audit.incarnations.started_at is 'When it began.';
+comment on column audit.incarnations.reason is 'Why it was begun; null for the first.';
+comment on column audit.incarnations.overdue is 'What was done with the schedules that the lost history may have applied: apply or skip; null for the first.';
+comment on column audit.incarnations.refused_destinations is 'The destinations of the database that this one is a copy of: nothing is forwarded there.';
+comment on column audit.incarnations.database_user is 'The login that began it.';
+
+insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq)
+select 1, gen_random_uuid(), 0, 1
+where not exists (select from audit.incarnations);
+
+create table if not exists audit.divergences (
+  id bigint generated always as identity primary key,
+  found_in integer not null,
+  destination text not null,
+  incarnation uuid not null,
+  seal_no bigint not null,
+  last_seq bigint not null,
+  head bytea not null,
+  sealed_at timestamptz not null,
+  found_at timestamptz not null default clock_timestamp(),
+  constraint divergences_head_key unique (found_in, destination, head)
+);
+comment on table audit.divergences is 'Seals of this trail that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
+comment on column audit.divergences.id is 'Order of arrival.';
+comment on column audit.divergences.found_in is 'The number of the incarnation in which it was found; it is resolved when there is a later one.';
+comment on column audit.divergences.destination is 'The destination that is ahead.';
+comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of.';
+comment on column audit.divergences.seal_no is 'The seal''s number.';
+comment on column audit.divergences.last_seq is 'The last event that it seals.';
+comment on column audit.divergences.head is 'Its head.';
+comment on column audit.divergences.sealed_at is 'When it was sealed, by the clock of the database that is lost: schedules up to then may have been applied.';
+comment on column audit.divergences.found_at is 'When a worker found it.';
+
 create table if not exists audit.seals (
   seal_no bigint primary key,
+  trail uuid not null,
+  incarnation uuid not null,
   first_seq bigint not null,
   last_seq bigint not null,
   root bytea not null,
@@ -145,11 +202,13 @@ create table if not exists audit.seals (
 );
 comment on table audit.seals is 'One row for each batch of numbered events: its Merkle root, chained to the seal before it. Append-only.';
 comment on column audit.seals.seal_no is 'The seal''s number: gapless from 0, which seals nothing and only begins the chain.';
+comment on column audit.seals.trail is 'The trail: audit.incarnations has it.';
+comment on column audit.seals.incarnation is 'The incarnation in which it was sealed.';
 comment on column audit.seals.first_seq is 'The first event that it seals.';
 comment on column audit.seals.last_seq is 'The last event that it seals.';
 comment on column audit.seals.root is 'The Merkle root of the events'' leaves (RFC 6962).';
 comment on column audit.seals.previous_head is 'The head of the seal before it; random for seal 0, so that no two trails have a head in common.';
-comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
+comment on column audit.seals.head is 'SHA-256 of 0x02, previous_head, trail, incarnation, seal_no, first_seq, the number of events, and root: what is shipped as an anchor.';
 comment on column audit.seals.sealed_at is 'When it was sealed.';
 
 create table if not exists audit.cursors (
@@ -203,6 +262,8 @@ alter table audit.events enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
 alter table audit.seals enable row level security;
+alter table audit.incarnations enable row level security;
+alter table audit.divergences enable row level security;
 alter table audit.cursors enable row level security;
 alter table audit.dead_letters enable row level security;
 alter table audit.reconciliations enable row level security;
@@ -354,31 +415,33 @@ comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash 
 
 -- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
 -- one event, however often it is written again, and so that the ledger, which outlives the events, says whether it had one.
--- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the row's id, its birth and its revision.
-create or replace function app_private.event_id(row_id uuid, created_at timestamptz, revision bigint)
+-- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the incarnation, the row's id, its birth and its revision: the same
+-- revision of a restored row is another change than the one that was lost, so it has another id.
+create or replace function app_private.event_id(incarnation uuid, row_id uuid, created_at timestamptz, revision bigint)
 returns uuid
 language sql
 immutable
 parallel safe
-return app_private.uuid_of(sha256(uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
+return app_private.uuid_of(sha256(
+  uuid_send(incarnation) || uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
 
-comment on function app_private.event_id(uuid, timestamptz, bigint) is
-  'The id of the event that tells how the row came to be at this revision.';
+comment on function app_private.event_id(uuid, uuid, timestamptz, bigint) is
+  'The id of the event that tells how the row came to be at this revision in this incarnation.';
 
 -- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
 -- session_replication_role = replica. The change is told all the same.
 create or replace function app_private.changed_event_id(
-  row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
+  incarnation uuid, row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
 )
 returns uuid
 language sql
 volatile
 return case
-  when revision_after > coalesce(revision_before, 0) then app_private.event_id(row_id, created_at, revision_after)
+  when revision_after > coalesce(revision_before, 0) then app_private.event_id(incarnation, row_id, created_at, revision_after)
   else gen_random_uuid()
 end;
 
-comment on function app_private.changed_event_id(uuid, timestamptz, bigint, bigint) is
+comment on function app_private.changed_event_id(uuid, uuid, timestamptz, bigint, bigint) is
   'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
 
 -- The admin as the metadata has them; empty for who is none.
@@ -511,6 +574,27 @@ comment on function app_private.shipped_message(text, bigint) is
 grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
   to halyard_admin, halyard_auditor;
 --! EndIncluded audit/record/event.sql
+--! Included audit/record/incarnation.sql
+-- Which life of the trail is being written. The ids of events and the seals carry it (decision 51).
+
+-- Asked once a statement by the triggers, inside their exception block: where it can't be read, the events become dead letters.
+-- Never null, or events without an id would.
+create or replace function app_private.incarnation()
+returns uuid
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select i.id into strict v_id from audit.incarnations i order by i.incarnation_no desc limit 1;
+  return v_id;
+end;
+$$;
+
+comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
+--! EndIncluded audit/record/incarnation.sql
 --! Included platform/settings.sql
 -- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
 -- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
@@ -646,7 +730,7 @@ set timezone to 'UTC'
 as $$
 declare
   v_at timestamptz := clock_timestamp();
-  v_id uuid := app_private.event_id(app_private.setting_id(new.name), 'epoch', new.revision);
+  v_id uuid;
   v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
   v_events app_private.audit_event[];
 begin
@@ -654,6 +738,7 @@ begin
     return null;
   end if;
   begin
+    v_id := app_private.event_id(app_private.incarnation(), app_private.setting_id(new.name), 'epoch', new.revision);
     v_events := array[app_private.as_system(app_private.make_event(
       v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
@@ -856,6 +941,16 @@ create or replace trigger _100_append_only
   for each statement execute function app_private.tg__refuse();
 alter table audit.seals enable always trigger _100_append_only;
 
+create or replace trigger _100_append_only
+  before update or delete or truncate on audit.incarnations
+  for each statement execute function app_private.tg__refuse();
+alter table audit.incarnations enable always trigger _100_append_only;
+
+create or replace trigger _100_append_only
+  before update or delete or truncate on audit.divergences
+  for each statement execute function app_private.tg__refuse();
+alter table audit.divergences enable always trigger _100_append_only;
+
 -- Truncating these would take every row past the triggers above that tell of it. A setting is set, and never taken away.
 create or replace trigger _100_no_truncate
   before truncate on app_public.feature_flags
@@ -1033,14 +1128,14 @@ create policy viewer_select on app_public.feature_flags
 
 -- One of the two is null for a flag that was created or deleted.
 create or replace function app_private.flag_event(
-  at timestamptz, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid
+  at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid
 )
 returns app_private.audit_event
 language sql
 volatile
 return app_private.make_event(
   app_private.changed_event_id(
-    coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
+    incarnation, coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
     coalesce((after).revision, (before).revision + 1)),
   at,
   case
@@ -1060,7 +1155,7 @@ return app_private.make_event(
       'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
   end);
 
-comment on function app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid) is
+comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid) is
   'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
 -- Statements and their plans: schedules/events.sql.
@@ -1074,22 +1169,24 @@ set timezone to 'UTC'
 as $$
 declare
   v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
+    v_incarnation := app_private.incarnation();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, null, n, null)) into v_events from new_rows n;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, o, n, s.schedule_id)) into v_events
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id)) into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
       -- A revision that counts says it already; it stands still when the stamp was switched off.
       where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
-      select array_agg(app_private.flag_event(v_at, o, null, null)) into v_events from old_rows o;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;
@@ -1336,13 +1433,13 @@ grant execute on function app_private.require_schedulable(timestamptz) to halyar
 -- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
 
 create or replace function app_private.schedule_created_event(
-  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+  at timestamptz, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
 )
 returns app_private.audit_event
 language sql
 volatile
 return app_private.make_event(
-  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision),
+  app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision),
   at, 'flag_schedule.created', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id, (schedule).revision,
   jsonb_build_object(
     'scheduleId', (schedule).id,
@@ -1401,6 +1498,7 @@ end;
 
 create or replace function app_private.schedule_changed_event(
   at timestamptz,
+  incarnation uuid,
   before app_public.feature_flag_schedules,
   after app_public.feature_flag_schedules,
   flag app_public.feature_flags
@@ -1409,33 +1507,33 @@ returns app_private.audit_event
 language sql
 volatile
 return app_private.make_event(
-  app_private.changed_event_id((after).id, (after).created_at, (before).revision, (after).revision),
+  app_private.changed_event_id(incarnation, (after).id, (after).created_at, (before).revision, (after).revision),
   at, app_private.schedule_change(before, after), (after).flag_id, (flag).flag_key, (flag).environment, (after).id,
   (after).revision, app_private.schedule_change_details(at, before, after, flag));
 
 -- The API deletes no schedule; a DBA may, and deleting a flag takes its schedules along.
 create or replace function app_private.schedule_deleted_event(
-  at timestamptz, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+  at timestamptz, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
 )
 returns app_private.audit_event
 language sql
 volatile
 return app_private.make_event(
-  app_private.event_id((schedule).id, (schedule).created_at, (schedule).revision + 1),
+  app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision + 1),
   at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
   (schedule).revision + 1,
   jsonb_build_object(
     'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
 
-comment on function app_private.schedule_created_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
+comment on function app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.created event.';
 comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
   'The event type of a schedule''s change.';
 comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The metadata of the event of a schedule''s change, without the admin.';
-comment on function app_private.schedule_changed_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+comment on function app_private.schedule_changed_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule event of a change of status or time.';
-comment on function app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
+comment on function app_private.schedule_deleted_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.deleted event.';
 
 -- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
@@ -1453,24 +1551,26 @@ set timezone to 'UTC'
 as $$
 declare
   v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
+    v_incarnation := app_private.incarnation();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.schedule_created_event(v_at, n, f.flag)) into v_events
+      select array_agg(app_private.schedule_created_event(v_at, v_incarnation, n, f.flag)) into v_events
       from new_rows n
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.schedule_changed_event(v_at, o, n, f.flag)) into v_events
+      select array_agg(app_private.schedule_changed_event(v_at, v_incarnation, o, n, f.flag)) into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
       -- A revision that counts says it already; it stands still when the stamp was switched off.
       where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
-      select array_agg(app_private.schedule_deleted_event(v_at, o, f.flag)) into v_events
+      select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
       from old_rows o
       left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
     end if;
@@ -1981,6 +2081,22 @@ create policy auditor_select on audit.seals
     and (select app_private.claim_environments()) is null
   );
 
+drop policy if exists auditor_select on audit.incarnations;
+create policy auditor_select on audit.incarnations
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
+
+drop policy if exists auditor_select on audit.divergences;
+create policy auditor_select on audit.divergences
+  for select to halyard_auditor
+  using (
+    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
+    and (select app_private.claim_environments()) is null
+  );
+
 drop policy if exists auditor_select on audit.dead_letters;
 create policy auditor_select on audit.dead_letters
   for select to halyard_auditor
@@ -2008,12 +2124,13 @@ comment on function app_private.require_auditor() is
   'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
 
 
-revoke all on table audit.events, audit.queue, audit.ledger, audit.seals, audit.cursors, audit.dead_letters
+revoke all on table
+  audit.events, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant usage on schema audit to halyard_admin, halyard_auditor;
 grant select on table audit.events to halyard_admin, halyard_auditor;
 grant select (seq, event_id, occurred_at, sequenced_at, event_type, flag_key, environment) on table audit.ledger to halyard_admin;
-grant select on table audit.ledger, audit.seals, audit.dead_letters to halyard_auditor;
+grant select on table audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.dead_letters to halyard_auditor;
 --! EndIncluded audit/read/policies.sql
 --! Included audit/record/partitions.sql
 -- The trail's monthly partitions, made ahead of time: an event without a partition goes to the dead letters.
@@ -2163,15 +2280,18 @@ $$;
 comment on function app_private.merkle_root(bytea[]) is 'The Merkle tree hash of leaves that are hashed already (RFC 6962, section 2.1).';
 
 -- 0x02 keeps heads apart from leaves and nodes. Numbers are eight bytes, the most significant first.
-create or replace function app_private.seal_head(previous_head bytea, seal_no bigint, first_seq bigint, events bigint, root bytea)
+create or replace function app_private.seal_head(
+  previous_head bytea, trail uuid, incarnation uuid, seal_no bigint, first_seq bigint, events bigint, root bytea
+)
 returns bytea
 language sql
 immutable
 parallel safe
-return sha256('\x02'::bytea || previous_head || int8send(seal_no) || int8send(first_seq) || int8send(events) || root);
+return sha256(
+  '\x02'::bytea || previous_head || uuid_send(trail) || uuid_send(incarnation) || int8send(seal_no) || int8send(first_seq) || int8send(events) || root);
 
-comment on function app_private.seal_head(bytea, bigint, bigint, bigint, bytea) is
-  'The head of a seal: SHA-256 of 0x02, the head before it, the seal''s number, its first seq, how many events it seals, and their root.';
+comment on function app_private.seal_head(bytea, uuid, uuid, bigint, bigint, bigint, bytea) is
+  'The head of a seal: SHA-256 of 0x02, the head before it, the trail, the incarnation, the seal''s number, its first seq, how many events it seals, and their root.';
 
 -- Takes the next events out of the queue and writes them into the ledger with their leaves. No one else takes from the queue,
 -- so no row has to be locked first. The bound is a statement's own snapshot, in which the same rows are deleted.
@@ -2307,11 +2427,12 @@ language sql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
-  insert into audit.seals (seal_no, first_seq, last_seq, root, previous_head, head)
+  insert into audit.seals (seal_no, trail, incarnation, first_seq, last_seq, root, previous_head, head)
   select
-    n.seal_no, write_seal.first_seq, write_seal.first_seq + cardinality(leaves) - 1, n.root, n.previous_head,
-    app_private.seal_head(n.previous_head, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
-  from (
+    n.seal_no, i.trail, i.id, write_seal.first_seq, write_seal.first_seq + cardinality(leaves) - 1, n.root, n.previous_head,
+    app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
+  from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
+  cross join (
     -- Without any seal before it, the chain begins anew; verification tells.
     select
       coalesce((previous).seal_no, 0) + 1,
@@ -2333,6 +2454,8 @@ return concat(
   ', "eventId": "', app_private.uuid_of((seal).head), '"',
   ', "level": "info", "environment": null, "requestId": null',
   ', "metadata": {"seal": ', (seal).seal_no,
+  ', "trail": "', (seal).trail, '"',
+  ', "incarnation": "', (seal).incarnation, '"',
   ', "firstSeq": ', (seal).first_seq,
   ', "lastSeq": ', (seal).last_seq,
   ', "root": "', encode((seal).root, 'hex'), '"',
@@ -2701,20 +2824,27 @@ comment on function app_private.seal_problems(audit.seals, timestamptz, bigint) 
 create or replace function app_private.chain_problem(previous audit.seals, seal audit.seals)
 returns text
 language sql
-immutable
+stable
 set search_path to pg_catalog, pg_temp
 as $$
   select case
     when seal.head <> app_private.seal_head(
-      seal.previous_head, seal.seal_no, seal.first_seq, seal.last_seq - seal.first_seq + 1, seal.root)
+      seal.previous_head, seal.trail, seal.incarnation, seal.seal_no, seal.first_seq, seal.last_seq - seal.first_seq + 1, seal.root)
       then 'The head isn''t that of what the seal says: the seal was changed.'
+    when not exists (
+      select
+      from (
+        select x.* from audit.incarnations x where x.first_seal <= seal.seal_no order by x.incarnation_no desc limit 1
+      ) as i
+      where i.trail = seal.trail and i.id = seal.incarnation)
+      then 'It isn''t of the incarnation that was current for its number.'
     when seal.seal_no = 0 then null
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
     -- A head that was changed is told of where it was: the next seal still tells what it had been.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
-      (previous).previous_head, (previous).seal_no, (previous).first_seq,
+      (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
       then 'It isn''t chained to the head of the seal before it.'
     when seal.first_seq <> (previous).last_seq + 1
@@ -2875,6 +3005,8 @@ begin
       order by p.i),
     'seal', jsonb_build_object(
       'seal', v_seal.seal_no,
+      'trail', v_seal.trail,
+      'incarnation', v_seal.incarnation,
       'firstSeq', v_seal.first_seq,
       'lastSeq', v_seal.last_seq,
       'root', encode(v_seal.root, 'hex'),
@@ -3829,6 +3961,7 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_at timestamptz := content ->> 'at';
+  v_incarnation uuid := app_private.incarnation();
   v_operation text := content ->> 'operation';
   v_rows jsonb := nullif(content -> 'rows', 'null');
   v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
@@ -3838,7 +3971,7 @@ begin
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
   elsif content ->> 'table' = 'feature_flags' then
     return array(
-      select app_private.attribute_event(app_private.flag_event(v_at, o, n, null), content -> 'context')
+      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
@@ -3846,9 +3979,9 @@ begin
     return array(
       select app_private.attribute_event(
         case v_operation
-          when 'INSERT' then app_private.schedule_created_event(v_at, n, f)
-          when 'UPDATE' then app_private.schedule_changed_event(v_at, o, n, f)
-          else app_private.schedule_deleted_event(v_at, o, f)
+          when 'INSERT' then app_private.schedule_created_event(v_at, v_incarnation, n, f)
+          when 'UPDATE' then app_private.schedule_changed_event(v_at, v_incarnation, o, n, f)
+          else app_private.schedule_deleted_event(v_at, v_incarnation, o, f)
         end,
         content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_rows) as n
@@ -3858,7 +3991,15 @@ begin
   elsif content ? 'eventType' then
     v_event := app_private.attribute_event(
       app_private.make_event(
-        coalesce((content ->> 'eventId')::uuid, gen_random_uuid()), v_at, content ->> 'eventType', null, null, null, null,
+        -- Without an id, the incarnation could not be read when the letter was written.
+        coalesce(
+          (content ->> 'eventId')::uuid,
+          case content ->> 'table'
+            when 'settings' then app_private.event_id(
+              v_incarnation, (v_rows -> 0 ->> 'id')::uuid, 'epoch', (content ->> 'revision')::bigint)
+          end,
+          gen_random_uuid()),
+        v_at, content ->> 'eventType', null, null, null, null,
         (content ->> 'revision')::bigint, content -> 'details'),
       content -> 'context');
     return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
@@ -3992,6 +4133,7 @@ comment on function app_private.replay_dead_letters(bigint, integer) is
 --
 -- The event's id is event_id() of minus the highest revision that it stands for, and it stands for every revision up to that
 -- one that has no event of its own. So the ledger alone says which revisions are accounted for, also when the event is purged.
+-- An event may be of any of the trail's incarnations, so it is looked for under each: normally there is one.
 
 -- Called in the statement that reads the rows: a row and its event are committed together, so that one snapshot can't show the
 -- row without the event. A row that a dead letter is about waits until the letter is gone: a letter replayed later has events of
@@ -4005,22 +4147,36 @@ set search_path to pg_catalog, pg_temp
 set enable_nestloop to off
 set jit to off
 as $$
-  with versions as materialized (
-    select r.id, r.created_at, v.revision, app_private.event_id(r.id, r.created_at, v.revision) as event_id
-    from unnest(ids, created, revisions) as r (id, created_at, revision)
+  with lives as materialized (
+    select array_agg(i.id) as ids from audit.incarnations i
+  ), versions as materialized (
+    select
+      r.id, r.created_at, v.revision,
+      array(select app_private.event_id(i.id, r.id, r.created_at, v.revision) from unnest(l.ids) as i (id)) as event_ids
+    from lives l
+    cross join unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = v.event_id limit 1) as l on true
+    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
     where l.event_id is null
+  ), queued as materialized (
+    select u.id, u.revision
+    from unnumbered u
+    cross join unnest(u.event_ids) as e (id)
+    join audit.queue q on q.event_id = e.id
   ), lost as (
     select
       u.id, u.revision,
-      max(u.revision) filter (where app_private.is_recorded(app_private.event_id(u.id, u.created_at, -u.revision)))
+      max(u.revision) filter (where exists (
+        select
+        from lives l
+        cross join unnest(l.ids) as i (id)
+        where app_private.is_recorded(app_private.event_id(i.id, u.id, u.created_at, -u.revision))))
         over (partition by u.id) as reconciled_to
     from unnumbered u
-    where not exists (select from audit.queue q where q.event_id = u.event_id)
+    where (u.id, u.revision) not in (select q.id, q.revision from queued q)
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = u.id::text)
   )
   select l.id, array_agg(l.revision order by l.revision)
@@ -4037,7 +4193,7 @@ returns app_private.audit_event
 language sql
 volatile
 return app_private.as_system(app_private.make_event(
-  app_private.event_id((flag).id, (flag).created_at, -missing[cardinality(missing)]),
+  app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, -missing[cardinality(missing)]),
   clock_timestamp(), 'feature_flag.reconciled', (flag).id, (flag).flag_key, (flag).environment, null,
   missing[cardinality(missing)],
   jsonb_build_object(
@@ -4058,7 +4214,7 @@ returns app_private.audit_event
 language sql
 volatile
 return app_private.as_system(app_private.make_event(
-  app_private.event_id((schedule).id, (schedule).created_at, -missing[cardinality(missing)]),
+  app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, -missing[cardinality(missing)]),
   clock_timestamp(), 'flag_schedule.reconciled', (flag).id, (flag).flag_key, (flag).environment, (schedule).id,
   missing[cardinality(missing)],
   jsonb_build_object(
@@ -4194,7 +4350,7 @@ returns app_private.audit_event
 language sql
 volatile
 return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.setting_id((setting).name), 'epoch', -missing[cardinality(missing)]),
+  app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), 'epoch', -missing[cardinality(missing)]),
   clock_timestamp(), 'setting.reconciled', null, null, null, null, missing[cardinality(missing)],
   jsonb_build_object(
     'name', (setting).name,
@@ -4238,7 +4394,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
@@ -4473,7 +4629,10 @@ grant execute on function app_private.schema_version() to halyard_authenticator,
 --! EndIncluded all.sql
 
 -- Seal 0 seals nothing and begins the chain. It is random, so that no two trails have a head in common.
-insert into audit.seals (seal_no, first_seq, last_seq, root, previous_head, head)
-select 0, 1, 0, sha256(''), g.start, app_private.seal_head(g.start, 0, 1, 0, sha256(''))
+insert into audit.seals (seal_no, trail, incarnation, first_seq, last_seq, root, previous_head, head)
+select
+  0, i.trail, i.id, 1, 0, sha256(''), g.start,
+  app_private.seal_head(g.start, i.trail, i.id, 0, 1, 0, sha256(''))
 from (select sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))) as g (start)
+join audit.incarnations i on i.incarnation_no = 1
 where not exists (select from audit.seals);

@@ -108,7 +108,7 @@ const FORGE_SEALS = `
         array(select leaf from audit.ledger where seq between v_seal.first_seq and v_seal.last_seq order by seq));
       update audit.seals
       set root = v_root, previous_head = v_previous, head = app_private.seal_head(
-        v_previous, v_seal.seal_no, v_seal.first_seq, v_seal.last_seq - v_seal.first_seq + 1, v_root)
+        v_previous, v_seal.trail, v_seal.incarnation, v_seal.seal_no, v_seal.first_seq, v_seal.last_seq - v_seal.first_seq + 1, v_root)
       where seal_no = v_seal.seal_no
       returning head into v_previous;
     end loop;

@@ -24,6 +24,8 @@ audit.events                         rawdDxt  -              r                  
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
 audit.seals                          rawdDxt  -              -                                                                                                  -       r        -       -
+audit.incarnations                   rawdDxt  -              -                                                                                                  -       r        -       -
+audit.divergences                    rawdDxt  -              -                                                                                                  -       r        -       -
 audit.dead_letters                   rawdDxt  -              -                                                                                                  -       r        -       -
 audit.queue                          rawdDxt  -              -                                                                                                  -       -        -       -
 audit.cursors                        rawdDxt  -              -                                                                                                  -       -        -       -
@@ -96,13 +98,14 @@ app_private.tg_settings__stamp()
 app_private.tg_settings__audit()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
-app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid)
+app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
 app_private.uuid_of(bytea)
-app_private.event_id(uuid,timestamp with time zone,bigint)
-app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint)
+app_private.incarnation()
+app_private.event_id(uuid,uuid,timestamp with time zone,bigint)
+app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
 app_private.make_audit_partition(timestamp with time zone)
@@ -111,7 +114,7 @@ app_private.event_leaf(text,bigint)
 app_private.missing_message(uuid,bigint,boolean)
 app_private.merkle_root(bytea[])
 app_private.merkle_path(bytea[],integer)
-app_private.seal_head(bytea,bigint,bigint,bigint,bytea)
+app_private.seal_head(bytea,uuid,uuid,bigint,bigint,bigint,bytea)
 app_private.number_and_hand_out(integer,bigint,bigint)
 app_private.refuse_repeated_events()
 app_private.write_seal(audit.seals,bigint,bytea[])
@@ -142,9 +145,9 @@ app_private.record_failure(uuid,text)
 app_private.render_event(app_private.audit_event)
 app_private.require_admin()
 app_private.retry_delay(integer)
-app_private.schedule_changed_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
-app_private.schedule_created_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
-app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_changed_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_created_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.schedule_deleted_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.schedule_state(app_public.feature_flag_schedules)
 app_private.schedule_snapshot(app_public.feature_flag_schedules)
 app_private.tg__refuse()

@@ -5,10 +5,13 @@ const HEAD = Buffer.from([2]);
 
 export const hash = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits');
 export const count = z.int().nonnegative();
+const id = z.guid();
 
 /** A seal as audit.sealed records and proofs hold it. */
 export const sealShape = z.object({
   seal: count,
+  trail: id,
+  incarnation: id,
   firstSeq: count,
   lastSeq: count,
   root: hash,
@@ -27,7 +30,13 @@ export function headOf(seal: Omit<Seal, 'head'>): string {
   return sha256(
     HEAD,
     Buffer.from(seal.previousHead, 'hex'),
+    bytesOf(seal.trail),
+    bytesOf(seal.incarnation),
     numbers,
     Buffer.from(seal.root, 'hex'),
   ).toString('hex');
+}
+
+function bytesOf(uuid: string): Buffer {
+  return Buffer.from(uuid.replaceAll('-', ''), 'hex');
 }

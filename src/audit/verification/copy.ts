@@ -8,9 +8,10 @@ export interface Anchor extends Seal {
   readonly sealedAt: string;
 }
 
-/** An event of the copy outside: its number, and the leaf of its text, in hexadecimal. */
+/** An event of the copy outside: its number, its id, and the leaf of its text, in hexadecimal. */
 export interface CopiedEvent {
   readonly seq: number;
+  readonly eventId: string;
   readonly leaf: string;
 }
 
@@ -47,5 +48,6 @@ export function readMessage(message: string): Anchor | CopiedEvent | null {
   if (sealed.success) return { ...sealed.data.metadata, sealedAt: sealed.data.timestamp };
   const event = eventShape.safeParse(value);
   if (!event.success) return null;
-  return { seq: event.data.seq, leaf: leafOf(message).toString('hex') };
+  const { seq, eventId } = event.data;
+  return { seq, eventId, leaf: leafOf(message).toString('hex') };
 }

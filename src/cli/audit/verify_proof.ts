@@ -71,7 +71,13 @@ async function anchorProblems({ seal }: Proof, file: string): Promise<string[]> 
   for await (const line of linesOf(file))
     for (const message of messagesOf(line)) {
       const found = readMessage(message);
-      if (found !== null && 'head' in found && found.seal === seal.seal) heads.add(found.head);
+      if (
+        found !== null &&
+        'head' in found &&
+        found.seal === seal.seal &&
+        found.incarnation === seal.incarnation
+      )
+        heads.add(found.head);
     }
   if (heads.size === 0)
     throw new NotCheckedError(

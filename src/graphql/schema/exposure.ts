@@ -65,6 +65,8 @@ const smartTags = jsonPgSmartTags({
       ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, HIDDEN])),
       'audit.ledger': HIDDEN,
       'audit.seals': HIDDEN,
+      'audit.incarnations': HIDDEN,
+      'audit.divergences': HIDDEN,
       'audit.dead_letters': HIDDEN,
     },
     procedure: {

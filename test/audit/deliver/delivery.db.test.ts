@@ -201,8 +201,9 @@ describe('the message', () => {
       for (let i = 0; i < 3; i++) await insertFlag(client);
       await sequence(client, 2);
       await sequence(client, 2);
-      const { rows } = await client.query<{ seal_no: string; head: string }>(
-        `select seal_no, encode(head, 'hex') as head from audit.seals where seal_no > 0 order by seal_no`,
+      const { rows } = await client.query<{ trail: string; id: string; head: string }>(
+        `select s.trail, i.id, encode(head, 'hex') as head from audit.seals s cross join audit.incarnations i
+         where seal_no > 0 order by seal_no`,
       );
       const messages = (await undelivered(client, 'copy')).map(
         ({ message }) => JSON.parse(message) as { eventType: string; metadata: object },
@@ -216,6 +217,8 @@ describe('the message', () => {
         seal: 2,
         firstSeq: 3,
         lastSeq: 3,
+        trail: rows[0]?.trail,
+        incarnation: rows[0]?.id,
         previousHead: rows[0]?.head,
         head: rows[1]?.head,
       });

@@ -37,6 +37,12 @@ const BREAKAGES: Record<string, Breakage> = {
     breakIt: ['alter table audit.queue rename to queue_old'],
     mendIt: ['alter table audit.queue_old rename to queue'],
   },
+  'the incarnations are renamed': {
+    breakIt: ['alter table audit.incarnations rename to incarnations_old'],
+    mendIt: ['alter table audit.incarnations_old rename to incarnations'],
+    // The letters hold rows here, too.
+    mendFunctions: true,
+  },
   'a check refuses the events': {
     breakIt: [
       `alter table audit.events add constraint no_story check (flag_key !~ 'story') not valid`,

@@ -149,6 +149,27 @@ describe('a broken trail fails no operation, and the dead letters hold the event
     });
   });
 
+  test.for<[string, ...string[]]>([
+    ['42P01', 'alter table audit.incarnations rename to incarnations_old'],
+    [
+      'P0002',
+      'alter table audit.incarnations rename to incarnations_old',
+      'create table audit.incarnations (like audit.incarnations_old)',
+    ],
+  ])('no incarnation can be read (%s): the letter holds the rows', async ([code, ...breakIt]) => {
+    await withActors(database, async (client) => {
+      await insertFlag(client, { flag_key: 'search' });
+      for (const sql of breakIt) await client.query(sql);
+      const id = await scheduleAndCancel(client);
+      expect(await statusOf(client, id)).toBe('cancelled');
+      const letters = await deadLetters(client);
+      expect(letters).toMatchObject([
+        { error_code: code, content: { events: null, rows: [{ id, status: 'pending' }] } },
+        { error_code: code, content: { events: null, rows: [{ id, status: 'cancelled' }] } },
+      ]);
+    });
+  });
+
   test('applying goes on too', async () => {
     await withActors(database, async (client) => {
       const flag = await insertFlag(client);

@@ -92,7 +92,7 @@ test('numbering, delivering and verifying look for events in their own months on
       )
       .toEqual(last);
     const verifying = `select * from app_private.seal_problems(
-      row(2, 16, 18, ''::bytea, ''::bytea, ''::bytea, now())::audit.seals, null)`;
+      row(2, gen_random_uuid(), gen_random_uuid(), 16, 18, ''::bytea, ''::bytea, ''::bytea, now())::audit.seals, null)`;
     expect.soft(await readBy(verifying), 'verifying').toEqual(last);
   });
 });

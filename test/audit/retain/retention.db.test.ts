@@ -201,7 +201,7 @@ const OBSTACLES: Record<
       await forge(client, month);
       await tamper(
         client,
-        `update audit.seals set head = app_private.seal_head(previous_head, seal_no, first_seq, last_seq - first_seq + 1, root)
+        `update audit.seals set head = app_private.seal_head(previous_head, trail, incarnation, seal_no, first_seq, last_seq - first_seq + 1, root)
          where seal_no = 2`,
       );
     },

@@ -81,12 +81,15 @@ describe('a path', () => {
   });
 });
 
-test('a head is the hash of 0x02, the head before, the numbers and the root', () => {
+test('a head is the hash of 0x02, the head before, trail, incarnation, the numbers and the root', () => {
   const previousHead = 'ab'.repeat(32);
   const root = 'cd'.repeat(32);
+  const trail = '0123ab45-6789-4abc-8def-0123456789ab';
+  const incarnation = 'fedcba98-7654-4321-8fed-cba987654321';
+  const ids = `${trail}${incarnation}`.replaceAll('-', '');
   const numbers = ['0000000000000007', '00000000000003e9', '0000000000000003'].join('');
-  const expected = sha256(Buffer.from(`02${previousHead}${numbers}${root}`, 'hex'));
-  expect(headOf({ seal: 7, firstSeq: 1001, lastSeq: 1003, root, previousHead })).toBe(
-    hex(expected),
-  );
+  const expected = sha256(Buffer.from(`02${previousHead}${ids}${numbers}${root}`, 'hex'));
+  expect(
+    headOf({ trail, incarnation, seal: 7, firstSeq: 1001, lastSeq: 1003, root, previousHead }),
+  ).toBe(hex(expected));
 });

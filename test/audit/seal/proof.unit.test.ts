@@ -6,13 +6,22 @@ import { headOf } from '../../../src/audit/seals/seal.ts';
 import { merklePath, merkleRoot } from '../../support/merkle.ts';
 
 const EVENT_ID = '55040ed5-57d5-81fe-b73c-25fec07aed94';
+const OTHER_ID = '65040ed5-57d5-81fe-b73c-25fec07aed94';
 const messageOf = (seq: number) => JSON.stringify({ eventType: 'a.b', eventId: EVENT_ID, seq });
 
 /** The proof that the message of `seq` is the leaf at `index` of a seal of the events 11 to 17. */
 function makeProof(index = 3, seq = 11 + index): Proof {
   const leaves = Array.from({ length: 7 }, (_, i) => leafOf(messageOf(i === index ? seq : 11 + i)));
   const root = merkleRoot(leaves).toString('hex');
-  const seal = { seal: 2, firstSeq: 11, lastSeq: 17, root, previousHead: 'ab'.repeat(32) };
+  const seal = {
+    trail: EVENT_ID,
+    incarnation: OTHER_ID,
+    seal: 2,
+    firstSeq: 11,
+    lastSeq: 17,
+    root,
+    previousHead: 'ab'.repeat(32),
+  };
   return {
     ...{ version: 1, eventId: EVENT_ID, seq, message: messageOf(seq), leafIndex: index },
     leaf: leaves[index]?.toString('hex') ?? '',
@@ -43,7 +52,9 @@ test('a proof that was changed anywhere does not hold', () => {
   const changes: Partial<Proof>[] = [
     ...numbers,
     ...hashes,
-    { eventId: '65040ed5-57d5-81fe-b73c-25fec07aed94' },
+    { eventId: OTHER_ID },
+    { seal: { ...seal, trail: OTHER_ID } },
+    { seal: { ...seal, incarnation: EVENT_ID } },
     { message: messageOf(14).replace('a.b', 'a.c') },
     { message: '' },
     { message: 'null' },

@@ -64,23 +64,32 @@ test('a seal is what another program computes from the shipped messages', async 
     await sealFlags(client, 23);
     const { rows: seals } = await client.query<{
       no: number;
+      trail: string;
+      incarnation: string;
       first: number;
       last: number;
       root: string;
       previous: string;
       head: string;
     }>(
-      `select seal_no::int as no, first_seq::int as first, last_seq::int as last, encode(root, 'hex') as root,
+      `select seal_no::int as no, trail, incarnation, first_seq::int as first, last_seq::int as last, encode(root, 'hex') as root,
          encode(previous_head, 'hex') as previous, encode(head, 'hex') as head
        from audit.seals order by seal_no`,
     );
     const messages = await shipped(client);
     expect(seals.map(({ last }) => last)).toEqual([0, 10, 20, 23]);
     let previousHead = seals[0]?.previous ?? '';
-    for (const { no: seal, first: firstSeq, last: lastSeq, ...stored } of seals) {
+    for (const {
+      no: seal,
+      trail,
+      incarnation,
+      first: firstSeq,
+      last: lastSeq,
+      ...stored
+    } of seals) {
       const sealed = messages.slice(firstSeq - 1, lastSeq).map(leafOf);
       const root = merkleRoot(sealed).toString('hex');
-      const head = headOf({ seal, firstSeq, lastSeq, root, previousHead });
+      const head = headOf({ seal, trail, incarnation, firstSeq, lastSeq, root, previousHead });
       expect(stored).toEqual({ root, previous: previousHead, head });
       previousHead = head;
     }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
@@ -66,8 +67,25 @@ describe('docs/audit.md', () => {
       const [l, r] = [left.toString('hex'), right.toString('hex')];
       expect(shell(leaf, { line: '{"a": "é %s \\"}' })).toBe(l);
       expect(shell(node, { left: l, right: r })).toBe(merkleRoot([left, right]).toString('hex'));
-      const seal = { seal: 300, firstSeq: 70_001, lastSeq: 71_000, root: l, previousHead: r };
-      const env = { previousHead: r, seal: '300', firstSeq: '70001', events: '1000', root: l };
+      const [trail, incarnation] = [randomUUID(), randomUUID()];
+      const seal = {
+        trail,
+        incarnation,
+        seal: 300,
+        firstSeq: 70_001,
+        lastSeq: 71_000,
+        root: l,
+        previousHead: r,
+      };
+      const env = {
+        trail,
+        incarnation,
+        previousHead: r,
+        seal: '300',
+        firstSeq: '70001',
+        events: '1000',
+        root: l,
+      };
       expect(shell(head, env)).toBe(headOf(seal));
     },
   );

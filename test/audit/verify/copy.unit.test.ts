@@ -3,9 +3,11 @@ import { messagesOf, readMessage } from '../../../src/audit/verification/copy.ts
 import { leafOf } from '../../../src/audit/seals/merkle.ts';
 
 const HASH = 'ab'.repeat(32);
+const ID = '0123ab45-6789-4abc-8def-0123456789ab';
 const SEALED =
   `{"eventType": "audit.sealed", "timestamp": "2026-11-23T10:00:00.000000Z", "eventId": "e", "level": "info", ` +
-  `"environment": null, "requestId": null, "metadata": {"seal": 3, "firstSeq": 11, "lastSeq": 20, ` +
+  `"environment": null, "requestId": null, "metadata": {"seal": 3, "trail": "${ID}", ` +
+  `"incarnation": "${ID}", "firstSeq": 11, "lastSeq": 20, ` +
   `"root": "${HASH}", "previousHead": "${HASH}", "head": "${HASH}"}}`;
 const EVENT =
   '{"eventType": "feature_flag.created", "timestamp": "t", "eventId": "e", "seq": 4, "metadata": {"message": "{\\"eventType\\": 1}"}}';
@@ -46,10 +48,11 @@ test.for([
 
 test('a sealed record is an anchor, an event a copy with its leaf', () => {
   expect(readMessage(SEALED)).toEqual({
+    ...{ trail: ID, incarnation: ID },
     ...{ seal: 3, firstSeq: 11, lastSeq: 20, root: HASH, previousHead: HASH, head: HASH },
     sealedAt: '2026-11-23T10:00:00.000000Z',
   });
-  expect(readMessage(EVENT)).toEqual({ seq: 4, leaf: leafOf(EVENT).toString('hex') });
+  expect(readMessage(EVENT)).toEqual({ seq: 4, eventId: 'e', leaf: leafOf(EVENT).toString('hex') });
 });
 
 test('a stub, a record without number and a broken one are neither', () => {

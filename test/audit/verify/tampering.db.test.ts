@@ -241,7 +241,7 @@ describe('seals', () => {
   test('changed with a head that fits', async () => {
     const found = await afterTampering(
       `update audit.seals set root = sha256('forged'),
-         head = app_private.seal_head(previous_head, seal_no, first_seq, last_seq - first_seq + 1, sha256('forged'))
+         head = app_private.seal_head(previous_head, trail, incarnation, seal_no, first_seq, last_seq - first_seq + 1, sha256('forged'))
        where seal_no = 2`,
     );
     expect(brief(found)).toEqual([

@@ -73,18 +73,29 @@ export interface Facts {
   readonly promises: readonly Promise2xx[];
 }
 
+/** The ids of a row's revisions, each in the incarnation that has it, or in the present one. */
+const eventIdsOf = (row: string) => {
+  const id = (incarnation: string) =>
+    `app_private.event_id(${incarnation}, ${row}.id, ${row}.created_at, r)`;
+  return `array(
+      select coalesce(
+        (select e.id from audit.incarnations i join audit.events e on e.id = ${id('i.id')} limit 1),
+        ${id('app_private.incarnation()')})
+      from generate_series(1, ${row}.revision) as r order by r)`;
+};
+
 const ROWS = `
   select
     'feature_flag' as table, f.id, f.revision::int, null as status, false as overdue, false as exhausted,
     app_private.flag_state(f) as state,
-    array(select app_private.event_id(f.id, f.created_at, r) from generate_series(1, f.revision) as r order by r) as "eventIds"
+    ${eventIdsOf('f')} as "eventIds"
   from app_public.feature_flags f
   union all
   select
     'flag_schedule', s.id, s.revision::int, s.status,
     s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) < clock_timestamp(),
     s.attempts >= s.max_attempts, null,
-    array(select app_private.event_id(s.id, s.created_at, r) from generate_series(1, s.revision) as r order by r)
+    ${eventIdsOf('s')}
   from app_public.feature_flag_schedules s`;
 
 const EVENTS = `
