@@ -429,7 +429,7 @@ comment on column audit.events.event_type is 'What happened, as flag_schedule.cr
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
@@ -674,6 +674,88 @@ comment on column audit.seals.sealed_at is 'When it was sealed.';
 comment on column audit.seals.trail is 'The trail: audit.incarnations has it.';
 grant select on table audit.seals to halyard_auditor;
 
+CREATE OR REPLACE FUNCTION app_private.accept_restore(reason text, overdue text DEFAULT NULL::text, as_copy boolean DEFAULT false, dry_run boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_reason constant text := btrim(coalesce(accept_restore.reason, ''));
+  v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
+  v_before audit.incarnations;
+  v_present audit.incarnations;
+  v_skipped uuid[];
+  v_report jsonb;
+  v_event app_private.audit_event;
+begin
+  if v_reason = '' or length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  if coalesce(v_overdue, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with overdue schedules: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'A restore can only be accepted in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  if not dry_run then
+    perform app_private.lock_trail();
+  end if;
+  select i.* into strict v_before from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_skipped := case
+    when as_copy then array(select s.id from app_public.feature_flag_schedules s where s.status = 'pending')
+    when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
+    else '{}'
+  end;
+  v_report := jsonb_build_object(
+    'overdue', v_overdue,
+    'asCopy', as_copy,
+    'previousIncarnation', v_before.id,
+    'lastSeal', (select max(s.seal_no) from audit.seals s),
+    'lastSeq', (select coalesce(max(l.seq), 0) from audit.ledger l),
+    'skipped', cardinality(v_skipped),
+    'held', (select count(*) from app_private.overdue_schedules()),
+    'queued', (select count(*) from audit.queue),
+    'destinations', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'lastSeq', d.last_seq,
+        'sealedAt', app_private.iso(d.sealed_at)) order by d.id), '[]')
+      from app_private.open_divergences() as d),
+    'refused', (
+      select to_jsonb(array(
+        select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
+  if dry_run then
+    return v_report;
+  end if;
+
+  insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq, reason, overdue, refused_destinations)
+  values (
+    v_before.incarnation_no + 1,
+    case when as_copy then gen_random_uuid() else v_before.trail end,
+    (v_report ->> 'lastSeal')::bigint + 1,
+    (v_report ->> 'lastSeq')::bigint + 1,
+    v_reason,
+    v_overdue,
+    array(select jsonb_array_elements_text(v_report -> 'refused')))
+  returning * into v_present;
+  perform app_private.renew_queued_events(v_present.id);
+  perform app_private.renew_dead_letters(v_present.id);
+
+  perform set_config('halyard.actor', 'system', true);
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.id = any (v_skipped);
+  perform set_config('halyard.actor', '', true);
+
+  v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], v_skipped);
+  return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
+end;
+$function$;
+comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+
 CREATE OR REPLACE FUNCTION app_private.actor_kind()
  RETURNS text
  LANGUAGE sql
@@ -717,6 +799,7 @@ AS $function$
 declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
   v_ids uuid[];
   v_turn uuid[];
   v_applied uuid[] := '{}';
@@ -732,6 +815,7 @@ begin
     join app_public.feature_flags f on f.id = s.flag_id
     where s.status = 'pending'
       and s.scheduled_at <= v_now
+      and s.scheduled_at > v_held
       -- After the time it was scheduled for, whenever there is one.
       and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
     order by s.scheduled_at, s.id
@@ -1134,8 +1218,62 @@ AS $function$
       order by l.seq
       limit 1), 0)
   from behind b
+  union all
+  select 'destination_ahead', null, app_private.destination_is_ahead()::integer
 $function$;
-comment on function app_private.delivery_metrics(text[]) is 'How far each destination is behind the ledger: those that have a cursor, and these.';
+comment on function app_private.delivery_metrics(text[]) is 'How far each destination is behind the ledger: those that have a cursor, and these; and whether one is ahead.';
+
+CREATE OR REPLACE FUNCTION app_private.delivery_obstacle(destination text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when exists (select from app_private.open_divergences()) then 'ahead'
+    when exists (
+      select from audit.incarnations i where delivery_obstacle.destination = any (i.refused_destinations)
+    ) then 'refused'
+  end
+$function$;
+comment on function app_private.delivery_obstacle(text) is 'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
+
+CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, newest_seal jsonb DEFAULT NULL::jsonb, OUT trail uuid, OUT server text, OUT obstacle text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+begin
+  if newest_seal is not null then
+    perform app_private.record_divergence(delivery_state.destination, newest_seal);
+  end if;
+  select i.trail into strict trail from audit.incarnations i order by i.incarnation_no desc limit 1;
+  server := concat(
+    date_part('epoch', pg_postmaster_start_time()), ' ',
+    (select d.oid from pg_database d where d.datname = current_database()));
+  obstacle := app_private.delivery_obstacle(delivery_state.destination);
+end;
+$function$;
+comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, and why nothing may be forwarded to the destination, after a look at the newest seal that it has or has confirmed, if one is given.';
+grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return exists (select from app_private.open_divergences());
+exception when undefined_table or undefined_column or undefined_function then
+  return false;
+end;
+$function$;
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+grant execute on function app_private.destination_is_ahead() to halyard_authenticator;
+grant execute on function app_private.destination_is_ahead() to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.differing_columns(event audit.events)
  RETURNS text[]
@@ -1328,6 +1466,20 @@ AS $function$
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
 
+CREATE OR REPLACE FUNCTION app_private.held_until()
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
+exception when undefined_table or undefined_column or undefined_function then
+  return '-infinity';
+end;
+$function$;
+comment on function app_private.held_until() is 'Schedules up to this time wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
+
 CREATE OR REPLACE FUNCTION app_private.incarnation()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1399,6 +1551,23 @@ end;
 $function$;
 comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege or ZF002.';
 
+CREATE OR REPLACE FUNCTION app_private.lock_trail()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1s'
+AS $function$
+begin
+  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  perform pg_advisory_xact_lock(hashtext('halyard.seal_audit_events'));
+  lock table
+    app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
+    audit.dead_letters, audit.divergences, audit.incarnations
+    in share row exclusive mode;
+end;
+$function$;
+comment on function app_private.lock_trail() is 'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
+
 CREATE OR REPLACE FUNCTION app_private.make_audit_partition(month timestamp with time zone)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1431,7 +1600,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -1670,25 +1839,26 @@ CREATE OR REPLACE FUNCTION app_private.next_due(OUT overdue_for double precision
 AS $function$
 declare
   v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
 begin
   select
     1000 * extract(epoch from v_now - greatest(
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now and s.scheduled_at > v_held
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > greatest(v_now, v_held)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -1760,6 +1930,29 @@ begin
 end;
 $function$;
 comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
+
+CREATE OR REPLACE FUNCTION app_private.open_divergences()
+ RETURNS SETOF audit.divergences
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
+$function$;
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+
+CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
+ RETURNS SETOF app_public.feature_flag_schedules
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.*
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending'
+    and s.scheduled_at <= coalesce(nullif(app_private.held_until(), '-infinity'), clock_timestamp())
+$function$;
+comment on function app_private.overdue_schedules() is 'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
 
 CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
  RETURNS void
@@ -2150,6 +2343,47 @@ AS $function$
 $function$;
 comment on function app_private.reconciliation_due() is 'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
 
+CREATE OR REPLACE FUNCTION app_private.record_divergence(destination text, seal jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_incarnation constant uuid := seal ->> 'incarnation';
+  v_seal_no constant bigint := seal ->> 'seal';
+  v_sealed_at constant timestamptz := seal ->> 'sealedAt';
+  v_head constant bytea := decode(seal ->> 'head', 'hex');
+  v_present audit.incarnations;
+  v_found_in integer;
+begin
+  if exists (select from audit.seals s where s.seal_no = v_seal_no and s.incarnation = v_incarnation and s.head = v_head) then
+    return;
+  end if;
+  -- Against restore/accept.sql, which must not miss what is found while it runs.
+  lock table audit.divergences in row exclusive mode;
+  select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_found_in := v_present.incarnation_no;
+  if (seal ->> 'trail')::uuid <> v_present.trail
+    or exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no)
+  then
+    return;
+  end if;
+  if v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+    select from audit.divergences d
+    where d.found_in = v_present.incarnation_no - 1
+      and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))
+  then
+    v_found_in := v_present.incarnation_no - 1;
+  end if;
+  insert into audit.divergences (found_in, destination, incarnation, seal_no, last_seq, head, sealed_at)
+  values (
+    v_found_in, record_divergence.destination, v_incarnation, v_seal_no, (seal ->> 'lastSeq')::bigint, v_head,
+    v_sealed_at)
+  on conflict on constraint divergences_head_key do nothing;
+end;
+$function$;
+comment on function app_private.record_divergence(text,jsonb) is 'Records that a destination has this seal of the trail, with the keys of an audit.sealed record and sealedAt, unless the database knows it.';
+
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, problem text)
  RETURNS text
  LANGUAGE plpgsql
@@ -2245,6 +2479,118 @@ CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_even
 RETURN (((((((((((((((((((((((('{"eventType": "'::text || (event).event_type) || '", "timestamp": "'::text) || app_private.iso((event).occurred_at)) || '", "eventId": "'::text) || ((event).id)::text) || '", "level": "'::text) || (event).level) || '", "environment": '::text) || COALESCE((to_json((event).environment))::text, 'null'::text)) || ', "requestId": '::text) || COALESCE((to_json((event).request_id))::text, 'null'::text)) || ', "actorKind": "'::text) || (event).actor_kind) || '", "databaseUser": '::text) || (to_json((event).database_user))::text) || ', "applicationName": '::text) || (to_json((event).application_name))::text) || COALESCE(((', "flagId": "'::text || ((event).flag_id)::text) || '"'::text), ''::text)) || COALESCE(((', "scheduleId": "'::text || ((event).schedule_id)::text) || '"'::text), ''::text)) || COALESCE((', "revision": '::text || ((event).revision)::text), ''::text)) || CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE ''::text END) || ', "metadata": '::text) || ((event).metadata)::text) || '}'::text);
 comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
 
+CREATE OR REPLACE FUNCTION app_private.renew_dead_letters(incarnation uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_letter audit.dead_letters;
+  v_renewed integer := 0;
+begin
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.error_code <> 'ZF012' and (jsonb_typeof(d.content -> 'events') = 'array' or d.content ->> 'eventId' is not null)
+  loop
+    begin
+      if v_letter.content ->> 'eventId' is not null then
+        v_letter.content := v_letter.content || jsonb_build_object('eventId', app_private.renewed_event_id(
+          (v_letter.content ->> 'eventId')::uuid, (v_letter.content #>> '{rows,0,id}')::uuid, 'epoch',
+          (v_letter.content ->> 'revision')::bigint, renew_dead_letters.incarnation));
+      end if;
+      if jsonb_typeof(v_letter.content -> 'events') = 'array' then
+        v_letter.content := v_letter.content || jsonb_build_object('events', (
+          select coalesce(jsonb_agg(to_jsonb(app_private.renewed_event(e, renew_dead_letters.incarnation))), '[]')
+          from jsonb_populate_recordset(null::app_private.audit_event, v_letter.content -> 'events') as e));
+      end if;
+      update audit.dead_letters d set content = v_letter.content where d.id = v_letter.id;
+      v_renewed := v_renewed + 1;
+    exception when data_exception then
+      raise warning 'halyard: dead letter % keeps the ids of its events: %', v_letter.id, sqlerrm;
+    end;
+  end loop;
+  return v_renewed;
+end;
+$function$;
+comment on function app_private.renew_dead_letters(uuid) is 'Gives the events that dead letters hold the ids that they have in an incarnation; returns how many letters were changed.';
+
+CREATE OR REPLACE FUNCTION app_private.renew_queued_events(incarnation uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  v_events := array(
+    select app_private.renewed_event(
+      row(
+        e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled, e.metadata,
+        null)::app_private.audit_event,
+      renew_queued_events.incarnation)
+    from audit.queue q
+    cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+    order by q.id);
+  if cardinality(v_events) > 0 then
+    alter table audit.events disable trigger _100_append_only;
+    alter table audit.events disable trigger _200_append_only_rows;
+    delete from audit.events e using audit.queue q where e.id = q.event_id and e.occurred_at = q.occurred_at;
+    alter table audit.events enable always trigger _100_append_only;
+    alter table audit.events enable always trigger _200_append_only_rows;
+    delete from audit.queue;
+    perform app_private.write_events(v_events);
+  end if;
+  return cardinality(v_events);
+end;
+$function$;
+comment on function app_private.renew_queued_events(uuid) is 'Gives the events that wait for their number the ids that they have in an incarnation; returns how many.';
+
+CREATE OR REPLACE FUNCTION app_private.renewed_event(event app_private.audit_event, incarnation uuid)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_row_id uuid;
+  v_created_at timestamptz;
+begin
+  if event.event_type like 'feature\_flag.%' then
+    select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
+  elsif event.event_type like 'flag\_schedule.%' then
+    select s.id, s.created_at into v_row_id, v_created_at
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif event.event_type like 'setting.%' then
+    v_row_id := app_private.setting_id(event.metadata ->> 'name');
+    v_created_at := 'epoch';
+  end if;
+  event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
+  return event;
+end;
+$function$;
+comment on function app_private.renewed_event(app_private.audit_event,uuid) is 'The event with the id that it has in an incarnation.';
+
+CREATE OR REPLACE FUNCTION app_private.renewed_event_id(id uuid, row_id uuid, created_at timestamp with time zone, revision bigint, incarnation uuid)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(
+    (
+      select app_private.event_id(renewed_event_id.incarnation, row_id, created_at, r.revision)
+      from audit.incarnations i
+      cross join (values (renewed_event_id.revision), (-renewed_event_id.revision)) as r (revision)
+      where app_private.event_id(i.id, row_id, created_at, r.revision) = renewed_event_id.id
+      limit 1
+    ),
+    app_private.uuid_of(sha256(uuid_send(renewed_event_id.id) || uuid_send(renewed_event_id.incarnation))))
+$function$;
+comment on function app_private.renewed_event_id(uuid,uuid,timestamp with time zone,bigint,uuid) is 'The id in an incarnation of the event that had this id in one before it.';
+
 CREATE OR REPLACE FUNCTION app_private.replay_dead_letters(after bigint, batch integer, OUT events integer, OUT replayed integer, OUT refused integer, OUT last_id bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -2338,6 +2684,19 @@ end;
 $function$;
 comment on function app_private.require_schedulable(timestamp with time zone) is 'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 grant execute on function app_private.require_schedulable(timestamp with time zone) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.restored_event(present audit.incarnations, details jsonb)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app_private.as_system(app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.restored', null, null, null, null, null,
+    jsonb_build_object('trail', present.trail, 'incarnation', present.id, 'reason', present.reason) || details));
+end;
+$function$;
+comment on function app_private.restored_event(audit.incarnations,jsonb) is 'The audit.restored event of the incarnation that it begins.';
 
 CREATE OR REPLACE FUNCTION app_private.retain_audit_events()
  RETURNS TABLE(month date, events bigint, outcome text, reason text)
@@ -2485,6 +2844,10 @@ begin
     return next;
     return;
   end if;
+  -- A destination has these numbers already, with other events: they wait for a person's decision.
+  if app_private.destination_is_ahead() then
+    return;
+  end if;
   -- Statements of their own, after the lock: they see what the last sequencer committed.
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
@@ -2509,7 +2872,7 @@ begin
   end if;
 end;
 $function$;
-comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work.';
+comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work; none while a destination is ahead.';
 grant execute on function app_private.seal_and_hand_out(integer,bigint) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, trail uuid, incarnation uuid, seal_no bigint, first_seq bigint, events bigint, root bytea)
@@ -3191,6 +3554,7 @@ AS $function$
     select l.seq, l.event_id, l.occurred_at
     from audit.ledger l
     where l.seq > app_private.audit_cursor(undelivered_audit_events.destination)
+      and (select app_private.delivery_obstacle(undelivered_audit_events.destination)) is null
     order by l.seq
     limit batch
   )

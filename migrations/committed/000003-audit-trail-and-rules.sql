@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:b0237cfcc89889ae59e7445efdc7bcfbbb745a8a
+--! Hash: sha1:ec1d68960f89bbdf866937b8250074d071ff814f
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -65,7 +65,7 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.environment is 'The flag''s environment.';
@@ -482,6 +482,7 @@ return row(
     when 'flag_schedule.reconciled' then 'warning'
     when 'setting.reconciled' then 'warning'
     when 'audit.gap' then 'warning'
+    when 'audit.restored' then 'warning'
     else 'info'
   end,
   flag_id,
@@ -1918,6 +1919,7 @@ as $$
 declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
   v_ids uuid[];
   v_turn uuid[];
   v_applied uuid[] := '{}';
@@ -1933,6 +1935,7 @@ begin
     join app_public.feature_flags f on f.id = s.flag_id
     where s.status = 'pending'
       and s.scheduled_at <= v_now
+      and s.scheduled_at > v_held
       -- After the time it was scheduled for, whenever there is one.
       and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
     order by s.scheduled_at, s.id
@@ -1979,7 +1982,7 @@ comment on function app_private.apply_due(integer) is
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
 -- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
--- First attempts and retries are asked for apart: each has an index in the order of its time.
+-- What is held (audit/deliver/divergence.sql) isn't due. First attempts and retries are asked for apart: each has an index in the order of its time.
 create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
 language plpgsql
 volatile
@@ -1988,25 +1991,26 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
 begin
   select
     1000 * extract(epoch from v_now - greatest(
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now and s.scheduled_at > v_held
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > greatest(v_now, v_held)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -2393,6 +2397,10 @@ begin
     return next;
     return;
   end if;
+  -- A destination has these numbers already, with other events: they wait for a person's decision.
+  if app_private.destination_is_ahead() then
+    return;
+  end if;
   -- Statements of their own, after the lock: they see what the last sequencer committed.
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
@@ -2419,7 +2427,7 @@ end;
 $$;
 
 comment on function app_private.seal_and_hand_out(integer, bigint) is
-  'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work.';
+  'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work; none while a destination is ahead.';
 
 create or replace function app_private.write_seal(previous audit.seals, first_seq bigint, leaves bytea[])
 returns void
@@ -3020,6 +3028,150 @@ comment on function audit.prove(uuid) is
 
 grant execute on function audit.prove(uuid) to halyard_auditor;
 --! EndIncluded audit/seal/proof.sql
+--! Included audit/deliver/divergence.sql
+-- Is a destination ahead of this database? Then the database is an older state of its trail: a restored snapshot, or a standby that
+-- was promoted without the last changes. What it writes next would get numbers that the destination has with other events.
+--
+-- A worker finds it by the destination's newest seal, and records it here. Until a person accepts the loss, which begins another
+-- incarnation (restore/accept.sql), nothing is numbered or forwarded, and schedules that the lost history may have applied wait.
+
+create or replace function app_private.open_divergences()
+returns setof audit.divergences
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
+$$;
+
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+
+-- Asked by /readyz, which must not fail because the trail is broken.
+create or replace function app_private.destination_is_ahead()
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from app_private.open_divergences());
+exception when undefined_table or undefined_column or undefined_function then
+  return false;
+end;
+$$;
+
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+
+-- Applying goes on where the trail is broken, as every change does.
+create or replace function app_private.held_until()
+returns timestamptz
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
+exception when undefined_table or undefined_column or undefined_function then
+  return '-infinity';
+end;
+$$;
+
+comment on function app_private.held_until() is
+  'Schedules up to this time wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
+
+create or replace function app_private.delivery_obstacle(destination text)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from app_private.open_divergences()) then 'ahead'
+    when exists (
+      select from audit.incarnations i where delivery_obstacle.destination = any (i.refused_destinations)
+    ) then 'refused'
+  end
+$$;
+
+comment on function app_private.delivery_obstacle(text) is
+  'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
+
+-- A seal is known when it is here, or is of a history that was given up: not newer than the newest that was recorded of it. When
+-- the loss was accepted before any worker had asked, nobody knew how far that history goes: a destination's first answer says it.
+create or replace function app_private.record_divergence(destination text, seal jsonb)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_incarnation constant uuid := seal ->> 'incarnation';
+  v_seal_no constant bigint := seal ->> 'seal';
+  v_sealed_at constant timestamptz := seal ->> 'sealedAt';
+  v_head constant bytea := decode(seal ->> 'head', 'hex');
+  v_present audit.incarnations;
+  v_found_in integer;
+begin
+  if exists (select from audit.seals s where s.seal_no = v_seal_no and s.incarnation = v_incarnation and s.head = v_head) then
+    return;
+  end if;
+  -- Against restore/accept.sql, which must not miss what is found while it runs.
+  lock table audit.divergences in row exclusive mode;
+  select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_found_in := v_present.incarnation_no;
+  if (seal ->> 'trail')::uuid <> v_present.trail
+    or exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no)
+  then
+    return;
+  end if;
+  if v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+    select from audit.divergences d
+    where d.found_in = v_present.incarnation_no - 1
+      and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))
+  then
+    v_found_in := v_present.incarnation_no - 1;
+  end if;
+  insert into audit.divergences (found_in, destination, incarnation, seal_no, last_seq, head, sealed_at)
+  values (
+    v_found_in, record_divergence.destination, v_incarnation, v_seal_no, (seal ->> 'lastSeq')::bigint, v_head,
+    v_sealed_at)
+  on conflict on constraint divergences_head_key do nothing;
+end;
+$$;
+
+comment on function app_private.record_divergence(text, jsonb) is
+  'Records that a destination has this seal of the trail, with the keys of an audit.sealed record and sealedAt, unless the database knows it.';
+
+-- `server` changes when the process is led to another server, to one that was started again, or to another database: a failover or
+-- a restore shows as that, and then the destination is to be asked again.
+create or replace function app_private.delivery_state(
+  destination text, newest_seal jsonb default null, out trail uuid, out server text, out obstacle text
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+begin
+  if newest_seal is not null then
+    perform app_private.record_divergence(delivery_state.destination, newest_seal);
+  end if;
+  select i.trail into strict trail from audit.incarnations i order by i.incarnation_no desc limit 1;
+  server := concat(
+    date_part('epoch', pg_postmaster_start_time()), ' ',
+    (select d.oid from pg_database d where d.datname = current_database()));
+  obstacle := app_private.delivery_obstacle(delivery_state.destination);
+end;
+$$;
+
+comment on function app_private.delivery_state(text, jsonb) is
+  'The trail, which server this is, and why nothing may be forwarded to the destination, after a look at the newest seal that it has or has confirmed, if one is given.';
+
+grant execute on function app_private.delivery_state(text, jsonb) to halyard_worker;
+grant execute on function app_private.destination_is_ahead() to halyard_worker, halyard_authenticator;
+--! EndIncluded audit/deliver/divergence.sql
 --! Included audit/deliver/delivery.sql
 -- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
 
@@ -3037,7 +3189,8 @@ comment on function app_private.audit_cursor(text) is 'The seq up to which a des
 
 -- The records after a destination's cursor, in order: events by seq, and each seal behind its last event. `batch` counts
 -- events. An event whose row is gone is handed out as a stub, so that the cursor can pass it and the reader of the copy sees
--- that it is missing. A cursor at seq n means: everything up to n has arrived, seals that end there too.
+-- that it is missing. A cursor at seq n means: everything up to n has arrived, seals that end there too. Nothing is handed out
+-- while a destination is ahead (divergence.sql).
 create or replace function app_private.undelivered_audit_events(destination text, batch integer default 1000)
 returns table (seq bigint, event_id uuid, occurred_at timestamptz, message text)
 language sql
@@ -3050,6 +3203,7 @@ as $$
     select l.seq, l.event_id, l.occurred_at
     from audit.ledger l
     where l.seq > app_private.audit_cursor(undelivered_audit_events.destination)
+      and (select app_private.delivery_obstacle(undelivered_audit_events.destination)) is null
     order by l.seq
     limit batch
   )
@@ -3249,10 +3403,12 @@ as $$
       order by l.seq
       limit 1), 0)
   from behind b
+  union all
+  select 'destination_ahead', null, app_private.destination_is_ahead()::integer
 $$;
 
 comment on function app_private.delivery_metrics(text[]) is
-  'How far each destination is behind the ledger: those that have a cursor, and these.';
+  'How far each destination is behind the ledger: those that have a cursor, and these; and whether one is ahead.';
 
 create or replace function app_private.fault_metrics()
 returns table (metric text, destination text, value double precision)
@@ -4610,6 +4766,287 @@ comment on function app_private.dead_letter_count() is 'How many dead letters th
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
 --! EndIncluded audit/reconcile/reconcile.sql
+--! Included audit/restore/renew.sql
+-- New ids for events that wait for their number while the loss of a history is accepted.
+--
+-- The id of such an event was made in the incarnation that is given up. The lost history may have shipped another event under it:
+-- the same revision of the same row, as it went on there. So the event gets the id that it has in the new incarnation, and
+-- nothing outside has one id with two texts.
+
+-- An id that isn't derived from the row, as of a change past the stamp, is derived from the old id.
+create or replace function app_private.renewed_event_id(
+  id uuid, row_id uuid, created_at timestamptz, revision bigint, incarnation uuid
+)
+returns uuid
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (
+      select app_private.event_id(renewed_event_id.incarnation, row_id, created_at, r.revision)
+      from audit.incarnations i
+      cross join (values (renewed_event_id.revision), (-renewed_event_id.revision)) as r (revision)
+      where app_private.event_id(i.id, row_id, created_at, r.revision) = renewed_event_id.id
+      limit 1
+    ),
+    app_private.uuid_of(sha256(uuid_send(renewed_event_id.id) || uuid_send(renewed_event_id.incarnation))))
+$$;
+
+comment on function app_private.renewed_event_id(uuid, uuid, timestamptz, bigint, uuid) is
+  'The id in an incarnation of the event that had this id in one before it.';
+
+-- The row that an event is about, for as long as it is there.
+create or replace function app_private.renewed_event(event app_private.audit_event, incarnation uuid)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_row_id uuid;
+  v_created_at timestamptz;
+begin
+  if event.event_type like 'feature\_flag.%' then
+    select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
+  elsif event.event_type like 'flag\_schedule.%' then
+    select s.id, s.created_at into v_row_id, v_created_at
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif event.event_type like 'setting.%' then
+    v_row_id := app_private.setting_id(event.metadata ->> 'name');
+    v_created_at := 'epoch';
+  end if;
+  event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
+  return event;
+end;
+$$;
+
+comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
+
+-- Events that have no number are not sealed, and nobody outside has them: that is why they may be written again. The triggers
+-- that refuse it are off for this transaction, which holds the table's lock.
+create or replace function app_private.renew_queued_events(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  v_events := array(
+    select app_private.renewed_event(
+      row(
+        e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled, e.metadata,
+        null)::app_private.audit_event,
+      renew_queued_events.incarnation)
+    from audit.queue q
+    cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+    order by q.id);
+  if cardinality(v_events) > 0 then
+    alter table audit.events disable trigger _100_append_only;
+    alter table audit.events disable trigger _200_append_only_rows;
+    delete from audit.events e using audit.queue q where e.id = q.event_id and e.occurred_at = q.occurred_at;
+    alter table audit.events enable always trigger _100_append_only;
+    alter table audit.events enable always trigger _200_append_only_rows;
+    delete from audit.queue;
+    perform app_private.write_events(v_events);
+  end if;
+  return cardinality(v_events);
+end;
+$$;
+
+comment on function app_private.renew_queued_events(uuid) is
+  'Gives the events that wait for their number the ids that they have in an incarnation; returns how many.';
+
+-- Letters that hold rows get their events' ids when they are replayed. One that can't be read is left as it is, for a person.
+create or replace function app_private.renew_dead_letters(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_letter audit.dead_letters;
+  v_renewed integer := 0;
+begin
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.error_code <> 'ZF012' and (jsonb_typeof(d.content -> 'events') = 'array' or d.content ->> 'eventId' is not null)
+  loop
+    begin
+      if v_letter.content ->> 'eventId' is not null then
+        v_letter.content := v_letter.content || jsonb_build_object('eventId', app_private.renewed_event_id(
+          (v_letter.content ->> 'eventId')::uuid, (v_letter.content #>> '{rows,0,id}')::uuid, 'epoch',
+          (v_letter.content ->> 'revision')::bigint, renew_dead_letters.incarnation));
+      end if;
+      if jsonb_typeof(v_letter.content -> 'events') = 'array' then
+        v_letter.content := v_letter.content || jsonb_build_object('events', (
+          select coalesce(jsonb_agg(to_jsonb(app_private.renewed_event(e, renew_dead_letters.incarnation))), '[]')
+          from jsonb_populate_recordset(null::app_private.audit_event, v_letter.content -> 'events') as e));
+      end if;
+      update audit.dead_letters d set content = v_letter.content where d.id = v_letter.id;
+      v_renewed := v_renewed + 1;
+    exception when data_exception then
+      raise warning 'halyard: dead letter % keeps the ids of its events: %', v_letter.id, sqlerrm;
+    end;
+  end loop;
+  return v_renewed;
+end;
+$$;
+
+comment on function app_private.renew_dead_letters(uuid) is
+  'Gives the events that dead letters hold the ids that they have in an incarnation; returns how many letters were changed.';
+--! EndIncluded audit/restore/renew.sql
+--! Included audit/restore/accept.sql
+-- A person accepts that the database is an older state of its trail: what was written after it is lost, and another incarnation
+-- begins. For the owner, by `halyard restore` (docs/operations.md, Backup and restore).
+
+-- Without a destination that says how far the lost history goes, it may have applied what is due by now.
+create or replace function app_private.overdue_schedules()
+returns setof app_public.feature_flag_schedules
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.*
+  from app_public.feature_flag_schedules s
+  where s.status = 'pending'
+    and s.scheduled_at <= coalesce(nullif(app_private.held_until(), '-infinity'), clock_timestamp())
+$$;
+
+comment on function app_private.overdue_schedules() is
+  'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
+
+create or replace function app_private.restored_event(present audit.incarnations, details jsonb)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.as_system(app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.restored', null, null, null, null, null,
+    jsonb_build_object('trail', present.trail, 'incarnation', present.id, 'reason', present.reason) || details));
+end;
+$$;
+
+comment on function app_private.restored_event(audit.incarnations, jsonb) is 'The audit.restored event of the incarnation that it begins.';
+
+-- The locks are in the order in which changes take theirs, so nothing deadlocks; a change that has made its event's id has the
+-- first of them, so none is committed later with an id of the incarnation before. Whoever holds one for long is in the way:
+-- then it fails, and is tried again.
+create or replace function app_private.lock_trail()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '1s'
+as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  perform pg_advisory_xact_lock(hashtext('halyard.seal_audit_events'));
+  lock table
+    app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
+    audit.dead_letters, audit.divergences, audit.incarnations
+    in share row exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_trail() is
+  'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
+
+-- All of it or nothing: one transaction.
+create or replace function app_private.accept_restore(
+  reason text, overdue text default null, as_copy boolean default false, dry_run boolean default false
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_reason constant text := btrim(coalesce(accept_restore.reason, ''));
+  v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
+  v_before audit.incarnations;
+  v_present audit.incarnations;
+  v_skipped uuid[];
+  v_report jsonb;
+  v_event app_private.audit_event;
+begin
+  if v_reason = '' or length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  if coalesce(v_overdue, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with overdue schedules: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'A restore can only be accepted in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  if not dry_run then
+    perform app_private.lock_trail();
+  end if;
+  select i.* into strict v_before from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_skipped := case
+    when as_copy then array(select s.id from app_public.feature_flag_schedules s where s.status = 'pending')
+    when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
+    else '{}'
+  end;
+  v_report := jsonb_build_object(
+    'overdue', v_overdue,
+    'asCopy', as_copy,
+    'previousIncarnation', v_before.id,
+    'lastSeal', (select max(s.seal_no) from audit.seals s),
+    'lastSeq', (select coalesce(max(l.seq), 0) from audit.ledger l),
+    'skipped', cardinality(v_skipped),
+    'held', (select count(*) from app_private.overdue_schedules()),
+    'queued', (select count(*) from audit.queue),
+    'destinations', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'lastSeq', d.last_seq,
+        'sealedAt', app_private.iso(d.sealed_at)) order by d.id), '[]')
+      from app_private.open_divergences() as d),
+    'refused', (
+      select to_jsonb(array(
+        select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
+  if dry_run then
+    return v_report;
+  end if;
+
+  insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq, reason, overdue, refused_destinations)
+  values (
+    v_before.incarnation_no + 1,
+    case when as_copy then gen_random_uuid() else v_before.trail end,
+    (v_report ->> 'lastSeal')::bigint + 1,
+    (v_report ->> 'lastSeq')::bigint + 1,
+    v_reason,
+    v_overdue,
+    array(select jsonb_array_elements_text(v_report -> 'refused')))
+  returning * into v_present;
+  perform app_private.renew_queued_events(v_present.id);
+  perform app_private.renew_dead_letters(v_present.id);
+
+  perform set_config('halyard.actor', 'system', true);
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.id = any (v_skipped);
+  perform set_config('halyard.actor', '', true);
+
+  v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], v_skipped);
+  return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
+end;
+$$;
+
+comment on function app_private.accept_restore(text, text, boolean, boolean) is
+  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+--! EndIncluded audit/restore/accept.sql
 --! Included platform/readiness.sql
 -- What the processes ask before they say that they are ready.
 

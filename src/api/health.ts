@@ -40,7 +40,8 @@ export function makeHealth(options: HealthOptions): Router {
     .route('/readyz')
     .get(async (_request, response) => {
       const { listener } = options;
-      const checks = { ...(await askOnce()), ...(listener && { listener: listener.healthy() }) };
+      const { ahead, ...asked } = await askOnce();
+      const checks = { ...asked, ...(listener && { listener: listener.healthy() }) };
       const draining = options.draining();
       const ready = !draining && Object.values(checks).every((ok) => ok);
       response.status(ready ? 200 : 503).json({
@@ -48,6 +49,8 @@ export function makeHealth(options: HealthOptions): Router {
         checks: Object.fromEntries(
           Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
         ),
+        // Changes work, and their events wait.
+        ...(ahead && { trail: 'destination_ahead' }),
       });
     })
     .all(onlyMethods('GET'));
@@ -61,14 +64,17 @@ async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
   try {
     const { rows } = await withDeadline(
       () =>
-        pool.query<{ version: string | null }>('select app_private.schema_version() as version'),
+        pool.query<{ version: string | null; ahead: boolean }>(
+          'select app_private.schema_version() as version, app_private.destination_is_ahead() as ahead',
+        ),
       deadlineMs,
       `The database did not answer within ${deadlineMs} ms.`,
     );
-    return { database: true, migrations: (rows[0]?.version ?? '') >= needed };
+    const { version, ahead } = rows[0] ?? { version: null, ahead: false };
+    return { database: true, migrations: (version ?? '') >= needed, ahead };
   } catch (error) {
     log.warn({ err: error }, 'not ready');
-    return { database: isMissing(error), migrations: false };
+    return { database: isMissing(error), migrations: false, ahead: false };
   }
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option, type OutputConfiguration } from 'commander';
 import { addAuditCommand } from './audit.ts';
+import type { AcceptArguments } from './restore.ts';
 import type { TokenArguments } from './token.ts';
 
 /**
@@ -21,6 +22,7 @@ export function makeProgram(output: OutputConfiguration = {}): Command {
   addServices(program);
   addAuditCommand(program);
   addSettings(program);
+  addRestore(program);
   addToken(program);
   program
     .command('install-worker-schema', { hidden: true })
@@ -71,6 +73,31 @@ function addSettings(program: Command): void {
     .action(async (name: string, value: string) =>
       (await import('./settings.ts')).set(name, value),
     );
+}
+
+function addRestore(program: Command): void {
+  const restore = program
+    .command('restore')
+    .description('decide about a database that was restored from an older state')
+    .addHelpText('after', '\nWhat to do, step by step: docs/operations.md, Backup and restore.');
+  restore
+    .command('status')
+    .description('say whether a destination has more of the trail than the database')
+    .action(async () => (await import('./restore.ts')).status());
+  restore
+    .command('accept')
+    .description(
+      'accept the loss of what the trail had after this state, with the owner’s DATABASE_URL',
+    )
+    .requiredOption('--reason <text>', 'why, for the audit trail: 1 to 500 characters')
+    .addOption(
+      new Option('--overdue <what>', 'schedules that the lost history may have applied')
+        .choices(['apply', 'skip'])
+        .conflicts('asCopy'),
+    )
+    .option('--as-copy', 'make a database of its own of it: cancel all that is pending')
+    .option('--dry-run', 'only print what would be done')
+    .action(async (options: AcceptArguments) => (await import('./restore.ts')).accept(options));
 }
 
 function addToken(program: Command): void {

@@ -11,6 +11,7 @@ export const COMMANDS = [
   'token',
   'audit',
   'settings',
+  'restore',
 ] as const;
 
 /** What loads a configuration: a command, or `schema`, the tools of graphile-migrate and PostGraphile, which need nothing. */
@@ -79,7 +80,7 @@ export const SETTINGS = {
   DATABASE_URL: {
     schema: is.databaseUrl,
     unset: EMBEDDED,
-    processes: ['setup', 'migrate', 'start', 'audit', 'settings'],
+    processes: ['setup', 'migrate', 'start', 'audit', 'settings', 'restore'],
     required: ['setup', 'migrate', 'start'],
     doc: "the owner's login",
   },
@@ -113,7 +114,7 @@ export const SETTINGS = {
   HALYARD_DATA_DIR: {
     schema: is.anyText,
     default: '.halyard',
-    processes: ['start', 'api', 'token', 'audit', 'settings'],
+    processes: ['start', 'api', 'token', 'audit', 'settings', 'restore'],
     doc: 'folder of the embedded database and the development secret',
   },
   JWT_SECRET: {

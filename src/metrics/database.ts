@@ -31,6 +31,8 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Numbered audit events that the destination has not confirmed. Rising: see the log of the worker that forwards.',
   delivery_oldest_seconds:
     'For how long the oldest unconfirmed audit event has had its number; 0 without one. Above minutes: the destination is down.',
+  destination_ahead:
+    '1 while a destination has more of this trail than the database, as after the restore of an older snapshot: nothing is numbered or forwarded. Decide: halyard restore.',
   dead_letters:
     'Audit events that could not be written to the trail; 10000 means that or more. Anything but 0: mend the cause.',
   dead_letters_oldest_seconds: 'Age of the oldest dead letter; 0 without one.',

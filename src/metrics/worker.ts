@@ -1,6 +1,7 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type pg from 'pg';
 import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
+import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import type { AppliedBatch } from '../schedules/apply.ts';
 import { watch, watchPool } from './pool.ts';
@@ -14,6 +15,7 @@ interface WorkerParts {
   readonly pool: pg.Pool;
   readonly healthy: () => boolean;
   readonly sink: Sink;
+  readonly divergence: DivergenceCheck;
 }
 
 /** From one millisecond to ten minutes, in seconds. */
@@ -27,12 +29,20 @@ export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, sink }: WorkerParts) {
+    watch({ pool, healthy, sink, divergence }: WorkerParts) {
       watchPool(registry, 'worker', pool);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {
         help: '1 while the worker receives notifications, reads what is due and takes jobs. 0 for long: see its log.',
         read: () => Number(healthy()),
+      });
+      watch(registry, 'halyard_destination_unasked', {
+        help: '1 while this worker could not ask its destination for its newest seal: a restored database that is behind it goes unnoticed. See its log.',
+        read: () => divergence.gauges().unasked,
+      });
+      watch(registry, 'halyard_destination_refused', {
+        help: '1 while this worker forwards nothing because its destination belongs to the original of this copy. Set another destination.',
+        read: () => divergence.gauges().refused,
       });
     },
   };

@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { withDeadline } from '../lib/wait.ts';
 import { destinationOf, makeSink } from '../audit/delivery/sinks/index.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
+import { makeDivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import type { Config } from '../config/config.ts';
 import { makePool } from '../postgres/pool.ts';
@@ -43,6 +44,9 @@ const SEND_GRACE_MS = 3_000;
 /** Below the 30 s after which orchestrators kill. Only an outage takes so long: another worker then does what is left. */
 const STOP_DEADLINE_MS = 25_000;
 
+const CANNOT_BE_ASKED =
+  "this destination can't be asked for its newest seal: after the restore of an older snapshot run halyard restore accept before the first worker";
+
 /**
  * Starts a worker: schedules are applied as they come due, audit events forwarded as they are written.
  *
@@ -50,6 +54,7 @@ const STOP_DEADLINE_MS = 25_000;
  */
 export async function startWorker(options: WorkerOptions) {
   const { config, log } = options;
+  const destination = destinationOf(config);
   await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
@@ -60,19 +65,21 @@ export async function startWorker(options: WorkerOptions) {
   starting.defer(() => pool.end());
   await assertMigrated(pool);
   const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
-  const { context, listener, dueTimer, close } = makeParts(options, pool, sink);
+  const { context, listener, dueTimer, divergence, close } = makeParts(options, pool, sink);
   let jobs: JobPool | null = null;
   starting.defer(() => close(jobs));
+  if (sink.newestSeal === undefined) log.info({ destination }, CANNOT_BE_ASKED);
+  // Before anything is applied or forwarded.
+  await divergence.settled(context.stopping);
   jobs = await startJobPool(context, CONCURRENCY);
   for (const task of FIRST_JOBS) await addJob(pool, task);
   await listener.start();
   const running = starting.move();
-  const destination = destinationOf(config);
   log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
 
   const watched = [listener, dueTimer, jobs];
   const healthy = () => !context.stopping.aborted && watched.every((part) => part.healthy());
-  context.metrics.watch({ pool, healthy, sink });
+  context.metrics.watch({ pool, healthy, sink, divergence });
   let stopping: Promise<void> | undefined;
   return {
     /** Whether it receives notifications, reads what is due, and takes jobs. */
@@ -102,14 +109,23 @@ function makeParts(
   const abort = new AbortController();
   const stopping = stop.signal;
   const destination = destinationOf(config);
+  const divergence = makeDivergenceCheck({ pool, sink, destination, log });
   const forwarder = makeForwarder({
     pool,
+    divergence,
     leaseMs: config.audit.leaseMs,
     sink: meterSink(sink, metrics.delivery),
     destination,
     log,
   });
-  const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
+  const ungated = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
+  const applier = {
+    ...ungated,
+    async apply() {
+      await divergence.settled(stopping);
+      return ungated.apply();
+    },
+  };
   const delivery = makeDelivery({
     ...{ pool, forwarder, log, stopping, abort: abort.signal },
     waitFor: () => applier.idle(),
@@ -141,5 +157,5 @@ function makeParts(
     await delivery.close();
     clearTimeout(giveUp);
   }
-  return { context, dueTimer, listener, close };
+  return { context, dueTimer, listener, divergence, close };
 }

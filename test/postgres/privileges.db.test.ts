@@ -75,6 +75,8 @@ app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.advance_audit_cursor(text,bigint,bigint)             worker
 app_private.audit_cursor(text)                                   worker
+app_private.delivery_state(text,jsonb)                           worker
+app_private.destination_is_ahead()                               authenticator worker
 app_private.reconcile_audit(text,jsonb)                          worker
 app_private.dead_letter_count()                                  worker
 
@@ -104,6 +106,18 @@ app_private.lock_schedule(uuid)
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
 app_private.uuid_of(bytea)
 app_private.incarnation()
+app_private.renewed_event_id(uuid,uuid,timestamp with time zone,bigint,uuid)
+app_private.renewed_event(app_private.audit_event,uuid)
+app_private.renew_queued_events(uuid)
+app_private.renew_dead_letters(uuid)
+app_private.overdue_schedules()
+app_private.restored_event(audit.incarnations,jsonb)
+app_private.lock_trail()
+app_private.accept_restore(text,text,boolean,boolean)
+app_private.open_divergences()
+app_private.held_until()
+app_private.delivery_obstacle(text)
+app_private.record_divergence(text,jsonb)
 app_private.event_id(uuid,uuid,timestamp with time zone,bigint)
 app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])

@@ -14,6 +14,7 @@
 // - What was accepted can be read at once, and is never removed by the group's retention. AWS takes seconds.
 // - FilterLogEvents knows `{ $.key = "value" }` and no other pattern; AWS orders events of the same
 //   millisecond in ways of its own.
+// - DescribeLogStreams knows a stream's last event at once. AWS may take an hour.
 // - It speaks HTTP without TLS, and forgets everything at close.
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -30,6 +31,7 @@ import {
 import type { Input, RejectedInfo, StoredEvent } from './cloudwatch_rules.ts';
 import { filterLogEvents } from './cloudwatch_filter.ts';
 import type { FilterInput, Stream } from './cloudwatch_filter.ts';
+import { describeLogStreams, getLogEvents } from './cloudwatch_read.ts';
 
 export interface Call {
   readonly operation: string;
@@ -156,6 +158,10 @@ export async function makeCloudWatchServer({
     if (operation === 'CreateLogGroup') return createLogGroup(input);
     if (operation === 'CreateLogStream') return createLogStream(input);
     if (operation === 'FilterLogEvents') return filter(input);
+    if (operation === 'DescribeLogStreams')
+      return describeLogStreams(input, groupOf(input.logGroupName).streams);
+    if (operation === 'GetLogEvents')
+      return getLogEvents(input, streamOf(groupOf(input.logGroupName), input.logStreamName));
     throw new Fault('UnknownOperationException', '');
   }
 

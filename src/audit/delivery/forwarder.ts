@@ -4,13 +4,15 @@ import { pause } from '../../lib/wait.ts';
 import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
 import { makeNumbering, type Found } from './sequencer.ts';
 import type { Sink } from './sink.ts';
+import { makeDivergenceCheck, type DivergenceCheck } from './divergence.ts';
 import { advanceCursor, confirmedSeq, readPage, type Page } from './outbox.ts';
 
 /**
  * How a run ended. skimmed: all is delivered but what may have come late, or another forwarder numbers, for another run in a
- * moment; busy: another forwarder is at work; overtaken: another moved the cursor meanwhile; stopped: more may be left.
+ * moment; busy: another forwarder is at work; overtaken: another moved the cursor meanwhile; stopped: more may be left; held: nothing
+ * may be forwarded until a person decides.
  */
-export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped';
+export type Outcome = 'done' | 'skimmed' | 'busy' | 'overtaken' | 'stopped' | 'held';
 
 interface Signals {
   readonly stopping: AbortSignal;
@@ -23,6 +25,8 @@ export interface ForwarderOptions {
   /** The cursor's name. */
   readonly destination: string;
   readonly log: Logger;
+  /** Whether the database is behind the destination; one of its own by default. */
+  readonly divergence?: DivergenceCheck;
   /** Events at a time; 1,000 by default. */
   readonly batch?: number;
   /** Milliseconds after which another forwarder takes over from one that is silent; 15,000 by default. */
@@ -39,11 +43,14 @@ const PROGRESS_MS = 1_000;
 /** Copies the trail to one destination: number the events, send them, move the cursor. At least once, in order of seq. */
 export function makeForwarder(options: ForwarderOptions) {
   const { pool, destination, batch = 1_000, leaseMs = LEASE_MS } = options;
+  const divergence = options.divergence ?? makeDivergenceCheck(options);
   const numbering = makeNumbering();
 
   /** Numbers the next events while the last ones are being sent. */
   async function drain(lease: Lease, { stopping, abort }: Signals): Promise<Outcome> {
     const signal = AbortSignal.any([abort, lease.lost]);
+    if (!(await divergence.permits(lease.query, AbortSignal.any([signal, stopping]))))
+      return 'held';
     numbering.begin();
     let next = numbering.next(lease.query);
     let delivered: number | null = null;
@@ -63,7 +70,10 @@ export function makeForwarder(options: ForwarderOptions) {
         // It is awaited behind the send, which may fail before.
         next.catch(() => undefined);
       }
-      if (page.events.length > 0 && !(await sendPage(lease, page, signal, options)))
+      if (
+        page.events.length > 0 &&
+        !(await sendPage(lease, page, signal, { ...options, divergence }))
+      )
         return 'overtaken';
       delivered = page.events.at(-1)?.seq ?? page.from;
       if (whole && ended) return found.numbered === 'all' ? 'done' : 'skimmed';
@@ -105,7 +115,7 @@ async function sendPage(
   lease: Lease,
   page: Page,
   caller: AbortSignal,
-  { sink, destination, log }: ForwarderOptions,
+  { sink, destination, log, divergence }: ForwarderOptions & { divergence: DivergenceCheck },
 ): Promise<boolean> {
   const overtaken = new AbortController();
   const signal = AbortSignal.any([caller, overtaken.signal]);
@@ -123,6 +133,7 @@ async function sendPage(
   }
 
   function confirmed(count: number): void {
+    divergence.note(page.events.slice(0, count));
     arrived = confirmedSeq(page, count);
     if (performance.now() - movedAt < PROGRESS_MS) return;
     // A failure to move shows again at the end.
@@ -131,6 +142,7 @@ async function sendPage(
 
   try {
     await sink.send(page.events, signal, confirmed);
+    divergence.note(page.events);
     arrived = confirmedSeq(page, page.events.length);
   } catch (error) {
     await moving.then(move).catch(() => undefined);

@@ -65,7 +65,8 @@ export function makeDelivery(options: {
     }
     failures = 0;
     retryAt = 0;
-    if (outcome !== 'done')
+    // What is held waits for a person: the next run without a job looks again.
+    if (outcome !== 'done' && outcome !== 'held')
       await queue({ inMs: outcome === 'stopped' ? 0 : LOOK_AGAIN_MS, keepTime: true });
   }
 

@@ -1,3 +1,5 @@
+import type { Anchor } from '../verification/copy.ts';
+
 /** One event of the audit trail, numbered and ready to ship. */
 export interface AuditEvent {
   /** Position in the trail: gapless, ascending, never reused. A seal's record has that of its last event. */
@@ -7,6 +9,11 @@ export interface AuditEvent {
   readonly occurredAt: Date;
   /** The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites it. */
   readonly message: string;
+}
+
+/** Thrown by `newestSeal` where the destination lets this process write but not read; the message says what to allow. */
+export class NotReadableError extends Error {
+  override readonly name = 'NotReadableError';
 }
 
 /** A place outside the database that audit events are copied to. */
@@ -24,6 +31,13 @@ export interface Sink {
     signal: AbortSignal,
     confirmed?: (count: number) => void,
   ): Promise<void>;
+  /**
+   * The newest seal of a trail that the destination holds, null when it holds none. Absent where a destination can't be asked.
+   *
+   * @param trail the trail's id; seals of other trails in the same place are passed over
+   * @throws NotReadableError; the signal's reason; the destination's error, after which it may be asked again
+   */
+  readonly newestSeal?: (trail: string, signal: AbortSignal) => Promise<Anchor | null>;
   /** Releases what the sink holds; a send still under way is given up. */
   close(): Promise<void>;
 }

@@ -29,7 +29,7 @@ const NO_TIME_LIMIT = ['statement_timeout=0', 'idle_in_transaction_session_timeo
 export async function withLogin<T>(
   login: keyof typeof ADDRESSES,
   work: (pool: pg.Pool, config: Config) => Promise<T>,
-  command: 'audit' | 'settings' = 'audit',
+  command: 'audit' | 'settings' | 'restore' = 'audit',
 ): Promise<T> {
   const config = loadProcessConfig(command);
   // Warnings and errors only: how an embedded server comes and goes is no part of the answer.

@@ -5,6 +5,7 @@ import {
 } from '@aws-sdk/client-cloudwatch-logs';
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
+import { newestSeal } from './newest_seal.ts';
 import { makeExceptionCounter, restampedRecords, type Exceptions } from './degraded.ts';
 import type { Sink } from '../../sink.ts';
 
@@ -128,6 +129,11 @@ export function makeCloudWatchSink(
           throw signal.aborted ? signal.reason : explain(error, batch, options);
         }
       }
+    },
+    newestSeal(trail, caller) {
+      const signal = AbortSignal.any([caller, closing.signal]);
+      const place = { logGroup: options.logGroup, ownStream: options.logStream };
+      return newestSeal(client, place, trail, signal);
     },
     close() {
       closing.abort(new Error('The CloudWatch sink is closed'));
