@@ -17,8 +17,26 @@ describe('the summary', () => {
 
   test('tells how far the anchors reach', () => {
     const report = { anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, problems: [] };
-    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 } });
+    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 }, lost: [] });
     expect(text).toContain('They reach to seal 1, event 10; 1 seal behind it not anchored yet.');
+    expect(text).not.toContain('Lost');
+  });
+
+  test('names what was lost, and counts it as no problem', () => {
+    const text = summarize(WHOLE, {
+      ...{ anchored: 1, matching: 1, copies: 0, behind: 0, unanchored: 0, problems: [] },
+      last: { seal: 1, seq: 10 },
+      lost: [
+        {
+          ...{ acceptedAt: '2026-11-26T10:00:00.000000Z', reason: 'a disk was lost' },
+          ...{ seals: { first: 41, last: 57 }, events: { first: 2178, last: 2856 } },
+        },
+      ],
+    });
+    expect(text).toContain(
+      'Lost: seals 41 to 57, events 2178 to 2856, of the history given up at 2026-11-26T10:00:00.000000Z, because: a disk was lost\n',
+    );
+    expect(text).toContain('No problems.');
   });
 
   test('of many problems shows some and counts the rest; JSON has all', () => {

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy.ts';
 import { headOf } from '../seals/seal.ts';
+import { readLosses, type Loss, type Losses } from './losses.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -16,6 +17,8 @@ export interface AnchorReport {
   readonly behind: number;
   /** Seals before it without an anchor of their own: the chain vouches for them. */
   readonly unanchored: number;
+  /** What the copy has of histories whose loss was accepted. No problems. */
+  readonly lost: readonly Loss[];
   readonly problems: readonly Problem[];
 }
 
@@ -42,7 +45,7 @@ export async function checkAnchors(
   pool: pg.Pool,
   lines: AsyncIterable<string> | Iterable<string>,
 ): Promise<AnchorReport> {
-  const comparison = makeComparison(pool);
+  const comparison = makeComparison(pool, await readLosses(pool));
   const anchors: Anchor[] = [];
   const events: CopiedEvent[] = [];
   for await (const line of lines) {
@@ -62,14 +65,17 @@ export async function checkAnchors(
 
 const BROKEN = "The anchor's head isn't that of what it says: the copy was changed.";
 const MISSING = 'There is an anchor of it, but no such seal in the database.';
+const PAST =
+  'There is an anchor of it in a history that was given up, but newer than what was accepted as lost: that history goes on somewhere.';
 const CUT = 'The copy has these events, and the trail ends before them.';
 const DIFFERING = "The copy's text of these events isn't what the ledger has the hash of.";
 
-function makeComparison(pool: pg.Pool) {
+function makeComparison(pool: pg.Pool, losses: Losses) {
   const matching = new Map<number, number>();
   const different = new Map<number, Anchor>();
   const beyond = new Map<number, Anchor>();
   const missing = new Set<number>();
+  const past = new Set<number>();
   const forged = new Set<number>();
   const differing = new Set<number>();
   const cut = new Set<number>();
@@ -80,9 +86,12 @@ function makeComparison(pool: pg.Pool) {
     // Asked first: a seal that is made in between must not be taken for a missing one.
     const lastSeal = await lastSealOf(pool);
     const stored = await storedSeals(pool, anchors);
-    for (const anchor of anchors) {
-      const seal = stored.get(anchor.seal);
+    for (const anchor of anchors.filter((one) => !losses.isForeign(one))) {
+      const found = stored.get(anchor.seal);
+      const seal = found?.incarnation === anchor.incarnation ? found : undefined;
       if (headOf(anchor) !== anchor.head) forged.add(anchor.seal);
+      else if (seal === undefined && losses.takeSeal(anchor)) continue;
+      else if (seal === undefined && losses.isPast(anchor)) past.add(anchor.seal);
       else if (seal === undefined && anchor.seal > lastSeal) beyond.set(anchor.seal, anchor);
       else if (seal === undefined) missing.add(anchor.seal);
       else if (agree(seal, anchor)) matching.set(anchor.seal, anchor.lastSeq);
@@ -93,15 +102,23 @@ function makeComparison(pool: pg.Pool) {
   async function events(copied: readonly CopiedEvent[]): Promise<void> {
     if (copied.length === 0) return;
     copies += copied.length;
-    const { rows } = await pool.query<{ seq: string; known: boolean; behind: boolean }>(
+    const { rows } = await pool.query<Mismatch>(
       `select distinct c.seq, l.seq is not null as known,
+         exists (select from audit.ledger x where x.event_id = case when c.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then c.event_id::uuid end) as kept,
          c.seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) as behind
-       from unnest($1::bigint[], $2::text[]) as c (seq, leaf)
+       from unnest($1::bigint[], $2::text[], $3::text[]) as c (seq, leaf, event_id)
        left join audit.ledger l on l.seq = c.seq
        where l.leaf is distinct from decode(c.leaf, 'hex')`,
-      [copied.map(({ seq }) => seq), copied.map(({ leaf }) => leaf)],
+      [
+        copied.map(({ seq }) => seq),
+        copied.map(({ leaf }) => leaf),
+        copied.map(({ eventId }) => eventId),
+      ],
     );
-    for (const row of rows) (!row.known && row.behind ? cut : differing).add(Number(row.seq));
+    for (const { seq, known, behind, kept } of rows) {
+      if (!kept && losses.takeEvent({ seq: Number(seq) })) continue;
+      (!known && behind ? cut : differing).add(Number(seq));
+    }
   }
 
   function findProblems(): Problem[] {
@@ -116,6 +133,7 @@ function makeComparison(pool: pg.Pool) {
       else add('seal_rewritten', seal, one);
     }
     for (const seal of missing) add('seal_missing', seal, MISSING);
+    for (const seal of past) add('seal_missing', seal, PAST);
     const end = largest(beyond.keys());
     if (end !== null) {
       const seq = beyond.get(end)?.lastSeq ?? 0;
@@ -127,9 +145,10 @@ function makeComparison(pool: pg.Pool) {
   }
 
   async function report(): Promise<AnchorReport> {
-    const found = [matching.keys(), different.keys(), beyond.keys(), missing, forged];
+    const found = [matching.keys(), different.keys(), beyond.keys(), missing, past, forged];
     const numbers = new Set(found.flatMap((seals) => [...seals]));
-    if (numbers.size === 0) throw new NoAnchorsError();
+    const lost = losses.found();
+    if (numbers.size === 0 && lost.length === 0) throw new NoAnchorsError();
     const last = largest(matching.keys()) ?? 0;
     const lastSeal = await lastSealOf(pool);
     return {
@@ -139,6 +158,7 @@ function makeComparison(pool: pg.Pool) {
       last: matching.size === 0 ? null : { seal: last, seq: matching.get(last) ?? 0 },
       behind: Math.max(0, lastSeal - last),
       unanchored: last - matching.size,
+      lost,
       problems: findProblems(),
     };
   }
@@ -153,8 +173,18 @@ function largest(numbers: Iterable<number>): number | null {
   return max;
 }
 
+/** A number of the copy whose text isn't what the ledger has under it, and whether the ledger has its event under another. */
+interface Mismatch {
+  readonly seq: string;
+  readonly known: boolean;
+  readonly kept: boolean;
+  readonly behind: boolean;
+}
+
 /** A seal as the database has it; numbers as text, for they may have been made larger than any of JavaScript's. */
-type Stored = Readonly<Record<'seal' | 'first' | 'last' | 'root' | 'head' | 'at', string>>;
+type Stored = Readonly<
+  Record<'seal' | 'incarnation' | 'first' | 'last' | 'root' | 'head' | 'at', string>
+>;
 
 /** Whether an anchor says the same as the seal, time included. */
 function agree(seal: Stored, anchor: Anchor): boolean {
@@ -178,7 +208,7 @@ async function lastSealOf(pool: pg.Pool): Promise<number> {
 /** The seals that the anchors are of, by their numbers. */
 async function storedSeals(pool: pg.Pool, anchors: readonly Anchor[]) {
   const { rows } = await pool.query<Stored>(
-    `select seal_no as seal, first_seq as first, last_seq as last,
+    `select seal_no as seal, incarnation, first_seq as first, last_seq as last,
        encode(root, 'hex') as root, encode(head, 'hex') as head,
        to_char(sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at
      from audit.seals

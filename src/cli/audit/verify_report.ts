@@ -1,4 +1,5 @@
 import type { AnchorReport } from '../../audit/verification/anchors.ts';
+import type { Loss } from '../../audit/verification/losses.ts';
 import type { Problem, Verification } from '../../audit/verification/verify.ts';
 
 /** Problems shown one by one; of more there is only the count. */
@@ -30,7 +31,15 @@ function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): str
   return lines;
 }
 
-function reach({ anchored, matching, copies, last, behind, unanchored }: AnchorReport): string[] {
+function reach({
+  anchored,
+  matching,
+  copies,
+  last,
+  behind,
+  unanchored,
+  lost,
+}: AnchorReport): string[] {
   const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
   if (copies > 0) lines.push(`Copies: ${plural(copies, 'event')} compared with the ledger.`);
   if (last !== null)
@@ -44,7 +53,16 @@ function reach({ anchored, matching, copies, last, behind, unanchored }: AnchorR
     lines.push(
       `${plural(unanchored, 'seal')} before it without an anchor: the chain vouches for what the copy lacks.`,
     );
+  lines.push(...lost.map(describeLoss));
   return lines;
+}
+
+function describeLoss({ acceptedAt, reason, seals, events }: Loss): string {
+  const what = [
+    ...(seals === null ? [] : [`seals ${seals.first} to ${seals.last}`]),
+    ...(events === null ? [] : [`events ${events.first} to ${events.last}`]),
+  ].join(', ');
+  return `Lost: ${what}, of the history given up at ${acceptedAt}, because: ${reason}`;
 }
 
 function describe({ status, seal, seqs, detail }: Problem): string {

@@ -224,7 +224,7 @@ describe('anchors', () => {
   test('that agree are counted, and how far they reach is told', async () => {
     expect(await checkAnchors(poolOf(own), [...copy, ...copy])).toEqual({
       ...{ anchored: 3, matching: 3, copies: 50, last: { seal: 3, seq: 25 } },
-      ...{ behind: 0, unanchored: 0, problems: [] },
+      ...{ behind: 0, unanchored: 0, lost: [], problems: [] },
     });
     const report = await checkAnchors(poolOf(own), ['noise', sealLine(2)]);
     expect(report).toMatchObject({ matching: 1, behind: 1, unanchored: 1, problems: [] });

@@ -1,0 +1,118 @@
+import type pg from 'pg';
+import type { Anchor, CopiedEvent } from './copy.ts';
+
+/** What a copy has of a history that was given up when the restore of an older state was accepted. */
+export interface Loss {
+  /** When it was accepted, ISO 8601, and why. */
+  readonly acceptedAt: string;
+  readonly reason: string;
+  /** The copy's seals of it, and the events that they or the copy's events of it have; null for none. */
+  readonly seals: Range | null;
+  readonly events: Range | null;
+}
+
+export interface Range {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** An accepted loss as the database has it. */
+interface Accepted {
+  readonly acceptedAt: string;
+  readonly reason: string;
+  /** Where the incarnation begins that followed. */
+  readonly firstSeal: number;
+  readonly firstSeq: number;
+  /** How far the lost history goes, as far as it was recorded; Infinity where nobody knows. */
+  readonly lastSeal: number;
+  readonly lastSeq: number;
+  readonly sealedAt: string;
+}
+
+/** Sorts seals and events of a copy into those that were accepted as lost and others. */
+export interface Losses {
+  /** Whether an anchor is of a trail that this database has never been a part of, or of the original that it is a copy of. */
+  readonly isForeign: (anchor: Anchor) => boolean;
+  /** Whether an anchor is of an incarnation that was given up. */
+  readonly isPast: (anchor: Anchor) => boolean;
+  /** Whether the loss of this seal, which the database lacks, was accepted; then it is counted. */
+  readonly takeSeal: (anchor: Anchor) => boolean;
+  /** Whether the loss of this event, which the ledger lacks, was accepted; then it is counted. */
+  readonly takeEvent: (event: Pick<CopiedEvent, 'seq'>) => boolean;
+  readonly found: () => Loss[];
+}
+
+/**
+ * Reads which losses were accepted.
+ *
+ * @param pool as an auditor without limits
+ */
+export async function readLosses(pool: pg.Pool): Promise<Losses> {
+  const { rows: lives } = await pool.query<{ trail: string; id: string }>(
+    'select i.trail, i.id from audit.incarnations i order by i.incarnation_no',
+  );
+  // A copy's original lives on: what it seals later is no loss of the copy's.
+  const { rows } = await pool.query<Accepted>(
+    `select
+       to_char(i.started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "acceptedAt", i.reason,
+       i.first_seal::float as "firstSeal", i.first_seq::float as "firstSeq",
+       coalesce(max(d.seal_no)::float, 'Infinity') as "lastSeal",
+       coalesce(max(d.last_seq)::float, 'Infinity') as "lastSeq",
+       case
+         when i.trail <> b.trail then 'infinity'
+         else to_char(coalesce(max(d.sealed_at), i.started_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+       end as "sealedAt"
+     from audit.incarnations i
+     join audit.incarnations b on b.incarnation_no = i.incarnation_no - 1
+     left join audit.divergences d on d.found_in = b.incarnation_no
+     group by i.incarnation_no, b.trail
+     order by i.incarnation_no`,
+  );
+  const losses = rows.map((accepted) => ({ accepted, seals: makeRange(), events: makeRange() }));
+  const known = new Set(lives.map(({ trail }) => trail));
+  const past = new Set(lives.slice(0, -1).map(({ id }) => id));
+  const present = lives.at(-1)?.trail;
+
+  return {
+    isForeign: ({ trail }) => !known.has(trail),
+    isPast: ({ incarnation }) => past.has(incarnation),
+    takeSeal({ trail, seal, firstSeq, lastSeq, sealedAt }) {
+      const loss = losses.find(
+        ({ accepted }) =>
+          seal >= accepted.firstSeal && seal <= accepted.lastSeal && sealedAt <= accepted.sealedAt,
+      );
+      loss?.seals.add(seal, seal);
+      loss?.events.add(firstSeq, lastSeq);
+      return loss !== undefined || trail !== present;
+    },
+    takeEvent({ seq }) {
+      const loss = losses.find(
+        ({ accepted }) => seq >= accepted.firstSeq && seq <= accepted.lastSeq,
+      );
+      loss?.events.add(seq, seq);
+      return loss !== undefined;
+    },
+    found: () =>
+      losses
+        .map(({ accepted: { acceptedAt, reason }, seals, events }) => ({
+          acceptedAt,
+          reason,
+          seals: seals.read(),
+          events: events.read(),
+        }))
+        .filter(({ seals, events }) => seals !== null || events !== null),
+  };
+}
+
+function makeRange() {
+  let range: Range | null = null;
+  return {
+    add(first: number, last: number): void {
+      range = {
+        first: Math.min(range?.first ?? first, first),
+        last: Math.max(range?.last ?? last, last),
+      };
+    },
+    read: () => range,
+  };
+}

@@ -1,0 +1,127 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { GROUP } from '../../support/cloudwatch_sink.ts';
+import { cloneDatabase, withClient } from '../../support/database.ts';
+import {
+  accept,
+  ambiguities,
+  ask,
+  changeFlags,
+  copyOf,
+  delivered,
+  makeLoss,
+  startCloudWatchWorker,
+} from '../../support/restored.ts';
+import { makeMemorySink, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
+
+/** Puts an older state of a database in its place, as a failover to a standby that lagged behind does. */
+async function rewind(database: { name: string; rootUrl: string }, to: { name: string }) {
+  const postgres = new URL(database.rootUrl);
+  postgres.pathname = '/postgres';
+  await withClient(postgres.href, async (client) => {
+    await client.query(`alter database ${database.name} allow_connections false`);
+    await client.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where datname = any ($1)',
+      [[database.name, to.name]],
+    );
+    await expect
+      .poll(async () => {
+        const { rows } = await client.query('select from pg_stat_activity where datname = $1', [
+          database.name,
+        ]);
+        return rows.length;
+      })
+      .toBe(0);
+    await client.query(`alter database ${database.name} rename to ${database.name}_lost`);
+    await client.query(`alter database ${to.name} rename to ${database.name}`);
+  });
+  onTestFinished(() =>
+    withClient(postgres.href, async (client) => {
+      await client.query(`drop database ${database.name}_lost with (force)`);
+    }),
+  );
+}
+
+test.for(['that can be asked', 'that can’t'])(
+  'a failover that loses changes is found by a running worker, with a destination %s',
+  async (kind) => {
+    const { server, lost: database } = await makeLoss();
+    // A worker's database is one name: the snapshot of now takes its place later.
+    const snapshot = await cloneDatabase(database.name);
+    const memory = makeMemorySink();
+    const { lines } = await (kind === 'that can’t'
+      ? startTestWorker(database, { sink: memory })
+      : startCloudWatchWorker(server, database));
+    const taken = () => (kind === 'that can’t' ? memory.taken : copyOf(server)).length;
+    const destination = kind === 'that can’t' ? 'stdout' : `cloudwatch:${GROUP}`;
+    await changeFlags(database, 40);
+    await expect
+      .poll(() =>
+        ask(database, 'select last_seq::int from audit.cursors where destination = $1', [
+          destination,
+        ]),
+      )
+      .toBe(18);
+    await rewind(database, snapshot);
+    const before = taken();
+    await changeFlags(database, 50);
+    await expect
+      .poll(() => lines.filter(({ msg }) => String(msg).startsWith('a destination has')), {
+        timeout: 20_000,
+      })
+      .toMatchObject([{ level: 'error', destination }]);
+    expect(taken()).toBe(before);
+    expect(await ask(database, 'select max(seq)::int from audit.ledger')).toBe(13);
+
+    await accept(database, 'apply');
+    await expect
+      .poll(() => ask(database, 'select max(last_seq)::int from audit.cursors'), {
+        timeout: 20_000,
+      })
+      .toBe(19);
+    expect(lines.some(({ msg }) => msg === 'forwarding goes on')).toBe(true);
+    if (kind !== 'that can’t') expect(ambiguities(server)).toEqual([]);
+  },
+);
+
+test('a copy forwards nothing to its original’s place, applies nothing, and works with a place of its own', async () => {
+  const { server, restored, scheduleId } = await makeLoss();
+  const before = copyOf(server).length;
+  await accept(restored, null, true);
+  expect(
+    await ask(restored, 'select status from app_public.feature_flag_schedules where id = $1', [
+      scheduleId,
+    ]),
+  ).toBe('cancelled');
+  const { worker, lines } = await startCloudWatchWorker(server, restored);
+  await expect
+    .poll(() => lines.filter(({ level }) => level === 'error').map(({ msg }) => msg))
+    .toEqual([expect.stringContaining('this database is a copy')]);
+  await worker.stop();
+  expect(copyOf(server)).toHaveLength(before);
+  const { sink } = await startTestWorker(restored);
+  await expect.poll(() => sink.taken.length).toBeGreaterThan(8);
+  expect(await ask(restored, `select count(*)::int from audit.verify() where status <> 'ok'`)).toBe(
+    0,
+  );
+});
+
+test('a worker on a database that was not restored asks once, and nothing is in its way', async () => {
+  const database = await useFreshDatabase();
+  const sink = makeMemorySink();
+  let asked = 0;
+  const { lines } = await startTestWorker(database, {
+    sink: {
+      ...sink,
+      newestSeal: () => {
+        asked += 1;
+        return Promise.resolve(null);
+      },
+    },
+  });
+  for (const percentage of [10, 20, 30]) {
+    await changeFlags(database, percentage);
+    await delivered(database, percentage / 2);
+  }
+  expect(asked).toBe(1);
+  expect(lines.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([]);
+});
