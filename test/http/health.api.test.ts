@@ -51,6 +51,27 @@ test('a healthy server is ready, and says no more than that', async () => {
   ]);
 });
 
+test('while a destination is ahead it is ready all the same, and says so', async () => {
+  const { get } = await startHealth(database.authenticatorUrl);
+  await withClient(database.rootUrl, (client) =>
+    client.query(
+      `insert into audit.divergences (found_in, destination, incarnation, seal_no, last_seq, head, sealed_at)
+       values (1, 'cloudwatch:g', gen_random_uuid(), 5, 50, sha256('other'), now())`,
+    ),
+  );
+  const ready = await get('/readyz');
+  expect([ready.status, ready.body]).toEqual([
+    200,
+    {
+      status: 'ready',
+      checks: { database: 'ok', migrations: 'ok' },
+      trail: 'destination_ahead',
+    },
+  ]);
+  await asOwner(`select app_private.accept_restore('tried', 'apply')`);
+  expect((await get('/readyz')).body).not.toHaveProperty('trail');
+});
+
 test('HEAD works, other methods do not', async () => {
   for (const path of ['/healthz', '/readyz']) {
     expect((await api.call(`HEAD ${path}`)).status).toBe(200);

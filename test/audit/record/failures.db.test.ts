@@ -179,6 +179,8 @@ describe('a broken trail fails no operation, and the dead letters hold the event
         [flag.id],
       );
       await client.query('drop table audit.events cascade');
+      await client.query('drop table audit.divergences cascade');
+      expect(await value(client, 'select overdue_for > 0 from app_private.next_due()')).toBe(true);
       await client.query('select * from app_private.apply_due()');
       expect(await value(client, 'select enabled from app_public.feature_flags')).toBe(true);
       const types = (await deadLetters(client)).map(({ content }) => content.events?.[0]);

@@ -11,7 +11,12 @@ import {
   makeLoss,
   startCloudWatchWorker,
 } from '../../support/restored.ts';
-import { makeMemorySink, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
+import {
+  insertDue,
+  makeMemorySink,
+  startTestWorker,
+  useFreshDatabase,
+} from '../../support/worker.ts';
 
 /** Puts an older state of a database in its place, as a failover to a standby that lagged behind does. */
 async function rewind(database: { name: string; rootUrl: string }, to: { name: string }) {
@@ -82,6 +87,28 @@ test.for(['that can be asked', 'that can’t'])(
     if (kind !== 'that can’t') expect(ambiguities(server)).toEqual([]);
   },
 );
+
+test('a worker that has forwarded nothing yet asks again, before it applies what the lost history has applied', async () => {
+  const { server, lost: database, restored, scheduleId } = await makeLoss();
+  const { lines } = await startCloudWatchWorker(server, database);
+  const before = copyOf(server).length;
+  await rewind(database, restored);
+  await expect
+    .poll(() => lines.filter(({ level }) => level === 'error').map(({ msg }) => msg), {
+      timeout: 20_000,
+    })
+    .toEqual([expect.stringContaining('a destination has')]);
+  await changeFlags(database, 50);
+  await withClient(database.rootUrl, (client) =>
+    insertDue(client, { count: 1, dueIn: '100 milliseconds' }),
+  );
+  const applied = `select array_agg(distinct schedule_id) from audit.events where event_type = 'flag_schedule.applied'`;
+  await expect
+    .poll(() => ask<string[] | null>(database, applied), { timeout: 20_000 })
+    .toHaveLength(1);
+  expect(await ask(database, applied)).not.toContain(scheduleId);
+  expect(copyOf(server)).toHaveLength(before);
+});
 
 test('a copy forwards nothing to its original’s place, applies nothing, and works with a place of its own', async () => {
   const { server, restored, scheduleId } = await makeLoss();
