@@ -322,6 +322,14 @@ create table audit.cursors (
   constraint cursors_pkey PRIMARY KEY (destination)
 );
 alter table audit.cursors enable row level security;
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON audit.cursors FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table audit.cursors enable always trigger _100_no_truncate;
+CREATE TRIGGER _900_audit_delete AFTER DELETE ON audit.cursors FOR EACH ROW EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_delete;
+CREATE TRIGGER _900_audit_insert AFTER INSERT ON audit.cursors FOR EACH ROW WHEN (((SESSION_USER <> 'halyard_worker'::name) OR (new.last_seq <> 0))) EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_insert;
+CREATE TRIGGER _900_audit_update AFTER UPDATE ON audit.cursors FOR EACH ROW WHEN ((((new.last_seq IS DISTINCT FROM old.last_seq) OR (new.destination IS DISTINCT FROM old.destination)) AND ((SESSION_USER <> 'halyard_worker'::name) OR (new.last_seq < old.last_seq)))) EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_update;
 comment on table audit.cursors is 'How far each destination has confirmed the trail.';
 comment on column audit.cursors.destination is 'The destination, as stdout or cloudwatch:<group>.';
 comment on column audit.cursors.last_seq is 'Everything up to here has been delivered.';
@@ -399,7 +407,7 @@ comment on column audit.events.event_type is 'What happened, as flag_schedule.cr
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.cursor_moved.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
@@ -1333,7 +1341,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -2658,6 +2666,41 @@ end;
 $function$;
 comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
 
+CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
+  v_details jsonb := case
+    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
+    else jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
+  end;
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', v_type, 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$function$;
+comment on function app_private.tg_cursors__audit() is 'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
+
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3425,22 +3468,10 @@ CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_last_seq bigint;
-  v_event app_private.audit_event;
 begin
-  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
-  if not found then
-    return false;
-  end if;
-  v_event := app_private.make_event(
-    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
-    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
-  perform app_private.write_events(array[v_event]);
-  perform app_private.notify_audit(array[v_event.id], null);
-  return true;
+  delete from audit.cursors c where c.destination = name;
+  return found;
 end;
 $function$;
 comment on function audit.forget_destination(text) is 'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:5209a970a2599413ea028cf31b507fab9158a3d8
+--! Hash: sha1:5d56d891dad6ae977de1c73de17ea0a92e309fc6
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -65,7 +65,7 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.cursor_moved.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.environment is 'The flag''s environment.';
@@ -419,6 +419,7 @@ return row(
     when 'flag_schedule.reconciled' then 'warning'
     when 'setting.reconciled' then 'warning'
     when 'audit.gap' then 'warning'
+    when 'audit.cursor_moved' then 'warning'
     else 'info'
   end,
   flag_id,
@@ -2974,6 +2975,73 @@ grant execute on function
   app_private.audit_cursor(text)
 to halyard_worker;
 --! EndIncluded audit/deliver/delivery.sql
+--! Included audit/deliver/cursor_events.sql
+-- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and nobody
+-- outside would know. Each change of a cursor but the worker's own step forward is an event.
+--
+-- The worker is known by its login: session_user can't be set by a session, as a setting can, and the worker's login reaches the
+-- table through advance_audit_cursor() only. The conditions are the triggers', so that a run of the forwarder calls nothing.
+
+create or replace function app_private.tg_cursors__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
+  v_details jsonb := case
+    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
+    else jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
+  end;
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', v_type, 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_cursors__audit() is
+  'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
+
+create or replace trigger _100_no_truncate
+  before truncate on audit.cursors
+  for each statement execute function app_private.tg__refuse();
+-- A destination begins at 0: that the worker makes its cursor is no jump.
+create or replace trigger _900_audit_insert
+  after insert on audit.cursors
+  for each row when (session_user <> 'halyard_worker' or new.last_seq <> 0)
+  execute function app_private.tg_cursors__audit();
+create or replace trigger _900_audit_update
+  after update on audit.cursors
+  for each row when (
+    (new.last_seq, new.destination) is distinct from (old.last_seq, old.destination)
+    and (session_user <> 'halyard_worker' or new.last_seq < old.last_seq))
+  execute function app_private.tg_cursors__audit();
+create or replace trigger _900_audit_delete
+  after delete on audit.cursors
+  for each row execute function app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _100_no_truncate;
+alter table audit.cursors enable always trigger _900_audit_insert;
+alter table audit.cursors enable always trigger _900_audit_update;
+alter table audit.cursors enable always trigger _900_audit_delete;
+--! EndIncluded audit/deliver/cursor_events.sql
 --! Included audit/read/export.sql
 -- Copies of the trail for whoever may read it: where it ends, and that somebody took one.
 
@@ -3498,29 +3566,18 @@ $$;
 comment on function app_private.retain_audit_events() is
   'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
 
--- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1.
+-- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1. The table's trigger
+-- writes the event.
 create or replace function audit.forget_destination(name text)
 returns boolean
 language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_last_seq bigint;
-  v_event app_private.audit_event;
 begin
-  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
-  if not found then
-    return false;
-  end if;
-  v_event := app_private.make_event(
-    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
-    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
-  perform app_private.write_events(array[v_event]);
-  perform app_private.notify_audit(array[v_event.id], null);
-  return true;
+  delete from audit.cursors c where c.destination = name;
+  return found;
 end;
 $$;
 

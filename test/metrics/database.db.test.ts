@@ -65,6 +65,8 @@ test('events on their way: queued, numbered, delivered to each destination', asy
     expect(queued.events_unsequenced_oldest_seconds).toBeCloseTo(300, 0);
 
     await client.query('select from app_private.seal_and_hand_out(1000, 0)');
+    // The owner isn't the worker: its steps are events.
+    await client.query('alter table audit.cursors disable trigger user');
     await client.query(`select app_private.advance_audit_cursor('stdout', 0, 1)`);
     const numbered = await read(client, ['elsewhere']);
     expect(numbered).toMatchObject({
