@@ -578,6 +578,7 @@ comment on column audit.queue.occurred_at is 'The event''s time, which finds its
 
 create table audit.reconciliations (
   finished_at timestamp with time zone not null,
+  rows_unexplained bigint,
   scope text not null,
   started_at timestamp with time zone not null,
   constraint reconciliations_pkey PRIMARY KEY (scope)
@@ -585,6 +586,7 @@ create table audit.reconciliations (
 alter table audit.reconciliations enable row level security;
 comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
 comment on column audit.reconciliations.finished_at is 'When it came to its end.';
+comment on column audit.reconciliations.rows_unexplained is 'How many rows were not what the trail says of them, by a full run; null for the others.';
 comment on column audit.reconciliations.scope is 'dead_letters, incremental or full.';
 comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
 
@@ -907,6 +909,28 @@ CREATE OR REPLACE FUNCTION app_private.changed_event_id(row_id uuid, created_at 
 RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(row_id, created_at, revision_after) ELSE gen_random_uuid() END;
 comment on function app_private.changed_event_id(uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
 
+CREATE OR REPLACE FUNCTION app_private.check_rows(source text, after text, batch integer, record boolean, OUT events integer, OUT unexplained integer, OUT last_key text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ids text[];
+begin
+  select
+    max(p.last_key), count(*) filter (where p.status <> 'ok'),
+    coalesce(array_agg(p.row_id) filter (where p.status in ('row_differs', 'row_unrecorded')), '{}')
+  into last_key, unexplained, v_ids
+  from app_private.row_problems(source, check_rows.after, batch) as p;
+  events := 0;
+  if record and cardinality(v_ids) > 0 then
+    events := app_private.record_rows(source, v_ids);
+    unexplained := unexplained - events;
+  end if;
+end;
+$function$;
+comment on function app_private.check_rows(text,text,integer,boolean) is 'Holds the next `batch` rows of a table against the trail; says how many it doesn''t explain, how many of those were recorded as found, and the last key seen (null when there was none).';
+
 CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
  LANGUAGE sql
@@ -1192,6 +1216,38 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
 RETURN sha256(('\x00'::bytea || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
+CREATE OR REPLACE FUNCTION app_private.expected_triggers()
+ RETURNS TABLE(table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  values
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
+    ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
+    ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
+    ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
+    ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
+    ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
+$function$;
+comment on function app_private.expected_triggers() is 'The triggers that the trail hangs on, as they must be; each partition of audit.events has those of audit.events.';
+
 CREATE OR REPLACE FUNCTION app_private.fault_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -1220,6 +1276,13 @@ CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, b
 RETURN app_private.make_event(app_private.changed_event_id(COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
 comment on function app_private.flag_event(timestamp with time zone,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
+CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
+comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_told().';
+
 CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -1233,6 +1296,13 @@ CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.flag_told(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((event).event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.reconciled'::text])) THEN (((event).metadata -> 'after'::text) || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)) ELSE NULL::jsonb END;
+comment on function app_private.flag_told(audit.events) is 'What an event says of its flag after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  RETURNS app_private.audit_event
@@ -1252,6 +1322,22 @@ AS $function$
   from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'audit_triggers_wrong', null::text, count(*)::double precision from app_private.trigger_problems()
+  union all
+  select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
+  union all
+  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  from audit.reconciliations r
+  where r.scope = 'full'
+$function$;
+comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
 
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
@@ -1414,13 +1500,14 @@ AS $function$
 declare
   v_unreadable integer := 0;
 begin
-  for v_part in 1..5 loop
+  for v_part in 1..6 loop
     begin
       case v_part
         when 1 then return query select * from app_private.schedule_metrics();
         when 2 then return query select * from app_private.trail_metrics();
         when 3 then return query select * from app_private.delivery_metrics(destinations);
         when 4 then return query select * from app_private.fault_metrics();
+        when 5 then return query select * from app_private.guard_metrics();
         else return query select * from app_private.server_metrics();
       end case;
     exception when others then
@@ -1793,7 +1880,7 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
-CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
+CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1801,11 +1888,14 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
+  -- The rows are compared last: what has no event by then isn't merely lost.
+  v_all constant text[] := '{dead_letters,settings,flags,schedules,deleted,check_settings,check_flags,check_schedules}';
   v_steps text[];
   v_step text;
   v_after text;
   v_since timestamptz;
   v_letters record;
+  v_rows record;
   v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -1820,15 +1910,17 @@ begin
     select coalesce(nullif(reconcile_audit.scope, 'scheduled'), d.scope), d.since into scope, v_since
     from app_private.reconciliation_due() as d;
     cursor := jsonb_build_object(
-      'step', 'dead_letters', 'startedAt', now(), 'since', case scope when 'full' then '-infinity' else v_since end);
+      'step', 'dead_letters', 'startedAt', now(), 'since', case when scope in ('full', 'recording') then '-infinity' else v_since end,
+      'unexplained', 0);
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
     when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
-    when 'full' then array['dead_letters', 'settings', 'flags', 'schedules', 'deleted']
+    when 'full' then v_all
+    when 'recording' then v_all
   end;
   if v_steps is null then
-    raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
+    raise exception 'A reconciliation is dead_letters, incremental, full, recording or scheduled; not %.', scope
       using errcode = 'invalid_parameter_value';
   end if;
   v_step := cursor ->> 'step';
@@ -1854,23 +1946,38 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    else
+      select r.* into v_rows
+      from app_private.check_rows(
+        case v_step
+          when 'check_settings' then 'settings'
+          when 'check_flags' then 'feature_flags'
+          when 'check_schedules' then 'feature_flag_schedules'
+        end,
+        v_after, 5000, scope = 'recording') as r;
+      from_rows := v_rows.events;
+      v_after := v_rows.last_key;
+      cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
   end case;
+  unexplained := case when v_step = v_all[cardinality(v_all)] and v_after is null then (cursor ->> 'unexplained')::bigint end;
 
   if v_after is null then
     v_step := v_steps[array_position(v_steps, v_step) + 1];
   end if;
   if v_step is null then
-    insert into audit.reconciliations (scope, started_at, finished_at)
-    values (reconcile_audit.scope, (cursor ->> 'startedAt')::timestamptz, clock_timestamp())
+    insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+    values (
+      case reconcile_audit.scope when 'recording' then 'full' else reconcile_audit.scope end,
+      (cursor ->> 'startedAt')::timestamptz, clock_timestamp(), unexplained)
     on conflict on constraint reconciliations_pkey do update
-    set started_at = excluded.started_at, finished_at = excluded.finished_at;
+    set started_at = excluded.started_at, finished_at = excluded.finished_at, rows_unexplained = excluded.rows_unexplained;
     cursor := null;
   else
     cursor := cursor || jsonb_build_object('step', v_step, 'after', v_after);
   end if;
 end;
 $function$;
-comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
 grant execute on function app_private.reconcile_audit(text,jsonb) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_rows(after text, batch integer, OUT events integer, OUT last_key text)
@@ -1882,55 +1989,15 @@ AS $function$
 declare
   v_events app_private.audit_event[];
 begin
-  with page as materialized (
-    select e.flag_key
-    from audit.events e
-    where e.flag_key > after
-    order by e.flag_key
-    limit batch
-  ), gone as materialized (
-    select l.id, l.occurred_at
-    from (select distinct p.flag_key from page p) as p
-    cross join lateral (
-      -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-      select distinct on (e.row_id) e.*
-      from (
-        select
-          e.id, e.occurred_at, e.event_type, r.id as row_id,
-          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-          -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
-          max(
-            case
-              when e.event_type like '%.created' then e.occurred_at
-              when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-            end
-          ) over (partition by r.id) as created_at
-        from audit.events e
-        cross join lateral (
-          select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
-        ) as r (id)
-        where e.flag_key = p.flag_key and r.id is not null
-      ) as e
-      where e.occurred_at >= coalesce(e.created_at, '-infinity')
-      order by e.row_id, e.revision desc nulls last, e.occurred_at desc
-    ) as l
-    where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
-      and not exists (select from app_public.feature_flags f where f.id = l.row_id)
-      and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
-      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
-      -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
-      -- take the index of types.
-      and not exists (
-        select
-        from audit.events d
-        where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(reconcile_deleted_rows.after, batch) as v
   )
   select
-    (select p.flag_key from page p order by 1 desc limit 1),
+    (select v.last_key from vanished v where v.last_key is not null),
     array(
       select app_private.gap_event(e)
-      from gone g
-      cross join lateral (select e.* from audit.events e where e.id = g.id and e.occurred_at = g.occurred_at limit 1) as e)
+      from vanished v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
   events := app_private.write_lost_events(v_events);
 end;
@@ -2068,6 +2135,70 @@ begin
 end;
 $function$;
 comment on function app_private.record_failure(uuid,text) is 'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
+
+CREATE OR REPLACE FUNCTION app_private.record_rows(source text, ids text[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  case source
+    when 'settings' then
+      perform from app_private.settings s where s.name = any (ids) order by s.name for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.setting_reconciled_event(s, array[s.revision]), u.differs)
+        from app_private.unexplained_settings() as u
+        join app_private.settings s on s.name = u.row_id
+        where u.row_id = any (ids));
+    when 'feature_flags' then
+      perform from app_public.feature_flags f where f.id = any (ids::uuid[]) order by f.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.flag_reconciled_event(f, array[f.revision]), u.differs)
+        from (
+          select
+            array_agg(f.id) as ids, array_agg(f.created_at) as created, array_agg(f.revision) as revisions,
+            array_agg(f.flag_key::text) as keys, array_agg(app_private.flag_found(f)) as found
+          from app_public.feature_flags f
+          where f.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+        join app_public.feature_flags f on f.id = u.row_id);
+    when 'feature_flag_schedules' then
+      perform from app_public.feature_flag_schedules s where s.id = any (ids::uuid[]) order by s.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.schedule_reconciled_event(s, f, array[s.revision]), u.differs)
+        from (
+          select
+            array_agg(s.id) as ids, array_agg(s.created_at) as created, array_agg(s.revision) as revisions,
+            array_agg(app_private.schedule_found(s)) as found
+          from app_public.feature_flag_schedules s
+          where s.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows(
+          'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+        join app_public.feature_flag_schedules s on s.id = u.row_id
+        join app_public.feature_flags f on f.id = s.flag_id);
+  end case;
+  return app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found; returns how many.';
+
+CREATE OR REPLACE FUNCTION app_private.recorded_as_found(event app_private.audit_event, differs jsonb)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- The row's revision may have its event already: this one stands for none.
+  event.id := gen_random_uuid();
+  event.metadata := event.metadata || jsonb_build_object('revisions', '[]'::jsonb, 'differs', differs);
+  return event;
+end;
+$function$;
+comment on function app_private.recorded_as_found(app_private.audit_event,jsonb) is 'A *.reconciled event as one that stands for no revision, with what the trail had said of the row.';
 
 CREATE OR REPLACE FUNCTION app_private.refuse_repeated_events()
  RETURNS void
@@ -2268,6 +2399,147 @@ AS $function$
 $function$;
 comment on function app_private.retry_delay(integer) is 'Exponential back-off with jitter after this many failed attempts (1 or more).';
 
+CREATE OR REPLACE FUNCTION app_private.row_differences(told jsonb, found jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', told -> f.key, 'row', f.value) order by f.key), '[]')
+  from jsonb_each(found) as f
+  where told ? f.key and told -> f.key <> f.value
+$function$;
+comment on function app_private.row_differences(jsonb,jsonb) is 'Of the columns that both know, those that differ: an array of column, trail and row.';
+
+CREATE OR REPLACE FUNCTION app_private.row_history(source text, row_id uuid, created_at timestamp with time zone, keys text[])
+ RETURNS TABLE(event_type text, occurred_at timestamp with time zone, at_revision bigint, told jsonb)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  with about as materialized (
+    select e
+    from audit.events e
+    where source = 'feature_flags' and e.flag_key = any (keys) and e.flag_id = row_history.row_id
+      and (e.event_type like 'feature\_flag.%' or e.event_type = 'audit.gap' and e.schedule_id is null)
+    union all
+    select e
+    from audit.events e
+    where source = 'feature_flag_schedules' and e.schedule_id = row_history.row_id
+      and (e.event_type like 'flag\_schedule.%' or e.event_type = 'audit.gap')
+    union all
+    select e
+    from audit.events e
+    where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+  ), lives as (
+    select
+      a.e,
+      case
+        when (a.e).metadata ->> 'rowRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'rowRevision')::bigint
+        when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
+        else (a.e).revision
+      end as at_revision,
+      max((a.e).occurred_at) filter (where (a.e).metadata ? 'differs') over () as begins_at
+    from about a
+    where (a.e).occurred_at >= row_history.created_at
+      or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at)
+  )
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
+  from lives l
+  where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
+  union all
+  -- A setting that was never changed has its default.
+  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  from app_private.setting_definitions() as d
+  where source = 'settings' and d.name = any (keys);
+end;
+$function$;
+comment on function app_private.row_history(text,uuid,timestamp with time zone,text[]) is 'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
+
+CREATE OR REPLACE FUNCTION app_private.row_problems(source text, after text, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
+begin
+  case source
+    when 'settings' then
+      return query select p.* from app_private.unexplained_settings() as p;
+    when 'feature_flags' then
+      return query select p.* from app_private.unexplained_flags(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'feature_flag_schedules' then
+      return query select p.* from app_private.unexplained_schedules(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'events' then
+      return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    else
+      raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+        using errcode = 'invalid_parameter_value';
+  end case;
+end;
+$function$;
+comment on function app_private.row_problems(text,text,integer) is 'What audit.verify_rows() answers, of one state of the database.';
+
+CREATE OR REPLACE FUNCTION app_private.row_told(source text, event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_told(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_told(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) ELSE NULL::jsonb END;
+comment on function app_private.row_told(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+
+CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
+ RETURNS TABLE(status text, differs jsonb, detail text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  with history as materialized (
+    select h.*
+    from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
+  ), last as (
+    select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
+  ), told as (
+    -- The latest that is said of each column.
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as told
+    from history h
+    cross join lateral jsonb_each(h.told) as t
+  ), compared as (
+    select
+      l.*,
+      case when l.at_revision > row_verdict.revision
+        then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
+        else app_private.row_differences(t.told, row_verdict.state)
+      end as differs
+    from told t
+    left join last l on true
+  )
+  select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
+  from compared f
+  cross join lateral (
+    select 'row_unrecorded', format('No event says how the row came to be at revision %s.', row_verdict.revision)
+    where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
+    union all
+    select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    union all
+    select 'row_differs', (
+      select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
+      from jsonb_array_elements(f.differs) as d)
+    where f.at_revision >= row_verdict.revision and f.differs <> '[]'
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  ) as v (status, detail);
+end;
+$function$;
+comment on function app_private.row_verdict(text,uuid,timestamp with time zone,bigint,boolean,text[],jsonb) is 'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature_flag_schedules, after app_public.feature_flag_schedules)
  RETURNS text
  LANGUAGE sql
@@ -2299,6 +2571,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with 
  LANGUAGE sql
 RETURN app_private.make_event(app_private.event_id((schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END);
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_told().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -2341,6 +2620,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  STABLE
 RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_told(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
+comment on function app_private.schedule_told(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -3072,6 +3358,45 @@ end;
 $function$;
 comment on function app_private.trail_problems(bigint,bigint) is 'What audit.verify() answers, of one state of the database.';
 
+CREATE OR REPLACE FUNCTION app_private.trigger_problems()
+ RETURNS TABLE(status text, table_name text, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with expected as (
+    select to_regclass(x.table_name)::oid as table_id, x.*
+    from app_private.expected_triggers() as x
+    union all
+    select i.inhrelid, c.relnamespace::regnamespace || '.' || c.relname, x.trigger_name, x.enabled, x.type, x.has_condition, x.function_name
+    from app_private.expected_triggers() as x
+    join pg_inherits i on i.inhparent = to_regclass(x.table_name)
+    join pg_class c on c.oid = i.inhrelid
+    where x.table_name = 'audit.events'
+  )
+  select p.status, x.table_name, format(p.sentence, x.trigger_name)
+  from expected x
+  left join pg_trigger t on t.tgrelid = x.table_id and t.tgname = x.trigger_name and (not t.tgisinternal or t.tgparentid <> 0)
+  cross join lateral (
+    values
+      (t.oid is null, 'trigger_missing', 'The trigger %s is gone.'),
+      (t.tgenabled in ('D', 'R'), 'trigger_disabled', 'The trigger %s is disabled: changes leave no event, or go unrefused.'),
+      (t.tgenabled = 'O' and x.enabled = 'A', 'trigger_disabled',
+        'The trigger %s doesn''t fire always: it sleeps under session_replication_role = replica.'),
+      (t.oid is not null
+        and (t.tgfoid, t.tgtype, t.tgqual is not null, cardinality(t.tgattr::smallint[])) is distinct from
+          (to_regprocedure(x.function_name)::oid, x.type, x.has_condition, 0),
+        'trigger_altered', 'The trigger %s isn''t Halyard''s: it has another function, condition or occasion.')
+  ) as p (holds, status, sentence)
+  where p.holds
+  union all
+  select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
+  from pg_class c
+  where c.relkind in ('r', 'p') and not c.relrowsecurity
+    and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+$function$;
+comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, and tables whose row-level security is off.';
+
 CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[])
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
@@ -3142,6 +3467,154 @@ AS $function$
 $function$;
 comment on function app_private.undelivered_audit_events(text,integer) is 'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
 grant execute on function app_private.undelivered_audit_events(text,integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_flags(after uuid, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select f as flag
+    from app_public.feature_flags f
+    where f.id > unexplained_flags.after
+    order by f.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions,
+      array_agg((p.flag).flag_key::text) as keys, array_agg(app_private.flag_found(p.flag)) as found
+    from page p
+  )
+  select 'feature_flags', u.row_id::text, (p.flag).flag_key::text, (p.flag).environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on (p.flag).id = u.row_id
+  union all
+  (select 'feature_flags', null, null, null, 'ok', null, null, (p.flag).id::text from page p order by (p.flag).id desc limit 1)
+$function$;
+comment on function app_private.unexplained_flags(uuid,integer) is 'Of the next `batch` flags behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a flag.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_rows(source text, ids uuid[], created timestamp with time zone[], revisions bigint[], keys text[], found jsonb[])
+ RETURNS TABLE(row_id uuid, status text, differs jsonb, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with numbered as materialized (
+    select
+      r.*, r.event_id as own_id, l.occurred_at as numbered_at, f.occurred_at as first_at, n.event_id is not null as has_more
+    from (
+      select r.*, app_private.event_id(r.id, r.created_at, r.revision) as event_id
+      from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
+    ) as r
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = r.event_id limit 1) as l on true
+    left join lateral (
+      select l.occurred_at from audit.ledger l
+      where source = 'feature_flag_schedules' and r.revision > 1 and l.event_id = app_private.event_id(r.id, r.created_at, 1)
+      limit 1
+    ) as f on true
+    -- The event of its deletion, or the gap's.
+    left join lateral (
+      select m.event_id from audit.ledger m
+      where m.event_id in (
+        app_private.event_id(r.id, r.created_at, r.revision + 1), app_private.event_id(r.id, l.occurred_at, r.revision + 1))
+      limit 1
+    ) as n on true
+  ), placed as materialized (
+    select n.*, coalesce(n.numbered_at, q.occurred_at) as recorded_at
+    from numbered n
+    left join audit.queue q on q.event_id = n.own_id and n.numbered_at is null
+  ), told as materialized (
+    select p.*, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+    from placed p
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = p.own_id and e.occurred_at = p.recorded_at
+      limit 1
+    ) as own on true
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = app_private.event_id(p.id, p.created_at, 1) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      limit 1
+    ) as first on true
+  ), suspects as materialized (
+    select t.*
+    from told t
+    where (
+        t.recorded_at is null or t.has_more
+        or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
+        -- Its created event is lost, or isn't numbered yet.
+        or source = 'feature_flag_schedules' and t.revision > 1 and t.first_at is null
+      )
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
+  )
+  select s.id, v.status, v.differs, v.detail
+  from suspects s
+  cross join lateral app_private.row_verdict(
+    source, s.id, s.created_at, s.revision,
+    s.recorded_at is not null or app_private.is_recorded(app_private.event_id(s.id, s.created_at, -s.revision)),
+    array[s.key, s.told ->> 'flagKey'], s.found) as v
+$function$;
+comment on function app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[]) is 'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_schedules(after uuid, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select s as schedule
+    from app_public.feature_flag_schedules s
+    where s.id > unexplained_schedules.after
+    order by s.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
+      array_agg((p.schedule).revision) as revisions, array_agg(app_private.schedule_found(p.schedule)) as found
+    from page p
+  )
+  select 'feature_flag_schedules', u.row_id::text, f.flag_key::text, f.environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows(
+    'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+  join page p on (p.schedule).id = u.row_id
+  left join app_public.feature_flags f on f.id = (p.schedule).flag_id
+  union all
+  (select 'feature_flag_schedules', null, null, null, 'ok', null, null, (p.schedule).id::text from page p order by (p.schedule).id desc limit 1)
+$function$;
+comment on function app_private.unexplained_schedules(uuid,integer) is 'Of the next `batch` schedules behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a schedule.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_settings()
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'settings', s.name, null::text, null::text, u.status, u.differs, u.detail, null::text
+  from (
+    select
+      array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions,
+      array_agg(s.name) as keys, array_agg(jsonb_build_object('value', s.value)) as found
+    from app_private.settings s
+    join app_private.setting_definitions() as d on d.name = s.name
+  ) as g
+  cross join lateral app_private.unexplained_rows('settings', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join app_private.settings s on app_private.setting_id(s.name) = u.row_id
+  union all
+  select 'settings', d.name, null, null, 'row_vanished', '[]', 'The setting''s row is gone, and no event says so.', null
+  from app_private.setting_definitions() as d
+  where not exists (select from app_private.settings s where s.name = d.name)
+$function$;
+comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
 
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
@@ -3258,6 +3731,82 @@ CREATE OR REPLACE FUNCTION app_private.uuid_of(hash bytea)
  IMMUTABLE PARALLEL SAFE
 RETURN (encode(set_byte(set_byte(substr(hash, 1, 16), 6, ((get_byte(hash, 6) & 15) | 128)), 8, ((get_byte(hash, 8) & 63) | 128)), 'hex'::text))::uuid;
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
+
+CREATE OR REPLACE FUNCTION app_private.vanished_row_problems(after text, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(vanished_row_problems.after, batch) as v
+  )
+  select
+    case when e.event_type like 'flag\_schedule.%' then 'feature_flag_schedules' else 'feature_flags' end,
+    v.row_id::text, e.flag_key, e.environment, 'row_vanished', '[]'::jsonb,
+    format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+  from vanished v
+  cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e
+  union all
+  (select 'events', null, null, null, 'ok', null, null, v.last_key from vanished v where v.last_key is not null)
+$function$;
+comment on function app_private.vanished_row_problems(text,integer) is 'Of the next `batch` events by flag key behind one, the rows that they are about and that are gone without an event; and a row that is ok with the last key, when there was an event.';
+
+CREATE OR REPLACE FUNCTION app_private.vanished_rows(after text, batch integer)
+ RETURNS TABLE(row_id uuid, event_id uuid, occurred_at timestamp with time zone, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select e.flag_key
+    from audit.events e
+    where e.flag_key > vanished_rows.after
+    order by e.flag_key
+    limit batch
+  )
+  select l.row_id, l.id, l.occurred_at, null::text
+  from (select distinct p.flag_key from page p) as p
+  cross join lateral (
+    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
+    select distinct on (e.row_id) e.*
+    from (
+      select
+        e.id, e.occurred_at, e.event_type, r.id as row_id,
+        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
+        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
+        -- it was recorded as found.
+        max(
+          case
+            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
+            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
+          end
+        ) over (partition by r.id) as created_at
+      from audit.events e
+      cross join lateral (
+        select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+      ) as r (id)
+      where e.flag_key = p.flag_key and r.id is not null
+    ) as e
+    where e.occurred_at >= coalesce(e.created_at, '-infinity')
+    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+  ) as l
+  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    and not exists (select from app_public.feature_flags f where f.id = l.row_id)
+    and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
+    -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
+    -- take the index of types.
+    and not exists (
+      select
+      from audit.events d
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  union all
+  (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
+$function$;
+comment on function app_private.vanished_rows(text,integer) is 'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
 
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
@@ -3653,5 +4202,35 @@ end;
 $function$;
 comment on function audit.verify(bigint,bigint) is 'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
 grant execute on function audit.verify(bigint,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.verify_rows(source text, after text DEFAULT NULL::text, batch integer DEFAULT NULL::integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+begin
+  perform app_private.require_auditor();
+  lock table audit.events in access share mode;
+  return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
+end;
+$function$;
+comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+grant execute on function audit.verify_rows(text,text,integer) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.verify_triggers()
+ RETURNS TABLE(status text, table_name text, detail text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_auditor();
+  return query select p.* from app_private.trigger_problems() as p;
+end;
+$function$;
+comment on function audit.verify_triggers() is 'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered or policies_off.';
+grant execute on function audit.verify_triggers() to halyard_auditor;
 
 -- default privileges on f of halyard_owner: {halyard_owner=X/halyard_owner}

@@ -112,6 +112,20 @@ test('dead letters and rebuilt events', async () => {
   });
 });
 
+test('triggers that are wrong, and rows that the last full reconciliation found to differ', async () => {
+  await withRollback(database, async (client) => {
+    await client.query('alter table app_public.feature_flags enable trigger _900_audit_insert');
+    await client.query('alter table audit.ledger disable row level security');
+    await client.query(
+      `insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+       values ('full', now() - interval '2 hours', now() - interval '1 hour', 7), ('incremental', now(), now(), null)`,
+    );
+    expect(await read(client)).toMatchObject({
+      ...{ audit_triggers_wrong: 2, rows_unexplained: 7, rows_checked_age_seconds: 3600 },
+    });
+  });
+});
+
 test('months ahead count up to the first gap, and only what is attached', async () => {
   await withRollback(database, async (client) => {
     const month = async (ahead: number) => {
