@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:ec1d68960f89bbdf866937b8250074d071ff814f
+--! Hash: sha1:dc2f96fb1c119c063c0a796c7b1ea2bfd2fe0d08
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -65,7 +65,7 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored and audit.cursor_moved.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.environment is 'The flag''s environment.';
@@ -238,12 +238,14 @@ comment on column audit.dead_letters.error_message is 'The failure.';
 create table if not exists audit.reconciliations (
   scope text primary key,
   started_at timestamptz not null,
-  finished_at timestamptz not null
+  finished_at timestamptz not null,
+  rows_unexplained bigint
 );
 comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
 comment on column audit.reconciliations.scope is 'dead_letters, incremental or full.';
 comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
 comment on column audit.reconciliations.finished_at is 'When it came to its end.';
+comment on column audit.reconciliations.rows_unexplained is 'How many rows were not what the trail says of them, by a full run; null for the others.';
 
 create table if not exists app_private.settings (
   name text primary key,
@@ -483,6 +485,7 @@ return row(
     when 'setting.reconciled' then 'warning'
     when 'audit.gap' then 'warning'
     when 'audit.restored' then 'warning'
+    when 'audit.cursor_moved' then 'warning'
     else 'info'
   end,
   flag_id,
@@ -1159,6 +1162,26 @@ return app_private.make_event(
 comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid) is
   'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
+-- What the trail says of a flag, and what the row says, under the same keys: audit.verify_rows() compares the two.
+create or replace function app_private.flag_told(event audit.events)
+returns jsonb
+language sql
+stable
+return case when (event).event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled') then
+  ((event).metadata -> 'after') || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)
+end;
+
+create or replace function app_private.flag_found(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment);
+
+comment on function app_private.flag_told(audit.events) is
+  'What an event says of its flag after it; null when it says nothing of that.';
+comment on function app_private.flag_found(app_public.feature_flags) is
+  'What a flag''s row says, with the keys of flag_told().';
+
 -- Statements and their plans: schedules/events.sql.
 create or replace function app_private.tg_feature_flags__audit()
 returns trigger
@@ -1536,6 +1559,50 @@ comment on function app_private.schedule_changed_event(timestamptz, uuid, app_pu
   'The flag_schedule event of a change of status or time.';
 comment on function app_private.schedule_deleted_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.deleted event.';
+
+-- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
+-- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
+-- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
+create or replace function app_private.schedule_told(event audit.events)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('flagId', (event).flag_id) || case (event).event_type
+  when 'flag_schedule.created' then jsonb_build_object(
+    'status', 'pending',
+    'scheduledAt', (event).metadata -> 'scheduledAt',
+    'updates', (event).metadata -> 'updates')
+  when 'flag_schedule.applied' then jsonb_build_object(
+    'status', 'applied',
+    'updates', (event).metadata -> 'updates',
+    'appliedAt', (event).metadata -> 'appliedAt',
+    'latenessMs', (event).metadata -> 'latenessMs')
+  when 'flag_schedule.cancelled' then jsonb_build_object(
+    'status', 'cancelled',
+    'scheduledAt', (event).metadata -> 'scheduledAt')
+  when 'flag_schedule.failed' then jsonb_build_object('status', 'failed')
+  when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+  when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+  when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
+    || jsonb_build_object('updates', (event).metadata -> 'updates', 'appliedAt', (event).metadata -> 'appliedAt')
+end;
+
+create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates)
+  || case when (schedule).applied_at is null
+    then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
+    else jsonb_build_object(
+      'appliedAt', app_private.iso((schedule).applied_at),
+      'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
+  end;
+
+comment on function app_private.schedule_told(audit.events) is
+  'What an event says of its schedule after it; null when it says nothing of that.';
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is
+  'What a schedule''s row says, with the keys of schedule_told().';
 
 -- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
 -- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
@@ -2939,6 +3006,106 @@ comment on function audit.verify(bigint, bigint) is
 
 grant execute on function audit.verify(bigint, bigint) to halyard_auditor;
 --! EndIncluded audit/verify/verify.sql
+--! Included audit/verify/triggers.sql
+-- Are the guards of the trail in place? Events hang on triggers, and an owner can disable, replace or drop each of them.
+
+-- The list of what must be there; a test holds it against the catalog. `enabled` is pg_trigger's: A fires always, O not under
+-- session_replication_role = replica. `type` is pg_trigger's too: 1 for each row, 2 before, 4 insert, 8 delete, 16 update, 32
+-- truncate. Not _200_track of schedules, which a rollback of the tracking columns takes away.
+create or replace function app_private.expected_triggers()
+returns table (table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
+    ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
+    ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
+    ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
+    ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
+    ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
+$$;
+
+comment on function app_private.expected_triggers() is
+  'The triggers that the trail hangs on, as they must be; each partition of audit.events has those of audit.events.';
+
+-- From the catalog alone, so that it is quick enough for each scrape and no lock is in its way.
+create or replace function app_private.trigger_problems()
+returns table (status text, table_name text, detail text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with expected as (
+    select to_regclass(x.table_name)::oid as table_id, x.*
+    from app_private.expected_triggers() as x
+    union all
+    select i.inhrelid, c.relnamespace::regnamespace || '.' || c.relname, x.trigger_name, x.enabled, x.type, x.has_condition, x.function_name
+    from app_private.expected_triggers() as x
+    join pg_inherits i on i.inhparent = to_regclass(x.table_name)
+    join pg_class c on c.oid = i.inhrelid
+    where x.table_name = 'audit.events'
+  )
+  select p.status, x.table_name, format(p.sentence, x.trigger_name)
+  from expected x
+  left join pg_trigger t on t.tgrelid = x.table_id and t.tgname = x.trigger_name and (not t.tgisinternal or t.tgparentid <> 0)
+  cross join lateral (
+    values
+      (t.oid is null, 'trigger_missing', 'The trigger %s is gone.'),
+      (t.tgenabled in ('D', 'R'), 'trigger_disabled', 'The trigger %s is disabled: changes leave no event, or go unrefused.'),
+      (t.tgenabled = 'O' and x.enabled = 'A', 'trigger_disabled',
+        'The trigger %s doesn''t fire always: it sleeps under session_replication_role = replica.'),
+      (t.oid is not null
+        and (t.tgfoid, t.tgtype, t.tgqual is not null, cardinality(t.tgattr::smallint[])) is distinct from
+          (to_regprocedure(x.function_name)::oid, x.type, x.has_condition, 0),
+        'trigger_altered', 'The trigger %s isn''t Halyard''s: it has another function, condition or occasion.')
+  ) as p (holds, status, sentence)
+  where p.holds
+  union all
+  select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
+  from pg_class c
+  where c.relkind in ('r', 'p') and not c.relrowsecurity
+    and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+$$;
+
+comment on function app_private.trigger_problems() is
+  'Triggers that the trail hangs on and that are missing, disabled or altered, and tables whose row-level security is off.';
+
+create or replace function audit.verify_triggers()
+returns table (status text, table_name text, detail text)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_auditor();
+  return query select p.* from app_private.trigger_problems() as p;
+end;
+$$;
+
+comment on function audit.verify_triggers() is
+  'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered or policies_off.';
+
+grant execute on function audit.verify_triggers() to halyard_auditor;
+--! EndIncluded audit/verify/triggers.sql
 --! Included audit/seal/proof.sql
 -- The proof that one event is in its seal.
 
@@ -3260,6 +3427,73 @@ grant execute on function
   app_private.audit_cursor(text)
 to halyard_worker;
 --! EndIncluded audit/deliver/delivery.sql
+--! Included audit/deliver/cursor_events.sql
+-- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and nobody
+-- outside would know. Each change of a cursor but the worker's own step forward is an event.
+--
+-- The worker is known by its login: session_user can't be set by a session, as a setting can, and the worker's login reaches the
+-- table through advance_audit_cursor() only. The conditions are the triggers', so that a run of the forwarder calls nothing.
+
+create or replace function app_private.tg_cursors__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
+  v_details jsonb := case
+    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
+    else jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
+  end;
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', v_type, 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_cursors__audit() is
+  'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
+
+create or replace trigger _100_no_truncate
+  before truncate on audit.cursors
+  for each statement execute function app_private.tg__refuse();
+-- A destination begins at 0: that the worker makes its cursor is no jump.
+create or replace trigger _900_audit_insert
+  after insert on audit.cursors
+  for each row when (session_user <> 'halyard_worker' or new.last_seq <> 0)
+  execute function app_private.tg_cursors__audit();
+create or replace trigger _900_audit_update
+  after update on audit.cursors
+  for each row when (
+    (new.last_seq, new.destination) is distinct from (old.last_seq, old.destination)
+    and (session_user <> 'halyard_worker' or new.last_seq < old.last_seq))
+  execute function app_private.tg_cursors__audit();
+create or replace trigger _900_audit_delete
+  after delete on audit.cursors
+  for each row execute function app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _100_no_truncate;
+alter table audit.cursors enable always trigger _900_audit_insert;
+alter table audit.cursors enable always trigger _900_audit_update;
+alter table audit.cursors enable always trigger _900_audit_delete;
+--! EndIncluded audit/deliver/cursor_events.sql
 --! Included audit/read/export.sql
 -- Copies of the trail for whoever may read it: where it ends, and that somebody took one.
 
@@ -3462,6 +3696,25 @@ $$;
 
 comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
 
+-- What guards the trail, and what was found last night. A run that never comes to its end would keep an old count: hence the age.
+create or replace function app_private.guard_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'audit_triggers_wrong', null::text, count(*)::double precision from app_private.trigger_problems()
+  union all
+  select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
+  union all
+  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  from audit.reconciliations r
+  where r.scope = 'full'
+$$;
+
+comment on function app_private.guard_metrics() is
+  'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
 -- Each part by itself: when the trail is broken, the rest of the watching goes on, and says so.
 create or replace function app_private.metrics(destinations text[] default '{}')
 returns table (metric text, destination text, value double precision)
@@ -3473,13 +3726,14 @@ as $$
 declare
   v_unreadable integer := 0;
 begin
-  for v_part in 1..5 loop
+  for v_part in 1..6 loop
     begin
       case v_part
         when 1 then return query select * from app_private.schedule_metrics();
         when 2 then return query select * from app_private.trail_metrics();
         when 3 then return query select * from app_private.delivery_metrics(destinations);
         when 4 then return query select * from app_private.fault_metrics();
+        when 5 then return query select * from app_private.guard_metrics();
         else return query select * from app_private.server_metrics();
       end case;
     exception when others then
@@ -3786,29 +4040,18 @@ $$;
 comment on function app_private.retain_audit_events() is
   'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
 
--- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1.
+-- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1. The table's trigger
+-- writes the event.
 create or replace function audit.forget_destination(name text)
 returns boolean
 language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_last_seq bigint;
-  v_event app_private.audit_event;
 begin
-  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
-  if not found then
-    return false;
-  end if;
-  v_event := app_private.make_event(
-    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
-    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
-  perform app_private.write_events(array[v_event]);
-  perform app_private.notify_audit(array[v_event.id], null);
-  return true;
+  delete from audit.cursors c where c.destination = name;
+  return found;
 end;
 $$;
 
@@ -4566,6 +4809,63 @@ comment on function app_private.gap_event(audit.events) is
   'The audit.gap event of the flag or schedule whose last event this is.';
 
 -- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
+create or replace function app_private.vanished_rows(after text, batch integer)
+returns table (row_id uuid, event_id uuid, occurred_at timestamptz, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with page as materialized (
+    select e.flag_key
+    from audit.events e
+    where e.flag_key > vanished_rows.after
+    order by e.flag_key
+    limit batch
+  )
+  select l.row_id, l.id, l.occurred_at, null::text
+  from (select distinct p.flag_key from page p) as p
+  cross join lateral (
+    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
+    select distinct on (e.row_id) e.*
+    from (
+      select
+        e.id, e.occurred_at, e.event_type, r.id as row_id,
+        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
+        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
+        -- it was recorded as found.
+        max(
+          case
+            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
+            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
+          end
+        ) over (partition by r.id) as created_at
+      from audit.events e
+      cross join lateral (
+        select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+      ) as r (id)
+      where e.flag_key = p.flag_key and r.id is not null
+    ) as e
+    where e.occurred_at >= coalesce(e.created_at, '-infinity')
+    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+  ) as l
+  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    and not exists (select from app_public.feature_flags f where f.id = l.row_id)
+    and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
+    -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
+    -- take the index of types.
+    and not exists (
+      select
+      from audit.events d
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  union all
+  (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
+$$;
+
+comment on function app_private.vanished_rows(text, integer) is
+  'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
+
 create or replace function app_private.reconcile_deleted_rows(
   after text, batch integer, out events integer, out last_key text
 )
@@ -4577,55 +4877,15 @@ as $$
 declare
   v_events app_private.audit_event[];
 begin
-  with page as materialized (
-    select e.flag_key
-    from audit.events e
-    where e.flag_key > after
-    order by e.flag_key
-    limit batch
-  ), gone as materialized (
-    select l.id, l.occurred_at
-    from (select distinct p.flag_key from page p) as p
-    cross join lateral (
-      -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-      select distinct on (e.row_id) e.*
-      from (
-        select
-          e.id, e.occurred_at, e.event_type, r.id as row_id,
-          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-          -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
-          max(
-            case
-              when e.event_type like '%.created' then e.occurred_at
-              when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-            end
-          ) over (partition by r.id) as created_at
-        from audit.events e
-        cross join lateral (
-          select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
-        ) as r (id)
-        where e.flag_key = p.flag_key and r.id is not null
-      ) as e
-      where e.occurred_at >= coalesce(e.created_at, '-infinity')
-      order by e.row_id, e.revision desc nulls last, e.occurred_at desc
-    ) as l
-    where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
-      and not exists (select from app_public.feature_flags f where f.id = l.row_id)
-      and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
-      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
-      -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
-      -- take the index of types.
-      and not exists (
-        select
-        from audit.events d
-        where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(reconcile_deleted_rows.after, batch) as v
   )
   select
-    (select p.flag_key from page p order by 1 desc limit 1),
+    (select v.last_key from vanished v where v.last_key is not null),
     array(
       select app_private.gap_event(e)
-      from gone g
-      cross join lateral (select e.* from audit.events e where e.id = g.id and e.occurred_at = g.occurred_at limit 1) as e)
+      from vanished v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
   events := app_private.write_lost_events(v_events);
 end;
@@ -4634,9 +4894,490 @@ $$;
 comment on function app_private.reconcile_deleted_rows(text, integer) is
   'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
+--! Included audit/verify/rows.sql
+-- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
+-- was off too, no revision that would tell. So each row is held against the last event that is about it.
+--
+-- A row and its event are committed together, and each function here is one statement's: its snapshot has both or neither. What
+-- isn't known, because the event was purged or says nothing of a column, is not compared. A row that a dead letter is about waits for
+-- the letter.
+
+-- Bound when it is made, so that the planner puts it in line.
+create or replace function app_private.row_told(source text, event audit.events)
+returns jsonb
+language sql
+stable
+return case source
+  when 'feature_flags' then app_private.flag_told(event)
+  when 'feature_flag_schedules' then app_private.schedule_told(event)
+  when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
+end;
+
+comment on function app_private.row_told(text, audit.events) is
+  'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+
+create or replace function app_private.row_differences(told jsonb, found jsonb)
+returns jsonb
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', told -> f.key, 'row', f.value) order by f.key), '[]')
+  from jsonb_each(found) as f
+  where told ? f.key and told -> f.key <> f.value
+$$;
+
+comment on function app_private.row_differences(jsonb, jsonb) is
+  'Of the columns that both know, those that differ: an array of column, trail and row.';
+
+-- All events that are about a row, with the revision that each shows. `lives` since the row was made: an id may be used again. An
+-- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins anew.
+create or replace function app_private.row_history(source text, row_id uuid, created_at timestamptz, keys text[])
+returns table (event_type text, occurred_at timestamptz, at_revision bigint, told jsonb)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with about as materialized (
+    select e
+    from audit.events e
+    where source = 'feature_flags' and e.flag_key = any (keys) and e.flag_id = row_history.row_id
+      and (e.event_type like 'feature\_flag.%' or e.event_type = 'audit.gap' and e.schedule_id is null)
+    union all
+    select e
+    from audit.events e
+    where source = 'feature_flag_schedules' and e.schedule_id = row_history.row_id
+      and (e.event_type like 'flag\_schedule.%' or e.event_type = 'audit.gap')
+    union all
+    select e
+    from audit.events e
+    where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+  ), lives as (
+    select
+      a.e,
+      case
+        when (a.e).metadata ->> 'rowRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'rowRevision')::bigint
+        when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
+        else (a.e).revision
+      end as at_revision,
+      max((a.e).occurred_at) filter (where (a.e).metadata ? 'differs') over () as begins_at
+    from about a
+    where (a.e).occurred_at >= row_history.created_at
+      or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at)
+  )
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
+  from lives l
+  where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
+  union all
+  -- A setting that was never changed has its default.
+  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  from app_private.setting_definitions() as d
+  where source = 'settings' and d.name = any (keys);
+end;
+$$;
+
+comment on function app_private.row_history(text, uuid, timestamptz, text[]) is
+  'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
+
+-- The slow look at one row; plpgsql, which keeps its plan for the session. By revision first: a *.reconciled event may be written
+-- later than the event of a later revision.
+create or replace function app_private.row_verdict(
+  source text, row_id uuid, created_at timestamptz, revision bigint, is_recorded boolean, keys text[], state jsonb
+)
+returns table (status text, differs jsonb, detail text)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with history as materialized (
+    select h.*
+    from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
+  ), last as (
+    select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
+  ), told as (
+    -- The latest that is said of each column.
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as told
+    from history h
+    cross join lateral jsonb_each(h.told) as t
+  ), compared as (
+    select
+      l.*,
+      case when l.at_revision > row_verdict.revision
+        then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
+        else app_private.row_differences(t.told, row_verdict.state)
+      end as differs
+    from told t
+    left join last l on true
+  )
+  select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
+  from compared f
+  cross join lateral (
+    select 'row_unrecorded', format('No event says how the row came to be at revision %s.', row_verdict.revision)
+    where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
+    union all
+    select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    union all
+    select 'row_differs', (
+      select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
+      from jsonb_array_elements(f.differs) as d)
+    where f.at_revision >= row_verdict.revision and f.differs <> '[]'
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  ) as v (status, detail);
+end;
+$$;
+
+comment on function app_private.row_verdict(text, uuid, timestamptz, bigint, boolean, text[], jsonb) is
+  'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
+
+-- Nearly every row is explained by the event of its revision, whose id is known: the ledger has where it is. The others, and those
+-- of which the trail has more than the row's revision, are looked at one by one. 25 µs a row.
+create or replace function app_private.unexplained_rows(
+  source text, ids uuid[], created timestamptz[], revisions bigint[], keys text[], found jsonb[]
+)
+returns table (row_id uuid, status text, differs jsonb, detail text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+-- As in missing_revisions().
+set enable_nestloop to off
+set jit to off
+as $$
+  with numbered as materialized (
+    select
+      r.*, r.event_id as own_id, l.occurred_at as numbered_at, f.occurred_at as first_at, n.event_id is not null as has_more
+    from (
+      select r.*, app_private.event_id(r.id, r.created_at, r.revision) as event_id
+      from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
+    ) as r
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = r.event_id limit 1) as l on true
+    left join lateral (
+      select l.occurred_at from audit.ledger l
+      where source = 'feature_flag_schedules' and r.revision > 1 and l.event_id = app_private.event_id(r.id, r.created_at, 1)
+      limit 1
+    ) as f on true
+    -- The event of its deletion, or the gap's.
+    left join lateral (
+      select m.event_id from audit.ledger m
+      where m.event_id in (
+        app_private.event_id(r.id, r.created_at, r.revision + 1), app_private.event_id(r.id, l.occurred_at, r.revision + 1))
+      limit 1
+    ) as n on true
+  ), placed as materialized (
+    select n.*, coalesce(n.numbered_at, q.occurred_at) as recorded_at
+    from numbered n
+    left join audit.queue q on q.event_id = n.own_id and n.numbered_at is null
+  ), told as materialized (
+    select p.*, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+    from placed p
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = p.own_id and e.occurred_at = p.recorded_at
+      limit 1
+    ) as own on true
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = app_private.event_id(p.id, p.created_at, 1) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      limit 1
+    ) as first on true
+  ), suspects as materialized (
+    select t.*
+    from told t
+    where (
+        t.recorded_at is null or t.has_more
+        or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
+        -- Its created event is lost, or isn't numbered yet.
+        or source = 'feature_flag_schedules' and t.revision > 1 and t.first_at is null
+      )
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
+  )
+  select s.id, v.status, v.differs, v.detail
+  from suspects s
+  cross join lateral app_private.row_verdict(
+    source, s.id, s.created_at, s.revision,
+    s.recorded_at is not null or app_private.is_recorded(app_private.event_id(s.id, s.created_at, -s.revision)),
+    array[s.key, s.told ->> 'flagKey'], s.found) as v
+$$;
+
+comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bigint[], text[], jsonb[]) is
+  'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
+--! EndIncluded audit/verify/rows.sql
+--! Included audit/verify/verify_rows.sql
+-- The tables, a page at a time, held against the trail.
+
+create or replace function app_private.unexplained_flags(after uuid, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with page as materialized (
+    select f as flag
+    from app_public.feature_flags f
+    where f.id > unexplained_flags.after
+    order by f.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions,
+      array_agg((p.flag).flag_key::text) as keys, array_agg(app_private.flag_found(p.flag)) as found
+    from page p
+  )
+  select 'feature_flags', u.row_id::text, (p.flag).flag_key::text, (p.flag).environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on (p.flag).id = u.row_id
+  union all
+  (select 'feature_flags', null, null, null, 'ok', null, null, (p.flag).id::text from page p order by (p.flag).id desc limit 1)
+$$;
+
+comment on function app_private.unexplained_flags(uuid, integer) is
+  'Of the next `batch` flags behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a flag.';
+
+create or replace function app_private.unexplained_schedules(after uuid, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with page as materialized (
+    select s as schedule
+    from app_public.feature_flag_schedules s
+    where s.id > unexplained_schedules.after
+    order by s.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
+      array_agg((p.schedule).revision) as revisions, array_agg(app_private.schedule_found(p.schedule)) as found
+    from page p
+  )
+  select 'feature_flag_schedules', u.row_id::text, f.flag_key::text, f.environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows(
+    'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+  join page p on (p.schedule).id = u.row_id
+  left join app_public.feature_flags f on f.id = (p.schedule).flag_id
+  union all
+  (select 'feature_flag_schedules', null, null, null, 'ok', null, null, (p.schedule).id::text from page p order by (p.schedule).id desc limit 1)
+$$;
+
+comment on function app_private.unexplained_schedules(uuid, integer) is
+  'Of the next `batch` schedules behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a schedule.';
+
+-- A setting of another version of Halyard isn't defined here, and so neither is its default.
+create or replace function app_private.unexplained_settings()
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'settings', s.name, null::text, null::text, u.status, u.differs, u.detail, null::text
+  from (
+    select
+      array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions,
+      array_agg(s.name) as keys, array_agg(jsonb_build_object('value', s.value)) as found
+    from app_private.settings s
+    join app_private.setting_definitions() as d on d.name = s.name
+  ) as g
+  cross join lateral app_private.unexplained_rows('settings', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join app_private.settings s on app_private.setting_id(s.name) = u.row_id
+  union all
+  select 'settings', d.name, null, null, 'row_vanished', '[]', 'The setting''s row is gone, and no event says so.', null
+  from app_private.setting_definitions() as d
+  where not exists (select from app_private.settings s where s.name = d.name)
+$$;
+
+comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
+
+create or replace function app_private.vanished_row_problems(after text, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(vanished_row_problems.after, batch) as v
+  )
+  select
+    case when e.event_type like 'flag\_schedule.%' then 'feature_flag_schedules' else 'feature_flags' end,
+    v.row_id::text, e.flag_key, e.environment, 'row_vanished', '[]'::jsonb,
+    format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+  from vanished v
+  cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e
+  union all
+  (select 'events', null, null, null, 'ok', null, null, v.last_key from vanished v where v.last_key is not null)
+$$;
+
+comment on function app_private.vanished_row_problems(text, integer) is
+  'Of the next `batch` events by flag key behind one, the rows that they are about and that are gone without an event; and a row that is ok with the last key, when there was an event.';
+
+create or replace function app_private.row_problems(source text, after text, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
+begin
+  case source
+    when 'settings' then
+      return query select p.* from app_private.unexplained_settings() as p;
+    when 'feature_flags' then
+      return query select p.* from app_private.unexplained_flags(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'feature_flag_schedules' then
+      return query select p.* from app_private.unexplained_schedules(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'events' then
+      return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    else
+      raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+        using errcode = 'invalid_parameter_value';
+  end case;
+end;
+$$;
+
+comment on function app_private.row_problems(text, text, integer) is 'What audit.verify_rows() answers, of one state of the database.';
+
+-- Volatile and with the lock, as audit.verify(): a purge must not take a month from under a statement.
+create or replace function audit.verify_rows(source text, after text default null, batch integer default null)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+begin
+  perform app_private.require_auditor();
+  lock table audit.events in access share mode;
+  return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
+end;
+$$;
+
+comment on function audit.verify_rows(text, text, integer) is
+  'Checks that the rows of settings, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+
+grant execute on function audit.verify_rows(text, text, integer) to halyard_auditor;
+--! EndIncluded audit/verify/verify_rows.sql
+--! Included audit/reconcile/record_rows.sql
+-- Rows that differ from what the trail says, or that it doesn't know: the nightly run counts them, and only an administrator's command
+-- records them, as one *.reconciled event that shows the row as found and, in `differs`, what the trail had said. So an alarm is
+-- ended by an act that is in the trail itself, and nothing is guessed: the evidence before it stays.
+
+create or replace function app_private.recorded_as_found(event app_private.audit_event, differs jsonb)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- The row's revision may have its event already: this one stands for none.
+  event.id := gen_random_uuid();
+  event.metadata := event.metadata || jsonb_build_object('revisions', '[]'::jsonb, 'differs', differs);
+  return event;
+end;
+$$;
+
+comment on function app_private.recorded_as_found(app_private.audit_event, jsonb) is
+  'A *.reconciled event as one that stands for no revision, with what the trail had said of the row.';
+
+-- The rows are locked by one statement and compared again by the next: what is written is so at that time, and no change of them
+-- can come between.
+create or replace function app_private.record_rows(source text, ids text[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  case source
+    when 'settings' then
+      perform from app_private.settings s where s.name = any (ids) order by s.name for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.setting_reconciled_event(s, array[s.revision]), u.differs)
+        from app_private.unexplained_settings() as u
+        join app_private.settings s on s.name = u.row_id
+        where u.row_id = any (ids));
+    when 'feature_flags' then
+      perform from app_public.feature_flags f where f.id = any (ids::uuid[]) order by f.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.flag_reconciled_event(f, array[f.revision]), u.differs)
+        from (
+          select
+            array_agg(f.id) as ids, array_agg(f.created_at) as created, array_agg(f.revision) as revisions,
+            array_agg(f.flag_key::text) as keys, array_agg(app_private.flag_found(f)) as found
+          from app_public.feature_flags f
+          where f.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+        join app_public.feature_flags f on f.id = u.row_id);
+    when 'feature_flag_schedules' then
+      perform from app_public.feature_flag_schedules s where s.id = any (ids::uuid[]) order by s.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.schedule_reconciled_event(s, f, array[s.revision]), u.differs)
+        from (
+          select
+            array_agg(s.id) as ids, array_agg(s.created_at) as created, array_agg(s.revision) as revisions,
+            array_agg(app_private.schedule_found(s)) as found
+          from app_public.feature_flag_schedules s
+          where s.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows(
+          'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+        join app_public.feature_flag_schedules s on s.id = u.row_id
+        join app_public.feature_flags f on f.id = s.flag_id);
+  end case;
+  return app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.record_rows(text, text[]) is
+  'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found; returns how many.';
+
+create or replace function app_private.check_rows(
+  source text, after text, batch integer, record boolean, out events integer, out unexplained integer, out last_key text
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_ids text[];
+begin
+  select
+    max(p.last_key), count(*) filter (where p.status <> 'ok'),
+    coalesce(array_agg(p.row_id) filter (where p.status in ('row_differs', 'row_unrecorded')), '{}')
+  into last_key, unexplained, v_ids
+  from app_private.row_problems(source, check_rows.after, batch) as p;
+  events := 0;
+  if record and cardinality(v_ids) > 0 then
+    events := app_private.record_rows(source, v_ids);
+    unexplained := unexplained - events;
+  end if;
+end;
+$$;
+
+comment on function app_private.check_rows(text, text, integer, boolean) is
+  'Holds the next `batch` rows of a table against the trail; says how many it doesn''t explain, how many of those were recorded as found, and the last key seen (null when there was none).';
+--! EndIncluded audit/reconcile/record_rows.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
--- the settings, flags and schedules that lack events, and in a full run also the rows that are gone without an event.
+-- the settings, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
+-- aren't what the trail says.
 
 -- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
 -- for transactions that were open in the last run.
@@ -4671,7 +5412,8 @@ create or replace function app_private.reconcile_audit(
   inout cursor jsonb default null,
   out from_letters integer,
   out from_rows integer,
-  out refused integer
+  out refused integer,
+  out unexplained bigint
 )
 language plpgsql
 volatile
@@ -4680,11 +5422,14 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
+  -- The rows are compared last: what has no event by then isn't merely lost.
+  v_all constant text[] := '{dead_letters,settings,flags,schedules,deleted,check_settings,check_flags,check_schedules}';
   v_steps text[];
   v_step text;
   v_after text;
   v_since timestamptz;
   v_letters record;
+  v_rows record;
   v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -4699,15 +5444,17 @@ begin
     select coalesce(nullif(reconcile_audit.scope, 'scheduled'), d.scope), d.since into scope, v_since
     from app_private.reconciliation_due() as d;
     cursor := jsonb_build_object(
-      'step', 'dead_letters', 'startedAt', now(), 'since', case scope when 'full' then '-infinity' else v_since end);
+      'step', 'dead_letters', 'startedAt', now(), 'since', case when scope in ('full', 'recording') then '-infinity' else v_since end,
+      'unexplained', 0);
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
     when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
-    when 'full' then array['dead_letters', 'settings', 'flags', 'schedules', 'deleted']
+    when 'full' then v_all
+    when 'recording' then v_all
   end;
   if v_steps is null then
-    raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
+    raise exception 'A reconciliation is dead_letters, incremental, full, recording or scheduled; not %.', scope
       using errcode = 'invalid_parameter_value';
   end if;
   v_step := cursor ->> 'step';
@@ -4733,16 +5480,31 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    else
+      select r.* into v_rows
+      from app_private.check_rows(
+        case v_step
+          when 'check_settings' then 'settings'
+          when 'check_flags' then 'feature_flags'
+          when 'check_schedules' then 'feature_flag_schedules'
+        end,
+        v_after, 5000, scope = 'recording') as r;
+      from_rows := v_rows.events;
+      v_after := v_rows.last_key;
+      cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
   end case;
+  unexplained := case when v_step = v_all[cardinality(v_all)] and v_after is null then (cursor ->> 'unexplained')::bigint end;
 
   if v_after is null then
     v_step := v_steps[array_position(v_steps, v_step) + 1];
   end if;
   if v_step is null then
-    insert into audit.reconciliations (scope, started_at, finished_at)
-    values (reconcile_audit.scope, (cursor ->> 'startedAt')::timestamptz, clock_timestamp())
+    insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+    values (
+      case reconcile_audit.scope when 'recording' then 'full' else reconcile_audit.scope end,
+      (cursor ->> 'startedAt')::timestamptz, clock_timestamp(), unexplained)
     on conflict on constraint reconciliations_pkey do update
-    set started_at = excluded.started_at, finished_at = excluded.finished_at;
+    set started_at = excluded.started_at, finished_at = excluded.finished_at, rows_unexplained = excluded.rows_unexplained;
     cursor := null;
   else
     cursor := cursor || jsonb_build_object('step', v_step, 'after', v_after);
@@ -4751,7 +5513,7 @@ end;
 $$;
 
 comment on function app_private.reconcile_audit(text, jsonb) is
-  'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+  'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
 
 create or replace function app_private.dead_letter_count()
 returns bigint

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { ExportArguments } from './audit/export.ts';
+import type { ReconcileArguments } from './audit/reconcile.ts';
 import type { RetainArguments } from './audit/retain.ts';
 import type { VerifyArguments } from './audit/verify.ts';
 import type { VerifyProofArguments } from './audit/verify_proof.ts';
@@ -21,7 +22,8 @@ export function addAuditCommand(program: Command): void {
     .command('reconcile')
     .description('bring into the trail what it lacks: dead letters, lost events')
     .option('--full', 'compare all rows, and not only recent ones')
-    .action(async (options: { full?: boolean }) =>
+    .option('--record-rows', 'also record, as found, rows that differ from the trail')
+    .action(async (options: ReconcileArguments) =>
       (await import('./audit/reconcile.ts')).run(options),
     );
   audit
@@ -35,10 +37,11 @@ export function addAuditCommand(program: Command): void {
 function addVerify(audit: Command): void {
   audit
     .command('verify')
-    .description('check that the trail is what was sealed')
+    .description('check that the trail is what was sealed, and the rows what it says')
     .option('--from <seq>', 'the first event to check', (text) => Number(seq(text)))
     .option('--to <seq>', 'the last event to check', (text) => Number(seq(text)))
     .option('--anchors <file>', 'a copy to compare with: a file, - or cloudwatch', notEmpty)
+    .option('--no-rows', 'leave out the comparison of rows and triggers with the trail')
     .option('--json', 'print JSON')
     .action(async (options: VerifyArguments) => (await import('./audit/verify.ts')).run(options));
 }

@@ -38,6 +38,12 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
   dead_letters_oldest_seconds: 'Age of the oldest dead letter; 0 without one.',
   events_reconciled_last_day:
     'Audit events that the reconciler wrote in the last 24 hours: writing them had failed; 1000 means that or more. Anything but 0: find out why.',
+  audit_triggers_wrong:
+    'Triggers of the audit trail that are missing, disabled or altered, and tables without row-level security. Anything but 0: changes may leave no event.',
+  rows_unexplained:
+    'Flags, schedules and settings that the last full reconciliation found to differ from what the trail says. Anything but 0: audit verify names them.',
+  rows_checked_age_seconds:
+    'Time since the last full reconciliation ended, which compares all rows with the trail; 0 before the first. Above two days: it fails, see the log.',
   notification_queue_usage_ratio:
     'Share of the notification queue in use, 0 to 1. From 0.5 on no hints are sent: end the session that listens in a transaction.',
   workers_connected:

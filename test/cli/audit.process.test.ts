@@ -7,6 +7,7 @@ import { value } from '../support/actors.ts';
 import { makeCloudWatchServer, type CloudWatchServer } from '../support/cloudwatch_server.ts';
 import { cloneDatabase, withClient, type TestDatabase } from '../support/database.ts';
 import { startProcess } from '../support/processes.ts';
+import { pastTriggers } from '../support/row_problems.ts';
 import { sealFlags, tamper } from '../support/sealed_trail.ts';
 
 const GROUP = '/aws/lambda/lego-api-config-domain';
@@ -142,6 +143,11 @@ describe('audit verify', () => {
         `delete from audit.events where id in (select event_id from audit.ledger where seq in (3, 4, 5, 9))`,
       );
       await client.query('commit');
+      await pastTriggers(
+        client,
+        `update app_public.feature_flags set enabled = true
+         where id = (select f.id from app_public.feature_flags f order by f.created_at, f.id limit 1)`,
+      );
     });
     const env = { AUTH_DATABASE_URL: own.authenticatorUrl };
     const { code, out } = await audit(['verify', '--from', '1', '--to', '10'], env);
@@ -149,14 +155,24 @@ describe('audit verify', () => {
     expect(out).toContain('Verified: 10 events (1 to 10) in 1 seal.');
     expect(code).toBe(1);
     const other = await audit(['verify', '--json', '--anchors', inFolder('copy.ndjson')], env);
-    const { ok, problems } = JSON.parse(other.out) as {
+    const { ok, rowsChecked, problems } = JSON.parse(other.out) as {
       ok: boolean;
-      problems: { status: string }[];
+      rowsChecked: boolean;
+      problems: { status: string; row?: unknown }[];
     };
-    expect(ok).toBe(false);
+    expect([ok, rowsChecked]).toEqual([false, true]);
+    const ofTrail = ['event_missing', 'seal_rewritten', 'copy_differs'];
     expect(new Set(problems.map(({ status }) => status))).toEqual(
-      new Set(['event_missing', 'seal_rewritten', 'copy_differs']),
+      new Set([...ofTrail, 'trigger_disabled', 'row_differs']),
     );
+    expect(problems.find(({ status }) => status === 'row_differs')?.row).toMatchObject({
+      table: 'feature_flags',
+      environment: 'production',
+      differs: [{ column: 'enabled', trail: false, row: true }],
+    });
+    const trailOnly = await audit(['verify', '--no-rows'], env);
+    expect(trailOnly.out).toContain('Rows and triggers were not looked at.');
+    expect(trailOnly.out).toContain('1 problem\n');
   });
 
   test('refuses a range upside down in one sentence, with status 2', async () => {

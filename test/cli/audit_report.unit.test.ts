@@ -9,7 +9,7 @@ const problem = (seq: number) => ({
 
 describe('the summary', () => {
   test('of a whole trail without anchors says that it proves little', () => {
-    const text = summarize(WHOLE, null);
+    const text = summarize(WHOLE, null, []);
     expect(text).toContain('Verified: 12 events (1 to 12) in 2 seals.');
     expect(text).toContain('Checked against itself only');
     expect(text).toContain('No problems.');
@@ -17,13 +17,13 @@ describe('the summary', () => {
 
   test('tells how far the anchors reach', () => {
     const report = { anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, problems: [] };
-    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 }, lost: [] });
+    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 }, lost: [] }, null);
     expect(text).toContain('They reach to seal 1, event 10; 1 seal behind it not anchored yet.');
     expect(text).not.toContain('Lost');
   });
 
   test('names what was lost, and counts it as no problem', () => {
-    const text = summarize(WHOLE, {
+    const anchors = {
       ...{ anchored: 1, matching: 1, copies: 0, behind: 0, unanchored: 0, problems: [] },
       last: { seal: 1, seq: 10 },
       lost: [
@@ -32,7 +32,8 @@ describe('the summary', () => {
           ...{ seals: { first: 41, last: 57 }, events: { first: 2178, last: 2856 } },
         },
       ],
-    });
+    };
+    const text = summarize(WHOLE, anchors, null);
     expect(text).toContain(
       'Lost: seals 41 to 57, events 2178 to 2856, of the history given up at 2026-11-26T10:00:00.000000Z, because: a disk was lost\n',
     );
@@ -45,12 +46,12 @@ describe('the summary', () => {
       purged: 3,
       problems: Array.from({ length: 60 }, (_, i) => problem(i)),
     };
-    const text = summarize(many, null);
+    const text = summarize(many, null, null);
     expect(text).toContain('60 problems');
     expect(text).toContain('  event_altered (seal 1, event 0): The text is another one.');
     expect(text).toContain('and 10 more');
     expect(text).toContain('Purged: 3 events');
-    const json = JSON.parse(toJson(many, null)) as { ok: boolean; problems: unknown[] };
+    const json = JSON.parse(toJson(many, null, null)) as { ok: boolean; problems: unknown[] };
     expect(json.ok).toBe(false);
     expect(json.problems).toHaveLength(60);
   });

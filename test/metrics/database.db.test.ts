@@ -65,6 +65,8 @@ test('events on their way: queued, numbered, delivered to each destination', asy
     expect(queued.events_unsequenced_oldest_seconds).toBeCloseTo(300, 0);
 
     await client.query('select from app_private.seal_and_hand_out(1000, 0)');
+    // The owner isn't the worker: its steps are events.
+    await client.query('alter table audit.cursors disable trigger user');
     await client.query(`select app_private.advance_audit_cursor('stdout', 0, 1)`);
     const numbered = await read(client, ['elsewhere']);
     expect(numbered).toMatchObject({
@@ -107,6 +109,20 @@ test('dead letters and rebuilt events', async () => {
     const metrics = await read(client);
     expect(metrics).toMatchObject({ dead_letters: 2, events_reconciled_last_day: 2 });
     expect(metrics.dead_letters_oldest_seconds).toBeCloseTo(3600, 0);
+  });
+});
+
+test('triggers that are wrong, and rows that the last full reconciliation found to differ', async () => {
+  await withRollback(database, async (client) => {
+    await client.query('alter table app_public.feature_flags enable trigger _900_audit_insert');
+    await client.query('alter table audit.ledger disable row level security');
+    await client.query(
+      `insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+       values ('full', now() - interval '2 hours', now() - interval '1 hour', 7), ('incremental', now(), now(), null)`,
+    );
+    expect(await read(client)).toMatchObject({
+      ...{ audit_triggers_wrong: 2, rows_unexplained: 7, rows_checked_age_seconds: 3600 },
+    });
   });
 });
 

@@ -47,6 +47,8 @@ app_public.retry_flag_schedule(uuid)                             admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) admin
 
 audit.verify(bigint,bigint)                                      auditor
+audit.verify_rows(text,text,integer)                             auditor
+audit.verify_triggers()                                          auditor
 audit.prove(uuid)                                                auditor
 audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
@@ -98,6 +100,28 @@ app_private.setting_problem(text,text)
 app_private.set_setting(text,text)
 app_private.tg_settings__stamp()
 app_private.tg_settings__audit()
+app_private.expected_triggers()
+app_private.trigger_problems()
+app_private.guard_metrics()
+app_private.flag_told(audit.events)
+app_private.flag_found(app_public.feature_flags)
+app_private.schedule_told(audit.events)
+app_private.schedule_found(app_public.feature_flag_schedules)
+app_private.row_told(text,audit.events)
+app_private.row_differences(jsonb,jsonb)
+app_private.row_history(text,uuid,timestamp with time zone,text[])
+app_private.row_verdict(text,uuid,timestamp with time zone,bigint,boolean,text[],jsonb)
+app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[])
+app_private.unexplained_flags(uuid,integer)
+app_private.unexplained_schedules(uuid,integer)
+app_private.unexplained_settings()
+app_private.vanished_rows(text,integer)
+app_private.vanished_row_problems(text,integer)
+app_private.row_problems(text,text,integer)
+app_private.recorded_as_found(app_private.audit_event,jsonb)
+app_private.record_rows(text,text[])
+app_private.check_rows(text,text,integer,boolean)
+app_private.tg_cursors__audit()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid)

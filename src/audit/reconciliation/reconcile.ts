@@ -4,10 +4,11 @@ import type { Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**
- * How much a run compares: the dead letters; also the rows that were updated since the last such run; all rows, and those
- * that are gone without an event; or the one of these that is due by the times of the runs before.
+ * How much a run compares: the dead letters; also the rows that were updated since the last such run; all rows, those that
+ * are gone without an event, and whether each is what the trail says; that, and rows that aren't are recorded as they are found;
+ * or the one of the first three that is due by the times of the runs before.
  */
-export type Scope = 'dead_letters' | 'incremental' | 'full' | 'scheduled';
+export type Scope = 'dead_letters' | 'incremental' | 'full' | 'recording' | 'scheduled';
 
 /** What a run did. */
 export interface Reconciled {
@@ -19,15 +20,19 @@ export interface Reconciled {
   readonly fromRows: number;
   /** Dead letters that could not be brought into the trail and stay. */
   readonly refused: number;
+  /** Rows that aren't what the trail says of them; null when the run didn't compare them. */
+  readonly unexplained: number | null;
 }
 
-interface Step extends Reconciled {
+interface Step extends Omit<Reconciled, 'unexplained'> {
+  /** At the end of the run; a bigint is text. */
+  readonly unexplained: string | null;
   /** Where the next call goes on; null at the end. */
   readonly cursor: unknown;
 }
 
 const STEP = `
-  select scope, from_letters as "fromLetters", from_rows as "fromRows", refused, cursor
+  select scope, from_letters as "fromLetters", from_rows as "fromRows", refused, unexplained, cursor
   from app_private.reconcile_audit($1, $2)`;
 
 /**
@@ -42,7 +47,8 @@ export async function reconcile(
   scope: Scope,
   stopping: AbortSignal,
 ): Promise<Reconciled> {
-  const total = { scope: scope as string, fromLetters: 0, fromRows: 0, refused: 0 };
+  const counts = { fromLetters: 0, fromRows: 0, refused: 0 };
+  const total = { scope: scope as string, ...counts, unexplained: null as number | null };
   let cursor: unknown = null;
   do {
     const json = cursor === null ? null : JSON.stringify(cursor);
@@ -52,13 +58,15 @@ export async function reconcile(
     total.fromLetters += step.fromLetters;
     total.fromRows += step.fromRows;
     total.refused += step.refused;
+    if (step.unexplained !== null) total.unexplained = Number(step.unexplained);
     cursor = step.cursor;
   } while (cursor !== null && !stopping.aborted);
   return total;
 }
 
 /**
- * The reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. It
+ * The reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. Rows
+ * that aren't what the trail says are an error: somebody has changed them past it. It
  * returns at once while another worker's is under way, which on a large table may take longer than the minute between two.
  *
  * @throws the database's error when a step fails
@@ -71,7 +79,15 @@ export async function reconcileDue(options: {
   const { pool, log, stopping } = options;
   const run = ({ query }: Lease) => reconcile(query, 'scheduled', stopping);
   const done = await withLease(pool, 'reconcile', LEASE_MS, run);
-  if (done === null) log.debug('another reconciliation is under way');
-  else if (done.fromLetters + done.fromRows > 0)
+  if (done === null) {
+    log.debug('another reconciliation is under way');
+    return;
+  }
+  if (done.fromLetters + done.fromRows > 0)
     log.warn(done, 'audit events were missing from the trail and have been reconciled');
+  if ((done.unexplained ?? 0) > 0)
+    log.error(
+      done,
+      'rows differ from what the audit trail says: `halyard audit verify` names them',
+    );
 }

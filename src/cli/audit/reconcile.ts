@@ -3,12 +3,18 @@ import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile
 import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
+export interface ReconcileArguments {
+  readonly full?: boolean;
+  readonly recordRows?: boolean;
+}
+
 /**
- * `halyard audit reconcile [--full]`: brings into the trail what is missing from it, and says what that was. Exit status 0,
- * 1 when dead letters remain, 3 when it could not be done.
+ * `halyard audit reconcile [--full] [--record-rows]`: brings into the trail what is missing from it, and says what that was.
+ * `--record-rows` implies `--full`. Exit status 0, 1 when dead letters or rows that differ from the trail remain, 3 when it could
+ * not be done.
  */
-export function run({ full = false }: { readonly full?: boolean }): Promise<void> {
-  const scope = full ? 'full' : 'incremental';
+export function run({ full = false, recordRows = false }: ReconcileArguments): Promise<void> {
+  const scope = recordRows ? 'recording' : full ? 'full' : 'incremental';
   return exitWith(() =>
     withLogin('worker', async (pool) => {
       const done = await reconcile(queryOf(pool), scope, new AbortController().signal);
@@ -17,13 +23,16 @@ export function run({ full = false }: { readonly full?: boolean }): Promise<void
       );
       const letters = Number(rows[0]?.count);
       process.stdout.write(summarize(done, letters));
-      return letters > 0 ? FOUND_PROBLEMS : 0;
+      return letters > 0 || (done.unexplained ?? 0) > 0 ? FOUND_PROBLEMS : 0;
     }),
   );
 }
 
 /** What a run did, in a line for each thing that there is to say. */
-export function summarize({ fromLetters, fromRows }: Reconciled, letters: number): string {
+export function summarize(
+  { fromLetters, fromRows, unexplained }: Reconciled,
+  letters: number,
+): string {
   const lines = [
     fromLetters + fromRows === 0
       ? 'Nothing was missing.'
@@ -31,5 +40,9 @@ export function summarize({ fromLetters, fromRows }: Reconciled, letters: number
   ];
   if (letters > 0)
     lines.push(`Dead letters that remain: ${letters}. See "Dead letters" in docs/operations.md.`);
+  if ((unexplained ?? 0) > 0)
+    lines.push(
+      `Rows that differ from the trail: ${unexplained}. \`audit verify\` names them; see "Rows unexplained" in docs/operations.md.`,
+    );
   return `${lines.join('\n')}\n`;
 }

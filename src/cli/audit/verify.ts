@@ -6,6 +6,7 @@ import {
 } from '../../audit/verification/anchors.ts';
 import { makeCloudWatchClient } from '../../audit/delivery/sinks/cloudwatch/client.ts';
 import { cloudWatchAnchors } from '../../audit/delivery/sinks/cloudwatch/anchors.ts';
+import { verifyState, type StateProblem } from '../../audit/verification/state.ts';
 import { verifyTrail, type Range, type Verification } from '../../audit/verification/verify.ts';
 import type { Config } from '../../config/config.ts';
 import { withLogin } from './connect.ts';
@@ -19,14 +20,17 @@ export interface VerifyArguments {
   readonly to?: number;
   /** A file, `-`, or `cloudwatch`. */
   readonly anchors?: string;
+  /** False: rows and triggers aren't looked at. Nor are they when a range was asked for. */
+  readonly rows?: boolean;
   readonly json?: boolean;
 }
 
 /**
- * `halyard audit verify`: is the trail what it was when it was sealed, and do the heads outside say so too? Exit status 0 when
+ * `halyard audit verify`: is the trail what it was when it was sealed, are the rows what it says, and do the
+ * heads outside agree? Exit status 0 when
  * all is well, 1 when not, 2 for bad arguments, 3 when it could not be checked.
  */
-export function run({ from = 1, to, anchors, json }: VerifyArguments): Promise<void> {
+export function run({ from = 1, to, anchors, rows = true, json }: VerifyArguments): Promise<void> {
   return exitWith(async () => {
     if (to !== undefined && to < from)
       throw new UsageError('Give --to a number that is not below --from.');
@@ -34,11 +38,13 @@ export function run({ from = 1, to, anchors, json }: VerifyArguments): Promise<v
     return withLogin('auditor', async (pool, config) => {
       const verification = await verify(pool, range);
       const report = anchors === undefined ? null : await compare(pool, anchors, config);
-      const found = verification.problems.length + (report?.problems.length ?? 0);
+      const isWhole = range.from === 1 && range.to === null;
+      const state = rows && isWhole ? await compareState(pool) : null;
+      const parts = [verification.problems, report?.problems ?? [], state ?? []];
       process.stdout.write(
-        json ? `${toJson(verification, report)}\n` : summarize(verification, report),
+        json ? `${toJson(verification, report, state)}\n` : summarize(verification, report, state),
       );
-      return found > 0 ? FOUND_PROBLEMS : 0;
+      return parts.flat().length > 0 ? FOUND_PROBLEMS : 0;
     });
   });
 }
@@ -53,6 +59,17 @@ async function verify(pool: pg.Pool, range: Range): Promise<Verification> {
     if (asked && verification.seals === 0 && verification.problems.length === 0)
       throw new NotCheckedError('There are no sealed events of these numbers.');
     return verification;
+  } finally {
+    progress.end();
+  }
+}
+
+async function compareState(pool: pg.Pool): Promise<StateProblem[]> {
+  const progress = makeProgress(process.stderr);
+  try {
+    return await verifyState(pool, (table, rows) =>
+      progress.tell(`Compared ${rows} rows of ${table} with the trail`),
+    );
   } finally {
     progress.end();
   }

@@ -1,5 +1,6 @@
 import type { AnchorReport } from '../../audit/verification/anchors.ts';
 import type { Loss } from '../../audit/verification/losses.ts';
+import type { StateProblem } from '../../audit/verification/state.ts';
 import type { Problem, Verification } from '../../audit/verification/verify.ts';
 
 /** Problems shown one by one; of more there is only the count. */
@@ -8,13 +9,23 @@ const MAX_SHOWN = 50;
 /** Ranges of event numbers shown of one problem. */
 const MAX_RANGES = 5;
 
-/** What was found, for a person. `anchors` is null when there was nothing to compare with. */
-export function summarize(verification: Verification, anchors: AnchorReport | null): string {
-  const problems = [...verification.problems, ...(anchors?.problems ?? [])];
+/**
+ * What was found, for a person.
+ *
+ * @param anchors null when there was nothing to compare with
+ * @param state what is wrong with rows and triggers; null when they weren't looked at
+ */
+export function summarize(
+  verification: Verification,
+  anchors: AnchorReport | null,
+  state: readonly StateProblem[] | null,
+): string {
+  const problems = [...verification.problems, ...(anchors?.problems ?? []), ...(state ?? [])];
   const shown = problems.slice(0, MAX_SHOWN).map(describe);
   if (problems.length > MAX_SHOWN) shown.push(`  and ${problems.length - MAX_SHOWN} more`);
   return `${[
     ...counts(verification),
+    state === null ? STATE_UNCHECKED : STATE_CHECKED,
     ...(anchors === null ? [UNANCHORED] : reach(anchors)),
     ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
   ].join('\n')}\n`;
@@ -22,6 +33,9 @@ export function summarize(verification: Verification, anchors: AnchorReport | nu
 
 const UNANCHORED =
   'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
+
+const STATE_CHECKED = 'Rows: flags, schedules, settings and triggers were compared with the trail.';
+const STATE_UNCHECKED = 'Rows and triggers were not looked at.';
 
 function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): string[] {
   if (seals === 0) return ['Verified: no sealed events.'];
@@ -92,14 +106,19 @@ function plural(n: number, noun: string): string {
 }
 
 /** What was found, for a program: one line of JSON. */
-export function toJson(verification: Verification, anchors: AnchorReport | null): string {
+export function toJson(
+  verification: Verification,
+  anchors: AnchorReport | null,
+  state: readonly StateProblem[] | null,
+): string {
   const { problems, ...counted } = verification;
   const { problems: against = [], ...reached } = anchors ?? {};
-  const all = [...problems, ...against];
+  const all = [...problems, ...against, ...(state ?? [])];
   return JSON.stringify({
     ok: all.length === 0,
     ...counted,
     anchors: anchors === null ? null : reached,
+    rowsChecked: state !== null,
     problems: all,
   });
 }

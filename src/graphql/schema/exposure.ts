@@ -76,6 +76,8 @@ const smartTags = jsonPgSmartTags({
       'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
       // Of the export, by REST and the command line.
       'audit.verify': HIDDEN,
+      'audit.verify_rows': HIDDEN,
+      'audit.verify_triggers': HIDDEN,
       'audit.prove': HIDDEN,
       'audit.last_seq': HIDDEN,
       'audit.record_export': HIDDEN,

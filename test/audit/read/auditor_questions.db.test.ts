@@ -86,7 +86,14 @@ const ANSWERS: Record<string, object[]> = {
   'changes whose events are lost': [
     { event_type: 'feature_flag.reconciled', flag_key: 'lost', revisions: [1] },
   ],
+  'cursors that jumped: a copy may lack the events between': [
+    {
+      ...{ event_type: 'audit.cursor_moved', database_user: 'halyard_owner' },
+      ...{ destination: 'stdout', before: '0', after: '3' },
+    },
+  ],
   'changes by SQL, past the API': [
+    { event_type: 'audit.cursor_moved', database_user: 'halyard_owner' },
     { event_type: 'flag_schedule.created', flag_key: 'broken', database_user: 'halyard_owner' },
     { event_type: 'flag_schedule.created', application_name: 'halyard test' },
     { event_type: 'feature_flag.created', flag_key: 'broken' },
@@ -148,7 +155,7 @@ async function askAsAdmins(client: pg.Client): Promise<void> {
   await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
 }
 
-/** One schedule is applied late, one fails, one event ends as a dead letter, and one is lost. */
+/** One schedule is applied late, one fails, one event ends as a dead letter, one is lost, and a cursor jumps. */
 async function applyAndFail(client: pg.Client): Promise<void> {
   const flagId = (key: string) =>
     value<string>(client, 'select id from app_public.feature_flags where flag_key = $1', [key]);
@@ -164,6 +171,7 @@ async function applyAndFail(client: pg.Client): Promise<void> {
     `select app_private.reconcile_flags('00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
   );
   await client.query('select app_private.seal_and_hand_out(1000, 0)');
+  await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);
 }
 
 test('the page has the queries that are answered here, and no others', () => {

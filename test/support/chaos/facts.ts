@@ -64,7 +64,7 @@ export interface Facts {
   readonly events: readonly EventFact[];
   readonly ledger: readonly LeafFact[];
   readonly seals: readonly SealFact[];
-  /** What audit.verify() finds fault with. */
+  /** What audit.verify(), audit.verify_rows() and audit.verify_triggers() find fault with. */
   readonly problems: readonly { readonly status: string; readonly detail: string | null }[];
   readonly queued: number;
   readonly deadLetters: number;
@@ -135,7 +135,14 @@ export async function collectFacts(
     await client.query('set local role halyard_auditor');
     const problems = await all<Facts['problems'][number]>(
       client,
-      `select status, detail from audit.verify() where status <> 'ok'`,
+      `select status, detail from audit.verify() where status <> 'ok'
+       union all
+       select v.status, concat_ws(' ', v.source_table, v.row_id, v.detail)
+       from unnest('{settings,feature_flags,feature_flag_schedules,events}'::text[]) as s (source)
+       cross join lateral audit.verify_rows(s.source) as v
+       where v.status <> 'ok'
+       union all
+       select status, concat_ws(' ', table_name, detail) from audit.verify_triggers()`,
     );
     await client.query('rollback');
     const { queued = 0, dead = 0 } = count ?? {};
