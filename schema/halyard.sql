@@ -419,7 +419,7 @@ create view audit.failed_schedules with (security_invoker=true) as
     ((metadata ->> 'attempts'::text))::integer AS attempts,
     ( SELECT n.event_type
            FROM audit.events n
-          WHERE ((n.schedule_id = e.schedule_id) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision) AND (n.event_type ~~ 'flag\_schedule.%'::text))
+          WHERE ((n.schedule_id = e.schedule_id) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision) AND starts_with(n.event_type, 'flag_schedule.'::text))
           ORDER BY n.revision DESC
          LIMIT 1) AS since,
     id AS event_id
@@ -773,7 +773,7 @@ begin
   event.request_id := nullif(context ->> 'requestId', '');
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
-  if event.event_type like 'feature\_flag.%' then
+  if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
@@ -811,6 +811,25 @@ end;
 $function$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
+CREATE OR REPLACE FUNCTION app_private.audit_mode()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
+AS $function$
+begin
+  return coalesce(app_private.setting('audit_mode'), 'lax');
+exception
+  when undefined_table then
+    return 'lax';
+  when lock_not_available then
+    return null;
+end;
+$function$;
+comment on function app_private.audit_mode() is 'The setting audit_mode, lax or strict; null while somebody holds the lock of the settings. A session may be stricter.';
+grant execute on function app_private.audit_mode() to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_private.audit_months()
  RETURNS TABLE(partition regclass, month timestamp with time zone, ends timestamp with time zone)
  LANGUAGE sql
@@ -828,7 +847,7 @@ AS $function$
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
     left join lateral regexp_match(
-      pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') as t (bounds) on true
+      pg_get_expr(c.relpartbound, c.oid), 'FROM [(]''([^'']+)''[)] TO [(]''([^'']+)''[)]') as t (bounds) on true
     where i.inhparent = 'audit.events'::regclass
   ) as b (partition, starts, ends)
   order by 2 nulls first
@@ -1018,11 +1037,11 @@ CREATE OR REPLACE FUNCTION app_private.dead_letter_rows()
 AS $function$
   select distinct r.id #>> '{}'
   from audit.dead_letters d
-  cross join unnest('{
-    $.rows[*].id,
-    $.oldRows[*].id,
-    $.events[*] ? (@.event_type starts with \"feature_flag.\").flag_id,
-    $.events[*] ? (@.event_type starts with \"flag_schedule.\").schedule_id}'::jsonpath[]) as p (path)
+  cross join unnest(array[
+    '$.rows[*].id',
+    '$.oldRows[*].id',
+    '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $function$;
@@ -1181,7 +1200,7 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
  RETURNS bytea
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN sha256(('\x00'::bytea || app_private.shipped_bytes(payload, seq)));
+RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
 CREATE OR REPLACE FUNCTION app_private.fault_metrics()
@@ -1241,7 +1260,7 @@ AS $function$
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
+  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
 
@@ -1268,7 +1287,7 @@ CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN sha256(('\x00'::bytea || convert_to(message, 'UTF8'::name)));
+RETURN sha256((decode('00'::text, 'hex'::text) || convert_to(message, 'UTF8'::name)));
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
@@ -1306,6 +1325,7 @@ CREATE OR REPLACE FUNCTION app_private.make_audit_partition(month timestamp with
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
 AS $function$
 declare
   v_month timestamptz := date_trunc('month', month);
@@ -1383,7 +1403,7 @@ begin
     v_above := '{}';
     i := 1;
     while i < v_count loop
-      v_above[(i + 1) / 2] := sha256('\x01'::bytea || v_nodes[i] || v_nodes[i + 1]);
+      v_above[(i + 1) / 2] := sha256(decode('01', 'hex') || v_nodes[i] || v_nodes[i + 1]);
       i := i + 2;
     end loop;
     if v_count % 2 = 1 then
@@ -1639,7 +1659,7 @@ begin
     insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
     -- As leaf_hash(), without the way through text.
     select
-      t.seq, t.event_id, t.occurred_at, sha256('\x00'::bytea || t.message), t.event_type, t.flag_key, t.environment
+      t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
     from told t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
@@ -1785,6 +1805,25 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
+CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  version := app_private.schema_version();
+  audit_mode := app_private.audit_mode();
+  writable := current_setting('transaction_read_only') = 'off';
+  privileges := pg_has_role(session_user, 'halyard_admin', 'member')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flags', 'enabled', 'update')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flag_schedules', 'updates', 'insert')
+    and has_function_privilege('halyard_admin', 'app_public.cancel_flag_schedule(uuid, text)', 'execute');
+end;
+$function$;
+comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login may become an admin who may change flags; with the last migration and the audit mode.';
+grant execute on function app_private.readiness() to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
  RETURNS record
  LANGUAGE plpgsql
@@ -1899,7 +1938,7 @@ begin
           ) over (partition by r.id) as created_at
         from audit.events e
         cross join lateral (
-          select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+          select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
         ) as r (id)
         where e.flag_key = p.flag_key and r.id is not null
       ) as e
@@ -2404,7 +2443,7 @@ CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, seal_no bi
  RETURNS bytea
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN sha256(((((('\x02'::bytea || previous_head) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
+RETURN sha256((((((decode('02'::text, 'hex'::text) || previous_head) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
 comment on function app_private.seal_head(bytea,bigint,bigint,bigint,bytea) is 'The head of a seal: SHA-256 of 0x02, the head before it, the seal''s number, its first seq, how many events it seals, and their root.';
 
 CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
@@ -2522,6 +2561,8 @@ CREATE OR REPLACE FUNCTION app_private.server_metrics()
 AS $function$
   select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
   union all
+  select 'audit_strict', null, (m.mode = 'strict')::integer from app_private.audit_mode() as m (mode) where m.mode is not null
+  union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
   where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
@@ -2537,7 +2578,7 @@ AS $function$
       and c.relname = to_char(date_trunc('month', now()) + make_interval(months => m.ahead), '"events_"YYYY_MM')
   )
 $function$;
-comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+comment on function app_private.server_metrics() is 'The notification queue, the audit mode, the workers that are connected, and the partitions ahead (24 at most).';
 
 CREATE OR REPLACE FUNCTION app_private.set_setting(name text, value text)
  RETURNS bigint
@@ -2613,7 +2654,7 @@ begin
     when 'schedule_retention' then
       v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
       v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
-        and value !~ '(applied|cancelled).*\1';
+        and value !~ 'applied.*applied|cancelled.*cancelled';
     else
       return format('There is no setting %s: the settings are %s.', name,
         (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
@@ -3559,6 +3600,11 @@ declare
   v_reason text;
   v_good integer := 0;
 begin
+  -- What was written since the first statement is looked for under a lock (drop_audit_months): only READ COMMITTED sees it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be purged in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
   if keep is null or keep < interval '1 month' or at_most < 1 then
     raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'
       using errcode = 'invalid_parameter_value';

@@ -32,7 +32,7 @@ export function run({ from = 1, to, anchors, json }: VerifyArguments): Promise<v
       throw new UsageError('Give --to a number that is not below --from.');
     const range = { from, to: to ?? null };
     return withLogin('auditor', async (pool, config) => {
-      const verification = await verify(pool, range);
+      const verification = { ...(await verify(pool, range)), auditMode: await auditMode(pool) };
       const report = anchors === undefined ? null : await compare(pool, anchors, config);
       const found = verification.problems.length + (report?.problems.length ?? 0);
       process.stdout.write(
@@ -56,6 +56,14 @@ async function verify(pool: pg.Pool, range: Range): Promise<Verification> {
   } finally {
     progress.end();
   }
+}
+
+/** Null when it can't be known now. */
+async function auditMode(pool: pg.Pool): Promise<string | null> {
+  const { rows } = await pool.query<{ mode: string | null }>(
+    'select app_private.audit_mode() as mode',
+  );
+  return rows[0]?.mode ?? null;
 }
 
 async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<AnchorReport> {

@@ -7,17 +7,26 @@ const MAX_SHOWN = 50;
 /** Ranges of event numbers shown of one problem. */
 const MAX_RANGES = 5;
 
+/** What was looked at, and in which mode changes are made: null when that isn't known. */
+type Verified = Verification & { readonly auditMode: string | null };
+
 /** What was found, for a person. `anchors` is null when there was nothing to compare with. */
-export function summarize(verification: Verification, anchors: AnchorReport | null): string {
+export function summarize(verification: Verified, anchors: AnchorReport | null): string {
   const problems = [...verification.problems, ...(anchors?.problems ?? [])];
   const shown = problems.slice(0, MAX_SHOWN).map(describe);
   if (problems.length > MAX_SHOWN) shown.push(`  and ${problems.length - MAX_SHOWN} more`);
   return `${[
     ...counts(verification),
+    MODES[verification.auditMode ?? ''] ?? 'Audit mode: not known, the settings are locked.',
     ...(anchors === null ? [UNANCHORED] : reach(anchors)),
     ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
   ].join('\n')}\n`;
 }
+
+const MODES: Readonly<Record<string, string>> = {
+  lax: 'Audit mode: lax, a change goes through when its event can’t be written.',
+  strict: 'Audit mode: strict, no change without its event.',
+};
 
 const UNANCHORED =
   'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
@@ -74,7 +83,7 @@ function plural(n: number, noun: string): string {
 }
 
 /** What was found, for a program: one line of JSON. */
-export function toJson(verification: Verification, anchors: AnchorReport | null): string {
+export function toJson(verification: Verified, anchors: AnchorReport | null): string {
   const { problems, ...counted } = verification;
   const { problems: against = [], ...reached } = anchors ?? {};
   const all = [...problems, ...against];
