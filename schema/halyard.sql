@@ -3603,7 +3603,7 @@ begin
   -- What was written since the first statement is looked for under a lock (drop_audit_months): only READ COMMITTED sees it.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'The trail can only be purged in a transaction that is READ COMMITTED.'
-      using errcode = 'invalid_transaction_state';
+      using errcode = 'invalid_transaction_state', hint = 'Begin it so: begin isolation level read committed;';
   end if;
   if keep is null or keep < interval '1 month' or at_most < 1 then
     raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'

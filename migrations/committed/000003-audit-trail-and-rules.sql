@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:a1cc230f39d8589c8400e9e2366bb2d96ab4423b
+--! Hash: sha1:f6a06bfafe64b4b007e4f1e33600da6a1a2b6734
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -3458,7 +3458,7 @@ begin
   -- What was written since the first statement is looked for under a lock (drop_audit_months): only READ COMMITTED sees it.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'The trail can only be purged in a transaction that is READ COMMITTED.'
-      using errcode = 'invalid_transaction_state';
+      using errcode = 'invalid_transaction_state', hint = 'Begin it so: begin isolation level read committed;';
   end if;
   if keep is null or keep < interval '1 month' or at_most < 1 then
     raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'

@@ -1,14 +1,15 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { makeGraphql } from '../../src/graphql/index.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
 import { value } from '../support/actors.ts';
 import { startTestApi, type TestApi } from '../support/api.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
 import { HOSTILE, startHostileServer, type HostileServer } from '../support/hostile.ts';
+import { makeTestLog, type LogLine } from '../support/log.ts';
 import { loginUrl } from '../support/migrated.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 import { makeMemorySink, parseShipped, startTestWorker } from '../support/worker.ts';
-import type { LogLine } from '../support/log.ts';
 
 let server: HostileServer;
 let database: TestDatabase;
@@ -279,6 +280,70 @@ describe('a process names the setting that its role lacks', () => {
         '(this process sets it for its own sessions): run "npm run halyard -- setup" again or, as an administrator, ' +
         `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
     );
+  });
+
+  test('however many: what a process may set for its sessions is right in them', async () => {
+    const ROLES = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
+    const LEFT = /timeout|read_only|session_replication_role/;
+    const settings = Object.entries(HOSTILE).filter(([name]) => !LEFT.test(name));
+    const each = (statement: (role: string, name: string, text: string) => string) =>
+      ROLES.flatMap((role) => settings.map(([name, text]) => statement(role, name, text)));
+    await asAdministrator(
+      ...each(
+        (role, name, text) => `alter role ${role} in database halyard set ${name} = '${text}'`,
+      ),
+    );
+    onTestFinished(() =>
+      asAdministrator(...ROLES.map((role) => `alter role ${role} in database halyard reset all`)),
+    );
+    const { log, lines } = makeTestLog();
+    await migrate(database.ownerUrl, log);
+    const { api, worker, sink } = await start();
+    const path = '/api/admin/flags';
+    const made = await api.call(`POST ${path}`, { token, json: { flag_key: 'overridden' } });
+    expect([made.status, isFresh(made.body.created_at)]).toEqual([201, true]);
+    const json = { scheduled_at: inSeconds(1), updates: { rollout_percentage: 3 } };
+    const scheduled = await api.call(`POST ${path}/overridden/schedule`, { token, json });
+    expect([scheduled.status, scheduled.body.scheduled_at]).toEqual([201, json.scheduled_at]);
+    const flag = async () => (await api.call(`GET ${path}/overridden`, { token })).body;
+    await expect.poll(flag).toMatchObject({ rollout_percentage: 3 });
+    await expect
+      .poll(() => sink.taken.map(({ message }) => parseShipped(message).eventType))
+      .toContain('flag_schedule.applied');
+    expect((await runAudit(database, 'verify')).status).toBe(0);
+    for (const [found, role] of [
+      [lines, 'halyard_owner'],
+      [api.lines, 'halyard_authenticator'],
+      [worker.lines, 'halyard_worker'],
+    ] as const) {
+      const warnings = named(found);
+      expect(warnings.length).toBeGreaterThan(15);
+      for (const warning of warnings)
+        expect(warning).toMatchObject({
+          role,
+          mend: `alter role ${role} in database halyard reset ${String(warning.setting)}`,
+        });
+    }
+  });
+
+  test('that no process may set, and isn’t ready', async () => {
+    await asAdministrator(
+      'alter role halyard_authenticator in database halyard set session_replication_role = replica',
+    );
+    onTestFinished(() =>
+      asAdministrator(
+        'alter role halyard_authenticator in database halyard reset session_replication_role',
+      ),
+    );
+    const api = await startTestApi(database.authenticatorUrl);
+    onTestFinished(api.close);
+    const ready = await api.call('GET /readyz');
+    expect([ready.status, ready.body]).toEqual([
+      503,
+      expect.objectContaining({
+        checks: expect.objectContaining({ settings: 'failed' }) as object,
+      }),
+    ]);
   });
 
   test('that holds all changes, and isn’t ready', async () => {
