@@ -3566,6 +3566,11 @@ begin
     raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
       using errcode = '23514';
   end if;
+  -- There a dead letter can't be written either, and the export would be in the server's log alone.
+  if current_setting('transaction_read_only') = 'on' then
+    raise exception 'An export is an event of the trail, and this session is read only.'
+      using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
+  end if;
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin
     v_events := array[app_private.make_event(

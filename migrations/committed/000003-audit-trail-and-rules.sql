@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:f6a06bfafe64b4b007e4f1e33600da6a1a2b6734
+--! Hash: sha1:5190f54d72f9c620151a48bab5bf9d7f8a439a0a
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -3039,6 +3039,11 @@ begin
   then
     raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
       using errcode = '23514';
+  end if;
+  -- There a dead letter can't be written either, and the export would be in the server's log alone.
+  if current_setting('transaction_read_only') = 'on' then
+    raise exception 'An export is an event of the trail, and this session is read only.'
+      using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
   end if;
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin

@@ -7,8 +7,8 @@ interface ConnectionOptions {
   readonly name: string;
   /** Where the settings go that the login lacks; by default they aren't named. */
   readonly log?: Logger;
-  /** A role of Halyard's whose settings the session gets, time-outs included. */
-  readonly actAs?: string;
+  /** Whether a login that isn't Halyard's gets the owner's settings, time-outs included. */
+  readonly asOwner?: boolean;
 }
 
 /**
@@ -22,14 +22,17 @@ export async function withConnection<T>(
   options: string | ConnectionOptions,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const { name, log, actAs }: ConnectionOptions =
-    typeof options === 'string' ? { name: options } : options;
+  const {
+    name,
+    log,
+    asOwner = false,
+  }: ConnectionOptions = typeof options === 'string' ? { name: options } : options;
   const client = new pg.Client({ connectionString: url, application_name: name });
   // The next query fails. Without a listener Node would end the process.
   client.on('error', () => undefined);
   await client.connect();
   try {
-    const { deviations } = await prepareSession(client, actAs === undefined ? {} : { actAs });
+    const { deviations } = await prepareSession(client, { asOwner });
     if (log !== undefined) warnOfDeviations(log, deviations);
     return await work(client);
   } finally {

@@ -71,6 +71,7 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
  * @param options.name what pg_stat_activity and the trail show as application_name
  * @param options.max connections at most; 10 by default
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
+ * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, as that it has no time limit
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
  * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
@@ -82,6 +83,7 @@ export function makePool(
     name: string;
     max?: number;
     standby?: boolean;
+    asOwner?: boolean;
     answerMs?: number;
     holdMs?: number;
     log: Logger;
@@ -106,9 +108,10 @@ export function makePool(
 }
 
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
-function prepare({ standby = false, log }: { standby?: boolean; log: Logger }) {
+function prepare(options: { standby?: boolean; asOwner?: boolean; log: Logger }) {
+  const { standby = false, asOwner = false, log } = options;
   return (client: pg.PoolClient, done: (error?: Error) => void): void => {
-    prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS }).then((session) => {
+    prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner }).then((session) => {
       warnOfDeviations(log, session.deviations);
       done(session.standby && !standby ? new Error(STANDBY) : undefined);
     }, done);

@@ -33,6 +33,9 @@ const KNOWN = `lateral (
   select p.source, p.context = 'user' or has_parameter_privilege(p.name, 'SET') as settable
   from pg_settings p where p.name = s.name offset 0) as k`;
 
+/** Halyard's own logins, whose settings are the roles'. */
+const LOGINS = `'{halyard_owner,halyard_authenticator,halyard_worker}'::text[]`;
+
 /**
  * What differs is found before it is set. What the connection's address sets (source client), such as a command's
  * time-outs, is deliberate.
@@ -43,14 +46,14 @@ const PREPARE = `
     from (${LIST}) as s
     cross join ${KNOWN}
     where current_setting(s.name, true) <> all (s.also || s.value)
-      and (s.by_session or session_user = any (s.roles) or $1::text = any (s.roles))
+      and (s.by_session or session_user = any (s.roles) or ($1::boolean and 'halyard_owner' = any (s.roles)))
   )
   select
     pg_is_in_recovery() as standby,
     array(
       select set_config(d.name, d.value, false)
       from differing d
-      where d.settable and (d.by_session or $1 = any (d.roles))),
+      where d.settable and (d.by_session or session_user <> all (${LOGINS}))),
     array(
       select jsonb_build_object(
         'role', session_user, 'setting', d.name, 'found', d.found, 'expected', d.value,
@@ -67,16 +70,16 @@ const PREPARE = `
  * Sets what Halyard counts on for this session, as far as its role may, and says what its role lacks. One round trip.
  *
  * @param options.waitMs milliseconds that the answer may take; no limit by default
- * @param options.actAs the role whose settings the session gets, also those that are an administrator's to decide
+ * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, time-outs included
  * @throws Error when the server gives no answer, or its error
  */
 export async function prepareSession(
   client: pg.ClientBase,
-  { waitMs, actAs = null }: { waitMs?: number; actAs?: string | null } = {},
+  { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
 ): Promise<Session> {
   const query: Partial<TimedQuery> = {
     text: PREPARE,
-    values: [actAs],
+    values: [asOwner],
     ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
   };
   const { rows } = await client
@@ -156,7 +159,7 @@ begin
         from pg_db_role_setting d
         cross join unnest(d.setconfig) as c (pair)
         where d.setdatabase = 0 and d.setrole = r.role::regrole
-          and lower(split_part(c.pair, '=', 1)) = lower(s.name) and split_part(c.pair, '=', 2) = any (s.also))
+          and lower(split_part(c.pair, '=', 1)) = lower(s.name) and split_part(c.pair, '=', 2) = any (s.also || s.value))
   loop
     execute format('alter role %I set %s = %L', v_setting.role, v_setting.name, v_setting.value);
   end loop;

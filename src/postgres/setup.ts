@@ -20,7 +20,7 @@ interface SetupOptions extends Logins {
 }
 
 /** An administrator's session has settings of its own; it gets the owner's. */
-const AS_OWNER = { name: 'halyard setup', actAs: 'halyard_owner' };
+const AS_OWNER = { name: 'halyard setup', asOwner: true };
 const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 
 /**

@@ -8,6 +8,7 @@ import { withClient, type TestDatabase } from '../support/database.ts';
 import { HOSTILE, startHostileServer, type HostileServer } from '../support/hostile.ts';
 import { makeTestLog, type LogLine } from '../support/log.ts';
 import { loginUrl } from '../support/migrated.ts';
+import { startProcess } from '../support/processes.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 import { makeMemorySink, parseShipped, startTestWorker } from '../support/worker.ts';
 
@@ -22,6 +23,9 @@ beforeAll(async () => {
 afterAll(() => server.stop());
 
 const token = adminToken();
+
+/** A DBA's login, which has no settings of its own. */
+const danaUrl = () => loginUrl(database.rootUrl, 'dana', 'hostile', database.name);
 
 /** Statements of an administrator who knows what to set. */
 async function asAdministrator(...statements: string[]): Promise<void> {
@@ -152,11 +156,19 @@ describe('where every setting of server and database is hostile', () => {
     const verified = await runAudit(database, 'verify');
     expect([verified.status, verified.stderr]).toEqual([0, '']);
     expect(verified.stdout).toContain('No problems.');
-    const exported = await runAudit(database, 'export', '--type', 'feature_flag.reconciled');
-    expect([exported.status, exported.stdout]).toEqual([
+    const exporting = startProcess(
+      process.execPath,
+      ['src/main.ts', 'audit', 'export', '--type', 'feature_flag.reconciled'],
+      { env: { NODE_ENV: 'production', AUDITOR_DATABASE_URL: danaUrl() } },
+    );
+    expect([await exporting.exited, exporting.stdout()]).toEqual([
       0,
       expect.stringContaining('"lost"') as string,
     ]);
+    await withClient(database.ownerUrl, async (client) => {
+      const exports = `select count(*)::int from audit.events where event_type = 'audit.exported' and database_user = 'dana'`;
+      expect(await value(client, exports)).toBe(1);
+    });
   });
 
   test('a DBA whose own session is hostile changes, verifies, proves and reads', async () => {
@@ -181,7 +193,7 @@ describe('where every setting of server and database is hostile', () => {
       );
     await expect.poll(sealed).toBeGreaterThanOrEqual(4);
 
-    await withClient(loginUrl(database.rootUrl, 'dana', 'hostile', database.name), async (dana) => {
+    await withClient(danaUrl(), async (dana) => {
       const problems = `select status, detail from audit.verify() where status <> 'ok'`;
       expect((await dana.query(problems)).rows).toEqual([]);
       await dana.query('set row_security = on');
@@ -372,5 +384,8 @@ describe('a process names the setting that its role lacks', () => {
       },
     ]);
     expect((await api.call('GET /api/admin/flags', { token })).status).toBe(200);
+    // It would be an event.
+    const exported = await api.call('GET /api/admin/audit/events', { token: auditorToken() });
+    expect([exported.status, exported.body.code]).toEqual([503, 'database_unavailable']);
   });
 });
