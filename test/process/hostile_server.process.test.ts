@@ -1,16 +1,19 @@
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { makeGraphql } from '../../src/graphql/index.ts';
-import { migrate } from '../../src/postgres/migrate.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { value } from '../support/actors.ts';
-import { startTestApi, type TestApi } from '../support/api.ts';
+import type { TestApi } from '../support/api.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
-import { HOSTILE, startHostileServer, type HostileServer } from '../support/hostile.ts';
-import { makeTestLog, type LogLine } from '../support/log.ts';
+import {
+  asAdministrator,
+  complaints,
+  startBoth,
+  startHostileServer,
+  type HostileServer,
+} from '../support/hostile.ts';
 import { loginUrl } from '../support/migrated.ts';
 import { startProcess } from '../support/processes.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
-import { makeMemorySink, parseShipped, startTestWorker } from '../support/worker.ts';
+import { parseShipped } from '../support/worker.ts';
 
 let server: HostileServer;
 let database: TestDatabase;
@@ -18,7 +21,10 @@ let database: TestDatabase;
 beforeAll(async () => {
   server = await startHostileServer();
   database = server.database;
-  await asAdministrator(`create role dana login password 'hostile' in role halyard_auditor`);
+  await asAdministrator(
+    database,
+    `create role dana login password 'hostile' in role halyard_auditor`,
+  );
 });
 afterAll(() => server.stop());
 
@@ -27,21 +33,9 @@ const token = adminToken();
 /** A DBA's login, which has no settings of its own. */
 const danaUrl = () => loginUrl(database.rootUrl, 'dana', 'hostile', database.name);
 
-/** Statements of an administrator who knows what to set. */
-async function asAdministrator(...statements: string[]): Promise<void> {
-  await withClient(database.rootUrl, async (client) => {
-    for (const statement of ['set default_transaction_read_only = off', ...statements])
-      await client.query(statement);
-  });
-}
-
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}(Z|\+00:00)$/;
 const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000).toISOString();
 const isFresh = (time: unknown) => Math.abs(Date.parse(String(time)) - Date.now()) < 120_000;
-
-/** What a log has of warnings and errors: a healthy process has none. */
-const complaints = (lines: readonly LogLine[]) =>
-  lines.filter(({ level }) => ['warn', 'error', 'fatal'].includes(String(level)));
 
 async function graphql<T>(api: TestApi, query: string, variables: object): Promise<T> {
   const answer = await api.call('POST /graphql', { token, json: { query, variables } });
@@ -50,18 +44,9 @@ async function graphql<T>(api: TestApi, query: string, variables: object): Promi
   return data;
 }
 
-async function start() {
-  const api = await startTestApi(database.authenticatorUrl, { makeGraphql });
-  onTestFinished(api.close);
-  const sink = makeMemorySink();
-  const worker = await startTestWorker(database, { sink });
-  await expect.poll(async () => (await api.call('GET /readyz')).status).toBe(200);
-  return { api, sink, worker };
-}
-
 describe('where every setting of server and database is hostile', () => {
   test('changes are made, applied, sealed and shipped, with the values that were given', async () => {
-    const { api, sink, worker } = await start();
+    const { api, sink, worker } = await startBoth(database);
     const made = await api.call('POST /api/admin/flags', {
       token,
       json: { flag_key: 'by-rest', description: String.raw`a \x00 'quoted' text` },
@@ -131,7 +116,7 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('the commands work: reconcile what is lost, verify, export', async () => {
-    await start();
+    await startBoth(database);
     await withClient(database.ownerUrl, async (client) => {
       await client.query('alter table app_public.feature_flags disable trigger _900_audit_update');
       await client.query(
@@ -172,7 +157,7 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('a DBA whose own session is hostile changes, verifies, proves and reads', async () => {
-    await start();
+    await startBoth(database);
     await withClient(database.rootUrl, async (client) => {
       await client.query(`begin isolation level serializable read write;
         insert into app_public.feature_flags (flag_key) values ('by-hand');
@@ -219,7 +204,7 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('so do the functions that an administrator reaches, and purging keeps what it must', async () => {
-    await start();
+    await startBoth(database);
     await withClient(database.rootUrl, async (client) => {
       // Time-outs of 20 ms are for nobody; all else stays.
       await client.query(
@@ -246,146 +231,5 @@ describe('where every setting of server and database is hostile', () => {
       await client.query('delete from audit.dead_letters');
     });
     expect((await runAudit(database, 'verify')).status).toBe(0);
-  });
-});
-
-describe('a process names the setting that its role lacks', () => {
-  const named = (lines: readonly LogLine[]) =>
-    complaints(lines).map(({ role, setting, mend }) => ({ role, setting, mend }));
-
-  test('that was reset, and that was set in the database, and works all the same', async () => {
-    await asAdministrator(
-      'alter role halyard_worker reset "DateStyle"',
-      'alter role halyard_authenticator in database halyard set row_security = off',
-      'alter role halyard_authenticator reset lock_timeout',
-    );
-    onTestFinished(() =>
-      asAdministrator(
-        `alter role halyard_worker set datestyle = 'ISO, MDY'`,
-        'alter role halyard_authenticator in database halyard reset row_security',
-        `alter role halyard_authenticator set lock_timeout = '4s'`,
-      ),
-    );
-    const { api, worker } = await start();
-    expect((await api.call('GET /api/admin/flags', { token })).status).toBe(200);
-    expect(named(api.lines)).toEqual([
-      {
-        role: 'halyard_authenticator',
-        setting: 'lock_timeout',
-        mend: `alter role halyard_authenticator set lock_timeout = '4s'`,
-      },
-      {
-        role: 'halyard_authenticator',
-        setting: 'row_security',
-        mend: 'alter role halyard_authenticator in database halyard reset row_security',
-      },
-    ]);
-    expect(named(worker.lines)).toEqual([
-      {
-        role: 'halyard_worker',
-        setting: 'DateStyle',
-        mend: `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
-      },
-    ]);
-    expect(worker.lines.find(({ setting }) => setting === 'DateStyle')?.msg).toBe(
-      `halyard_worker begins its sessions with DateStyle = '${HOSTILE.DateStyle}', and Halyard counts on 'ISO, MDY' ` +
-        '(this process sets it for its own sessions): run "npm run halyard -- setup" again or, as an administrator, ' +
-        `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
-    );
-  });
-
-  test('however many: what a process may set for its sessions is right in them', async () => {
-    const ROLES = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
-    const LEFT = /timeout|read_only|session_replication_role/;
-    const settings = Object.entries(HOSTILE).filter(([name]) => !LEFT.test(name));
-    const each = (statement: (role: string, name: string, text: string) => string) =>
-      ROLES.flatMap((role) => settings.map(([name, text]) => statement(role, name, text)));
-    await asAdministrator(
-      ...each(
-        (role, name, text) => `alter role ${role} in database halyard set ${name} = '${text}'`,
-      ),
-    );
-    onTestFinished(() =>
-      asAdministrator(...ROLES.map((role) => `alter role ${role} in database halyard reset all`)),
-    );
-    const { log, lines } = makeTestLog();
-    await migrate(database.ownerUrl, log);
-    const { api, worker, sink } = await start();
-    const path = '/api/admin/flags';
-    const made = await api.call(`POST ${path}`, { token, json: { flag_key: 'overridden' } });
-    expect([made.status, isFresh(made.body.created_at)]).toEqual([201, true]);
-    const json = { scheduled_at: inSeconds(1), updates: { rollout_percentage: 3 } };
-    const scheduled = await api.call(`POST ${path}/overridden/schedule`, { token, json });
-    expect([scheduled.status, scheduled.body.scheduled_at]).toEqual([201, json.scheduled_at]);
-    const flag = async () => (await api.call(`GET ${path}/overridden`, { token })).body;
-    await expect.poll(flag).toMatchObject({ rollout_percentage: 3 });
-    await expect
-      .poll(() => sink.taken.map(({ message }) => parseShipped(message).eventType))
-      .toContain('flag_schedule.applied');
-    expect((await runAudit(database, 'verify')).status).toBe(0);
-    for (const [found, role] of [
-      [lines, 'halyard_owner'],
-      [api.lines, 'halyard_authenticator'],
-      [worker.lines, 'halyard_worker'],
-    ] as const) {
-      const warnings = named(found);
-      expect(warnings.length).toBeGreaterThan(15);
-      for (const warning of warnings)
-        expect(warning).toMatchObject({
-          role,
-          mend: `alter role ${role} in database halyard reset ${String(warning.setting)}`,
-        });
-    }
-  });
-
-  test('that no process may set, and isn’t ready', async () => {
-    await asAdministrator(
-      'alter role halyard_authenticator in database halyard set session_replication_role = replica',
-    );
-    onTestFinished(() =>
-      asAdministrator(
-        'alter role halyard_authenticator in database halyard reset session_replication_role',
-      ),
-    );
-    const api = await startTestApi(database.authenticatorUrl);
-    onTestFinished(api.close);
-    const ready = await api.call('GET /readyz');
-    expect([ready.status, ready.body]).toEqual([
-      503,
-      expect.objectContaining({
-        checks: expect.objectContaining({ settings: 'failed' }) as object,
-      }),
-    ]);
-  });
-
-  test('that holds all changes, and isn’t ready', async () => {
-    await asAdministrator(
-      'alter role halyard_authenticator in database halyard set default_transaction_read_only = on',
-    );
-    onTestFinished(() =>
-      asAdministrator(
-        'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
-      ),
-    );
-    const api = await startTestApi(database.authenticatorUrl);
-    onTestFinished(api.close);
-    const ready = await api.call('GET /readyz');
-    expect([ready.status, ready.body]).toEqual([
-      503,
-      expect.objectContaining({
-        checks: expect.objectContaining({ writable: 'failed' }) as object,
-      }),
-    ]);
-    expect(named(api.lines).filter(({ setting }) => setting !== undefined)).toEqual([
-      {
-        role: 'halyard_authenticator',
-        setting: 'default_transaction_read_only',
-        mend: 'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
-      },
-    ]);
-    expect((await api.call('GET /api/admin/flags', { token })).status).toBe(200);
-    // It would be an event.
-    const exported = await api.call('GET /api/admin/audit/events', { token: auditorToken() });
-    expect([exported.status, exported.body.code]).toEqual([503, 'database_unavailable']);
   });
 });

@@ -1,11 +1,15 @@
 import { pino } from 'pino';
+import { expect, onTestFinished } from 'vitest';
+import { makeGraphql } from '../../src/graphql/index.ts';
 import { startEmbeddedPostgres } from '../../src/postgres/embedded/postgres.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
 import { setUp, withDatabase } from '../../src/postgres/setup.ts';
+import { startTestApi } from './api.ts';
 import { withClient, type TestDatabase } from './database.ts';
-import { makeTestLog } from './log.ts';
+import { makeTestLog, type LogLine } from './log.ts';
 import { loginsTo } from './migrated.ts';
 import { makeDataDir, memoryFolder, removeDataDir } from './postgres_server.ts';
+import { makeMemorySink, startTestWorker } from './worker.ts';
 
 /** Each setting that a database or a role may have and that something of Halyard's could depend on, at its worst. */
 export const HOSTILE: Readonly<Record<string, string>> = {
@@ -91,4 +95,30 @@ async function makeDatabaseHostile(rootUrl: string): Promise<void> {
     for (const [setting, text] of Object.entries(HOSTILE))
       await client.query(`alter database ${NAME} set ${setting} = '${text}'`);
   });
+}
+
+/** Statements of an administrator who knows what to set first. */
+export async function asAdministrator(
+  database: TestDatabase,
+  ...statements: string[]
+): Promise<void> {
+  await withClient(database.rootUrl, async (client) => {
+    for (const statement of ['set default_transaction_read_only = off', ...statements])
+      await client.query(statement);
+  });
+}
+
+/** API with GraphQL and worker, ready, for the length of the test. */
+export async function startBoth(database: TestDatabase) {
+  const api = await startTestApi(database.authenticatorUrl, { makeGraphql });
+  onTestFinished(api.close);
+  const sink = makeMemorySink();
+  const worker = await startTestWorker(database, { sink });
+  await expect.poll(async () => (await api.call('GET /readyz')).status).toBe(200);
+  return { api, sink, worker };
+}
+
+/** What a log has of warnings and errors: a healthy process has none. */
+export function complaints(lines: readonly LogLine[]): LogLine[] {
+  return lines.filter(({ level }) => ['warn', 'error', 'fatal'].includes(String(level)));
 }
