@@ -1,6 +1,7 @@
 -- The roles that Halyard works with. Run once per server by an administrator (`npm run halyard -- setup`), before the
 -- first migration, and again at will: every statement is idempotent. Roles belong to the server and not to a database,
--- which is why they are never in a migration. Passwords and the database itself are set by src/postgres/setup.ts.
+-- which is why they are never in a migration. Passwords, the roles' settings (role_settings.sql) and the database itself are set by
+-- src/postgres/setup.ts.
 
 do $$
 declare
@@ -38,14 +39,3 @@ grant halyard_admin, halyard_viewer, halyard_auditor to halyard_authenticator;
 -- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
 -- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
 grant halyard_worker to halyard_owner;
-
--- A request that hangs must not hold its locks for ever. 10 s is far above the slowest request and below the client's patience.
-alter role halyard_authenticator set statement_timeout = '10s';
-alter role halyard_authenticator set lock_timeout = '4s';
-alter role halyard_authenticator set idle_in_transaction_session_timeout = '15s';
-alter role halyard_worker set statement_timeout = '60s';
-alter role halyard_worker set lock_timeout = '10s';
-alter role halyard_worker set idle_in_transaction_session_timeout = '60s';
-alter role halyard_authenticator set timezone = 'UTC';
-alter role halyard_worker set timezone = 'UTC';
-alter role halyard_owner set timezone = 'UTC';

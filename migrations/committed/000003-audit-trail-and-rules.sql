@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:dc2f96fb1c119c063c0a796c7b1ea2bfd2fe0d08
+--! Hash: sha1:ad922dc6cc980778addb3ffcd56af05857b43ccb
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -646,7 +646,7 @@ begin
     when 'schedule_retention' then
       v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
       v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
-        and value !~ '(applied|cancelled).*\1';
+        and value !~ 'applied.*applied|cancelled.*cancelled';
     else
       return format('There is no setting %s: the settings are %s.', name,
         (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
@@ -666,6 +666,30 @@ set search_path to pg_catalog, pg_temp
 as $$ select s.value from app_private.settings s where s.name = setting.name $$;
 
 comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+-- For who watches: /readyz, /metrics and `audit verify` say it. They must not wait for a lock that somebody holds.
+create or replace function app_private.audit_mode()
+returns text
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '200ms'
+as $$
+begin
+  return coalesce(app_private.setting('audit_mode'), 'lax');
+exception
+  when undefined_table then
+    return 'lax';
+  when lock_not_available then
+    return null;
+end;
+$$;
+
+comment on function app_private.audit_mode() is
+  'The setting audit_mode, lax or strict; null while somebody holds the lock of the settings. A session may be stricter.';
+
+grant execute on function app_private.audit_mode() to halyard_auditor;
 
 create or replace function app_private.set_setting(name text, value text)
 returns bigint
@@ -2214,6 +2238,7 @@ language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
+set datestyle to 'ISO'
 as $$
 declare
   v_month timestamptz := date_trunc('month', month);
@@ -2281,13 +2306,14 @@ select app_private.ensure_audit_partitions();
 -- A seal is the root of an RFC 6962 Merkle tree over the batch's leaves, chained to the seal before it. A leaf is the hash of
 -- the very message that is shipped, so that a copy outside can be checked line by line without the database.
 
--- RFC 6962, section 2.1: MTH({d}) = SHA-256(0x00 || d).
+-- RFC 6962, section 2.1: MTH({d}) = SHA-256(0x00 || d). decode() is a constant to the planner, as a literal with a backslash would
+-- be; that reads as something else in a session with standard_conforming_strings = off.
 create or replace function app_private.leaf_hash(message text)
 returns bytea
 language sql
 stable
 parallel safe
-return sha256('\x00'::bytea || convert_to(message, 'UTF8'));
+return sha256(decode('00', 'hex') || convert_to(message, 'UTF8'));
 
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
 
@@ -2297,7 +2323,7 @@ returns bytea
 language sql
 stable
 parallel safe
-return sha256('\x00'::bytea || app_private.shipped_bytes(payload, seq));
+return sha256(decode('00', 'hex') || app_private.shipped_bytes(payload, seq));
 
 comment on function app_private.event_leaf(text, bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
@@ -2335,7 +2361,7 @@ begin
     v_above := '{}';
     i := 1;
     while i < v_count loop
-      v_above[(i + 1) / 2] := sha256('\x01'::bytea || v_nodes[i] || v_nodes[i + 1]);
+      v_above[(i + 1) / 2] := sha256(decode('01', 'hex') || v_nodes[i] || v_nodes[i + 1]);
       i := i + 2;
     end loop;
     if v_count % 2 = 1 then
@@ -2359,7 +2385,7 @@ language sql
 immutable
 parallel safe
 return sha256(
-  '\x02'::bytea || previous_head || uuid_send(trail) || uuid_send(incarnation) || int8send(seal_no) || int8send(first_seq) || int8send(events) || root);
+  decode('02', 'hex') || previous_head || uuid_send(trail) || uuid_send(incarnation) || int8send(seal_no) || int8send(first_seq) || int8send(events) || root);
 
 comment on function app_private.seal_head(bytea, uuid, uuid, bigint, bigint, bigint, bytea) is
   'The head of a seal: SHA-256 of 0x02, the head before it, the trail, the incarnation, the seal''s number, its first seq, how many events it seals, and their root.';
@@ -2401,7 +2427,7 @@ begin
     insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
     -- As leaf_hash(), without the way through text.
     select
-      t.seq, t.event_id, t.occurred_at, sha256('\x00'::bytea || t.message), t.event_type, t.flag_key, t.environment
+      t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
     from told t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
@@ -3534,6 +3560,11 @@ begin
     raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
       using errcode = '23514';
   end if;
+  -- There a dead letter can't be written either, and the export would be in the server's log alone.
+  if current_setting('transaction_read_only') = 'on' then
+    raise exception 'An export is an event of the trail, and this session is read only.'
+      using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
+  end if;
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin
     v_events := array[app_private.make_event(
@@ -3678,6 +3709,8 @@ set timezone to 'UTC'
 as $$
   select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
   union all
+  select 'audit_strict', null, (m.mode = 'strict')::integer from app_private.audit_mode() as m (mode) where m.mode is not null
+  union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
   where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
@@ -3694,7 +3727,7 @@ as $$
   )
 $$;
 
-comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+comment on function app_private.server_metrics() is 'The notification queue, the audit mode, the workers that are connected, and the partitions ahead (24 at most).';
 
 -- What guards the trail, and what was found last night. A run that never comes to its end would keep an old count: hence the age.
 create or replace function app_private.guard_metrics()
@@ -3770,7 +3803,7 @@ as $$
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
     left join lateral regexp_match(
-      pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') as t (bounds) on true
+      pg_get_expr(c.relpartbound, c.oid), 'FROM [(]''([^'']+)''[)] TO [(]''([^'']+)''[)]') as t (bounds) on true
     where i.inhparent = 'audit.events'::regclass
   ) as b (partition, starts, ends)
   order by 2 nulls first
@@ -3969,6 +4002,11 @@ declare
   v_reason text;
   v_good integer := 0;
 begin
+  -- What was written since the first statement is looked for under a lock (drop_audit_months): only READ COMMITTED sees it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be purged in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state', hint = 'Begin it so: begin isolation level read committed;';
+  end if;
   if keep is null or keep < interval '1 month' or at_most < 1 then
     raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'
       using errcode = 'invalid_parameter_value';
@@ -4228,7 +4266,7 @@ select
     select n.event_type
     from audit.events n
     where n.schedule_id = e.schedule_id and n.occurred_at >= e.occurred_at and n.revision > e.revision
-      and n.event_type like 'flag\_schedule.%'
+      and starts_with(n.event_type, 'flag_schedule.')
     order by n.revision desc
     limit 1
   ) as since,
@@ -4340,7 +4378,7 @@ begin
   event.request_id := nullif(context ->> 'requestId', '');
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
-  if event.event_type like 'feature\_flag.%' then
+  if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
@@ -4419,11 +4457,11 @@ set search_path to pg_catalog, pg_temp
 as $$
   select distinct r.id #>> '{}'
   from audit.dead_letters d
-  cross join unnest('{
-    $.rows[*].id,
-    $.oldRows[*].id,
-    $.events[*] ? (@.event_type starts with \"feature_flag.\").flag_id,
-    $.events[*] ? (@.event_type starts with \"flag_schedule.\").schedule_id}'::jsonpath[]) as p (path)
+  cross join unnest(array[
+    '$.rows[*].id',
+    '$.oldRows[*].id',
+    '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $$;
@@ -4802,7 +4840,7 @@ as $$
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
+  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
 $$;
 
 comment on function app_private.gap_event(audit.events) is
@@ -4842,7 +4880,7 @@ as $$
         ) over (partition by r.id) as created_at
       from audit.events e
       cross join lateral (
-        select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+        select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
       ) as r (id)
       where e.flag_key = p.flag_key and r.id is not null
     ) as e
@@ -4945,12 +4983,12 @@ begin
     select e
     from audit.events e
     where source = 'feature_flags' and e.flag_key = any (keys) and e.flag_id = row_history.row_id
-      and (e.event_type like 'feature\_flag.%' or e.event_type = 'audit.gap' and e.schedule_id is null)
+      and (starts_with(e.event_type, 'feature_flag.') or e.event_type = 'audit.gap' and e.schedule_id is null)
     union all
     select e
     from audit.events e
     where source = 'feature_flag_schedules' and e.schedule_id = row_history.row_id
-      and (e.event_type like 'flag\_schedule.%' or e.event_type = 'audit.gap')
+      and (starts_with(e.event_type, 'flag_schedule.') or e.event_type = 'audit.gap')
     union all
     select e
     from audit.events e
@@ -5211,7 +5249,7 @@ as $$
     select v.* from app_private.vanished_rows(vanished_row_problems.after, batch) as v
   )
   select
-    case when e.event_type like 'flag\_schedule.%' then 'feature_flag_schedules' else 'feature_flags' end,
+    case when starts_with(e.event_type, 'flag_schedule.') then 'feature_flag_schedules' else 'feature_flags' end,
     v.row_id::text, e.flag_key, e.environment, 'row_vanished', '[]'::jsonb,
     format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
   from vanished v
@@ -5569,9 +5607,9 @@ declare
   v_row_id uuid;
   v_created_at timestamptz;
 begin
-  if event.event_type like 'feature\_flag.%' then
+  if starts_with(event.event_type, 'feature_flag.') then
     select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
-  elsif event.event_type like 'flag\_schedule.%' then
+  elsif starts_with(event.event_type, 'flag_schedule.') then
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
@@ -5824,6 +5862,33 @@ comment on function app_private.schema_version() is 'The file name of the last m
 
 grant usage on schema app_private to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_authenticator, halyard_worker;
+
+-- Asked by each probe: no lock is waited for, and nothing written. The session's own state is what counts: a session that may not
+-- write is on a standby, or its role, database or server says so.
+create or replace function app_private.readiness(
+  out version text, out ahead boolean, out audit_mode text, out writable boolean, out privileges boolean
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  version := app_private.schema_version();
+  ahead := app_private.destination_is_ahead();
+  audit_mode := app_private.audit_mode();
+  writable := current_setting('transaction_read_only') = 'off';
+  privileges := pg_has_role(session_user, 'halyard_admin', 'member')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flags', 'enabled', 'update')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flag_schedules', 'updates', 'insert')
+    and has_function_privilege('halyard_admin', 'app_public.cancel_flag_schedule(uuid, text)', 'execute');
+end;
+$$;
+
+comment on function app_private.readiness() is
+  'Whether a change would work in this session: it may write, and its login may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
+
+grant execute on function app_private.readiness() to halyard_authenticator;
 --! EndIncluded platform/readiness.sql
 --! EndIncluded all.sql
 

@@ -46,6 +46,8 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Time since the last full reconciliation ended, which compares all rows with the trail; 0 before the first. Above two days: it fails, see the log.',
   notification_queue_usage_ratio:
     'Share of the notification queue in use, 0 to 1. From 0.5 on no hints are sent: end the session that listens in a transaction.',
+  audit_strict:
+    '1 in strict mode, where a change fails when its event can not be written; 0 in lax mode. A change of it is the event setting.changed.',
   workers_connected:
     'Worker processes with a live connection. 0: nothing is applied, numbered or delivered.',
   audit_partitions_ahead_months:

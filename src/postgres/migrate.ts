@@ -8,6 +8,7 @@ import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import { makePool } from './pool.ts';
+import { sessionSettings } from './session.ts';
 import { withSettings } from './setup.ts';
 import type { Logger } from '../lib/log.ts';
 import { workerLogger } from '../jobs/logger.ts';
@@ -29,14 +30,14 @@ const MIGRATION_LOCK = 4_215_330_871;
  * @throws ConfigError when the database ran a migration that has changed since, as they do before version 0.1.0
  */
 export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
-  await withConnection(databaseUrl, NAME, async (client) => {
+  await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await assertUnchanged(client);
     await installWorkerSchema(databaseUrl, log);
     const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
     await runGraphileMigrate({
-      pgSettings: gmrc.pgSettings,
+      pgSettings: { ...(await sessionSettings(client)), ...gmrc.pgSettings },
       connectionString: named(databaseUrl, POOL_NAME),
       migrationsFolder: MIGRATIONS_FOLDER,
       logger: migrateLogger(log),

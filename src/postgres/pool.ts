@@ -2,6 +2,7 @@ import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
+import { prepareSession, warnOfDeviations } from './session.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
@@ -64,11 +65,13 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
  * A pool whose lost connections and database warnings reach the log, and end no process.
  *
  * Its connections are to a primary: after a failover a name may lead to the server that is a standby now, for a moment, and a
- * connection that is kept would refuse every change for as long as it is used.
+ * connection that is kept would refuse every change for as long as it is used. Each has the settings that Halyard counts on, and what
+ * its role lacks of them is a warning, once for each log.
  *
  * @param options.name what pg_stat_activity and the trail show as application_name
  * @param options.max connections at most; 10 by default
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
+ * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, as that it has no time limit
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
  * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
@@ -80,6 +83,7 @@ export function makePool(
     name: string;
     max?: number;
     standby?: boolean;
+    asOwner?: boolean;
     answerMs?: number;
     holdMs?: number;
     log: Logger;
@@ -90,7 +94,7 @@ export function makePool(
     application_name: options.name,
     max: options.max ?? 10,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
-    ...(options.standby === true ? {} : { verify: refuseStandby }),
+    verify: prepare(options),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
@@ -104,30 +108,18 @@ export function makePool(
 }
 
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
-function refuseStandby(client: pg.PoolClient, done: (error?: Error) => void): void {
-  assertPrimary(client, CONNECT_TIMEOUT_MS).then(() => done(), done);
-}
-
-/** pg knows a time-out for each query; its types know it for a whole connection only. */
-export type TimedQuery = pg.QueryConfig & { query_timeout: number };
-
-/**
- * Makes sure that a connection is to a primary.
- *
- * @param waitMs milliseconds that the answer may take
- * @throws Error when the server is a standby, or gives no answer
- */
-export async function assertPrimary(client: pg.ClientBase, waitMs: number): Promise<void> {
-  const ask: TimedQuery = {
-    text: 'select pg_is_in_recovery() as standby',
-    query_timeout: waitMs,
+function prepare(options: { standby?: boolean; asOwner?: boolean; log: Logger }) {
+  const { standby = false, asOwner = false, log } = options;
+  return (client: pg.PoolClient, done: (error?: Error) => void): void => {
+    prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner }).then((session) => {
+      warnOfDeviations(log, session.deviations);
+      done(session.standby && !standby ? new Error(STANDBY) : undefined);
+    }, done);
   };
-  const { rows } = await client.query<{ standby: boolean }>(ask);
-  if (rows[0]?.standby !== false)
-    throw new Error(
-      "The database's address leads to a standby, which takes no changes: it must lead to the primary.",
-    );
 }
+
+const STANDBY =
+  "The database's address leads to a standby, which takes no changes: it must lead to the primary.";
 
 /** Clients whose connection is gone. */
 const lost = new WeakSet<pg.PoolClient>();

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
+import { PIN_ROLE_SETTINGS } from './session.ts';
 
 /** The URLs of the logins of the owner, the API and the worker. */
 export interface Logins {
@@ -18,12 +19,12 @@ interface SetupOptions extends Logins {
   readonly log: Logger;
 }
 
-/** What pg_stat_activity shows. */
-const NAME = 'halyard setup';
+/** An administrator's session has settings of its own; it gets the owner's. */
+const AS_OWNER = { name: 'halyard setup', asOwner: true };
 const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 
 /**
- * Prepares a PostgreSQL server: roles, their passwords, the database. Needs an administrator, once; harmless when repeated.
+ * Prepares a PostgreSQL server: roles, their settings and passwords, the database. Needs an administrator, once; harmless when repeated.
  *
  * @throws an Error when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
  */
@@ -34,16 +35,16 @@ export async function setUp(options: SetupOptions): Promise<void> {
     login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
   ];
   const database = databaseOf(options.ownerUrl);
-  await withConnection(options.rootUrl, NAME, async (client) => {
-    await requireVersion(client);
+  await withConnection(options.rootUrl, AS_OWNER, async (client) => {
     await client.query(await readFile(ROLES_SQL, 'utf8'));
+    await client.query(PIN_ROLE_SETTINGS);
     for (const { role, password } of logins) {
       if (password !== '')
         await client.query(`alter role ${role} with password ${client.escapeLiteral(password)}`);
     }
     await createDatabase(client, database);
   });
-  await withConnection(withDatabase(options.rootUrl, database), NAME, restrictDatabase);
+  await withConnection(withDatabase(options.rootUrl, database), AS_OWNER, restrictDatabase);
   options.log.info({ database }, 'roles and database are set up');
 }
 
@@ -77,15 +78,6 @@ function login(url: string, variable: string, role: string): { role: string; pas
   if (decodeURIComponent(parsed.username) !== role)
     throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
   return { role, password: decodeURIComponent(parsed.password) };
-}
-
-async function requireVersion(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ version: string }>(
-    `select current_setting('server_version') as version
-     where current_setting('server_version_num')::int < 150000`,
-  );
-  if (rows[0] !== undefined)
-    throw new Error(`Halyard needs PostgreSQL 15 or later; this server is ${rows[0].version}.`);
 }
 
 async function createDatabase(client: pg.Client, database: string): Promise<void> {

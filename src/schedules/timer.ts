@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { TimedQuery } from '../postgres/pool.ts';
+import type { TimedQuery } from '../postgres/session.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
 

@@ -2,7 +2,10 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { makeProgress } from '../../src/cli/audit/progress.ts';
 import { ranges, summarize, toJson } from '../../src/cli/audit/verify_report.ts';
 
-const WHOLE = { seals: 2, events: 12, firstSeq: 1, lastSeq: 12, purged: 0, problems: [] };
+const WHOLE = {
+  ...{ seals: 2, events: 12, firstSeq: 1, lastSeq: 12, purged: 0, problems: [] },
+  auditMode: 'strict',
+};
 const problem = (seq: number) => ({
   ...{ status: 'event_altered', seal: 1, seqs: [seq], detail: 'The text is another one.' },
 });
@@ -11,6 +14,7 @@ describe('the summary', () => {
   test('of a whole trail without anchors says that it proves little', () => {
     const text = summarize(WHOLE, null, []);
     expect(text).toContain('Verified: 12 events (1 to 12) in 2 seals.');
+    expect(text).toContain('Audit mode: strict,');
     expect(text).toContain('Checked against itself only');
     expect(text).toContain('No problems.');
   });
@@ -52,7 +56,7 @@ describe('the summary', () => {
     expect(text).toContain('and 10 more');
     expect(text).toContain('Purged: 3 events');
     const json = JSON.parse(toJson(many, null, null)) as { ok: boolean; problems: unknown[] };
-    expect(json.ok).toBe(false);
+    expect(json).toMatchObject({ ok: false, auditMode: 'strict' });
     expect(json.problems).toHaveLength(60);
   });
 });

@@ -17,6 +17,15 @@ import { startTcpProxy } from '../support/tcp_proxy.ts';
 const database = useDatabase();
 const api = useApi(database);
 
+/** What is asked of a database that answers and is migrated. */
+const ALL_OK = {
+  database: 'ok',
+  migrations: 'ok',
+  settings: 'ok',
+  writable: 'ok',
+  privileges: 'ok',
+};
+
 const cleanUps: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp();
@@ -47,7 +56,7 @@ test('a healthy server is ready, and says no more than that', async () => {
   const ready = await api.call('GET /readyz');
   expect([ready.status, ready.body]).toEqual([
     200,
-    { status: 'ready', checks: { database: 'ok', migrations: 'ok' } },
+    { status: 'ready', checks: ALL_OK, audit_mode: 'lax' },
   ]);
 });
 
@@ -62,14 +71,26 @@ test('while a destination is ahead it is ready all the same, and says so', async
   const ready = await get('/readyz');
   expect([ready.status, ready.body]).toEqual([
     200,
-    {
-      status: 'ready',
-      checks: { database: 'ok', migrations: 'ok' },
-      trail: 'destination_ahead',
-    },
+    { status: 'ready', checks: ALL_OK, audit_mode: 'lax', trail: 'destination_ahead' },
   ]);
   await asOwner(`select app_private.accept_restore('tried', 'apply')`);
   expect((await get('/readyz')).body).not.toHaveProperty('trail');
+});
+
+test('a server says which audit mode holds, and is ready while that can’t be read', async () => {
+  const mode = async () => {
+    const { status, body } = await api.call('GET /readyz');
+    return [status, (body as { audit_mode?: string }).audit_mode];
+  };
+  await asOwner(`select app_private.set_setting('audit_mode', 'strict')`);
+  expect(await mode()).toEqual([200, 'strict']);
+  await withClient(database.ownerUrl, async (client) => {
+    await client.query('begin; lock table app_private.settings in access exclusive mode');
+    expect(await mode()).toEqual([200, undefined]);
+    await client.query('rollback');
+  });
+  await asOwner(`select app_private.set_setting('audit_mode', 'lax')`);
+  expect(await mode()).toEqual([200, 'lax']);
 });
 
 test('HEAD works, other methods do not', async () => {
@@ -90,7 +111,7 @@ test('with GraphQL its listener counts too', async () => {
   const ready = await both.call('GET /readyz');
   expect([ready.status, ready.body]).toEqual([
     200,
-    { status: 'ready', checks: { database: 'ok', migrations: 'ok', listener: 'ok' } },
+    { status: 'ready', checks: { ...ALL_OK, listener: 'ok' }, audit_mode: 'lax' },
   ]);
 });
 
@@ -104,7 +125,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'ok', listener: 'failed' }),
+      { ...failed({ ...ALL_OK, listener: 'failed' }), audit_mode: 'lax' },
     ]);
   });
 
@@ -145,7 +166,7 @@ describe('not ready', () => {
     const behind = await api.call('GET /readyz');
     expect([behind.status, behind.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'failed' }),
+      { ...failed({ ...ALL_OK, migrations: 'failed' }), audit_mode: 'lax' },
     ]);
     await asOwner(
       `update graphile_migrate.migrations set filename = '999999.sql' where filename = '000000.sql'`,
@@ -164,12 +185,55 @@ describe('not ready', () => {
     ]);
   });
 
+  /** What of the checks failed, with a role setting or a grant of this database changed for as long. */
+  async function whatFails(change: string, restore: string): Promise<unknown> {
+    const asRoot = (sql: string) => withClient(database.rootUrl, (client) => client.query(sql));
+    await asRoot(change);
+    try {
+      const health = await startHealth(database.authenticatorUrl);
+      const { status, body } = await health.get('/readyz');
+      const { checks } = body as unknown as { checks: Record<string, string> };
+      return [status, ...Object.keys(checks).filter((check) => checks[check] !== 'ok')];
+    } finally {
+      await asRoot(restore);
+    }
+  }
+
+  test('is a server whose sessions are read only', async () => {
+    const role = `alter role halyard_authenticator in database ${database.name}`;
+    const fails = whatFails(
+      `${role} set default_transaction_read_only = on`,
+      `${role} reset default_transaction_read_only`,
+    );
+    expect(await fails).toEqual([503, 'writable']);
+  });
+
+  test('is a server whose admins may not change flags', async () => {
+    const grant = 'update (enabled) on app_public.feature_flags';
+    const fails = whatFails(
+      `revoke ${grant} from halyard_admin`,
+      `grant ${grant} to halyard_admin`,
+    );
+    expect(await fails).toEqual([503, 'privileges']);
+  });
+
+  test('is a server with sessions that lack a setting, as a pooler between may give', async () => {
+    const health = await startHealth(database.authenticatorUrl);
+    expect((await health.get('/readyz')).status).toBe(200);
+    await health.pool.query('set row_security = off');
+    const answer = await health.get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      { ...failed({ ...ALL_OK, settings: 'failed' }), audit_mode: 'lax' },
+    ]);
+  });
+
   test('is a server that is ending', async () => {
     const health = await startHealth(database.authenticatorUrl, { draining: () => true });
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      { status: 'draining', checks: { database: 'ok', migrations: 'ok' } },
+      { status: 'draining', checks: ALL_OK, audit_mode: 'lax' },
     ]);
     expect((await health.get('/healthz')).status).toBe(200);
   });

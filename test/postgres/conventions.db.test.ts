@@ -39,6 +39,8 @@ const RULES: Record<string, string> = {
   'every function pins its search_path, or has a body that was bound when it was made': functions(
     `not coalesce(${PINNED} = any (p.proconfig), false) and p.prosqlbody is null`,
   ),
+  // With standard_conforming_strings = off, as a DBA's session may have it, a literal with a backslash is another one.
+  'no body of a function has a backslash': functions(`strpos(p.prosrc, chr(92)) > 0`),
   'nobody executes a function by being PUBLIC': functions(
     `exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0)`,
   ),

@@ -66,7 +66,9 @@ app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
+app_private.audit_mode()                                         auditor
 app_private.schema_version()                                     authenticator worker
+app_private.readiness()                                          authenticator
 app_private.apply_due(integer)                                   worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker

@@ -56,7 +56,7 @@ const ROOM = 4 * 2 ** 30;
  * Where files are in memory, on a machine that has such a place with enough room, else the temporary folder: a run makes
  * hundreds of databases of hundreds of files each, and making a file is what a disk's file system is slow at.
  */
-async function memoryFolder(): Promise<string> {
+export async function memoryFolder(): Promise<string> {
   const { type, bavail, bsize } = await statfs('/dev/shm').catch(() => statfs(tmpdir()));
   return type === TMPFS && bavail * bsize >= ROOM ? '/dev/shm' : tmpdir();
 }

@@ -44,6 +44,8 @@ export async function withLogin<T>(
       max: MAX_CONNECTIONS,
       // Verifying and proving only read: a standby can spare the primary that.
       standby: true,
+      // A DBA's own login may have any time limits.
+      asOwner: true,
       log,
     });
     try {

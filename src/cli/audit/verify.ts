@@ -36,7 +36,7 @@ export function run({ from = 1, to, anchors, rows = true, json }: VerifyArgument
       throw new UsageError('Give --to a number that is not below --from.');
     const range = { from, to: to ?? null };
     return withLogin('auditor', async (pool, config) => {
-      const verification = await verify(pool, range);
+      const verification = { ...(await verify(pool, range)), auditMode: await auditMode(pool) };
       const report = anchors === undefined ? null : await compare(pool, anchors, config);
       const isWhole = range.from === 1 && range.to === null;
       const state = rows && isWhole ? await compareState(pool) : null;
@@ -73,6 +73,14 @@ async function compareState(pool: pg.Pool): Promise<StateProblem[]> {
   } finally {
     progress.end();
   }
+}
+
+/** Null when it can't be known now. */
+async function auditMode(pool: pg.Pool): Promise<string | null> {
+  const { rows } = await pool.query<{ mode: string | null }>(
+    'select app_private.audit_mode() as mode',
+  );
+  return rows[0]?.mode ?? null;
 }
 
 async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<AnchorReport> {

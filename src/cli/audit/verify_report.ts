@@ -9,6 +9,9 @@ const MAX_SHOWN = 50;
 /** Ranges of event numbers shown of one problem. */
 const MAX_RANGES = 5;
 
+/** What was looked at, and in which mode changes are made: null when that isn't known. */
+type Verified = Verification & { readonly auditMode: string | null };
+
 /**
  * What was found, for a person.
  *
@@ -16,7 +19,7 @@ const MAX_RANGES = 5;
  * @param state what is wrong with rows and triggers; null when they weren't looked at
  */
 export function summarize(
-  verification: Verification,
+  verification: Verified,
   anchors: AnchorReport | null,
   state: readonly StateProblem[] | null,
 ): string {
@@ -26,10 +29,16 @@ export function summarize(
   return `${[
     ...counts(verification),
     state === null ? STATE_UNCHECKED : STATE_CHECKED,
+    MODES[verification.auditMode ?? ''] ?? 'Audit mode: not known, the settings are locked.',
     ...(anchors === null ? [UNANCHORED] : reach(anchors)),
     ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
   ].join('\n')}\n`;
 }
+
+const MODES: Readonly<Record<string, string>> = {
+  lax: 'Audit mode: lax, a change goes through when its event can’t be written.',
+  strict: 'Audit mode: strict, no change without its event.',
+};
 
 const UNANCHORED =
   'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
@@ -107,7 +116,7 @@ function plural(n: number, noun: string): string {
 
 /** What was found, for a program: one line of JSON. */
 export function toJson(
-  verification: Verification,
+  verification: Verified,
   anchors: AnchorReport | null,
   state: readonly StateProblem[] | null,
 ): string {

@@ -1,0 +1,167 @@
+import { readFileSync } from 'node:fs';
+import type pg from 'pg';
+import { isErrno } from '../lib/errno.ts';
+import type { Logger } from '../lib/log.ts';
+
+/** The list of what Halyard counts on: a query. */
+const LIST = readFileSync(new URL('../../migrations/role_settings.sql', import.meta.url), 'utf8');
+
+/** A setting of a role that a session began without. */
+export interface Deviation {
+  readonly role: string;
+  readonly setting: string;
+  readonly found: string;
+  readonly expected: string;
+  /** Whether the session has it now. */
+  readonly set: boolean;
+  /** The statement, for an administrator, that mends it. */
+  readonly mend: string;
+}
+
+export interface Session {
+  /** Whether the server is a standby, which takes no changes. */
+  readonly standby: boolean;
+  /** What the session's role lacks; none for roles that aren't Halyard's. */
+  readonly deviations: readonly Deviation[];
+}
+
+/** pg knows a time-out for each query; its types know it for a whole connection only. */
+export type TimedQuery = pg.QueryConfig & { query_timeout: number };
+
+/** Where a setting comes from, and whether this role may set it: a row for each, looked up only for what differs. */
+const KNOWN = `lateral (
+  select p.source, p.context = 'user' or has_parameter_privilege(p.name, 'SET') as settable
+  from pg_settings p where p.name = s.name offset 0) as k`;
+
+/** Halyard's own logins, whose settings are the roles'. */
+const LOGINS = `'{halyard_owner,halyard_authenticator,halyard_worker}'::text[]`;
+
+/**
+ * What differs is found before it is set. What the connection's address sets (source client), such as a command's
+ * time-outs, is deliberate.
+ */
+const PREPARE = `
+  with differing as materialized (
+    select s.*, current_setting(s.name) as found, k.source, k.settable
+    from (${LIST}) as s
+    cross join ${KNOWN}
+    where current_setting(s.name, true) <> all (s.also || s.value)
+      and (s.by_session or session_user = any (s.roles) or ($1::boolean and 'halyard_owner' = any (s.roles)))
+  )
+  select
+    pg_is_in_recovery() as standby,
+    array(
+      select set_config(d.name, d.value, false)
+      from differing d
+      where d.settable and (d.by_session or session_user <> all (${LOGINS}))),
+    array(
+      select jsonb_build_object(
+        'role', session_user, 'setting', d.name, 'found', d.found, 'expected', d.value,
+        'set', d.settable and d.by_session,
+        'mend', case d.source
+          when 'database user' then format('alter role %I in database %I reset %s', session_user, current_database(), d.name)
+          else format('alter role %I set %s = %L', session_user, d.name, d.value)
+        end)
+      from differing d
+      where session_user = any (d.roles) and d.source not in ('client', 'session')
+      order by d.name) as deviations`;
+
+/**
+ * Sets what Halyard counts on for this session, as far as its role may, and says what its role lacks. One round trip.
+ *
+ * @param options.waitMs milliseconds that the answer may take; no limit by default
+ * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, time-outs included
+ * @throws Error when the server gives no answer, or its error
+ */
+export async function prepareSession(
+  client: pg.ClientBase,
+  { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
+): Promise<Session> {
+  const query: Partial<TimedQuery> = {
+    text: PREPARE,
+    values: [asOwner],
+    ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
+  };
+  const { rows } = await client
+    .query<{ standby: boolean; deviations: Deviation[] }>(query as TimedQuery)
+    .catch((error: unknown) => {
+      throw isOld(error)
+        ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
+        : error;
+    });
+  const [row] = rows;
+  if (row === undefined) throw new Error('The server gave no answer about its session.');
+  return row;
+}
+
+/** undefined_function: what 15 has brought. */
+function isOld(error: unknown): boolean {
+  return isErrno(error) && error.code === '42883';
+}
+
+/** What each log has been given: a setting is named once in a process, and not for each connection. */
+const named = new WeakMap<Logger, Set<string>>();
+
+/** Names each setting that a role lacks, once for each log. */
+export function warnOfDeviations(log: Logger, deviations: readonly Deviation[]): void {
+  const before = named.get(log) ?? new Set();
+  named.set(log, before);
+  for (const { set, ...deviation } of deviations) {
+    const key = `${deviation.role} ${deviation.setting} ${deviation.found}`;
+    if (before.has(key)) continue;
+    before.add(key);
+    const { role, setting, found, expected, mend } = deviation;
+    log.warn(
+      deviation,
+      `${role} begins its sessions with ${setting} = '${found}', and Halyard counts on '${expected}'` +
+        `${set ? ' (this process sets it for its own sessions)' : ''}: ` +
+        `run "npm run halyard -- setup" again or, as an administrator, ${mend}`,
+    );
+  }
+}
+
+/** Which of the settings a request depends on differ in this session: the reason why it isn't ready, or null. For other queries. */
+export const DIFFERING_SETTINGS = `(
+  select string_agg(format('%s = %L', s.name, current_setting(s.name)), ', ' order by s.name)
+  from (${LIST}) as s
+  where s.by_session and current_setting(s.name, true) <> all (s.also || s.value))`;
+
+/**
+ * The settings that any role may set for its sessions, with their values: for sessions that a library opens.
+ *
+ * @throws the database's error
+ */
+export async function sessionSettings(client: pg.ClientBase): Promise<Record<string, string>> {
+  const { rows } = await client.query<{ name: string; value: string }>(
+    `select s.name, s.value from (${LIST}) as s
+     where s.by_session
+       and (select p.context from pg_settings p where p.name = s.name) = 'user'`,
+  );
+  return Object.fromEntries(rows.map(({ name, value }) => [name, value]));
+}
+
+/**
+ * Makes each a setting of its roles, in every database. Keeps a value that does as well, of the role's or the server's. What the
+ * administrator may not set (session_replication_role without the right to it) is left out: the processes name it where it matters.
+ */
+export const PIN_ROLE_SETTINGS = `do $pin$
+declare
+  v_setting record;
+begin
+  for v_setting in
+    select s.name, r.role, case when p.reset_val = any (s.also) then p.reset_val else s.value end as value
+    from (${LIST}) as s
+    cross join unnest(s.roles) as r (role)
+    join pg_settings p on p.name = s.name
+    where (p.context = 'user' or has_parameter_privilege(p.name, 'SET'))
+      and not exists (
+        select
+        from pg_db_role_setting d
+        cross join unnest(d.setconfig) as c (pair)
+        where d.setdatabase = 0 and d.setrole = r.role::regrole
+          and lower(split_part(c.pair, '=', 1)) = lower(s.name) and split_part(c.pair, '=', 2) = any (s.also || s.value))
+  loop
+    execute format('alter role %I set %s = %L', v_setting.role, v_setting.name, v_setting.value);
+  end loop;
+end
+$pin$`;

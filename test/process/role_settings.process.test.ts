@@ -1,0 +1,180 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { migrate } from '../../src/postgres/migrate.ts';
+import { startTestApi } from '../support/api.ts';
+import { runAudit } from '../support/chaos/command.ts';
+import type { TestDatabase } from '../support/database.ts';
+import {
+  asAdministrator,
+  complaints,
+  HOSTILE,
+  startBoth,
+  startHostileServer,
+  type HostileServer,
+} from '../support/hostile.ts';
+import { makeTestLog, type LogLine } from '../support/log.ts';
+import { adminToken, auditorToken } from '../support/tokens.ts';
+import { parseShipped } from '../support/worker.ts';
+
+let server: HostileServer;
+let database: TestDatabase;
+
+beforeAll(async () => {
+  server = await startHostileServer();
+  database = server.database;
+});
+afterAll(() => server.stop());
+
+const token = adminToken();
+const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000).toISOString();
+const isFresh = (time: unknown) => Math.abs(Date.parse(String(time)) - Date.now()) < 120_000;
+
+describe('a process names the setting that its role lacks', () => {
+  const named = (lines: readonly LogLine[]) =>
+    complaints(lines).map(({ role, setting, mend }) => ({ role, setting, mend }));
+
+  test('that was reset, and that was set in the database, and works all the same', async () => {
+    await asAdministrator(
+      database,
+      'alter role halyard_worker reset "DateStyle"',
+      'alter role halyard_authenticator in database halyard set row_security = off',
+      'alter role halyard_authenticator reset lock_timeout',
+    );
+    onTestFinished(() =>
+      asAdministrator(
+        database,
+        `alter role halyard_worker set datestyle = 'ISO, MDY'`,
+        'alter role halyard_authenticator in database halyard reset row_security',
+        `alter role halyard_authenticator set lock_timeout = '4s'`,
+      ),
+    );
+    const { api, worker } = await startBoth(database);
+    expect((await api.call('GET /api/admin/flags', { token })).status).toBe(200);
+    expect(named(api.lines)).toEqual([
+      {
+        role: 'halyard_authenticator',
+        setting: 'lock_timeout',
+        mend: `alter role halyard_authenticator set lock_timeout = '4s'`,
+      },
+      {
+        role: 'halyard_authenticator',
+        setting: 'row_security',
+        mend: 'alter role halyard_authenticator in database halyard reset row_security',
+      },
+    ]);
+    expect(named(worker.lines)).toEqual([
+      {
+        role: 'halyard_worker',
+        setting: 'DateStyle',
+        mend: `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
+      },
+    ]);
+    expect(worker.lines.find(({ setting }) => setting === 'DateStyle')?.msg).toBe(
+      `halyard_worker begins its sessions with DateStyle = '${HOSTILE.DateStyle}', and Halyard counts on 'ISO, MDY' ` +
+        '(this process sets it for its own sessions): run "npm run halyard -- setup" again or, as an administrator, ' +
+        `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
+    );
+  });
+
+  test('however many: what a process may set for its sessions is right in them', async () => {
+    const ROLES = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
+    const LEFT = /timeout|read_only|session_replication_role/;
+    const settings = Object.entries(HOSTILE).filter(([name]) => !LEFT.test(name));
+    const each = (statement: (role: string, name: string, text: string) => string) =>
+      ROLES.flatMap((role) => settings.map(([name, text]) => statement(role, name, text)));
+    await asAdministrator(
+      database,
+      ...each(
+        (role, name, text) => `alter role ${role} in database halyard set ${name} = '${text}'`,
+      ),
+    );
+    onTestFinished(() =>
+      asAdministrator(
+        database,
+        ...ROLES.map((role) => `alter role ${role} in database halyard reset all`),
+      ),
+    );
+    const { log, lines } = makeTestLog();
+    await migrate(database.ownerUrl, log);
+    const { api, worker, sink } = await startBoth(database);
+    const path = '/api/admin/flags';
+    const made = await api.call(`POST ${path}`, { token, json: { flag_key: 'overridden' } });
+    expect([made.status, isFresh(made.body.created_at)]).toEqual([201, true]);
+    const json = { scheduled_at: inSeconds(1), updates: { rollout_percentage: 3 } };
+    const scheduled = await api.call(`POST ${path}/overridden/schedule`, { token, json });
+    expect([scheduled.status, scheduled.body.scheduled_at]).toEqual([201, json.scheduled_at]);
+    const flag = async () => (await api.call(`GET ${path}/overridden`, { token })).body;
+    await expect.poll(flag).toMatchObject({ rollout_percentage: 3 });
+    await expect
+      .poll(() => sink.taken.map(({ message }) => parseShipped(message).eventType))
+      .toContain('flag_schedule.applied');
+    expect((await runAudit(database, 'verify')).status).toBe(0);
+    for (const [found, role] of [
+      [lines, 'halyard_owner'],
+      [api.lines, 'halyard_authenticator'],
+      [worker.lines, 'halyard_worker'],
+    ] as const) {
+      const warnings = named(found);
+      expect(warnings.length).toBeGreaterThan(15);
+      for (const warning of warnings)
+        expect(warning).toMatchObject({
+          role,
+          mend: `alter role ${role} in database halyard reset ${String(warning.setting)}`,
+        });
+    }
+  });
+
+  test('that no process may set, and isn’t ready', async () => {
+    await asAdministrator(
+      database,
+      'alter role halyard_authenticator in database halyard set session_replication_role = replica',
+    );
+    onTestFinished(() =>
+      asAdministrator(
+        database,
+        'alter role halyard_authenticator in database halyard reset session_replication_role',
+      ),
+    );
+    const api = await startTestApi(database.authenticatorUrl);
+    onTestFinished(api.close);
+    const ready = await api.call('GET /readyz');
+    expect([ready.status, ready.body]).toEqual([
+      503,
+      expect.objectContaining({
+        checks: expect.objectContaining({ settings: 'failed' }) as object,
+      }),
+    ]);
+  });
+
+  test('that holds all changes, and isn’t ready', async () => {
+    await asAdministrator(
+      database,
+      'alter role halyard_authenticator in database halyard set default_transaction_read_only = on',
+    );
+    onTestFinished(() =>
+      asAdministrator(
+        database,
+        'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
+      ),
+    );
+    const api = await startTestApi(database.authenticatorUrl);
+    onTestFinished(api.close);
+    const ready = await api.call('GET /readyz');
+    expect([ready.status, ready.body]).toEqual([
+      503,
+      expect.objectContaining({
+        checks: expect.objectContaining({ writable: 'failed' }) as object,
+      }),
+    ]);
+    expect(named(api.lines).filter(({ setting }) => setting !== undefined)).toEqual([
+      {
+        role: 'halyard_authenticator',
+        setting: 'default_transaction_read_only',
+        mend: 'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
+      },
+    ]);
+    expect((await api.call('GET /api/admin/flags', { token })).status).toBe(200);
+    // It would be an event.
+    const exported = await api.call('GET /api/admin/audit/events', { token: auditorToken() });
+    expect([exported.status, exported.body.code]).toEqual([503, 'database_unavailable']);
+  });
+});
