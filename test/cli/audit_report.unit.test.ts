@@ -16,9 +16,18 @@ describe('the summary', () => {
   });
 
   test('tells how far the anchors reach', () => {
-    const report = { anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, problems: [] };
-    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 } }, null);
+    const report = {
+      ...{ anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, problems: [] },
+      ...{ coverage: null, sealsOnly: true, last: { seal: 1, seq: 10 } },
+    };
+    const text = summarize(WHOLE, report, null);
     expect(text).toContain('They reach to seal 1, event 10; 1 seal behind it not anchored yet.');
+    expect(text).toContain('Only seals were read, not events.');
+    expect(text).toContain('Rows and triggers were not looked at.');
+    const coverage = { first: 2, last: 9, missing: 1, gaps: [[5, 5]] as const };
+    const partial = summarize(WHOLE, { ...report, coverage, sealsOnly: false }, []);
+    expect(partial).toContain('The copy has all but 1 event from 2 to 9.');
+    expect(partial).toContain('triggers were compared with the trail.');
   });
 
   test('of many problems shows some and counts the rest; JSON has all', () => {

@@ -1,4 +1,5 @@
 import type { AnchorReport } from '../../audit/verification/anchors.ts';
+import { formatRanges, type Coverage } from '../../audit/verification/coverage.ts';
 import type { StateProblem } from '../../audit/verification/state.ts';
 import type { Problem, Verification } from '../../audit/verification/verify.ts';
 
@@ -44,9 +45,12 @@ function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): str
   return lines;
 }
 
-function reach({ anchored, matching, copies, last, behind, unanchored }: AnchorReport): string[] {
+function reach(report: AnchorReport): string[] {
+  const { anchored, matching, copies, coverage, sealsOnly, last, behind, unanchored } = report;
   const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
+  if (sealsOnly) lines.push(SEALS_ONLY);
   if (copies > 0) lines.push(`Copies: ${plural(copies, 'event')} compared with the ledger.`);
+  if (coverage !== null) lines.push(describeCoverage(coverage));
   if (last !== null)
     lines.push(
       `They reach to seal ${last.seal}, event ${last.seq}` +
@@ -59,6 +63,14 @@ function reach({ anchored, matching, copies, last, behind, unanchored }: AnchorR
       `${plural(unanchored, 'seal')} before it without an anchor: the chain vouches for what the copy lacks.`,
     );
   return lines;
+}
+
+const SEALS_ONLY =
+  'Only seals were read, not events. Give --anchors a file with the copy to have its events compared and its gaps found.';
+
+function describeCoverage({ first, last, missing }: Coverage): string {
+  const whole = missing === 0 ? 'every event' : `all but ${plural(missing, 'event')}`;
+  return `The copy has ${whole} from ${first} to ${last}.`;
 }
 
 function describe({ status, seal, seqs, detail }: Problem): string {
@@ -77,10 +89,7 @@ export function ranges(seqs: readonly number[]): string {
     if (last?.[1] === seq - 1) last[1] = seq;
     else found.push([seq, seq]);
   }
-  const shown = found
-    .slice(0, MAX_RANGES)
-    .map(([from, to]) => (from === to ? String(from) : `${from} to ${to}`));
-  return [...shown, ...(found.length > MAX_RANGES ? ['…'] : [])].join(', ');
+  return formatRanges(found, MAX_RANGES);
 }
 
 function plural(n: number, noun: string): string {
