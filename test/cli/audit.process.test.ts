@@ -118,6 +118,7 @@ describe('audit verify', () => {
     const { code, out, err } = await audit(['verify', '--anchors', 'cloudwatch'], env);
     expect(err).toBe('');
     expect(out).toContain('Anchors: 3 of 3 seals agree.');
+    expect(out).toContain('Only seals were read, not events.');
     expect(code).toBe(0);
     server.deleteGroup(GROUP);
     const gone = await audit(['verify', '--anchors', 'cloudwatch'], env);
@@ -146,7 +147,7 @@ describe('audit verify', () => {
       await pastTriggers(
         client,
         `update app_public.feature_flags set enabled = true
-         where id = (select f.id from app_public.feature_flags f order by f.created_at, f.id limit 1)`,
+         where id = (select e.flag_id from audit.ledger l join audit.events e on e.id = l.event_id where l.seq = 12)`,
       );
     });
     const env = { AUTH_DATABASE_URL: own.authenticatorUrl };

@@ -20,16 +20,25 @@ describe('the summary', () => {
   });
 
   test('tells how far the anchors reach', () => {
-    const report = { anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, problems: [] };
-    const text = summarize(WHOLE, { ...report, last: { seal: 1, seq: 10 }, lost: [] }, null);
+    const report = {
+      ...{ anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, lost: [], problems: [] },
+      ...{ coverage: null, sealsOnly: true, last: { seal: 1, seq: 10 } },
+    };
+    const text = summarize(WHOLE, report, null);
     expect(text).toContain('They reach to seal 1, event 10; 1 seal behind it not anchored yet.');
     expect(text).not.toContain('Lost');
+    expect(text).toContain('Only seals were read, not events.');
+    expect(text).toContain('Rows and triggers were not looked at.');
+    const coverage = { first: 2, last: 9, missing: 1, gaps: [[5, 5]] as const };
+    const partial = summarize(WHOLE, { ...report, coverage, sealsOnly: false }, []);
+    expect(partial).toContain('The copy has all but 1 event from 2 to 9.');
+    expect(partial).toContain('triggers were compared with the trail.');
   });
 
   test('names what was lost, and counts it as no problem', () => {
     const anchors = {
       ...{ anchored: 1, matching: 1, copies: 0, behind: 0, unanchored: 0, problems: [] },
-      last: { seal: 1, seq: 10 },
+      ...{ coverage: null, sealsOnly: true, last: { seal: 1, seq: 10 } },
       lost: [
         {
           ...{ acceptedAt: '2026-11-26T10:00:00.000000Z', reason: 'a disk was lost' },

@@ -1,7 +1,8 @@
 import type pg from 'pg';
-import { messagesOf, readMessage, type Anchor, type CopiedEvent } from './copy.ts';
+import { messagesOf, readMessage, readPlaceholder, type Anchor, type CopiedEvent } from './copy.ts';
+import { formatRanges, gapsBetween, makeCoverage, numbersOf, type Coverage } from './coverage.ts';
 import { headOf } from '../seals/seal.ts';
-import { readLosses, type Loss, type Losses } from './losses.ts';
+import { readLosses, type Loss } from './losses.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -11,6 +12,10 @@ export interface AnchorReport {
   readonly matching: number;
   /** Events of the copy whose text was compared with the ledger. */
   readonly copies: number;
+  /** Which events the copy has, between its first and its last; null when it has none, or when only seals were asked for. */
+  readonly coverage: Coverage | null;
+  /** Whether the source gave seals only, so that nothing is said of events. */
+  readonly sealsOnly: boolean;
   /** The last seal with an anchor that agrees; null when there is none. */
   readonly last: { readonly seal: number; readonly seq: number } | null;
   /** Seals behind that one: nothing outside vouches for them yet. */
@@ -32,6 +37,8 @@ export class NoAnchorsError extends Error {
 }
 
 const BATCH = 1_000;
+/** Numbers that one problem lists; its detail has the count. */
+const MAX_LISTED = 1_000;
 
 /**
  * Checks the database's seals, and the leaves of the ledger, against a copy outside. The copy is read line by line and in memory
@@ -39,20 +46,23 @@ const BATCH = 1_000;
  *
  * @param pool as an auditor without limits
  * @param lines of the copy, in any order, some of them perhaps twice; lines that are something else are passed over
+ * @param options.sealsOnly the source gives every seal that it has and no event: a seal that is missing between is a gap then.
+ *   Elsewhere not every seal needs an anchor, and gaps are those of events
  * @throws NoAnchorsError; the errors of the database and of reading the lines
  */
 export async function checkAnchors(
   pool: pg.Pool,
   lines: AsyncIterable<string> | Iterable<string>,
+  { sealsOnly = false }: { readonly sealsOnly?: boolean } = {},
 ): Promise<AnchorReport> {
-  const comparison = makeComparison(pool, await readLosses(pool));
+  const comparison = await makeComparison(pool, sealsOnly);
   const anchors: Anchor[] = [];
   const events: CopiedEvent[] = [];
   for await (const line of lines) {
     for (const message of messagesOf(line)) {
       const found = readMessage(message);
-      if (found === null) continue;
-      if ('head' in found) anchors.push(found);
+      if (found === null) comparison.placeholder(readPlaceholder(message));
+      else if ('head' in found) anchors.push(found);
       else events.push(found);
     }
     if (anchors.length >= BATCH) await comparison.seals(anchors.splice(0));
@@ -70,7 +80,11 @@ const PAST =
 const CUT = 'The copy has these events, and the trail ends before them.';
 const DIFFERING = "The copy's text of these events isn't what the ledger has the hash of.";
 
-function makeComparison(pool: pg.Pool, losses: Losses) {
+async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
+  const losses = await readLosses(pool);
+  // Asked first: what gets its number meanwhile is no gap, and what a copy makes up takes no memory.
+  const lastSeq = await lastSeqOf(pool);
+  const coverage = makeCoverage();
   const matching = new Map<number, number>();
   const different = new Map<number, Anchor>();
   const beyond = new Map<number, Anchor>();
@@ -103,10 +117,10 @@ function makeComparison(pool: pg.Pool, losses: Losses) {
     if (copied.length === 0) return;
     copies += copied.length;
     const { rows } = await pool.query<Mismatch>(
-      `select distinct c.seq, l.seq is not null as known,
+      `select c.place - 1 as index, l.seq is not null as known,
          exists (select from audit.ledger x where x.event_id = case when c.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then c.event_id::uuid end) as kept,
          c.seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) as behind
-       from unnest($1::bigint[], $2::text[], $3::text[]) as c (seq, leaf, event_id)
+       from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as c (seq, leaf, event_id, place)
        left join audit.ledger l on l.seq = c.seq
        where l.leaf is distinct from decode(c.leaf, 'hex')`,
       [
@@ -115,10 +129,19 @@ function makeComparison(pool: pg.Pool, losses: Losses) {
         copied.map(({ eventId }) => eventId),
       ],
     );
-    for (const { seq, known, behind, kept } of rows) {
-      if (!kept && losses.takeEvent({ seq: Number(seq) })) continue;
-      (!known && behind ? cut : differing).add(Number(seq));
+    const lost = new Set<number>();
+    for (const { index, known, behind, kept } of rows) {
+      const { seq } = copied[Number(index)] ?? { seq: 0 };
+      if (!kept && losses.takeEvent({ seq })) lost.add(Number(index));
+      else (!known && behind ? cut : differing).add(seq);
     }
+    // A lost event has the number of another one, and doesn't stand for that.
+    for (const [index, { seq }] of copied.entries()) if (!lost.has(index)) placeholder(seq);
+  }
+
+  /** Counts an event as there, be it its text or what stands for it. */
+  function placeholder(seq: number | null): void {
+    if (seq !== null && seq <= lastSeq) coverage.add(seq);
   }
 
   function findProblems(): Problem[] {
@@ -141,12 +164,32 @@ function makeComparison(pool: pg.Pool, losses: Losses) {
       add('tail_cut', null, gone);
     } else if (cut.size > 0) add('tail_cut', null, CUT, cut);
     if (differing.size > 0) add('copy_differs', null, DIFFERING, differing);
+    problems.push(...gapProblems());
     return problems;
   }
 
-  async function report(): Promise<AnchorReport> {
+  function gapProblems(): Problem[] {
+    const status = 'copy_incomplete';
+    const of = { status, seal: null };
+    if (sealsOnly) {
+      const gaps = gapsBetween([...sealNumbers()].sort((a, b) => a - b));
+      const detail = `The copy lacks the seals ${formatRanges(gaps, MAX_LISTED)}, and has earlier and later ones: their events are missing too, or were filtered out.`;
+      return gaps.length === 0 ? [] : [{ ...of, seqs: [], detail }];
+    }
+    const found = coverage.report();
+    if (found === null || found.missing === 0) return [];
+    const { first, last, missing: count, gaps } = found;
+    const detail = `The copy goes from event ${first} to ${last}, and lacks ${count} between them.`;
+    return [{ ...of, seqs: numbersOf(gaps, MAX_LISTED), detail }];
+  }
+
+  function sealNumbers(): Set<number> {
     const found = [matching.keys(), different.keys(), beyond.keys(), missing, past, forged];
-    const numbers = new Set(found.flatMap((seals) => [...seals]));
+    return new Set(found.flatMap((seals) => [...seals]));
+  }
+
+  async function report(): Promise<AnchorReport> {
+    const numbers = sealNumbers();
     const lost = losses.found();
     if (numbers.size === 0 && lost.length === 0) throw new NoAnchorsError();
     const last = largest(matching.keys()) ?? 0;
@@ -155,6 +198,8 @@ function makeComparison(pool: pg.Pool, losses: Losses) {
       anchored: numbers.size,
       matching: matching.size,
       copies,
+      coverage: coverage.report(),
+      sealsOnly,
       last: matching.size === 0 ? null : { seal: last, seq: matching.get(last) ?? 0 },
       behind: Math.max(0, lastSeal - last),
       unanchored: last - matching.size,
@@ -163,7 +208,7 @@ function makeComparison(pool: pg.Pool, losses: Losses) {
     };
   }
 
-  return { seals, events, report };
+  return { seals, events, placeholder, report };
 }
 
 /** Null when there are none. Math.max takes only so many arguments. */
@@ -175,7 +220,7 @@ function largest(numbers: Iterable<number>): number | null {
 
 /** A number of the copy whose text isn't what the ledger has under it, and whether the ledger has its event under another. */
 interface Mismatch {
-  readonly seq: string;
+  readonly index: string;
   readonly known: boolean;
   readonly kept: boolean;
   readonly behind: boolean;
@@ -201,6 +246,14 @@ function agree(seal: Stored, anchor: Anchor): boolean {
 async function lastSealOf(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ last: string }>(
     'select coalesce(max(seal_no), 0) as last from audit.seals',
+  );
+  return Number(rows[0]?.last ?? 0);
+}
+
+/** The number of the last event that has one; 0 when there is none. */
+async function lastSeqOf(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ last: string }>(
+    'select coalesce(max(seq), 0) as last from audit.ledger',
   );
   return Number(rows[0]?.last ?? 0);
 }

@@ -21,13 +21,22 @@ const sealedShape = z.object({
   metadata: sealShape,
 });
 
-/** A stub stands for a message that was too large to be shipped, so it is no copy of it. */
+/**
+ * A stub stands for a message that was too large to be shipped, so it is no copy of it; nor is what is shipped in place of an
+ * event that was purged before.
+ */
 const eventShape = z.object({
   eventType: z.string(),
   eventId: z.string(),
   seq: z.int().positive(),
   truncated: z.undefined().optional(),
+  purged: z.undefined().optional(),
 });
+
+const placeholderShape = z.union([
+  z.object({ eventId: z.string(), seq: z.int().positive(), truncated: z.literal(true) }),
+  z.object({ eventId: z.string(), seq: z.int().positive(), purged: z.literal(true) }),
+]);
 
 /** The texts of strings by the names under which CloudWatch Logs, Docker (log) and journald (MESSAGE) wrap what was shipped. */
 const WRAPPED = /"(?:@?message|log|MESSAGE)"\s*:\s*("(?:[^"\\]|\\.)*")/g;
@@ -50,4 +59,10 @@ export function readMessage(message: string): Anchor | CopiedEvent | null {
   if (!event.success) return null;
   const { seq, eventId } = event.data;
   return { seq, eventId, leaf: leafOf(message).toString('hex') };
+}
+
+/** The number of the event that a message stands for without being its text: a stub's, or a purged event's; null for others. */
+export function readPlaceholder(message: string): number | null {
+  const found = placeholderShape.safeParse(parseJson(message));
+  return found.success ? found.data.seq : null;
 }

@@ -90,7 +90,7 @@ async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<
     const { signal } = new AbortController();
     try {
       const messages = cloudWatchAnchors(client, config.audit.logGroup, signal);
-      return await checkAnchors(pool, readable(messages));
+      return await checkAnchors(pool, readable(messages), { sealsOnly: true });
     } finally {
       client.destroy();
     }

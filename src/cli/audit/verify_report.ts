@@ -1,4 +1,5 @@
 import type { AnchorReport } from '../../audit/verification/anchors.ts';
+import { formatRanges, type Coverage } from '../../audit/verification/coverage.ts';
 import type { Loss } from '../../audit/verification/losses.ts';
 import type { StateProblem } from '../../audit/verification/state.ts';
 import type { Problem, Verification } from '../../audit/verification/verify.ts';
@@ -54,17 +55,13 @@ function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): str
   return lines;
 }
 
-function reach({
-  anchored,
-  matching,
-  copies,
-  last,
-  behind,
-  unanchored,
-  lost,
-}: AnchorReport): string[] {
+function reach(report: AnchorReport): string[] {
+  const { anchored, matching, copies, coverage, sealsOnly, last, behind, unanchored, lost } =
+    report;
   const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
+  if (sealsOnly) lines.push(SEALS_ONLY);
   if (copies > 0) lines.push(`Copies: ${plural(copies, 'event')} compared with the ledger.`);
+  if (coverage !== null) lines.push(describeCoverage(coverage));
   if (last !== null)
     lines.push(
       `They reach to seal ${last.seal}, event ${last.seq}` +
@@ -88,6 +85,14 @@ function describeLoss({ acceptedAt, reason, seals, events }: Loss): string {
   return `Lost: ${what}, of the history given up at ${acceptedAt}, because: ${reason}`;
 }
 
+const SEALS_ONLY =
+  'Only seals were read, not events. Give --anchors a file with the copy to have its events compared and its gaps found.';
+
+function describeCoverage({ first, last, missing }: Coverage): string {
+  const whole = missing === 0 ? 'every event' : `all but ${plural(missing, 'event')}`;
+  return `The copy has ${whole} from ${first} to ${last}.`;
+}
+
 function describe({ status, seal, seqs, detail }: Problem): string {
   const where = [
     ...(seal === null ? [] : [`seal ${seal}`]),
@@ -104,10 +109,7 @@ export function ranges(seqs: readonly number[]): string {
     if (last?.[1] === seq - 1) last[1] = seq;
     else found.push([seq, seq]);
   }
-  const shown = found
-    .slice(0, MAX_RANGES)
-    .map(([from, to]) => (from === to ? String(from) : `${from} to ${to}`));
-  return [...shown, ...(found.length > MAX_RANGES ? ['…'] : [])].join(', ');
+  return formatRanges(found, MAX_RANGES);
 }
 
 function plural(n: number, noun: string): string {

@@ -224,7 +224,8 @@ describe('anchors', () => {
   test('that agree are counted, and how far they reach is told', async () => {
     expect(await checkAnchors(poolOf(own), [...copy, ...copy])).toEqual({
       ...{ anchored: 3, matching: 3, copies: 50, last: { seal: 3, seq: 25 } },
-      ...{ behind: 0, unanchored: 0, lost: [], problems: [] },
+      ...{ behind: 0, unanchored: 0, lost: [], problems: [], sealsOnly: false },
+      coverage: { first: 1, last: 25, missing: 0, gaps: [] },
     });
     const report = await checkAnchors(poolOf(own), ['noise', sealLine(2)]);
     expect(report).toMatchObject({ matching: 1, behind: 1, unanchored: 1, problems: [] });
@@ -240,6 +241,48 @@ describe('anchors', () => {
   test('find an event of the copy whose text is not what was sealed', async () => {
     const lines = copy.map((line, i) => (i === 3 ? line.replace('production', 'staging') : line));
     expect(await brief(own, lines)).toEqual([['copy_differs', null, [4]]]);
+  });
+
+  test('that have gaps between their first event and their last are incomplete, in any order', async () => {
+    const without = (...seqs: number[]) =>
+      copy.filter((line) => !seqs.some((seq) => line.includes(`"seq": ${seq}, `)));
+    // A copy begins when its destination was first used, and ends where it has come to.
+    expect(await brief(own, without(1, 2, 3, 25))).toEqual([]);
+    expect(await brief(own, without(7))).toEqual([['copy_incomplete', null, [7]]]);
+    const torn = without(1, 5, 6, 20).toReversed();
+    expect(await brief(own, torn)).toEqual([['copy_incomplete', null, [5, 6, 20]]]);
+    // Several streams are one copy.
+    expect(await brief(own, [...without(7), ...without(12), ...without(7, 12)])).toEqual([]);
+  });
+
+  test('count stubs, and what stands for events that were purged, as there', async () => {
+    const placeholder = (of: string, extra: string) => {
+      const { eventId, seq } = JSON.parse(of) as { eventId: string; seq: number };
+      return `{"eventType": "x", "eventId": "${eventId}", "seq": ${seq}, ${extra}}`;
+    };
+    const seqOf = (line: string) => Number(/"seq": (\d+)/.exec(line)?.[1] ?? 0);
+    const lines = copy.map((line) =>
+      seqOf(line) === 4
+        ? placeholder(line, '"truncated": true')
+        : seqOf(line) === 5
+          ? placeholder(line, '"purged": true')
+          : line,
+    );
+    expect(await brief(own, lines)).toEqual([]);
+    // Numbers that the ledger doesn't know make no gap.
+    const beyond = placeholder('{"eventId": "x", "seq": 900000000000}', '"truncated": true');
+    expect(await brief(own, [...lines, beyond])).toEqual([]);
+  });
+
+  test('of which a source gives the seals only are incomplete where a seal is missing between', async () => {
+    const lines = [1, 3].map(sealLine);
+    expect(await brief(own, lines), 'not every seal needs an anchor').toEqual([]);
+    const options = { sealsOnly: true };
+    const report = await checkAnchors(poolOf(own), lines, options);
+    expect(report).toMatchObject({ coverage: null, problems: [{ status: 'copy_incomplete' }] });
+    expect(report.problems[0]?.detail).toContain('lacks the seals 2, and');
+    const later = await checkAnchors(poolOf(own), [2, 3].map(sealLine), options);
+    expect(later.problems).toEqual([]);
   });
 
   test('that were changed themselves are told, and those of another trail', async () => {

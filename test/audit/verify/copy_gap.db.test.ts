@@ -1,0 +1,65 @@
+import type pg from 'pg';
+import { expect, onTestFinished, test } from 'vitest';
+import { checkAnchors } from '../../../src/audit/verification/anchors.ts';
+import { makePool } from '../../../src/postgres/pool.ts';
+import { withClient } from '../../support/database.ts';
+import { makeTestLog } from '../../support/log.ts';
+import { sealAll, sealFlags } from '../../support/sealed_trail.ts';
+import { useFreshDatabase } from '../../support/worker.ts';
+
+/** Delivers what lies after the cursor, as the worker does. */
+async function deliver(worker: pg.ClientBase): Promise<string[]> {
+  const { rows } = await worker.query<{ message: string }>(
+    `select message from app_private.undelivered_audit_events('stdout', 1000)`,
+  );
+  await worker.query(
+    `select app_private.advance_audit_cursor('stdout', c, max(u.seq))
+     from app_private.audit_cursor('stdout') as c, app_private.undelivered_audit_events('stdout', 1000) as u
+     group by c`,
+  );
+  return rows.map(({ message }) => message);
+}
+
+test('a cursor that was moved past an event leaves an event and a gap in the copy, which is named', async () => {
+  const database = await useFreshDatabase();
+  const pool = makePool(database.rootUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+  const copy: string[] = [];
+  await withClient(database.rootUrl, async (client) => {
+    await withClient(database.workerUrl, async (worker) => {
+      await sealFlags(client, 3);
+      copy.push(...(await deliver(worker)));
+      await sealFlags(client, 3);
+      await client.query(`update audit.cursors set last_seq = last_seq + 2`);
+      copy.push(...(await deliver(worker)));
+      await sealAll(client);
+      copy.push(...(await deliver(worker)));
+    });
+  });
+  expect((await checkAnchors(pool, copy)).problems).toMatchObject([
+    { status: 'copy_incomplete', seqs: [4, 5] },
+  ]);
+  // The copy itself tells why.
+  const jump = '"metadata": {"after": 5, "before": 3, "destination": "stdout"}';
+  expect(copy.filter((message) => message.includes(jump))).toHaveLength(1);
+});
+
+test('a cursor that was moved back makes repeats, and no gap', async () => {
+  const database = await useFreshDatabase();
+  const pool = makePool(database.rootUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+  const copy: string[] = [];
+  await withClient(database.rootUrl, async (client) => {
+    await withClient(database.workerUrl, async (worker) => {
+      await sealFlags(client, 5);
+      copy.push(...(await deliver(worker)));
+      await client.query(`delete from audit.cursors`);
+      copy.push(...(await deliver(worker)));
+    });
+  });
+  expect(await checkAnchors(pool, copy)).toMatchObject({
+    problems: [],
+    copies: 10,
+    coverage: { first: 1, last: 5, missing: 0 },
+  });
+});
