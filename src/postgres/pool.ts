@@ -2,6 +2,7 @@ import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
+import { setSession, type SessionSettings } from './session.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
@@ -69,6 +70,7 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
  * @param options.name what pg_stat_activity and the trail show as application_name
  * @param options.max connections at most; 10 by default
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
+ * @param options.settings what each session has set, before it is used
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
  * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
@@ -80,6 +82,7 @@ export function makePool(
     name: string;
     max?: number;
     standby?: boolean;
+    settings?: SessionSettings;
     answerMs?: number;
     holdMs?: number;
     log: Logger;
@@ -90,7 +93,9 @@ export function makePool(
     application_name: options.name,
     max: options.max ?? 10,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
-    ...(options.standby === true ? {} : { verify: refuseStandby }),
+    verify: (client, done) => {
+      prepareSession(client, options).then(() => done(), done);
+    },
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
@@ -104,8 +109,12 @@ export function makePool(
 }
 
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
-function refuseStandby(client: pg.PoolClient, done: (error?: Error) => void): void {
-  assertPrimary(client, CONNECT_TIMEOUT_MS).then(() => done(), done);
+async function prepareSession(
+  client: pg.PoolClient,
+  { standby, settings }: { standby?: boolean; settings?: SessionSettings },
+): Promise<void> {
+  if (standby !== true) await assertPrimary(client, CONNECT_TIMEOUT_MS);
+  if (settings !== undefined) await setSession(client, settings);
 }
 
 /** pg knows a time-out for each query; its types know it for a whole connection only. */

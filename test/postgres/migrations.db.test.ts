@@ -7,8 +7,9 @@ import { migrate as runGraphileMigrate, Logger as GraphileLogger } from 'graphil
 import type pg from 'pg';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, inject, test } from 'vitest';
-import { installWorkerSchema, migrate } from '../../src/postgres/migrate.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
 import { setUp } from '../../src/postgres/setup.ts';
+import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
 import { value } from '../support/actors.ts';
 import { cloneDatabase, withClient, type TestDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
