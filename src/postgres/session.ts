@@ -9,7 +9,10 @@ export type SessionSettings = Readonly<Record<string, string>>;
  *
  * @throws ConfigError when they don't hold for the next statement, as behind a pooler that lends a connection for a transaction
  */
-export async function setSession(client: pg.ClientBase, settings: SessionSettings): Promise<void> {
+export async function setSession(
+  client: Pick<pg.ClientBase, 'query'>,
+  settings: SessionSettings,
+): Promise<void> {
   const names = Object.keys(settings);
   const values = [names, Object.values(settings)];
   const wanted = 'unnest($1::text[], $2::text[]) as s (name, value)';
