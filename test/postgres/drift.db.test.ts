@@ -57,7 +57,9 @@ test('the committed migrations hold the fixtures as they are', async () => {
 });
 
 test('every migration begins with the locks of all tables', async () => {
-  for (const { file, text } of await refreshedMigrations())
+  const migrations = await refreshedMigrations();
+  // One without a transaction is one statement, which takes what it needs.
+  for (const { file, text } of migrations.filter((m) => !m.text.includes('--! no-transaction')))
     expect(text, file).toMatch(
       /^(--! .*\n)+\n--! Included platform\/locks\.sql\n[^]*--! EndIncluded platform\/locks\.sql\n/,
     );
