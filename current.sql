@@ -1,2 +1,5 @@
 --! Message: 
+
+--!include platform/locks.sql
+
 -- The migration in the making. See migrations/README.md.

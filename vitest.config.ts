@@ -50,6 +50,8 @@ export default defineConfig(({ mode }) => ({
       project('worker', { testTimeout: 30_000 }),
       project('process', { testTimeout: 120_000, exclude: ALONE }),
       project('alone', { testTimeout: 120_000, include: ALONE, order: 2, workers: 1 }),
+      // A server of each supported version before the one of the other tests, one after the other.
+      project('versions', { testTimeout: 60_000 }),
       // Each has several processes under load of its own; the long form gives every one of its moments the whole machine.
       project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 2 }),
     ],

@@ -28,7 +28,7 @@ export async function refreshedMigrations(): Promise<Migration[]> {
       ) ?? [];
     if (message === undefined || body === undefined)
       throw new Error(`${file} doesn't begin with the headers Previous, Hash and Message.`);
-    const included = await include(body.replace(INCLUDED, '--!include $1'));
+    const included = await compileIncludes(body.replace(INCLUDED, '--!include $1'));
     const hash = calculateHash(included, previous);
     migrations.push({
       file: join(folder, file),
@@ -39,14 +39,14 @@ export async function refreshedMigrations(): Promise<Migration[]> {
   return migrations;
 }
 
-/** As graphile-migrate's own compiler writes it. */
-async function include(text: string): Promise<string> {
+/** A migration's text with the fixtures in place of what it includes, as graphile-migrate's own compiler writes it. */
+export async function compileIncludes(text: string): Promise<string> {
   let result = '';
   let end = 0;
   for (const match of text.matchAll(INCLUDE)) {
     const [line, name = ''] = match;
     const fixture = await readFile(join(MIGRATIONS, 'fixtures', name), 'utf8');
-    const content = (await include(fixture)).trim();
+    const content = (await compileIncludes(fixture)).trim();
     result += `${text.slice(end, match.index)}--! Included ${name}\n${content}\n--! EndIncluded ${name}`;
     end = match.index + line.length;
   }

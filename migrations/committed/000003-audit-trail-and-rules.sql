@@ -1,6 +1,91 @@
---! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:ad922dc6cc980778addb3ffcd56af05857b43ccb
+--! Previous: sha1:859318a77549d1e60ff0a187dcf419bf35d73726
+--! Hash: sha1:f790ae20a69b4db5198f16fcc80fe68f57851acd
 --! Message: Audit trail and rules
+
+--! Included platform/locks.sql
+-- The beginning of every migration: takes all of Halyard's tables and views, so that the migration never waits for one while it
+-- holds another. Relations that aren't there yet are left out. Where it can't have them all in time the migration fails, and its
+-- runner (src/postgres/migrate.ts) tries again some seconds later: requests wait behind a lock that is waited for.
+do $$
+declare
+  -- In the order in which the running code takes them. Changes begin with flags and schedules: once these are held no change is
+  -- under way, and the order of the rest is the sequencer's. Views come last, because to lock a view locks its tables.
+  v_names constant text[] := '{
+    app_public.feature_flag_schedules,
+    app_public.feature_flags,
+    app_private.settings,
+    audit.incarnations,
+    audit.divergences,
+    audit.seals,
+    audit.ledger,
+    audit.dead_letters,
+    audit.queue,
+    audit.events,
+    audit.cursors,
+    audit.reconciliations,
+    audit.flag_events,
+    audit.actor_events,
+    audit.applied_schedules,
+    audit.lateness_days,
+    audit.failed_schedules,
+    audit.cancellations_by_others,
+    audit.manual_changes
+  }';
+  v_deadlock_timeout constant interval := current_setting('deadlock_timeout');
+  v_relations regclass[];
+  v_relation regclass;
+  v_deadline timestamptz;
+  v_wait interval;
+begin
+  perform set_config('lock_timeout', '1s', true);
+  -- Code that makes a partition takes this first, and then the trail.
+  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+
+  -- Partitions are locked by themselves, each within the time that is left.
+  v_relations := array(
+    select c.oid::regclass
+    from unnest(v_names) with ordinality as n (name, position)
+    cross join lateral (
+      select to_regclass(n.name)::oid as oid
+      union all
+      select i.inhrelid from pg_inherits i where i.inhparent = to_regclass(n.name)
+    ) as r
+    join pg_class c on c.oid = r.oid
+    order by n.position, c.relispartition, c.relname);
+
+  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
+  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
+  perform set_config('lock_timeout', ceil(extract(epoch from v_deadlock_timeout) * 1000 + 1000)::text, true);
+  foreach v_relation in array v_relations loop
+    if (select c.relkind <> 'v' from pg_class c where c.oid = v_relation) then
+      execute format('lock table only %s in share update exclusive mode', v_relation);
+    end if;
+  end loop;
+
+  -- From here on requests wait. Code takes these tables in more than one order, so while this side holds some it waits only 200 ms
+  -- for another, and then gives all back and begins with that one. In all it takes less than deadlock_timeout: it must not come to
+  -- a deadlock, whose victim could be a request, or the event of a change.
+  v_deadline := clock_timestamp() + 0.9 * least(v_deadlock_timeout, interval '1 second');
+  loop
+    begin
+      v_wait := v_deadline - clock_timestamp();
+      foreach v_relation in array v_relations loop
+        perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
+        execute format('lock table only %s in access exclusive mode', v_relation);
+        v_wait := least(interval '200 ms', v_deadline - clock_timestamp());
+      end loop;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() >= v_deadline then
+        raise;
+      end if;
+      v_relations := v_relation || array_remove(v_relations, v_relation);
+    end;
+  end loop;
+  perform set_config('lock_timeout', '1s', true);
+end;
+$$;
+--! EndIncluded platform/locks.sql
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
 

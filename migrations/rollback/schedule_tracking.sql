@@ -9,6 +9,8 @@
 
 begin;
 
+-- The only table that this takes. Requests wait as long as this does, so after a second it gives up: run it again then.
+set local lock_timeout = '1s';
 lock table app_public.feature_flag_schedules in access exclusive mode;
 
 create table app_private.rolled_back_tracking (

@@ -2,8 +2,12 @@ import { inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { ConfigError } from '../config/error.ts';
 import { EmbeddedPostgresError } from '../postgres/embedded/error.ts';
+import { MigrationBlockedError } from '../postgres/retry.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
+
+/** Errors whose message is a sentence that a person can act on. */
+const FOR_PERSON = [ConfigError, EmbeddedPostgresError, MigrationBlockedError];
 
 /**
  * Runs one command. Sets the exit status: 0, 1 when it failed, 2 for arguments that it doesn't take, or what it says itself.
@@ -25,7 +29,7 @@ async function report(error: unknown): Promise<number> {
   // Loaded only here: the log's library takes longer than the rest of help.
   const { scrub } = await import('../lib/log.ts');
   // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
-  const isForPerson = error instanceof ConfigError || error instanceof EmbeddedPostgresError;
+  const isForPerson = error instanceof Error && FOR_PERSON.some((kind) => error instanceof kind);
   process.stderr.write(`${isForPerson ? error.message : scrub(inspect(error))}\n`);
   return 1;
 }

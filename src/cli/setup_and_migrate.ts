@@ -1,7 +1,8 @@
 import { loadProcessConfig } from '../config/config.ts';
 import { makeLogger } from '../lib/log.ts';
-import { installWorkerSchema, migrate } from '../postgres/migrate.ts';
+import { migrate } from '../postgres/migrate.ts';
 import { setUp } from '../postgres/setup.ts';
+import { installWorkerSchema } from '../postgres/worker_schema.ts';
 
 /** `halyard setup`: roles and database on a server of your own. */
 export async function setup(): Promise<void> {

@@ -3,15 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
 import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
-import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
-import { makePool } from './pool.ts';
+import { makeRetry } from './retry.ts';
 import { sessionSettings } from './session.ts';
-import { withSettings } from './setup.ts';
+import { setSession } from './session_override.ts';
+import { installWorkerSchema } from './worker_schema.ts';
 import type { Logger } from '../lib/log.ts';
-import { workerLogger } from '../jobs/logger.ts';
 
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 /** What pg_stat_activity shows. */
@@ -22,29 +21,66 @@ const GMRC = new URL('../../.gmrc', import.meta.url);
 /** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
 const MIGRATION_LOCK = 4_215_330_871;
 
+/** How long a migration tries to get the locks that it needs. */
+const PATIENCE_MS = 5 * 60_000;
+
+interface MigrateOptions {
+  /** The folder of `committed/`; Halyard's by default. */
+  readonly folder?: string;
+  /** Milliseconds for which other sessions' locks may be in the way; 5 minutes by default. */
+  readonly patienceMs?: number;
+}
+
 /**
  * Brings a database up to date: graphile-worker's schema, the committed migrations, the trail's partitions. Harmless when
- * there is nothing to do. A second call at the same time waits for the first.
+ * there is nothing to do. A second call at the same time waits for the first. Each migration is one transaction, which waits a
+ * second at most for its locks and is tried again; requests wait no longer.
  *
  * @param databaseUrl the owner's URL.
- * @throws ConfigError when the database ran a migration that has changed since, as they do before version 0.1.0
+ * @throws ConfigError when the database ran a migration that has changed since, as they do before version 0.1.0, or when another
+ *   role owns graphile-worker's tables; MigrationBlockedError when other sessions' locks were in the way for too long
  */
-export async function migrate(databaseUrl: string, log: Logger): Promise<void> {
+export async function migrate(
+  databaseUrl: string,
+  log: Logger,
+  { folder = MIGRATIONS_FOLDER, patienceMs = PATIENCE_MS }: MigrateOptions = {},
+): Promise<void> {
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await assertUnchanged(client);
-    await installWorkerSchema(databaseUrl, log);
-    const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
+    const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
+    await retry(() => installWorkerSchema(databaseUrl, log));
+    await retry(() => runCommitted(client, databaseUrl, folder, log));
+    await retry(() => makePartitions(databaseUrl));
+    log.info({ version: await latestMigration() }, 'the database is migrated');
+  });
+}
+
+async function runCommitted(
+  client: pg.Client,
+  databaseUrl: string,
+  folder: string,
+  log: Logger,
+): Promise<void> {
+  const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
+  try {
     await runGraphileMigrate({
       pgSettings: { ...(await sessionSettings(client)), ...gmrc.pgSettings },
       connectionString: named(databaseUrl, POOL_NAME),
-      migrationsFolder: MIGRATIONS_FOLDER,
+      migrationsFolder: folder,
       logger: migrateLogger(log),
     });
+  } finally {
     await closePool(client);
+  }
+}
+
+/** To attach a partition waits for index builds and vacuums, and holds up no request. */
+function makePartitions(databaseUrl: string): Promise<void> {
+  return withConnection(databaseUrl, `${NAME} partitions`, async (client) => {
+    await setSession(client, { lock_timeout: '1s' });
     await client.query('select app_private.ensure_audit_partitions()');
-    log.info({ version: await latestMigration() }, 'the database is migrated');
   });
 }
 
@@ -88,34 +124,6 @@ async function assertUnchanged(client: pg.Client): Promise<void> {
           'Start with an empty database; for npm start, remove the folder that its first line calls pgdata.',
       ]);
   }
-}
-
-/**
- * Installs or updates graphile-worker's schema as the worker's role: its tables have row-level security without policies,
- * so only their owner works with them.
- *
- * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
- */
-export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
-  const url = withSettings(databaseUrl, ['role=halyard_worker']);
-  const pool = makePool(url, { name: NAME, max: 2, log });
-  await withConnection(databaseUrl, NAME, async (owner) => {
-    try {
-      await grantCreate(owner, true);
-      await installWorkerSchemaWith({ pgPool: pool, logger: workerLogger(log) });
-    } finally {
-      await pool.end();
-      await grantCreate(owner, false);
-    }
-  });
-}
-
-/** The worker's role may create a schema only while its own is being installed. */
-async function grantCreate(owner: pg.Client, allowed: boolean): Promise<void> {
-  await owner.query(`do $$ begin
-    execute format('${allowed ? 'grant' : 'revoke'} create on database %I ${allowed ? 'to' : 'from'} halyard_worker',
-      current_database());
-  end $$`);
 }
 
 /** The newest migration that this version of Halyard comes with, as graphile-migrate records it but for its message: `000003.sql`. */

@@ -3,6 +3,7 @@ import pg from 'pg';
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
+import { setSession, type SessionSettings } from './session_override.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
@@ -72,6 +73,7 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
  * @param options.max connections at most; 10 by default
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
  * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, as that it has no time limit
+ * @param options.settings what each session has set, before it is used
  * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
  * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
@@ -84,6 +86,7 @@ export function makePool(
     max?: number;
     standby?: boolean;
     asOwner?: boolean;
+    settings?: SessionSettings;
     answerMs?: number;
     holdMs?: number;
     log: Logger;
@@ -94,7 +97,9 @@ export function makePool(
     application_name: options.name,
     max: options.max ?? 10,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
-    verify: prepare(options),
+    verify: (client, done) => {
+      prepare(client, options).then(() => done(), done);
+    },
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
@@ -108,14 +113,15 @@ export function makePool(
 }
 
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
-function prepare(options: { standby?: boolean; asOwner?: boolean; log: Logger }) {
-  const { standby = false, asOwner = false, log } = options;
-  return (client: pg.PoolClient, done: (error?: Error) => void): void => {
-    prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner }).then((session) => {
-      warnOfDeviations(log, session.deviations);
-      done(session.standby && !standby ? new Error(STANDBY) : undefined);
-    }, done);
-  };
+async function prepare(
+  client: pg.PoolClient,
+  options: { standby?: boolean; asOwner?: boolean; settings?: SessionSettings; log: Logger },
+): Promise<void> {
+  const { standby = false, asOwner = false, settings, log } = options;
+  const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner });
+  warnOfDeviations(log, session.deviations);
+  if (session.standby && !standby) throw new Error(STANDBY);
+  if (settings !== undefined) await setSession(client, settings);
 }
 
 const STANDBY =

@@ -55,15 +55,6 @@ export function withDatabase(url: string, database: string): string {
   return changed.href;
 }
 
-/** Settings of the server, in the start-up packet: every connection has them from its first statement on. */
-export function withSettings(url: string, settings: readonly string[]): string {
-  const changed = new URL(url);
-  const given = changed.searchParams.get('options') ?? '';
-  const options = settings.map((setting) => ` -c ${setting}`).join('');
-  changed.searchParams.set('options', (given + options).trim());
-  return changed.href;
-}
-
 function databaseOf(url: string): string {
   const name = decodeURIComponent(new URL(url).pathname.slice(1));
   if (name === '')

@@ -7,11 +7,13 @@ import { migrate as runGraphileMigrate, Logger as GraphileLogger } from 'graphil
 import type pg from 'pg';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, inject, test } from 'vitest';
-import { installWorkerSchema, migrate } from '../../src/postgres/migrate.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
 import { setUp } from '../../src/postgres/setup.ts';
+import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
 import { value } from '../support/actors.ts';
 import { cloneDatabase, withClient, type TestDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { makeTestLog } from '../support/log.ts';
 import { loginsTo } from '../support/migrated.ts';
 import type { Logins } from '../support/migrated.ts';
 import { become } from '../support/roles.ts';
@@ -234,3 +236,25 @@ async function trackedSchedules(database: TestDatabase): Promise<void> {
     await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [id]);
   });
 }
+
+test('a lock on graphile-worker’s tables is waited for in tries, and each says whom it waits for', async () => {
+  await makeEmpty();
+  await migrate(ownerUrl, log);
+  const { log: logged, lines } = makeTestLog();
+  await withClient(ownerUrl, async (client) => {
+    await client.query('begin');
+    await client.query('lock table graphile_worker.migrations in access exclusive mode');
+    const pid = await value<number>(client, 'select pg_backend_pid()');
+    const migrated = migrate(ownerUrl, logged);
+    await expect
+      .poll(() => lines)
+      .toContainEqual(
+        expect.objectContaining({
+          msg: 'the migration waits for locks of other sessions',
+          blockers: [expect.objectContaining({ pid, user: 'halyard_owner' })],
+        }),
+      );
+    await client.query('rollback');
+    await migrated;
+  });
+});

@@ -30,14 +30,26 @@ export async function startTestServer(): Promise<TestServer> {
     return { rootUrl: url, embedded: false, stop: () => Promise.resolve() };
   }
 
+  return startOwnServer();
+}
+
+/**
+ * An embedded server in a fresh folder, which `stop` removes.
+ *
+ * @param release the registry package that brings PostgreSQL; by default the product's
+ */
+export async function startOwnServer(release?: string): Promise<TestServer> {
   const dataDir = await makeDataDir(await memoryFolder());
   const log = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
-  const server = await startEmbeddedPostgres({ dataDir, log, settings: SETTINGS }).catch(
-    async (error: unknown) => {
-      await removeDataDir(dataDir, join(dataDir, 'postgres'));
-      throw error;
-    },
-  );
+  const server = await startEmbeddedPostgres({
+    dataDir,
+    log,
+    settings: SETTINGS,
+    ...(release && { release }),
+  }).catch(async (error: unknown) => {
+    await removeDataDir(dataDir, join(dataDir, 'postgres'));
+    throw error;
+  });
   return {
     rootUrl: server.superuserUrl,
     embedded: true,

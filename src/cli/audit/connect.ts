@@ -1,9 +1,10 @@
 import type pg from 'pg';
 import { ConfigError, loadProcessConfig, type Config } from '../../config/config.ts';
 import { makePool } from '../../postgres/pool.ts';
+import type { SessionSettings } from '../../postgres/session_override.ts';
 import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
 import { makeLogger } from '../../lib/log.ts';
-import { withDatabase, withSettings } from '../../postgres/setup.ts';
+import { withDatabase } from '../../postgres/setup.ts';
 
 /** The variables that hold the address of a login, the role halyard_…; the first that is set counts. */
 const ADDRESSES = {
@@ -17,7 +18,7 @@ const ADDRESSES = {
 
 /** A command asks a few questions at a time; a verification some chunks of the trail side by side. */
 const MAX_CONNECTIONS = 4;
-const NO_TIME_LIMIT = ['statement_timeout=0', 'idle_in_transaction_session_timeout=0'];
+const NO_TIME_LIMIT = { statement_timeout: '0', idle_in_transaction_session_timeout: '0' };
 
 /**
  * Runs `work` on a pool of the login's. Without an address, outside production, the database is the data folder's embedded one,
@@ -38,14 +39,15 @@ export async function withLogin<T>(
   const addresses = ADDRESSES[login];
   const role = `halyard_${login}`;
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
-  const run = async (address: string, settings: readonly string[]) => {
-    const pool = makePool(withSettings(address, [...settings, ...NO_TIME_LIMIT]), {
+  const run = async (address: string, settings: SessionSettings) => {
+    const pool = makePool(address, {
       name: `halyard ${command}`,
       max: MAX_CONNECTIONS,
       // Verifying and proving only read: a standby can spare the primary that.
       standby: true,
       // A DBA's own login may have any time limits.
       asOwner: true,
+      settings: { ...settings, ...NO_TIME_LIMIT },
       log,
     });
     try {
@@ -55,12 +57,12 @@ export async function withLogin<T>(
     }
   };
   // The other logins have the role themselves.
-  if (url !== undefined) return run(url, login === 'auditor' ? [`role=${role}`] : []);
+  if (url !== undefined) return run(url, login === 'auditor' ? { role } : {});
   if (config.nodeEnv === 'production') {
     const names = addresses.map(([name]) => name).join(' or ');
     throw new ConfigError([`Set ${names}: this command works on the database as ${role}.`]);
   }
   return withEmbeddedPostgres({ dataDir: config.dataDir, log }, (superuserUrl) =>
-    run(withDatabase(superuserUrl, 'halyard'), [`role=${role}`]),
+    run(withDatabase(superuserUrl, 'halyard'), { role }),
   );
 }

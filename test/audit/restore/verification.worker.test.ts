@@ -2,7 +2,6 @@ import { onTestFinished, expect, test } from 'vitest';
 import { checkAnchors } from '../../../src/audit/verification/anchors.ts';
 import type { AnchorReport } from '../../../src/audit/verification/anchors.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
-import { withSettings } from '../../../src/postgres/setup.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { makeTestLog } from '../../support/log.ts';
 import {
@@ -18,8 +17,9 @@ import {
 const STATUSES = `select coalesce(array_agg(status), '{}') from audit.verify() where status <> 'ok'`;
 
 async function compare(database: TestDatabase, lines: readonly string[]): Promise<AnchorReport> {
-  const url = withSettings(database.rootUrl, ['role=halyard_auditor']);
-  const pool = makePool(url, { name: 'halyard test', log: makeTestLog().log });
+  const { log } = makeTestLog();
+  const settings = { role: 'halyard_auditor' };
+  const pool = makePool(database.rootUrl, { name: 'halyard test', settings, log });
   onTestFinished(() => pool.end());
   return checkAnchors(pool, lines);
 }

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { COMPILE_CACHE } from '../compile_cache.ts';
-import type { TestDatabase } from '../database.ts';
+import type { Logins } from '../migrated.ts';
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url));
 
@@ -12,7 +12,7 @@ export interface Outcome {
 }
 
 /** Runs `halyard audit …` on that database, as its logins, to its end. */
-export function runAudit(database: TestDatabase, ...args: string[]): Promise<Outcome> {
+export function runAudit(database: Omit<Logins, 'ownerUrl'>, ...args: string[]): Promise<Outcome> {
   const env = {
     PATH: process.env.PATH,
     NODE_ENV: 'test',

@@ -1,0 +1,82 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+
+/** A session that another one waits for. */
+export interface Blocker {
+  /** 0 stands for a prepared transaction, which has no session. */
+  readonly pid: number;
+  readonly user: string | null;
+  readonly application: string | null;
+  /** When its transaction began; null where this login may not see it. */
+  readonly since: Date | null;
+  /** The beginning of its last statement; null where this login may not see it. */
+  readonly query: string | null;
+}
+
+/** Often enough to see a wait of a second several times. */
+const POLL_MS = 200;
+
+// A login without pg_read_all_stats reads a constant in place of the query, and null for the times.
+const BLOCKERS = `
+  select distinct
+    p.pid, b.usename as user, nullif(b.application_name, '') as application, b.xact_start as since,
+    nullif(nullif(regexp_replace(left(btrim(b.query), 80), '\\s+', ' ', 'g'), '<insufficient privilege>'), '') as query
+  from pg_stat_activity m
+  cross join lateral unnest(pg_blocking_pids(m.pid)) as p (pid)
+  left join pg_stat_activity b on b.pid = p.pid
+  where m.datname = current_database() and m.usename = session_user and starts_with(m.application_name, $1)
+    and m.wait_event_type = 'Lock'
+  order by 1`;
+
+/**
+ * Runs `work`, and watches meanwhile whom its sessions wait for.
+ *
+ * @param watcher a connection that `work` doesn't use
+ * @param prefix how the application names of the sessions begin
+ * @param seen takes each blocker, each time that it is seen
+ */
+export async function watchBlockers<T>(
+  watcher: pg.Client,
+  prefix: string,
+  seen: (blocker: Blocker) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  const over = new AbortController();
+  const watching = watch(watcher, prefix, seen, over.signal);
+  try {
+    return await work();
+  } finally {
+    over.abort();
+    await watching;
+  }
+}
+
+/** A look that fails says nothing: the work itself fails when the server is gone. */
+async function watch(
+  watcher: pg.Client,
+  prefix: string,
+  seen: (blocker: Blocker) => void,
+  over: AbortSignal,
+): Promise<void> {
+  try {
+    for (;;) {
+      await delay(POLL_MS, undefined, { signal: over });
+      const { rows } = await watcher.query<Blocker>(BLOCKERS, [prefix]);
+      for (const row of rows) seen(row);
+    }
+  } catch {
+    return;
+  }
+}
+
+/** A blocker in words: process 123 (halyard_auditor, psql, in a transaction since …, "select …"). */
+export function describeBlocker({ pid, user, application, since, query }: Blocker): string {
+  if (pid === 0) return 'a prepared transaction';
+  const parts = [
+    user,
+    application,
+    since && `in a transaction since ${since.toISOString()}`,
+    query && `"${query}"`,
+  ].filter((part) => part !== null);
+  return `process ${pid}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`;
+}

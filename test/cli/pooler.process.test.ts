@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { ConfigError } from '../../src/config/error.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
+import { setSession } from '../../src/postgres/session_override.ts';
+import { value } from '../support/actors.ts';
+import { runAudit } from '../support/chaos/command.ts';
+import { withClient } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
+import { loginsTo, type Logins } from '../support/migrated.ts';
+import { startPooler, type Pooler } from '../support/pooler.ts';
+
+const { log } = makeTestLog();
+const OWNER = `select pg_get_userbyid(nspowner)::text from pg_namespace where nspname = 'graphile_worker'`;
+
+/** An empty database of the owner's; the server's roles are there. */
+async function makeEmpty(): Promise<Logins & { drop(): Promise<void> }> {
+  const name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
+  const run = (sql: string) => withClient(inject('rootUrl'), (client) => client.query(sql));
+  await run(`create database ${name} owner halyard_owner`);
+  return {
+    ...loginsTo(inject('rootUrl'), inject('password'), name),
+    drop: async () => {
+      await run(`drop database ${name} with (force)`);
+    },
+  };
+}
+
+describe.each(['refuse', 'ignore'] as const)('behind a pooler that %ss options', (treatment) => {
+  let logins: Awaited<ReturnType<typeof makeEmpty>>;
+  let pooler: Pooler;
+
+  beforeAll(async () => {
+    logins = await makeEmpty();
+    pooler = await startPooler(inject('rootUrl'), treatment);
+  });
+  afterAll(async () => {
+    await pooler[Symbol.asyncDispose]();
+    await logins.drop();
+  });
+
+  test('migrations run, and the worker’s role owns graphile-worker’s schema', async () => {
+    await migrate(pooler.through(logins.ownerUrl), log);
+    expect(await withClient(logins.ownerUrl, (client) => value(client, OWNER))).toBe(
+      'halyard_worker',
+    );
+  });
+
+  test('the audit commands read the trail as halyard_auditor', async () => {
+    const through = {
+      authenticatorUrl: pooler.through(logins.authenticatorUrl),
+      workerUrl: pooler.through(logins.workerUrl),
+    };
+    const { status, stderr } = await runAudit(through, 'verify');
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+});
+
+test('graphile-worker’s schema that another role owns is refused, and nothing is migrated', async () => {
+  const logins = await makeEmpty();
+  await withClient(logins.ownerUrl, async (client) => {
+    await client.query('create schema graphile_worker');
+    await expect(migrate(logins.ownerUrl, log)).rejects.toThrow(
+      /belong to halyard_owner.*drop schema graphile_worker cascade/s,
+    );
+    expect(await value(client, `select to_regnamespace('app_public')`)).toBeNull();
+    await client.query('drop schema graphile_worker cascade');
+    await migrate(logins.ownerUrl, log);
+    expect(await value(client, OWNER)).toBe('halyard_worker');
+  });
+  await logins.drop();
+});
+
+test('a pooler that lends a connection for a statement is found out', async () => {
+  const url = loginsTo(inject('rootUrl'), inject('password'), inject('template')).ownerUrl;
+  const postgres = new URL(url);
+  postgres.pathname = '/postgres';
+  // Each query has a new connection.
+  const pool = new pg.Pool({ connectionString: postgres.href, max: 1, maxUses: 1 });
+  await expect(setSession(pool, { role: 'halyard_worker' })).rejects.toThrow(ConfigError);
+  await pool.end();
+});

@@ -1,0 +1,40 @@
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { calculateHash } from 'graphile-migrate/dist/hash.js';
+import { onTestFinished } from 'vitest';
+import { compileIncludes } from '../../../scripts/refresh_migrations.ts';
+
+const COMMITTED = fileURLToPath(new URL('../../../migrations/committed', import.meta.url));
+
+/** A folder with Halyard's migrations, to which a test adds its own. */
+export interface Migrations {
+  readonly folder: string;
+  /** Adds a migration after the newest, with what it includes; returns its name in the database. */
+  add(body: string): Promise<string>;
+}
+
+/** Copies the committed migrations; the copy is removed after the test. */
+export async function copyMigrations(): Promise<Migrations> {
+  const folder = await mkdtemp(join(tmpdir(), 'halyard-migrations-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const committed = join(folder, 'committed');
+  await cp(COMMITTED, committed, { recursive: true });
+  await writeFile(join(folder, 'current.sql'), '');
+  return {
+    folder,
+    async add(body) {
+      const files = (await readdir(committed)).toSorted();
+      const newest = await readFile(join(committed, files.at(-1) ?? ''), 'utf8');
+      const [, previous = ''] = /^--! Hash: (.*)$/m.exec(newest) ?? [];
+      const text = await compileIncludes(`${body.trim()}\n`);
+      const name = `${String(files.length + 1).padStart(6, '0')}.sql`;
+      await writeFile(
+        join(committed, name),
+        `--! Previous: ${previous}\n--! Hash: ${calculateHash(text, previous)}\n\n${text}`,
+      );
+      return name;
+    },
+  };
+}
