@@ -50,6 +50,7 @@ export const PROBLEMS = {
     status: 503,
     title: 'The audit trail can’t be written, and this server allows no change without it',
   },
+  database_full: { status: 503, title: 'The database has no room left; try again later' },
   database_unavailable: { status: 503, title: 'The database can’t be reached; try again' },
   jwks_unavailable: {
     status: 503,
@@ -91,7 +92,15 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   '25P03': 'timeout',
   // A standby that a failover has left us with takes no writes.
   '25006': 'database_unavailable',
+  // Class 53: disk, memory or another resource is used up. Too many connections are no database for this request.
+  '53000': 'database_full',
+  '53100': 'database_full',
+  '53200': 'database_full',
   '53300': 'database_unavailable',
+  '53400': 'database_full',
+  // The server's disk or operating system fails.
+  '58000': 'database_unavailable',
+  '58030': 'database_unavailable',
   '57P01': 'database_unavailable',
   '57P02': 'database_unavailable',
   '57P03': 'database_unavailable',
@@ -138,6 +147,8 @@ const MASKED = problem(
 const SENTENCES: Partial<Record<ProblemCode, string>> = {
   forbidden: 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
+  database_full:
+    'The database’s server has no disk or memory left for this, so nothing was changed. Try again later.',
 };
 
 /** An error that already knows what to tell the client. */
