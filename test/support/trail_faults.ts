@@ -1,7 +1,7 @@
 import type pg from 'pg';
 
-/** The tables that a fault can be put on: events and, where those fail, dead letters. */
-export type FaultyTable = 'events' | 'dead_letters';
+/** The tables of the trail that a fault can be put on. */
+export type FaultyTable = 'events' | 'dead_letters' | 'ledger';
 
 /** Makes each insert into these tables of the trail fail with an SQLSTATE, as a full disk would. As the owner. */
 export async function breakInserts(
