@@ -1002,22 +1002,31 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
-      using errcode = 'ZF011', detail = error_code;
+      using errcode = coalesce(v_shortage, 'ZF011'), detail = error_code;
   end if;
   begin
     insert into audit.dead_letters (content, error_code, error_message)
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
+    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    if v_shortage is not null then
+      raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
+        using
+          errcode = v_shortage,
+          detail = format('The event: %s (%s). The dead letter: %s (%s).', error_message, error_code, sqlerrm, sqlstate),
+          hint = 'Give the server room, and try again.';
+    end if;
     raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
     raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
   end;
 end;
 $function$;
-comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail; raises ZF011 when the audit mode is strict.';
+comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
 CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
  RETURNS text

@@ -1,5 +1,5 @@
 --! Previous: sha1:859318a77549d1e60ff0a187dcf419bf35d73726
---! Hash: sha1:f790ae20a69b4db5198f16fcc80fe68f57851acd
+--! Hash: sha1:e59ebdc5b56aeb72db7dab568eeb2dc1cf481e12
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -917,7 +917,8 @@ comment on function app_private.notify_audit(uuid[], uuid[]) is
 --
 -- The trigger functions (flags/events.sql, schedules/events.sql) share one shape. Inside one subtransaction the events are made
 -- and written; whatever fails there, the change itself succeeds and the events go to the dead letters; if those are broken too,
--- to the server's log. In strict mode the change fails instead.
+-- to the server's log. In strict mode the change fails instead; in any mode it fails where a full disk, or another want of
+-- resources, leaves room for neither: losing nothing wins over succeeding.
 
 -- Writes events, and queues them for the sequencer. Here each event's text is rendered, once, for good.
 create or replace function app_private.write_events(events app_private.audit_event[])
@@ -967,7 +968,10 @@ $$;
 
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
--- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode.
+-- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode, and
+-- where the server lacks resources (SQLSTATE classes 53 and 58: no disk, no memory, a disk that fails), be it for the event or for
+-- the letter: a small change may fit its page while the trail's tables can't grow, and the log may lie on the same full disk. Such
+-- an error is of class 53, in strict mode too: it passes by itself, and a schedule that meets it stays due.
 -- The context is read without Halyard's functions: one of those may be what is broken.
 create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
 returns void
@@ -986,16 +990,25 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
-      using errcode = 'ZF011', detail = error_code;
+      using errcode = coalesce(v_shortage, 'ZF011'), detail = error_code;
   end if;
   begin
     insert into audit.dead_letters (content, error_code, error_message)
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
+    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    if v_shortage is not null then
+      raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
+        using
+          errcode = v_shortage,
+          detail = format('The event: %s (%s). The dead letter: %s (%s).', error_message, error_code, sqlerrm, sqlstate),
+          hint = 'Give the server room, and try again.';
+    end if;
     raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
     raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
   end;
@@ -1003,7 +1016,7 @@ end;
 $$;
 
 comment on function app_private.bury_events(jsonb, text, text) is
-  'Keeps what could not be written to the trail; raises ZF011 when the audit mode is strict.';
+  'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
 -- statements. A setting and no table: it ends with the transaction whatever happens, and costs nobody else anything.

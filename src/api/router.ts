@@ -2,6 +2,7 @@ import type { NextFunction, Request, Response, Router } from 'express';
 import express from 'express';
 import type pg from 'pg';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
+import { explainDenial } from '../auth/rights.ts';
 import { pgSettings, queryAs } from '../postgres/pool.ts';
 import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
@@ -22,8 +23,15 @@ export function makeRest(
   authentication: Authentication,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = (request, sql, values) =>
-    queryAs(pool, pgSettings(claimsOf(request), requestIdOf(request)), { ...sql, values });
+  const query: QueryAsCaller = async (request, sql, values) => {
+    const claims = claimsOf(request);
+    try {
+      return await queryAs(pool, pgSettings(claims, requestIdOf(request)), { ...sql, values });
+    } catch (error) {
+      const reads = request.method === 'GET' || request.method === 'HEAD';
+      throw explainDenial(error, claims.role, reads ? 'read_flags' : 'change_flags');
+    }
+  };
   const router = express.Router();
   router.use(apiSecurityHeaders);
   router.use(authentication.middleware, requireRole, requireJson, readJson());

@@ -12,6 +12,7 @@ import { pgSettings, type Settings } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
+import { explainDenials } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
@@ -112,10 +113,10 @@ export async function makeEngine(options: {
     async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
       try {
         const settings = pgSettings(claims, requestId);
-        const { document } = check(request, false);
+        const { document, operation } = check(request, false);
         const result = await execute(await argumentsOf(request, document, { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
-        return format(result, log);
+        return format(explainDenials(result, { document, operation, role: claims.role }), log);
       } catch (error) {
         return failure(error, log);
       }
@@ -132,7 +133,8 @@ export async function makeEngine(options: {
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
             const results = await subscribe(await argumentsOf(request, document, running));
-            return resultOf(results as Parameters<typeof resultOf>[0]);
+            const result = await resultOf(results as Parameters<typeof resultOf>[0]);
+            return result && explainDenials(result, { document, operation, role: claims.role });
           },
         });
       } catch (error) {

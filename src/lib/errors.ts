@@ -50,6 +50,7 @@ export const PROBLEMS = {
     status: 503,
     title: 'The audit trail can’t be written, and this server allows no change without it',
   },
+  database_full: { status: 503, title: 'The database has no room left; try again later' },
   database_unavailable: { status: 503, title: 'The database can’t be reached; try again' },
   jwks_unavailable: {
     status: 503,
@@ -91,7 +92,15 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   '25P03': 'timeout',
   // A standby that a failover has left us with takes no writes.
   '25006': 'database_unavailable',
+  // Class 53: disk, memory or another resource is used up. Too many connections are no database for this request.
+  '53000': 'database_full',
+  '53100': 'database_full',
+  '53200': 'database_full',
   '53300': 'database_unavailable',
+  '53400': 'database_full',
+  // The server's disk or operating system fails.
+  '58000': 'database_unavailable',
+  '58030': 'database_unavailable',
   '57P01': 'database_unavailable',
   '57P02': 'database_unavailable',
   '57P03': 'database_unavailable',
@@ -138,7 +147,20 @@ const MASKED = problem(
 const SENTENCES: Partial<Record<ProblemCode, string>> = {
   forbidden: 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
+  database_full:
+    'The database’s server has no disk or memory left for this, so nothing was changed. Try again later.',
 };
+
+/** PostgreSQL's C function that checks new rows against policies: since 9.5 the only place that raises such a violation. */
+const POLICY_CHECK = 'ExecWithCheckOptions';
+
+/**
+ * Whether the database denied something (42501): a policy, a missing grant, a file that the server may not read, a trigger of a
+ * stranger's. Its message is in the server's language.
+ */
+export function isDenial(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && error.code === '42501';
+}
 
 /** An error that already knows what to tell the client. */
 export class ProblemError extends Error {
@@ -164,11 +186,14 @@ export function problemOf(error: unknown): Problem {
   return problem('database_unavailable', 'The database can’t be reached now: try again.');
 }
 
-function ofDatabase({ code: state = '', constraint = '', message }: pg.DatabaseError): Problem {
+function ofDatabase(error: pg.DatabaseError): Problem {
+  const { code: state = '', constraint = '', routine, message } = error;
   const violated = CONSTRAINTS[constraint];
   if (violated !== undefined) return violated;
   const code = state.startsWith('08') ? 'database_unavailable' : SQLSTATES[state];
   if (code === undefined || VIOLATIONS.has(state)) return MASKED;
+  // A policy refuses a new row. Of any other denial the caller of the database must say whose fault it is (auth/rights.ts).
+  if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
   const own = state.startsWith('ZF') || code === 'invalid_value';
   return problem(code, SENTENCES[code] ?? (own ? message : `${PROBLEMS[code].title}.`));

@@ -15,12 +15,20 @@ export interface ListenerOptions {
   readonly log: Logger;
   /** How often the connection is tried, and how long the answer may take, in milliseconds. */
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
+  /** How long the server's notification queue may stay above half before this reconnects, in milliseconds; a minute by default. */
+  readonly queueFullMs?: number;
+  /** The queue has stayed above half: this reconnects, and so must whatever else listens in this process. */
+  readonly onQueueFull?: () => void;
 }
 
 /** The cap is how much longer than the database this may be away, and with it a ready API: a failover takes half a minute. */
 const BACK_OFF = { baseMs: 100, capMs: 2_000 };
 const CONNECT_TIMEOUT_MS = 5_000;
 const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
+/** From this use on notify.sql sends no hints. */
+const QUEUE_FULL = 0.5;
+const QUEUE_FULL_MS = 60_000;
+const MAX_QUEUE_FULL_MS = 3_600_000;
 
 /**
  * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
@@ -31,13 +39,14 @@ export function makeListener(options: ListenerOptions) {
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   const firstHealthy = Promise.withResolvers<undefined>();
+  const judgeQueue = makeQueueJudge(options);
   let isHealthy = false;
   let running: Promise<void> | null = null;
 
   async function run(): Promise<void> {
     for (let failures = 0; !closed(); failures++) {
       try {
-        await listenUntilLost(options, closing.signal, () => {
+        await listenUntilLost(options, judgeQueue, closing.signal, () => {
           failures = 0;
           isHealthy = true;
           log.info({ channel }, 'listening for notifications');
@@ -73,6 +82,7 @@ export function makeListener(options: ListenerOptions) {
 /** One connection, from connecting to its loss; always rejects in the end. */
 async function listenUntilLost(
   options: ListenerOptions,
+  judgeQueue: (usage: number) => void,
   closing: AbortSignal,
   onHealthy: () => void,
 ): Promise<never> {
@@ -99,13 +109,44 @@ async function listenUntilLost(
     onHealthy();
     for (;;) {
       await orLost(pause(heartbeat.everyMs, closing));
-      await orLost(client.query('select 1'));
+      judgeQueue((await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0);
     }
   } finally {
     client.removeAllListeners('notification');
     // No farewell: a peer that is gone would never answer it.
     client.connection.stream.destroy();
   }
+}
+
+/** The heartbeat's query: the function also drops from the queue what all have read. */
+const QUEUE_USAGE = 'select pg_notification_queue_usage() as usage';
+
+/**
+ * A transaction that notifies more than the queue holds is rolled back, and leaves the queue full: nobody is woken to read what
+ * it wrote, and no session can notify any more. A session passes over that only when it begins to listen, and the queue is
+ * emptied once each has. Where that doesn't help, a session stands still in a transaction: then the next time is later.
+ *
+ * @returns takes the queue's use, 0 to 1, and throws once that has been above half for too long
+ */
+function makeQueueJudge({ queueFullMs = QUEUE_FULL_MS, onQueueFull }: ListenerOptions) {
+  let fullSince: number | null = null;
+  let patienceMs = queueFullMs;
+  return (usage: number): void => {
+    if (usage < QUEUE_FULL) {
+      fullSince = null;
+      patienceMs = queueFullMs;
+      return;
+    }
+    fullSince ??= performance.now();
+    const fullForMs = performance.now() - fullSince;
+    if (fullForMs < patienceMs) return;
+    fullSince = null;
+    patienceMs = Math.min(2 * patienceMs, MAX_QUEUE_FULL_MS);
+    onQueueFull?.();
+    throw new Error(
+      `The server's notification queue has been more than half full for ${Math.round(fullForMs / 1_000)} s (now ${Math.round(usage * 100)} %): reconnecting, so that the server can empty it.`,
+    );
+  };
 }
 
 /** A handler that fails has missed a hint, no more: the rows are still there for the next read. */

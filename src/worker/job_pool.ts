@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker';
+import type pg from 'pg';
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
@@ -58,6 +59,8 @@ export async function startJobPool(context: WorkerContext, concurrency: number) 
 
   return {
     healthy: () => current !== null,
+    /** Listens to the channels of jobs again, so that the server's notification queue can be emptied. */
+    relisten: () => current?.relisten(),
     /** Resolves once the tasks that run are finished and nothing is taken any more. */
     async stop(): Promise<void> {
       // Already stopped when it has given itself up this very moment.
@@ -84,6 +87,9 @@ async function begin(context: WorkerContext, concurrency: number) {
     'pool:forcefulShutdown:error',
   ] as const)
     events.on(end, () => idle.resolve(undefined));
+  let listening: pg.PoolClient | null = null;
+  events.on('pool:listen:success', ({ client }) => (listening = client));
+  events.on('pool:listen:release', () => (listening = null));
   const runner = await run({
     pgPool: context.pool,
     concurrency,
@@ -97,7 +103,20 @@ async function begin(context: WorkerContext, concurrency: number) {
     // can catch it, and ends the process.
     preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
   });
-  return { runner, over: Promise.race([runner.promise, giveUp(runner, idle.promise)]) };
+  return {
+    runner,
+    over: Promise.race([runner.promise, giveUp(runner, idle.promise)]),
+    relisten: () => listening && relisten(listening),
+  };
+}
+
+/** In two transactions: within one the session would keep its place in the queue. What is missed is found by polling. */
+function relisten(client: pg.PoolClient): void {
+  client
+    .query('unlisten *')
+    .then(() => client.query('listen "jobs:insert"; listen "worker:migrate"'))
+    // graphile-worker connects again when this connection ends.
+    .catch((error: unknown) => client.connection.stream.destroy(error as Error));
 }
 
 /**

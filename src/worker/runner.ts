@@ -7,7 +7,7 @@ import { makeDivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import type { Config } from '../config/config.ts';
 import { makePool } from '../postgres/pool.ts';
-import { makeListener } from '../postgres/listener.ts';
+import { makeListener, type ListenerOptions } from '../postgres/listener.ts';
 import type { Logger } from '../lib/log.ts';
 import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
@@ -27,6 +27,8 @@ export interface WorkerOptions {
   readonly sink?: Sink;
   /** Where its metrics go. */
   readonly registry?: Registry;
+  /** Times of the listener, for tests. */
+  readonly listening?: Pick<ListenerOptions, 'heartbeat' | 'queueFullMs'>;
 }
 
 export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
@@ -65,8 +67,10 @@ export async function startWorker(options: WorkerOptions) {
   starting.defer(() => pool.end());
   await assertMigrated(pool);
   const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
-  const { context, listener, dueTimer, divergence, close } = makeParts(options, pool, sink);
   let jobs: JobPool | null = null;
+  const { context, listener, dueTimer, divergence, close } = makeParts(options, pool, sink, () =>
+    jobs?.relisten(),
+  );
   starting.defer(() => close(jobs));
   if (sink.newestSeal === undefined) log.info({ destination }, CANNOT_BE_ASKED);
   // Before anything is applied or forwarded.
@@ -100,9 +104,10 @@ async function stop(running: AsyncDisposableStack, log: Logger): Promise<void> {
 
 /** Everything but the jobs' pool, none of it waited for yet. */
 function makeParts(
-  { config, databaseUrl, log, registry = new Registry() }: WorkerOptions,
+  { config, databaseUrl, log, registry = new Registry(), listening }: WorkerOptions,
   pool: pg.Pool,
   sink: Sink,
+  onQueueFull: () => void,
 ) {
   const metrics = makeWorkerMetrics(registry);
   const stop = new AbortController();
@@ -142,6 +147,8 @@ function makeParts(
     delivery.hint();
   };
   const listener = makeListener({
+    ...listening,
+    onQueueFull,
     url: databaseUrl,
     channel: 'halyard_audit',
     name: 'halyard worker listener',

@@ -21,7 +21,9 @@ async function raised(): Promise<Set<string>> {
     .sort();
   const files = await Promise.all(names.map((name) => read(`migrations/fixtures/${name}`)));
   const codes = files.flatMap((sql) =>
-    [...sql.matchAll(/errcode = '(\w+)'/g)].map(([, code = '']) => CONDITIONS[code] ?? code),
+    [...sql.matchAll(/errcode = (?:coalesce\(\w+, )?'(\w+)'/g)].map(
+      ([, code = '']) => CONDITIONS[code] ?? code,
+    ),
   );
   return new Set(codes);
 }
@@ -83,7 +85,7 @@ test('every error that the SQL raises has a code, and every code of ours is rais
 });
 
 describe('problemOf', () => {
-  test.each(Object.entries(SQLSTATES).filter(([state]) => !/^23(505|514)$/.test(state)))(
+  test.each(Object.entries(SQLSTATES).filter(([state]) => !/^(23505|23514|42501)$/.test(state)))(
     'makes %s %s',
     (state, code) => {
       const { status } = PROBLEMS[code];
@@ -98,6 +100,15 @@ describe('problemOf', () => {
     expect(problemOf(databaseError('23514', flagKey)).code).toBe('invalid_value');
     for (const state of ['23505', '23514'])
       expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
+  });
+
+  test('knows a denial by a policy, and masks one of any other place in the server', () => {
+    expect(problemOf(databaseError('42501', { routine: 'ExecWithCheckOptions' }))).toMatchObject({
+      status: 403,
+      code: 'forbidden',
+    });
+    for (const routine of ['aclcheck_error', 'exec_stmt_raise', 'mdopenfork', undefined])
+      expect(problemOf(databaseError('42501', { routine })).code).toBe('internal_error');
   });
 
   test('tells what our SQL and the database say about a value, and nothing else of theirs', () => {

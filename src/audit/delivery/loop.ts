@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
+import pg from 'pg';
 import type { Forwarder, Outcome } from './forwarder.ts';
 import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
@@ -8,6 +8,8 @@ import { coalesce } from '../../lib/coalesce.ts';
 
 const HINT_EVERY_MS = 50;
 const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
+/** The database's own refusal, as of a full disk, ends when an administrator ends it: forwarding then goes on within seconds. */
+const DATABASE_BACK_OFF = { baseMs: 1_000, capMs: 5_000 };
 /** After this many failures in a row, about five minutes, it no longer looks like something that passes by itself. */
 const ALARMING_FAILURES = 10;
 /** When another process forwards, it may have looked just before the event that this run is about; or this run only skimmed. */
@@ -71,7 +73,10 @@ export function makeDelivery(options: {
   }
 
   async function tryLater(error: unknown): Promise<void> {
-    const retryInMs = backOff(failures, BACK_OFF);
+    const retryInMs = backOff(
+      failures,
+      error instanceof pg.DatabaseError ? DATABASE_BACK_OFF : BACK_OFF,
+    );
     failures++;
     retryAt = performance.now() + retryInMs;
     log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](

@@ -31,10 +31,17 @@ export async function takeLock(dataDir: string): Promise<() => void> {
     throw explain(error, dataDir, pidFile);
   }
   held.add(database);
-  writeFileSync(pidFile, `${process.pid}\n`);
-  return () => {
+  const unlock = () => {
     if (held.delete(database)) database.close();
   };
+  try {
+    writeFileSync(pidFile, `${process.pid}\n`);
+  } catch (error) {
+    // As on a full disk: the next try in this process must find the folder free.
+    unlock();
+    throw error;
+  }
+  return unlock;
 }
 
 /** SQLite would make the file itself, but says less when it may not. */

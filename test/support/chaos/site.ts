@@ -58,7 +58,8 @@ export const BROKEN_FLAG = 'chaos-broken';
 
 /** Opens it in that database; every process is killed after the test. */
 export async function openSite(database: TestDatabase, to?: Destination): Promise<Site> {
-  const file = join(tmpdir(), `halyard-chaos-${database.name}.ndjson`);
+  // Not by the database alone: on servers of their own these have the same name.
+  const file = join(tmpdir(), `halyard-chaos-${database.name}-${process.pid}.ndjson`);
   const stdout = openSync(file, 'a');
   const proxy = await startPostgresProxy({ port: Number(new URL(database.rootUrl).port) });
   const processes: ChaosProcess[] = [];

@@ -1,0 +1,24 @@
+import { isDenial, ProblemError } from '../lib/errors.ts';
+import type { Role } from './claims.ts';
+
+/** What a request does, as far as roles differ in what they may. */
+export type Action = 'read_flags' | 'change_flags' | 'read_trail';
+
+/** Who is meant to do what. The grants in migrations/fixtures enforce it; a test holds them against this. */
+export const RIGHTS: Readonly<Record<Action, { roles: readonly Role[]; takes: string }>> = {
+  read_flags: { roles: ['admin', 'viewer'], takes: 'the token of an admin or a viewer' },
+  change_flags: { roles: ['admin'], takes: 'the token of an admin of this environment' },
+  read_trail: { roles: ['admin', 'auditor'], takes: 'the token of an admin or an auditor' },
+};
+
+/**
+ * Makes a denial by the database (42501) the caller's own where the role isn't meant to do this. Where it is, the database lacks
+ * something that Halyard counts on, as a grant that somebody revoked: that stays as it is, and is an internal_error.
+ *
+ * @returns ProblemError forbidden, or the error that was given
+ */
+export function explainDenial(error: unknown, role: Role | null, action: Action): unknown {
+  const { roles, takes } = RIGHTS[action];
+  if (role === null || roles.includes(role) || !isDenial(error)) return error;
+  return new ProblemError('forbidden', `This takes ${takes}.`, { cause: error });
+}
