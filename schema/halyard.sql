@@ -124,7 +124,7 @@ CREATE TRIGGER _900_audit_update AFTER UPDATE ON app_public.feature_flag_schedul
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
 comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';
 comment on column app_public.feature_flag_schedules.applied_at is 'When the flag was changed.';
-comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried.';
+comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried. An error that passes by itself, such as a lock, doesn''t count.';
 comment on column app_public.feature_flag_schedules.cancel_reason is 'Why it was cancelled, if a reason was given: up to 500 characters.';
 comment on column app_public.feature_flag_schedules.cancelled_at is 'When it was cancelled.';
 comment on column app_public.feature_flag_schedules.cancelled_by is 'The user id of the admin who cancelled it; null when unknown or not cancelled.';
@@ -640,8 +640,8 @@ $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 grant execute on function app_private.advance_audit_cursor(text,bigint,bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500)
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -651,34 +651,77 @@ declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
   v_ids uuid[];
-  v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_counts record;
 begin
-  perform set_config('halyard.actor', 'system', true);
-  retried := 0;
-  failed := 0;
-  stuck := 0;
+  -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
+  -- there would be taken for a failure of the schedules.
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
-    where s.status = 'pending'
-      and s.scheduled_at <= v_now
-      -- After the time it was scheduled for, whenever there is one.
-      and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
+    where app_private.is_due(s, v_now) and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
     for update of s skip locked
   );
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$function$;
+comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
 
-  -- Several of one flag take turns: the first of each, then the second of each …
+CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_ids uuid[];
+begin
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and app_private.is_due(s, v_now) and s.id <> all (skipped)
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s
+  );
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$function$;
+comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_turn uuid[];
+  v_applied uuid[] := '{}';
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_counts record;
+begin
+  retried := 0;
+  failed := 0;
+  untried := 0;
+  stuck_ids := '{}';
+  perform set_config('halyard.actor', 'system', true);
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
       select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
-      from unnest(v_ids) with ordinality as i (id, position)
+      from unnest(schedule_ids) with ordinality as i (id, position)
       join app_public.feature_flag_schedules s on s.id = i.id
     ) as t
     group by t.turn
@@ -688,16 +731,19 @@ begin
       array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
       count(*) filter (where t.outcome = 'pending') as retried,
       count(*) filter (where t.outcome = 'failed') as failed,
-      count(*) filter (where t.outcome = 'stuck') as stuck
+      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
+      count(*) filter (where t.outcome = 'untried') as untried
     into v_counts
-    from app_private.try_schedules(v_turn) as t;
+    from app_private.try_schedules(v_turn, v_deadline) as t;
     v_applied := v_applied || v_counts.applied;
     retried := retried + v_counts.retried;
     failed := failed + v_counts.failed;
-    stuck := stuck + v_counts.stuck;
+    stuck_ids := stuck_ids || v_counts.stuck;
+    untried := untried + v_counts.untried;
   end loop;
   perform set_config('halyard.actor', '', true);
   applied := cardinality(v_applied);
+  stuck := cardinality(stuck_ids);
   lateness_ms := array(
     select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
     from app_public.feature_flag_schedules s
@@ -705,8 +751,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_due(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
-grant execute on function app_private.apply_due(integer) to halyard_worker;
+comment on function app_private.apply_in_turns(uuid[]) is 'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
@@ -1245,6 +1290,13 @@ AS $function$
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
 
+CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_schedules, at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
+comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone) is 'Whether a schedule waits to be applied at this time: both apply_due() and apply_flag() ask this.';
+
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
  LANGUAGE sql
@@ -1256,6 +1308,16 @@ AS $function$
     or exists (select from audit.events e where e.id = is_recorded.event_id)
 $function$;
 comment on function app_private.is_recorded(uuid) is 'Whether the trail has, or had before a purge, the event of this id.';
+
+CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+$function$;
+comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
@@ -1649,6 +1711,37 @@ end;
 $function$;
 comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
+CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(flag_id uuid, flag_key text, environment text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
+begin
+  return query
+    select f.id, f.flag_key::text, f.environment::text
+    from (
+      select s.flag_id, min(s.scheduled_at) as since
+      from (
+        select d.flag_id, d.scheduled_at
+        from app_public.feature_flag_schedules d
+        where app_private.is_due(d, v_then) and d.id <> all (skipped)
+        order by d.scheduled_at, d.id
+        limit 1000
+      ) as s
+      group by s.flag_id
+      order by since
+      limit 100
+    ) as o
+    join app_public.feature_flags f on f.id = o.flag_id
+    order by o.since;
+end;
+$function$;
+comment on function app_private.overdue_flags(double precision,uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
+grant execute on function app_private.overdue_flags(double precision,uuid[]) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
  RETURNS void
  LANGUAGE plpgsql
@@ -1664,6 +1757,18 @@ begin
 end;
 $function$;
 comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
+
+CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
+ RETURNS interval
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select least(
+    greatest(2 * (schedule.next_attempt_at - schedule.updated_at), interval '1 second'),
+    interval '30 seconds'
+  ) * (0.5 + random() / 2)
+$function$;
+comment on function app_private.postponement(app_public.feature_flag_schedules) is 'How long a schedule waits after an error that passes by itself.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2038,7 +2143,7 @@ AS $function$
 $function$;
 comment on function app_private.reconciliation_due() is 'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
 
-CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, problem text)
+CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2046,6 +2151,15 @@ AS $function$
 declare
   v_status text;
 begin
+  if app_private.is_transient(error_code) then
+    update app_public.feature_flag_schedules s
+    set
+      error_message = left(problem, 2000),
+      next_attempt_at = clock_timestamp() + app_private.postponement(s)
+    where s.id = schedule_id
+    returning s.status into strict v_status;
+    return v_status;
+  end if;
   update app_public.feature_flag_schedules s
   set
     attempts = s.attempts + 1,
@@ -2059,7 +2173,7 @@ begin
   return v_status;
 end;
 $function$;
-comment on function app_private.record_failure(uuid,text) is 'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid,text,text) is 'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
 
 CREATE OR REPLACE FUNCTION app_private.refuse_repeated_events()
  RETURNS void
@@ -2253,7 +2367,7 @@ CREATE OR REPLACE FUNCTION app_private.retry_delay(attempts integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select least(
-    coalesce(app_private.setting('retry_base')::interval, interval '1 second')
+    coalesce(app_private.setting('retry_base')::interval, interval '30 seconds')
       * power(2, least(attempts, 20) - 1),
     interval '1 hour'
   ) * (0.5 + random() / 2)
@@ -2574,7 +2688,7 @@ AS $function$
     ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
-    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
@@ -3029,39 +3143,65 @@ end;
 $function$;
 comment on function app_private.trail_problems(bigint,bigint) is 'What audit.verify() answers, of one state of the database.';
 
-CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_half integer := cardinality(schedule_ids) / 2;
+  -- The sets to try, as ranges of schedule_ids.
+  v_first integer[] := array[1];
+  v_last integer[] := array[cardinality(schedule_ids)];
+  v_next integer := 1;
+  v_middle integer;
+  v_set uuid[];
+  v_code text;
   v_problem text;
+  v_stuck integer := 0;
+  v_warning text;
 begin
-  begin
-    perform app_private.apply_schedules(schedule_ids);
-    return query select i.id, 'applied' from unnest(schedule_ids) as i (id);
-    return;
-  exception when others then
-    v_problem := sqlerrm;
-  end;
-  if v_half > 0 then
-    return query select t.* from app_private.try_schedules(schedule_ids[:v_half]) as t;
-    return query select t.* from app_private.try_schedules(schedule_ids[v_half + 1:]) as t;
-    return;
+  while v_next <= cardinality(v_first) loop
+    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
+    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
+    v_next := v_next + 1;
+    if clock_timestamp() > deadline then
+      return query select i.id, 'untried' from unnest(v_set) as i (id);
+      continue;
+    end if;
+    begin
+      perform app_private.apply_schedules(v_set);
+      return query select i.id, 'applied' from unnest(v_set) as i (id);
+      continue;
+    exception when query_canceled or others then
+      v_code := sqlstate;
+      v_problem := sqlerrm;
+    end;
+    if v_code = '57014' then
+      deadline := '-infinity';
+    end if;
+    if cardinality(v_set) > 1 then
+      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
+      v_last := v_last || v_middle || v_last[v_next - 1];
+      continue;
+    end if;
+    schedule_id := v_set[1];
+    begin
+      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+    exception when others then
+      -- Neither applied nor marked: it stays due.
+      outcome := 'stuck';
+      v_stuck := v_stuck + 1;
+      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
+        schedule_id, sqlstate, sqlerrm));
+    end;
+    return next;
+  end loop;
+  if v_stuck > 0 then
+    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
   end if;
-  schedule_id := schedule_ids[1];
-  begin
-    outcome := app_private.record_failure(schedule_id, v_problem);
-  exception when others then
-    -- Neither applied nor marked: it stays due, and the next run tries again.
-    outcome := 'stuck';
-    raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', schedule_id, sqlstate, sqlerrm;
-  end;
-  return next;
 end;
 $function$;
-comment on function app_private.try_schedules(uuid[]) is 'Applies these schedules, no two of one flag, each all or nothing; tells of each what became of it: applied, pending (it is tried again later), failed for good, or stuck (it could not even be marked).';
+comment on function app_private.try_schedules(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)

@@ -1,5 +1,5 @@
---! Previous: sha1:001542b090faa3de1e1450b275f0df2ca275b0ab
---! Hash: sha1:87aaa093377581aef207bc26d622176da8146ea4
+--! Previous: sha1:c29dfacca9a8e1ec30ed182e0e46344a9f66f02e
+--! Hash: sha1:25e950e9fc048ee5c69ebaeab30d85ae93127a34
 --! Message: Schedule tracking columns
 
 -- Who created and who cancelled a schedule. All nullable: rows from before have none, and code from before inserts without

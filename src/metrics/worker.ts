@@ -2,7 +2,7 @@ import { Counter, Histogram, type Registry } from 'prom-client';
 import type pg from 'pg';
 import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
-import type { AppliedBatch } from '../schedules/apply.ts';
+import type { AppliedBatch } from '../schedules/batch.ts';
 import { watch, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */
