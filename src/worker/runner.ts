@@ -34,8 +34,10 @@ export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 const CONCURRENCY = 4;
 /** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
 const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
-/** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
-const SPARE_CONNECTIONS = 6;
+/** For the tasks, the timer, what applies beside the tasks, and the delivery loop with its lease. */
+const CONNECTIONS = 10;
+/** graphile-worker's own: it listens on one, and each slot for a task asks for jobs on one. */
+const JOB_CONNECTIONS = CONCURRENCY + 1;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
 const ANSWER_MS = 65_000;
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
@@ -53,17 +55,24 @@ export async function startWorker(options: WorkerOptions) {
   await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
-    max: CONCURRENCY + SPARE_CONNECTIONS,
+    max: CONNECTIONS,
     answerMs: ANSWER_MS,
     log,
   });
   starting.defer(() => pool.end());
+  const jobsPool = makePool(options.databaseUrl, {
+    name: 'halyard worker jobs',
+    max: JOB_CONNECTIONS,
+    answerMs: ANSWER_MS,
+    log,
+  });
+  starting.defer(() => jobsPool.end());
   await assertMigrated(pool);
   const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
   const { context, listener, dueTimer, close } = makeParts(options, pool, sink);
   let jobs: JobPool | null = null;
   starting.defer(() => close(jobs));
-  jobs = await startJobPool(context, CONCURRENCY);
+  jobs = await startJobPool(context, jobsPool, CONCURRENCY);
   for (const task of FIRST_JOBS) await addJob(pool, task);
   await listener.start();
   const running = starting.move();
