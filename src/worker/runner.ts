@@ -12,6 +12,9 @@ import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
 import { makeDueTimer } from '../schedules/timer.ts';
 import { makeApplier } from '../schedules/apply.ts';
+import type { AppliedBatch } from '../schedules/batch.ts';
+import { makeLockedFlags } from '../schedules/locked_flags.ts';
+import { makeStuckSchedules } from '../schedules/stuck.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
@@ -118,7 +121,12 @@ function makeParts(
     destination,
     log,
   });
-  const applier = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
+  const applying = {
+    ...{ pool, log, stopping, stuck: makeStuckSchedules() },
+    onBatch: (batch: AppliedBatch) => metrics.applied(batch),
+  };
+  const applier = makeApplier(applying);
+  const lockedFlags = makeLockedFlags({ ...applying, drainedAt: applier.drainedAt });
   const delivery = makeDelivery({
     ...{ pool, forwarder, log, stopping, abort: abort.signal },
     waitFor: () => applier.idle(),
@@ -129,6 +137,7 @@ function makeParts(
     log,
     queueJob: () => addJob(pool, 'apply_due_schedules'),
     applyDirectly: () => applier.apply(),
+    applyLocked: () => lockedFlags.apply(),
   });
   const hint = () => {
     dueTimer.refresh();
