@@ -1,5 +1,5 @@
 --! Previous: sha1:25e950e9fc048ee5c69ebaeab30d85ae93127a34
---! Hash: sha1:b9d2795be515c1411ccac5e738e44669692105f9
+--! Hash: sha1:96878f63d610cc02076081d6d3956d5c8e538415
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -1681,8 +1681,8 @@ grant execute on function
   app_public.retry_flag_schedule(uuid)
 to halyard_admin;
 --! EndIncluded schedules/lifecycle.sql
---! Included schedules/apply.sql
--- Applying what is due. Called by the worker only; any number of workers may call it at once.
+--! Included schedules/attempts.sql
+-- What becomes of a schedule that could not be applied: when it is tried again, and which errors use an attempt up.
 
 -- How long to wait before attempt n + 1: 30 s, 60 s, 120 s … up to an hour, each between half and all of it, so that many
 -- schedules that failed together don't come back together: three attempts take about a minute. The setting retry_base changes the 30 s.
@@ -1734,6 +1734,44 @@ $$;
 comment on function app_private.postponement(app_public.feature_flag_schedules) is
   'How long a schedule waits after an error that passes by itself.';
 
+create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+begin
+  if app_private.is_transient(error_code) then
+    update app_public.feature_flag_schedules s
+    set
+      error_message = left(problem, 2000),
+      next_attempt_at = clock_timestamp() + app_private.postponement(s)
+    where s.id = schedule_id
+    returning s.status into strict v_status;
+    return v_status;
+  end if;
+  update app_public.feature_flag_schedules s
+  set
+    attempts = s.attempts + 1,
+    error_message = left(problem, 2000),
+    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
+    next_attempt_at = case
+      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
+    end
+  where s.id = schedule_id
+  returning s.status into strict v_status;
+  return v_status;
+end;
+$$;
+
+comment on function app_private.record_failure(uuid, text, text) is
+  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+--! EndIncluded schedules/attempts.sql
+--! Included schedules/apply.sql
+-- Applying what is due. Called by the worker only; any number of workers may call it at once.
+
 -- Whether a schedule can be applied at this time. The body is bound, so that the planner puts it in line and the indexes serve it.
 create or replace function app_private.is_due(schedule app_public.feature_flag_schedules, at timestamptz)
 returns boolean
@@ -1784,41 +1822,6 @@ $$;
 
 comment on function app_private.apply_schedules(uuid[]) is
   'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
-
-create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
-returns text
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_status text;
-begin
-  if app_private.is_transient(error_code) then
-    update app_public.feature_flag_schedules s
-    set
-      error_message = left(problem, 2000),
-      next_attempt_at = clock_timestamp() + app_private.postponement(s)
-    where s.id = schedule_id
-    returning s.status into strict v_status;
-    return v_status;
-  end if;
-  update app_public.feature_flag_schedules s
-  set
-    attempts = s.attempts + 1,
-    error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
-  return v_status;
-end;
-$$;
-
-comment on function app_private.record_failure(uuid, text, text) is
-  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
 
 -- Applies them together if that works, else each half by itself, and so on: one that can't be applied stops no other. Larger sets come
 -- first, so that each round of halves applies all but those that hold such a one, also when time is short: a set that waits for a
@@ -1985,6 +1988,50 @@ $$;
 comment on function app_private.apply_due(integer, uuid[]) is
   'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
 
+grant usage on schema app_private to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[]) to halyard_worker;
+--! EndIncluded schedules/apply.sql
+--! Included schedules/overdue.sql
+-- What the worker's timer asks, and how it applies what apply_due() leaves.
+
+-- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
+-- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
+-- First attempts and retries are asked for apart: each has an index in the order of its time.
+create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  select
+    1000 * extract(epoch from v_now - greatest(
+      (
+        select max(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+      ),
+      (
+        select max(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+      ))),
+    1000 * extract(epoch from least(
+      (
+        select min(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+      ),
+      (
+        select min(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+      )) - v_now)
+  into overdue_for, due_in;
+end;
+$$;
+
+comment on function app_private.next_due() is
+  'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
+
 -- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
 -- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
 -- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
@@ -2056,52 +2103,12 @@ $$;
 comment on function app_private.overdue_flags(double precision, uuid[]) is
   'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
 
--- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
--- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
--- First attempts and retries are asked for apart: each has an index in the order of its time.
-create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_now timestamptz := clock_timestamp();
-begin
-  select
-    1000 * extract(epoch from v_now - greatest(
-      (
-        select max(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
-      ),
-      (
-        select max(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
-      ))),
-    1000 * extract(epoch from least(
-      (
-        select min(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
-      ),
-      (
-        select min(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
-      )) - v_now)
-  into overdue_for, due_in;
-end;
-$$;
-
-comment on function app_private.next_due() is
-  'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
-
-grant usage on schema app_private to halyard_worker;
 grant execute on function
-  app_private.apply_due(integer, uuid[]),
-  app_private.apply_flag(uuid, integer, uuid[]),
+  app_private.next_due(),
   app_private.overdue_flags(double precision, uuid[]),
-  app_private.next_due()
+  app_private.apply_flag(uuid, integer, uuid[])
 to halyard_worker;
---! EndIncluded schedules/apply.sql
+--! EndIncluded schedules/overdue.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
