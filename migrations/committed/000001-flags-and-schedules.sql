@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ade832dd5a14590c14d3e9f433cb1e062b8b9b43
+--! Hash: sha1:756dbdb24cdc21ae8b1becf869d575232f98152c
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -241,7 +241,7 @@ comment on column app_public.feature_flag_schedules.status is 'pending, applied,
 comment on column app_public.feature_flag_schedules.updates is 'What to change: enabled, rollout_percentage or both.';
 comment on column app_public.feature_flag_schedules.applied_at is 'When the flag was changed.';
 comment on column app_public.feature_flag_schedules.error_message is 'Why the last attempt failed.';
-comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried.';
+comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried. An error that passes by itself, such as a lock, doesn''t count.';
 comment on column app_public.feature_flag_schedules.max_attempts is 'How often it is tried at most; with 0 as with 1 the first failure is final.';
 comment on column app_public.feature_flag_schedules.next_attempt_at is 'When it is tried again after a failure; null before the first attempt and at the end.';
 comment on column app_public.feature_flag_schedules.created_at is 'When the schedule was made.';

@@ -1,5 +1,5 @@
---! Previous: sha1:ade832dd5a14590c14d3e9f433cb1e062b8b9b43
---! Hash: sha1:859318a77549d1e60ff0a187dcf419bf35d73726
+--! Previous: sha1:756dbdb24cdc21ae8b1becf869d575232f98152c
+--! Hash: sha1:922522d7c87c1236230a08147cb2f4972575e640
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:859318a77549d1e60ff0a187dcf419bf35d73726
---! Hash: sha1:e59ebdc5b56aeb72db7dab568eeb2dc1cf481e12
+--! Previous: sha1:922522d7c87c1236230a08147cb2f4972575e640
+--! Hash: sha1:e1a5af44dacd2a3cbbba10e1ea020de94efb62bc
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -698,7 +698,7 @@ as $$
     ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
-    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $$;
 
@@ -1971,11 +1971,11 @@ grant execute on function
   app_public.retry_flag_schedule(uuid)
 to halyard_admin;
 --! EndIncluded schedules/lifecycle.sql
---! Included schedules/apply.sql
--- Applying what is due. Called by the worker only; any number of workers may call it at once.
+--! Included schedules/attempts.sql
+-- What becomes of a schedule that could not be applied: when it is tried again, and which errors use an attempt up.
 
--- How long to wait before attempt n + 1: 1 s, 2 s, 4 s … up to an hour, each between half and all of it, so that many
--- schedules that failed together don't come back together. The setting retry_base changes the 1 s.
+-- How long to wait before attempt n + 1: 30 s, 60 s, 120 s … up to an hour, each between half and all of it, so that many
+-- schedules that failed together don't come back together: three attempts take about a minute. The setting retry_base changes the 30 s.
 create or replace function app_private.retry_delay(attempts integer)
 returns interval
 language sql
@@ -1983,7 +1983,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select least(
-    coalesce(app_private.setting('retry_base')::interval, interval '1 second')
+    coalesce(app_private.setting('retry_base')::interval, interval '30 seconds')
       * power(2, least(attempts, 20) - 1),
     interval '1 hour'
   ) * (0.5 + random() / 2)
@@ -1991,6 +1991,90 @@ $$;
 
 comment on function app_private.retry_delay(integer) is
   'Exponential back-off with jitter after this many failed attempts (1 or more).';
+
+-- Errors that say nothing against the schedule: the connection (08), a deadlock or a race (40), no room or no memory (53), a
+-- server that stops or a statement that was cancelled (57), a disk that fails (58), a lock that another session holds (55P03), and
+-- strict mode while the trail can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
+create or replace function app_private.is_transient(error_code text)
+returns boolean
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+$$;
+
+comment on function app_private.is_transient(text) is
+  'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
+
+-- Doubles from 1 s to 30 s, each between half and all of it: a schedule waits about as long again as the trouble has lasted.
+-- No column counts these waits: the last one is what the row's times leave between them.
+create or replace function app_private.postponement(schedule app_public.feature_flag_schedules)
+returns interval
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select least(
+    greatest(2 * (schedule.next_attempt_at - schedule.updated_at), interval '1 second'),
+    interval '30 seconds'
+  ) * (0.5 + random() / 2)
+$$;
+
+comment on function app_private.postponement(app_public.feature_flag_schedules) is
+  'How long a schedule waits after an error that passes by itself.';
+
+create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+begin
+  if app_private.is_transient(error_code) then
+    update app_public.feature_flag_schedules s
+    set
+      error_message = left(problem, 2000),
+      next_attempt_at = clock_timestamp() + app_private.postponement(s)
+    where s.id = schedule_id
+    returning s.status into strict v_status;
+    return v_status;
+  end if;
+  update app_public.feature_flag_schedules s
+  set
+    attempts = s.attempts + 1,
+    error_message = left(problem, 2000),
+    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
+    next_attempt_at = case
+      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
+    end
+  where s.id = schedule_id
+  returning s.status into strict v_status;
+  return v_status;
+end;
+$$;
+
+comment on function app_private.record_failure(uuid, text, text) is
+  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+--! EndIncluded schedules/attempts.sql
+--! Included schedules/apply.sql
+-- Applying what is due. Called by the worker only; any number of workers may call it at once.
+
+-- Whether a schedule can be applied at this time. The body is bound, so that the planner puts it in line and the indexes serve it.
+create or replace function app_private.is_due(schedule app_public.feature_flag_schedules, at timestamptz, held_until timestamptz)
+returns boolean
+language sql
+stable
+return (schedule).status = 'pending'
+  and (schedule).scheduled_at <= at
+  and (schedule).scheduled_at > held_until
+  -- After the time it was scheduled for, whenever there is one.
+  and ((schedule).next_attempt_at is null or (schedule).next_attempt_at <= at);
+
+comment on function app_private.is_due(app_public.feature_flag_schedules, timestamptz, timestamptz) is
+  'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
 
 -- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
 -- latest (scheduled_at, id): one that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
@@ -2030,75 +2114,140 @@ $$;
 comment on function app_private.apply_schedules(uuid[]) is
   'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
 
-create or replace function app_private.record_failure(schedule_id uuid, problem text)
-returns text
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_status text;
-begin
-  update app_public.feature_flag_schedules s
-  set
-    attempts = s.attempts + 1,
-    error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
-  return v_status;
-end;
-$$;
-
-comment on function app_private.record_failure(uuid, text) is
-  'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
-
--- Applies them together if that works, else each half by itself, and so on: whichever can't be applied stops no other.
-create or replace function app_private.try_schedules(schedule_ids uuid[])
+-- Applies them together if that works, else each half by itself, and so on: one that can't be applied stops no other. Larger sets come
+-- first, so that each round of halves applies all but those that hold such a one, also when time is short: a set that waits for a
+-- lock fails only after the lock_timeout. What is left at the deadline stays due; the worker asks for fewer then.
+--
+-- A cancelled statement (statement_timeout) is caught too, or one schedule that takes too long would undo every batch that it is in.
+-- It is over then: PostgreSQL times a statement out only once.
+create or replace function app_private.try_schedules(schedule_ids uuid[], deadline timestamptz)
 returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_half integer := cardinality(schedule_ids) / 2;
+  -- The sets to try, as ranges of schedule_ids.
+  v_first integer[] := array[1];
+  v_last integer[] := array[cardinality(schedule_ids)];
+  v_next integer := 1;
+  v_middle integer;
+  v_set uuid[];
+  v_code text;
   v_problem text;
+  v_stuck integer := 0;
+  v_warning text;
 begin
-  begin
-    perform app_private.apply_schedules(schedule_ids);
-    return query select i.id, 'applied' from unnest(schedule_ids) as i (id);
-    return;
-  exception when others then
-    v_problem := sqlerrm;
-  end;
-  if v_half > 0 then
-    return query select t.* from app_private.try_schedules(schedule_ids[:v_half]) as t;
-    return query select t.* from app_private.try_schedules(schedule_ids[v_half + 1:]) as t;
-    return;
+  while v_next <= cardinality(v_first) loop
+    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
+    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
+    v_next := v_next + 1;
+    if clock_timestamp() > deadline then
+      return query select i.id, 'untried' from unnest(v_set) as i (id);
+      continue;
+    end if;
+    begin
+      perform app_private.apply_schedules(v_set);
+      return query select i.id, 'applied' from unnest(v_set) as i (id);
+      continue;
+    exception when query_canceled or others then
+      v_code := sqlstate;
+      v_problem := sqlerrm;
+    end;
+    if v_code = '57014' then
+      deadline := '-infinity';
+    end if;
+    if cardinality(v_set) > 1 then
+      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
+      v_last := v_last || v_middle || v_last[v_next - 1];
+      continue;
+    end if;
+    schedule_id := v_set[1];
+    begin
+      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+    exception when others then
+      -- Neither applied nor marked: it stays due.
+      outcome := 'stuck';
+      v_stuck := v_stuck + 1;
+      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
+        schedule_id, sqlstate, sqlerrm));
+    end;
+    return next;
+  end loop;
+  if v_stuck > 0 then
+    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
   end if;
-  schedule_id := schedule_ids[1];
-  begin
-    outcome := app_private.record_failure(schedule_id, v_problem);
-  exception when others then
-    -- Neither applied nor marked: it stays due, and the next run tries again.
-    outcome := 'stuck';
-    raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', schedule_id, sqlstate, sqlerrm;
-  end;
+end;
+$$;
+
+comment on function app_private.try_schedules(uuid[], timestamptz) is
+  'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
+
+-- Several of one flag take turns: the first of each, then the second of each …
+create or replace function app_private.apply_in_turns(schedule_ids uuid[])
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_turn uuid[];
+  v_applied uuid[] := '{}';
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_counts record;
+begin
+  retried := 0;
+  failed := 0;
+  untried := 0;
+  stuck_ids := '{}';
+  perform set_config('halyard.actor', 'system', true);
+  for v_turn in
+    select array_agg(t.id order by t.position)
+    from (
+      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+    ) as t
+    group by t.turn
+    order by t.turn
+  loop
+    select
+      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
+      count(*) filter (where t.outcome = 'pending') as retried,
+      count(*) filter (where t.outcome = 'failed') as failed,
+      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
+      count(*) filter (where t.outcome = 'untried') as untried
+    into v_counts
+    from app_private.try_schedules(v_turn, v_deadline) as t;
+    v_applied := v_applied || v_counts.applied;
+    retried := retried + v_counts.retried;
+    failed := failed + v_counts.failed;
+    stuck_ids := stuck_ids || v_counts.stuck;
+    untried := untried + v_counts.untried;
+  end loop;
+  perform set_config('halyard.actor', '', true);
+  applied := cardinality(v_applied);
+  stuck := cardinality(stuck_ids);
+  lateness_ms := array(
+    select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
+    from app_public.feature_flag_schedules s
+    where s.id = any (v_applied));
   return next;
 end;
 $$;
 
-comment on function app_private.try_schedules(uuid[]) is
-  'Applies these schedules, no two of one flag, each all or nothing; tells of each what became of it: applied, pending (it is tried again later), failed for good, or stuck (it could not even be marked).';
+comment on function app_private.apply_in_turns(uuid[]) is
+  'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
--- order, whoever applies them. The ids are gathered first and looped over second, because a cursor that locks rows
+-- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
 -- silently skips those which the same transaction has changed since it was opened.
-create or replace function app_private.apply_due(batch integer default 500)
-returns table (applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
+create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
 language plpgsql
 volatile
 security definer
@@ -2110,64 +2259,32 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held timestamptz := app_private.held_until();
   v_ids uuid[];
-  v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_counts record;
 begin
-  perform set_config('halyard.actor', 'system', true);
-  retried := 0;
-  failed := 0;
-  stuck := 0;
+  -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
+  -- there would be taken for a failure of the schedules.
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
-    where s.status = 'pending'
-      and s.scheduled_at <= v_now
-      and s.scheduled_at > v_held
-      -- After the time it was scheduled for, whenever there is one.
-      and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
+    where app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
     for update of s skip locked
   );
-
-  -- Several of one flag take turns: the first of each, then the second of each …
-  for v_turn in
-    select array_agg(t.id order by t.position)
-    from (
-      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
-      from unnest(v_ids) with ordinality as i (id, position)
-      join app_public.feature_flag_schedules s on s.id = i.id
-    ) as t
-    group by t.turn
-    order by t.turn
-  loop
-    select
-      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
-      count(*) filter (where t.outcome = 'pending') as retried,
-      count(*) filter (where t.outcome = 'failed') as failed,
-      count(*) filter (where t.outcome = 'stuck') as stuck
-    into v_counts
-    from app_private.try_schedules(v_turn) as t;
-    v_applied := v_applied || v_counts.applied;
-    retried := retried + v_counts.retried;
-    failed := failed + v_counts.failed;
-    stuck := stuck + v_counts.stuck;
-  end loop;
-  perform set_config('halyard.actor', '', true);
-  applied := cardinality(v_applied);
-  lateness_ms := array(
-    select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
-    from app_public.feature_flag_schedules s
-    where s.id = any (v_applied));
-  return next;
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
 end;
 $$;
 
-comment on function app_private.apply_due(integer) is
-  'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
+comment on function app_private.apply_due(integer, uuid[]) is
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+
+grant usage on schema app_private to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[]) to halyard_worker;
+--! EndIncluded schedules/apply.sql
+--! Included schedules/overdue.sql
+-- What the worker's timer asks, and how it applies what apply_due() leaves.
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
 -- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
@@ -2208,11 +2325,85 @@ $$;
 comment on function app_private.next_due() is
   'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 
-grant usage on schema app_private to halyard_worker;
+-- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
+-- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
+-- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
+create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_ids uuid[];
+begin
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s
+  );
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$$;
+
+comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+  'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+
+-- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them.
+create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}')
+returns table (flag_id uuid, flag_key text, environment text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
+  v_held timestamptz := app_private.held_until();
+begin
+  return query
+    select f.id, f.flag_key::text, f.environment::text
+    from (
+      select s.flag_id, min(s.scheduled_at) as since
+      from (
+        select d.flag_id, d.scheduled_at
+        from app_public.feature_flag_schedules d
+        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+        order by d.scheduled_at, d.id
+        limit 1000
+      ) as s
+      group by s.flag_id
+      order by since
+      limit 100
+    ) as o
+    join app_public.feature_flags f on f.id = o.flag_id
+    order by o.since;
+end;
+$$;
+
+comment on function app_private.overdue_flags(double precision, uuid[]) is
+  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
+
 grant execute on function
-  app_private.apply_due(integer), app_private.next_due()
+  app_private.next_due(),
+  app_private.overdue_flags(double precision, uuid[]),
+  app_private.apply_flag(uuid, integer, uuid[])
 to halyard_worker;
---! EndIncluded schedules/apply.sql
+--! EndIncluded schedules/overdue.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
-import type { AppliedBatch } from '../schedules/apply.ts';
+import type { AppliedBatch } from '../schedules/batch.ts';
 import { watch, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */

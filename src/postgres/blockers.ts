@@ -17,10 +17,29 @@ export interface Blocker {
 const POLL_MS = 200;
 
 // A login without pg_read_all_stats reads a constant in place of the query, and null for the times.
+const COLUMNS = `p.pid, b.usename as user, nullif(b.application_name, '') as application, b.xact_start as since,
+  nullif(nullif(regexp_replace(left(btrim(b.query), 80), '\\s+', ' ', 'g'), '<insufficient privilege>'), '') as query`;
+
 const BLOCKERS = `
-  select distinct
-    p.pid, b.usename as user, nullif(b.application_name, '') as application, b.xact_start as since,
-    nullif(nullif(regexp_replace(left(btrim(b.query), 80), '\\s+', ' ', 'g'), '<insufficient privilege>'), '') as query
+  select distinct ${COLUMNS}
+  from unnest(pg_blocking_pids($1)) as p (pid)
+  left join pg_stat_activity b on b.pid = p.pid
+  order by 1
+  limit 10`;
+
+/**
+ * The sessions that a session waits for at this moment, ten at most.
+ *
+ * @param pid the waiting session's
+ * @throws the database's error
+ */
+export async function blockersOf(pool: pg.Pool, pid: number): Promise<Blocker[]> {
+  const { rows } = await pool.query<Blocker>(BLOCKERS, [pid]);
+  return rows;
+}
+
+const BLOCKERS_OF_OURS = `
+  select distinct ${COLUMNS}
   from pg_stat_activity m
   cross join lateral unnest(pg_blocking_pids(m.pid)) as p (pid)
   left join pg_stat_activity b on b.pid = p.pid
@@ -61,7 +80,7 @@ async function watch(
   try {
     for (;;) {
       await delay(POLL_MS, undefined, { signal: over });
-      const { rows } = await watcher.query<Blocker>(BLOCKERS, [prefix]);
+      const { rows } = await watcher.query<Blocker>(BLOCKERS_OF_OURS, [prefix]);
       for (const row of rows) seen(row);
     }
   } catch {

@@ -1,20 +1,18 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
-
-/** How many schedules of one batch or run had which outcome. */
-type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
-
-export interface AppliedBatch extends Readonly<Applied> {
-  /** How long after its time each of the applied ones was, in milliseconds. */
-  readonly latenessMs: readonly number[];
-}
+import { applyDue, report, type Applied, type AppliedBatch } from './batch.ts';
+import { makeStuckSchedules, type StuckSchedules } from './stuck.ts';
 
 /** Schedules of a batch are applied together, and locked so long: 500 take some 60 ms (bench/sql/apply.md). */
-const BATCH = 500;
+const MAX_BATCH = 500;
+/** A batch for which there was not time enough is followed by one that is smaller by this; each that succeeds doubles it. */
+const SHRINK = 8;
 /** Connections that share what a full first batch leaves: one alone applies half as many a second (decision 17). */
 const PARALLELISM = 2;
 /** A run in which no batch has ended for so long hangs: a lock, or a connection that leads nowhere. */
 const STALLED_MS = 1_000;
+/** Runs at a time, hanging ones included, so that these leave connections of the pool to others. */
+const MAX_RUNS = 5;
 
 interface Run {
   progressedAt: number;
@@ -25,40 +23,70 @@ interface Run {
 /**
  * Makes the one applier of a process.
  *
+ * @param options.stuck what it shares with others that apply
  * @param options.onBatch is called after each batch
  * @param options.stopping ends a run after the batch in hand; what is left stays due
  */
 export function makeApplier(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
+  readonly stuck?: StuckSchedules;
   readonly onBatch?: (batch: AppliedBatch) => void;
   readonly stopping: AbortSignal;
 }) {
-  const { pool, log, onBatch, stopping } = options;
+  const { pool, log, stuck = makeStuckSchedules(), onBatch, stopping } = options;
   /** The newest run; one before it may still hang. */
   let current: Run | null = null;
   let working: Promise<void> | null = null;
+  let runs = 0;
+  let batchSize = MAX_BATCH;
+  let drainedAt = Number.NEGATIVE_INFINITY;
 
-  async function takeBatch(run: Run, size: number): Promise<number> {
+  /** @returns whether there may be more to do */
+  async function takeBatch(run: Run): Promise<boolean> {
+    const size = batchSize;
+    const beganAt = performance.now();
     // This batch's snapshot is newer than every request so far.
     run.rerunRequested = false;
-    const batch = await applyBatch(pool, size);
+    let batch: AppliedBatch;
+    try {
+      batch = await applyDue(pool, size, stuck.skipped());
+    } catch (error) {
+      batchSize = shrink(size);
+      throw error;
+    }
     run.progressedAt = performance.now();
+    batchSize = batch.untried > 0 ? shrink(size) : Math.min(MAX_BATCH, size * 2);
+    stuck.add(batch.stuckIds);
     onBatch?.(batch);
-    return addBatch(run, batch, size);
+    const isFull = addBatch(run.total, batch) >= size || batch.untried > 0;
+    if (!isFull) drainedAt = beganAt;
+    return isFull || run.rerunRequested;
   }
 
   async function takeAll(run: Run): Promise<void> {
-    const next = await takeBatch(run, BATCH);
-    if (next === 0) return;
+    if (!(await takeBatch(run))) return;
     await runInParallel(async () => {
-      for (let size = next; size > 0 && !stopping.aborted;) size = await takeBatch(run, size);
+      while (!stopping.aborted && (await takeBatch(run)));
     });
+  }
+
+  async function runOnce(run: Run): Promise<void> {
+    runs++;
+    current = run;
+    try {
+      await (working = takeAll(run));
+    } finally {
+      runs--;
+      if (current === run) current = null;
+    }
   }
 
   return {
     /** Resolves once the newest run has ended, if there is one. Never rejects. */
     idle: () => Promise.allSettled([working]),
+    /** When the last batch began that left nothing but what was locked then, by performance.now(). */
+    drainedAt: () => drainedAt,
     /**
      * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. Within one process
      * a call joins the run in progress, which then looks once more before it ends, unless that run hangs.
@@ -69,17 +97,12 @@ export function makeApplier(options: {
     async apply(): Promise<Applied> {
       const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
       if (stopping.aborted) return total;
-      if (current !== null && performance.now() - current.progressedAt <= STALLED_MS) {
+      const now = performance.now();
+      if (current !== null && (now - current.progressedAt <= STALLED_MS || runs >= MAX_RUNS)) {
         current.rerunRequested = true;
         return total;
       }
-      const run = { progressedAt: performance.now(), rerunRequested: false, total };
-      current = run;
-      try {
-        await (working = takeAll(run));
-      } finally {
-        if (current === run) current = null;
-      }
+      await runOnce({ progressedAt: now, rerunRequested: false, total });
       report(total, log);
       return total;
     },
@@ -88,15 +111,17 @@ export function makeApplier(options: {
 
 export type Applier = ReturnType<typeof makeApplier>;
 
-/** @returns the size of the next batch, 0 when there is nothing left to do */
-function addBatch({ total, rerunRequested }: Run, batch: AppliedBatch, size: number): number {
+function shrink(size: number): number {
+  return Math.max(1, Math.floor(size / SHRINK));
+}
+
+/** @returns how many schedules the batch took */
+function addBatch(total: Applied, batch: AppliedBatch): number {
   total.applied += batch.applied;
   total.retried += batch.retried;
   total.failed += batch.failed;
-  total.stuck = batch.stuck;
-  const taken = batch.applied + batch.retried + batch.failed + batch.stuck;
-  // What is stuck stays first in line, so the batch is larger by it: those behind it get their turn.
-  return taken === size || rerunRequested ? BATCH + batch.stuck : 0;
+  total.stuck += batch.stuck;
+  return batch.applied + batch.retried + batch.failed + batch.stuck + batch.untried;
 }
 
 /** Ends with the last of them, also when another has failed. */
@@ -104,23 +129,4 @@ async function runInParallel(work: () => Promise<void>): Promise<void> {
   const works = Array.from({ length: PARALLELISM }, work);
   await Promise.allSettled(works);
   await Promise.all(works);
-}
-
-async function applyBatch(pool: pg.Pool, batch: number): Promise<AppliedBatch> {
-  const { rows } = await pool.query<AppliedBatch>(
-    'select applied, retried, failed, stuck, lateness_ms as "latenessMs" from app_private.apply_due($1)',
-    [batch],
-  );
-  if (rows[0] === undefined) throw new Error('app_private.apply_due gave no row.');
-  return rows[0];
-}
-
-/** A failure that is final, or can't even be recorded, needs a person; one that is retried doesn't. */
-function report(total: Applied, log: Logger): void {
-  if (total.failed > 0)
-    log.error(total, 'schedules failed for good: see flag_schedule.failed in the audit trail');
-  if (total.stuck > 0)
-    log.error(total, "schedules can't be applied, nor be marked as failed: see the warnings");
-  if (total.retried > 0) log.warn(total, 'schedules failed and are tried again later');
-  if (total.applied > 0) log.info(total, 'schedules were applied');
 }

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { TimedQuery } from '../postgres/session.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
+import { within } from '../lib/wait.ts';
 
 /** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
 const MAX_REFRESH_MS = 3_000;
@@ -17,8 +18,16 @@ const MAX_GRACE_MS = 1_000;
 /** When the timer queries again after firing, if no notification makes it query sooner. */
 const REFRESH_AFTER_FIRING_MS = 50;
 
-/** From this firing on the timer applies by itself: the job is with a worker that is dead, frozen or busy. */
-const DIRECT_FROM_FIRING = 3;
+/**
+ * When each query for so long has found something overdue, the timer applies by itself, and waits for locks: the job is with a worker
+ * that is dead, frozen or busy, or can't be queued, or a flag is locked. A time and not a number of firings, which begin again with
+ * each schedule that the timer has not fired for.
+ */
+const DIRECT_AFTER_MS = 250;
+/** After so long the next direct run begins beside one that hangs; the applier bounds how many there are. */
+const MAX_DIRECT_MS = 1_000;
+/** The shortest time between two runs that wait for locks. */
+const MIN_LOCK_RUNS_MS = 500;
 
 /**
  * Fires at the instant when the next schedule is due, by the database's clock: graphile-worker itself notices a job
@@ -26,26 +35,31 @@ const DIRECT_FROM_FIRING = 3;
  *
  * @param options.queueJob queues the job that applies what is due
  * @param options.applyDirectly applies what is due in this process, for when the job isn't run
+ * @param options.applyLocked applies what is due and locked, and waits for the locks
  */
 export function makeDueTimer(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly queueJob: () => Promise<void>;
   readonly applyDirectly: () => Promise<unknown>;
+  readonly applyLocked?: () => Promise<unknown>;
 }) {
-  const { pool, log, queueJob, applyDirectly } = options;
+  const { pool, log, queueJob, applyDirectly, applyLocked = () => Promise.resolve() } = options;
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
   // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
-  const queueing = coalesce(orWarn(queueJob, 'could not queue its job'), 0);
-  const applying = coalesce(
-    orWarn(applyDirectly, 'could not apply what is due; it tries again'),
-    GRACE_MS,
-  );
+  const queueing = coalesce(warned(queueJob, 'queue its job'), 0);
+  const direct = warned(applyDirectly, 'apply what is due');
+  const applying = coalesce(async () => {
+    await within(MAX_DIRECT_MS, direct());
+  }, GRACE_MS);
+  const waiting = coalesce(warned(applyLocked, 'apply what is locked'), MIN_LOCK_RUNS_MS);
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
   let isHealthy = false;
   let firedAt = Number.NEGATIVE_INFINITY;
   let firings = 0;
+  /** Since when each query has found something overdue. */
+  let overdueSince: number | null = null;
 
   function after(ms: number, action: () => void): void {
     if (timer !== null) clearTimeout(timer);
@@ -66,6 +80,7 @@ export function makeDueTimer(options: {
 
   function plan({ overdueForMs, dueInMs }: Due): void {
     const now = performance.now();
+    if (overdueForMs === null) overdueSince = null;
     const firedForIt = overdueForMs !== null && firedAt >= now - overdueForMs;
     if (!firedForIt) firings = 0;
     const again = firedForIt ? Math.max(0, firedAt + gracePeriod(firings) - now) : 0;
@@ -81,15 +96,26 @@ export function makeDueTimer(options: {
     // What is applied sends a notification, which makes the timer query sooner; what isn't applied sends none.
     after(REFRESH_AFTER_FIRING_MS, refreshing.request);
     queueing.request();
-    if (firings >= DIRECT_FROM_FIRING) applying.request();
+    overdueSince ??= firedAt;
+    if (firedAt - overdueSince < DIRECT_AFTER_MS) return;
+    applying.request();
+    waiting.request();
   }
 
-  function orWarn(work: () => Promise<unknown>, failure: string): () => Promise<void> {
+  /** Warns once until the work succeeds again: it is tried each second. */
+  function warned(work: () => Promise<unknown>, what: string): () => Promise<void> {
+    let failed = false;
     return async () => {
       try {
         await work();
+        if (failed) log.info(`the due timer can ${what} again`);
+        failed = false;
       } catch (error) {
-        log.warn({ err: error }, `the due timer ${failure}`);
+        log[failed ? 'debug' : 'warn'](
+          { err: error },
+          `the due timer can't ${what}; it tries again`,
+        );
+        failed = true;
       }
     };
   }
@@ -103,7 +129,7 @@ export function makeDueTimer(options: {
     async close(): Promise<void> {
       closed = true;
       if (timer !== null) clearTimeout(timer);
-      await Promise.all([refreshing.close(), queueing.close(), applying.close()]);
+      await Promise.all([refreshing, queueing, applying, waiting].map((part) => part.close()));
     },
   };
 }

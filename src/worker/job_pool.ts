@@ -2,8 +2,8 @@ import { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker';
 import type pg from 'pg';
+import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker';
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
@@ -27,20 +27,21 @@ const RESTART = { baseMs: 200, capMs: 2_000 };
  * It gives up when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The jobs of
  * the old one stay locked, which holds nothing up (decision 20).
  *
+ * @param pool graphile-worker's own: while its tables are locked it holds all of these connections, and none of the context's
  * @param concurrency tasks at a time
  * @throws Error when it can't be started the first time
  */
-export async function startJobPool(context: WorkerContext, concurrency: number) {
+export async function startJobPool(context: WorkerContext, pool: pg.Pool, concurrency: number) {
   const { log, stopping } = context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  let current: Awaited<ReturnType<typeof begin>> | null = await begin(context, concurrency);
+  let current: Awaited<ReturnType<typeof begin>> | null = await begin(context, pool, concurrency);
   const running = supervise();
 
   async function supervise(): Promise<void> {
     for (let failures = 0; !stopped(); failures++) {
       try {
-        current ??= await begin(context, concurrency);
+        current ??= await begin(context, pool, concurrency);
         // The end may have begun while this one was being started.
         if (stopped()) {
           await current.runner.stop();
@@ -77,7 +78,7 @@ export async function startJobPool(context: WorkerContext, concurrency: number) 
  *
  * @returns `over` settles when it takes no more jobs, and none of its tasks runs
  */
-async function begin(context: WorkerContext, concurrency: number) {
+async function begin(context: WorkerContext, pool: pg.Pool, concurrency: number) {
   const logger = workerLogger(context.log);
   const events: WorkerEvents = new EventEmitter();
   const idle = Promise.withResolvers<undefined>();
@@ -91,7 +92,7 @@ async function begin(context: WorkerContext, concurrency: number) {
   events.on('pool:listen:success', ({ client }) => (listening = client));
   events.on('pool:listen:release', () => (listening = null));
   const runner = await run({
-    pgPool: context.pool,
+    pgPool: pool,
     concurrency,
     logger,
     events,

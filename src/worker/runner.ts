@@ -13,6 +13,9 @@ import { meterSink } from '../metrics/sink.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
 import { makeDueTimer } from '../schedules/timer.ts';
 import { makeApplier } from '../schedules/apply.ts';
+import type { AppliedBatch } from '../schedules/batch.ts';
+import { makeLockedFlags } from '../schedules/locked_flags.ts';
+import { makeStuckSchedules } from '../schedules/stuck.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
 import { addJob } from '../jobs/jobs.ts';
@@ -37,8 +40,10 @@ export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 const CONCURRENCY = 4;
 /** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
 const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
-/** Beside one for each task: for the timer, the delivery loop, the lease, and graphile-worker's own listener and queries. */
-const SPARE_CONNECTIONS = 6;
+/** For the tasks, the timer, what applies beside the tasks, and the delivery loop with its lease. */
+const CONNECTIONS = 10;
+/** graphile-worker's own: it listens on one, and each slot for a task asks for jobs on one. */
+const JOB_CONNECTIONS = CONCURRENCY + 1;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
 const ANSWER_MS = 65_000;
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
@@ -60,11 +65,18 @@ export async function startWorker(options: WorkerOptions) {
   await using starting = new AsyncDisposableStack();
   const pool = makePool(options.databaseUrl, {
     name: 'halyard worker',
-    max: CONCURRENCY + SPARE_CONNECTIONS,
+    max: CONNECTIONS,
     answerMs: ANSWER_MS,
     log,
   });
   starting.defer(() => pool.end());
+  const jobsPool = makePool(options.databaseUrl, {
+    name: 'halyard worker jobs',
+    max: JOB_CONNECTIONS,
+    answerMs: ANSWER_MS,
+    log,
+  });
+  starting.defer(() => jobsPool.end());
   await assertMigrated(pool);
   const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
   let jobs: JobPool | null = null;
@@ -75,7 +87,7 @@ export async function startWorker(options: WorkerOptions) {
   if (sink.newestSeal === undefined) log.info({ destination }, CANNOT_BE_ASKED);
   // Before anything is applied or forwarded.
   await divergence.settled(context.stopping);
-  jobs = await startJobPool(context, CONCURRENCY);
+  jobs = await startJobPool(context, jobsPool, CONCURRENCY);
   for (const task of FIRST_JOBS) await addJob(pool, task);
   await listener.start();
   const running = starting.move();
@@ -123,14 +135,20 @@ function makeParts(
     destination,
     log,
   });
-  const ungated = makeApplier({ pool, log, onBatch: (batch) => metrics.applied(batch), stopping });
-  const applier = {
-    ...ungated,
-    async apply() {
-      await divergence.settled(stopping);
-      return ungated.apply();
-    },
+  const applying = {
+    ...{ pool, log, stopping, stuck: makeStuckSchedules() },
+    onBatch: (batch: AppliedBatch) => metrics.applied(batch),
   };
+  const { apply, ...applierParts } = makeApplier(applying);
+  const lockedFlags = makeLockedFlags({ ...applying, drainedAt: applierParts.drainedAt });
+  /** What a destination may have applied is held; so it is asked first where this may be another server than before. */
+  const checked =
+    <T>(applyNow: () => Promise<T>) =>
+    async () => {
+      await divergence.settled(stopping);
+      return applyNow();
+    };
+  const applier = { ...applierParts, apply: checked(apply) };
   const delivery = makeDelivery({
     ...{ pool, forwarder, log, stopping, abort: abort.signal },
     waitFor: () => applier.idle(),
@@ -141,6 +159,7 @@ function makeParts(
     log,
     queueJob: () => addJob(pool, 'apply_due_schedules'),
     applyDirectly: () => applier.apply(),
+    applyLocked: checked(() => lockedFlags.apply()),
   });
   const hint = () => {
     dueTimer.refresh();

@@ -23,7 +23,7 @@ test('one is set, listed, and told in the trail as this command’s', async () =
     ['audit_mode', 'lax', 'lax', '0'],
     ['audit_retention', '24 months', '""', '1'],
     ['pending_per_flag', '1000', '1000', '0'],
-    ['retry_base', '1 second', '1 second', '0'],
+    ['retry_base', '30 seconds', '30 seconds', '0'],
     ['schedule_retention', '""', '""', '0'],
     [''],
   ]);

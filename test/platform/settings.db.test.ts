@@ -34,7 +34,7 @@ test('a migrated database has every setting at its default, and no event says so
       { name: 'audit_mode', value: 'lax', revision: '0' },
       { name: 'audit_retention', value: '', revision: '0' },
       { name: 'pending_per_flag', value: '1000', revision: '0' },
-      { name: 'retry_base', value: '1 second', revision: '0' },
+      { name: 'retry_base', value: '30 seconds', revision: '0' },
       { name: 'schedule_retention', value: '', revision: '0' },
     ]);
     expect(await events(client)).toEqual([]);

@@ -69,9 +69,11 @@ app_private.shipped_message(text,bigint)                         admin auditor
 app_private.audit_mode()                                         auditor
 app_private.schema_version()                                     authenticator worker
 app_private.readiness()                                          authenticator
-app_private.apply_due(integer)                                   worker
+app_private.apply_due(integer,uuid[])                             worker
+app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
+app_private.overdue_flags(double precision,uuid[])               worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker
@@ -91,7 +93,11 @@ app_private.setting_reconciled_event(app_private.settings,bigint[])
 app_private.reconcile_settings()
 app_private.admin_details()
 app_private.apply_schedules(uuid[])
-app_private.try_schedules(uuid[])
+app_private.try_schedules(uuid[],timestamp with time zone)
+app_private.apply_in_turns(uuid[])
+app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone)
+app_private.is_transient(text)
+app_private.postponement(app_public.feature_flag_schedules)
 app_private.schedules_at_work()
 app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules)
 app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags)
@@ -181,7 +187,7 @@ app_private.trail_metrics()
 app_private.delivery_metrics(text[])
 app_private.fault_metrics()
 app_private.server_metrics()
-app_private.record_failure(uuid,text)
+app_private.record_failure(uuid,text,text)
 app_private.render_event(app_private.audit_event)
 app_private.require_admin()
 app_private.retry_delay(integer)

@@ -35,20 +35,42 @@ export function makeDelivery(options: {
   readonly waitFor?: () => Promise<unknown>;
 }) {
   const { pool, forwarder, log, stopping, abort } = options;
-  const hinting = coalesce(() => queue({ keepTime: true }), HINT_EVERY_MS);
+  const hinting = coalesce(async () => {
+    // Without a job this process forwards by itself, soon, and not only at the next run without a job.
+    if (!(await queue({ keepTime: true }))) void runWithoutJob();
+  }, HINT_EVERY_MS);
   let running: Promise<void> | null = null;
   let again = false;
   const wantedAgain = () => again;
   let failures = 0;
   let retryAt = 0;
+  let canQueue = true;
+  let queueing: Promise<unknown> = Promise.resolve();
   const idle = setInterval(() => void runWithoutJob(), RUN_EVERY_MS);
 
-  async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
+  /**
+   * One request at a time: while the jobs are locked, each takes a connection.
+   *
+   * @returns whether the job was queued; the next run without a job makes up for it otherwise
+   */
+  function queue(when: { inMs?: number; keepTime?: boolean }): Promise<boolean> {
+    const queued = queueing.then(() => queueNow(when));
+    queueing = queued;
+    return queued;
+  }
+
+  async function queueNow(when: { inMs?: number; keepTime?: boolean }): Promise<boolean> {
     try {
       await addJob(pool, 'forward_audit_events', when);
+      if (!canQueue) log.info('forwarding audit events can be queued again');
+      return (canQueue = true);
     } catch (error) {
-      // The next run without a job makes up for it.
-      log.warn({ err: error }, 'forwarding audit events could not be queued');
+      // Once for each outage: there is a hint for each event.
+      log[canQueue ? 'warn' : 'debug'](
+        { err: error },
+        'forwarding audit events could not be queued; this process forwards without a job',
+      );
+      return (canQueue = false);
     }
   }
 

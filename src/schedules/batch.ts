@@ -1,0 +1,70 @@
+import type pg from 'pg';
+import type { Logger } from '../lib/log.ts';
+
+/** How many schedules of one batch or run had which outcome. */
+export type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
+
+export interface AppliedBatch extends Readonly<Applied> {
+  /** How long after its time each of the applied ones was, in milliseconds. */
+  readonly latenessMs: readonly number[];
+  /** Those that could neither be applied nor be marked. */
+  readonly stuckIds: readonly string[];
+  /** Those that stay due, because there was no time left to try them. */
+  readonly untried: number;
+}
+
+const COLUMNS =
+  'applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried';
+
+/**
+ * Applies up to `size` due schedules in one transaction.
+ *
+ * @param skipped schedules to leave alone
+ * @throws the database's error when the batch fails as a whole; nothing is changed then
+ */
+export async function applyDue(
+  pool: pg.Pool,
+  size: number,
+  skipped: readonly string[],
+): Promise<AppliedBatch> {
+  const { rows } = await pool.query<AppliedBatch>(
+    `select ${COLUMNS} from app_private.apply_due($1, $2)`,
+    [size, skipped],
+  );
+  return onlyRow(rows, 'apply_due');
+}
+
+/**
+ * Applies the due schedules of one flag in one transaction, and waits for the locks on its rows.
+ *
+ * @param waitMs milliseconds for each lock
+ * @throws the database's error, 55P03 when the wait was in vain
+ */
+export async function applyFlag(
+  client: pg.ClientBase,
+  flagId: string,
+  waitMs: number,
+  skipped: readonly string[],
+): Promise<AppliedBatch> {
+  const { rows } = await client.query<AppliedBatch>(
+    `select ${COLUMNS} from app_private.apply_flag($1, $2, $3)`,
+    [flagId, waitMs, skipped],
+  );
+  return onlyRow(rows, 'apply_flag');
+}
+
+function onlyRow(rows: readonly AppliedBatch[], name: string): AppliedBatch {
+  if (rows[0] === undefined) throw new Error(`app_private.${name} gave no row.`);
+  return rows[0];
+}
+
+/** A failure that is final, or can't even be recorded, needs a person; one that is retried doesn't. */
+export function report({ applied, retried, failed, stuck }: Applied, log: Logger): void {
+  const total = { applied, retried, failed, stuck };
+  if (failed > 0)
+    log.error(total, 'schedules failed for good: see flag_schedule.failed in the audit trail');
+  if (stuck > 0)
+    log.error(total, "schedules can't be applied, nor be marked as failed: see the warnings");
+  if (retried > 0) log.warn(total, 'schedules failed and are tried again later');
+  if (applied > 0) log.info(total, 'schedules were applied');
+}

@@ -1,0 +1,148 @@
+import pg from 'pg';
+import type { Logger } from '../lib/log.ts';
+import { blockersOf } from '../postgres/blockers.ts';
+import { applyFlag, report, type AppliedBatch } from './batch.ts';
+import type { StuckSchedules } from './stuck.ts';
+
+/** A schedule that another process's batch has locked is applied by then. */
+const MIN_OVERDUE_MS = 200;
+/** After so long without a look at all that is due, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
+const MAX_OVERDUE_MS = 5_000;
+/** The wait for a lock, below deadlock_timeout. Several flags share it, so that one that stays locked makes no other late. */
+const MAX_WAIT_MS = 900;
+const MIN_WAIT_MS = 50;
+/** A flag that is locked for so long is reported with the sessions that lock it. */
+const REPORT_MS = 5_000;
+/** lock_not_available, deadlock_detected: the row is still locked. */
+const LOCKED = new Set(['55P03', '40P01']);
+
+interface OverdueFlag {
+  readonly id: string;
+  readonly flagKey: string;
+  readonly environment: string;
+}
+
+interface Blockage {
+  readonly flag: OverdueFlag;
+  readonly since: number;
+  reported: boolean;
+}
+
+/**
+ * Applies what the applier leaves because each of its looks finds the flag or the schedule locked: it waits for the lock, a flag
+ * at a time, on one connection.
+ *
+ * @param options.stuck what the applier leaves alone
+ * @param options.drainedAt when the applier last took all that wasn't locked: what was due before is locked
+ * @param options.onBatch is called for each flag that was applied
+ */
+export function makeLockedFlags(options: {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  readonly stuck: StuckSchedules;
+  readonly drainedAt: () => number;
+  readonly onBatch?: (batch: AppliedBatch) => void;
+  readonly stopping: AbortSignal;
+}) {
+  const { pool, log, stuck, drainedAt, onBatch, stopping } = options;
+  const blockages = new Map<string, Blockage>();
+
+  function end(id: string): void {
+    const blockage = blockages.get(id);
+    blockages.delete(id);
+    if (blockage?.reported !== true) return;
+    const blockedForMs = Math.round(performance.now() - blockage.since);
+    log.info({ flag: blockage.flag, blockedForMs }, 'a flag is no longer locked, nor overdue');
+  }
+
+  async function apply(flag: OverdueFlag, waitMs: number): Promise<void> {
+    const blockage = blockages.get(flag.id) ?? { flag, since: performance.now(), reported: false };
+    blockages.set(flag.id, blockage);
+    const client = await pool.connect();
+    let broken = true;
+    try {
+      if (!blockage.reported && performance.now() - blockage.since >= REPORT_MS)
+        await reportDuring(client, blockage, waitMs);
+      const batch = await applyFlag(client, flag.id, waitMs, stuck.skipped());
+      broken = false;
+      stuck.add(batch.stuckIds);
+      onBatch?.(batch);
+      report(batch, log);
+      end(flag.id);
+    } catch (error) {
+      broken = !(error instanceof pg.DatabaseError);
+      if (broken || !isLocked(error)) throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /** Asks, in the midst of the wait that the client begins next, which sessions it waits for. */
+  async function reportDuring(
+    client: pg.ClientBase,
+    blockage: Blockage,
+    waitMs: number,
+  ): Promise<void> {
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const pid = rows[0]?.pid ?? 0;
+    setTimeout(() => {
+      blockersOf(pool, pid).then(
+        (blockers) => {
+          if (blockers.length === 0 || blockage.reported) return;
+          blockage.reported = true;
+          const overdueForMs = Math.round(performance.now() - blockage.since);
+          log.warn(
+            { flag: blockage.flag, overdueForMs, blockers },
+            "a flag's schedules can't be applied, because other sessions hold its row or theirs locked",
+          );
+        },
+        (error: unknown) => log.debug({ err: error }, 'the sessions that lock a flag are unknown'),
+      );
+    }, waitMs / 2).unref();
+  }
+
+  return {
+    /**
+     * Waits for the flags that are overdue, each once.
+     *
+     * @throws the database's error, but for a lock that was not to be had
+     */
+    async apply(): Promise<void> {
+      const sinceMs = performance.now() - drainedAt();
+      const overdueMs = Math.min(MAX_OVERDUE_MS, Math.max(MIN_OVERDUE_MS, sinceMs));
+      const flags = await overdueFlags(pool, overdueMs, stuck.skipped());
+      const ids = new Set(flags.map(({ id }) => id));
+      for (const id of blockages.keys()) if (!ids.has(id)) end(id);
+      const share = Math.floor(MAX_WAIT_MS / Math.max(1, flags.length));
+      const failures: pg.DatabaseError[] = [];
+      for (const flag of flags) {
+        if (stopping.aborted) return;
+        try {
+          await apply(flag, Math.max(MIN_WAIT_MS, share));
+        } catch (error) {
+          // The flag's own trouble, if the database says so, is none of the others'.
+          if (!(error instanceof pg.DatabaseError)) throw error;
+          failures.push(error);
+        }
+      }
+      if (failures[0] !== undefined) throw failures[0];
+    },
+  };
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && LOCKED.has(error.code ?? '');
+}
+
+async function overdueFlags(
+  pool: pg.Pool,
+  overdueMs: number,
+  skipped: readonly string[],
+): Promise<OverdueFlag[]> {
+  const { rows } = await pool.query<OverdueFlag>(
+    `select flag_id as "id", flag_key as "flagKey", environment
+     from app_private.overdue_flags($1, $2)`,
+    [overdueMs, skipped],
+  );
+  return rows;
+}
