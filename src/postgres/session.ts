@@ -38,15 +38,16 @@ const LOGINS = `'{halyard_owner,halyard_authenticator,halyard_worker}'::text[]`;
 
 /**
  * What differs is found before it is set. What the connection's address sets (source client), such as a command's
- * time-outs, is deliberate.
+ * time-outs, is deliberate. Compiling this one query can take seconds, so jit is off before it: of that setting no lack is named.
  */
-const PREPARE = `
+const prepare = (asOwner: boolean) => `
+  set jit = off;
   with differing as materialized (
     select s.*, current_setting(s.name) as found, k.source, k.settable
     from (${LIST}) as s
     cross join ${KNOWN}
     where current_setting(s.name, true) <> all (s.also || s.value)
-      and (s.by_session or session_user = any (s.roles) or ($1::boolean and 'halyard_owner' = any (s.roles)))
+      and (s.by_session or session_user = any (s.roles) or (${asOwner} and 'halyard_owner' = any (s.roles)))
   )
   select
     pg_is_in_recovery() as standby,
@@ -78,18 +79,16 @@ export async function prepareSession(
   { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
 ): Promise<Session> {
   const query: Partial<TimedQuery> = {
-    text: PREPARE,
-    values: [asOwner],
+    text: prepare(asOwner),
     ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
   };
-  const { rows } = await client
-    .query<{ standby: boolean; deviations: Deviation[] }>(query as TimedQuery)
-    .catch((error: unknown) => {
-      throw isOld(error)
-        ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
-        : error;
-    });
-  const [row] = rows;
+  const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
+    throw isOld(error)
+      ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
+      : error;
+  });
+  // Two statements have two results, which pg's types don't know.
+  const [row] = (results as [unknown, pg.QueryResult<Session>])[1].rows;
   if (row === undefined) throw new Error('The server gave no answer about its session.');
   return row;
 }
