@@ -14,6 +14,8 @@ export interface Deviation {
   readonly expected: string;
   /** Whether the session has it now. */
   readonly set: boolean;
+  /** Whether it is a setting of the role in this database, which setup leaves alone. */
+  readonly in_database: boolean;
   /** The statement, for an administrator, that mends it. */
   readonly mend: string;
 }
@@ -58,7 +60,7 @@ const prepare = (asOwner: boolean) => `
     array(
       select jsonb_build_object(
         'role', session_user, 'setting', d.name, 'found', d.found, 'expected', d.value,
-        'set', d.settable and d.by_session,
+        'set', d.settable and d.by_session, 'in_database', d.source = 'database user',
         'mend', case d.source
           when 'database user' then format('alter role %I in database %I reset %s', session_user, current_database(), d.name)
           else format('alter role %I set %s = %L', session_user, d.name, d.value)
@@ -105,7 +107,7 @@ const named = new WeakMap<Logger, Set<string>>();
 export function warnOfDeviations(log: Logger, deviations: readonly Deviation[]): void {
   const before = named.get(log) ?? new Set();
   named.set(log, before);
-  for (const { set, ...deviation } of deviations) {
+  for (const { set, in_database, ...deviation } of deviations) {
     const key = `${deviation.role} ${deviation.setting} ${deviation.found}`;
     if (before.has(key)) continue;
     before.add(key);
@@ -114,7 +116,7 @@ export function warnOfDeviations(log: Logger, deviations: readonly Deviation[]):
       deviation,
       `${role} begins its sessions with ${setting} = '${found}', and Halyard counts on '${expected}'` +
         `${set ? ' (this process sets it for its own sessions)' : ''}: ` +
-        `run "npm run halyard -- setup" again or, as an administrator, ${mend}`,
+        `${in_database ? '' : 'run "npm run halyard -- setup" again or, '}as an administrator, ${mend}`,
     );
   }
 }
