@@ -81,7 +81,7 @@ function pgRun(pool: pg.Pool, work: Work): Run {
   const claims = claimsFromPayload({ role: 'admin', sub: 'alice', email: 'alice@example.com' });
   const settings = pgSettings(claims, 'bench');
   const names = Object.keys(settings);
-  const set = `select set_config('jit', 'off', true), ${names.map((name, i) => `set_config('${name}', $${i + 1}, true)`).join(', ')}`;
+  const set = `select ${names.map((name, i) => `set_config('${name}', $${i + 1}, true)`).join(', ')}`;
   return async (values) => {
     const client = await pool.connect();
     try {

@@ -162,10 +162,7 @@ function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
-/** JIT compilation costs more than our slowest statement takes, so it is off. */
-const SET = `select set_config('jit', 'off', true), ${SETTINGS.map(
-  (name, i) => `set_config('${name}', $${i + 1}, true)`,
-).join(', ')}`;
+const SET = `select ${SETTINGS.map((name, i) => `set_config('${name}', $${i + 1}, true)`).join(', ')}`;
 
 /** Sets the settings until the end of the transaction. */
 function setting(settings: Settings): Statement {

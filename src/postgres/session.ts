@@ -14,6 +14,8 @@ export interface Deviation {
   readonly expected: string;
   /** Whether the session has it now. */
   readonly set: boolean;
+  /** Whether it is a setting of the role in this database, which setup leaves alone. */
+  readonly in_database: boolean;
   /** The statement, for an administrator, that mends it. */
   readonly mend: string;
 }
@@ -38,15 +40,16 @@ const LOGINS = `'{halyard_owner,halyard_authenticator,halyard_worker}'::text[]`;
 
 /**
  * What differs is found before it is set. What the connection's address sets (source client), such as a command's
- * time-outs, is deliberate.
+ * time-outs, is deliberate. Compiling this one query can take seconds, so jit is off before it: of that setting no lack is named.
  */
-const PREPARE = `
+const prepare = (asOwner: boolean) => `
+  set jit = off;
   with differing as materialized (
     select s.*, current_setting(s.name) as found, k.source, k.settable
     from (${LIST}) as s
     cross join ${KNOWN}
     where current_setting(s.name, true) <> all (s.also || s.value)
-      and (s.by_session or session_user = any (s.roles) or ($1::boolean and 'halyard_owner' = any (s.roles)))
+      and (s.by_session or session_user = any (s.roles) or (${asOwner} and 'halyard_owner' = any (s.roles)))
   )
   select
     pg_is_in_recovery() as standby,
@@ -57,7 +60,7 @@ const PREPARE = `
     array(
       select jsonb_build_object(
         'role', session_user, 'setting', d.name, 'found', d.found, 'expected', d.value,
-        'set', d.settable and d.by_session,
+        'set', d.settable and d.by_session, 'in_database', d.source = 'database user',
         'mend', case d.source
           when 'database user' then format('alter role %I in database %I reset %s', session_user, current_database(), d.name)
           else format('alter role %I set %s = %L', session_user, d.name, d.value)
@@ -78,18 +81,16 @@ export async function prepareSession(
   { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
 ): Promise<Session> {
   const query: Partial<TimedQuery> = {
-    text: PREPARE,
-    values: [asOwner],
+    text: prepare(asOwner),
     ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
   };
-  const { rows } = await client
-    .query<{ standby: boolean; deviations: Deviation[] }>(query as TimedQuery)
-    .catch((error: unknown) => {
-      throw isOld(error)
-        ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
-        : error;
-    });
-  const [row] = rows;
+  const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
+    throw isOld(error)
+      ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
+      : error;
+  });
+  // Two statements have two results, which pg's types don't know.
+  const [row] = (results as [unknown, pg.QueryResult<Session>])[1].rows;
   if (row === undefined) throw new Error('The server gave no answer about its session.');
   return row;
 }
@@ -106,7 +107,7 @@ const named = new WeakMap<Logger, Set<string>>();
 export function warnOfDeviations(log: Logger, deviations: readonly Deviation[]): void {
   const before = named.get(log) ?? new Set();
   named.set(log, before);
-  for (const { set, ...deviation } of deviations) {
+  for (const { set, in_database, ...deviation } of deviations) {
     const key = `${deviation.role} ${deviation.setting} ${deviation.found}`;
     if (before.has(key)) continue;
     before.add(key);
@@ -115,7 +116,7 @@ export function warnOfDeviations(log: Logger, deviations: readonly Deviation[]):
       deviation,
       `${role} begins its sessions with ${setting} = '${found}', and Halyard counts on '${expected}'` +
         `${set ? ' (this process sets it for its own sessions)' : ''}: ` +
-        `run "npm run halyard -- setup" again or, as an administrator, ${mend}`,
+        `${in_database ? '' : 'run "npm run halyard -- setup" again or, '}as an administrator, ${mend}`,
     );
   }
 }

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { migrate } from '../../src/postgres/migrate.ts';
+import { setUp } from '../../src/postgres/setup.ts';
+import { value } from '../support/actors.ts';
 import { startTestApi } from '../support/api.ts';
 import { runAudit } from '../support/chaos/command.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { withClient, type TestDatabase } from '../support/database.ts';
 import {
   asAdministrator,
   complaints,
@@ -68,11 +70,28 @@ describe('a process names the setting that its role lacks', () => {
         mend: `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
       },
     ]);
+    expect(api.lines.find(({ setting }) => setting === 'row_security')?.msg).toMatch(
+      /counts on 'on' \(this process sets it for its own sessions\): as an administrator, alter role/,
+    );
     expect(worker.lines.find(({ setting }) => setting === 'DateStyle')?.msg).toBe(
       `halyard_worker begins its sessions with DateStyle = '${HOSTILE.DateStyle}', and Halyard counts on 'ISO, MDY' ` +
         '(this process sets it for its own sessions): run "npm run halyard -- setup" again or, as an administrator, ' +
         `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
     );
+  });
+
+  test('and setup sets it again, and keeps a value that does as well', async () => {
+    await asAdministrator(
+      database,
+      'alter role halyard_worker reset "DateStyle"',
+      'alter role halyard_worker set synchronous_commit = remote_apply',
+    );
+    await setUp({ ...database, log: makeTestLog().log });
+    await withClient(database.workerUrl, async (client) => {
+      expect(await value(client, 'show datestyle')).toBe('ISO, MDY');
+      expect(await value(client, 'show synchronous_commit')).toBe('remote_apply');
+    });
+    await asAdministrator(database, 'alter role halyard_worker set synchronous_commit = on');
   });
 
   test('however many: what a process may set for its sessions is right in them', async () => {
