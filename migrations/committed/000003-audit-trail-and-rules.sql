@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:9fd530c0dc6824d0d234dcb8a8e95f5fed7d8a06
+--! Hash: sha1:9001ef6aa2bee0a5625e542398e875897cf778dd
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -1066,26 +1066,6 @@ return app_private.make_event(
 comment on function app_private.flag_event(timestamptz, app_public.feature_flags, app_public.feature_flags, uuid) is
   'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
--- What the trail says of a flag, and what the row says, under the same keys: audit.verify_rows() compares the two.
-create or replace function app_private.flag_told(event audit.events)
-returns jsonb
-language sql
-stable
-return case when (event).event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled') then
-  ((event).metadata -> 'after') || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)
-end;
-
-create or replace function app_private.flag_found(flag app_public.feature_flags)
-returns jsonb
-language sql
-stable
-return app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment);
-
-comment on function app_private.flag_told(audit.events) is
-  'What an event says of its flag after it; null when it says nothing of that.';
-comment on function app_private.flag_found(app_public.feature_flags) is
-  'What a flag''s row says, with the keys of flag_told().';
-
 -- Statements and their plans: schedules/events.sql.
 create or replace function app_private.tg_feature_flags__audit()
 returns trigger
@@ -1158,6 +1138,27 @@ alter table app_public.feature_flags enable always trigger _900_audit_insert;
 alter table app_public.feature_flags enable always trigger _900_audit_update;
 alter table app_public.feature_flags enable always trigger _900_audit_delete;
 --! EndIncluded flags/events.sql
+--! Included flags/told.sql
+-- What the trail says of a flag, and what the row says, under the same keys: audit.verify_rows() compares the two.
+create or replace function app_private.flag_told(event audit.events)
+returns jsonb
+language sql
+stable
+return case when (event).event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled') then
+  ((event).metadata -> 'after') || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)
+end;
+
+create or replace function app_private.flag_found(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment);
+
+comment on function app_private.flag_told(audit.events) is
+  'What an event says of its flag after it; null when it says nothing of that.';
+comment on function app_private.flag_found(app_public.feature_flags) is
+  'What a flag''s row says, with the keys of flag_told().';
+--! EndIncluded flags/told.sql
 --! Included schedules/fields.sql
 -- The fields of a schedule that are audited.
 
@@ -1461,50 +1462,6 @@ comment on function app_private.schedule_changed_event(timestamptz, app_public.f
 comment on function app_private.schedule_deleted_event(timestamptz, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.deleted event.';
 
--- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
--- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
--- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
-create or replace function app_private.schedule_told(event audit.events)
-returns jsonb
-language sql
-stable
-return jsonb_build_object('flagId', (event).flag_id) || case (event).event_type
-  when 'flag_schedule.created' then jsonb_build_object(
-    'status', 'pending',
-    'scheduledAt', (event).metadata -> 'scheduledAt',
-    'updates', (event).metadata -> 'updates')
-  when 'flag_schedule.applied' then jsonb_build_object(
-    'status', 'applied',
-    'updates', (event).metadata -> 'updates',
-    'appliedAt', (event).metadata -> 'appliedAt',
-    'latenessMs', (event).metadata -> 'latenessMs')
-  when 'flag_schedule.cancelled' then jsonb_build_object(
-    'status', 'cancelled',
-    'scheduledAt', (event).metadata -> 'scheduledAt')
-  when 'flag_schedule.failed' then jsonb_build_object('status', 'failed')
-  when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
-    || jsonb_build_object('updates', (event).metadata -> 'updates', 'appliedAt', (event).metadata -> 'appliedAt')
-end;
-
-create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
-returns jsonb
-language sql
-stable
-return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates)
-  || case when (schedule).applied_at is null
-    then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
-    else jsonb_build_object(
-      'appliedAt', app_private.iso((schedule).applied_at),
-      'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
-  end;
-
-comment on function app_private.schedule_told(audit.events) is
-  'What an event says of its schedule after it; null when it says nothing of that.';
-comment on function app_private.schedule_found(app_public.feature_flag_schedules) is
-  'What a schedule''s row says, with the keys of schedule_told().';
-
 -- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
 -- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
 -- looked up one by one (LIMIT keeps it so), which is never a scan of them all.
@@ -1586,6 +1543,51 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_i
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
 --! EndIncluded schedules/events.sql
+--! Included schedules/told.sql
+-- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
+-- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
+-- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
+create or replace function app_private.schedule_told(event audit.events)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('flagId', (event).flag_id) || case (event).event_type
+  when 'flag_schedule.created' then jsonb_build_object(
+    'status', 'pending',
+    'scheduledAt', (event).metadata -> 'scheduledAt',
+    'updates', (event).metadata -> 'updates')
+  when 'flag_schedule.applied' then jsonb_build_object(
+    'status', 'applied',
+    'updates', (event).metadata -> 'updates',
+    'appliedAt', (event).metadata -> 'appliedAt',
+    'latenessMs', (event).metadata -> 'latenessMs')
+  when 'flag_schedule.cancelled' then jsonb_build_object(
+    'status', 'cancelled',
+    'scheduledAt', (event).metadata -> 'scheduledAt')
+  when 'flag_schedule.failed' then jsonb_build_object('status', 'failed')
+  when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+  when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+  when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
+    || jsonb_build_object('updates', (event).metadata -> 'updates', 'appliedAt', (event).metadata -> 'appliedAt')
+end;
+
+create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates)
+  || case when (schedule).applied_at is null
+    then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
+    else jsonb_build_object(
+      'appliedAt', app_private.iso((schedule).applied_at),
+      'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
+  end;
+
+comment on function app_private.schedule_told(audit.events) is
+  'What an event says of its schedule after it; null when it says nothing of that.';
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is
+  'What a schedule''s row says, with the keys of schedule_told().';
+--! EndIncluded schedules/told.sql
 --! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
 
