@@ -1209,6 +1209,13 @@ CREATE OR REPLACE FUNCTION app_private.event_id(row_id uuid, created_at timestam
 RETURN app_private.uuid_of(sha256(((uuid_send(row_id) || timestamptz_send(created_at)) || int8send(revision))));
 comment on function app_private.event_id(uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision.';
 
+CREATE OR REPLACE FUNCTION app_private.event_ids(row_id uuid, created_at timestamp with time zone, revision bigint)
+ RETURNS uuid[]
+ LANGUAGE sql
+ IMMUTABLE
+RETURN ARRAY[app_private.event_id(row_id, created_at, revision)];
+comment on function app_private.event_ids(uuid,timestamp with time zone,bigint) is 'The ids that the event of a row''s revision may have.';
+
 CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
  RETURNS bytea
  LANGUAGE sql
@@ -3505,42 +3512,47 @@ CREATE OR REPLACE FUNCTION app_private.unexplained_rows(source text, ids uuid[],
  SET jit TO 'off'
 AS $function$
   with numbered as materialized (
-    select
-      r.*, r.event_id as own_id, l.occurred_at as numbered_at, f.occurred_at as first_at, n.event_id is not null as has_more
+    select r.*, l.occurred_at as numbered_at, f.event_id as first_id, f.occurred_at as first_at, n.event_id is not null as has_more
     from (
-      select r.*, app_private.event_id(r.id, r.created_at, r.revision) as event_id
+      select r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
-    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = r.event_id limit 1) as l on true
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
     left join lateral (
-      select l.occurred_at from audit.ledger l
-      where source = 'feature_flag_schedules' and r.revision > 1 and l.event_id = app_private.event_id(r.id, r.created_at, 1)
+      select l.event_id, l.occurred_at from audit.ledger l
+      where source = 'feature_flag_schedules' and r.revision > 1 and l.event_id = any (app_private.event_ids(r.id, r.created_at, 1))
       limit 1
     ) as f on true
     -- The event of its deletion, or the gap's.
     left join lateral (
       select m.event_id from audit.ledger m
-      where m.event_id in (
-        app_private.event_id(r.id, r.created_at, r.revision + 1), app_private.event_id(r.id, l.occurred_at, r.revision + 1))
+      where m.event_id = any (
+        app_private.event_ids(r.id, r.created_at, r.revision + 1) || app_private.event_ids(r.id, l.occurred_at, r.revision + 1))
       limit 1
     ) as n on true
+  ), queued as materialized (
+    select n.id, q.occurred_at
+    from numbered n
+    cross join unnest(n.own_ids) as o (id)
+    join audit.queue q on q.event_id = o.id
+    where n.numbered_at is null
   ), placed as materialized (
     select n.*, coalesce(n.numbered_at, q.occurred_at) as recorded_at
     from numbered n
-    left join audit.queue q on q.event_id = n.own_id and n.numbered_at is null
+    left join queued q on q.id = n.id
   ), told as materialized (
     select p.*, coalesce(first.told || own.told, own.told, first.told, '{}') as told
     from placed p
     left join lateral (
       select app_private.row_told(source, e) as told
       from audit.events e
-      where e.id = p.own_id and e.occurred_at = p.recorded_at
+      where e.id = any (p.own_ids) and e.occurred_at = p.recorded_at
       limit 1
     ) as own on true
     left join lateral (
       select app_private.row_told(source, e) as told
       from audit.events e
-      where e.id = app_private.event_id(p.id, p.created_at, 1) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      where e.id = p.first_id and e.occurred_at = p.first_at and not own.told ? 'updates'
       limit 1
     ) as first on true
   ), suspects as materialized (
@@ -3558,7 +3570,10 @@ AS $function$
   from suspects s
   cross join lateral app_private.row_verdict(
     source, s.id, s.created_at, s.revision,
-    s.recorded_at is not null or app_private.is_recorded(app_private.event_id(s.id, s.created_at, -s.revision)),
+    s.recorded_at is not null or exists (
+      select
+      from unnest(app_private.event_ids(s.id, s.created_at, -s.revision)) as r (event_id)
+      where app_private.is_recorded(r.event_id)),
     array[s.key, s.told ->> 'flagKey'], s.found) as v
 $function$;
 comment on function app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[]) is 'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
