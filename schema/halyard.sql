@@ -1961,7 +1961,7 @@ begin
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
-        v_after, 5000, scope = 'recording') as r;
+        v_after, 2000, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
@@ -3512,17 +3512,15 @@ CREATE OR REPLACE FUNCTION app_private.unexplained_rows(source text, ids uuid[],
  SET jit TO 'off'
 AS $function$
   with numbered as materialized (
-    select r.*, l.occurred_at as numbered_at, f.event_id as first_id, f.occurred_at as first_at, n.event_id is not null as has_more
+    select r.*, l.occurred_at as own_at, f.occurred_at as first_at, n.event_id is not null as has_more
     from (
-      select r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids
+      select
+        r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
+        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
     left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
-    left join lateral (
-      select l.event_id, l.occurred_at from audit.ledger l
-      where source = 'feature_flag_schedules' and r.revision > 1 and l.event_id = any (app_private.event_ids(r.id, r.created_at, 1))
-      limit 1
-    ) as f on true
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.first_ids) limit 1) as f on true
     -- The event of its deletion, or the gap's.
     left join lateral (
       select m.event_id from audit.ledger m
@@ -3531,13 +3529,18 @@ AS $function$
       limit 1
     ) as n on true
   ), queued as materialized (
-    select n.id, q.occurred_at
+    select
+      n.id, min(q.occurred_at) filter (where q.event_id = any (n.own_ids)) as own_at,
+      min(q.occurred_at) filter (where q.event_id = any (n.first_ids)) as first_at
     from numbered n
-    cross join unnest(n.own_ids) as o (id)
+    cross join unnest(n.own_ids || n.first_ids) as o (id)
     join audit.queue q on q.event_id = o.id
-    where n.numbered_at is null
+    where n.own_at is null or n.first_ids is not null and n.first_at is null
+    group by n.id
   ), placed as materialized (
-    select n.*, coalesce(n.numbered_at, q.occurred_at) as recorded_at
+    select
+      n.id, n.created_at, n.revision, n.key, n.found, n.own_ids, n.first_ids, n.has_more,
+      coalesce(n.own_at, q.own_at) as recorded_at, coalesce(n.first_at, q.first_at) as first_at
     from numbered n
     left join queued q on q.id = n.id
   ), told as materialized (
@@ -3552,7 +3555,7 @@ AS $function$
     left join lateral (
       select app_private.row_told(source, e) as told
       from audit.events e
-      where e.id = p.first_id and e.occurred_at = p.first_at and not own.told ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.told ? 'updates'
       limit 1
     ) as first on true
   ), suspects as materialized (
@@ -3561,8 +3564,8 @@ AS $function$
     where (
         t.recorded_at is null or t.has_more
         or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
-        -- Its created event is lost, or isn't numbered yet.
-        or source = 'feature_flag_schedules' and t.revision > 1 and t.first_at is null
+        -- Its created event is lost.
+        or t.first_ids is not null and t.first_at is null
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
   )
