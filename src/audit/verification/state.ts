@@ -30,7 +30,7 @@ interface Row {
 const SOURCES = ['settings', 'feature_flags', 'feature_flag_schedules', 'events'];
 
 /** Rows looked at in one statement: of a second at most, so that no statement keeps a snapshot for long. */
-const BATCH = 5_000;
+const BATCH = 2_000;
 
 /**
  * Checks that flags, schedules and settings are what the trail says of them, that none is gone without an event, and that the
