@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { TimedQuery } from '../postgres/pool.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
+import { makeOutage } from '../lib/outage.ts';
 
 /** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
 const MAX_REFRESH_MS = 3_000;
@@ -34,6 +35,10 @@ export function makeDueTimer(options: {
   readonly applyDirectly: () => Promise<unknown>;
 }) {
   const { pool, log, queueJob, applyDirectly } = options;
+  const outage = makeOutage(log, {
+    failing: 'the due timer could not read what is due',
+    back: 'the due timer reads what is due again',
+  });
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
   // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
   const queueing = coalesce(orWarn(queueJob, 'could not queue its job'), 0);
@@ -56,10 +61,10 @@ export function makeDueTimer(options: {
     try {
       plan(await nextDue(pool));
       isHealthy = true;
+      outage.back();
     } catch (error) {
-      // Once for each outage: the listener and the pool report theirs too.
-      log[isHealthy ? 'warn' : 'debug']({ err: error }, 'the due timer could not read what is due');
       isHealthy = false;
+      outage.failed(error);
       after(RETRY_MS, refreshing.request);
     }
   }
@@ -85,11 +90,16 @@ export function makeDueTimer(options: {
   }
 
   function orWarn(work: () => Promise<unknown>, failure: string): () => Promise<void> {
+    const failing = makeOutage(log, {
+      failing: `the due timer ${failure}`,
+      back: 'the due timer is over what it could not do',
+    });
     return async () => {
       try {
         await work();
+        failing.back();
       } catch (error) {
-        log.warn({ err: error }, `the due timer ${failure}`);
+        failing.failed(error);
       }
     };
   }

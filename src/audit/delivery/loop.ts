@@ -5,6 +5,7 @@ import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
 import { coalesce } from '../../lib/coalesce.ts';
+import { makeOutage } from '../../lib/outage.ts';
 
 const HINT_EVERY_MS = 50;
 const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
@@ -33,6 +34,14 @@ export function makeDelivery(options: {
   readonly waitFor?: () => Promise<unknown>;
 }) {
   const { pool, forwarder, log, stopping, abort } = options;
+  const outage = makeOutage(log, {
+    failing: 'audit events could not be delivered; they are kept and sent again',
+    back: 'audit events are delivered again',
+  });
+  const queueOutage = makeOutage(log, {
+    failing: 'forwarding audit events could not be queued',
+    back: 'forwarding audit events is queued again',
+  });
   const hinting = coalesce(() => queue({ keepTime: true }), HINT_EVERY_MS);
   let running: Promise<void> | null = null;
   let again = false;
@@ -44,9 +53,10 @@ export function makeDelivery(options: {
   async function queue(when: { inMs?: number; keepTime?: boolean }): Promise<void> {
     try {
       await addJob(pool, 'forward_audit_events', when);
+      queueOutage.back();
     } catch (error) {
       // The next run without a job makes up for it.
-      log.warn({ err: error }, 'forwarding audit events could not be queued');
+      queueOutage.failed(error);
     }
   }
 
@@ -65,6 +75,7 @@ export function makeDelivery(options: {
     }
     failures = 0;
     retryAt = 0;
+    outage.back();
     if (outcome !== 'done')
       await queue({ inMs: outcome === 'stopped' ? 0 : LOOK_AGAIN_MS, keepTime: true });
   }
@@ -73,10 +84,10 @@ export function makeDelivery(options: {
     const retryInMs = backOff(failures, BACK_OFF);
     failures++;
     retryAt = performance.now() + retryInMs;
-    log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](
-      { err: error, failures, retryInMs },
-      'audit events could not be delivered; they are kept and sent again',
-    );
+    const isAlarming = failures >= ALARMING_FAILURES;
+    // The first that is an error is said at once.
+    const kind = isAlarming ? 'alarming' : '';
+    outage.failed(error, { failures, retryInMs }, kind, isAlarming ? 'error' : 'warn');
     await queue({ inMs: retryInMs });
   }
 
