@@ -7,6 +7,7 @@ import { runMigrations as installWorkerSchemaWith } from 'graphile-worker';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
+import { NotMigratedError } from './error.ts';
 import { makePool } from './pool.ts';
 import { withSettings } from './setup.ts';
 import type { Logger } from '../lib/log.ts';
@@ -133,24 +134,20 @@ async function committedFiles(): Promise<string[]> {
 /**
  * Makes sure that the database is at least as new as this version of Halyard: migrations keep the version before them working.
  *
- * @throws Error that says what to run
+ * @throws NotMigratedError
  */
-export async function assertMigrated(pool: pg.Pool): Promise<void> {
+export async function assertMigrated(client: pg.ClientBase): Promise<void> {
   const needed = await latestMigration();
-  const found = await schemaVersion(pool);
-  if (found === null || found < needed)
-    throw new Error(
-      `The database is at ${found ?? 'no migration at all'} and this version needs ${needed}: ` +
-        'run "npm run halyard -- migrate" first, with DATABASE_URL set to the owner of the same database.',
-    );
+  const found = await schemaVersion(client);
+  if (found === null || found < needed) throw new NotMigratedError(found, needed);
 }
 
-async function schemaVersion(pool: pg.Pool): Promise<string | null> {
-  const { rows } = await pool.query<{ installed: boolean }>(
+async function schemaVersion(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<{ installed: boolean }>(
     `select to_regprocedure('app_private.schema_version()') is not null as installed`,
   );
   if (rows[0]?.installed !== true) return null;
-  const version = await pool.query<{ version: string | null }>(
+  const version = await client.query<{ version: string | null }>(
     'select app_private.schema_version() as version',
   );
   return version.rows[0]?.version ?? null;

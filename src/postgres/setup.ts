@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
 
@@ -25,7 +26,7 @@ const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 /**
  * Prepares a PostgreSQL server: roles, their passwords, the database. Needs an administrator, once; harmless when repeated.
  *
- * @throws an Error when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
+ * @throws ConfigError when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
  */
 export async function setUp(options: SetupOptions): Promise<void> {
   const logins = [
@@ -66,16 +67,16 @@ export function withSettings(url: string, settings: readonly string[]): string {
 function databaseOf(url: string): string {
   const name = decodeURIComponent(new URL(url).pathname.slice(1));
   if (name === '')
-    throw new Error(
+    throw new ConfigError([
       'DATABASE_URL must name a database, as in postgres://halyard_owner@host/halyard.',
-    );
+    ]);
   return name;
 }
 
 function login(url: string, variable: string, role: string): { role: string; password: string } {
   const parsed = new URL(url);
   if (decodeURIComponent(parsed.username) !== role)
-    throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
+    throw new ConfigError([`${variable} must log in as ${role}: the roles' names are fixed.`]);
   return { role, password: decodeURIComponent(parsed.password) };
 }
 
@@ -85,7 +86,9 @@ async function requireVersion(client: pg.Client): Promise<void> {
      where current_setting('server_version_num')::int < 150000`,
   );
   if (rows[0] !== undefined)
-    throw new Error(`Halyard needs PostgreSQL 15 or later; this server is ${rows[0].version}.`);
+    throw new ConfigError([
+      `Halyard needs PostgreSQL 15 or later; this server is ${rows[0].version}.`,
+    ]);
 }
 
 async function createDatabase(client: pg.Client, database: string): Promise<void> {

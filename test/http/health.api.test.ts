@@ -74,7 +74,11 @@ test('with GraphQL its listener counts too', async () => {
 });
 
 describe('not ready', () => {
-  const failed = (checks: object) => ({ status: 'not_ready', checks });
+  const failed = (checks: object, reason = 'database_unavailable') => ({
+    status: 'not_ready',
+    reason,
+    checks,
+  });
 
   test('is a server whose listener has lost its connection', async () => {
     const health = await startHealth(database.authenticatorUrl, {
@@ -83,7 +87,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'ok', listener: 'failed' }),
+      failed({ database: 'ok', migrations: 'ok', listener: 'failed' }, 'not_listening'),
     ]);
   });
 
@@ -124,7 +128,7 @@ describe('not ready', () => {
     const behind = await api.call('GET /readyz');
     expect([behind.status, behind.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'failed' }),
+      failed({ database: 'ok', migrations: 'failed' }, 'not_migrated'),
     ]);
     await asOwner(
       `update graphile_migrate.migrations set filename = '999999.sql' where filename = '000000.sql'`,
@@ -139,7 +143,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'failed' }),
+      failed({ database: 'ok', migrations: 'failed' }, 'not_migrated'),
     ]);
   });
 
