@@ -88,19 +88,22 @@ function isPermanent(error: unknown): boolean {
 /** Whether an error means that the database is away for now, and that the same may work later. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof ConnectionError) return !isPermanent(error.cause);
-  return isConnectionLoss(error);
+  return isConnectionLoss(error) && !isPermanent(error);
 }
 
 /** Whether a query failed for want of a connection: there is none, or it was lost on the way. */
 export function isConnectionLoss(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error instanceof ConnectionError || error instanceof StandbyError) return true;
-  if (isDatabaseError(error)) return LOST_STATES.test(error.code);
+  // Behind a FATAL the server ends the connection. In some languages the word is another one.
+  if (isDatabaseError(error)) return error.severity === 'FATAL' || LOST_STATES.test(error.code);
   return isErrno(error) ? NETWORK_CODES.has(error.code) : LOST_MESSAGES.has(error.message);
 }
 
 /** By its fields and not its class, so that who only prints errors doesn't load pg. */
-function isDatabaseError(error: Error): error is Error & { readonly code: string } {
+function isDatabaseError(
+  error: Error,
+): error is Error & { readonly code: string; readonly severity: unknown } {
   return isErrno(error) && 'severity' in error;
 }
 

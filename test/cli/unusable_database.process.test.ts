@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, type TestContext } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
 import { useDatabase } from '../support/database.ts';
 import { startProcess } from '../support/processes.ts';
@@ -6,7 +6,11 @@ import { startProcess } from '../support/processes.ts';
 const database = useDatabase();
 
 /** A command on a database that it can't use: its exit status and all that it says. */
-async function run([...args]: readonly string[], change: (url: URL) => void) {
+async function run(
+  [...args]: readonly string[],
+  change: (url: URL) => void,
+  onTestFinished: TestContext['onTestFinished'],
+) {
   const changed = (text: string) => {
     const url = new URL(text);
     change(url);
@@ -22,6 +26,9 @@ async function run([...args]: readonly string[], change: (url: URL) => void) {
       AUTH_DATABASE_URL: changed(database.authenticatorUrl),
       WORKER_DATABASE_URL: changed(database.workerUrl),
     },
+  });
+  onTestFinished(async () => {
+    await running.end('SIGKILL');
   });
   const code = await running.exited;
   return { code, out: running.stdout(), err: running.stderr() };
@@ -51,12 +58,15 @@ test.concurrent.for<[string, string, (url: URL) => void, number, RegExp]>([
   ['api', 'has no TLS', TLS, 1, /can't be used: .*SSL/],
   ['worker', 'is not there', ABSENT, 1, /can't be used: .*absent/],
   ['start', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
-])('%s ends with a sentence where the database %s', async ([args, , change, status, sentence]) => {
-  const { code, out, err } = await run(args.split(' '), change);
-  expect([code, out]).toEqual([status, '']);
-  // Behind the lines of a service's log.
-  const said = err.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
-  expect(said).toHaveLength(1);
-  expect(said[0]).toMatch(sentence);
-  expect(err).not.toMatch(/gr8secret|"level":"(warn|error)"/);
-});
+])(
+  '%s ends with a sentence where the database %s',
+  async ([args, , change, status, sentence], { onTestFinished }) => {
+    const { code, out, err } = await run(args.split(' '), change, onTestFinished);
+    expect([code, out]).toEqual([status, '']);
+    // Behind the lines of a service's log.
+    const said = err.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(sentence);
+    expect(err).not.toMatch(/gr8secret|"level":"(warn|error)"/);
+  },
+);

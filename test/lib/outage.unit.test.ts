@@ -22,7 +22,7 @@ test('an outage is one warning when it begins and one line when it is over', () 
   expect(lines.at(-1)?.afterSeconds).toBeGreaterThanOrEqual(0);
 });
 
-test('one that lasts, or fails in another way, is warned of anew', () => {
+test('one that lasts, or fails in another way, is warned of again', () => {
   const { log, lines } = makeTestLog();
   const lasting = makeOutage(log, SAYS, {}, 0);
   lasting.failed(new Error('first'));
