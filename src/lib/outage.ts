@@ -13,15 +13,17 @@ export type Outage = ReturnType<typeof makeOutage>;
  * @param says.failing what the warnings say
  * @param says.back what the last line says; it has the outage's length as `afterSeconds`
  * @param details in each line
- * @param everyMs milliseconds from one warning of an outage to the next
+ * @param limits.everyMs milliseconds from one warning of an outage to the next
+ * @param limits.calmMs milliseconds without a failure after which it is over, for what now works and now doesn't; 0 by default
  */
 export function makeOutage(
   log: Logger,
   says: { readonly failing: string; readonly back: string },
   details: object = {},
-  everyMs = REPEAT_MS,
+  { everyMs = REPEAT_MS, calmMs = 0 } = {},
 ) {
   let since: number | null = null;
+  let calm: NodeJS.Timeout | null = null;
   let saidAt = 0;
   let saidKind = '';
 
@@ -36,6 +38,8 @@ export function makeOutage(
      * @param level of the lines that aren't left out
      */
     failed(error: unknown, more: object = {}, kind = '', level: 'warn' | 'error' = 'warn'): void {
+      if (calm !== null) clearTimeout(calm);
+      calm = null;
       const now = performance.now();
       const isDue = since === null || kind !== saidKind || now - saidAt >= everyMs;
       const lasting = since === null ? {} : { forSeconds: seconds(now - since) };
@@ -47,11 +51,16 @@ export function makeOutage(
       log[isDue ? level : 'debug']({ ...details, ...more, ...lasting, err: error }, says.failing);
     },
     /** Notes that it works. Says so if it did not before. */
-    back(more: object = {}): void {
-      if (since === null) return;
+    back(): void {
+      if (since === null || calm !== null) return;
       const afterSeconds = seconds(performance.now() - since);
-      since = null;
-      log.info({ ...details, ...more, afterSeconds }, says.back);
+      const end = () => {
+        since = null;
+        calm = null;
+        log.info({ ...details, afterSeconds }, says.back);
+      };
+      if (calmMs === 0) end();
+      else calm = setTimeout(end, calmMs).unref();
     },
   };
 }

@@ -87,7 +87,7 @@ export function makePool(
     log: Logger;
   },
 ): pg.Pool {
-  const outage = makeOutage(options.log, OUTAGE, { pool: options.name });
+  const outage = makeOutage(options.log, OUTAGE, { pool: options.name }, { calmMs: CALM_MS });
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.name,
@@ -111,6 +111,9 @@ const OUTAGE = {
   failing: 'a connection to the database was lost, or could not be made',
   back: 'there is a connection to the database again',
 };
+
+/** A pool that is used up fails some of those who ask, and serves others. */
+const CALM_MS = 5_000;
 
 /** Of each pool, for what takes connections from it. */
 const outages = new WeakMap<pg.Pool, Outage>();

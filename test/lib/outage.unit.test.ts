@@ -24,7 +24,7 @@ test('an outage is one warning when it begins and one line when it is over', () 
 
 test('one that lasts, or fails in another way, is warned of again', () => {
   const { log, lines } = makeTestLog();
-  const lasting = makeOutage(log, SAYS, {}, 0);
+  const lasting = makeOutage(log, SAYS, {}, { everyMs: 0 });
   lasting.failed(new Error('first'));
   lasting.failed(new Error('second'));
   const changing = makeOutage(log, SAYS);
@@ -32,4 +32,18 @@ test('one that lasts, or fails in another way, is warned of again', () => {
   changing.failed(new Error('fourth'), {}, 'other', 'error');
   expect(lines.map(({ level }) => level)).toEqual(['warn', 'warn', 'warn', 'error']);
   expect(lines[1]).toHaveProperty('forSeconds');
+});
+
+test('what now works and now does not is one outage, until it is calm', async () => {
+  const { log, lines } = makeTestLog();
+  const outage = makeOutage(log, SAYS, {}, { calmMs: 20 });
+  for (let i = 0; i < 5; i++) {
+    outage.failed(new Error('of the test'));
+    outage.back();
+    outage.back();
+  }
+  expect(outage.active()).toBe(true);
+  await expect.poll(outage.active).toBe(false);
+  const said = lines.map(({ level }) => level).filter((level) => level !== 'debug');
+  expect(said).toEqual(['warn', 'info']);
 });
