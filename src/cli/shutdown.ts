@@ -8,7 +8,7 @@ const SAME_SIGNAL_MS = 1_000;
 export interface Service {
   /** What it has started, disposed of in the opposite order at the end. */
   readonly running: AsyncDisposableStack;
-  /** Raised when the end begins: what is being started must then reject soon. */
+  /** Raised when the end begins, or the start has failed: what is being started must then reject soon. */
   readonly signal: AbortSignal;
   /** Begins the end from within, with an exit status of 1. */
   readonly stop: (reason: string) => void;
@@ -40,6 +40,7 @@ export async function serve(
   } catch (error) {
     // What was being started fails when it is stopped: no news, and the process is about to end.
     if (signal.aborted) return;
+    ending.abort(error);
     await running.disposeAsync();
     throw error;
   } finally {

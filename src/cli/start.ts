@@ -20,10 +20,10 @@ async function loadParts() {
   const { makeGraphql } = await import('../graphql/index.ts');
   const { startApi } = await import('../api/server.ts');
   const { startWorker } = await import('../worker/runner.ts');
-  const { retryWhileAway, waitForDatabase } = await import('../postgres/wait.ts');
+  const { mayRejectEarly, retryWhileAway, waitForDatabase } = await import('../postgres/wait.ts');
   return {
     ...{ migrate, startMetrics, makeGraphql, startApi, startWorker },
-    ...{ retryWhileAway, waitForDatabase },
+    ...{ mayRejectEarly, retryWhileAway, waitForDatabase },
   };
 }
 
@@ -73,7 +73,10 @@ async function startParts(
     { ...options, log: log.child({ database: placeOf(ownerUrl) }), onWaiting },
   );
   const ready = (url: string) =>
-    migrated.then(() => parts.waitForDatabase({ ...options, url, onWaiting }));
+    parts.mayRejectEarly(
+      migrated.then(() => parts.waitForDatabase({ ...options, url, onWaiting })),
+    );
+  const [apiReady, workerReady] = [ready(authenticatorUrl), ready(workerUrl)];
   const metrics = await parts.startMetrics({
     // Without a port of its own any free one: two copies on one machine must not disturb each other.
     config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },
@@ -83,7 +86,7 @@ async function startParts(
   });
   running.defer(() => metrics.close());
   const { registry } = metrics;
-  const apiDatabase = { ready: ready(authenticatorUrl), delayed: delayed.promise };
+  const apiDatabase = { ready: apiReady, delayed: delayed.promise };
   const starting = [
     parts
       .startApi({
@@ -98,7 +101,7 @@ async function startParts(
     parts
       .startWorker({
         ...{ config, databaseUrl: workerUrl, log, registry, signal },
-        database: ready(workerUrl),
+        database: workerReady,
       })
       .then((worker) => {
         running.defer(() => worker.stop());

@@ -42,6 +42,16 @@ export const NO_WAIT: DatabaseWait = {
 };
 
 /**
+ * Lets a promise reject before anything waits for it: what waits may be a step further on, or have failed by itself.
+ *
+ * @returns the same promise
+ */
+export function mayRejectEarly<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/**
  * Runs `work` again and again while it fails because the database is away. The log has a line when that begins, one a minute,
  * and one when it is over.
  *
@@ -95,11 +105,13 @@ export function waitForDatabase({
 }): Promise<void> {
   const givesUpAt = performance.now() + unmigratedMs;
   const log = options.log.child({ database: placeOf(url) });
-  return retryWhileAway(
-    () => ask(url, name),
-    { ...options, log },
-    (error) =>
-      error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
+  return mayRejectEarly(
+    retryWhileAway(
+      () => ask(url, name),
+      { ...options, log },
+      (error) =>
+        error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
+    ),
   );
 }
 

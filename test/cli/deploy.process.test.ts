@@ -139,9 +139,11 @@ describe('setup, migrate, worker, api', () => {
     expect(await worker.end('SIGTERM')).toBe(0);
   });
 
-  test('a worker that is to deliver to CloudWatch without a region says so', async () => {
+  test('a worker that is to deliver to CloudWatch without a region says so, without waiting for a database', async () => {
+    const away = new URL(urls.WORKER_DATABASE_URL);
+    away.port = '1';
     const worker = run('worker', {
-      WORKER_DATABASE_URL: urls.WORKER_DATABASE_URL,
+      WORKER_DATABASE_URL: away.href,
       AUDIT_SINK: 'cloudwatch',
       // The SDK also looks into files of the home folder.
       HOME: '/nonexistent',
