@@ -4,6 +4,7 @@ import pg from 'pg';
 import { withDeadline } from '../lib/wait.ts';
 import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeOutage, type Outage } from '../lib/outage.ts';
 import { latestMigration } from '../postgres/migrate.ts';
 import { DIFFERING_SETTINGS } from '../postgres/session.ts';
 import { onlyMethods } from '../http/problems.ts';
@@ -23,12 +24,16 @@ export interface HealthOptions {
 
 /**
  * /healthz: 200 while the process serves. /readyz: 200 when requests would succeed, changes included, otherwise 503; the body names
- * each check and the audit mode, and says no more than that, because neither needs a token.
+ * each check, the reason by a code, and the audit mode, and says no more than that, because neither needs a token.
  */
 export function makeHealth(options: HealthOptions): Router {
   const router = express.Router();
   // Requests at the same time share one query: a client without a token can't take up the pool.
-  const askOnce = singleFlight(() => ask(options));
+  const outage = makeOutage(options.log, {
+    failing: 'not ready',
+    back: 'ready again, as far as the database is concerned',
+  });
+  const askOnce = singleFlight(() => ask(options, outage));
 
   router
     .route('/healthz')
@@ -47,6 +52,7 @@ export function makeHealth(options: HealthOptions): Router {
       const ready = !draining && Object.values(checks).every((ok) => ok);
       response.status(ready ? 200 : 503).json({
         status: draining ? 'draining' : ready ? 'ready' : 'not_ready',
+        ...(ready || draining ? {} : { reason: reasonOf(checks) }),
         checks: Object.fromEntries(
           Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
         ),
@@ -75,7 +81,7 @@ const ASK = `select r.version, r.ahead, r.audit_mode, r.writable, r.privileges, 
   from app_private.readiness() as r`;
 
 /** Asks the database what version it is at, and whether a change would work. A newer one is fine: migrations run before the code that needs them. */
-async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
+async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Outage) {
   const needed = await latestMigration();
   try {
     const { rows } = await withDeadline(
@@ -85,30 +91,48 @@ async function ask({ pool, log, deadlineMs = DEADLINE_MS }: HealthOptions) {
     );
     const [answer] = rows;
     if (answer === undefined) throw new Error('app_private.readiness gave no row.');
-    return judge(answer, needed, log);
+    const problem = problemOf(answer);
+    if (problem === null) outage.back();
+    else outage.failed(new Error(problem), {}, problem);
+    return judge(answer, needed);
   } catch (error) {
-    log.warn({ err: error }, 'not ready');
+    outage.failed(error);
     return { ahead: false, audit_mode: null, database: isMissing(error), migrations: false };
   }
 }
 
-function judge(answer: Answer, needed: string, log: Logger) {
+function judge(answer: Answer, needed: string) {
   const { version, ahead, audit_mode, writable, privileges, differing } = answer;
-  if (!writable)
-    log.warn('not ready: sessions are read only (default_transaction_read_only): no change works');
-  if (!privileges)
-    log.warn('not ready: the login may not become halyard_admin, or that may not change flags');
-  if (differing !== null)
-    log.warn({ differing }, 'not ready: settings that Halyard counts on differ');
-  return {
-    ahead,
-    audit_mode,
+  const checks = {
     database: true,
     migrations: (version ?? '') >= needed,
     settings: differing === null,
     writable,
     privileges,
   };
+  return { ahead, audit_mode, ...checks };
+}
+
+/** What keeps the database from taking changes, for the log; null for nothing. */
+function problemOf({ writable, privileges, differing }: Answer): string | null {
+  if (!writable) return 'Sessions are read only (default_transaction_read_only): no change works.';
+  if (!privileges)
+    return 'The login may not become halyard_admin, or that may not change flags: run setup and migrate.';
+  return differing === null ? null : `Settings that Halyard counts on differ: ${differing}.`;
+}
+
+/** The reason for each check that fails, that which the others hang on first. */
+const REASONS: Readonly<Record<string, string>> = {
+  database: 'database_unavailable',
+  migrations: 'not_migrated',
+  writable: 'not_writable',
+  privileges: 'privileges_missing',
+  settings: 'settings_differ',
+  listener: 'not_listening',
+};
+
+function reasonOf(checks: Readonly<Record<string, boolean>>): string | undefined {
+  return Object.entries(REASONS).find(([check]) => checks[check] === false)?.[1];
 }
 
 /** The database answered, but lacks the function or the right to it (class 42) or its schema (3F): no migration ran here. */

@@ -4,6 +4,7 @@ import { Registry } from 'prom-client';
 import { makeAuthentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { makePool } from '../postgres/pool.ts';
+import type { DatabaseWait } from '../postgres/wait.ts';
 import type { Logger } from '../lib/log.ts';
 import { within } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
@@ -38,6 +39,8 @@ export interface ApiOptions {
   /** The authenticator's URL. */
   readonly databaseUrl: string;
   readonly log: Logger;
+  /** GraphQL is made when it is ready; by default at once. */
+  readonly database?: DatabaseWait | undefined;
   /** Left out: REST alone. */
   readonly makeGraphql?: typeof makeGraphql | undefined;
   /** Milliseconds that requests in flight get at the end. */
@@ -51,8 +54,9 @@ export interface ApiOptions {
 /**
  * Starts the API and resolves once it listens. It needs no database to start: /readyz says when there is one.
  *
- * @returns `url`, as clients on this machine reach it, and `close`
- * @throws ConfigError when the address can't be listened on, Error when a production configuration has no token source
+ * @returns `url`, as clients on this machine reach it, `started` and `close`
+ * @throws ConfigError when the address can't be listened on, Error when a production configuration has no token source, and what
+ *   `database.ready` rejects with
  */
 export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
@@ -78,6 +82,7 @@ export async function startApi(options: ApiOptions) {
     authentication,
     config,
     log,
+    database: options.database,
     onErrors: metrics.graphqlErrors,
   });
   starting.defer(() => graphql?.close());
@@ -100,7 +105,12 @@ export async function startApi(options: ApiOptions) {
   log.info({ url }, 'the API is listening');
   const running = starting.move();
   let closing: Promise<void> | undefined;
-  return { url, close: () => (closing ??= running.disposeAsync()) };
+  return {
+    url,
+    /** Resolves once it answers all that it is asked; rejects as `database.ready` does. */
+    started: graphql?.started ?? Promise.resolve(),
+    close: () => (closing ??= running.disposeAsync()),
+  };
 }
 
 export type ApiServer = Awaited<ReturnType<typeof startApi>>;

@@ -2,23 +2,33 @@ import { makeGraphql } from '../graphql/index.ts';
 import { startApi } from '../api/server.ts';
 import { ConfigError, loadProcessConfig } from '../config/config.ts';
 import { makeLogger } from '../lib/log.ts';
-import { withMetrics } from '../metrics/endpoint.ts';
-import { onShutdown } from './shutdown.ts';
+import { startMetrics } from '../metrics/endpoint.ts';
+import { waitForDatabase } from '../postgres/wait.ts';
+import { serve } from './shutdown.ts';
 
-/** `halyard api`: the GraphQL and REST server, until SIGTERM or SIGINT. */
+/**
+ * `halyard api`: the GraphQL and REST server, until SIGTERM or SIGINT. Without a database it serves, not ready, and waits.
+ */
 export async function api(): Promise<void> {
   const config = loadProcessConfig('api');
-  const { authDatabaseUrl: databaseUrl } = config;
+  const { authDatabaseUrl: databaseUrl, nodeEnv } = config;
   if (databaseUrl === null)
     throw new ConfigError([
       'Set AUTH_DATABASE_URL: api needs a database. (npm start brings one of its own.)',
     ]);
   const log = makeLogger(config, 'api');
-  const starting = withMetrics({ config, databaseUrl, delivers: false, log }, async (registry) => {
-    const server = await startApi({ config, databaseUrl, log, makeGraphql, registry });
-    return { stop: server.close };
+  await serve(log, async ({ running, signal }) => {
+    const metrics = await startMetrics({ config, databaseUrl, delivers: false, log });
+    running.defer(() => metrics.close());
+    const delayed = Promise.withResolvers<undefined>();
+    const ready = waitForDatabase({
+      ...{ url: databaseUrl, name: 'halyard-api', nodeEnv, log, signal },
+      onWaiting: () => delayed.resolve(undefined),
+    });
+    const database = { ready, delayed: delayed.promise };
+    const { registry } = metrics;
+    const server = await startApi({ config, databaseUrl, log, makeGraphql, registry, database });
+    running.defer(() => server.close());
+    await ready;
   });
-  // Not once it is started: a signal that comes meanwhile is heard too.
-  onShutdown(log, async () => (await starting).stop());
-  await starting;
 }

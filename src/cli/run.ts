@@ -2,12 +2,10 @@ import { inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { ConfigError } from '../config/error.ts';
 import { EmbeddedPostgresError } from '../postgres/embedded/error.ts';
+import { ConnectionError, NotMigratedError } from '../postgres/error.ts';
 import { MigrationBlockedError } from '../postgres/retry.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
-
-/** Errors whose message is a sentence that a person can act on. */
-const FOR_PERSON = [ConfigError, EmbeddedPostgresError, MigrationBlockedError];
 
 /**
  * Runs one command. Sets the exit status: 0, 1 when it failed, 2 for arguments that it doesn't take, or what it says itself.
@@ -22,14 +20,23 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
+/** Errors of what a person can put right: the message says it all. */
+const FOR_PERSONS = [
+  ConfigError,
+  EmbeddedPostgresError,
+  ConnectionError,
+  MigrationBlockedError,
+  NotMigratedError,
+];
+
 /** Writes to stderr why a command failed; returns the exit status. */
 async function report(error: unknown): Promise<number> {
   // Help and version are exits with 0; of bad arguments commander has written already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : BAD_ARGUMENTS;
   // Loaded only here: the log's library takes longer than the rest of help.
   const { scrub } = await import('../lib/log.ts');
-  // What a person can put right is one message; anything else may be a defect and keeps its stack and its causes.
-  const isForPerson = error instanceof Error && FOR_PERSON.some((kind) => error instanceof kind);
-  process.stderr.write(`${isForPerson ? error.message : scrub(inspect(error))}\n`);
+  const isForPerson = error instanceof Error && FOR_PERSONS.some((type) => error instanceof type);
+  // Anything else may be a defect and keeps its stack and its causes.
+  process.stderr.write(`${scrub(isForPerson ? error.message : inspect(error))}\n`);
   return 1;
 }

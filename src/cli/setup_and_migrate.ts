@@ -1,4 +1,4 @@
-import { loadProcessConfig } from '../config/config.ts';
+import { ConfigError, loadProcessConfig } from '../config/config.ts';
 import { makeLogger } from '../lib/log.ts';
 import { migrate } from '../postgres/migrate.ts';
 import { setUp } from '../postgres/setup.ts';
@@ -29,6 +29,6 @@ export async function installSchema(databaseUrl: string): Promise<void> {
 }
 
 function required(value: string | null, name: string): string {
-  if (value === null) throw new Error(`Set ${name}: this command needs it.`);
+  if (value === null) throw new ConfigError([`Set ${name}: this command needs it.`]);
   return value;
 }

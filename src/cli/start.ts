@@ -4,7 +4,9 @@ import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts
 import { startEmbeddedPostgres } from '../postgres/embedded/postgres.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
-import { onShutdown } from './shutdown.ts';
+import { orAborted } from '../lib/wait.ts';
+import { placeOf } from '../postgres/error.ts';
+import { serve, type Service } from './shutdown.ts';
 import { welcome } from './banner.ts';
 
 /** By then the database's process has been started, or asked for. */
@@ -18,70 +20,112 @@ async function loadParts() {
   const { makeGraphql } = await import('../graphql/index.ts');
   const { startApi } = await import('../api/server.ts');
   const { startWorker } = await import('../worker/runner.ts');
-  return { migrate, startMetrics, makeGraphql, startApi, startWorker };
+  const { mayRejectEarly, retryWhileAway, waitForDatabase } = await import('../postgres/wait.ts');
+  return {
+    ...{ migrate, startMetrics, makeGraphql, startApi, startWorker },
+    ...{ mayRejectEarly, retryWhileAway, waitForDatabase },
+  };
 }
+
+type Parts = Awaited<ReturnType<typeof loadParts>>;
 
 /**
  * `halyard start`: database, API and worker in one process, for development and a first look. Without DATABASE_URL the
- * database is the embedded one; with it, the server that it names, set up first when ROOT_DATABASE_URL is given too.
+ * database is the embedded one; with it, the server that it names, set up first when ROOT_DATABASE_URL is given too. While that
+ * is away it serves, not ready, and waits.
  */
 export async function start(): Promise<void> {
   const config = loadProcessConfig('start');
   const log = makeLogger(config, 'halyard');
-  // Disposed of in the order opposite to that of starting: the database goes last.
-  const running = new AsyncDisposableStack();
-  let closing: Promise<void> | undefined;
-  const close = () => (closing ??= running.disposeAsync());
-  // From the first moment: a signal in the middle of starting must not leave a server behind.
-  const stop = onShutdown(log, close);
   // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
   process.stdout.on('error', (error) => log.warn({ err: error }, 'standard output is closed'));
-
-  try {
+  await serve(log, async (service) => {
     const parts = loadParts();
     parts.catch(() => undefined);
-    const logins = await prepareDatabase(config, log, running, stop);
-    const { migrate, startMetrics, makeGraphql, startApi, startWorker } = await parts;
-    await migrate(logins.ownerUrl, log);
-    const metrics = await startMetrics({
-      // Without a port of its own any free one: two copies on one machine must not disturb each other.
-      config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },
-      databaseUrl: logins.workerUrl,
-      delivers: true,
-      log,
-    });
-    running.defer(() => metrics.close());
-    const { registry } = metrics;
-    const { authenticatorUrl, workerUrl } = logins;
-    const starting = [
-      startApi({ config, databaseUrl: authenticatorUrl, log, makeGraphql, registry }).then(
-        (api) => {
-          running.defer(() => api.close());
-          return api.url;
-        },
-      ),
-      startWorker({ config, databaseUrl: workerUrl, log, registry }).then((worker) => {
+    // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
+    const preparing = prepareDatabase(config, log, service);
+    const { logins, setUpFirst } = await orAborted(preparing, service.signal);
+    const urls = await startParts(config, log, service, { logins, setUpFirst, ...(await parts) });
+    process.stdout.write(welcome(config, urls));
+  });
+}
+
+/** Starts all but the database; resolves to the addresses once all of it runs. */
+async function startParts(
+  config: Config,
+  log: Logger,
+  service: Service,
+  { logins, setUpFirst, ...parts }: Parts & Database,
+): Promise<{ api: string; metrics: string | null }> {
+  const { running } = service;
+  const { authenticatorUrl, workerUrl, ownerUrl } = logins;
+  // When one of them fails, the others must not wait on for a database.
+  const failing = new AbortController();
+  const signal = AbortSignal.any([service.signal, failing.signal]);
+  const delayed = Promise.withResolvers<undefined>();
+  const options = { log, signal, nodeEnv: config.nodeEnv, name: 'halyard start' };
+  const onWaiting = () => delayed.resolve(undefined);
+  const migrated = parts.retryWhileAway(
+    async () => {
+      await setUpFirst();
+      await parts.migrate(ownerUrl, log);
+    },
+    { ...options, log: log.child({ database: placeOf(ownerUrl) }), onWaiting },
+  );
+  const ready = (url: string) =>
+    parts.mayRejectEarly(
+      migrated.then(() => parts.waitForDatabase({ ...options, url, onWaiting })),
+    );
+  const [apiReady, workerReady] = [ready(authenticatorUrl), ready(workerUrl)];
+  const metrics = await parts.startMetrics({
+    // Without a port of its own any free one: two copies on one machine must not disturb each other.
+    config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },
+    databaseUrl: workerUrl,
+    delivers: true,
+    log,
+  });
+  running.defer(() => metrics.close());
+  const { registry } = metrics;
+  const apiDatabase = { ready: apiReady, delayed: delayed.promise };
+  const starting = [
+    parts
+      .startApi({
+        ...{ config, databaseUrl: authenticatorUrl, log, registry, database: apiDatabase },
+        makeGraphql: parts.makeGraphql,
+      })
+      .then(async (api) => {
+        running.defer(() => api.close());
+        await orAborted<unknown>(api.started, signal);
+        return api.url;
+      }),
+    parts
+      .startWorker({
+        ...{ config, databaseUrl: workerUrl, log, registry, signal },
+        database: workerReady,
+      })
+      .then((worker) => {
         running.defer(() => worker.stop());
       }),
-    ] as const;
-    // When one of them fails, the other one is up and can be closed.
-    await Promise.allSettled(starting);
-    const [api] = await Promise.all(starting);
-    process.stdout.write(welcome(config, { api, metrics: metrics.url }));
-  } catch (error) {
-    // What was being started fails with the database that a signal stops: no news, and the process ends by itself.
-    if (running.disposed) return;
-    await close();
-    throw error;
-  }
+  ] as const;
+  for (const part of starting) part.catch((error: unknown) => failing.abort(error));
+  // Then what is up can be closed.
+  await Promise.allSettled(starting);
+  const [api] = await Promise.all(starting);
+  return { api, metrics: metrics.url };
+}
+
+/** The database of a start. */
+interface Database {
+  readonly logins: Logins;
+  /** Makes roles and database where that isn't done yet and an administrator's URL was given. */
+  readonly setUpFirst: () => Promise<void>;
 }
 
 async function prepareDatabase(
   config: Config,
   log: Logger,
-  running: AsyncDisposableStack,
-  stop: (reason: string) => void,
-): Promise<Logins> {
+  { running, stop }: Service,
+): Promise<Database> {
   if (config.databaseUrl !== null) return outsideDatabase(config, log);
   const server = await startEmbeddedPostgres({ dataDir: config.dataDir, log });
   let stopping = false;
@@ -102,10 +146,10 @@ async function prepareDatabase(
     workerUrl: url('halyard_worker'),
   };
   await setUp({ rootUrl: server.superuserUrl, ...logins, log });
-  return logins;
+  return { logins, setUpFirst: () => Promise.resolve() };
 }
 
-async function outsideDatabase(config: Config, log: Logger): Promise<Logins> {
+function outsideDatabase(config: Config, log: Logger): Database {
   const { databaseUrl, authDatabaseUrl, workerDatabaseUrl, rootDatabaseUrl } = config;
   if (databaseUrl === null || authDatabaseUrl === null || workerDatabaseUrl === null)
     throw new ConfigError([
@@ -116,6 +160,8 @@ async function outsideDatabase(config: Config, log: Logger): Promise<Logins> {
     authenticatorUrl: authDatabaseUrl,
     workerUrl: workerDatabaseUrl,
   };
-  if (rootDatabaseUrl !== null) await setUp({ rootUrl: rootDatabaseUrl, ...logins, log });
-  return logins;
+  const setUpFirst = async () => {
+    if (rootDatabaseUrl !== null) await setUp({ rootUrl: rootDatabaseUrl, ...logins, log });
+  };
+  return { logins, setUpFirst };
 }

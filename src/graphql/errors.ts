@@ -17,6 +17,7 @@ import {
   type ProblemCode,
 } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { turnedAwayLevel } from '../http/problems.ts';
 
 /** What the client gets. */
 export type Result = FormattedExecutionResult;
@@ -79,7 +80,8 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
   const problem =
     cause instanceof Error && isSafeError(cause) ? ofGrafast(cause) : problemOf(cause);
   if (problem.code === 'internal_error') log.error({ err: cause }, 'a GraphQL field failed');
-  else if (problem.status >= 500) log.warn({ err: cause }, 'a GraphQL field was turned away');
+  else if (problem.status >= 500)
+    log[turnedAwayLevel(cause)]({ err: cause }, 'a GraphQL field was turned away');
   return problem;
 }
 

@@ -8,8 +8,10 @@ import type pg from 'pg';
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
+import { NO_WAIT, type DatabaseWait } from '../postgres/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeOutage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
 import { makeEngine, type Engine } from './execute.ts';
@@ -24,6 +26,8 @@ interface GraphqlOptions {
   readonly authentication: Authentication;
   readonly config: Config;
   readonly log: Logger;
+  /** Nothing connects before it is ready; by default at once. */
+  readonly database?: DatabaseWait | undefined;
   /** WebSockets at once; 500 by default. */
   readonly maxSockets?: number | undefined;
   /** Milliseconds that a query or a mutation may take. */
@@ -35,20 +39,27 @@ interface GraphqlOptions {
 const BACK_OFF = { baseMs: 500, capMs: 10_000 };
 
 /**
- * The GraphQL API. The schema is made from the database, here; when it can't be reached or isn't migrated yet, this
+ * The GraphQL API. The schema is made from the database, here; when that is delayed, or the schema can't be made at once, this
  * resolves all the same, requests get database_unavailable, and it is tried again until it works.
+ *
+ * @throws what `database.ready` rejects with
  */
 export async function makeGraphql(options: GraphqlOptions) {
   const { pool, authentication, config, executionMs, maxSockets, onErrors } = options;
+  const { ready, delayed } = options.database ?? NO_WAIT;
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const engine = makeLasting(() => makeEngine({ pool, changes, production, executionMs }), log);
   const parts = { engine: engine.current, authentication, log };
   const sockets = makeSockets({ ...parts, maxSockets });
-  await engine.firstAttempt;
+  const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
+  const triedOnce = ready.then(() => engine.firstAttempt);
+  await Promise.race([triedOnce, delayed, started]);
 
   return {
+    /** Resolves once it is healthy, or closed; rejects as `database.ready` does. */
+    started,
     /** Mounts /graphql, in development /ruru, and WebSockets at /graphql. */
     async attach(app: Express, server: Server): Promise<void> {
       app.use('/graphql', makeHttp({ ...parts, onErrors }));
@@ -78,16 +89,22 @@ export type GraphqlServer = Awaited<ReturnType<typeof makeGraphql>>;
 /** Makes the engine, again and again until it works. */
 function makeLasting(make: () => Promise<Engine>, log: Logger) {
   const closing = new AbortController();
+  const outage = makeOutage(log, {
+    failing: 'the GraphQL schema can’t be made from the database yet',
+    back: 'the GraphQL schema is made',
+  });
   const firstAttempt = Promise.withResolvers<undefined>();
   let engine: Engine | undefined;
+  let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
     for (let failures = 0; !closing.signal.aborted; failures++) {
       try {
         engine = await make();
+        outage.back();
         return;
       } catch (error) {
-        log.warn({ err: error }, 'the GraphQL schema can’t be made from the database yet');
+        outage.failed(error);
       } finally {
         firstAttempt.resolve(undefined);
       }
@@ -95,9 +112,10 @@ function makeLasting(make: () => Promise<Engine>, log: Logger) {
     }
   }
 
-  const running = run();
   return {
     firstAttempt: firstAttempt.promise,
+    /** Resolves once it is made, or closed. */
+    start: () => (running ??= run()),
     ready: () => engine !== undefined,
     current: (): Engine => {
       if (engine === undefined)

@@ -9,6 +9,7 @@ import {
   type ProblemCode,
 } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { ofBody } from './json_body.ts';
 import { requestIdOf } from './request_id.ts';
 import type { ProblemBody } from './schema_parts.ts';
@@ -107,7 +108,13 @@ export function makeErrorHandler(log: Logger) {
 /** What is our fault is an error for the log, what passes by itself a warning, and what is the client's neither. */
 export function logProblem(log: Logger, problem: Problem, error: unknown): void {
   if (problem.code === 'internal_error') log.error({ err: error }, 'a request failed');
-  else if (problem.status >= 500) log.warn({ err: error }, 'a request was turned away');
+  else if (problem.status >= 500)
+    log[turnedAwayLevel(error)]({ err: error }, 'a request was turned away');
+}
+
+/** Of what passes by itself. An outage is in the log already, once for all that it turns away. */
+export function turnedAwayLevel(error: unknown): 'warn' | 'debug' {
+  return error instanceof DatabaseUnavailableError ? 'debug' : 'warn';
 }
 
 /** problemOf, and before it what only HTTP has: addresses and bodies that can't be read. */

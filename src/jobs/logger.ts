@@ -4,11 +4,19 @@ import type { Logger } from '../lib/log.ts';
 /**
  * graphile-worker's log in ours. Its chatter about every job is debug here; what it calls an error is a warning, because
  * it retries: what nobody retries is logged as an error by the code that gave up.
+ *
+ * @param isKnown whether the log has the cause of an error already: then it is debug too
  */
-export function workerLogger(log: Logger): GraphileWorkerLogger {
+export function workerLogger(
+  log: Logger,
+  isKnown: (error: unknown) => boolean = () => false,
+): GraphileWorkerLogger {
   return new GraphileWorkerLogger((scope) => (level, message, meta) => {
-    const details = { ...scope, ...meta };
-    if (level === 'error' || level === 'warning') log.warn(details, message);
-    else log.debug(details, message);
+    const details: Record<string, unknown> = { ...scope, ...meta };
+    const isBad = level === 'error' || level === 'warning';
+    log[isBad && !isKnown(details.error ?? details.fatalError) ? 'warn' : 'debug'](
+      details,
+      message,
+    );
   });
 }

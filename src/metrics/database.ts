@@ -3,6 +3,7 @@ import pg from 'pg';
 import { makePool } from '../postgres/pool.ts';
 import { withDeadline } from '../lib/wait.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeOutage } from '../lib/outage.ts';
 
 /** Above the milliseconds that it takes, and below the 10 s that Prometheus waits for the whole answer. */
 const DEADLINE_MS = 3_000;
@@ -79,7 +80,10 @@ export function makeDatabaseMetrics(
     answerMs: DEADLINE_MS,
     log,
   });
-  let isUp = true;
+  const outage = makeOutage(log, {
+    failing: 'the database gives no metrics',
+    back: 'the database gives metrics again',
+  });
 
   async function read(): Promise<readonly Row[] | null> {
     try {
@@ -88,12 +92,10 @@ export function makeDatabaseMetrics(
         DEADLINE_MS,
         `The database did not answer within ${DEADLINE_MS} ms.`,
       );
-      isUp = true;
+      outage.back();
       return rows;
     } catch (error) {
-      // Once for each outage: it is asked again every few seconds.
-      log[isUp ? 'warn' : 'debug']({ err: error }, 'the database gives no metrics');
-      isUp = false;
+      outage.failed(error);
       return null;
     }
   }

@@ -39,21 +39,3 @@ export async function startMetrics(options: EndpointOptions) {
   const running = starting.move();
   return { registry, url: server.url, close: () => running.disposeAsync() };
 }
-
-/**
- * Starts a process's one part with a /metrics beside it, and ends them in the opposite order.
- *
- * @param start makes the part, and puts its metrics into the registry
- */
-export async function withMetrics(
-  options: EndpointOptions,
-  start: (registry: Registry) => Promise<{ stop: () => Promise<void> }>,
-): Promise<{ stop: () => Promise<void> }> {
-  await using starting = new AsyncDisposableStack();
-  const metrics = await startMetrics(options);
-  starting.defer(() => metrics.close());
-  const part = await start(metrics.registry);
-  starting.defer(() => part.stop());
-  const running = starting.move();
-  return { stop: () => running.disposeAsync() };
-}

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { Logger } from '../lib/log.ts';
+import { ConnectionError } from './error.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 
 interface ConnectionOptions {
@@ -12,10 +13,16 @@ interface ConnectionOptions {
 }
 
 /**
+ * How long a connection may take to be made, in milliseconds: the operating system would wait for two minutes. A start keeps
+ * this process busy for seconds meanwhile.
+ */
+const CONNECT_TIMEOUT_MS = 20_000;
+
+/**
  * Runs `work` on a connection of its own, with the settings that Halyard counts on. When that is lost, the query in hand fails, or the next one; it ends no process.
  *
  * @param options what pg_stat_activity shows as application_name, and what else is to be settled
- * @throws the error of connecting, and what `work` throws
+ * @throws ConnectionError when there is no connection or it is lost, and what `work` throws
  */
 export async function withConnection<T>(
   url: string,
@@ -27,15 +34,32 @@ export async function withConnection<T>(
     log,
     asOwner = false,
   }: ConnectionOptions = typeof options === 'string' ? { name: options } : options;
-  const client = new pg.Client({ connectionString: url, application_name: name });
+  const client = await connect(url, name);
+  const loss = new AbortController();
   // The next query fails. Without a listener Node would end the process.
-  client.on('error', () => undefined);
-  await client.connect();
+  client.on('error', () => loss.abort());
   try {
     const { deviations } = await prepareSession(client, { asOwner });
     if (log !== undefined) warnOfDeviations(log, deviations);
     return await work(client);
+  } catch (error) {
+    throw loss.signal.aborted ? new ConnectionError(url, error) : error;
   } finally {
     await client.end();
+  }
+}
+
+async function connect(url: string, name: string): Promise<pg.Client> {
+  try {
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: name,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    });
+    client.on('error', () => undefined);
+    await client.connect();
+    return client;
+  } catch (error) {
+    throw new ConnectionError(url, error);
   }
 }

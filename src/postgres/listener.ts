@@ -2,6 +2,7 @@ import pg from 'pg';
 import { orAborted, pause } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeOutage } from '../lib/outage.ts';
 
 export interface ListenerOptions {
   readonly url: string;
@@ -12,6 +13,8 @@ export interface ListenerOptions {
   readonly onNotification: (payload: string) => void | Promise<void>;
   /** The catch-up read, once LISTEN is active on each connection: what was notified before is lost. If it fails, so does that. */
   readonly onConnect: () => void | Promise<void>;
+  /** A connection on which onConnect had succeeded is lost: what is notified from now on is missed. */
+  readonly onLost?: () => void;
   readonly log: Logger;
   /** How often the connection is tried, and how long the answer may take, in milliseconds. */
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
@@ -36,6 +39,11 @@ const MAX_QUEUE_FULL_MS = 3_600_000;
  */
 export function makeListener(options: ListenerOptions) {
   const { channel, log } = options;
+  const outage = makeOutage(
+    log,
+    { failing: 'not listening for notifications', back: 'listening for notifications again' },
+    { channel },
+  );
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   const firstHealthy = Promise.withResolvers<undefined>();
@@ -49,14 +57,17 @@ export function makeListener(options: ListenerOptions) {
         await listenUntilLost(options, judgeQueue, closing.signal, () => {
           failures = 0;
           isHealthy = true;
-          log.info({ channel }, 'listening for notifications');
+          if (outage.active()) outage.back();
+          else log.info({ channel }, 'listening for notifications');
           firstHealthy.resolve(undefined);
         });
       } catch (error) {
+        const wasHealthy = isHealthy;
         isHealthy = false;
         if (closed()) break;
+        if (wasHealthy) options.onLost?.();
         const retryInMs = backOff(failures, BACK_OFF);
-        log.warn({ err: error, channel, retryInMs }, 'not listening for notifications');
+        outage.failed(error, { retryInMs });
         await pause(retryInMs, closing.signal);
       }
     }

@@ -6,6 +6,7 @@ import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
+import { NotMigratedError } from './error.ts';
 import { makeRetry } from './retry.ts';
 import { sessionSettings } from './session.ts';
 import { setSession } from './session_override.ts';
@@ -142,24 +143,20 @@ async function committedFiles(): Promise<string[]> {
 /**
  * Makes sure that the database is at least as new as this version of Halyard: migrations keep the version before them working.
  *
- * @throws Error that says what to run
+ * @throws NotMigratedError
  */
-export async function assertMigrated(pool: pg.Pool): Promise<void> {
+export async function assertMigrated(client: pg.ClientBase): Promise<void> {
   const needed = await latestMigration();
-  const found = await schemaVersion(pool);
-  if (found === null || found < needed)
-    throw new Error(
-      `The database is at ${found ?? 'no migration at all'} and this version needs ${needed}: ` +
-        'run "npm run halyard -- migrate" first, with DATABASE_URL set to the owner of the same database.',
-    );
+  const found = await schemaVersion(client);
+  if (found === null || found < needed) throw new NotMigratedError(found, needed);
 }
 
-async function schemaVersion(pool: pg.Pool): Promise<string | null> {
-  const { rows } = await pool.query<{ installed: boolean }>(
+async function schemaVersion(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<{ installed: boolean }>(
     `select to_regprocedure('app_private.schema_version()') is not null as installed`,
   );
   if (rows[0]?.installed !== true) return null;
-  const version = await pool.query<{ version: string | null }>(
+  const version = await client.query<{ version: string | null }>(
     'select app_private.schema_version() as version',
   );
   return version.rows[0]?.version ?? null;

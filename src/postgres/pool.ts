@@ -5,6 +5,8 @@ import { pipeline, type Statement } from './pipeline.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 import { setSession, type SessionSettings } from './session_override.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeOutage, type Outage } from '../lib/outage.ts';
+import { StandbyError } from './error.ts';
 
 /** How long a caller waits for a connection, free or new, before it is told that there is none. */
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -92,25 +94,41 @@ export function makePool(
     log: Logger;
   },
 ): pg.Pool {
+  const outage = makeOutage(options.log, OUTAGE, { pool: options.name }, { calmMs: CALM_MS });
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.name,
     max: options.max ?? 10,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
     verify: (client, done) => {
-      prepare(client, options).then(() => done(), done);
+      prepare(client, options).then(() => {
+        outage.back();
+        done();
+      }, done);
     },
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   });
-  pool.on('connect', (client) => watch(client, pool, options.log));
+  outages.set(pool, outage);
+  pool.on('connect', (client) => watch(client, pool, outage, options.log));
   if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
 }
+
+const OUTAGE = {
+  failing: 'a connection to the database was lost, or could not be made',
+  back: 'there is a connection to the database again',
+};
+
+/** A pool that is used up fails some of those who ask, and serves others. */
+const CALM_MS = 5_000;
+
+/** Of each pool, for what takes connections from it. */
+const outages = new WeakMap<pg.Pool, Outage>();
 
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
 async function prepare(
@@ -120,12 +138,9 @@ async function prepare(
   const { standby = false, asOwner = false, settings, log } = options;
   const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner });
   warnOfDeviations(log, session.deviations);
-  if (session.standby && !standby) throw new Error(STANDBY);
+  if (session.standby && !standby) throw new StandbyError();
   if (settings !== undefined) await setSession(client, settings);
 }
-
-const STANDBY =
-  "The database's address leads to a standby, which takes no changes: it must lead to the primary.";
 
 /** Clients whose connection is gone. */
 const lost = new WeakSet<pg.PoolClient>();
@@ -146,12 +161,12 @@ function limitCheckout(pool: pg.Pool, ms: number): void {
 }
 
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
-function watch(client: pg.PoolClient, pool: pg.Pool, log: Logger): void {
+function watch(client: pg.PoolClient, pool: pg.Pool, outage: Outage, log: Logger): void {
   client.on('error', (error) => {
     lost.add(client);
     // A server that stops just behind a pool that ends may still say goodbye: nothing is lost then.
     if (pool.ending) log.debug({ err: error }, 'a database connection ended with its pool');
-    else log.warn({ err: error }, 'a database connection was lost');
+    else outage.failed(error);
   });
   client.on('notice', ({ severity, code, message, hint }) => {
     // The severity is in the server's language; class 01 is a warning in any. Details quote rows.
@@ -229,11 +244,17 @@ export async function transactionAs<T>(
   }
 }
 
-/** A connection, or Halyard's own error for having none to give. */
-export function connect(pool: pg.Pool): Promise<pg.PoolClient> {
-  return pool.connect().catch((error: unknown) => {
+/** A connection, or Halyard's own error for having none to give: the log has that once for each outage of the pool. */
+export async function connect(pool: pg.Pool): Promise<pg.PoolClient> {
+  const outage = outages.get(pool);
+  try {
+    const client = await pool.connect();
+    outage?.back();
+    return client;
+  } catch (error) {
+    if (!pool.ending) outage?.failed(error);
     throw new DatabaseUnavailableError(error);
-  });
+  }
 }
 
 /** PostgreSQL answers a commit of a failed transaction with a rollback and no error. */

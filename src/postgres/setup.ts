@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
 import { PIN_ROLE_SETTINGS } from './session.ts';
@@ -26,7 +27,7 @@ const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 /**
  * Prepares a PostgreSQL server: roles, their settings and passwords, the database. Needs an administrator, once; harmless when repeated.
  *
- * @throws an Error when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
+ * @throws ConfigError when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
  */
 export async function setUp(options: SetupOptions): Promise<void> {
   const logins = [
@@ -58,16 +59,16 @@ export function withDatabase(url: string, database: string): string {
 function databaseOf(url: string): string {
   const name = decodeURIComponent(new URL(url).pathname.slice(1));
   if (name === '')
-    throw new Error(
+    throw new ConfigError([
       'DATABASE_URL must name a database, as in postgres://halyard_owner@host/halyard.',
-    );
+    ]);
   return name;
 }
 
 function login(url: string, variable: string, role: string): { role: string; password: string } {
   const parsed = new URL(url);
   if (decodeURIComponent(parsed.username) !== role)
-    throw new Error(`${variable} must log in as ${role}: the roles' names are fixed.`);
+    throw new ConfigError([`${variable} must log in as ${role}: the roles' names are fixed.`]);
   return { role, password: decodeURIComponent(parsed.password) };
 }
 

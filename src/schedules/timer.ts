@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { TimedQuery } from '../postgres/session.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
+import { makeOutage } from '../lib/outage.ts';
 import { within } from '../lib/wait.ts';
 
 /** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
@@ -45,6 +46,10 @@ export function makeDueTimer(options: {
   readonly applyLocked?: () => Promise<unknown>;
 }) {
   const { pool, log, queueJob, applyDirectly, applyLocked = () => Promise.resolve() } = options;
+  const outage = makeOutage(log, {
+    failing: 'the due timer could not read what is due',
+    back: 'the due timer reads what is due again',
+  });
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
   // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
   const queueing = coalesce(warned(queueJob, 'queue its job'), 0);
@@ -70,10 +75,10 @@ export function makeDueTimer(options: {
     try {
       plan(await nextDue(pool));
       isHealthy = true;
+      outage.back();
     } catch (error) {
-      // Once for each outage: the listener and the pool report theirs too.
-      log[isHealthy ? 'warn' : 'debug']({ err: error }, 'the due timer could not read what is due');
       isHealthy = false;
+      outage.failed(error);
       after(RETRY_MS, refreshing.request);
     }
   }
@@ -102,20 +107,18 @@ export function makeDueTimer(options: {
     waiting.request();
   }
 
-  /** Warns once until the work succeeds again: it is tried each second. */
+  /** It is tried each second, and said as an outage. */
   function warned(work: () => Promise<unknown>, what: string): () => Promise<void> {
-    let failed = false;
+    const failing = makeOutage(log, {
+      failing: `the due timer can't ${what}; it tries again`,
+      back: `the due timer can ${what} again`,
+    });
     return async () => {
       try {
         await work();
-        if (failed) log.info(`the due timer can ${what} again`);
-        failed = false;
+        failing.back();
       } catch (error) {
-        log[failed ? 'debug' : 'warn'](
-          { err: error },
-          `the due timer can't ${what}; it tries again`,
-        );
-        failed = true;
+        failing.failed(error);
       }
     };
   }

@@ -7,7 +7,9 @@ import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'gr
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
+import { makeOutage, type Outage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
+import { isConnectionLoss } from '../postgres/error.ts';
 
 /** graphile-worker, kept running. */
 export type JobPool = Awaited<ReturnType<typeof startJobPool>>;
@@ -21,36 +23,61 @@ const POLL_MS = 1_000;
 const REPORT_MS = 5_000;
 const RESTART = { baseMs: 200, capMs: 2_000 };
 
+/** What each run of graphile-worker is begun with. */
+interface RunOptions {
+  readonly pgPool: pg.Pool;
+  readonly concurrency: number;
+  readonly taskList: TaskList;
+  readonly crontab: string;
+  readonly outage: Outage;
+}
+
 /**
- * Starts graphile-worker on the tasks in tasks/ and the times in crontab.
+ * Starts graphile-worker on the tasks in tasks/ and the times in crontab, in the background: while the database is away it is
+ * tried again.
  *
  * It gives up when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The jobs of
  * the old one stay locked, which holds nothing up (decision 20).
  *
  * @param pool graphile-worker's own: while its tables are locked it holds all of these connections, and none of the context's
  * @param concurrency tasks at a time
- * @throws Error when it can't be started the first time
+ * @throws Error when a file in tasks/ isn't a task
  */
 export async function startJobPool(context: WorkerContext, pool: pg.Pool, concurrency: number) {
   const { log, stopping } = context;
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  let current: Awaited<ReturnType<typeof begin>> | null = await begin(context, pool, concurrency);
-  const running = supervise();
+  const outage = makeOutage(log, {
+    failing: 'no jobs are taken: the database is away',
+    back: 'jobs are taken again',
+  });
+  const options = {
+    pgPool: pool,
+    concurrency,
+    outage,
+    taskList: await loadTasks(context),
+    crontab: await readFile(CRONTAB, 'utf8'),
+  };
+  const started = Promise.withResolvers<undefined>();
+  let current: Awaited<ReturnType<typeof begin>> | null = null;
+  const running = supervise().finally(() => started.resolve(undefined));
 
   async function supervise(): Promise<void> {
     for (let failures = 0; !stopped(); failures++) {
       try {
-        current ??= await begin(context, pool, concurrency);
+        current = await begin(context, options);
         // The end may have begun while this one was being started.
         if (stopped()) {
           await current.runner.stop();
           return;
         }
+        started.resolve(undefined);
         failures = 0;
         await current.over;
       } catch (error) {
-        log.warn({ err: error }, 'taking jobs was interrupted; it is begun anew');
+        if (isConnectionLoss(error)) outage.failed(error);
+        const level = outage.active() ? 'debug' : 'warn';
+        log[level]({ err: error }, 'taking jobs was interrupted; it is begun anew');
       }
       if (stopped()) return;
       current = null;
@@ -59,6 +86,8 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
   }
 
   return {
+    /** Resolves once jobs are taken for the first time, or it is stopped. */
+    started: started.promise,
     healthy: () => current !== null,
     /** Listens to the channels of jobs again, so that the server's notification queue can be emptied. */
     relisten: () => current?.relisten(),
@@ -78,28 +107,20 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
  *
  * @returns `over` settles when it takes no more jobs, and none of its tasks runs
  */
-async function begin(context: WorkerContext, pool: pg.Pool, concurrency: number) {
-  const logger = workerLogger(context.log);
-  const events: WorkerEvents = new EventEmitter();
+async function begin(context: WorkerContext, { outage, ...options }: RunOptions) {
+  // It would itself try again, after pauses of up to two minutes that nothing cuts short.
+  await options.pgPool.query('select');
   const idle = Promise.withResolvers<undefined>();
-  for (const end of [
-    'pool:gracefulShutdown:complete',
-    'pool:forcefulShutdown:complete',
-    'pool:forcefulShutdown:error',
-  ] as const)
-    events.on(end, () => idle.resolve(undefined));
+  const events = makeEvents(outage, () => idle.resolve(undefined));
   let listening: pg.PoolClient | null = null;
   events.on('pool:listen:success', ({ client }) => (listening = client));
   events.on('pool:listen:release', () => (listening = null));
   const runner = await run({
-    pgPool: pool,
-    concurrency,
-    logger,
+    ...options,
+    logger: outageLogger(context, outage),
     events,
     pollInterval: POLL_MS,
     noHandleSignals: true,
-    taskList: await loadTasks(context),
-    crontab: await readFile(CRONTAB, 'utf8'),
     // At once, but through the batcher: without it an error in recording a job's end is thrown where nothing
     // can catch it, and ends the process.
     preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
@@ -118,6 +139,28 @@ function relisten(client: pg.PoolClient): void {
     .then(() => client.query('listen "jobs:insert"; listen "worker:migrate"'))
     // graphile-worker connects again when this connection ends.
     .catch((error: unknown) => client.connection.stream.destroy(error as Error));
+}
+
+/** What graphile-worker says in an outage is one outage in the log, until it has asked for jobs with success. */
+function outageLogger({ log }: WorkerContext, outage: Outage) {
+  return workerLogger(log, (error) => {
+    if (isConnectionLoss(error)) outage.failed(error);
+    return outage.active();
+  });
+}
+
+/** @param onIdle called when it takes no more jobs and none of its tasks runs */
+function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
+  const events: WorkerEvents = new EventEmitter();
+  for (const end of [
+    'pool:gracefulShutdown:complete',
+    'pool:forcefulShutdown:complete',
+    'pool:forcefulShutdown:error',
+  ] as const)
+    events.on(end, onIdle);
+  for (const asked of ['worker:getJob:empty', 'job:start'] as const)
+    events.on(asked, () => outage.back());
+  return events;
 }
 
 /**

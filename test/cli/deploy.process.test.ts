@@ -131,17 +131,19 @@ describe('setup, migrate, worker, api', () => {
     expect(process.stderr()).not.toMatch(/^\s+at /m);
   });
 
-  test('a worker on a database that is not migrated says what to do', async () => {
+  test('a worker on a database that is not migrated says what to do, and waits for it', async () => {
     const empty = new URL(urls.WORKER_DATABASE_URL);
     empty.pathname = '/postgres';
     const worker = run('worker', { WORKER_DATABASE_URL: empty.href });
-    expect(await worker.exited).toBe(1);
-    expect(worker.stderr()).toMatch(/migrate/);
+    await worker.waitFor(/run \\"npm run halyard -- migrate\\" first/);
+    expect(await worker.end('SIGTERM')).toBe(0);
   });
 
-  test('a worker that is to deliver to CloudWatch without a region says so', async () => {
+  test('a worker that is to deliver to CloudWatch without a region says so, without waiting for a database', async () => {
+    const away = new URL(urls.WORKER_DATABASE_URL);
+    away.port = '1';
     const worker = run('worker', {
-      WORKER_DATABASE_URL: urls.WORKER_DATABASE_URL,
+      WORKER_DATABASE_URL: away.href,
       AUDIT_SINK: 'cloudwatch',
       // The SDK also looks into files of the home folder.
       HOME: '/nonexistent',

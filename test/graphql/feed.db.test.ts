@@ -22,6 +22,7 @@ let runs: Map<string, unknown[]>;
 beforeAll(() => {
   pool = makePool(database.authenticatorUrl, { name: 'halyard-test', log });
   changes = makeChanges(database.authenticatorUrl, log);
+  void changes.start();
 });
 afterAll(async () => {
   await changes.close();

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 
+import { withDatabase } from '../../src/postgres/setup.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { startGraphql, useGraphql } from '../support/graphql.ts';
@@ -136,16 +137,24 @@ describe('auditEventsAdded', () => {
     expect([added?.truncated, added?.events.length]).toEqual([true, 90]);
   });
 
-  it('ends when the listener loses its connection, and works again after', async () => {
+  it('ends as soon as the listener loses the database, and works again after', async () => {
     const { messages, ended } = await subscribe(adminToken(), EVENTS, { key });
-    await withClient(database.rootUrl, (client) =>
-      client.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity
-         where application_name = 'halyard-api-listener' and datname = current_database()`,
-      ),
-    );
-    await ended;
-    expect(messages.at(-1)?.errors?.[0]?.extensions?.code).toBe('database_unavailable');
+    await withClient(withDatabase(database.rootUrl, 'postgres'), async (root) => {
+      await root.query(`alter database ${database.name} allow_connections false`);
+      try {
+        await root.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+           where application_name = 'halyard-api-listener' and datname = $1`,
+          [database.name],
+        );
+        // In the midst of the outage: a client would take silence for no news.
+        await ended;
+        expect(messages.at(-1)?.errors?.[0]?.extensions?.code).toBe('database_unavailable');
+        expect(await refusalOf(adminToken(), EVENTS)).toBe('database_unavailable');
+      } finally {
+        await root.query(`alter database ${database.name} allow_connections true`);
+      }
+    });
     await vi.waitFor(() => expect(api().graphql.healthy()).toBe(true), 5_000);
     const again = await subscribe(adminToken(), EVENTS, { key });
     await insert();

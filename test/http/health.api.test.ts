@@ -116,7 +116,11 @@ test('with GraphQL its listener counts too', async () => {
 });
 
 describe('not ready', () => {
-  const failed = (checks: object) => ({ status: 'not_ready', checks });
+  const failed = (checks: object, reason = 'database_unavailable') => ({
+    status: 'not_ready',
+    reason,
+    checks,
+  });
 
   test('is a server whose listener has lost its connection', async () => {
     const health = await startHealth(database.authenticatorUrl, {
@@ -125,7 +129,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      { ...failed({ ...ALL_OK, listener: 'failed' }), audit_mode: 'lax' },
+      { ...failed({ ...ALL_OK, listener: 'failed' }, 'not_listening'), audit_mode: 'lax' },
     ]);
   });
 
@@ -166,7 +170,7 @@ describe('not ready', () => {
     const behind = await api.call('GET /readyz');
     expect([behind.status, behind.body]).toEqual([
       503,
-      { ...failed({ ...ALL_OK, migrations: 'failed' }), audit_mode: 'lax' },
+      { ...failed({ ...ALL_OK, migrations: 'failed' }, 'not_migrated'), audit_mode: 'lax' },
     ]);
     await asOwner(
       `update graphile_migrate.migrations set filename = '999999.sql' where filename = '000000.sql'`,
@@ -181,7 +185,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      failed({ database: 'ok', migrations: 'failed' }),
+      failed({ database: 'ok', migrations: 'failed' }, 'not_migrated'),
     ]);
   });
 

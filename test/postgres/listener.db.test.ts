@@ -139,7 +139,7 @@ test('keeps trying while the server is away', async () => {
   proxy.refuse();
   await using listener = makeRecorder({ url: url.through(proxy.port) });
   const started = listener.start();
-  await expect.poll(() => listener.levels(), DEADLINE).toEqual(['warn', 'warn', 'warn']);
+  await expect.poll(() => listener.levels(), DEADLINE).toEqual(['warn', 'debug', 'debug']);
   expect(listener.healthy()).toBe(false);
   proxy.accept();
   await started;
@@ -165,7 +165,7 @@ test('is not healthy until the catch-up read succeeds, which is tried again', as
   });
   await listener.start();
   expect(attempts).toBe(3);
-  expect(listener.levels()).toEqual(['warn', 'warn', 'info']);
+  expect(listener.levels()).toEqual(['warn', 'debug', 'info']);
 });
 
 test('a handler that fails is logged and disturbs nothing', async () => {

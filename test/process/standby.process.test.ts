@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { DatabaseUnavailableError, makePool, transactionAs } from '../../src/postgres/pool.ts';
-import { startWorker } from '../../src/worker/runner.ts';
-import { loadConfig } from '../../src/config/config.ts';
+import { waitForDatabase } from '../../src/postgres/wait.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { makeTestFolder, query, startServerIn } from '../support/embedded.ts';
@@ -49,13 +48,17 @@ test('a standby is no database to work with, until it is promoted', async () => 
   await expect(flags()).rejects.toThrow(DatabaseUnavailableError);
   await expect(pool.query('select 1')).rejects.toThrow(/standby/);
   expect(pool.totalCount).toBe(0);
-  const config = loadConfig({ NODE_ENV: 'test' }, 'worker');
-  await expect(startWorker({ config, databaseUrl: database.workerUrl, log })).rejects.toThrow(
-    /standby/,
-  );
+  const waiting = Promise.withResolvers<undefined>();
+  const ready = waitForDatabase({
+    ...{ url: database.workerUrl, name: 'standby test', nodeEnv: 'test', log },
+    signal: new AbortController().signal,
+    onWaiting: () => waiting.resolve(undefined),
+  });
+  await waiting.promise;
   // What only reads may well do so here.
   expect(await runAudit(database, 'verify')).toMatchObject({ status: 0, stderr: '' });
 
   await query(database.rootUrl, 'select pg_promote()');
   expect(await flags()).toBe(0);
+  await ready;
 });

@@ -5,6 +5,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /** Connections that have been made so far. */
   connections(): number;
+  /** Connections that have been dropped at once so far. */
+  refused(): number;
   /** From now on nothing passes on the open connections, though both ends believe they stand. */
   freeze(): void;
   /** Drops the open connections, and each new one at once until `accept`. */
@@ -16,9 +18,11 @@ export interface TcpProxy extends AsyncDisposable {
 export async function startTcpProxy(target: { host: string; port: number }): Promise<TcpProxy> {
   const open = new Set<Socket>();
   let connections = 0;
+  let refused = 0;
   let refusing = false;
   const server = createServer((near) => {
     if (refusing) {
+      refused += 1;
       near.destroy();
       return;
     }
@@ -44,6 +48,7 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
   return {
     port: (server.address() as AddressInfo).port,
     connections: () => connections,
+    refused: () => refused,
     freeze() {
       for (const socket of open) socket.unpipe().pause();
     },

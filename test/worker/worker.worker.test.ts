@@ -1,8 +1,6 @@
 import { expect, test } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
 import { makeApplier } from '../../src/schedules/apply.ts';
-import { startWorker } from '../../src/worker/runner.ts';
-import { loadConfig } from '../../src/config/config.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
@@ -174,17 +172,4 @@ test('a second signal, not one that came with the first, ends the command at onc
     expect(await end('SIGINT')).toBe(1);
     expect(stderr.join()).toContain('stopping at once');
   });
-});
-
-test('a database that is not migrated, or not far enough, is refused', async () => {
-  const old = await useFreshDatabase();
-  const start = (databaseUrl: string) =>
-    startWorker({ config: loadConfig({}, 'worker'), databaseUrl, log: makeTestLog().log });
-  await withClient(old.rootUrl, (root) =>
-    root.query(`delete from graphile_migrate.migrations where filename > '000001.sql'`),
-  );
-  await expect(start(old.workerUrl)).rejects.toThrow('npm run halyard -- migrate');
-  await expect(start(withDatabase(old.workerUrl, 'postgres'))).rejects.toThrow(
-    'npm run halyard -- migrate',
-  );
 });

@@ -5,6 +5,7 @@ import { backOff } from '../../lib/backoff.ts';
 import type { Logger } from '../../lib/log.ts';
 import { addJob } from '../../jobs/jobs.ts';
 import { coalesce } from '../../lib/coalesce.ts';
+import { makeOutage } from '../../lib/outage.ts';
 
 const HINT_EVERY_MS = 50;
 const BACK_OFF = { baseMs: 1_000, capMs: 60_000 };
@@ -35,6 +36,14 @@ export function makeDelivery(options: {
   readonly waitFor?: () => Promise<unknown>;
 }) {
   const { pool, forwarder, log, stopping, abort } = options;
+  const outage = makeOutage(log, {
+    failing: 'audit events could not be delivered; they are kept and sent again',
+    back: 'audit events are delivered again',
+  });
+  const queueOutage = makeOutage(log, {
+    failing: 'forwarding audit events could not be queued; this process forwards without a job',
+    back: 'forwarding audit events can be queued again',
+  });
   const hinting = coalesce(async () => {
     // Without a job this process forwards by itself, soon, and not only at the next run without a job.
     if (!(await queue({ keepTime: true }))) void runWithoutJob();
@@ -44,7 +53,6 @@ export function makeDelivery(options: {
   const wantedAgain = () => again;
   let failures = 0;
   let retryAt = 0;
-  let canQueue = true;
   let queueing: Promise<unknown> = Promise.resolve();
   const idle = setInterval(() => void runWithoutJob(), RUN_EVERY_MS);
 
@@ -62,15 +70,11 @@ export function makeDelivery(options: {
   async function queueNow(when: { inMs?: number; keepTime?: boolean }): Promise<boolean> {
     try {
       await addJob(pool, 'forward_audit_events', when);
-      if (!canQueue) log.info('forwarding audit events can be queued again');
-      return (canQueue = true);
+      queueOutage.back();
+      return true;
     } catch (error) {
-      // Once for each outage: there is a hint for each event.
-      log[canQueue ? 'warn' : 'debug'](
-        { err: error },
-        'forwarding audit events could not be queued; this process forwards without a job',
-      );
-      return (canQueue = false);
+      queueOutage.failed(error);
+      return false;
     }
   }
 
@@ -89,6 +93,7 @@ export function makeDelivery(options: {
     }
     failures = 0;
     retryAt = 0;
+    outage.back();
     // What is held waits for a person: the next run without a job looks again.
     if (outcome !== 'done' && outcome !== 'held')
       await queue({ inMs: outcome === 'stopped' ? 0 : LOOK_AGAIN_MS, keepTime: true });
@@ -101,10 +106,10 @@ export function makeDelivery(options: {
     );
     failures++;
     retryAt = performance.now() + retryInMs;
-    log[failures >= ALARMING_FAILURES ? 'error' : 'warn'](
-      { err: error, failures, retryInMs },
-      'audit events could not be delivered; they are kept and sent again',
-    );
+    const isAlarming = failures >= ALARMING_FAILURES;
+    // The first that is an error is said at once.
+    const kind = isAlarming ? 'alarming' : '';
+    outage.failed(error, { failures, retryInMs }, kind, isAlarming ? 'error' : 'warn');
     await queue({ inMs: retryInMs });
   }
 

@@ -1,5 +1,7 @@
 import type pg from 'pg';
 import { ConfigError, loadProcessConfig, type Config } from '../../config/config.ts';
+import { ConnectionError, NotMigratedError } from '../../postgres/error.ts';
+import { latestMigration } from '../../postgres/migrate.ts';
 import { makePool } from '../../postgres/pool.ts';
 import type { SessionSettings } from '../../postgres/session_override.ts';
 import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
@@ -24,8 +26,8 @@ const NO_TIME_LIMIT = { statement_timeout: '0', idle_in_transaction_session_time
  * Runs `work` on a pool of the login's. Without an address, outside production, the database is the data folder's embedded one,
  * started for this if need be. Statements have no time limit: a command may read the whole trail, and can be stopped.
  *
- * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError; what
- *   `work` throws
+ * @throws ConfigError when the configuration is not valid or, in production, lacks the address; EmbeddedPostgresError;
+ *   ConnectionError; NotMigratedError where no migration ever ran; what `work` throws
  */
 export async function withLogin<T>(
   login: keyof typeof ADDRESSES,
@@ -51,6 +53,7 @@ export async function withLogin<T>(
       log,
     });
     try {
+      await assertUsable(pool, address);
       return await work(pool, config);
     } finally {
       await pool.end();
@@ -65,4 +68,17 @@ export async function withLogin<T>(
   return withEmbeddedPostgres({ dataDir: config.dataDir, log }, (superuserUrl) =>
     run(withDatabase(superuserUrl, 'halyard'), { role }),
   );
+}
+
+/** Looks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may ask. */
+async function assertUsable(pool: pg.Pool, address: string): Promise<void> {
+  const client = await pool.connect().catch((error: unknown) => {
+    throw new ConnectionError(address, error);
+  });
+  try {
+    const { rowCount } = await client.query(`select from pg_namespace where nspname = 'audit'`);
+    if (rowCount === 0) throw new NotMigratedError(null, await latestMigration());
+  } finally {
+    client.release();
+  }
 }

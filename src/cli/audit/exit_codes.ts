@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { ConfigError } from '../../config/error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { scrub } from '../../lib/log.ts';
+import { ConnectionError, NotMigratedError } from '../../postgres/error.ts';
 import { BAD_ARGUMENTS, FOUND_PROBLEMS, NOT_CHECKED } from '../exit_codes.ts';
 
 export { FOUND_PROBLEMS };
@@ -54,6 +55,8 @@ function reasonOf(error: unknown): string {
   const known =
     error instanceof NotCheckedError ||
     error instanceof ConfigError ||
+    error instanceof ConnectionError ||
+    error instanceof NotMigratedError ||
     isErrno(error) ||
     (error instanceof Error && '$metadata' in error);
   return known ? error.message : inspect(error);

@@ -15,7 +15,8 @@ const MOST_WAITING = 500;
 
 /**
  * Listens to `halyard_audit` on one connection for all subscribers. A slow one holds up no other, and costs one merged hint.
- * When the connection is lost, hints are too: every mailbox fails, so that its client reads and subscribes again.
+ * When the connection is lost, hints are too: every mailbox fails at once, so that its client knows, and reads and subscribes
+ * again.
  *
  * @param url the authenticator's: listening needs no rights
  */
@@ -30,11 +31,11 @@ export function makeChanges(url: string, log: Logger) {
       const hint = parseHint(payload);
       for (const mailbox of mailboxes) mailbox.put(hint);
     },
-    onConnect() {
+    onConnect: () => undefined,
+    onLost() {
       for (const mailbox of mailboxes) mailbox.fail();
     },
   });
-  void listener.start();
 
   return {
     /** How many mailboxes are open. */
@@ -50,6 +51,8 @@ export function makeChanges(url: string, log: Logger) {
       return mailbox;
     },
     healthy: listener.healthy,
+    /** Begins to listen; resolves once it does, or is closed. */
+    start: (): Promise<void> => listener.start(),
     async close(): Promise<void> {
       for (const mailbox of mailboxes) mailbox.close();
       await listener.close();

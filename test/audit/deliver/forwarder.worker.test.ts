@@ -304,7 +304,7 @@ test('a worker whose sink fails tries again by itself, and applies schedules mea
   const warnings = lines.filter(({ failures }) => failures !== undefined);
   expect(warnings).toMatchObject([
     { level: 'warn', failures: 1 },
-    { level: 'warn', failures: 2 },
+    { level: 'debug', failures: 2 },
   ]);
 });
 

@@ -1,0 +1,141 @@
+import pg from 'pg';
+import { backOff } from '../lib/backoff.ts';
+import type { Logger } from '../lib/log.ts';
+import { makeOutage } from '../lib/outage.ts';
+import { orAborted, pause } from '../lib/wait.ts';
+import {
+  ConnectionError,
+  isConnectionLoss,
+  isPassing,
+  NotMigratedError,
+  placeOf,
+  StandbyError,
+} from './error.ts';
+import { assertMigrated } from './migrate.ts';
+import { prepareSession } from './session.ts';
+
+const BACK_OFF = { baseMs: 200, capMs: 3_000 };
+/** How long a connection, and each answer on it, may take. */
+const ANSWER_MS = 5_000;
+/** In development a person waits, who may not know that there is something to run. */
+const UNMIGRATED_MS = 30_000;
+
+interface WaitOptions {
+  readonly log: Logger;
+  /** Ends the waiting: what waits rejects with its reason. */
+  readonly signal: AbortSignal;
+  /** Called when the first try has failed, so that what can go on without the database does. */
+  readonly onWaiting?: () => void;
+}
+
+/** What a part that starts without the database knows of it. */
+export interface DatabaseWait {
+  /** Resolves once the database is there; rejects when it never will be. */
+  readonly ready: Promise<unknown>;
+  /** Resolves once it turns out that this takes longer. */
+  readonly delayed: Promise<unknown>;
+}
+
+/** For who knows that the database is there, or tries by itself. */
+export const NO_WAIT: DatabaseWait = {
+  ready: Promise.resolve(),
+  delayed: new Promise(() => undefined),
+};
+
+/**
+ * Lets a promise reject before anything waits for it: what waits may be a step further on, or have failed by itself.
+ *
+ * @returns the same promise
+ */
+export function mayRejectEarly<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/**
+ * Runs `work` again and again while it fails because the database is away. The log has a line when that begins, one a minute,
+ * and one when it is over.
+ *
+ * @param work may be repeated
+ * @param isWorthWaiting which of its errors pass; by default those of connections
+ * @throws its other errors, and the signal's reason
+ */
+export async function retryWhileAway<T>(
+  work: () => Promise<T>,
+  { log, signal, onWaiting }: WaitOptions,
+  isWorthWaiting = isPassing,
+): Promise<T> {
+  const outage = makeOutage(log, {
+    failing: 'waiting for the database',
+    back: 'the database is there',
+  });
+  for (let failures = 0; ; failures++) {
+    try {
+      signal.throwIfAborted();
+      const result = await orAborted(work(), signal);
+      outage.back();
+      return result;
+    } catch (error) {
+      if (signal.aborted || !isWorthWaiting(error)) throw error;
+      outage.failed(error, {}, error instanceof Error ? error.name : '');
+      onWaiting?.();
+    }
+    await pause(backOff(failures, BACK_OFF), signal);
+  }
+}
+
+/**
+ * Waits until the database is there: it takes connections, is a primary, and is migrated. In development it waits 30 s for
+ * migrations, in production for as long as it takes.
+ *
+ * @param options.url the login with which it is asked
+ * @param options.name what pg_stat_activity shows as application_name
+ * @throws ConnectionError at once for what waiting doesn't mend, NotMigratedError, and the signal's reason
+ */
+export function waitForDatabase({
+  url,
+  name,
+  nodeEnv,
+  unmigratedMs = nodeEnv === 'development' ? UNMIGRATED_MS : Infinity,
+  ...options
+}: WaitOptions & {
+  readonly url: string;
+  readonly name: string;
+  readonly nodeEnv: string;
+  readonly unmigratedMs?: number;
+}): Promise<void> {
+  const givesUpAt = performance.now() + unmigratedMs;
+  const log = options.log.child({ database: placeOf(url) });
+  return mayRejectEarly(
+    retryWhileAway(
+      () => ask(url, name),
+      { ...options, log },
+      (error) =>
+        error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
+    ),
+  );
+}
+
+/** On a connection of its own, which takes no goodbye: a server that is frozen would never answer it. */
+async function ask(url: string, name: string): Promise<void> {
+  let client: pg.Client | undefined;
+  let reached = false;
+  try {
+    client = new pg.Client({
+      connectionString: url,
+      application_name: name,
+      connectionTimeoutMillis: ANSWER_MS,
+      query_timeout: ANSWER_MS,
+    });
+    client.on('error', () => undefined);
+    await client.connect();
+    const session = await prepareSession(client, { waitMs: ANSWER_MS });
+    if (session.standby) throw new StandbyError();
+    reached = true;
+    await assertMigrated(client);
+  } catch (error) {
+    throw reached && !isConnectionLoss(error) ? error : new ConnectionError(url, error);
+  } finally {
+    client?.connection.stream.destroy();
+  }
+}

@@ -1,0 +1,152 @@
+import type pg from 'pg';
+import { backOff } from '../lib/backoff.ts';
+import { makeOutage } from '../lib/outage.ts';
+import { pause } from '../lib/wait.ts';
+import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
+import { makeForwarder } from '../audit/delivery/forwarder.ts';
+import { makeDelivery } from '../audit/delivery/loop.ts';
+import type { Sink } from '../audit/delivery/sink.ts';
+import { addJob } from '../jobs/jobs.ts';
+import type { Logger } from '../lib/log.ts';
+import { meterSink } from '../metrics/sink.ts';
+import type { WorkerMetrics } from '../metrics/worker.ts';
+import { makeListener, type ListenerOptions } from '../postgres/listener.ts';
+import { makeApplier } from '../schedules/apply.ts';
+import type { AppliedBatch } from '../schedules/batch.ts';
+import { makeLockedFlags } from '../schedules/locked_flags.ts';
+import { makeStuckSchedules } from '../schedules/stuck.ts';
+import { makeDueTimer } from '../schedules/timer.ts';
+import type { WorkerContext } from './context.ts';
+import { startJobPool, type JobPool } from './job_pool.ts';
+
+interface PartsOptions {
+  /** The login halyard_worker's. */
+  readonly databaseUrl: string;
+  readonly log: Logger;
+  /** For all but graphile-worker, which has one of its own. */
+  readonly pool: pg.Pool;
+  readonly jobsPool: pg.Pool;
+  /** Tasks at a time. */
+  readonly concurrency: number;
+  readonly sink: Sink;
+  /** The cursor's name. */
+  readonly destination: string;
+  readonly divergence: DivergenceCheck;
+  readonly metrics: WorkerMetrics;
+  /** See makeForwarder. */
+  readonly leaseMs: number;
+  /** Times of the listener, for tests. */
+  readonly listening?: Pick<ListenerOptions, 'heartbeat' | 'queueFullMs'> | undefined;
+}
+
+export type WorkerParts = ReturnType<typeof makeParts>;
+
+/** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
+const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
+const FIRST_JOBS_BACK_OFF = { baseMs: 200, capMs: 2_000 };
+/** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
+const SEND_GRACE_MS = 3_000;
+
+/** Everything that a worker runs on its pools, none of it waited for yet. */
+export function makeParts(options: PartsOptions) {
+  const { databaseUrl, log, pool, jobsPool, concurrency, divergence, metrics } = options;
+  const stop = new AbortController();
+  const abort = new AbortController();
+  const stopping = stop.signal;
+  const applying = makeApplying(options, stopping);
+  const { applier } = applying;
+  const forwarder = makeForwarder({
+    ...{ pool, divergence, log, leaseMs: options.leaseMs, destination: options.destination },
+    sink: meterSink(options.sink, metrics.delivery),
+  });
+  const delivery = makeDelivery({
+    ...{ pool, forwarder, log, stopping, abort: abort.signal },
+    waitFor: () => applier.idle(),
+  });
+  const context = { pool, log, applier, delivery, metrics, stopping };
+  const dueTimer = makeDueTimer({
+    ...{ pool, log, applyLocked: applying.applyLocked },
+    queueJob: () => addJob(pool, 'apply_due_schedules'),
+    applyDirectly: () => applier.apply(),
+  });
+  const hint = () => {
+    dueTimer.refresh();
+    delivery.hint();
+  };
+  let jobs: JobPool | null = null;
+  const listener = makeListener({
+    ...options.listening,
+    url: databaseUrl,
+    channel: 'halyard_audit',
+    name: 'halyard worker listener',
+    onNotification: hint,
+    onConnect: hint,
+    onQueueFull: () => jobs?.relisten(),
+    log,
+  });
+  return {
+    healthy: () =>
+      !stopping.aborted && [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false),
+    /** Resolves once all of it runs; while the database is away each tries until it does. */
+    async begin(): Promise<void> {
+      // Before anything is applied or forwarded.
+      await divergence.settled(stopping);
+      jobs = await startJobPool(context, jobsPool, concurrency);
+      await Promise.all([jobs.started, queueFirstJobs(context), listener.start()]);
+    },
+    close: async (): Promise<void> => {
+      const reason = new Error('The worker is stopping.');
+      stop.abort(reason);
+      const giveUp = setTimeout(() => abort.abort(reason), SEND_GRACE_MS);
+      await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
+      await delivery.close();
+      clearTimeout(giveUp);
+    },
+  };
+}
+
+/** What a destination may have applied is held, so it is asked before each run that may be on another server than the last. */
+function makeApplying(
+  { pool, log, divergence, metrics }: Pick<PartsOptions, 'pool' | 'log' | 'divergence' | 'metrics'>,
+  stopping: AbortSignal,
+) {
+  const shared = {
+    ...{ pool, log, stopping, stuck: makeStuckSchedules() },
+    onBatch: (batch: AppliedBatch) => metrics.applied(batch),
+  };
+  const applier = makeApplier(shared);
+  const lockedFlags = makeLockedFlags({ ...shared, drainedAt: applier.drainedAt });
+  const checked =
+    <T>(apply: () => Promise<T>) =>
+    async (): Promise<T> => {
+      await divergence.settled(stopping);
+      return apply();
+    };
+  return {
+    applier: { ...applier, apply: checked(applier.apply) },
+    applyLocked: checked(lockedFlags.apply),
+  };
+}
+
+/** Tries until they are queued, or the worker stops. */
+async function queueFirstJobs({ pool, log, stopping }: WorkerContext): Promise<void> {
+  const outage = makeOutage(log, {
+    failing: 'the first jobs could not be queued',
+    back: 'the first jobs are queued',
+  });
+  const left = [...FIRST_JOBS];
+  const stopped = () => stopping.aborted;
+  for (let failures = 0; !stopped(); failures++) {
+    try {
+      for (let task = left[0]; task !== undefined; task = left[0]) {
+        await addJob(pool, task);
+        left.shift();
+      }
+      outage.back();
+      return;
+    } catch (error) {
+      if (!stopped()) outage.failed(error);
+    }
+    await pause(backOff(failures, FIRST_JOBS_BACK_OFF), stopping);
+  }
+}
