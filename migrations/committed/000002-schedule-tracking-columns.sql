@@ -1,10 +1,10 @@
---! Previous: sha1:756dbdb24cdc21ae8b1becf869d575232f98152c
---! Hash: sha1:922522d7c87c1236230a08147cb2f4972575e640
+--! Previous: sha1:372fb13cfc60b8fe8f846bac044a597d27b7a5e1
+--! Hash: sha1:0252776ed73367bffd6d689939657610a2e03afe
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
--- The beginning of every migration: takes all of Halyard's tables and views, so that the migration never waits for one while it
--- holds another. Relations that aren't there yet are left out. Where it can't have them all in time the migration fails, and its
+-- The beginning of every migration: takes all of Halyard's tables and views, so that nothing behind it waits for a lock. Relations
+-- that aren't there yet are left out. Where it can't have them all in time the migration fails, and its
 -- runner (src/postgres/migrate.ts) tries again some seconds later: requests wait behind a lock that is waited for.
 do $$
 declare
@@ -41,6 +41,14 @@ begin
   -- Code that makes a partition takes this first, and then the trail.
   perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
 
+  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
+  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
+  v_wait := least(v_deadlock_timeout, interval '5 seconds') + interval '1 second';
+  perform set_config('lock_timeout', ceil(extract(epoch from v_wait) * 1000)::text, true);
+  -- From here on the trail has the partitions that it has.
+  if to_regclass('audit.events') is not null then
+    lock table only audit.events in share update exclusive mode;
+  end if;
   -- Partitions are locked by themselves, each within the time that is left.
   v_relations := array(
     select c.oid::regclass
@@ -52,10 +60,6 @@ begin
     ) as r
     join pg_class c on c.oid = r.oid
     order by n.position, c.relispartition, c.relname);
-
-  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
-  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
-  perform set_config('lock_timeout', ceil(extract(epoch from v_deadlock_timeout) * 1000 + 1000)::text, true);
   foreach v_relation in array v_relations loop
     if (select c.relkind <> 'v' from pg_class c where c.oid = v_relation) then
       execute format('lock table only %s in share update exclusive mode', v_relation);

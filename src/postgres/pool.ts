@@ -190,12 +190,31 @@ function preparedFor({ role }: Settings, { name, ...statement }: Statement): Sta
 }
 
 /**
+ * cached plan must not change result type; datatype_mismatch: a migration changed a type that the statement returns after it had
+ * been planned, in our case while it waited for the migration's lock.
+ */
+const STALE_PLAN: ReadonlySet<string> = new Set(['0A000', '42804']);
+
+/**
  * Runs one statement in a transaction of its own, as the role and with the claims of the caller, in one round trip. If the
- * settings can't be set, the statement isn't run.
+ * settings can't be set, the statement isn't run. If a migration made its plan stale, it was rolled back and is run again, once.
  *
  * @throws DatabaseUnavailableError when there is no connection or it is lost, and the statement's or the commit's error
  */
 export async function queryAs<R extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  settings: Settings,
+  statement: Statement,
+): Promise<pg.QueryResult<R>> {
+  try {
+    return await queryOnce<R>(pool, settings, statement);
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError) || !STALE_PLAN.has(error.code ?? '')) throw error;
+    return queryOnce<R>(pool, settings, statement);
+  }
+}
+
+async function queryOnce<R extends pg.QueryResultRow>(
   pool: pg.Pool,
   settings: Settings,
   statement: Statement,

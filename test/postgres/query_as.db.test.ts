@@ -199,3 +199,32 @@ async function backendOf(of: pg.Pool): Promise<number | undefined> {
     `(select pid from pg_stat_activity where application_name = 'halyard-test' and datname = current_database())`,
   );
 }
+
+test('a statement that a migration overtakes, so that its plan is stale, is run again', async () => {
+  const schedule = () =>
+    ask<{ id: string }>({
+      text: `select id from app_public.schedule_flag_change('here', null, now() + interval '1 day', '{"enabled": true}')`,
+    });
+  await schedule();
+  await withClient(database.ownerUrl, async (client) => {
+    const count = async () =>
+      (await client.query('select from app_public.feature_flag_schedules')).rowCount ?? 0;
+    const before = await count();
+    await client.query('begin');
+    await client.query('lock table app_public.feature_flag_schedules in access exclusive mode');
+    const asked = schedule();
+    asked.catch(() => undefined);
+    await expect
+      .poll(async () => {
+        const { rowCount } = await client.query(
+          `select from pg_locks where relation = 'app_public.feature_flag_schedules'::regclass and not granted`,
+        );
+        return rowCount;
+      })
+      .toBe(1);
+    await client.query('alter table app_public.feature_flag_schedules add column added text');
+    await client.query('commit');
+    expect((await asked).rows).toHaveLength(1);
+    expect(await count()).toBe(before + 1);
+  });
+});
