@@ -124,7 +124,7 @@ CREATE TRIGGER _900_audit_update AFTER UPDATE ON app_public.feature_flag_schedul
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
 comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';
 comment on column app_public.feature_flag_schedules.applied_at is 'When the flag was changed.';
-comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried.';
+comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried. An error that passes by itself, such as a lock, doesn''t count.';
 comment on column app_public.feature_flag_schedules.cancel_reason is 'Why it was cancelled, if a reason was given: up to 500 characters.';
 comment on column app_public.feature_flag_schedules.cancelled_at is 'When it was cancelled.';
 comment on column app_public.feature_flag_schedules.cancelled_by is 'The user id of the admin who cancelled it; null when unknown or not cancelled.';
@@ -322,6 +322,14 @@ create table audit.cursors (
   constraint cursors_pkey PRIMARY KEY (destination)
 );
 alter table audit.cursors enable row level security;
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON audit.cursors FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table audit.cursors enable always trigger _100_no_truncate;
+CREATE TRIGGER _900_audit_delete AFTER DELETE ON audit.cursors FOR EACH ROW EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_delete;
+CREATE TRIGGER _900_audit_insert AFTER INSERT ON audit.cursors FOR EACH ROW WHEN (((SESSION_USER <> 'halyard_worker'::name) OR (new.last_seq <> 0))) EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_insert;
+CREATE TRIGGER _900_audit_update AFTER UPDATE ON audit.cursors FOR EACH ROW WHEN ((((new.last_seq IS DISTINCT FROM old.last_seq) OR (new.destination IS DISTINCT FROM old.destination)) AND ((SESSION_USER <> 'halyard_worker'::name) OR (new.last_seq < old.last_seq)))) EXECUTE FUNCTION app_private.tg_cursors__audit();
+alter table audit.cursors enable always trigger _900_audit_update;
 comment on table audit.cursors is 'How far each destination has confirmed the trail.';
 comment on column audit.cursors.destination is 'The destination, as stdout or cloudwatch:<group>.';
 comment on column audit.cursors.last_seq is 'Everything up to here has been delivered.';
@@ -429,7 +437,7 @@ comment on column audit.events.event_type is 'What happened, as flag_schedule.cr
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored and audit.cursor_moved.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
@@ -449,7 +457,7 @@ create view audit.failed_schedules with (security_invoker=true) as
     ((metadata ->> 'attempts'::text))::integer AS attempts,
     ( SELECT n.event_type
            FROM audit.events n
-          WHERE ((n.schedule_id = e.schedule_id) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision) AND (n.event_type ~~ 'flag\_schedule.%'::text))
+          WHERE ((n.schedule_id = e.schedule_id) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision) AND starts_with(n.event_type, 'flag_schedule.'::text))
           ORDER BY n.revision DESC
          LIMIT 1) AS since,
     id AS event_id
@@ -633,6 +641,7 @@ comment on column audit.queue.occurred_at is 'The event''s time, which finds its
 
 create table audit.reconciliations (
   finished_at timestamp with time zone not null,
+  rows_unexplained bigint,
   scope text not null,
   started_at timestamp with time zone not null,
   constraint reconciliations_pkey PRIMARY KEY (scope)
@@ -640,6 +649,7 @@ create table audit.reconciliations (
 alter table audit.reconciliations enable row level security;
 comment on table audit.reconciliations is 'When the trail was last compared with the rows, by scope.';
 comment on column audit.reconciliations.finished_at is 'When it came to its end.';
+comment on column audit.reconciliations.rows_unexplained is 'How many rows were not what the trail says of them, by a full run; null for the others.';
 comment on column audit.reconciliations.scope is 'dead_letters, incremental or full.';
 comment on column audit.reconciliations.started_at is 'When the last run of this scope began.';
 
@@ -789,8 +799,8 @@ $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 grant execute on function app_private.advance_audit_cursor(text,bigint,bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500)
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[])
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -801,35 +811,78 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held timestamptz := app_private.held_until();
   v_ids uuid[];
-  v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_counts record;
 begin
-  perform set_config('halyard.actor', 'system', true);
-  retried := 0;
-  failed := 0;
-  stuck := 0;
+  -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
+  -- there would be taken for a failure of the schedules.
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
-    where s.status = 'pending'
-      and s.scheduled_at <= v_now
-      and s.scheduled_at > v_held
-      -- After the time it was scheduled for, whenever there is one.
-      and (s.next_attempt_at is null or s.next_attempt_at <= v_now)
+    where app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
     for update of s skip locked
   );
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$function$;
+comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
 
-  -- Several of one flag take turns: the first of each, then the second of each …
+CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held timestamptz := app_private.held_until();
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_ids uuid[];
+begin
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s
+  );
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$function$;
+comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_turn uuid[];
+  v_applied uuid[] := '{}';
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_counts record;
+begin
+  retried := 0;
+  failed := 0;
+  untried := 0;
+  stuck_ids := '{}';
+  perform set_config('halyard.actor', 'system', true);
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
       select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
-      from unnest(v_ids) with ordinality as i (id, position)
+      from unnest(schedule_ids) with ordinality as i (id, position)
       join app_public.feature_flag_schedules s on s.id = i.id
     ) as t
     group by t.turn
@@ -839,16 +892,19 @@ begin
       array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
       count(*) filter (where t.outcome = 'pending') as retried,
       count(*) filter (where t.outcome = 'failed') as failed,
-      count(*) filter (where t.outcome = 'stuck') as stuck
+      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
+      count(*) filter (where t.outcome = 'untried') as untried
     into v_counts
-    from app_private.try_schedules(v_turn) as t;
+    from app_private.try_schedules(v_turn, v_deadline) as t;
     v_applied := v_applied || v_counts.applied;
     retried := retried + v_counts.retried;
     failed := failed + v_counts.failed;
-    stuck := stuck + v_counts.stuck;
+    stuck_ids := stuck_ids || v_counts.stuck;
+    untried := untried + v_counts.untried;
   end loop;
   perform set_config('halyard.actor', '', true);
   applied := cardinality(v_applied);
+  stuck := cardinality(stuck_ids);
   lateness_ms := array(
     select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
     from app_public.feature_flag_schedules s
@@ -856,8 +912,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_due(integer) is 'Applies up to `batch` due schedules, each all or nothing; says how many were applied, are to be retried, failed for good, or could not even be marked, and how late each applied one was in milliseconds.';
-grant execute on function app_private.apply_due(integer) to halyard_worker;
+comment on function app_private.apply_in_turns(uuid[]) is 'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
@@ -924,7 +979,7 @@ begin
   event.request_id := nullif(context ->> 'requestId', '');
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
-  if event.event_type like 'feature\_flag.%' then
+  if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
@@ -962,6 +1017,25 @@ end;
 $function$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
+CREATE OR REPLACE FUNCTION app_private.audit_mode()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
+AS $function$
+begin
+  return coalesce(app_private.setting('audit_mode'), 'lax');
+exception
+  when undefined_table then
+    return 'lax';
+  when lock_not_available then
+    return null;
+end;
+$function$;
+comment on function app_private.audit_mode() is 'The setting audit_mode, lax or strict; null while somebody holds the lock of the settings. A session may be stricter.';
+grant execute on function app_private.audit_mode() to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_private.audit_months()
  RETURNS TABLE(partition regclass, month timestamp with time zone, ends timestamp with time zone)
  LANGUAGE sql
@@ -979,7 +1053,7 @@ AS $function$
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
     left join lateral regexp_match(
-      pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') as t (bounds) on true
+      pg_get_expr(c.relpartbound, c.oid), 'FROM [(]''([^'']+)''[)] TO [(]''([^'']+)''[)]') as t (bounds) on true
     where i.inhparent = 'audit.events'::regclass
   ) as b (partition, starts, ends)
   order by 2 nulls first
@@ -1065,6 +1139,28 @@ CREATE OR REPLACE FUNCTION app_private.changed_event_id(incarnation uuid, row_id
  LANGUAGE sql
 RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(incarnation, row_id, created_at, revision_after) ELSE gen_random_uuid() END;
 comment on function app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
+
+CREATE OR REPLACE FUNCTION app_private.check_rows(source text, after text, batch integer, record boolean, OUT events integer, OUT unexplained integer, OUT last_key text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ids text[];
+begin
+  select
+    max(p.last_key), count(*) filter (where p.status <> 'ok'),
+    coalesce(array_agg(p.row_id) filter (where p.status in ('row_differs', 'row_unrecorded')), '{}')
+  into last_key, unexplained, v_ids
+  from app_private.row_problems(source, check_rows.after, batch) as p;
+  events := 0;
+  if record and cardinality(v_ids) > 0 then
+    events := app_private.record_rows(source, v_ids);
+    unexplained := unexplained - events;
+  end if;
+end;
+$function$;
+comment on function app_private.check_rows(text,text,integer,boolean) is 'Holds the next `batch` rows of a table against the trail; says how many it doesn''t explain, how many of those were recorded as found, and the last key seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
@@ -1194,11 +1290,11 @@ CREATE OR REPLACE FUNCTION app_private.dead_letter_rows()
 AS $function$
   select distinct r.id #>> '{}'
   from audit.dead_letters d
-  cross join unnest('{
-    $.rows[*].id,
-    $.oldRows[*].id,
-    $.events[*] ? (@.event_type starts with \"feature_flag.\").flag_id,
-    $.events[*] ? (@.event_type starts with \"flag_schedule.\").schedule_id}'::jsonpath[]) as p (path)
+  cross join unnest(array[
+    '$.rows[*].id',
+    '$.oldRows[*].id',
+    '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $function$;
@@ -1407,12 +1503,51 @@ CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, c
 RETURN app_private.uuid_of(sha256((((uuid_send(incarnation) || uuid_send(row_id)) || timestamptz_send(created_at)) || int8send(revision))));
 comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision in this incarnation.';
 
+CREATE OR REPLACE FUNCTION app_private.event_ids(row_id uuid, created_at timestamp with time zone, revision bigint)
+ RETURNS uuid[]
+ LANGUAGE sql
+ STABLE
+RETURN ARRAY(SELECT app_private.event_id(i.id, event_ids.row_id, event_ids.created_at, event_ids.revision) AS event_id FROM audit.incarnations i);
+comment on function app_private.event_ids(uuid,timestamp with time zone,bigint) is 'The ids that the event of a row''s revision may have.';
+
 CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
  RETURNS bytea
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN sha256(('\x00'::bytea || app_private.shipped_bytes(payload, seq)));
+RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
+
+CREATE OR REPLACE FUNCTION app_private.expected_triggers()
+ RETURNS TABLE(table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  values
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
+    ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
+    ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
+    ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
+    ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
+    ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
+$function$;
+comment on function app_private.expected_triggers() is 'The triggers that the trail hangs on, as they must be; each partition of audit.events has those of audit.events.';
 
 CREATE OR REPLACE FUNCTION app_private.fault_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -1442,6 +1577,13 @@ CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, i
 RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
 comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
 
+CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
+comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_told().';
+
 CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -1455,6 +1597,13 @@ CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.flag_told(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((event).event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.reconciled'::text])) THEN (((event).metadata -> 'after'::text) || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)) ELSE NULL::jsonb END;
+comment on function app_private.flag_told(audit.events) is 'What an event says of its flag after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  RETURNS app_private.audit_event
@@ -1471,9 +1620,25 @@ AS $function$
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when last.event_type like 'flag\_schedule.%' then last.schedule_id end) as s (id)
+  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_metrics()
+ RETURNS TABLE(metric text, destination text, value double precision)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'audit_triggers_wrong', null::text, count(*)::double precision from app_private.trigger_problems()
+  union all
+  select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
+  union all
+  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  from audit.reconciliations r
+  where r.scope = 'full'
+$function$;
+comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
 
 CREATE OR REPLACE FUNCTION app_private.held_until()
  RETURNS timestamp with time zone
@@ -1504,6 +1669,13 @@ end;
 $function$;
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
+CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_schedules, at timestamp with time zone, held_until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND ((schedule).scheduled_at > held_until) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
+comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
+
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
  LANGUAGE sql
@@ -1516,6 +1688,16 @@ AS $function$
 $function$;
 comment on function app_private.is_recorded(uuid) is 'Whether the trail has, or had before a purge, the event of this id.';
 
+CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+$function$;
+comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
+
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
  LANGUAGE sql
@@ -1527,7 +1709,7 @@ CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN sha256(('\x00'::bytea || convert_to(message, 'UTF8'::name)));
+RETURN sha256((decode('00'::text, 'hex'::text) || convert_to(message, 'UTF8'::name)));
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
@@ -1582,6 +1764,7 @@ CREATE OR REPLACE FUNCTION app_private.make_audit_partition(month timestamp with
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
 AS $function$
 declare
   v_month timestamptz := date_trunc('month', month);
@@ -1609,7 +1792,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -1659,7 +1842,7 @@ begin
     v_above := '{}';
     i := 1;
     while i < v_count loop
-      v_above[(i + 1) / 2] := sha256('\x01'::bytea || v_nodes[i] || v_nodes[i + 1]);
+      v_above[(i + 1) / 2] := sha256(decode('01', 'hex') || v_nodes[i] || v_nodes[i + 1]);
       i := i + 2;
     end loop;
     if v_count % 2 = 1 then
@@ -1682,13 +1865,14 @@ AS $function$
 declare
   v_unreadable integer := 0;
 begin
-  for v_part in 1..5 loop
+  for v_part in 1..6 loop
     begin
       case v_part
         when 1 then return query select * from app_private.schedule_metrics();
         when 2 then return query select * from app_private.trail_metrics();
         when 3 then return query select * from app_private.delivery_metrics(destinations);
         when 4 then return query select * from app_private.fault_metrics();
+        when 5 then return query select * from app_private.guard_metrics();
         else return query select * from app_private.server_metrics();
       end case;
     exception when others then
@@ -1930,7 +2114,7 @@ begin
     insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
     -- As leaf_hash(), without the way through text.
     select
-      t.seq, t.event_id, t.occurred_at, sha256('\x00'::bytea || t.message), t.event_type, t.flag_key, t.environment
+      t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
     from told t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
@@ -1949,6 +2133,38 @@ AS $function$
   select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+
+CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(flag_id uuid, flag_key text, environment text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
+  v_held timestamptz := app_private.held_until();
+begin
+  return query
+    select f.id, f.flag_key::text, f.environment::text
+    from (
+      select s.flag_id, min(s.scheduled_at) as since
+      from (
+        select d.flag_id, d.scheduled_at
+        from app_public.feature_flag_schedules d
+        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+        order by d.scheduled_at, d.id
+        limit 1000
+      ) as s
+      group by s.flag_id
+      order by since
+      limit 100
+    ) as o
+    join app_public.feature_flags f on f.id = o.flag_id
+    order by o.since;
+end;
+$function$;
+comment on function app_private.overdue_flags(double precision,uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
+grant execute on function app_private.overdue_flags(double precision,uuid[]) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
  RETURNS SETOF app_public.feature_flag_schedules
@@ -1978,6 +2194,18 @@ begin
 end;
 $function$;
 comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
+
+CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
+ RETURNS interval
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select least(
+    greatest(2 * (schedule.next_attempt_at - schedule.updated_at), interval '1 second'),
+    interval '30 seconds'
+  ) * (0.5 + random() / 2)
+$function$;
+comment on function app_private.postponement(app_public.feature_flag_schedules) is 'How long a schedule waits after an error that passes by itself.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2099,7 +2327,27 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
-CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer)
+CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT ahead boolean, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  version := app_private.schema_version();
+  ahead := app_private.destination_is_ahead();
+  audit_mode := app_private.audit_mode();
+  writable := current_setting('transaction_read_only') = 'off';
+  privileges := pg_has_role(session_user, 'halyard_admin', 'member')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flags', 'enabled', 'update')
+    and has_column_privilege('halyard_admin', 'app_public.feature_flag_schedules', 'updates', 'insert')
+    and has_function_privilege('halyard_admin', 'app_public.cancel_flag_schedule(uuid, text)', 'execute');
+end;
+$function$;
+comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
+grant execute on function app_private.readiness() to halyard_authenticator;
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2107,11 +2355,14 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
+  -- The rows are compared last: what has no event by then isn't merely lost.
+  v_all constant text[] := '{dead_letters,settings,flags,schedules,deleted,check_settings,check_flags,check_schedules}';
   v_steps text[];
   v_step text;
   v_after text;
   v_since timestamptz;
   v_letters record;
+  v_rows record;
   v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -2126,15 +2377,17 @@ begin
     select coalesce(nullif(reconcile_audit.scope, 'scheduled'), d.scope), d.since into scope, v_since
     from app_private.reconciliation_due() as d;
     cursor := jsonb_build_object(
-      'step', 'dead_letters', 'startedAt', now(), 'since', case scope when 'full' then '-infinity' else v_since end);
+      'step', 'dead_letters', 'startedAt', now(), 'since', case when scope in ('full', 'recording') then '-infinity' else v_since end,
+      'unexplained', 0);
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
     when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
-    when 'full' then array['dead_letters', 'settings', 'flags', 'schedules', 'deleted']
+    when 'full' then v_all
+    when 'recording' then v_all
   end;
   if v_steps is null then
-    raise exception 'A reconciliation is dead_letters, incremental, full or scheduled; not %.', scope
+    raise exception 'A reconciliation is dead_letters, incremental, full, recording or scheduled; not %.', scope
       using errcode = 'invalid_parameter_value';
   end if;
   v_step := cursor ->> 'step';
@@ -2160,23 +2413,38 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    else
+      select r.* into v_rows
+      from app_private.check_rows(
+        case v_step
+          when 'check_settings' then 'settings'
+          when 'check_flags' then 'feature_flags'
+          when 'check_schedules' then 'feature_flag_schedules'
+        end,
+        v_after, 2000, scope = 'recording') as r;
+      from_rows := v_rows.events;
+      v_after := v_rows.last_key;
+      cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
   end case;
+  unexplained := case when v_step = v_all[cardinality(v_all)] and v_after is null then (cursor ->> 'unexplained')::bigint end;
 
   if v_after is null then
     v_step := v_steps[array_position(v_steps, v_step) + 1];
   end if;
   if v_step is null then
-    insert into audit.reconciliations (scope, started_at, finished_at)
-    values (reconcile_audit.scope, (cursor ->> 'startedAt')::timestamptz, clock_timestamp())
+    insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+    values (
+      case reconcile_audit.scope when 'recording' then 'full' else reconcile_audit.scope end,
+      (cursor ->> 'startedAt')::timestamptz, clock_timestamp(), unexplained)
     on conflict on constraint reconciliations_pkey do update
-    set started_at = excluded.started_at, finished_at = excluded.finished_at;
+    set started_at = excluded.started_at, finished_at = excluded.finished_at, rows_unexplained = excluded.rows_unexplained;
     cursor := null;
   else
     cursor := cursor || jsonb_build_object('step', v_step, 'after', v_after);
   end if;
 end;
 $function$;
-comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, and how many letters were refused.';
+comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
 grant execute on function app_private.reconcile_audit(text,jsonb) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_rows(after text, batch integer, OUT events integer, OUT last_key text)
@@ -2188,55 +2456,15 @@ AS $function$
 declare
   v_events app_private.audit_event[];
 begin
-  with page as materialized (
-    select e.flag_key
-    from audit.events e
-    where e.flag_key > after
-    order by e.flag_key
-    limit batch
-  ), gone as materialized (
-    select l.id, l.occurred_at
-    from (select distinct p.flag_key from page p) as p
-    cross join lateral (
-      -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-      select distinct on (e.row_id) e.*
-      from (
-        select
-          e.id, e.occurred_at, e.event_type, r.id as row_id,
-          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-          -- A row may be made again with the id of a deleted one: only the events since it was created last are about it.
-          max(
-            case
-              when e.event_type like '%.created' then e.occurred_at
-              when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-            end
-          ) over (partition by r.id) as created_at
-        from audit.events e
-        cross join lateral (
-          select case when e.event_type like 'feature\_flag.%' then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
-        ) as r (id)
-        where e.flag_key = p.flag_key and r.id is not null
-      ) as e
-      where e.occurred_at >= coalesce(e.created_at, '-infinity')
-      order by e.row_id, e.revision desc nulls last, e.occurred_at desc
-    ) as l
-    where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
-      and not exists (select from app_public.feature_flags f where f.id = l.row_id)
-      and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
-      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
-      -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
-      -- take the index of types.
-      and not exists (
-        select
-        from audit.events d
-        where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(reconcile_deleted_rows.after, batch) as v
   )
   select
-    (select p.flag_key from page p order by 1 desc limit 1),
+    (select v.last_key from vanished v where v.last_key is not null),
     array(
       select app_private.gap_event(e)
-      from gone g
-      cross join lateral (select e.* from audit.events e where e.id = g.id and e.occurred_at = g.occurred_at limit 1) as e)
+      from vanished v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
   events := app_private.write_lost_events(v_events);
 end;
@@ -2393,7 +2621,7 @@ end;
 $function$;
 comment on function app_private.record_divergence(text,jsonb) is 'Records that a destination has this seal of the trail, with the keys of an audit.sealed record and sealedAt, unless the database knows it.';
 
-CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, problem text)
+CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2401,6 +2629,15 @@ AS $function$
 declare
   v_status text;
 begin
+  if app_private.is_transient(error_code) then
+    update app_public.feature_flag_schedules s
+    set
+      error_message = left(problem, 2000),
+      next_attempt_at = clock_timestamp() + app_private.postponement(s)
+    where s.id = schedule_id
+    returning s.status into strict v_status;
+    return v_status;
+  end if;
   update app_public.feature_flag_schedules s
   set
     attempts = s.attempts + 1,
@@ -2414,7 +2651,71 @@ begin
   return v_status;
 end;
 $function$;
-comment on function app_private.record_failure(uuid,text) is 'Counts a failed attempt: pending again with a time for the next one, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid,text,text) is 'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+
+CREATE OR REPLACE FUNCTION app_private.record_rows(source text, ids text[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_events app_private.audit_event[];
+begin
+  case source
+    when 'settings' then
+      perform from app_private.settings s where s.name = any (ids) order by s.name for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.setting_reconciled_event(s, array[s.revision]), u.differs)
+        from app_private.unexplained_settings() as u
+        join app_private.settings s on s.name = u.row_id
+        where u.row_id = any (ids));
+    when 'feature_flags' then
+      perform from app_public.feature_flags f where f.id = any (ids::uuid[]) order by f.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.flag_reconciled_event(f, array[f.revision]), u.differs)
+        from (
+          select
+            array_agg(f.id) as ids, array_agg(f.created_at) as created, array_agg(f.revision) as revisions,
+            array_agg(f.flag_key::text) as keys, array_agg(app_private.flag_found(f)) as found
+          from app_public.feature_flags f
+          where f.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+        join app_public.feature_flags f on f.id = u.row_id);
+    when 'feature_flag_schedules' then
+      perform from app_public.feature_flag_schedules s where s.id = any (ids::uuid[]) order by s.id for no key update;
+      v_events := array(
+        select app_private.recorded_as_found(app_private.schedule_reconciled_event(s, f, array[s.revision]), u.differs)
+        from (
+          select
+            array_agg(s.id) as ids, array_agg(s.created_at) as created, array_agg(s.revision) as revisions,
+            array_agg(app_private.schedule_found(s)) as found
+          from app_public.feature_flag_schedules s
+          where s.id = any (record_rows.ids::uuid[])
+        ) as g
+        cross join lateral app_private.unexplained_rows(
+          'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+        join app_public.feature_flag_schedules s on s.id = u.row_id
+        join app_public.feature_flags f on f.id = s.flag_id);
+  end case;
+  return app_private.write_lost_events(v_events);
+end;
+$function$;
+comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found; returns how many.';
+
+CREATE OR REPLACE FUNCTION app_private.recorded_as_found(event app_private.audit_event, differs jsonb)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- The row's revision may have its event already: this one stands for none.
+  event.id := gen_random_uuid();
+  event.metadata := event.metadata || jsonb_build_object('revisions', '[]'::jsonb, 'differs', differs);
+  return event;
+end;
+$function$;
+comment on function app_private.recorded_as_found(app_private.audit_event,jsonb) is 'A *.reconciled event as one that stands for no revision, with what the trail had said of the row.';
 
 CREATE OR REPLACE FUNCTION app_private.refuse_repeated_events()
  RETURNS void
@@ -2566,9 +2867,9 @@ declare
   v_row_id uuid;
   v_created_at timestamptz;
 begin
-  if event.event_type like 'feature\_flag.%' then
+  if starts_with(event.event_type, 'feature_flag.') then
     select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
-  elsif event.event_type like 'flag\_schedule.%' then
+  elsif starts_with(event.event_type, 'flag_schedule.') then
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
@@ -2733,12 +3034,153 @@ CREATE OR REPLACE FUNCTION app_private.retry_delay(attempts integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select least(
-    coalesce(app_private.setting('retry_base')::interval, interval '1 second')
+    coalesce(app_private.setting('retry_base')::interval, interval '30 seconds')
       * power(2, least(attempts, 20) - 1),
     interval '1 hour'
   ) * (0.5 + random() / 2)
 $function$;
 comment on function app_private.retry_delay(integer) is 'Exponential back-off with jitter after this many failed attempts (1 or more).';
+
+CREATE OR REPLACE FUNCTION app_private.row_differences(told jsonb, found jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', told -> f.key, 'row', f.value) order by f.key), '[]')
+  from jsonb_each(found) as f
+  where told ? f.key and told -> f.key <> f.value
+$function$;
+comment on function app_private.row_differences(jsonb,jsonb) is 'Of the columns that both know, those that differ: an array of column, trail and row.';
+
+CREATE OR REPLACE FUNCTION app_private.row_history(source text, row_id uuid, created_at timestamp with time zone, keys text[])
+ RETURNS TABLE(event_type text, occurred_at timestamp with time zone, at_revision bigint, told jsonb)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  with about as materialized (
+    select e
+    from audit.events e
+    where source = 'feature_flags' and e.flag_key = any (keys) and e.flag_id = row_history.row_id
+      and (starts_with(e.event_type, 'feature_flag.') or e.event_type = 'audit.gap' and e.schedule_id is null)
+    union all
+    select e
+    from audit.events e
+    where source = 'feature_flag_schedules' and e.schedule_id = row_history.row_id
+      and (starts_with(e.event_type, 'flag_schedule.') or e.event_type = 'audit.gap')
+    union all
+    select e
+    from audit.events e
+    where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+  ), lives as (
+    select
+      a.e,
+      case
+        when (a.e).metadata ->> 'rowRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'rowRevision')::bigint
+        when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
+        else (a.e).revision
+      end as at_revision,
+      max((a.e).occurred_at) filter (where (a.e).metadata ? 'differs') over () as begins_at
+    from about a
+    where (a.e).occurred_at >= row_history.created_at
+      or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at)
+  )
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
+  from lives l
+  where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
+  union all
+  -- A setting that was never changed has its default.
+  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  from app_private.setting_definitions() as d
+  where source = 'settings' and d.name = any (keys);
+end;
+$function$;
+comment on function app_private.row_history(text,uuid,timestamp with time zone,text[]) is 'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
+
+CREATE OR REPLACE FUNCTION app_private.row_problems(source text, after text, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
+begin
+  case source
+    when 'settings' then
+      return query select p.* from app_private.unexplained_settings() as p;
+    when 'feature_flags' then
+      return query select p.* from app_private.unexplained_flags(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'feature_flag_schedules' then
+      return query select p.* from app_private.unexplained_schedules(coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    when 'events' then
+      return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    else
+      raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+        using errcode = 'invalid_parameter_value';
+  end case;
+end;
+$function$;
+comment on function app_private.row_problems(text,text,integer) is 'What audit.verify_rows() answers, of one state of the database.';
+
+CREATE OR REPLACE FUNCTION app_private.row_told(source text, event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_told(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_told(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) ELSE NULL::jsonb END;
+comment on function app_private.row_told(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+
+CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
+ RETURNS TABLE(status text, differs jsonb, detail text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  with history as materialized (
+    select h.*
+    from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
+  ), last as (
+    select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
+  ), told as (
+    -- The latest that is said of each column.
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as told
+    from history h
+    cross join lateral jsonb_each(h.told) as t
+  ), compared as (
+    select
+      l.*,
+      case when l.at_revision > row_verdict.revision
+        then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
+        else app_private.row_differences(t.told, row_verdict.state)
+      end as differs
+    from told t
+    left join last l on true
+  )
+  select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
+  from compared f
+  cross join lateral (
+    select 'row_unrecorded', format('No event says how the row came to be at revision %s.', row_verdict.revision)
+    where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
+    union all
+    select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    union all
+    select 'row_differs', (
+      select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
+      from jsonb_array_elements(f.differs) as d)
+    where f.at_revision >= row_verdict.revision and f.differs <> '[]'
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  ) as v (status, detail);
+end;
+$function$;
+comment on function app_private.row_verdict(text,uuid,timestamp with time zone,bigint,boolean,text[],jsonb) is 'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature_flag_schedules, after app_public.feature_flag_schedules)
  RETURNS text
@@ -2771,6 +3213,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with 
  LANGUAGE sql
 RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END);
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_told().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -2813,6 +3262,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  STABLE
 RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
+
+CREATE OR REPLACE FUNCTION app_private.schedule_told(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
+comment on function app_private.schedule_told(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -2888,7 +3344,7 @@ CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, trail uuid
  RETURNS bytea
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN sha256(((((((('\x02'::bytea || previous_head) || uuid_send(trail)) || uuid_send(incarnation)) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
+RETURN sha256((((((((decode('02'::text, 'hex'::text) || previous_head) || uuid_send(trail)) || uuid_send(incarnation)) || int8send(seal_no)) || int8send(first_seq)) || int8send(events)) || root));
 comment on function app_private.seal_head(bytea,uuid,uuid,bigint,bigint,bigint,bytea) is 'The head of a seal: SHA-256 of 0x02, the head before it, the trail, the incarnation, the seal''s number, its first seq, how many events it seals, and their root.';
 
 CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
@@ -3006,6 +3462,8 @@ CREATE OR REPLACE FUNCTION app_private.server_metrics()
 AS $function$
   select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
   union all
+  select 'audit_strict', null, (m.mode = 'strict')::integer from app_private.audit_mode() as m (mode) where m.mode is not null
+  union all
   select 'workers_connected', null, count(*)
   from pg_stat_activity a
   where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
@@ -3021,7 +3479,7 @@ AS $function$
       and c.relname = to_char(date_trunc('month', now()) + make_interval(months => m.ahead), '"events_"YYYY_MM')
   )
 $function$;
-comment on function app_private.server_metrics() is 'The notification queue, the workers that are connected, and the partitions ahead (24 at most).';
+comment on function app_private.server_metrics() is 'The notification queue, the audit mode, the workers that are connected, and the partitions ahead (24 at most).';
 
 CREATE OR REPLACE FUNCTION app_private.set_setting(name text, value text)
  RETURNS bigint
@@ -3058,7 +3516,7 @@ AS $function$
     ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
-    ('retry_base', '1 second', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour.'),
+    ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
@@ -3097,7 +3555,7 @@ begin
     when 'schedule_retention' then
       v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
       v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
-        and value !~ '(applied|cancelled).*\1';
+        and value !~ 'applied.*applied|cancelled.*cancelled';
     else
       return format('There is no setting %s: the settings are %s.', name,
         (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
@@ -3141,6 +3599,41 @@ begin
 end;
 $function$;
 comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
+  v_details jsonb := case
+    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
+    else jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
+  end;
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', v_type, 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$function$;
+comment on function app_private.tg_cursors__audit() is 'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
  RETURNS trigger
@@ -3518,39 +4011,104 @@ end;
 $function$;
 comment on function app_private.trail_problems(bigint,bigint) is 'What audit.verify() answers, of one state of the database.';
 
-CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.trigger_problems()
+ RETURNS TABLE(status text, table_name text, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with expected as (
+    select to_regclass(x.table_name)::oid as table_id, x.*
+    from app_private.expected_triggers() as x
+    union all
+    select i.inhrelid, c.relnamespace::regnamespace || '.' || c.relname, x.trigger_name, x.enabled, x.type, x.has_condition, x.function_name
+    from app_private.expected_triggers() as x
+    join pg_inherits i on i.inhparent = to_regclass(x.table_name)
+    join pg_class c on c.oid = i.inhrelid
+    where x.table_name = 'audit.events'
+  )
+  select p.status, x.table_name, format(p.sentence, x.trigger_name)
+  from expected x
+  left join pg_trigger t on t.tgrelid = x.table_id and t.tgname = x.trigger_name and (not t.tgisinternal or t.tgparentid <> 0)
+  cross join lateral (
+    values
+      (t.oid is null, 'trigger_missing', 'The trigger %s is gone.'),
+      (t.tgenabled in ('D', 'R'), 'trigger_disabled', 'The trigger %s is disabled: changes leave no event, or go unrefused.'),
+      (t.tgenabled = 'O' and x.enabled = 'A', 'trigger_disabled',
+        'The trigger %s doesn''t fire always: it sleeps under session_replication_role = replica.'),
+      (t.oid is not null
+        and (t.tgfoid, t.tgtype, t.tgqual is not null, cardinality(t.tgattr::smallint[])) is distinct from
+          (to_regprocedure(x.function_name)::oid, x.type, x.has_condition, 0),
+        'trigger_altered', 'The trigger %s isn''t Halyard''s: it has another function, condition or occasion.')
+  ) as p (holds, status, sentence)
+  where p.holds
+  union all
+  select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
+  from pg_class c
+  where c.relkind in ('r', 'p') and not c.relrowsecurity
+    and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+$function$;
+comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, and tables whose row-level security is off.';
+
+CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_half integer := cardinality(schedule_ids) / 2;
+  -- The sets to try, as ranges of schedule_ids.
+  v_first integer[] := array[1];
+  v_last integer[] := array[cardinality(schedule_ids)];
+  v_next integer := 1;
+  v_middle integer;
+  v_set uuid[];
+  v_code text;
   v_problem text;
+  v_stuck integer := 0;
+  v_warning text;
 begin
-  begin
-    perform app_private.apply_schedules(schedule_ids);
-    return query select i.id, 'applied' from unnest(schedule_ids) as i (id);
-    return;
-  exception when others then
-    v_problem := sqlerrm;
-  end;
-  if v_half > 0 then
-    return query select t.* from app_private.try_schedules(schedule_ids[:v_half]) as t;
-    return query select t.* from app_private.try_schedules(schedule_ids[v_half + 1:]) as t;
-    return;
+  while v_next <= cardinality(v_first) loop
+    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
+    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
+    v_next := v_next + 1;
+    if clock_timestamp() > deadline then
+      return query select i.id, 'untried' from unnest(v_set) as i (id);
+      continue;
+    end if;
+    begin
+      perform app_private.apply_schedules(v_set);
+      return query select i.id, 'applied' from unnest(v_set) as i (id);
+      continue;
+    exception when query_canceled or others then
+      v_code := sqlstate;
+      v_problem := sqlerrm;
+    end;
+    if v_code = '57014' then
+      deadline := '-infinity';
+    end if;
+    if cardinality(v_set) > 1 then
+      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
+      v_last := v_last || v_middle || v_last[v_next - 1];
+      continue;
+    end if;
+    schedule_id := v_set[1];
+    begin
+      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+    exception when others then
+      -- Neither applied nor marked: it stays due.
+      outcome := 'stuck';
+      v_stuck := v_stuck + 1;
+      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
+        schedule_id, sqlstate, sqlerrm));
+    end;
+    return next;
+  end loop;
+  if v_stuck > 0 then
+    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
   end if;
-  schedule_id := schedule_ids[1];
-  begin
-    outcome := app_private.record_failure(schedule_id, v_problem);
-  exception when others then
-    -- Neither applied nor marked: it stays due, and the next run tries again.
-    outcome := 'stuck';
-    raise warning 'halyard: schedule % can''t be applied and its failure can''t be recorded (%): %', schedule_id, sqlstate, sqlerrm;
-  end;
-  return next;
 end;
 $function$;
-comment on function app_private.try_schedules(uuid[]) is 'Applies these schedules, no two of one flag, each all or nothing; tells of each what became of it: applied, pending (it is tried again later), failed for good, or stuck (it could not even be marked).';
+comment on function app_private.try_schedules(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
@@ -3589,6 +4147,165 @@ AS $function$
 $function$;
 comment on function app_private.undelivered_audit_events(text,integer) is 'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
 grant execute on function app_private.undelivered_audit_events(text,integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_flags(after uuid, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select f as flag
+    from app_public.feature_flags f
+    where f.id > unexplained_flags.after
+    order by f.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions,
+      array_agg((p.flag).flag_key::text) as keys, array_agg(app_private.flag_found(p.flag)) as found
+    from page p
+  )
+  select 'feature_flags', u.row_id::text, (p.flag).flag_key::text, (p.flag).environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on (p.flag).id = u.row_id
+  union all
+  (select 'feature_flags', null, null, null, 'ok', null, null, (p.flag).id::text from page p order by (p.flag).id desc limit 1)
+$function$;
+comment on function app_private.unexplained_flags(uuid,integer) is 'Of the next `batch` flags behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a flag.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_rows(source text, ids uuid[], created timestamp with time zone[], revisions bigint[], keys text[], found jsonb[])
+ RETURNS TABLE(row_id uuid, status text, differs jsonb, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with numbered as materialized (
+    select r.*, l.occurred_at as own_at, f.occurred_at as first_at, n.event_id is not null as has_more
+    from (
+      select
+        r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
+        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+      from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
+    ) as r
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.first_ids) limit 1) as f on true
+    -- The event of its deletion, or the gap's.
+    left join lateral (
+      select m.event_id from audit.ledger m
+      where m.event_id = any (
+        app_private.event_ids(r.id, r.created_at, r.revision + 1) || app_private.event_ids(r.id, l.occurred_at, r.revision + 1))
+      limit 1
+    ) as n on true
+  ), queued as materialized (
+    select
+      n.id, min(q.occurred_at) filter (where q.event_id = any (n.own_ids)) as own_at,
+      min(q.occurred_at) filter (where q.event_id = any (n.first_ids)) as first_at
+    from numbered n
+    cross join unnest(n.own_ids || n.first_ids) as o (id)
+    join audit.queue q on q.event_id = o.id
+    where n.own_at is null or n.first_ids is not null and n.first_at is null
+    group by n.id
+  ), placed as materialized (
+    select
+      n.id, n.created_at, n.revision, n.key, n.found, n.own_ids, n.first_ids, n.has_more,
+      coalesce(n.own_at, q.own_at) as recorded_at, coalesce(n.first_at, q.first_at) as first_at
+    from numbered n
+    left join queued q on q.id = n.id
+  ), told as materialized (
+    select p.*, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+    from placed p
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = any (p.own_ids) and e.occurred_at = p.recorded_at
+      limit 1
+    ) as own on true
+    left join lateral (
+      select app_private.row_told(source, e) as told
+      from audit.events e
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      limit 1
+    ) as first on true
+  ), suspects as materialized (
+    select t.*
+    from told t
+    where (
+        t.recorded_at is null or t.has_more
+        or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
+        -- Its created event is lost.
+        or t.first_ids is not null and t.first_at is null
+      )
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
+  )
+  select s.id, v.status, v.differs, v.detail
+  from suspects s
+  cross join lateral app_private.row_verdict(
+    source, s.id, s.created_at, s.revision,
+    s.recorded_at is not null or exists (
+      select
+      from unnest(app_private.event_ids(s.id, s.created_at, -s.revision)) as r (event_id)
+      where app_private.is_recorded(r.event_id)),
+    array[s.key, s.told ->> 'flagKey'], s.found) as v
+$function$;
+comment on function app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[]) is 'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_schedules(after uuid, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select s as schedule
+    from app_public.feature_flag_schedules s
+    where s.id > unexplained_schedules.after
+    order by s.id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
+      array_agg((p.schedule).revision) as revisions, array_agg(app_private.schedule_found(p.schedule)) as found
+    from page p
+  )
+  select 'feature_flag_schedules', u.row_id::text, f.flag_key::text, f.environment::text, u.status, u.differs, u.detail, null::text
+  from pages g
+  cross join lateral app_private.unexplained_rows(
+    'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
+  join page p on (p.schedule).id = u.row_id
+  left join app_public.feature_flags f on f.id = (p.schedule).flag_id
+  union all
+  (select 'feature_flag_schedules', null, null, null, 'ok', null, null, (p.schedule).id::text from page p order by (p.schedule).id desc limit 1)
+$function$;
+comment on function app_private.unexplained_schedules(uuid,integer) is 'Of the next `batch` schedules behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a schedule.';
+
+CREATE OR REPLACE FUNCTION app_private.unexplained_settings()
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'settings', s.name, null::text, null::text, u.status, u.differs, u.detail, null::text
+  from (
+    select
+      array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions,
+      array_agg(s.name) as keys, array_agg(jsonb_build_object('value', s.value)) as found
+    from app_private.settings s
+    join app_private.setting_definitions() as d on d.name = s.name
+  ) as g
+  cross join lateral app_private.unexplained_rows('settings', g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join app_private.settings s on app_private.setting_id(s.name) = u.row_id
+  union all
+  select 'settings', d.name, null, null, 'row_vanished', '[]', 'The setting''s row is gone, and no event says so.', null
+  from app_private.setting_definitions() as d
+  where not exists (select from app_private.settings s where s.name = d.name)
+$function$;
+comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
 
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
@@ -3705,6 +4422,82 @@ CREATE OR REPLACE FUNCTION app_private.uuid_of(hash bytea)
  IMMUTABLE PARALLEL SAFE
 RETURN (encode(set_byte(set_byte(substr(hash, 1, 16), 6, ((get_byte(hash, 6) & 15) | 128)), 8, ((get_byte(hash, 8) & 63) | 128)), 'hex'::text))::uuid;
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
+
+CREATE OR REPLACE FUNCTION app_private.vanished_row_problems(after text, batch integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(vanished_row_problems.after, batch) as v
+  )
+  select
+    case when starts_with(e.event_type, 'flag_schedule.') then 'feature_flag_schedules' else 'feature_flags' end,
+    v.row_id::text, e.flag_key, e.environment, 'row_vanished', '[]'::jsonb,
+    format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+  from vanished v
+  cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e
+  union all
+  (select 'events', null, null, null, 'ok', null, null, v.last_key from vanished v where v.last_key is not null)
+$function$;
+comment on function app_private.vanished_row_problems(text,integer) is 'Of the next `batch` events by flag key behind one, the rows that they are about and that are gone without an event; and a row that is ok with the last key, when there was an event.';
+
+CREATE OR REPLACE FUNCTION app_private.vanished_rows(after text, batch integer)
+ RETURNS TABLE(row_id uuid, event_id uuid, occurred_at timestamp with time zone, last_key text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+  with page as materialized (
+    select e.flag_key
+    from audit.events e
+    where e.flag_key > vanished_rows.after
+    order by e.flag_key
+    limit batch
+  )
+  select l.row_id, l.id, l.occurred_at, null::text
+  from (select distinct p.flag_key from page p) as p
+  cross join lateral (
+    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
+    select distinct on (e.row_id) e.*
+    from (
+      select
+        e.id, e.occurred_at, e.event_type, r.id as row_id,
+        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
+        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
+        -- it was recorded as found.
+        max(
+          case
+            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
+            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
+          end
+        ) over (partition by r.id) as created_at
+      from audit.events e
+      cross join lateral (
+        select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+      ) as r (id)
+      where e.flag_key = p.flag_key and r.id is not null
+    ) as e
+    where e.occurred_at >= coalesce(e.created_at, '-infinity')
+    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+  ) as l
+  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    and not exists (select from app_public.feature_flags f where f.id = l.row_id)
+    and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
+    -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
+    -- take the index of types.
+    and not exists (
+      select
+      from audit.events d
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+  union all
+  (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
+$function$;
+comment on function app_private.vanished_rows(text,integer) is 'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
 
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
@@ -3916,22 +4709,10 @@ CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_last_seq bigint;
-  v_event app_private.audit_event;
 begin
-  delete from audit.cursors c where c.destination = name returning c.last_seq into v_last_seq;
-  if not found then
-    return false;
-  end if;
-  v_event := app_private.make_event(
-    gen_random_uuid(), clock_timestamp(), 'audit.destination_forgotten', null, null, null, null, null,
-    jsonb_build_object('destination', name, 'lastSeq', v_last_seq));
-  perform app_private.write_events(array[v_event]);
-  perform app_private.notify_audit(array[v_event.id], null);
-  return true;
+  delete from audit.cursors c where c.destination = name;
+  return found;
 end;
 $function$;
 comment on function audit.forget_destination(text) is 'Forgets how far a destination has come that isn''t used any more, so that it no longer keeps the trail from being purged; false when there is none of that name.';
@@ -4018,6 +4799,11 @@ begin
     raise exception 'An export has the format json, ndjson or csv, and as filters a JSON object of 8,000 bytes at most.'
       using errcode = '23514';
   end if;
+  -- There a dead letter can't be written either, and the export would be in the server's log alone.
+  if current_setting('transaction_read_only') = 'on' then
+    raise exception 'An export is an event of the trail, and this session is read only.'
+      using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
+  end if;
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin
     v_events := array[app_private.make_event(
@@ -4052,6 +4838,11 @@ declare
   v_reason text;
   v_good integer := 0;
 begin
+  -- What was written since the first statement is looked for under a lock (drop_audit_months): only READ COMMITTED sees it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be purged in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state', hint = 'Begin it so: begin isolation level read committed;';
+  end if;
   if keep is null or keep < interval '1 month' or at_most < 1 then
     raise exception 'Keep at least one month of the trail, as in audit.retain(''24 months''), and purge at least one month at a time.'
       using errcode = 'invalid_parameter_value';
@@ -4115,5 +4906,35 @@ end;
 $function$;
 comment on function audit.verify(bigint,bigint) is 'Checks the seals that cover the events from_seq to to_seq (all by default): a row for each seal that is ok, and one for each problem: event_altered, event_missing, column_differs, leaf_altered, leaf_missing, root_differs, chain_broken, purged. Without to_seq also what no seal covers: event_unsealed, not_sealed, tail_cut.';
 grant execute on function audit.verify(bigint,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.verify_rows(source text, after text DEFAULT NULL::text, batch integer DEFAULT NULL::integer)
+ RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+begin
+  perform app_private.require_auditor();
+  lock table audit.events in access share mode;
+  return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
+end;
+$function$;
+comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+grant execute on function audit.verify_rows(text,text,integer) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION audit.verify_triggers()
+ RETURNS TABLE(status text, table_name text, detail text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_auditor();
+  return query select p.* from app_private.trigger_problems() as p;
+end;
+$function$;
+comment on function audit.verify_triggers() is 'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered or policies_off.';
+grant execute on function audit.verify_triggers() to halyard_auditor;
 
 -- default privileges on f of halyard_owner: {halyard_owner=X/halyard_owner}
