@@ -1720,8 +1720,11 @@ AS $function$
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
-    where l.event_id is null
+    where not exists (
+      select
+      from unnest(v.event_ids) as e (id)
+      -- One by one: with = any () the planner reads the whole ledger for each.
+      where (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) is not null)
   ), queued as materialized (
     select u.id, u.revision
     from unnumbered u

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:ec1d68960f89bbdf866937b8250074d071ff814f
+--! Hash: sha1:569766bd8aaf2cb59b6ce6d199367c32bd457289
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -4315,8 +4315,11 @@ as $$
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
-    where l.event_id is null
+    where not exists (
+      select
+      from unnest(v.event_ids) as e (id)
+      -- One by one: with = any () the planner reads the whole ledger for each.
+      where (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) is not null)
   ), queued as materialized (
     select u.id, u.revision
     from unnumbered u
