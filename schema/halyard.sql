@@ -1563,7 +1563,7 @@ begin
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
-    in share row exclusive mode;
+    in exclusive mode;
 end;
 $function$;
 comment on function app_private.lock_trail() is 'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
@@ -3651,6 +3651,14 @@ begin
     from app_private.unsealed_events() as e
     having count(*) > 0;
   return query
+    select 'chain_broken', null::bigint[], format('Incarnation %s began without an audit.restored event.', i.incarnation_no)
+    from audit.incarnations i
+    where i.incarnation_no > 1
+      and i.started_at >= coalesce(app_private.purge_horizon(), '-infinity')
+      and not exists (
+        select from audit.events e where e.event_type = 'audit.restored' and e.metadata ->> 'incarnation' = i.id::text)
+    order by i.incarnation_no;
+  return query
     select 'event_missing', null::bigint[],
       format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
     from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
@@ -3663,7 +3671,7 @@ begin
     where g.count > p.events;
 end;
 $function$;
-comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, destinations that know more than it, and incarnations without their event.';
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  RETURNS text

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:569766bd8aaf2cb59b6ce6d199367c32bd457289
+--! Hash: sha1:9607adb973ef1b2379407695231820dcfe90c9c7
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -2704,6 +2704,14 @@ begin
     from app_private.unsealed_events() as e
     having count(*) > 0;
   return query
+    select 'chain_broken', null::bigint[], format('Incarnation %s began without an audit.restored event.', i.incarnation_no)
+    from audit.incarnations i
+    where i.incarnation_no > 1
+      and i.started_at >= coalesce(app_private.purge_horizon(), '-infinity')
+      and not exists (
+        select from audit.events e where e.event_type = 'audit.restored' and e.metadata ->> 'incarnation' = i.id::text)
+    order by i.incarnation_no;
+  return query
     select 'event_missing', null::bigint[],
       format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
     from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
@@ -2717,7 +2725,7 @@ begin
 end;
 $$;
 
-comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, destinations that know more than it, and incarnations without their event.';
 --! EndIncluded audit/verify/unsealed.sql
 --! Included audit/verify/verify.sql
 -- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
@@ -4939,9 +4947,9 @@ $$;
 
 comment on function app_private.restored_event(audit.incarnations, jsonb) is 'The audit.restored event of the incarnation that it begins.';
 
--- The locks are in the order in which changes take theirs, so nothing deadlocks; a change that has made its event's id has the
--- first of them, so none is committed later with an id of the incarnation before. Whoever holds one for long is in the way:
--- then it fails, and is tried again.
+-- The locks are in the order in which changes take theirs; a change that has made its event's id has the first of them, so none is
+-- committed later with an id of the incarnation before. Rows that a worker has locked are waited for here, and not later, when
+-- that would deadlock. A transaction that keeps a lock for long is in the way: then it fails, and is tried again.
 create or replace function app_private.lock_trail()
 returns void
 language plpgsql
@@ -4955,7 +4963,7 @@ begin
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
-    in share row exclusive mode;
+    in exclusive mode;
 end;
 $$;
 

@@ -14,6 +14,8 @@ import {
   startCloudWatchWorker,
 } from '../../support/restored.ts';
 import { insertDue, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
+import { collectFacts } from '../../support/chaos/facts.ts';
+import { findBreaches } from '../../support/chaos/invariant.ts';
 import type { LogLine } from '../../support/log.ts';
 
 const STATUS = 'select status from app_public.feature_flag_schedules where id = $1';
@@ -87,6 +89,8 @@ describe('a worker that starts on an older snapshot', () => {
       // Ten changes, audit.restored, and what became of the schedule.
       await delivered(restored, overdue === 'skip' ? 18 : 19);
       expect(ambiguities(server)).toEqual([]);
+      const copy = { destination: DESTINATION, lines: copyOf(server) };
+      expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
       expect(
         await ask(restored, `select count(*)::int from audit.verify() where status <> 'ok'`),
       ).toBe(0);
