@@ -1271,7 +1271,7 @@ exception when undefined_table or undefined_column or undefined_function then
   return false;
 end;
 $function$;
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
 grant execute on function app_private.destination_is_ahead() to halyard_authenticator;
 grant execute on function app_private.destination_is_ahead() to halyard_worker;
 
@@ -1942,7 +1942,7 @@ CREATE OR REPLACE FUNCTION app_private.open_divergences()
 AS $function$
   select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
 $function$;
-comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
 CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
  RETURNS SETOF app_public.feature_flag_schedules

@@ -1,5 +1,5 @@
 --! Previous: sha1:87aaa093377581aef207bc26d622176da8146ea4
---! Hash: sha1:9607adb973ef1b2379407695231820dcfe90c9c7
+--! Hash: sha1:c25d645e8c9fc4d85f31427f2b36edd00fd6c4b3
 --! Message: Audit trail and rules
 
 -- The audit trail, and everything replaceable: triggers, policies, functions, grants.
@@ -3052,7 +3052,7 @@ as $$
   select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
 $$;
 
-comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
 -- Asked by /readyz, which must not fail because the trail is broken.
 create or replace function app_private.destination_is_ahead()
@@ -3069,7 +3069,7 @@ exception when undefined_table or undefined_column or undefined_function then
 end;
 $$;
 
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
 
 -- Applying goes on where the trail is broken, as every change does.
 create or replace function app_private.held_until()
@@ -3106,7 +3106,7 @@ comment on function app_private.delivery_obstacle(text) is
   'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
 
 -- A seal is known when it is here, or is of a history that was given up: not newer than the newest that was recorded of it. When
--- the loss was accepted before any worker had asked, nobody knew how far that history goes: a destination's first answer says it.
+-- the loss was accepted before any worker had asked, it isn't known how far that history goes: a destination's first answer says it.
 create or replace function app_private.record_divergence(destination text, seal jsonb)
 returns void
 language plpgsql
@@ -4835,7 +4835,7 @@ $$;
 
 comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
 
--- Events that have no number are not sealed, and nobody outside has them: that is why they may be written again. The triggers
+-- Events that have no number are not sealed, and no destination has them: that is why they may be written again. The triggers
 -- that refuse it are off for this transaction, which holds the table's lock.
 create or replace function app_private.renew_queued_events(incarnation uuid)
 returns integer

@@ -1,3 +1,4 @@
+import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
 import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';
 import { withClient } from '../../support/database.ts';
@@ -119,9 +120,11 @@ describe('the destination', () => {
     const server = await makeCloudWatchServer();
     const database = await useFreshDatabase();
     server.failNext('denied', 2, 'DescribeLogStreams');
-    const { lines } = await startCloudWatchWorker(server, database);
+    const registry = new Registry();
+    const { lines } = await startCloudWatchWorker(server, database, { registry });
     await changeFlags(database, 10);
     await delivered(database, 5);
+    expect(await registry.metrics()).toContain('halyard_destination_unasked 1');
     const warnings = lines.filter(({ msg }) => String(msg).includes("can't be read"));
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ level: 'warn' });
