@@ -103,6 +103,58 @@ describe('a worker that starts on an older snapshot', () => {
     },
   );
 
+  test('accepted under load, with two workers, gives nothing outside two meanings', async () => {
+    const { server, restored } = await makeLoss();
+    let stopped = false;
+    const change = async (n: number) => {
+      for (let i = 0; !stopped; i++) await changeFlags(restored, (i + n) % 100);
+    };
+    // In turns they would wait for each other's rows; each has flags of its own to insert as well.
+    const insert = () =>
+      withClient(restored.ownerUrl, async (client) => {
+        while (!stopped) await insertDue(client, { count: 3, dueIn: '50 milliseconds' });
+      });
+    const load = [change(7), insert(), insert()];
+    const first = await startCloudWatchWorker(server, restored);
+    await startCloudWatchWorker(server, restored);
+    await expect.poll(() => saidAhead(first.lines)).toHaveLength(1);
+    const accepting = (async () => {
+      for (;;) {
+        const done = await accept(restored, 'skip').catch((error: unknown) => error);
+        if (!(done instanceof Error)) return;
+        expect((done as Error & { code?: string }).code).toMatch(/^(55P03|40P01)$/);
+      }
+    })();
+    await accepting;
+    await expect
+      .poll(() => ask<number>(restored, 'select max(seq)::int from audit.ledger'), {
+        timeout: 20_000,
+      })
+      .toBeGreaterThan(50);
+    stopped = true;
+    await Promise.all(load);
+    await expect
+      .poll(
+        () =>
+          ask(restored, `select count(*)::int from audit.queue`).then(async (queued) => [
+            queued,
+            await ask(
+              restored,
+              `select count(*)::int from app_public.feature_flag_schedules where status = 'pending'`,
+            ),
+            await ask(
+              restored,
+              'select (select max(seq) from audit.ledger) - max(last_seq) from audit.cursors',
+            ),
+          ]),
+        { timeout: 30_000 },
+      )
+      .toEqual([0, 0, '0']);
+    expect(ambiguities(server)).toEqual([]);
+    const copy = { destination: DESTINATION, lines: copyOf(server) };
+    expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
+  });
+
   test('accepted before the first worker starts, it goes on at once', async () => {
     const { server, restored } = await makeLoss();
     await changeFlags(restored, 30);
