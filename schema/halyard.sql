@@ -1376,7 +1376,7 @@ exception when undefined_table or undefined_column or undefined_function then
   return false;
 end;
 $function$;
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
 grant execute on function app_private.destination_is_ahead() to halyard_authenticator;
 grant execute on function app_private.destination_is_ahead() to halyard_worker;
 
@@ -1754,7 +1754,7 @@ begin
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
-    in share row exclusive mode;
+    in exclusive mode;
 end;
 $function$;
 comment on function app_private.lock_trail() is 'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
@@ -1913,8 +1913,11 @@ AS $function$
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
-    where l.event_id is null
+    where not exists (
+      select
+      from unnest(v.event_ids) as e (id)
+      -- One by one: with = any () the planner reads the whole ledger for each.
+      where (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) is not null)
   ), queued as materialized (
     select u.id, u.revision
     from unnumbered u
@@ -2132,7 +2135,7 @@ CREATE OR REPLACE FUNCTION app_private.open_divergences()
 AS $function$
   select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
 $function$;
-comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
 CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(flag_id uuid, flag_key text, environment text)
@@ -4374,6 +4377,14 @@ begin
     from app_private.unsealed_events() as e
     having count(*) > 0;
   return query
+    select 'chain_broken', null::bigint[], format('Incarnation %s began without an audit.restored event.', i.incarnation_no)
+    from audit.incarnations i
+    where i.incarnation_no > 1
+      and i.started_at >= coalesce(app_private.purge_horizon(), '-infinity')
+      and not exists (
+        select from audit.events e where e.event_type = 'audit.restored' and e.metadata ->> 'incarnation' = i.id::text)
+    order by i.incarnation_no;
+  return query
     select 'event_missing', null::bigint[],
       format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
     from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
@@ -4386,7 +4397,7 @@ begin
     where g.count > p.events;
 end;
 $function$;
-comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, destinations that know more than it, and incarnations without their event.';
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  RETURNS text

@@ -1,5 +1,5 @@
 --! Previous: sha1:0252776ed73367bffd6d689939657610a2e03afe
---! Hash: sha1:92c6a21219d1bbba20e1d04979d2380daadbbab1
+--! Hash: sha1:46d49ccc8db05977d0b520e46b493e2390d6bdb2
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3092,6 +3092,14 @@ begin
     from app_private.unsealed_events() as e
     having count(*) > 0;
   return query
+    select 'chain_broken', null::bigint[], format('Incarnation %s began without an audit.restored event.', i.incarnation_no)
+    from audit.incarnations i
+    where i.incarnation_no > 1
+      and i.started_at >= coalesce(app_private.purge_horizon(), '-infinity')
+      and not exists (
+        select from audit.events e where e.event_type = 'audit.restored' and e.metadata ->> 'incarnation' = i.id::text)
+    order by i.incarnation_no;
+  return query
     select 'event_missing', null::bigint[],
       format('%s events are gone that the purges should have taken, but these took %s.', g.count, p.events)
     from (select max(p.before) as before, max(p.last_seq) as last_seq, max(p.events) as events from app_private.purges() as p) as p
@@ -3105,7 +3113,7 @@ begin
 end;
 $$;
 
-comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, and destinations that know more than it.';
+comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, destinations that know more than it, and incarnations without their event.';
 --! EndIncluded audit/verify/unsealed.sql
 --! Included audit/verify/verify.sql
 -- Is the trail what it was when it was sealed? For an auditor, at a psql prompt or by `halyard audit verify`.
@@ -3532,7 +3540,7 @@ as $$
   select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
 $$;
 
-comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: nobody has decided about them yet.';
+comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
 -- Asked by /readyz, which must not fail because the trail is broken.
 create or replace function app_private.destination_is_ahead()
@@ -3549,7 +3557,7 @@ exception when undefined_table or undefined_column or undefined_function then
 end;
 $$;
 
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and nobody has decided about it yet.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
 
 -- Applying goes on where the trail is broken, as every change does.
 create or replace function app_private.held_until()
@@ -3586,7 +3594,7 @@ comment on function app_private.delivery_obstacle(text) is
   'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
 
 -- A seal is known when it is here, or is of a history that was given up: not newer than the newest that was recorded of it. When
--- the loss was accepted before any worker had asked, nobody knew how far that history goes: a destination's first answer says it.
+-- the loss was accepted before any worker had asked, it isn't known how far that history goes: a destination's first answer says it.
 create or replace function app_private.record_divergence(destination text, seal jsonb)
 returns void
 language plpgsql
@@ -4891,8 +4899,11 @@ as $$
   ), unnumbered as materialized (
     select v.*
     from versions v
-    left join lateral (select l.event_id from audit.ledger l where l.event_id = any (v.event_ids) limit 1) as l on true
-    where l.event_id is null
+    where not exists (
+      select
+      from unnest(v.event_ids) as e (id)
+      -- One by one: with = any () the planner reads the whole ledger for each.
+      where (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) is not null)
   ), queued as materialized (
     select u.id, u.revision
     from unnumbered u
@@ -5941,7 +5952,7 @@ $$;
 
 comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
 
--- Events that have no number are not sealed, and nobody outside has them: that is why they may be written again. The triggers
+-- Events that have no number are not sealed, and no destination has them: that is why they may be written again. The triggers
 -- that refuse it are off for this transaction, which holds the table's lock.
 create or replace function app_private.renew_queued_events(incarnation uuid)
 returns integer
@@ -6053,9 +6064,9 @@ $$;
 
 comment on function app_private.restored_event(audit.incarnations, jsonb) is 'The audit.restored event of the incarnation that it begins.';
 
--- The locks are in the order in which changes take theirs, so nothing deadlocks; a change that has made its event's id has the
--- first of them, so none is committed later with an id of the incarnation before. Whoever holds one for long is in the way:
--- then it fails, and is tried again.
+-- The locks are in the order in which changes take theirs; a change that has made its event's id has the first of them, so none is
+-- committed later with an id of the incarnation before. Rows that a worker has locked are waited for here, and not later, when
+-- that would deadlock. A transaction that keeps a lock for long is in the way: then it fails, and is tried again.
 create or replace function app_private.lock_trail()
 returns void
 language plpgsql
@@ -6069,7 +6080,7 @@ begin
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
-    in share row exclusive mode;
+    in exclusive mode;
 end;
 $$;
 

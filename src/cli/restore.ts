@@ -34,9 +34,10 @@ interface Ahead {
   readonly sealedAt: string;
 }
 
-/** invalid_parameter_value and lock_not_available. */
+/** invalid_parameter_value. */
 const REFUSED = '22023';
-const LOCKED = '55P03';
+/** lock_not_available and deadlock_detected. */
+const LOCKED = ['55P03', '40P01'];
 /** Each try waits a second for the locks, and changes meanwhile wait with it. */
 const MAX_TRIES = 20;
 const PAUSE_MS = 500;
@@ -72,7 +73,7 @@ async function patiently<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      if (!(isErrno(error) && error.code === LOCKED) || tries === MAX_TRIES) throw error;
+      if (!(isErrno(error) && LOCKED.includes(error.code)) || tries === MAX_TRIES) throw error;
       if (tries === 1)
         process.stderr.write('Another transaction keeps a lock on the trail; trying again.\n');
       await delay(PAUSE_MS);

@@ -13,6 +13,7 @@ import type { ReplicatedServer } from '../support/chaos/replicated_server.ts';
 import { openSite } from '../support/chaos/site.ts';
 import type { Site } from '../support/chaos/site.ts';
 import { withClient } from '../support/database.ts';
+import { accept, ask } from '../support/restored.ts';
 
 const random = makeRandom(newSeed());
 const DEADLINE = { timeout: 60_000, interval: 20 };
@@ -96,7 +97,7 @@ test.runIf(isFull())(
 );
 
 // What this finds is what asynchronous replication may lose. It shows, too, that the tests above could fail.
-test('an asynchronous standby that lags loses what was acknowledged, and the copies show it', async () => {
+test('an asynchronous standby that lags loses what was acknowledged: the worker waits for a decision, and the copies show it', async () => {
   const { server, site } = await openReplicated(1);
   await server.setSynchronous(false);
   const load = startLoad(site, random, 4);
@@ -111,10 +112,8 @@ test('an asynchronous standby that lags loses what was acknowledged, and the cop
   await failOver({ server, site });
   await promiseMore(load, 20);
   await load.stop();
-  const broken = new Set((await site.breaches(60_000)).map(({ rule }) => rule));
-  expect(broken).toContain('promise broken');
-  expect(broken).toContain('copy of no event');
-
+  const ahead = () => ask(server.database, 'select app_private.destination_is_ahead()');
+  await expect.poll(ahead, DEADLINE).toBe(true);
   const copy = join(tmpdir(), `${server.database.name}.ndjson`);
   onTestFinished(() => rm(copy));
   await writeFile(copy, `${(await site.copy()).lines.join('\n')}\n`);
@@ -122,6 +121,14 @@ test('an asynchronous standby that lags loses what was acknowledged, and the cop
   const alone = await verify();
   const anchored = await verify('--anchors', copy);
   expect({ alone: alone.status, anchored: anchored.status }).toEqual({ alone: 0, anchored: 1 });
+
+  await accept(server.database, 'apply');
+  const broken = new Set((await site.breaches(60_000)).map(({ rule }) => rule));
+  expect([...broken]).toEqual(['promise broken']);
+  await writeFile(copy, `${(await site.copy()).lines.join('\n')}\n`);
+  const accepted = await verify('--anchors', copy);
+  expect(accepted.status).toBe(0);
+  expect(accepted.stdout).toContain('because: a disk was lost');
 });
 
 // As while a name still leads to the server that was the primary, or a proxy has not noticed.

@@ -23,7 +23,7 @@ interface Accepted {
   /** Where the incarnation begins that followed. */
   readonly firstSeal: number;
   readonly firstSeq: number;
-  /** How far the lost history goes, as far as it was recorded; Infinity where nobody knows. */
+  /** How far the lost history goes, as far as it was recorded; Infinity where that is unknown. */
   readonly lastSeal: number;
   readonly lastSeq: number;
   readonly sealedAt: string;

@@ -51,7 +51,7 @@ test('is none without a group, a stream, or a seal', async () => {
   expect(await newest()).toBeNull();
 });
 
-test('is the one sealed last, whichever stream has it, and in which order they came', async () => {
+test('is the one sealed last, in any stream, and in any order of arrival', async () => {
   await store([sealed(7, { ago: 50 }), sealed(6, { ago: 60 })], 'host-2', 50);
   await store([sealed(9, { ago: 30 })], 'host-3', 30);
   await store([sealed(8, { ago: 40 })], 'host-4', 40);

@@ -35,6 +35,9 @@ const ANSWERS: Record<string, object[]> = {
     { event_type: 'feature_flag.updated', before: { enabled: false }, after: { enabled: true } },
     { event_type: 'flag_schedule.applied', actor_kind: 'system' },
   ],
+  'the incarnations of the trail, and how far the lost history before each went': [
+    { incarnation_no: 1, first_seal: '0', first_seq: '1', reason: null, lost_to_seal: null },
+  ],
   'how late, by day': [{ environment: 'production', applied: '1', over_one_second: '1' }],
   'cancelled by others, or by hand': [
     { flag_key: 'wishlist-gallery', created_by: 'alice', cancelled_by: 'bob', reason: 'too early' },

@@ -230,6 +230,11 @@ test.for([
     'put in',
     `insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq) select 3, trail, 2, 11 from audit.incarnations where incarnation_no = 1`,
   ],
+  [
+    'put in behind the last seal',
+    `insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq)
+     select 3, trail, 900, 9000 from audit.incarnations where incarnation_no = 1`,
+  ],
 ])('an incarnation that was %s is found by verification', async ([, change = '']) => {
   const database = await useFreshDatabase();
   await withClient(database.rootUrl, async (client) => {

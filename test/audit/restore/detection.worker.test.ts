@@ -1,3 +1,4 @@
+import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
 import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';
 import { withClient } from '../../support/database.ts';
@@ -14,6 +15,8 @@ import {
   startCloudWatchWorker,
 } from '../../support/restored.ts';
 import { insertDue, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
+import { collectFacts } from '../../support/chaos/facts.ts';
+import { findBreaches } from '../../support/chaos/invariant.ts';
 import type { LogLine } from '../../support/log.ts';
 
 const STATUS = 'select status from app_public.feature_flag_schedules where id = $1';
@@ -87,6 +90,8 @@ describe('a worker that starts on an older snapshot', () => {
       // Ten changes, audit.restored, and what became of the schedule.
       await delivered(restored, overdue === 'skip' ? 18 : 19);
       expect(ambiguities(server)).toEqual([]);
+      const copy = { destination: DESTINATION, lines: copyOf(server) };
+      expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
       expect(
         await ask(restored, `select count(*)::int from audit.verify() where status <> 'ok'`),
       ).toBe(0);
@@ -97,6 +102,58 @@ describe('a worker that starts on an older snapshot', () => {
       expect(await ask(lost, 'select max(seq)::int from audit.ledger')).toBe(13);
     },
   );
+
+  test('accepted under load, with two workers, gives nothing outside two meanings', async () => {
+    const { server, restored } = await makeLoss();
+    let stopped = false;
+    const change = async (n: number) => {
+      for (let i = 0; !stopped; i++) await changeFlags(restored, (i + n) % 100);
+    };
+    // In turns they would wait for each other's rows; each has flags of its own to insert as well.
+    const insert = () =>
+      withClient(restored.ownerUrl, async (client) => {
+        while (!stopped) await insertDue(client, { count: 3, dueIn: '50 milliseconds' });
+      });
+    const load = [change(7), insert(), insert()];
+    const first = await startCloudWatchWorker(server, restored);
+    await startCloudWatchWorker(server, restored);
+    await expect.poll(() => saidAhead(first.lines)).toHaveLength(1);
+    const accepting = (async () => {
+      for (;;) {
+        const done = await accept(restored, 'skip').catch((error: unknown) => error);
+        if (!(done instanceof Error)) return;
+        expect((done as Error & { code?: string }).code).toMatch(/^(55P03|40P01)$/);
+      }
+    })();
+    await accepting;
+    await expect
+      .poll(() => ask<number>(restored, 'select max(seq)::int from audit.ledger'), {
+        timeout: 20_000,
+      })
+      .toBeGreaterThan(50);
+    stopped = true;
+    await Promise.all(load);
+    await expect
+      .poll(
+        () =>
+          ask(restored, `select count(*)::int from audit.queue`).then(async (queued) => [
+            queued,
+            await ask(
+              restored,
+              `select count(*)::int from app_public.feature_flag_schedules where status = 'pending'`,
+            ),
+            await ask(
+              restored,
+              'select (select max(seq) from audit.ledger) - max(last_seq) from audit.cursors',
+            ),
+          ]),
+        { timeout: 30_000 },
+      )
+      .toEqual([0, 0, '0']);
+    expect(ambiguities(server)).toEqual([]);
+    const copy = { destination: DESTINATION, lines: copyOf(server) };
+    expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
+  });
 
   test('accepted before the first worker starts, it goes on at once', async () => {
     const { server, restored } = await makeLoss();
@@ -115,9 +172,11 @@ describe('the destination', () => {
     const server = await makeCloudWatchServer();
     const database = await useFreshDatabase();
     server.failNext('denied', 2, 'DescribeLogStreams');
-    const { lines } = await startCloudWatchWorker(server, database);
+    const registry = new Registry();
+    const { lines } = await startCloudWatchWorker(server, database, { registry });
     await changeFlags(database, 10);
     await delivered(database, 5);
+    expect(await registry.metrics()).toContain('halyard_destination_unasked 1');
     const warnings = lines.filter(({ msg }) => String(msg).includes("can't be read"));
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ level: 'warn' });

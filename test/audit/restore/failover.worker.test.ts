@@ -1,3 +1,4 @@
+import { Registry } from 'prom-client';
 import { expect, onTestFinished, test } from 'vitest';
 import { GROUP } from '../../support/cloudwatch_sink.ts';
 import { cloneDatabase, withClient } from '../../support/database.ts';
@@ -119,10 +120,12 @@ test('a copy forwards nothing to its original’s place, applies nothing, and wo
       scheduleId,
     ]),
   ).toBe('cancelled');
-  const { worker, lines } = await startCloudWatchWorker(server, restored);
+  const registry = new Registry();
+  const { worker, lines } = await startCloudWatchWorker(server, restored, { registry });
   await expect
     .poll(() => lines.filter(({ level }) => level === 'error').map(({ msg }) => msg))
     .toEqual([expect.stringContaining('this database is a copy')]);
+  expect(await registry.metrics()).toContain('halyard_destination_refused 1');
   await worker.stop();
   expect(copyOf(server)).toHaveLength(before);
   const { sink } = await startTestWorker(restored);

@@ -72,7 +72,7 @@ test('a loss that was accepted before any destination was asked reaches to the t
   });
 });
 
-test('a copy made to be a database of its own verifies over the boundary, whatever its original goes on with', async () => {
+test('a copy made to be a database of its own verifies over the boundary, while its original goes on', async () => {
   const { server, lost, restored } = await makeLoss();
   await accept(restored, null, true);
   const alive = await startCloudWatchWorker(server, lost);

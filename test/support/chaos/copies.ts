@@ -29,7 +29,7 @@ export function copyBreaches(copy: Copy, facts: Facts): Breach[] {
     return record === null ? [] : [{ ...record, text }];
   });
   const first = new Map<string, Line>();
-  for (const line of lines) {
+  for (const line of withoutLost(lines, facts)) {
     const before = first.get(line.eventId);
     if (before === undefined) first.set(line.eventId, line);
     else if (before.text !== line.text) say('copy differs', `two texts of ${line.eventId}`);
@@ -81,6 +81,22 @@ function checkSeals({ seals }: Facts, first: ReadonlyMap<string, Line>, say: Say
   // Seal 0 seals nothing.
   for (const { seal_no, head } of seals.filter(({ last_seq }) => last_seq > 0))
     if (!heads.has(head)) say('seal not delivered', `seal ${seal_no} with the head ${head}`);
+}
+
+/**
+ * The lines without those of histories that were given up: what arrived before an audit.restored event, lies behind the state that
+ * it is about, and isn't in the database.
+ */
+function withoutLost(lines: readonly Line[], { events, seals }: Facts): Line[] {
+  const known = new Set([...events.map(({ id }) => id), ...seals.map(({ head }) => head)]);
+  const restores = lines.flatMap(({ eventType, metadata }, at) =>
+    eventType === 'audit.restored' ? [{ at, lastSeq: metadata?.lastSeq ?? 0 }] : [],
+  );
+  return lines.filter(({ eventId, seq, metadata }, at) => {
+    const isKnown = known.has(eventId) || known.has(metadata?.head ?? '');
+    const end = seq ?? metadata?.lastSeq ?? 0;
+    return isKnown || !restores.some((restore) => at < restore.at && end > restore.lastSeq);
+  });
 }
 
 function parseRecord(text: string): Shipped | null {
