@@ -56,8 +56,22 @@ export interface Site {
 /** A flag of each site that refuses every change: its schedules fail for good. */
 export const BROKEN_FLAG = 'chaos-broken';
 
+/** What a site is like. */
+export interface SiteOptions {
+  /** Processes reach the database at the address of its URLs, and not through the site's proxy. */
+  readonly direct?: boolean;
+  /** What is added to the environment of every process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Is given every line that a process logs. */
+  readonly onLine?: (line: string) => void;
+}
+
 /** Opens it in that database; every process is killed after the test. */
-export async function openSite(database: TestDatabase, to?: Destination): Promise<Site> {
+export async function openSite(
+  database: TestDatabase,
+  to?: Destination,
+  { direct = false, env: siteEnv = {}, onLine }: SiteOptions = {},
+): Promise<Site> {
   const file = join(tmpdir(), `halyard-chaos-${database.name}.ndjson`);
   const stdout = openSync(file, 'a');
   const proxy = await startPostgresProxy({ port: Number(new URL(database.rootUrl).port) });
@@ -69,6 +83,7 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
     await rm(file);
   });
   await prepare(database);
+  const address = (url: string) => (direct ? url : proxy.through(url));
 
   const destination = to ?? stdoutDestination(file);
   const journal = makeJournal();
@@ -79,9 +94,11 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
   async function startWorker(env: Record<string, string> = {}): Promise<ChaosProcess> {
     const worker = startHalyard('worker', {
       stdout,
+      onLine,
       env: {
-        WORKER_DATABASE_URL: proxy.through(database.workerUrl),
+        WORKER_DATABASE_URL: address(database.workerUrl),
         ...destination.env,
+        ...siteEnv,
         ...env,
       },
     });
@@ -93,10 +110,12 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
 
   async function startApi(): Promise<ChaosProcess> {
     const api = startHalyard('api', {
+      onLine,
       env: {
-        AUTH_DATABASE_URL: proxy.through(database.authenticatorUrl),
+        AUTH_DATABASE_URL: address(database.authenticatorUrl),
         JWT_SECRET: TEST_SECRET,
         PORT: '0',
+        ...siteEnv,
       },
     });
     processes.push(api);
