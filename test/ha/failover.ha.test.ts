@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { pino } from 'pino';
 import { setUp } from '../../src/postgres/setup.ts';
 import { collectFacts } from '../support/chaos/facts.ts';
@@ -17,6 +17,7 @@ import { serversUser } from './user.ts';
 
 const LOGINS = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
 const SETTLE_MS = 90_000;
+const SAID = { timeout: 30_000, interval: 200 };
 const log = pino({ level: 'silent' });
 
 let cluster: Cluster;
@@ -136,25 +137,35 @@ test('a failover that lost changes is said, and nothing is sent until a person a
     window.to = promises.length;
   }
 
+  const ahead = async () =>
+    /^halyard_destination_ahead\S* (\d)/m.exec(
+      await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
+    )?.[1];
+  const found = { said: false };
+
   async function accept(): Promise<void> {
-    const ahead = async () =>
-      /^halyard_destination_ahead\S* (\d)/m.exec(
-        await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
-      )?.[1];
-    await expect.poll(ahead, { timeout: 30_000 }).toBe('1');
+    const saying = vi.waitFor(async () => expect(await ahead()).toBe('1'), SAID);
+    found.said = await saying.then(
+      () => true,
+      () => false,
+    );
+    if (!found.said) return;
     const sent = (await site.copy()).lines.length;
     await promiseMore(load, 50);
     expect((await site.copy()).lines).toHaveLength(sent);
     const env = { DATABASE_URL: site.database.ownerUrl };
     const how = ['--overdue', 'apply', '--reason', 'an asynchronous failover'];
     await expectSuccess(env, 'restore', 'accept', ...how);
-    await expect.poll(ahead, { timeout: 30_000 }).toBe('0');
+    await expect.poll(ahead, SAID).toBe('0');
   }
 
-  const measured = await measure(scenario, 40, loseChanges, accept);
+  const { lines: measured } = await measure(scenario, 40, loseChanges, accept);
   await load.stop();
   const breaches = await site.breaches(SETTLE_MS);
-  print('failover that loses changes', measured, scenario.log, breaches);
+  const line = `the loss was said: ${found.said ? 'yes' : 'no'}`;
+  print('failover that loses changes', { lines: [...measured, line] }, scenario.log, breaches);
+  expect(found.said).toBe(true);
+  expect([...scenario.log.messages('error').keys()].join('\n')).toMatch(/destination/);
   const lost = promises.slice(window.from, window.to).map(({ requestId }) => requestId);
   // What the old primary sent is in the copy still: events that the trail no longer has, and numbers that are given again.
   const unexplained = breaches.filter(

@@ -48,9 +48,7 @@ export async function openScenario(
     env: { LOG_LEVEL: 'info' },
     onLine: log.onLine,
   });
-  onTestFailed(async () => {
-    process.stdout.write(`${describeLog(log)}\n${await cluster.logs()}\n`);
-  });
+  onTestFailed(async () => void process.stdout.write(`${await cluster.logs()}\n`));
   await Promise.all([site.startWorker(env), site.startWorker(), site.startApi()]);
   const load = clients(site);
   await promiseMore(load, 50);
