@@ -32,12 +32,13 @@ afterAll(async () => {
   await (cluster as Cluster | undefined)?.[Symbol.asyncDispose]();
 });
 
-/** Every process lives, gave no answer that it should not, and logged JSON only. */
+/** Every process lives, gave no answer that it should not, logged JSON only, and said that the outage is over. */
 function expectHealthy(scenario: Scenario): void {
   const { site } = scenario;
   expect(blunders(scenario)).toBe(0);
   expect([...site.workers, ...site.apis].every((process) => process.running())).toBe(true);
   expect(scenario.log.broken.lines).toEqual([]);
+  expect([...scenario.log.messages('info').keys()]).toContain('listening for notifications again');
 }
 
 async function expectSuccess(env: Record<string, string>, ...args: string[]): Promise<void> {
