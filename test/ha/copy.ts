@@ -7,7 +7,7 @@ interface Line {
   readonly metadata?: { readonly incarnation?: string };
 }
 
-/** Numbers that a copy has with two texts in one incarnation: there should be none, whatever was lost. */
+/** Numbers that a copy has with two texts in one incarnation: there should be none, also after a loss. */
 export function reusedNumbers(lines: readonly string[]): string[] {
   const texts = new Map<string, string>();
   const reused: string[] = [];

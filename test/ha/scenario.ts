@@ -128,7 +128,7 @@ function describeLog(log: LogWatch): string {
   return `log: warnings: ${list('warn')}. Errors: ${list('error')}. Lines that are no JSON: ${broken}`;
 }
 
-/** Answers that no client should get, whatever happens to the database. */
+/** How many answers no client should get: 5xx other than 503. */
 export function blunders({ site }: Scenario): number {
   return [...site.journal.statuses]
     .filter(([status]) => status >= 500 && status !== 503)
