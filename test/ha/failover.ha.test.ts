@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFailed, test, vi } from 'vitest';
 import { pino } from 'pino';
 import { setUp } from '../../src/postgres/setup.ts';
 import { collectFacts } from '../support/chaos/facts.ts';
@@ -94,8 +94,13 @@ test('a primary that is killed takes no acknowledged change along', async () => 
   await cluster.whole();
   const scenario = await openScenario(cluster, 'kill');
   const primary = await cluster.primary();
-  const measured = await measure(scenario, 35, () => primary.kill());
-  primary.start();
+  onTestFailed(() => primary.start());
+  const measured = await measure(
+    scenario,
+    35,
+    () => primary.kill(),
+    () => primary.start(),
+  );
   await expectNothingLost('kill of the primary', scenario, measured);
 });
 
@@ -103,6 +108,7 @@ test('a primary that is frozen, replaced and thawed takes no acknowledged change
   await cluster.whole();
   const scenario = await openScenario(cluster, 'freeze');
   const primary = await cluster.primary();
+  onTestFailed(() => primary.thaw());
   const measured = await measure(
     scenario,
     35,

@@ -14,7 +14,7 @@ export interface Node {
   /** The address of Patroni's REST API. */
   readonly rest: string;
   readonly dataDir: string;
-  /** Starts Patroni, which starts PostgreSQL; again after `kill`. */
+  /** Starts Patroni, which starts PostgreSQL, unless it runs. */
   start(): void;
   /** SIGKILL to Patroni and all of PostgreSQL at one instant: the end of the machine. */
   kill(): Promise<void>;
@@ -60,6 +60,7 @@ export function makeNode(options: {
     rest: `http://127.0.0.1:${restPort}`,
     dataDir,
     start() {
+      if (patroni?.running() === true) return;
       patroni = startDaemon('patroni', ['/usr/bin/patroni', options.configFile], { folder, user });
     },
     async kill() {
