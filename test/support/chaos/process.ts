@@ -30,10 +30,15 @@ export interface ChaosProcess {
  * Starts it; it is ready when it says so.
  *
  * @param options.stdout a file descriptor that takes its standard output; by default that goes nowhere
+ * @param options.onLine is given every line that it logs
  */
 export function startHalyard(
   command: 'api' | 'worker',
-  options: { env: Record<string, string>; stdout?: number },
+  options: {
+    env: Record<string, string>;
+    stdout?: number;
+    onLine?: ((line: string) => void) | undefined;
+  },
 ): ChaosProcess {
   const child = spawn(process.execPath, ['--import', CLOCK, MAIN, command], {
     env: {
@@ -53,6 +58,7 @@ export function startHalyard(
   const listeners = new Set<() => void>();
   createInterface(child.stderr).on('line', (line) => {
     lines.push(line);
+    options.onLine?.(line);
     for (const listener of listeners) listener();
     if (lines.length > KEPT_LINES) lines.shift();
   });

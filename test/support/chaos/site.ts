@@ -56,8 +56,22 @@ export interface Site {
 /** A flag of each site that refuses every change: its schedules fail for good. */
 export const BROKEN_FLAG = 'chaos-broken';
 
+/** What a site is like. */
+export interface SiteOptions {
+  /** Processes reach the database at the address of its URLs, and not through the site's proxy. */
+  readonly direct?: boolean;
+  /** What is added to the environment of every process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Is given every line that a process logs. */
+  readonly onLine?: (line: string) => void;
+}
+
 /** Opens it in that database; every process is killed after the test. */
-export async function openSite(database: TestDatabase, to?: Destination): Promise<Site> {
+export async function openSite(
+  database: TestDatabase,
+  to?: Destination,
+  { direct = false, env: siteEnv = {}, onLine }: SiteOptions = {},
+): Promise<Site> {
   // Not by the database alone: on servers of their own these have the same name.
   const file = join(tmpdir(), `halyard-chaos-${database.name}-${process.pid}.ndjson`);
   const stdout = openSync(file, 'a');
@@ -70,6 +84,7 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
     await rm(file);
   });
   await prepare(database);
+  const address = (url: string) => (direct ? url : proxy.through(url));
 
   const destination = to ?? stdoutDestination(file);
   const journal = makeJournal();
@@ -80,9 +95,11 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
   async function startWorker(env: Record<string, string> = {}): Promise<ChaosProcess> {
     const worker = startHalyard('worker', {
       stdout,
+      onLine,
       env: {
-        WORKER_DATABASE_URL: proxy.through(database.workerUrl),
+        WORKER_DATABASE_URL: address(database.workerUrl),
         ...destination.env,
+        ...siteEnv,
         ...env,
       },
     });
@@ -94,10 +111,12 @@ export async function openSite(database: TestDatabase, to?: Destination): Promis
 
   async function startApi(): Promise<ChaosProcess> {
     const api = startHalyard('api', {
+      onLine,
       env: {
-        AUTH_DATABASE_URL: proxy.through(database.authenticatorUrl),
+        AUTH_DATABASE_URL: address(database.authenticatorUrl),
         JWT_SECRET: TEST_SECRET,
         PORT: '0',
+        ...siteEnv,
       },
     });
     processes.push(api);
