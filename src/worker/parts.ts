@@ -123,8 +123,8 @@ function makeApplying(
       return apply();
     };
   return {
-    applier: { ...applier, apply: checked(applier.apply) },
-    applyLocked: checked(lockedFlags.apply),
+    applier: { ...applier, apply: checked(() => applier.apply()) },
+    applyLocked: checked(() => lockedFlags.apply()),
   };
 }
 
