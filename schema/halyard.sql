@@ -1542,8 +1542,10 @@ AS $function$
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
+    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
 $function$;

@@ -1,5 +1,5 @@
 --! Previous: sha1:0252776ed73367bffd6d689939657610a2e03afe
---! Hash: sha1:46d49ccc8db05977d0b520e46b493e2390d6bdb2
+--! Hash: sha1:f6cab0310f287b515ca07631ee0366c6a0464c49
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3366,8 +3366,10 @@ as $$
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
+    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
     ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
 $$;

@@ -108,7 +108,9 @@ test('however the trail is broken, operations go on, and all of it is there in t
       await insertAsReplica(client);
     });
     const { status, stderr } = await runAudit(database, 'reconcile', '--full');
-    expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: '' });
+    // The roles' time limits are shorter here, which the command names.
+    const said = stderr.split('\n').filter((line) => !/^$|"setting":"lock_timeout"/.test(line));
+    expect({ name, status, said }).toEqual({ name, status: 0, said: [] });
     await site.check().catch((error: unknown) => {
       throw new Error(`After: ${name}.`, { cause: error });
     });

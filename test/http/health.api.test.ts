@@ -196,8 +196,11 @@ describe('not ready', () => {
     try {
       const health = await startHealth(database.authenticatorUrl);
       const { status, body } = await health.get('/readyz');
-      const { checks } = body as unknown as { checks: Record<string, string> };
-      return [status, ...Object.keys(checks).filter((check) => checks[check] !== 'ok')];
+      const { checks, reason } = body as unknown as {
+        checks: Record<string, string>;
+        reason: string;
+      };
+      return [status, reason, ...Object.keys(checks).filter((check) => checks[check] !== 'ok')];
     } finally {
       await asRoot(restore);
     }
@@ -209,7 +212,7 @@ describe('not ready', () => {
       `${role} set default_transaction_read_only = on`,
       `${role} reset default_transaction_read_only`,
     );
-    expect(await fails).toEqual([503, 'writable']);
+    expect(await fails).toEqual([503, 'not_writable', 'writable']);
   });
 
   test('is a server whose admins may not change flags', async () => {
@@ -218,7 +221,7 @@ describe('not ready', () => {
       `revoke ${grant} from halyard_admin`,
       `grant ${grant} to halyard_admin`,
     );
-    expect(await fails).toEqual([503, 'privileges']);
+    expect(await fails).toEqual([503, 'privileges_missing', 'privileges']);
   });
 
   test('is a server with sessions that lack a setting, as a pooler between may give', async () => {
@@ -228,7 +231,7 @@ describe('not ready', () => {
     const answer = await health.get('/readyz');
     expect([answer.status, answer.body]).toEqual([
       503,
-      { ...failed({ ...ALL_OK, settings: 'failed' }), audit_mode: 'lax' },
+      { ...failed({ ...ALL_OK, settings: 'failed' }, 'settings_differ'), audit_mode: 'lax' },
     ]);
   });
 

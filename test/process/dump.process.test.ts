@@ -177,5 +177,7 @@ test('a database that pg_restore makes of a pg_dump goes on where the dump was t
   await expect
     .poll(shipped)
     .toEqual(expect.arrayContaining(['flag_schedule.applied', 'feature_flag.updated']));
-  expect(shipped()[0]).toBe('flag_schedule.created');
+  // What was confirmed before the dump isn't sent again.
+  expect(shipped()).toContain('flag_schedule.created');
+  expect(shipped()).not.toContain('feature_flag.created');
 });
