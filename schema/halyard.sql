@@ -1649,6 +1649,8 @@ CREATE OR REPLACE FUNCTION app_private.held_until()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  perform from app_public.feature_flags where false;
+  perform from app_public.feature_flag_schedules where false;
   return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
 exception when undefined_table or undefined_column or undefined_function then
   return '-infinity';
@@ -2151,7 +2153,8 @@ declare
 begin
   return query
     select f.id, f.flag_key::text, f.environment::text
-    from (
+    from app_public.feature_flags f
+    join (
       select s.flag_id, min(s.scheduled_at) as since
       from (
         select d.flag_id, d.scheduled_at
@@ -2163,8 +2166,7 @@ begin
       group by s.flag_id
       order by since
       limit 100
-    ) as o
-    join app_public.feature_flags f on f.id = o.flag_id
+    ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $function$;

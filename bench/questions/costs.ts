@@ -7,7 +7,7 @@ import type { Figure, Question, Size } from '../question.ts';
 import { makeFlags, PARTS, switchTo } from '../schedule_table.ts';
 import type { Part } from '../schedule_table.ts';
 
-const SECONDS: Record<Size, number> = { smoke: 0.6, usual: 0.7, full: 5 };
+const SECONDS: Record<Size, number> = { smoke: 0.3, usual: 0.7, full: 5 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 3, full: 8 };
 const CONNECTIONS = 8;
 const FLAGS = 300;

@@ -5,7 +5,7 @@ import { startCloudWatch } from '../cloudwatch.ts';
 import { percentile, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
 
-const SECONDS: Record<Size, number> = { smoke: 2, usual: 5, full: 60 };
+const SECONDS: Record<Size, number> = { smoke: 1, usual: 5, full: 60 };
 const PER_SECOND = 100;
 const REACH_MS = 500;
 const WARM_UP = 100;

@@ -9,7 +9,7 @@ import type { BenchDatabase, Stand } from '../stand.ts';
 
 /** How many APIs, and as many workers, for how long, and how often. */
 const SIZES: Record<Size, { each: number; seconds: number; rounds: number }> = {
-  smoke: { each: 2, seconds: 1, rounds: 1 },
+  smoke: { each: 2, seconds: 0.5, rounds: 1 },
   usual: { each: 4, seconds: 1.2, rounds: 2 },
   full: { each: 4, seconds: 10, rounds: 5 },
 };

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:372fb13cfc60b8fe8f846bac044a597d27b7a5e1
+--! Hash: sha1:da7c898f9e9c39ba37249dadd297c9d2012f1679
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -8,12 +8,14 @@
 -- runner (src/postgres/migrate.ts) tries again some seconds later: requests wait behind a lock that is waited for.
 do $$
 declare
-  -- In the order in which the running code takes them. Changes begin with flags and schedules: once these are held no change is
-  -- under way, and the order of the rest is the sequencer's. Views come last, because to lock a view locks its tables.
+  -- In the order in which the running code takes them: a statement of ours names flags before schedules, and reads what the trail is
+  -- made of behind them. Once these two are held no change is under way, and the order of the rest is that of forwarding and
+  -- numbering. Views come last, because to lock a view locks its tables.
   v_names constant text[] := '{
-    app_public.feature_flag_schedules,
     app_public.feature_flags,
+    app_public.feature_flag_schedules,
     app_private.settings,
+    audit.cursors,
     audit.incarnations,
     audit.divergences,
     audit.seals,
@@ -21,7 +23,6 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
-    audit.cursors,
     audit.reconciliations,
     audit.flag_events,
     audit.actor_events,
@@ -66,9 +67,9 @@ begin
     end if;
   end loop;
 
-  -- From here on requests wait. Code takes these tables in more than one order, so while this side holds some it waits only 200 ms
-  -- for another, and then gives all back and begins with that one. In all it takes less than deadlock_timeout: it must not come to
-  -- a deadlock, whose victim could be a request, or the event of a change.
+  -- From here on requests wait. SQL at a prompt, and what deletes a flag, may take tables in another order, so while this side holds
+  -- some it waits only 100 ms for another, and then gives all back and begins again. In all it takes less than deadlock_timeout: it
+  -- must not come to a deadlock, whose victim could be a request, or the event of a change.
   v_deadline := clock_timestamp() + 0.9 * least(v_deadlock_timeout, interval '1 second');
   loop
     begin
@@ -76,14 +77,14 @@ begin
       foreach v_relation in array v_relations loop
         perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
         execute format('lock table only %s in access exclusive mode', v_relation);
-        v_wait := least(interval '200 ms', v_deadline - clock_timestamp());
+        v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
       end loop;
       exit;
     exception when lock_not_available then
       if clock_timestamp() >= v_deadline then
         raise;
       end if;
-      v_relations := v_relation || array_remove(v_relations, v_relation);
+      perform pg_sleep(0.02);
     end;
   end loop;
   perform set_config('lock_timeout', '1s', true);

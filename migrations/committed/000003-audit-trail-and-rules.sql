@@ -1,5 +1,5 @@
---! Previous: sha1:0252776ed73367bffd6d689939657610a2e03afe
---! Hash: sha1:f6cab0310f287b515ca07631ee0366c6a0464c49
+--! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
+--! Hash: sha1:f9786679c41358498f02ea10fefafde2f2f73428
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -8,12 +8,14 @@
 -- runner (src/postgres/migrate.ts) tries again some seconds later: requests wait behind a lock that is waited for.
 do $$
 declare
-  -- In the order in which the running code takes them. Changes begin with flags and schedules: once these are held no change is
-  -- under way, and the order of the rest is the sequencer's. Views come last, because to lock a view locks its tables.
+  -- In the order in which the running code takes them: a statement of ours names flags before schedules, and reads what the trail is
+  -- made of behind them. Once these two are held no change is under way, and the order of the rest is that of forwarding and
+  -- numbering. Views come last, because to lock a view locks its tables.
   v_names constant text[] := '{
-    app_public.feature_flag_schedules,
     app_public.feature_flags,
+    app_public.feature_flag_schedules,
     app_private.settings,
+    audit.cursors,
     audit.incarnations,
     audit.divergences,
     audit.seals,
@@ -21,7 +23,6 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
-    audit.cursors,
     audit.reconciliations,
     audit.flag_events,
     audit.actor_events,
@@ -66,9 +67,9 @@ begin
     end if;
   end loop;
 
-  -- From here on requests wait. Code takes these tables in more than one order, so while this side holds some it waits only 200 ms
-  -- for another, and then gives all back and begins with that one. In all it takes less than deadlock_timeout: it must not come to
-  -- a deadlock, whose victim could be a request, or the event of a change.
+  -- From here on requests wait. SQL at a prompt, and what deletes a flag, may take tables in another order, so while this side holds
+  -- some it waits only 100 ms for another, and then gives all back and begins again. In all it takes less than deadlock_timeout: it
+  -- must not come to a deadlock, whose victim could be a request, or the event of a change.
   v_deadline := clock_timestamp() + 0.9 * least(v_deadlock_timeout, interval '1 second');
   loop
     begin
@@ -76,14 +77,14 @@ begin
       foreach v_relation in array v_relations loop
         perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
         execute format('lock table only %s in access exclusive mode', v_relation);
-        v_wait := least(interval '200 ms', v_deadline - clock_timestamp());
+        v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
       end loop;
       exit;
     exception when lock_not_available then
       if clock_timestamp() >= v_deadline then
         raise;
       end if;
-      v_relations := v_relation || array_remove(v_relations, v_relation);
+      perform pg_sleep(0.02);
     end;
   end loop;
   perform set_config('lock_timeout', '1s', true);
@@ -2383,7 +2384,8 @@ declare
 begin
   return query
     select f.id, f.flag_key::text, f.environment::text
-    from (
+    from app_public.feature_flags f
+    join (
       select s.flag_id, min(s.scheduled_at) as since
       from (
         select d.flag_id, d.scheduled_at
@@ -2395,8 +2397,7 @@ begin
       group by s.flag_id
       order by since
       limit 100
-    ) as o
-    join app_public.feature_flags f on f.id = o.flag_id
+    ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $$;
@@ -3561,7 +3562,8 @@ $$;
 
 comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
 
--- Applying goes on where the trail is broken, as every change does.
+-- Applying goes on where the trail is broken, as every change does. What asks goes on to flags and schedules, so it takes these two
+-- first, in the order of platform/locks.sql: behind a migration that holds some of the tables it then holds none.
 create or replace function app_private.held_until()
 returns timestamptz
 language plpgsql
@@ -3569,6 +3571,8 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
 begin
+  perform from app_public.feature_flags where false;
+  perform from app_public.feature_flag_schedules where false;
   return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
 exception when undefined_table or undefined_column or undefined_function then
   return '-infinity';

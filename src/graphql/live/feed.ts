@@ -40,8 +40,8 @@ const SELECT_VISIBLE: Record<Topic['kind'], string> = {
       and ($3::text is null or e.environment = $3)`,
   schedules: `
     select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
+    from app_public.feature_flags f
+    join app_public.feature_flag_schedules s on f.id = s.flag_id
     where s.id = any ($1::uuid[])
       and ($2::text is null or f.flag_key = $2)
       and ($3::text is null or f.environment = $3)`,
