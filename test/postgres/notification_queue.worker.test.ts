@@ -81,8 +81,9 @@ test('a transaction that notifies more than the queue holds stops nobody for lon
   const { worker, lines: workerLines } = await startTestWorker(database, { listening: TIMES });
   await flood();
   await expect.poll(usage, { timeout: 20_000 }).toBe(0);
-  for (const each of [lines, workerLines])
-    expect(reconnects(each)).toMatchObject([{ level: 'warn' }]);
+  // One that lost its connection meanwhile, for another reason, had nothing to do.
+  const said = [...reconnects(lines), ...reconnects(workerLines)];
+  expect(said.map(({ level }) => level)).toEqual(said.length > 1 ? ['warn', 'warn'] : ['warn']);
   await expect.poll(() => worker.healthy()).toBe(true);
 
   await withClient(database.ownerUrl, (client) => insertFlag(client));
