@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:f9786679c41358498f02ea10fefafde2f2f73428
+--! Hash: sha1:eb1376660c2d2b6888bfee3044b10450df56bc69
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -5982,10 +5982,16 @@ begin
   if cardinality(v_events) > 0 then
     alter table audit.events disable trigger _100_append_only;
     alter table audit.events disable trigger _200_append_only_rows;
-    delete from audit.events e using audit.queue q where e.id = q.event_id and e.occurred_at = q.occurred_at;
+    -- What is queued without its event stays, and is numbered as missing.
+    with gone as (
+      delete from audit.events e
+      using audit.queue q
+      where e.id = q.event_id and e.occurred_at = q.occurred_at
+      returning q.id
+    )
+    delete from audit.queue q using gone g where q.id = g.id;
     alter table audit.events enable always trigger _100_append_only;
     alter table audit.events enable always trigger _200_append_only_rows;
-    delete from audit.queue;
     perform app_private.write_events(v_events);
   end if;
   return cardinality(v_events);

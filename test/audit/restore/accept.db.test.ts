@@ -121,6 +121,22 @@ test('events in dead letters get other ids too, and replayed they are found as t
   });
 });
 
+test('what is queued without its event stays in the queue, and is numbered as missing', async () => {
+  const database = await useFreshDatabase();
+  await asOwner(database, async (client) => {
+    await insertDue(client, { count: 1, dueIn: '1 hour' });
+    const id = await value<string>(
+      client,
+      'insert into audit.queue (event_id, occurred_at) values (gen_random_uuid(), now()) returning event_id',
+    );
+    await client.query(ACCEPT, ['a disk was lost', 'apply', false, false]);
+    await sealAll(client);
+    const numbered = 'select count(*)::int from audit.ledger where event_id = $1';
+    expect(await value(client, numbered, [id])).toBe(1);
+    expect((await findings(client)).map(({ status }) => status)).toEqual(['event_missing']);
+  });
+});
+
 describe('while others are at work', () => {
   test('two at once give two incarnations in order, and a change waits and gets the new one’s id', async () => {
     const database = await useFreshDatabase();
