@@ -19,6 +19,16 @@ interface ConnectionOptions {
 const CONNECT_TIMEOUT_MS = 20_000;
 
 /**
+ * pg leaves a connection open on which it can't log in, as without a password: a command would go on until the server closes it.
+ */
+export class Client extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.connection.on('error', () => this.connection.stream.destroy());
+  }
+}
+
+/**
  * Runs `work` on a connection of its own, with the settings that Halyard counts on. When that is lost, the query in hand fails, or the next one; it ends no process.
  *
  * @param options what pg_stat_activity shows as application_name, and what else is to be settled
@@ -51,7 +61,7 @@ export async function withConnection<T>(
 
 async function connect(url: string, name: string): Promise<pg.Client> {
   try {
-    const client = new pg.Client({
+    const client = new Client({
       connectionString: url,
       application_name: name,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,

@@ -1,6 +1,7 @@
 import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
+import { Client } from './connection.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 import { setSession, type SessionSettings } from './session_override.ts';
@@ -99,6 +100,7 @@ export function makePool(
     connectionString: url,
     application_name: options.name,
     max: options.max ?? 10,
+    Client,
     ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
     verify: (client, done) => {
       prepare(client, options).then(() => {

@@ -36,6 +36,7 @@ async function run(
 
 const UNREACHABLE = (url: URL) => void Object.assign(url, { port: '1' });
 const PASSWORD = (url: URL) => void Object.assign(url, { password: 'gr8secret' });
+const NO_PASSWORD = (url: URL) => void Object.assign(url, { password: '' });
 const ABSENT = (url: URL) => void Object.assign(url, { pathname: '/absent' });
 const TLS = (url: URL) => url.searchParams.set('sslmode', 'verify-full');
 const UNMIGRATED = (url: URL) => {
@@ -47,16 +48,20 @@ test.concurrent.for<[string, string, (url: URL) => void, number, RegExp]>([
   ['setup', 'is away', UNREACHABLE, 1, /can't be reached: .*ECONNREFUSED/],
   ['setup', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
   ['migrate', 'is away', UNREACHABLE, 1, /can't be reached: .*ECONNREFUSED/],
+  ['migrate', 'asks for a password', NO_PASSWORD, 1, /can't be used: .*password/],
   ['migrate', 'is not there', ABSENT, 1, /can't be used: .*absent/],
   ['migrate', 'has no TLS', TLS, 1, /can't be used: .*SSL/],
   ['settings list', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
   ['settings list', 'is not migrated', UNMIGRATED, 1, /no migration at all .*migrate/],
   ['audit verify', 'is away', UNREACHABLE, 3, /can't be reached: .*ECONNREFUSED/],
+  ['audit verify', 'asks for a password', NO_PASSWORD, 3, /can't be used: .*password/],
   ['audit verify', 'is not migrated', UNMIGRATED, 3, /no migration at all .*migrate/],
   ['audit reconcile', 'has no TLS', TLS, 3, /can't be used: .*SSL/],
   ['api', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
   ['api', 'has no TLS', TLS, 1, /can't be used: .*SSL/],
+  ['api', 'asks for a password', NO_PASSWORD, 1, /can't be used: .*password/],
   ['worker', 'is not there', ABSENT, 1, /can't be used: .*absent/],
+  ['start', 'asks for a password', NO_PASSWORD, 1, /can't be used: .*password/],
   ['start', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
 ])(
   '%s ends with a sentence where the database %s',
