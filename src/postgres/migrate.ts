@@ -38,7 +38,7 @@ interface MigrateOptions {
  * second at most for its locks and is tried again; requests wait no longer.
  *
  * @param databaseUrl the owner's URL.
- * @throws ConfigError when the database ran a migration that has changed since, as they do before version 0.1.0, or when another
+ * @throws ConfigError when the database isn't in UTF-8 or ran a migration that has changed since, as they do before 0.1.0, or when another
  *   role owns graphile-worker's tables; MigrationBlockedError when other sessions' locks were in the way for too long
  */
 export async function migrate(
@@ -49,6 +49,7 @@ export async function migrate(
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await assertEncoding(client);
     await assertUnchanged(client);
     const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
     await retry(() => installWorkerSchema(databaseUrl, log));
@@ -103,6 +104,18 @@ async function closePool(client: pg.Client): Promise<void> {
     if (rowCount === 0) return;
     await delay(10);
   }
+}
+
+/** Names and descriptions are in any script, and events are JSON: both need UTF-8. */
+async function assertEncoding(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ encoding: string }>(
+    `select current_setting('server_encoding') as encoding`,
+  );
+  const encoding = rows[0]?.encoding;
+  if (encoding !== 'UTF8')
+    throw new ConfigError([
+      `The database's encoding is ${encoding}, and Halyard needs UTF8: create database … encoding 'UTF8' template template0.`,
+    ]);
 }
 
 /** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */

@@ -83,7 +83,8 @@ async function createDatabase(client: pg.Client, database: string): Promise<void
   const name = client.escapeIdentifier(database);
   await client.query(
     rowCount === 0
-      ? `create database ${name} owner halyard_owner`
+      ? // A server that was made without a locale defaults to SQL_ASCII, in which texts are counted and cut by their bytes.
+        `create database ${name} owner halyard_owner encoding 'UTF8' template template0`
       : `alter database ${name} owner to halyard_owner`,
   );
 }
