@@ -134,7 +134,9 @@ async function ask(url: string, name: string): Promise<void> {
     reached = true;
     await assertMigrated(client);
   } catch (error) {
-    throw reached && !isConnectionLoss(error) ? error : new ConnectionError(url, error);
+    // The database's own refusals too: a lock or a time-out passes, a missing grant doesn't.
+    const refused = isConnectionLoss(error) || error instanceof pg.DatabaseError;
+    throw reached && !refused ? error : new ConnectionError(url, error);
   } finally {
     client?.connection.stream.destroy();
   }

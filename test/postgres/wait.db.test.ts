@@ -55,6 +55,27 @@ test('a database without a right to connect ends it at once', async () => {
   await asRoot(`grant connect on database ${database.name} to halyard_worker`);
 });
 
+test('a login without its grants, as after a restore without privileges, ends it at once', async () => {
+  const change = (verb: string) =>
+    withClient(database.ownerUrl, (owner) => owner.query(`${verb} halyard_worker`));
+  await change('revoke usage on schema app_private from');
+  await expect(wait().ready).rejects.toThrow(/can't be used: permission denied for schema/);
+  await change('grant usage on schema app_private to');
+});
+
+test('a lock on what it asks is waited for', async () => {
+  await withClient(database.ownerUrl, async (owner) => {
+    await owner.query('begin');
+    await owner.query('lock table graphile_migrate.migrations');
+    const { ready, failures } = wait(
+      changed((url) => url.searchParams.set('options', '-c lock_timeout=50ms')),
+    );
+    await expect.poll(failures).toBeGreaterThan(0);
+    await owner.query('rollback');
+    await ready;
+  });
+});
+
 test('a server that is away, full or closed is waited for, and the signal ends that', async () => {
   const closed = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => closed.once('listening', resolve));
