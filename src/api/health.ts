@@ -97,7 +97,11 @@ async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Ou
     return judge(answer, needed);
   } catch (error) {
     outage.failed(error);
-    return { ahead: false, audit_mode: null, database: isMissing(error), migrations: false };
+    const none = { ahead: false, audit_mode: null };
+    // Insufficient privilege: what is asked is there.
+    if (error instanceof pg.DatabaseError && error.code === '42501')
+      return { ...none, database: true, privileges: false };
+    return { ...none, database: isMissing(error), migrations: false };
   }
 }
 
@@ -135,7 +139,7 @@ function reasonOf(checks: Readonly<Record<string, boolean>>): string | undefined
   return Object.entries(REASONS).find(([check]) => checks[check] === false)?.[1];
 }
 
-/** The database answered, but lacks the function or the right to it (class 42) or its schema (3F): no migration ran here. */
+/** The database answered, but lacks the function (class 42) or its schema (3F): no migration ran here. */
 function isMissing(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(42|3F)/.test(error.code ?? '');
 }

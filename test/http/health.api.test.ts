@@ -224,6 +224,14 @@ describe('not ready', () => {
     expect(await fails).toEqual([503, 'privileges_missing', 'privileges']);
   });
 
+  test('is a login that may not even ask, as after a restore without privileges', async () => {
+    const fails = whatFails(
+      'revoke usage on schema app_private from halyard_authenticator',
+      'grant usage on schema app_private to halyard_authenticator',
+    );
+    expect(await fails).toEqual([503, 'privileges_missing', 'privileges']);
+  });
+
   test('is a server with sessions that lack a setting, as a pooler between may give', async () => {
     const health = await startHealth(database.authenticatorUrl);
     expect((await health.get('/readyz')).status).toBe(200);
