@@ -1636,7 +1636,10 @@ AS $function$
   union all
   select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
   union all
-  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  -- Before the first run that came to its end, since the trail was begun: a run that always fails must not look like a new one.
+  select
+    'rows_checked_age_seconds', null,
+    greatest(extract(epoch from now() - coalesce(max(r.finished_at), (select min(i.started_at) from audit.incarnations i))), 0)
   from audit.reconciliations r
   where r.scope = 'full'
 $function$;

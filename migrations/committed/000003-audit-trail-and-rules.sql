@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:56dd1c6152735a6753a61a0957f341f9e494ea79
+--! Hash: sha1:e0ed070159565b5ac98845cf61317e7ae9741405
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -4049,7 +4049,10 @@ as $$
   union all
   select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
   union all
-  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  -- Before the first run that came to its end, since the trail was begun: a run that always fails must not look like a new one.
+  select
+    'rows_checked_age_seconds', null,
+    greatest(extract(epoch from now() - coalesce(max(r.finished_at), (select min(i.started_at) from audit.incarnations i))), 0)
   from audit.reconciliations r
   where r.scope = 'full'
 $$;
