@@ -1636,7 +1636,10 @@ AS $function$
   union all
   select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
   union all
-  select 'rows_checked_age_seconds', null, coalesce(greatest(extract(epoch from now() - max(r.finished_at)), 0), 0)
+  -- Before the first run that came to its end, since the trail was begun: a run that always fails must not look like a new one.
+  select
+    'rows_checked_age_seconds', null,
+    greatest(extract(epoch from now() - coalesce(max(r.finished_at), (select min(i.started_at) from audit.incarnations i))), 0)
   from audit.reconciliations r
   where r.scope = 'full'
 $function$;
@@ -3089,7 +3092,7 @@ begin
     select e
     from audit.events e
     where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
-  ), lives as (
+  ), placed as materialized (
     select
       a.e,
       case
@@ -3097,10 +3100,15 @@ begin
         when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
         else (a.e).revision
       end as at_revision,
-      max((a.e).occurred_at) filter (where (a.e).metadata ? 'differs') over () as begins_at
+      (a.e).id = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision))
+        or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
     from about a
-    where (a.e).occurred_at >= row_history.created_at
-      or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at)
+  ), lives as (
+    select p.*, max((p.e).occurred_at) filter (where (p.e).metadata ? 'differs') over () as begins_at
+    from placed p
+    -- created_at is when the transaction began, which may have deleted the id's row of before; and a clock may be set back.
+    where p.is_own or (p.e).occurred_at >= coalesce(
+      (select min((o.e).occurred_at) from placed o where o.is_own and o.at_revision = 1), row_history.created_at)
   )
   select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
   from lives l
@@ -4230,7 +4238,7 @@ AS $function$
     from numbered n
     left join queued q on q.id = n.id
   ), told as materialized (
-    select p.*, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+    select p.*, own.told as own_told, coalesce(first.told || own.told, own.told, first.told, '{}') as told
     from placed p
     left join lateral (
       select app_private.row_told(source, e) as told
@@ -4252,6 +4260,8 @@ AS $function$
         or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        or t.first_ids is not null and t.revision > 2 and not t.own_told ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
   )

@@ -44,7 +44,7 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
   rows_unexplained:
     'Flags, schedules and settings that the last full reconciliation found to differ from what the trail says. Anything but 0: audit verify names them.',
   rows_checked_age_seconds:
-    'Time since the last full reconciliation ended, which compares all rows with the trail; 0 before the first. Above two days: it fails, see the log.',
+    'Time since the last full reconciliation ended, which compares all rows with the trail; before the first, since the trail began. Above two days: it fails, see the log.',
   notification_queue_usage_ratio:
     'Share of the notification queue in use, 0 to 1. From 0.5 on no hints are sent: end the session that listens in a transaction.',
   audit_strict:

@@ -25,12 +25,15 @@ test('an empty database has every gauge, and nothing to act upon', async () => {
     expect(names.toSorted()).toEqual(Object.keys(DATABASE_GAUGES).toSorted());
     const {
       seals_last_age_seconds: age,
+      // Nothing was ever checked: it must not look as if that had been just now.
+      rows_checked_age_seconds: unchecked,
       audit_partitions_ahead_months: ahead,
       // The server's, which tests of other databases use too.
       notification_queue_usage_ratio: queue,
       ...rest
     } = metrics;
     expect(age).toBeGreaterThan(0);
+    expect(unchecked).toBeGreaterThan(0);
     expect(ahead).toBe(3);
     expect(queue).toBeLessThan(0.5);
     expect(new Set(Object.values(rest))).toEqual(new Set([0]));

@@ -26,7 +26,7 @@ test.for(['queued', 'sealed'] as const)(
       await runLifecycle(client, 'life');
       await makeRows(client);
       await client.query(`select app_private.set_setting('pending_per_flag', '10')`);
-      // The state machine lets an owner move and apply, or move and fail, in one statement.
+      // The state machine lets an owner move and apply in one statement.
       const { id } = await insertFlag(client);
       const both = await insertSchedule(client, id);
       await client.query(
@@ -241,6 +241,64 @@ test('schedules that retention deletes leave nothing behind that differs', async
       `update app_public.feature_flag_schedules set cancelled_at = now() - interval '2 days' where status = 'cancelled'`,
     );
     expect(await value(client, `select app_private.remove_old_schedules('cancelled')`)).toBe(1);
+    expect(await briefRowProblems(client)).toEqual([]);
+  });
+});
+
+test('a row that was made again with its id in the transaction that deleted it is not gone', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { id, flag_key } = await insertFlag(client);
+    await client.query('begin');
+    await client.query('delete from app_public.feature_flags where id = $1', [id]);
+    await client.query('insert into app_public.feature_flags (id, flag_key) values ($1, $2)', [
+      ...[id, flag_key],
+    ]);
+    await client.query('commit');
+    // Past the stamp, so that the event isn't that of the row's revision, and its whole history is looked at.
+    await withClient(database.rootUrl, async (other) => {
+      await other.query('set session_replication_role = replica');
+      await other.query('update app_public.feature_flags set enabled = true where id = $1', [id]);
+    });
+    expect(await briefRowProblems(client)).toEqual([]);
+  });
+});
+
+test('a schedule that failed after it was moved, and is moved back past the triggers, differs', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { moved } = await makeRows(client);
+    const schedules = 'update app_public.feature_flag_schedules set';
+    await client.query(`${schedules} status = 'failed' where id = $1`, [moved.id]);
+    expect(await briefRowProblems(client)).toEqual([]);
+    await pastTriggers(
+      client,
+      `${schedules} scheduled_at = scheduled_at - interval '1 hour' where id = '${moved.id}'`,
+    );
+    expect(await briefRowProblems(client)).toEqual([
+      [moved.id, 'row_differs', [['scheduledAt', expect.anything(), expect.anything()]]],
+    ]);
+  });
+});
+
+test('a clock that was set back after a row was made raises no alarm', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { moved } = await makeRows(client);
+    await client.query(
+      `update app_public.feature_flag_schedules set status = 'failed' where id = $1`,
+      [moved.id],
+    );
+    // What it would have left: the event of the move is older than the row.
+    await client.query('alter table audit.events disable trigger user');
+    await client.query(
+      `with aged as (
+         update audit.events set occurred_at = occurred_at - interval '1 minute'
+         where event_type = 'flag_schedule.rescheduled'
+         returning id, occurred_at
+       )
+       update audit.queue q set occurred_at = a.occurred_at from aged a where q.event_id = a.id`,
+    );
     expect(await briefRowProblems(client)).toEqual([]);
   });
 });
