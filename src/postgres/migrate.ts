@@ -25,6 +25,9 @@ const MIGRATION_LOCK = 4_215_330_871;
 /** How long a migration tries to get the locks that it needs. */
 const PATIENCE_MS = 5 * 60_000;
 
+/** A migration whose process is frozen or cut off holds the locks of all tables until then. */
+const IDLE_TIMEOUT = '10s';
+
 interface MigrateOptions {
   /** The folder of `committed/`; Halyard's by default. */
   readonly folder?: string;
@@ -34,7 +37,7 @@ interface MigrateOptions {
 
 /**
  * Brings a database up to date: graphile-worker's schema, the committed migrations, the trail's partitions. Harmless when
- * there is nothing to do. A second call at the same time waits for the first. Each migration is one transaction, which waits a
+ * there is nothing to do. A second call at the same time waits for the first, as for any lock. Each migration is one transaction, which waits a
  * second at most for its locks and is tried again; requests wait no longer.
  *
  * @param databaseUrl the owner's URL.
@@ -47,14 +50,23 @@ export async function migrate(
   { folder = MIGRATIONS_FOLDER, patienceMs = PATIENCE_MS }: MigrateOptions = {},
 ): Promise<void> {
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
+<<<<<<< HEAD
     // graphile-migrate itself fails, rather than waits, when two run at once.
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await assertEncoding(client);
     await assertUnchanged(client);
+=======
+>>>>>>> br2
     const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
-    await retry(() => installWorkerSchema(databaseUrl, log));
-    await retry(() => runCommitted(client, databaseUrl, folder, log));
-    await retry(() => makePartitions(databaseUrl));
+    await withConnection(databaseUrl, `${NAME} lock`, async (holder) => {
+      // graphile-migrate itself fails, rather than waits, when two run at once.
+      await setSession(holder, { lock_timeout: '1s' });
+      await retry(() => holder.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]));
+      await assertUnchanged(client);
+      await retry(() => installWorkerSchema(databaseUrl, log));
+      await retry(() => runCommitted(client, databaseUrl, folder, log));
+      await retry(() => makePartitions(databaseUrl));
+    });
     log.info({ version: await latestMigration() }, 'the database is migrated');
   });
 }
@@ -68,7 +80,11 @@ async function runCommitted(
   const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
   try {
     await runGraphileMigrate({
-      pgSettings: { ...(await sessionSettings(client)), ...gmrc.pgSettings },
+      pgSettings: {
+        ...(await sessionSettings(client)),
+        ...gmrc.pgSettings,
+        idle_in_transaction_session_timeout: IDLE_TIMEOUT,
+      },
       connectionString: named(databaseUrl, POOL_NAME),
       migrationsFolder: folder,
       logger: migrateLogger(log),

@@ -10,7 +10,8 @@ const MIN_OVERDUE_MS = 200;
 const MAX_OVERDUE_MS = 5_000;
 /** The wait for a lock, below deadlock_timeout. Several flags share it, so that one that stays locked makes no other late. */
 const MAX_WAIT_MS = 900;
-const MIN_WAIT_MS = 50;
+/** The first wait for a flag; each in vain doubles it, because the turn for a row that is changed all the time may take long. */
+const MIN_WAIT_MS = 100;
 /** A flag that is locked for so long is reported with the sessions that lock it. */
 const REPORT_MS = 5_000;
 /** lock_not_available, deadlock_detected: the row is still locked. */
@@ -26,6 +27,8 @@ interface Blockage {
   readonly flag: OverdueFlag;
   readonly since: number;
   reported: boolean;
+  /** Waits in vain so far. */
+  waits: number;
 }
 
 /**
@@ -56,10 +59,16 @@ export function makeLockedFlags(options: {
   }
 
   async function apply(flag: OverdueFlag, waitMs: number): Promise<void> {
-    const blockage = blockages.get(flag.id) ?? { flag, since: performance.now(), reported: false };
+    const blockage = blockages.get(flag.id) ?? {
+      flag,
+      since: performance.now(),
+      reported: false,
+      waits: 0,
+    };
     blockages.set(flag.id, blockage);
     const client = await pool.connect();
     let broken = true;
+    blockage.waits++;
     try {
       if (!blockage.reported && performance.now() - blockage.since >= REPORT_MS)
         await reportDuring(client, blockage, waitMs);
@@ -101,9 +110,14 @@ export function makeLockedFlags(options: {
     }, waitMs / 2).unref();
   }
 
+  function waitsFor(flag: OverdueFlag): number {
+    return blockages.get(flag.id)?.waits ?? 0;
+  }
+
   return {
     /**
-     * Waits for the flags that are overdue, each once.
+     * Waits for flags that are overdue, those first that were waited for least, until the time of one wait is over: what other
+     * sessions hold for long makes no other flag wait.
      *
      * @throws the database's error, but for a lock that was not to be had
      */
@@ -115,10 +129,12 @@ export function makeLockedFlags(options: {
       for (const id of blockages.keys()) if (!ids.has(id)) end(id);
       const share = Math.floor(MAX_WAIT_MS / Math.max(1, flags.length));
       const failures: pg.DatabaseError[] = [];
-      for (const flag of flags) {
-        if (stopping.aborted) return;
+      const began = performance.now();
+      for (const flag of flags.toSorted((a, b) => waitsFor(a) - waitsFor(b))) {
+        if (stopping.aborted || performance.now() - began > MAX_WAIT_MS) break;
         try {
-          await apply(flag, Math.max(MIN_WAIT_MS, share));
+          const waitMs = Math.max(share, MIN_WAIT_MS * 2 ** Math.min(waitsFor(flag), 10));
+          await apply(flag, Math.min(MAX_WAIT_MS, waitMs));
         } catch (error) {
           // The flag's own trouble, if the database says so, is none of the others'.
           if (!(error instanceof pg.DatabaseError)) throw error;

@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest';
+import type { Blocker } from '../../src/postgres/blockers.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
+import { MigrationBlockedError } from '../../src/postgres/retry.ts';
+import { value } from '../support/actors.ts';
+import { copyMigrations } from '../support/chaos/migrations.ts';
+import { withClient } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
+import { useFreshDatabase } from '../support/worker.ts';
+
+/** See MIGRATION_LOCK in src/postgres/migrate.ts. */
+const MIGRATION_LOCK = 4_215_330_871;
+
+test('a migration behind another one that hangs says so, and gives up in the end', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (other) => {
+    await other.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    const pid = await value<number>(other, 'select pg_backend_pid()');
+    const { log, lines } = makeTestLog();
+    await expect(migrate(database.ownerUrl, log, { patienceMs: 4_000 })).rejects.toThrow(
+      MigrationBlockedError,
+    );
+    const waits = lines.flatMap(({ blockers = [] }) => blockers as Blocker[]);
+    expect(waits.map((blocker) => blocker.pid)).toContain(pid);
+  });
+});
+
+test('a migration whose process is frozen doesn’t keep its locks', async () => {
+  const database = await useFreshDatabase();
+  const migrations = await copyMigrations();
+  await migrations.add(`do $$ begin
+    raise exception 'idle for %', current_setting('idle_in_transaction_session_timeout');
+  end $$;`);
+  const migrated = migrate(database.ownerUrl, makeTestLog().log, { folder: migrations.folder });
+  await expect(migrated).rejects.toThrow('idle for 10s');
+});
