@@ -50,21 +50,15 @@ export async function migrate(
   { folder = MIGRATIONS_FOLDER, patienceMs = PATIENCE_MS }: MigrateOptions = {},
 ): Promise<void> {
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
-<<<<<<< HEAD
-    // graphile-migrate itself fails, rather than waits, when two run at once.
-    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
-    await assertEncoding(client);
-    await assertUnchanged(client);
-=======
->>>>>>> br2
     const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
     await withConnection(databaseUrl, `${NAME} lock`, async (holder) => {
       // graphile-migrate itself fails, rather than waits, when two run at once.
       await setSession(holder, { lock_timeout: '1s' });
       await retry(() => holder.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]));
-      await assertUnchanged(client);
+      await assertEncoding(holder);
+      await assertUnchanged(holder);
       await retry(() => installWorkerSchema(databaseUrl, log));
-      await retry(() => runCommitted(client, databaseUrl, folder, log));
+      await retry(() => runCommitted(holder, databaseUrl, folder, log));
       await retry(() => makePartitions(databaseUrl));
     });
     log.info({ version: await latestMigration() }, 'the database is migrated');
