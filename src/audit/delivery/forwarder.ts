@@ -119,22 +119,22 @@ async function sendPage(
 ): Promise<boolean> {
   const overtaken = new AbortController();
   const signal = AbortSignal.any([caller, overtaken.signal]);
-  let arrived = page.from;
+  let count = 0;
+  const arrived = () => confirmedSeq(page, count);
   let cursor = page.from;
   let movedAt = performance.now();
   let moving = Promise.resolve();
 
   async function move(): Promise<void> {
-    const to = arrived;
+    const to = arrived();
     if (to === cursor || overtaken.signal.aborted) return;
     movedAt = performance.now();
     if (await advanceCursor(lease.query, destination, cursor, to)) cursor = to;
     else overtaken.abort(new Error('Another forwarder has moved the cursor.'));
   }
 
-  function confirmed(count: number): void {
-    divergence.note(page.events.slice(0, count));
-    arrived = confirmedSeq(page, count);
+  function confirmed(events: number): void {
+    count = events;
     if (performance.now() - movedAt < PROGRESS_MS) return;
     // A failure to move shows again at the end.
     moving = moving.then(move).catch(() => undefined);
@@ -142,14 +142,16 @@ async function sendPage(
 
   try {
     await sink.send(page.events, signal, confirmed);
-    divergence.note(page.events);
-    arrived = confirmedSeq(page, page.events.length);
+    count = page.events.length;
   } catch (error) {
     await moving.then(move).catch(() => undefined);
     if (!overtaken.signal.aborted) throw error;
+  } finally {
+    // Once a page: a seal's record is parsed.
+    divergence.note(page.events.slice(0, count));
   }
   await moving.then(move);
-  const range = { destination, from: page.from, to: arrived };
+  const range = { destination, from: page.from, to: arrived() };
   const sentTwice =
     'another forwarder has moved the cursor meanwhile; these events were sent twice';
   if (overtaken.signal.aborted) log.warn(range, sentTwice);
