@@ -2611,11 +2611,12 @@ begin
   select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
   v_found_in := v_present.incarnation_no;
   if (seal ->> 'trail')::uuid <> v_present.trail
-    or exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no)
+    or (v_incarnation <> v_present.id
+      and exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no))
   then
     return;
   end if;
-  if v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+  if v_incarnation <> v_present.id and v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
     select from audit.divergences d
     where d.found_in = v_present.incarnation_no - 1
       and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))

@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:e0ed070159565b5ac98845cf61317e7ae9741405
+--! Hash: sha1:46a3779b1e4c745c27ba825b084dcc527d39646f
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3601,6 +3601,7 @@ comment on function app_private.delivery_obstacle(text) is
 
 -- A seal is known when it is here, or is of a history that was given up: not newer than the newest that was recorded of it. When
 -- the loss was accepted before any worker had asked, it isn't known how far that history goes: a destination's first answer says it.
+-- A seal of the present incarnation is of no history that was given up, also where a server's clock was wrong.
 create or replace function app_private.record_divergence(destination text, seal jsonb)
 returns void
 language plpgsql
@@ -3623,11 +3624,12 @@ begin
   select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
   v_found_in := v_present.incarnation_no;
   if (seal ->> 'trail')::uuid <> v_present.trail
-    or exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no)
+    or (v_incarnation <> v_present.id
+      and exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no))
   then
     return;
   end if;
-  if v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+  if v_incarnation <> v_present.id and v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
     select from audit.divergences d
     where d.found_in = v_present.incarnation_no - 1
       and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))

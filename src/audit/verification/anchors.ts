@@ -93,6 +93,7 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
   const forged = new Set<number>();
   const differing = new Set<number>();
   const cut = new Set<number>();
+  const undecided: { readonly seq: number; readonly problem: Set<number> }[] = [];
   let copies = 0;
 
   async function seals(anchors: readonly Anchor[]): Promise<void> {
@@ -129,14 +130,26 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
         copied.map(({ eventId }) => eventId),
       ],
     );
-    const lost = new Set<number>();
+    const perhapsLost = new Set<number>();
     for (const { index, known, behind, kept } of rows) {
       const { seq } = copied[Number(index)] ?? { seq: 0 };
-      if (!kept && losses.takeEvent({ seq })) lost.add(Number(index));
-      else (!known && behind ? cut : differing).add(seq);
+      const problem = !known && behind ? cut : differing;
+      if (kept) problem.add(seq);
+      else {
+        undecided.push({ seq, problem });
+        perhapsLost.add(Number(index));
+      }
     }
-    // A lost event has the number of another one, and doesn't stand for that.
-    for (const [index, { seq }] of copied.entries()) if (!lost.has(index)) placeholder(seq);
+    for (const [index, { seq }] of copied.entries()) if (!perhapsLost.has(index)) placeholder(seq);
+  }
+
+  /** Decides by the copy's seals, once all are read. A lost event has the number of another one, and doesn't stand for that. */
+  function decide(): void {
+    for (const { seq, problem } of undecided.splice(0)) {
+      if (losses.takeEvent({ seq })) continue;
+      problem.add(seq);
+      placeholder(seq);
+    }
   }
 
   /** Counts an event as there, be it its text or what stands for it. */
@@ -189,6 +202,7 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
   }
 
   async function report(): Promise<AnchorReport> {
+    decide();
     const numbers = sealNumbers();
     const lost = losses.found();
     if (numbers.size === 0 && lost.length === 0) throw new NoAnchorsError();

@@ -23,8 +23,10 @@ interface Accepted {
   /** Where the incarnation begins that followed. */
   readonly firstSeal: number;
   readonly firstSeq: number;
-  /** How far the lost history goes, as far as it was recorded; Infinity where that is unknown. */
-  readonly lastSeal: number;
+  /**
+   * How far the lost history goes, as far as it was recorded; Infinity where that is unknown. Its seals by time and not by number:
+   * a history that was given up before it, and that the database doesn't know of, may have had more of them.
+   */
   readonly lastSeq: number;
   readonly sealedAt: string;
 }
@@ -37,7 +39,7 @@ export interface Losses {
   readonly isPast: (anchor: Anchor) => boolean;
   /** Whether the loss of this seal, which the database lacks, was accepted; then it is counted. */
   readonly takeSeal: (anchor: Anchor) => boolean;
-  /** Whether the loss of this event, which the ledger lacks, was accepted; then it is counted. */
+  /** Whether the loss of this event, which the ledger lacks, was accepted; then it is counted. To be asked after all seals. */
   readonly takeEvent: (event: Pick<CopiedEvent, 'seq'>) => boolean;
   readonly found: () => Loss[];
 }
@@ -56,7 +58,6 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
     `select
        to_char(i.started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "acceptedAt", i.reason,
        i.first_seal::float as "firstSeal", i.first_seq::float as "firstSeq",
-       coalesce(max(d.seal_no)::float, 'Infinity') as "lastSeal",
        coalesce(max(d.last_seq)::float, 'Infinity') as "lastSeq",
        case
          when i.trail <> b.trail then 'infinity'
@@ -78,8 +79,7 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
     isPast: ({ incarnation }) => past.has(incarnation),
     takeSeal({ trail, seal, firstSeq, lastSeq, sealedAt }) {
       const loss = losses.find(
-        ({ accepted }) =>
-          seal >= accepted.firstSeal && seal <= accepted.lastSeal && sealedAt <= accepted.sealedAt,
+        ({ accepted }) => seal >= accepted.firstSeal && sealedAt <= accepted.sealedAt,
       );
       loss?.seals.add(seal, seal);
       loss?.events.add(firstSeq, lastSeq);
@@ -87,7 +87,8 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
     },
     takeEvent({ seq }) {
       const loss = losses.find(
-        ({ accepted }) => seq >= accepted.firstSeq && seq <= accepted.lastSeq,
+        ({ accepted, events }) =>
+          seq >= accepted.firstSeq && seq <= Math.max(accepted.lastSeq, events.read()?.last ?? 0),
       );
       loss?.events.add(seq, seq);
       return loss !== undefined;

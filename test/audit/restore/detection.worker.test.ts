@@ -155,6 +155,22 @@ describe('a worker that starts on an older snapshot', () => {
     expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
   });
 
+  test('finds a lost seal of the present incarnation, though a history before it had a clock that was ahead', async () => {
+    const database = await useFreshDatabase();
+    const look = (incarnation: string, sealedIn: string) =>
+      ask(
+        database,
+        `select obstacle from app_private.delivery_state('cloudwatch:x', jsonb_build_object(
+           'trail', (select max(trail::text) from audit.incarnations), 'incarnation', $1::text, 'seal', 9, 'lastSeq', 99,
+           'head', repeat('ab', 32), 'sealedAt', now() + $2::interval))`,
+        [incarnation, sealedIn],
+      );
+    expect(await look('00000000-0000-4000-8000-000000000000', '1 day')).toBe('ahead');
+    const { incarnation } = await accept(database, 'skip');
+    expect(await look('00000000-0000-4000-8000-000000000000', '1 hour')).toBeNull();
+    expect(await look(String(incarnation), '1 hour')).toBe('ahead');
+  });
+
   test('accepted before the first worker starts, it goes on at once', async () => {
     const { server, restored } = await makeLoss();
     await changeFlags(restored, 30);

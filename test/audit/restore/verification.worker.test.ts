@@ -2,7 +2,7 @@ import { onTestFinished, expect, test } from 'vitest';
 import { checkAnchors } from '../../../src/audit/verification/anchors.ts';
 import type { AnchorReport } from '../../../src/audit/verification/anchors.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
-import type { TestDatabase } from '../../support/database.ts';
+import { cloneDatabase, type TestDatabase } from '../../support/database.ts';
 import { makeTestLog } from '../../support/log.ts';
 import {
   accept,
@@ -80,4 +80,21 @@ test('a copy made to be a database of its own verifies over the boundary, while 
   await delivered(lost, 18);
   await alive.worker.stop();
   expect(briefly(await compare(restored, copyOf(server)))).toEqual([]);
+});
+
+test('a still older snapshot that knows of one loss only explains the longer one before it, too', async () => {
+  const { server, restored } = await makeLoss();
+  const older = await cloneDatabase(restored.name);
+  onTestFinished(() => older.drop());
+  for (const database of [restored, older]) {
+    const { worker } = await startCloudWatchWorker(server, database);
+    await accept(database, 'skip');
+    await delivered(database, 8);
+    await worker.stop();
+  }
+  const copy = copyOf(server);
+  const explained = { problems: [], lost: [{ events: { first: 7, last: 13 } }] };
+  expect(await compare(older, copy)).toMatchObject(explained);
+  // In any order of the lines.
+  expect(await compare(older, copy.toReversed())).toMatchObject(explained);
 });
