@@ -1584,13 +1584,20 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  LANGUAGE sql
  STABLE
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
-comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_told().';
+comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
 RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'feature_flag.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (flag).revision, 'rowCreatedAt', app_private.iso((flag).created_at), 'rowUpdatedAt', app_private.iso((flag).updated_at), 'after', app_private.flag_state(flag))));
 comment on function app_private.flag_reconciled_event(app_public.feature_flags,bigint[]) is 'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
+
+CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((event).event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.reconciled'::text])) THEN (((event).metadata -> 'after'::text) || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)) ELSE NULL::jsonb END;
+comment on function app_private.flag_recorded(audit.events) is 'What an event says of its flag after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
  RETURNS jsonb
@@ -1599,13 +1606,6 @@ CREATE OR REPLACE FUNCTION app_private.flag_state(flag app_public.feature_flags)
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
-
-CREATE OR REPLACE FUNCTION app_private.flag_told(event audit.events)
- RETURNS jsonb
- LANGUAGE sql
- STABLE
-RETURN CASE WHEN ((event).event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.reconciled'::text])) THEN (((event).metadata -> 'after'::text) || jsonb_build_object('flagKey', (event).flag_key, 'environment', (event).environment)) ELSE NULL::jsonb END;
-comment on function app_private.flag_told(audit.events) is 'What an event says of its flag after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  RETURNS app_private.audit_event
@@ -3058,20 +3058,20 @@ AS $function$
 $function$;
 comment on function app_private.retry_delay(integer) is 'Exponential back-off with jitter after this many failed attempts (1 or more).';
 
-CREATE OR REPLACE FUNCTION app_private.row_differences(told jsonb, found jsonb)
+CREATE OR REPLACE FUNCTION app_private.row_differences(recorded jsonb, found jsonb)
  RETURNS jsonb
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', told -> f.key, 'row', f.value) order by f.key), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', recorded -> f.key, 'row', f.value) order by f.key), '[]')
   from jsonb_each(found) as f
-  where told ? f.key and told -> f.key <> f.value
+  where recorded ? f.key and recorded -> f.key <> f.value
 $function$;
 comment on function app_private.row_differences(jsonb,jsonb) is 'Of the columns that both know, those that differ: an array of column, trail and row.';
 
 CREATE OR REPLACE FUNCTION app_private.row_history(source text, row_id uuid, created_at timestamp with time zone, keys text[])
- RETURNS TABLE(event_type text, occurred_at timestamp with time zone, at_revision bigint, told jsonb)
+ RETURNS TABLE(event_type text, occurred_at timestamp with time zone, at_revision bigint, recorded jsonb)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3111,7 +3111,7 @@ begin
     where p.is_own or (p.e).occurred_at >= coalesce(
       (select min((o.e).occurred_at) from placed o where o.is_own and o.at_revision = 1), row_history.created_at)
   )
-  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_recorded(source, l.e)
   from lives l
   where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
   union all
@@ -3149,12 +3149,12 @@ end;
 $function$;
 comment on function app_private.row_problems(text,text,integer) is 'What audit.verify_rows() answers, of one state of the database.';
 
-CREATE OR REPLACE FUNCTION app_private.row_told(source text, event audit.events)
+CREATE OR REPLACE FUNCTION app_private.row_recorded(source text, event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_told(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_told(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) ELSE NULL::jsonb END;
-comment on function app_private.row_told(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) ELSE NULL::jsonb END;
+comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
  RETURNS TABLE(status text, differs jsonb, detail text)
@@ -3170,19 +3170,19 @@ begin
     from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
   ), last as (
     select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
-  ), told as (
+  ), recorded as (
     -- The latest that is said of each column.
-    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as told
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as recorded
     from history h
-    cross join lateral jsonb_each(h.told) as t
+    cross join lateral jsonb_each(h.recorded) as t
   ), compared as (
     select
       l.*,
       case when l.at_revision > row_verdict.revision
         then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
-        else app_private.row_differences(t.told, row_verdict.state)
+        else app_private.row_differences(t.recorded, row_verdict.state)
       end as differs
-    from told t
+    from recorded t
     left join last l on true
   )
   select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
@@ -3241,7 +3241,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.featur
  LANGUAGE sql
  STABLE
 RETURN (jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END);
-comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_told().';
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -3271,6 +3271,13 @@ CREATE OR REPLACE FUNCTION app_private.schedule_reconciled_event(schedule app_pu
 RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
 comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
+comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
  LANGUAGE sql
@@ -3284,13 +3291,6 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  STABLE
 RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
-
-CREATE OR REPLACE FUNCTION app_private.schedule_told(event audit.events)
- RETURNS jsonb
- LANGUAGE sql
- STABLE
-RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
-comment on function app_private.schedule_told(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -4238,31 +4238,31 @@ AS $function$
       coalesce(n.own_at, q.own_at) as recorded_at, coalesce(n.first_at, q.first_at) as first_at
     from numbered n
     left join queued q on q.id = n.id
-  ), told as materialized (
-    select p.*, own.told as own_told, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+  ), recorded as materialized (
+    select p.*, own.recorded as own_recorded, coalesce(first.recorded || own.recorded, own.recorded, first.recorded, '{}') as recorded
     from placed p
     left join lateral (
-      select app_private.row_told(source, e) as told
+      select app_private.row_recorded(source, e) as recorded
       from audit.events e
       where e.id = any (p.own_ids) and e.occurred_at = p.recorded_at
       limit 1
     ) as own on true
     left join lateral (
-      select app_private.row_told(source, e) as told
+      select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
       limit 1
     ) as first on true
   ), suspects as materialized (
     select t.*
-    from told t
+    from recorded t
     where (
         t.recorded_at is null or t.has_more
-        or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
+        or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
         -- It failed after it was moved, and neither of the two events says when it is scheduled for.
-        or t.first_ids is not null and t.revision > 2 and not t.own_told ?| '{scheduledAt,latenessMs}'
+        or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
   )
@@ -4274,7 +4274,7 @@ AS $function$
       select
       from unnest(app_private.event_ids(s.id, s.created_at, -s.revision)) as r (event_id)
       where app_private.is_recorded(r.event_id)),
-    array[s.key, s.told ->> 'flagKey'], s.found) as v
+    array[s.key, s.recorded ->> 'flagKey'], s.found) as v
 $function$;
 comment on function app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[]) is 'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
 

@@ -1,7 +1,8 @@
 import { LIST } from '../../src/schedules/routes.ts';
 import { readEvents } from '../../src/audit/export/export.ts';
 import type { Claims } from '../../src/auth/claims.ts';
-import { makePool, transactionAs } from '../../src/postgres/pool.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { transactionAs } from '../../src/postgres/transaction.ts';
 import { fillHistory } from '../history.ts';
 import type { History, Key } from '../history.ts';
 import { inTurns, percentile, spreadOf, timed } from '../measure.ts';

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { claimsFromPayload } from '../../src/auth/claims.ts';
-import { makePool, pgSettings, queryAs } from '../../src/postgres/pool.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { pgSettings } from '../../src/postgres/request_settings.ts';
+import { queryAs } from '../../src/postgres/transaction.ts';
 import { spreadOf, takeTurns } from '../measure.ts';
 import type { Figure, Question, Size } from '../question.ts';
 import { makeFlags } from '../schedule_table.ts';

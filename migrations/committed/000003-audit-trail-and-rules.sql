@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:46a3779b1e4c745c27ba825b084dcc527d39646f
+--! Hash: sha1:40effe5ac89a144706ca82e7b7c03bfd705a9d78
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1363,9 +1363,9 @@ alter table app_public.feature_flags enable always trigger _900_audit_insert;
 alter table app_public.feature_flags enable always trigger _900_audit_update;
 alter table app_public.feature_flags enable always trigger _900_audit_delete;
 --! EndIncluded flags/events.sql
---! Included flags/told.sql
+--! Included flags/recorded.sql
 -- What the trail says of a flag, and what the row says, under the same keys: audit.verify_rows() compares the two.
-create or replace function app_private.flag_told(event audit.events)
+create or replace function app_private.flag_recorded(event audit.events)
 returns jsonb
 language sql
 stable
@@ -1379,11 +1379,11 @@ language sql
 stable
 return app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment);
 
-comment on function app_private.flag_told(audit.events) is
+comment on function app_private.flag_recorded(audit.events) is
   'What an event says of its flag after it; null when it says nothing of that.';
 comment on function app_private.flag_found(app_public.feature_flags) is
-  'What a flag''s row says, with the keys of flag_told().';
---! EndIncluded flags/told.sql
+  'What a flag''s row says, with the keys of flag_recorded().';
+--! EndIncluded flags/recorded.sql
 --! Included schedules/fields.sql
 -- The fields of a schedule that are audited.
 
@@ -1771,11 +1771,11 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_i
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
 alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
 --! EndIncluded schedules/events.sql
---! Included schedules/told.sql
+--! Included schedules/recorded.sql
 -- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
 -- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
 -- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
-create or replace function app_private.schedule_told(event audit.events)
+create or replace function app_private.schedule_recorded(event audit.events)
 returns jsonb
 language sql
 stable
@@ -1811,11 +1811,11 @@ return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).sta
       'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
   end;
 
-comment on function app_private.schedule_told(audit.events) is
+comment on function app_private.schedule_recorded(audit.events) is
   'What an event says of its schedule after it; null when it says nothing of that.';
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is
-  'What a schedule''s row says, with the keys of schedule_told().';
---! EndIncluded schedules/told.sql
+  'What a schedule''s row says, with the keys of schedule_recorded().';
+--! EndIncluded schedules/recorded.sql
 --! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
 
@@ -5258,17 +5258,17 @@ comment on function app_private.reconcile_deleted_rows(text, integer) is
 -- the letter.
 
 -- Bound when it is made, so that the planner puts it in line.
-create or replace function app_private.row_told(source text, event audit.events)
+create or replace function app_private.row_recorded(source text, event audit.events)
 returns jsonb
 language sql
 stable
 return case source
-  when 'feature_flags' then app_private.flag_told(event)
-  when 'feature_flag_schedules' then app_private.schedule_told(event)
+  when 'feature_flags' then app_private.flag_recorded(event)
+  when 'feature_flag_schedules' then app_private.schedule_recorded(event)
   when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
 end;
 
-comment on function app_private.row_told(text, audit.events) is
+comment on function app_private.row_recorded(text, audit.events) is
   'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
 
 -- All that this file knows of how an event's id is made: the change may have been recorded in any of the incarnations.
@@ -5281,15 +5281,15 @@ return array(select app_private.event_id(i.id, row_id, created_at, revision) fro
 comment on function app_private.event_ids(uuid, timestamptz, bigint) is
   'The ids that the event of a row''s revision may have.';
 
-create or replace function app_private.row_differences(told jsonb, found jsonb)
+create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
 language sql
 immutable
 set search_path to pg_catalog, pg_temp
 as $$
-  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', told -> f.key, 'row', f.value) order by f.key), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', recorded -> f.key, 'row', f.value) order by f.key), '[]')
   from jsonb_each(found) as f
-  where told ? f.key and told -> f.key <> f.value
+  where recorded ? f.key and recorded -> f.key <> f.value
 $$;
 
 comment on function app_private.row_differences(jsonb, jsonb) is
@@ -5298,7 +5298,7 @@ comment on function app_private.row_differences(jsonb, jsonb) is
 -- All events that are about a row, with the revision that each shows. `lives` since the row was made: an id may be used again. An
 -- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins anew.
 create or replace function app_private.row_history(source text, row_id uuid, created_at timestamptz, keys text[])
-returns table (event_type text, occurred_at timestamptz, at_revision bigint, told jsonb)
+returns table (event_type text, occurred_at timestamptz, at_revision bigint, recorded jsonb)
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
@@ -5338,7 +5338,7 @@ begin
     where p.is_own or (p.e).occurred_at >= coalesce(
       (select min((o.e).occurred_at) from placed o where o.is_own and o.at_revision = 1), row_history.created_at)
   )
-  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_told(source, l.e)
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_recorded(source, l.e)
   from lives l
   where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
   union all
@@ -5370,19 +5370,19 @@ begin
     from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
   ), last as (
     select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
-  ), told as (
+  ), recorded as (
     -- The latest that is said of each column.
-    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as told
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as recorded
     from history h
-    cross join lateral jsonb_each(h.told) as t
+    cross join lateral jsonb_each(h.recorded) as t
   ), compared as (
     select
       l.*,
       case when l.at_revision > row_verdict.revision
         then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
-        else app_private.row_differences(t.told, row_verdict.state)
+        else app_private.row_differences(t.recorded, row_verdict.state)
       end as differs
-    from told t
+    from recorded t
     left join last l on true
   )
   select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
@@ -5452,31 +5452,31 @@ as $$
       coalesce(n.own_at, q.own_at) as recorded_at, coalesce(n.first_at, q.first_at) as first_at
     from numbered n
     left join queued q on q.id = n.id
-  ), told as materialized (
-    select p.*, own.told as own_told, coalesce(first.told || own.told, own.told, first.told, '{}') as told
+  ), recorded as materialized (
+    select p.*, own.recorded as own_recorded, coalesce(first.recorded || own.recorded, own.recorded, first.recorded, '{}') as recorded
     from placed p
     left join lateral (
-      select app_private.row_told(source, e) as told
+      select app_private.row_recorded(source, e) as recorded
       from audit.events e
       where e.id = any (p.own_ids) and e.occurred_at = p.recorded_at
       limit 1
     ) as own on true
     left join lateral (
-      select app_private.row_told(source, e) as told
+      select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.told ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
       limit 1
     ) as first on true
   ), suspects as materialized (
     select t.*
-    from told t
+    from recorded t
     where (
         t.recorded_at is null or t.has_more
-        or t.told <> t.found and app_private.row_differences(t.told, t.found) <> '[]'
+        or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
         -- It failed after it was moved, and neither of the two events says when it is scheduled for.
-        or t.first_ids is not null and t.revision > 2 and not t.own_told ?| '{scheduledAt,latenessMs}'
+        or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
   )
@@ -5488,7 +5488,7 @@ as $$
       select
       from unnest(app_private.event_ids(s.id, s.created_at, -s.revision)) as r (event_id)
       where app_private.is_recorded(r.event_id)),
-    array[s.key, s.told ->> 'flagKey'], s.found) as v
+    array[s.key, s.recorded ->> 'flagKey'], s.found) as v
 $$;
 
 comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bigint[], text[], jsonb[]) is

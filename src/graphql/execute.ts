@@ -8,7 +8,7 @@ import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphi
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../auth/claims.ts';
-import { pgSettings, type Settings } from '../postgres/pool.ts';
+import { pgSettings, type Settings } from '../postgres/request_settings.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';

@@ -5,7 +5,8 @@ import { hash } from 'node:crypto';
 import type pg from 'pg';
 import { makePgAdaptorWithPgClient, makePgService } from 'postgraphile/adaptors/pg';
 
-import { connect, DatabaseUnavailableError, isLost, type Settings } from '../postgres/pool.ts';
+import { connect, DatabaseUnavailableError, isLost } from '../postgres/pool.ts';
+import type { Settings } from '../postgres/request_settings.ts';
 import { SCHEMAS } from './schema/preset.ts';
 import type { Reader } from './live/reader.ts';
 

@@ -7,7 +7,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 
 import type { Authentication } from '../auth/auth.ts';
 import type { Claims } from '../auth/claims.ts';
-import { NoRoleError } from '../postgres/pool.ts';
+import { NoRoleError } from '../postgres/request_settings.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requestIdOf } from '../http/request_id.ts';

@@ -3,7 +3,7 @@ import type pg from 'pg';
 
 import { claimsOf } from '../auth/auth.ts';
 import type { Statement } from '../postgres/pipeline.ts';
-import { NoRoleError } from '../postgres/pool.ts';
+import { NoRoleError } from '../postgres/request_settings.ts';
 
 /** Express: a token without a role may do nothing, by REST or GraphQL. Behind the authentication. */
 export function requireRole(request: Request, _response: Response, next: NextFunction): void {

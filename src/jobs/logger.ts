@@ -3,7 +3,7 @@ import type { Logger } from '../lib/log.ts';
 
 /**
  * graphile-worker's log in ours. Its chatter about every job is debug here; what it calls an error is a warning, because
- * it retries: what nobody retries is logged as an error by the code that gave up.
+ * it retries: a failure that is final is logged as an error by the code that gave up.
  *
  * @param isKnown whether the log has the cause of an error already: then it is debug too
  */

@@ -133,7 +133,7 @@ async function listenUntilLost(
 const QUEUE_USAGE = 'select pg_notification_queue_usage() as usage';
 
 /**
- * A transaction that notifies more than the queue holds is rolled back, and leaves the queue full: nobody is woken to read what
+ * A transaction that notifies more than the queue holds is rolled back, and leaves the queue full: no session is woken to read what
  * it wrote, and no session can notify any more. A session passes over that only when it begins to listen, and the queue is
  * emptied once each has. Where that doesn't help, a session stands still in a transaction: then the next time is later.
  *

@@ -77,7 +77,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
       } catch (error) {
         if (isConnectionLoss(error)) outage.failed(error);
         const level = outage.active() ? 'debug' : 'warn';
-        log[level]({ err: error }, 'taking jobs was interrupted; it is begun anew');
+        log[level]({ err: error }, 'taking jobs was interrupted and begins again');
       }
       if (stopped()) return;
       current = null;
@@ -164,7 +164,7 @@ function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
 }
 
 /**
- * A runner that could not report several jobs' ends waits for ever: its batcher counts what is pending, and every report
+ * A runner that could not report several jobs' ends never ends: its batcher counts what is pending, and every report
  * that fails behind the first one is counted down twice (graphile-worker 0.18, `batch` in main.js).
  *
  * @param idle its tasks have ended
@@ -172,7 +172,7 @@ function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
 async function giveUp(runner: Runner, idle: Promise<unknown>): Promise<void> {
   await idle;
   await delay(REPORT_MS, undefined, { ref: false });
-  // Ends its crontab. It has ended already unless it waits for ever.
+  // Ends its crontab. It has ended already unless it waits for them.
   await runner.stop().catch(() => undefined);
 }
 

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { makeService } from '../../src/graphql/pg_service.ts';
 import { makeReader } from '../../src/graphql/live/reader.ts';
-import { DatabaseUnavailableError, makePool, pgSettings } from '../../src/postgres/pool.ts';
+import { DatabaseUnavailableError, makePool } from '../../src/postgres/pool.ts';
+import { pgSettings } from '../../src/postgres/request_settings.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 

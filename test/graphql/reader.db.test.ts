@@ -6,7 +6,7 @@ import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
 import type { Reader } from '../../src/graphql/live/reader.ts';
 import type { Claims } from '../../src/auth/claims.ts';
 import { makePool } from '../../src/postgres/pool.ts';
-import type { Settings } from '../../src/postgres/pool.ts';
+import type { Settings } from '../../src/postgres/request_settings.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 

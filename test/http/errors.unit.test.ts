@@ -6,7 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { AuthenticationError } from '../../src/auth/auth.ts';
 import { InvalidClaimsError } from '../../src/auth/claims.ts';
 import { KeysUnavailableError } from '../../src/auth/jwks.ts';
-import { DatabaseUnavailableError, NoRoleError } from '../../src/postgres/pool.ts';
+import { DatabaseUnavailableError } from '../../src/postgres/pool.ts';
+import { NoRoleError } from '../../src/postgres/request_settings.ts';
 import { ProblemError, PROBLEMS, problemOf, SQLSTATES } from '../../src/lib/errors.ts';
 
 const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url), 'utf8');

@@ -2,14 +2,10 @@ import type pg from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 import type { Claims } from '../../src/auth/claims.ts';
-import {
-  DatabaseUnavailableError,
-  makePool,
-  pgSettings,
-  queryAs,
-  transactionAs,
-} from '../../src/postgres/pool.ts';
-import type { Settings } from '../../src/postgres/pool.ts';
+import { DatabaseUnavailableError, makePool } from '../../src/postgres/pool.ts';
+import { pgSettings } from '../../src/postgres/request_settings.ts';
+import { queryAs, transactionAs } from '../../src/postgres/transaction.ts';
+import type { Settings } from '../../src/postgres/request_settings.ts';
 import { pipeline } from '../../src/postgres/pipeline.ts';
 import type { Statement } from '../../src/postgres/pipeline.ts';
 import { useDatabase, withClient } from '../support/database.ts';

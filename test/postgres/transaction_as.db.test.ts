@@ -2,13 +2,9 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 
 import type { Claims } from '../../src/auth/claims.ts';
-import {
-  DatabaseUnavailableError,
-  makePool,
-  NoRoleError,
-  pgSettings,
-  transactionAs,
-} from '../../src/postgres/pool.ts';
+import { DatabaseUnavailableError, makePool } from '../../src/postgres/pool.ts';
+import { NoRoleError, pgSettings } from '../../src/postgres/request_settings.ts';
+import { transactionAs } from '../../src/postgres/transaction.ts';
 import { makeTestLog } from '../support/log.ts';
 
 const ALICE: Claims = {

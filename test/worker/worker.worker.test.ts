@@ -99,7 +99,7 @@ test.each([1, 4])(
           await root.query('select pg_terminate_backend($1)', [pid]);
           await expect.poll(() => said('Failed to fail jobs'), { timeout: 15_000 }).toBe(i + 1);
         }
-        await expect.poll(() => said('begun anew'), { timeout: 20_000 }).toBeGreaterThan(0);
+        await expect.poll(() => said('begins again'), { timeout: 20_000 }).toBeGreaterThan(0);
       });
       await root.query(`alter database ${database.name} allow_connections true`);
     });

@@ -16,7 +16,7 @@ import {
 import { FORMATS, jsonOf, type TextFormat } from './format.ts';
 import type { EventRow, SeqRange } from './query.ts';
 import { claimsOf } from '../../auth/auth.ts';
-import { transactionAs } from '../../postgres/pool.ts';
+import { transactionAs } from '../../postgres/transaction.ts';
 import { ProblemError, problemOf } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import { exportAuditEventsQuerySchema, listAuditEventsQuerySchema } from './schemas.ts';

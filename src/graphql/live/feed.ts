@@ -1,6 +1,6 @@
 import type { ExecutionResult } from 'postgraphile/graphql';
 
-import type { Settings } from '../../postgres/pool.ts';
+import type { Settings } from '../../postgres/request_settings.ts';
 import type { Logger } from '../../lib/log.ts';
 import { makeSharing, type Changes, type Hint, type Mailbox } from './changes.ts';
 import type { Reader } from './reader.ts';

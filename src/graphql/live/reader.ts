@@ -1,7 +1,8 @@
 import type pg from 'pg';
 
 import type { Claims } from '../../auth/claims.ts';
-import { pgSettings, queryAs, type Settings } from '../../postgres/pool.ts';
+import { pgSettings, type Settings } from '../../postgres/request_settings.ts';
+import { queryAs } from '../../postgres/transaction.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
 import { makeSharing, type Hint } from './changes.ts';
 
