@@ -3,7 +3,7 @@ import type { HttpOptions, HttpTask, Work } from './load/http.ts';
 import type { SqlTask } from './load/sql.ts';
 import { FLAGS, flagKey } from './load/work.ts';
 import { startLoad } from './load.ts';
-import type { Answered } from './load.ts';
+import type { Answered, Extent } from './load.ts';
 import { spreadOf, takeTurns } from './measure.ts';
 import type { Spread } from './measure.ts';
 import { BENCH_SECRET, startHalyard } from './processes.ts';
@@ -18,7 +18,11 @@ const CONNECTIONS: Record<Size, readonly number[]> = {
   full: [1, USUAL_CONNECTIONS, 64],
 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 7 };
-const SECONDS: Record<Size, number> = { smoke: 0.4, usual: 0.6, full: 5 };
+const EXTENT: Record<Size, Extent> = {
+  smoke: { requests: 100 },
+  usual: { seconds: 0.6 },
+  full: { seconds: 5 },
+};
 const BASELINE = 'the SQL function called through pg by as many clients';
 const SEED = 20_261_125;
 
@@ -59,7 +63,7 @@ export function creatingBy(way: Way): Question {
         for (const connections of CONNECTIONS[size]) {
           const common = (part: number) => ({
             connections,
-            seconds: SECONDS[size] * part,
+            extent: takePart(EXTENT[size], part),
             seed: seed++,
           });
           const ask = (work: Work) => (part: number) => http.run({ work, ...common(part) });
@@ -81,6 +85,10 @@ export function creatingBy(way: Way): Question {
       return figures;
     },
   };
+}
+
+function takePart(extent: Extent, part: number): Extent {
+  return 'seconds' in extent ? { seconds: extent.seconds * part } : extent;
 }
 
 /** The flags, and a schedule for each, to be asked for. */

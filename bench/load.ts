@@ -10,6 +10,9 @@ export interface Load<Task, Answer> {
   stop(): Promise<void>;
 }
 
+/** How long a load goes on: a time, or a number of requests where only that it runs is of interest, however busy the machine is. */
+export type Extent = { readonly seconds: number } | { readonly requests: number };
+
 /** How requests were answered, one after another on each of some connections. */
 export interface Answered {
   readonly perSecond: number;

@@ -34,15 +34,15 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-/** How long to measure in a round that warms up, a part of the time of one that counts; of a smoke run's single round all of it, which is little. */
+/** How long to measure in a round that warms up, a part of the time of one that counts. */
 export const WARM_UP = 0.5;
 
 /**
- * Measures some things in turns (A B C A B C …), so that what else the machine does falls on all alike. The first round of
- * each warms up and doesn't count.
+ * Measures some things in turns (A B C A B C …), so that what else the machine does falls on all alike. Before several rounds
+ * one warms up and doesn't count.
  *
  * @param rounds that count
- * @param things each is told what part of its time to take
+ * @param things each gets the part of its time to take
  * @returns for each thing its figures, in the order in which they were taken
  */
 export async function takeTurns<T>(
@@ -50,9 +50,9 @@ export async function takeTurns<T>(
   things: readonly ((part: number) => Promise<T>)[],
 ): Promise<T[][]> {
   const figures = things.map((): T[] => []);
-  for (let round = 0; round <= rounds; round++)
+  for (let round = rounds > 1 ? 0 : 1; round <= rounds; round++)
     for (const [i, measure] of things.entries()) {
-      const figure = await measure(round === 0 && rounds > 1 ? WARM_UP : 1);
+      const figure = await measure(round === 0 ? WARM_UP : 1);
       if (round > 0) figures[i]?.push(figure);
     }
   return figures;

@@ -1,6 +1,6 @@
 import autocannon from 'autocannon';
 import { makeRandom, type Random } from '../../test/support/chaos/random.ts';
-import type { Answered } from '../load.ts';
+import type { Answered, Extent } from '../load.ts';
 import { makeCounter, serve } from './serve.ts';
 import { drawChange } from './work.ts';
 
@@ -15,7 +15,7 @@ export interface HttpOptions {
 export interface HttpTask {
   readonly work: Work;
   readonly connections: number;
-  readonly seconds: number;
+  readonly extent: Extent;
   readonly seed: number;
 }
 
@@ -84,14 +84,14 @@ function draw(work: Work, random: Random, schedules: HttpOptions['schedules']): 
 serve(({ url, token, schedules }: HttpOptions) => {
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
   return Promise.resolve(
-    async ({ work, connections, seconds, seed }: HttpTask): Promise<Answered> => {
+    async ({ work, connections, extent, seed }: HttpTask): Promise<Answered> => {
       const random = makeRandom(seed);
       const counter = makeCounter();
       const done = Promise.withResolvers<autocannon.Result>();
       const options: autocannon.Options = {
         url,
         connections,
-        duration: seconds,
+        ...('seconds' in extent ? { duration: extent.seconds } : { amount: extent.requests }),
         // How often it looks whether the time is over; at most as often as whole milliseconds.
         sampleInt: 20,
         // GraphQL tells of errors under any status.

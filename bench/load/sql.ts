@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { makeRandom } from '../../test/support/chaos/random.ts';
-import type { Answered } from '../load.ts';
+import type { Answered, Extent } from '../load.ts';
 import { makeCounter, serve } from './serve.ts';
 import { drawChange } from './work.ts';
 
@@ -15,7 +15,7 @@ export interface SqlOptions {
 
 export interface SqlTask {
   readonly connections: number;
-  readonly seconds: number;
+  readonly extent: Extent;
   readonly seed: number;
 }
 
@@ -43,14 +43,15 @@ async function connect(databaseUrl: string): Promise<pg.Client> {
 serve(({ databaseUrl }: SqlOptions) => {
   // Kept from one task to the next, as a pool keeps its connections.
   const clients: pg.Client[] = [];
-  return Promise.resolve(async ({ connections, seconds, seed }: SqlTask): Promise<Answered> => {
+  return Promise.resolve(async ({ connections, extent, seed }: SqlTask): Promise<Answered> => {
     while (clients.length < connections) clients.push(await connect(databaseUrl));
     const random = makeRandom(seed);
     const counter = makeCounter();
-    const end = performance.now() + 1_000 * seconds;
+    const end = 'seconds' in extent ? performance.now() + 1_000 * extent.seconds : Infinity;
+    let left = 'requests' in extent ? extent.requests : Infinity;
     await Promise.all(
       clients.slice(0, connections).map(async (client) => {
-        while (performance.now() < end) {
+        while (performance.now() < end && left-- > 0) {
           const { flagKey, scheduledAt, enabled, rolloutPercentage } = drawChange(random);
           const begun = performance.now();
           const updates = { enabled, rollout_percentage: rolloutPercentage };

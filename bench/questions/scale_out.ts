@@ -136,7 +136,7 @@ export const scaleOut: Question = {
         (part) => several.run(seconds * part),
         (part) => single.run(seconds * part),
       );
-      const counted = (figures: readonly number[]): Spread => spreadOf(figures.slice(1));
+      const counted = (figures: readonly number[]): Spread => spreadOf(figures.slice(-rounds));
       const value = spreadOf(creates.a);
       const base = spreadOf(creates.b);
       const baseline = (of: Spread) => ({ what: '1 API and 1 worker', value: of });
