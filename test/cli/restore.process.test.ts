@@ -19,8 +19,8 @@ const owner = (sql: string) =>
 
 /** As a worker records it: a destination with seal 9 of the trail, sealed now. */
 const DIVERGE = `select obstacle from app_private.delivery_state('stdout', jsonb_build_object(
-  'trail', (select trail from audit.incarnations), 'incarnation', gen_random_uuid(), 'seal', 9, 'lastSeq', 70,
-  'head', repeat('ab', 32), 'sealedAt', now()))`;
+  'trail', (select trail from audit.incarnations), 'seals', jsonb_build_array(jsonb_build_object(
+    'incarnation', gen_random_uuid(), 'seal', 9, 'lastSeq', 70, 'head', repeat('ab', 32), 'sealedAt', now()))))`;
 
 test('status says what is ahead; a dry run changes nothing; accepting says what it did', async () => {
   const whole = await restore(['status']);
