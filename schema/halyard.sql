@@ -2900,7 +2900,7 @@ CREATE OR REPLACE FUNCTION app_private.renew_queued_events(incarnation uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_page constant integer := 10000;
+  v_page constant integer := 50000;
   v_last bigint := (select max(q.id) from audit.queue q);
   v_after bigint := 0;
   v_to bigint;

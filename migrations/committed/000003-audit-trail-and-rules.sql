@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:b713a49de1e8a2c65867cf317a1fb96b8dab184b
+--! Hash: sha1:7ca7243036fdb0d17c4be682690cae836929efde
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -6057,7 +6057,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_page constant integer := 10000;
+  v_page constant integer := 50000;
   v_last bigint := (select max(q.id) from audit.queue q);
   v_after bigint := 0;
   v_to bigint;

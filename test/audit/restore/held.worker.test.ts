@@ -3,6 +3,8 @@ import { value } from '../../support/actors.ts';
 import { withClient, withRollback } from '../../support/database.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { accept, ask } from '../../support/restored.ts';
+import { deliverAll, retain, writeOldMonths } from '../../support/old_trail.ts';
+import { findings, sealAll } from '../../support/sealed_trail.ts';
 import { insertDue, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
 
 const DUE = 'select overdue_for is not null from app_private.next_due()';
@@ -91,4 +93,57 @@ test('a held schedule isn’t tried again either; one that a person retries is d
   const statusOf = 'select status from app_public.feature_flag_schedules where id = $1';
   await expect.poll(() => ask(database, statusOf, [second]), { timeout: 10_000 }).toBe('applied');
   expect(await ask(database, statusOf, [first])).toBe('pending');
+});
+
+test('in strict mode with broken incarnations nothing is applied, and no attempt used up; mended, what isn’t held is applied', async () => {
+  const database = await useFreshDatabase();
+  await schedule(database, '-1 minute');
+  await findAhead(database, '0');
+  await schedule(database, '0');
+  await withClient(database.ownerUrl, async (client) => {
+    await client.query(`select app_private.set_setting('audit_mode', 'strict')`);
+    await client.query('alter table audit.incarnations rename to incarnations_old');
+  });
+  const { lines } = await startTestWorker(database);
+  await expect
+    .poll(() => lines.some(({ msg }) => String(msg).startsWith("schedules can't be applied")), {
+      timeout: 10_000,
+    })
+    .toBe(true);
+  await expect(accept(database, 'skip')).rejects.toThrow('incarnations');
+  expect(
+    await ask(database, 'select max(attempts)::int from app_public.feature_flag_schedules'),
+  ).toBe(0);
+  await withClient(database.ownerUrl, (client) =>
+    client.query('alter table audit.incarnations_old rename to incarnations'),
+  );
+  await expect
+    .poll(() => ask(database, statuses), { timeout: 20_000 })
+    .toEqual(['pending', 'applied']);
+});
+
+test('months are purged while a destination is ahead, and after the loss is accepted, and the rest verifies', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (client) => {
+    const months = await writeOldMonths(client, 3);
+    await sealAll(client, 3);
+    await deliverAll(client, 'stdout');
+    await schedule(database, '1 hour');
+    await findAhead(database, '0');
+    expect(await retain(client, '11 months')).toMatchObject([
+      { month: months[0], outcome: 'purged' },
+    ]);
+    expect(await accept(database, 'skip')).toMatchObject({ queued: 3 });
+    expect(await retain(client, '10 months')).toMatchObject([
+      { month: months[1], outcome: 'purged' },
+    ]);
+    await sealAll(client);
+    expect((await findings(client)).map(({ status }) => status)).toEqual(['purged', 'purged']);
+    expect(
+      await value(
+        client,
+        `select count(*)::int from audit.events where event_type = 'audit.purged'`,
+      ),
+    ).toBe(2);
+  });
 });
