@@ -1012,16 +1012,10 @@ CREATE OR REPLACE FUNCTION app_private.audit_cursor(destination text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select greatest(
-    coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0),
-    (
-      select max(n.first_seq) - 1
-      from audit.divergences d
-      join audit.incarnations i on i.id = d.incarnation
-      join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
-      where d.destination = audit_cursor.destination
-    ))
+    (select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination),
+    app_private.given_up_numbers(audit_cursor.destination))
 $function$;
-comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything, or gets nothing because it has these numbers of a history that was given up; 0 at first.';
+comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything, or gets nothing; 0 at first.';
 grant execute on function app_private.audit_cursor(text) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.audit_is_strict()
@@ -1367,7 +1361,7 @@ AS $function$
 $function$;
 comment on function app_private.delivery_obstacle(text) is 'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
 
-CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, tail jsonb DEFAULT NULL::jsonb, OUT trail uuid, OUT server text, OUT delivered bigint, OUT obstacle text)
+CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, tail jsonb DEFAULT NULL::jsonb, OUT trail uuid, OUT server text, OUT delivered bigint, OUT given_up bigint, OUT obstacle text)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1382,11 +1376,12 @@ begin
   server := concat(
     date_part('epoch', pg_postmaster_start_time()), ' ',
     (select d.oid from pg_database d where d.datname = current_database()));
-  delivered := app_private.audit_cursor(delivery_state.destination);
+  delivered := coalesce((select c.last_seq from audit.cursors c where c.destination = delivery_state.destination), 0);
+  given_up := app_private.given_up_numbers(delivery_state.destination);
   obstacle := app_private.delivery_obstacle(delivery_state.destination);
 end;
 $function$;
-comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
+comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
@@ -1650,6 +1645,20 @@ AS $function$
   from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+
+CREATE OR REPLACE FUNCTION app_private.given_up_numbers(destination text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(max(n.first_seq) - 1, 0)
+  from audit.divergences d
+  join audit.incarnations i on i.id = d.incarnation
+  join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
+  where d.destination = given_up_numbers.destination
+$function$;
+comment on function app_private.given_up_numbers(text) is 'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
 
 CREATE OR REPLACE FUNCTION app_private.guard_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)

@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:7ca7243036fdb0d17c4be682690cae836929efde
+--! Hash: sha1:119742be82b69a04b45c830344cd9292738cd0a4
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3713,7 +3713,8 @@ comment on function app_private.record_divergences(text, jsonb) is
 -- `server` changes when the process is led to another server, to one that was started again, or to another database: a failover or
 -- a restore shows as that, and then the destination is to be asked again.
 create or replace function app_private.delivery_state(
-  destination text, tail jsonb default null, out trail uuid, out server text, out delivered bigint, out obstacle text
+  destination text, tail jsonb default null, out trail uuid, out server text, out delivered bigint,
+  out given_up bigint, out obstacle text
 )
 language plpgsql
 volatile
@@ -3729,13 +3730,14 @@ begin
   server := concat(
     date_part('epoch', pg_postmaster_start_time()), ' ',
     (select d.oid from pg_database d where d.datname = current_database()));
-  delivered := app_private.audit_cursor(delivery_state.destination);
+  delivered := coalesce((select c.last_seq from audit.cursors c where c.destination = delivery_state.destination), 0);
+  given_up := app_private.given_up_numbers(delivery_state.destination);
   obstacle := app_private.delivery_obstacle(delivery_state.destination);
 end;
 $$;
 
 comment on function app_private.delivery_state(text, jsonb) is
-  'The trail, which server this is, how far the destination has confirmed, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
+  'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 
 grant execute on function app_private.delivery_state(text, jsonb) to halyard_worker;
 grant execute on function app_private.destination_is_ahead() to halyard_worker, halyard_authenticator;
@@ -3745,6 +3747,22 @@ grant execute on function app_private.destination_is_ahead() to halyard_worker, 
 
 -- A destination that has more of an incarnation than this database gets none of its numbers any more. It has them already: with the
 -- same events where they are from before the restore, with others where a worker numbered events before the destination was asked.
+create or replace function app_private.given_up_numbers(destination text)
+returns bigint
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(max(n.first_seq) - 1, 0)
+  from audit.divergences d
+  join audit.incarnations i on i.id = d.incarnation
+  join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
+  where d.destination = given_up_numbers.destination
+$$;
+
+comment on function app_private.given_up_numbers(text) is
+  'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
+
 create or replace function app_private.audit_cursor(destination text)
 returns bigint
 language sql
@@ -3753,18 +3771,12 @@ security definer
 set search_path to pg_catalog, pg_temp
 as $$
   select greatest(
-    coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0),
-    (
-      select max(n.first_seq) - 1
-      from audit.divergences d
-      join audit.incarnations i on i.id = d.incarnation
-      join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
-      where d.destination = audit_cursor.destination
-    ))
+    (select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination),
+    app_private.given_up_numbers(audit_cursor.destination))
 $$;
 
 comment on function app_private.audit_cursor(text) is
-  'The seq up to which a destination has confirmed everything, or gets nothing because it has these numbers of a history that was given up; 0 at first.';
+  'The seq up to which a destination has confirmed everything, or gets nothing; 0 at first.';
 
 -- The records after a destination's cursor, in order: events by seq, and each seal behind its last event. `batch` counts
 -- events. An event whose row is gone is handed out as a stub, so that the cursor can pass it and the reader of the copy sees

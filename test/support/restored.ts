@@ -1,10 +1,14 @@
 import { expect, onTestFinished } from 'vitest';
+import { checkAnchors } from '../../src/audit/verification/anchors.ts';
+import type { AnchorReport } from '../../src/audit/verification/anchors.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { value } from './actors.ts';
 import { makeCloudWatchServer } from './cloudwatch_server.ts';
 import type { CloudWatchServer } from './cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from './cloudwatch_sink.ts';
 import { cloneDatabase, withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
+import { makeTestLog } from './log.ts';
 import { startTestWorker, useFreshDatabase } from './worker.ts';
 import type { Shipped, TestWorker } from './worker.ts';
 
@@ -133,4 +137,16 @@ export function ambiguities(server: CloudWatchServer): string[] {
     }
   }
   return [...texts].filter(([, all]) => all.size > 1).map(([key]) => key);
+}
+
+/** Holds a copy against a database, as `halyard audit verify --anchors` does. */
+export async function compare(
+  database: TestDatabase,
+  lines: readonly string[],
+): Promise<AnchorReport> {
+  const { log } = makeTestLog();
+  const settings = { role: 'halyard_auditor' };
+  const pool = makePool(database.rootUrl, { name: 'halyard test', settings, log });
+  onTestFinished(() => pool.end());
+  return checkAnchors(pool, lines);
 }

@@ -18,6 +18,8 @@ interface State {
   readonly server: string;
   /** How far the destination has confirmed. */
   readonly delivered: string;
+  /** Up to where it gets nothing. */
+  readonly given_up: string;
   readonly obstacle: Obstacle;
 }
 
@@ -30,6 +32,9 @@ const SENTENCES = {
 
 export type DivergenceCheck = ReturnType<typeof makeDivergenceCheck>;
 
+/** As where the loss was accepted before the destination was asked. */
+const NOT_SENT =
+  'these events are not sent to the destination: it has their numbers already, of a history that was given up';
 const UNNOTICED = "Halyard can't notice that a restored database is behind it, and goes on";
 
 /**
@@ -52,6 +57,7 @@ export function makeDivergenceCheck(options: {
   let confirmed: Tail | null = null;
   let obstacle: Obstacle = null;
   let unasked = false;
+  let emptied = false;
   // What a new connection leads to may be another server.
   let connected = true;
   pool.on('connect', () => (connected = true));
@@ -64,7 +70,8 @@ export function makeDivergenceCheck(options: {
     let err: unknown;
     try {
       tail = (await sink.readTail?.(state.trail, signal)) ?? null;
-      why = tail === null ? null : doubtAbout(tail, state);
+      emptied = tail !== null && isEmptied(tail, state);
+      why = emptied ? emptiedSentence(state) : (tail?.unsure ?? null);
     } catch (error) {
       if (!(error instanceof NotReadableError)) throw error;
       err = error;
@@ -82,6 +89,8 @@ export function makeDivergenceCheck(options: {
       const { server } = state;
       const tail = await ask(state, signal);
       if (tail !== null) state = await readState(query, destination, tail);
+      const { delivered: after, given_up: to } = state;
+      if (Number(to) > Number(after)) log.warn({ destination, after, to }, NOT_SENT);
       askedOf = server;
     }
     ({ trail } = state);
@@ -120,18 +129,23 @@ export function makeDivergenceCheck(options: {
     }),
     /** Notes the last of the events that the destination has confirmed, and their last seal. */
     note(events: readonly AuditEvent[]): void {
-      if (events.length > 0) confirmed = extendTail(confirmed, trail, events);
+      if (events.length === 0) return;
+      confirmed = extendTail(confirmed, trail, events);
+      // What was empty has a seal now.
+      if (emptied && confirmed.seals.length > 0) emptied = unasked = false;
     },
     /** 1 for what is so, for metrics. */
     gauges: () => ({ unasked: Number(unasked), refused: Number(obstacle === 'refused') }),
   };
 }
 
-/** Why a destination's answer may not show how far it is, null when it does. */
-function doubtAbout({ unsure, seals, events }: Tail, { delivered }: State): string | null {
-  if (unsure !== undefined) return unsure;
-  if (seals.length > 0 || events.length > 0 || delivered === '0') return null;
-  return `The destination holds nothing of this trail, though it has confirmed events up to ${delivered}: it was deleted, or it doesn't keep them for so long.`;
+/** Whether a destination holds nothing of what it has confirmed. */
+function isEmptied({ unsure, seals, events }: Tail, { delivered }: State): boolean {
+  return unsure === undefined && seals.length + events.length === 0 && delivered !== '0';
+}
+
+function emptiedSentence({ delivered }: State): string {
+  return `The destination holds nothing of this trail, though it has confirmed events up to ${delivered}: it was deleted, or doesn't keep them for so long.`;
 }
 
 /**
@@ -171,7 +185,7 @@ function makePatience({
 
 async function readState(query: Query, destination: string, tail: Tail | null): Promise<State> {
   const [state] = await query<State>(
-    'select trail, server, delivered, obstacle from app_private.delivery_state($1, $2)',
+    'select trail, server, delivered, given_up, obstacle from app_private.delivery_state($1, $2)',
     [destination, tail === null ? null : JSON.stringify(tail)],
   );
   if (state === undefined) throw new Error('app_private.delivery_state gave no row.');

@@ -11,6 +11,7 @@ import {
   ambiguities,
   ask,
   changeFlags,
+  compare,
   copyOf,
   delivered,
   DESTINATION,
@@ -85,6 +86,10 @@ test('a page that arrived without its seal is found by a restored database, and 
   await changeFlags(restored, 40);
   await delivered(restored, 911);
   expect(saidAhead(next.lines)).toEqual([]);
+  expect(await compare(restored, copyOf(server))).toMatchObject({
+    problems: [],
+    lost: [{ seals: null, events: { first: 6, last: lastSeq } }],
+  });
 });
 
 test('after a crash the same database sends such a page again, and finds nothing', async () => {
@@ -118,6 +123,8 @@ test.for(['before', 'after'])(
       .toBeGreaterThan(last + 5);
     expect(ambiguities(server)).toEqual([]);
     expect(saidAhead(lines)).toHaveLength(early === null ? 0 : 1);
+    const notSent = lines.filter(({ msg }) => String(msg).startsWith('these events are not sent'));
+    expect(notSent).toMatchObject(early === null ? [{ after: '6', to: String(last) }] : []);
   },
 );
 
@@ -133,4 +140,5 @@ test('a log group that was deleted is said, and forwarded to', async () => {
   expect(await registry.metrics()).toContain('halyard_destination_unasked 1');
   await changeFlags(lost, 50);
   await delivered(lost, 18);
+  expect(await registry.metrics()).toContain('halyard_destination_unasked 0');
 });
