@@ -1,6 +1,7 @@
 import { Registry } from 'prom-client';
 import { expect, onTestFinished, test } from 'vitest';
 import { makeDivergenceCheck } from '../../../src/audit/delivery/divergence.ts';
+import { queryOf } from '../../../src/audit/delivery/outbox.ts';
 import type { Sink } from '../../../src/audit/delivery/sink.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
 import { GROUP } from '../../support/cloudwatch_sink.ts';
@@ -185,4 +186,21 @@ test('a destination that gave no answer is asked again before later schedules, a
   await expect.poll(asksAgain, { timeout: 10_000 }).toBe(2);
   await check.settled(signal);
   expect(asked).toBe(2);
+});
+
+test('events that were confirmed without their seal count as well, where the destination can’t be asked', async () => {
+  const database = await useFreshDatabase();
+  const { log, lines } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard worker', max: 2, log });
+  onTestFinished(() => pool.end());
+  const check = makeDivergenceCheck({ pool, sink: makeMemorySink(), destination: 'stdout', log });
+  const { signal } = new AbortController();
+  expect(await check.permits(queryOf(pool), signal)).toBe(true);
+  const eventId = '00000000-0000-4000-8000-000000000000';
+  const message = JSON.stringify({ eventType: 'feature_flag.updated', eventId, seq: 7 });
+  check.note([{ seq: 7, eventId, occurredAt: new Date(), message }]);
+  expect(await check.permits(queryOf(pool), signal)).toBe(false);
+  expect(lines.filter(({ level }) => level === 'error')).toHaveLength(1);
+  await accept(database, 'skip');
+  expect(await check.permits(queryOf(pool), signal)).toBe(true);
 });
