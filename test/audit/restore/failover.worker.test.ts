@@ -166,6 +166,8 @@ test('a destination that gave no answer is asked again before later schedules, a
   const { log } = makeTestLog();
   const pool = makePool(database.workerUrl, { name: 'halyard worker', max: 2, log });
   onTestFinished(() => pool.end());
+  // A connection that is opened later is a reason to ask, too.
+  await pool.query('select');
   let asked = 0;
   const sink: Sink = {
     ...makeMemorySink(),
