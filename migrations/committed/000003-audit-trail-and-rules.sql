@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:119742be82b69a04b45c830344cd9292738cd0a4
+--! Hash: sha1:fd970d712fb2f5d78ccf6ba1ee14b380524a0d1b
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3642,8 +3642,12 @@ as $$
     where x.seal_no = s.seal and x.incarnation = s.incarnation and x.head = decode(s.head, 'hex'))
   union all
   select e.incarnation, null, e.seq, null, e."eventId", e.at
-  from jsonb_to_recordset(coalesce(tail -> 'events', '[]')) as e (incarnation uuid, seq bigint, "eventId" uuid, at timestamptz)
-  where not exists (select from audit.ledger l where l.seq = e.seq and l.event_id = e."eventId")
+  from jsonb_to_recordset(coalesce(tail -> 'events', '[]'))
+    as e (incarnation uuid, seq bigint, "eventId" uuid, leaf text, at timestamptz)
+  -- Both histories may have made the same revision of the same row, under one id, with two texts.
+  where not exists (
+    select from audit.ledger l
+    where l.seq = e.seq and l.event_id = e."eventId" and l.leaf = coalesce(decode(e.leaf, 'hex'), l.leaf))
 $$;
 
 comment on function app_private.unknown_records(jsonb) is

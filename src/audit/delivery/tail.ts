@@ -17,6 +17,8 @@ export interface Tail {
 export interface TailEvent {
   readonly seq: number;
   readonly eventId: string;
+  /** Of its text, in hexadecimal; null where the text stands for the event only. */
+  readonly leaf: string | null;
   /** When it happened, ISO 8601. */
   readonly at: string;
   /** Of the seal before it; null where none was seen. */
@@ -121,9 +123,11 @@ function readSeal(message: string): Anchor | null {
 function readEvent(message: string, storedAt: number): Omit<TailEvent, 'incarnation'> | null {
   const event = eventShape.safeParse(parseJson(message));
   if (!event.success) return null;
-  const { seq, eventId, timestamp } = event.data;
+  const { eventType, seq, eventId, timestamp } = event.data;
+  const copied = eventType === 'audit.missing' ? null : readMessage(message);
+  const leaf = copied !== null && 'leaf' in copied ? copied.leaf : null;
   const time = Number.isFinite(storedAt) ? storedAt : Date.now();
-  return { seq, eventId, at: timestamp ?? new Date(time).toISOString() };
+  return { seq, eventId, leaf, at: timestamp ?? new Date(time).toISOString() };
 }
 
 function keepNewest(seals: Map<string, Anchor>, seal: Anchor): void {

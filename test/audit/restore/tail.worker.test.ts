@@ -18,7 +18,8 @@ import {
   makeLoss,
   startCloudWatchWorker,
 } from '../../support/restored.ts';
-import { startTestWorker, useFreshDatabase } from '../../support/worker.ts';
+import { sealAll } from '../../support/sealed_trail.ts';
+import { insertDue, startTestWorker, useFreshDatabase } from '../../support/worker.ts';
 
 const AHEAD = 'a destination has audit events of this trail that the database lacks';
 const saidAhead = (lines: readonly LogLine[]) =>
@@ -127,6 +128,26 @@ test.for(['before', 'after'])(
     expect(notSent).toMatchObject(early === null ? [{ after: '6', to: String(last) }] : []);
   },
 );
+
+test('an event that no seal follows is known by its text, too: both histories may have made the same revision', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (client) => {
+    await insertDue(client, { count: 1, dueIn: '1 hour' });
+    await sealAll(client);
+  });
+  const look = (leaf: string) =>
+    ask(
+      database,
+      `select obstacle from app_private.delivery_state('cloudwatch:x', (
+         select jsonb_build_object('trail', i.trail, 'events', jsonb_build_array(jsonb_build_object(
+           'seq', l.seq, 'eventId', l.event_id, 'leaf', ${leaf}, 'at', now())))
+         from audit.ledger l, audit.incarnations i order by l.seq desc limit 1))`,
+    );
+  expect(await look(`encode(l.leaf, 'hex')`)).toBeNull();
+  // What stands for an event has no leaf.
+  expect(await look('null')).toBeNull();
+  expect(await look(`repeat('ab', 32)`)).toBe('ahead');
+});
 
 test('a log group that was deleted is said, and forwarded to', async () => {
   const { server, lost } = await makeLoss();
