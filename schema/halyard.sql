@@ -355,33 +355,38 @@ comment on column audit.dead_letters.occurred_at is 'When writing failed.';
 grant select on table audit.dead_letters to halyard_auditor;
 
 create table audit.divergences (
+  created_until timestamp with time zone not null default clock_timestamp(),
   destination text not null,
+  event_id uuid,
   found_at timestamp with time zone not null default clock_timestamp(),
   found_in integer not null,
-  head bytea not null,
+  head bytea,
   id bigint not null generated always as identity,
   incarnation uuid not null,
   last_seq bigint not null,
-  seal_no bigint not null,
+  seal_no bigint,
   sealed_at timestamp with time zone not null,
-  constraint divergences_head_key UNIQUE (found_in, destination, head),
-  constraint divergences_pkey PRIMARY KEY (id)
+  constraint divergences_pkey PRIMARY KEY (id),
+  constraint divergences_record_check CHECK (((num_nonnulls(head, event_id) = 1) AND ((head IS NULL) = (seal_no IS NULL)))),
+  constraint divergences_record_key UNIQUE NULLS NOT DISTINCT (found_in, destination, head, event_id)
 );
 alter table audit.divergences enable row level security;
 create policy auditor_select on audit.divergences for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
 CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.divergences FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
 alter table audit.divergences enable always trigger _100_append_only;
-comment on table audit.divergences is 'Seals of this trail that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
+comment on table audit.divergences is 'Seals of this trail, and events that arrived without their seal, that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
+comment on column audit.divergences.created_until is 'When the last pending schedule was made, by the clock that made it, or found_at where that is later: later ones are no part of the lost history.';
 comment on column audit.divergences.destination is 'The destination that is ahead.';
+comment on column audit.divergences.event_id is 'The event that arrived without its seal; null for a seal.';
 comment on column audit.divergences.found_at is 'When a worker found it.';
 comment on column audit.divergences.found_in is 'The number of the incarnation in which it was found; it is resolved when there is a later one.';
-comment on column audit.divergences.head is 'Its head.';
+comment on column audit.divergences.head is 'Its head; null for an event.';
 comment on column audit.divergences.id is 'Order of arrival.';
-comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of.';
-comment on column audit.divergences.last_seq is 'The last event that it seals.';
-comment on column audit.divergences.seal_no is 'The seal''s number.';
-comment on column audit.divergences.sealed_at is 'When it was sealed, by the clock of the database that is lost: schedules up to then may have been applied.';
+comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of; of an event that of the seal before it.';
+comment on column audit.divergences.last_seq is 'The last event that it seals, or the event''s number.';
+comment on column audit.divergences.seal_no is 'The seal''s number; null for an event.';
+comment on column audit.divergences.sealed_at is 'When it was sealed, or the event happened, by the clock of the database that is lost: schedules up to then may have been applied.';
 grant select on table audit.divergences to halyard_auditor;
 
 create table audit.events (
@@ -695,6 +700,7 @@ declare
   v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
   v_before audit.incarnations;
   v_present audit.incarnations;
+  v_last_seq bigint;
   v_skipped uuid[];
   v_report jsonb;
   v_event app_private.audit_event;
@@ -718,20 +724,24 @@ begin
     when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
     else '{}'
   end;
+  v_last_seq := (select coalesce(max(l.seq), 0) from audit.ledger l);
   v_report := jsonb_build_object(
     'overdue', v_overdue,
     'asCopy', as_copy,
     'previousIncarnation', v_before.id,
     'lastSeal', (select max(s.seal_no) from audit.seals s),
-    'lastSeq', (select coalesce(max(l.seq), 0) from audit.ledger l),
+    'lastSeq', v_last_seq,
     'skipped', cardinality(v_skipped),
     'held', (select count(*) from app_private.overdue_schedules()),
     'queued', (select count(*) from audit.queue),
     'destinations', (
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'lastSeq', d.last_seq,
-        'sealedAt', app_private.iso(d.sealed_at)) order by d.id), '[]')
-      from app_private.open_divergences() as d),
+      select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'event', d.event_id,
+        'lastSeq', d.last_seq, 'sealedAt', app_private.iso(d.sealed_at),
+        -- From here to the last event of this incarnation: app_private.audit_cursor().
+        'notSentFrom', case when d.incarnation = v_before.id and c.seq < v_last_seq then c.seq + 1 end)) order by d.id), '[]')
+      from app_private.open_divergences() as d
+      cross join lateral (select app_private.audit_cursor(d.destination) as seq) as c),
     'refused', (
       select to_jsonb(array(
         select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
@@ -744,7 +754,7 @@ begin
     v_before.incarnation_no + 1,
     case when as_copy then gen_random_uuid() else v_before.trail end,
     (v_report ->> 'lastSeal')::bigint + 1,
-    (v_report ->> 'lastSeq')::bigint + 1,
+    v_last_seq + 1,
     v_reason,
     v_overdue,
     array(select jsonb_array_elements_text(v_report -> 'refused')))
@@ -792,7 +802,9 @@ begin
   on conflict on constraint cursors_pkey do nothing;
   update audit.cursors c
   set last_seq = to_seq, updated_at = now()
-  where c.destination = advance_audit_cursor.destination and c.last_seq = from_seq and to_seq >= from_seq;
+  where c.destination = advance_audit_cursor.destination
+    and app_private.audit_cursor(c.destination) = from_seq
+    and to_seq >= from_seq;
   return found;
 end;
 $function$;
@@ -809,9 +821,10 @@ AS $function$
 declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
   v_ids uuid[];
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
@@ -819,7 +832,7 @@ begin
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
@@ -840,17 +853,20 @@ CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer,
 AS $function$
 declare
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
   v_lock_timeout text := current_setting('lock_timeout');
   v_ids uuid[];
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   perform set_config('lock_timeout', wait_ms || 'ms', true);
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
   perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
-    where s.flag_id = apply_flag.flag_id and app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    where s.flag_id = apply_flag.flag_id
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+      and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit 500
     for update of s
@@ -995,9 +1011,11 @@ CREATE OR REPLACE FUNCTION app_private.audit_cursor(destination text)
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0)
+  select greatest(
+    (select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination),
+    app_private.given_up_numbers(audit_cursor.destination))
 $function$;
-comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything; 0 at first.';
+comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything, or gets nothing; 0 at first.';
 grant execute on function app_private.audit_cursor(text) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.audit_is_strict()
@@ -1343,7 +1361,7 @@ AS $function$
 $function$;
 comment on function app_private.delivery_obstacle(text) is 'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
 
-CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, newest_seal jsonb DEFAULT NULL::jsonb, OUT trail uuid, OUT server text, OUT obstacle text)
+CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, tail jsonb DEFAULT NULL::jsonb, OUT trail uuid, OUT server text, OUT delivered bigint, OUT given_up bigint, OUT obstacle text)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1351,17 +1369,19 @@ CREATE OR REPLACE FUNCTION app_private.delivery_state(destination text, newest_s
  SET "TimeZone" TO 'UTC'
 AS $function$
 begin
-  if newest_seal is not null then
-    perform app_private.record_divergence(delivery_state.destination, newest_seal);
+  if tail is not null then
+    perform app_private.record_divergences(delivery_state.destination, tail);
   end if;
   select i.trail into strict trail from audit.incarnations i order by i.incarnation_no desc limit 1;
   server := concat(
     date_part('epoch', pg_postmaster_start_time()), ' ',
     (select d.oid from pg_database d where d.datname = current_database()));
+  delivered := coalesce((select c.last_seq from audit.cursors c where c.destination = delivery_state.destination), 0);
+  given_up := app_private.given_up_numbers(delivery_state.destination);
   obstacle := app_private.delivery_obstacle(delivery_state.destination);
 end;
 $function$;
-comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, and why nothing may be forwarded to the destination, after a look at the newest seal that it has or has confirmed, if one is given.';
+comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
@@ -1376,7 +1396,7 @@ exception when undefined_table or undefined_column or undefined_function then
   return false;
 end;
 $function$;
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has more of this trail than the database, and a person has yet to decide about it.';
 grant execute on function app_private.destination_is_ahead() to halyard_authenticator;
 grant execute on function app_private.destination_is_ahead() to halyard_worker;
 
@@ -1626,6 +1646,20 @@ AS $function$
 $function$;
 comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
 
+CREATE OR REPLACE FUNCTION app_private.given_up_numbers(destination text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(max(n.first_seq) - 1, 0)
+  from audit.divergences d
+  join audit.incarnations i on i.id = d.incarnation
+  join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
+  where d.destination = given_up_numbers.destination
+$function$;
+comment on function app_private.given_up_numbers(text) is 'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
+
 CREATE OR REPLACE FUNCTION app_private.guard_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -1645,8 +1679,8 @@ AS $function$
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
 
-CREATE OR REPLACE FUNCTION app_private.held_until()
- RETURNS timestamp with time zone
+CREATE OR REPLACE FUNCTION app_private.held_schedules(OUT scheduled_until timestamp with time zone, OUT created_until timestamp with time zone)
+ RETURNS record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1654,12 +1688,21 @@ AS $function$
 begin
   perform from app_public.feature_flags where false;
   perform from app_public.feature_flag_schedules where false;
-  return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
-exception when undefined_table or undefined_column or undefined_function then
-  return '-infinity';
+  begin
+    select max(d.sealed_at), max(d.created_until) into scheduled_until, created_until from app_private.open_divergences() as d;
+  exception when undefined_table or undefined_column or undefined_function then
+    -- Without the incarnations it isn't known which divergences are open.
+    begin
+      select max(d.sealed_at), max(d.created_until) into scheduled_until, created_until from audit.divergences d;
+    exception when undefined_table or undefined_column then
+      null;
+    end;
+  end;
+  scheduled_until := coalesce(scheduled_until, '-infinity');
+  created_until := coalesce(created_until, '-infinity');
 end;
 $function$;
-comment on function app_private.held_until() is 'Schedules up to this time wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
+comment on function app_private.held_schedules() is 'Schedules for times up to scheduled_until that were made up to created_until wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
 
 CREATE OR REPLACE FUNCTION app_private.incarnation()
  RETURNS uuid
@@ -1676,12 +1719,12 @@ end;
 $function$;
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
-CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_schedules, at timestamp with time zone, held_until timestamp with time zone)
+CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_schedules, at timestamp with time zone, held_until timestamp with time zone, held_created_until timestamp with time zone)
  RETURNS boolean
  LANGUAGE sql
  STABLE
-RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND ((schedule).scheduled_at > held_until) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
-comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
+RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND (((schedule).scheduled_at > held_until) OR ((schedule).created_at > held_created_until)) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
+comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
 
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
@@ -2042,26 +2085,31 @@ CREATE OR REPLACE FUNCTION app_private.next_due(OUT overdue_for double precision
 AS $function$
 declare
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   select
     1000 * extract(epoch from v_now - greatest(
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > greatest(v_now, v_held)
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -2140,7 +2188,8 @@ CREATE OR REPLACE FUNCTION app_private.open_divergences()
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
+  select d.* from audit.divergences d
+  where not exists (select from audit.incarnations i where i.incarnation_no > d.found_in)
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
@@ -2152,8 +2201,9 @@ CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision
 AS $function$
 declare
   v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
-  v_held timestamptz := app_private.held_until();
+  v_held record;
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   return query
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
@@ -2162,7 +2212,7 @@ begin
       from (
         select d.flag_id, d.scheduled_at
         from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+        where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until) and d.id <> all (skipped)
         order by d.scheduled_at, d.id
         limit 1000
       ) as s
@@ -2184,8 +2234,12 @@ CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
 AS $function$
   select s.*
   from app_public.feature_flag_schedules s
+  cross join app_private.held_schedules() as h
   where s.status = 'pending'
-    and s.scheduled_at <= coalesce(nullif(app_private.held_until(), '-infinity'), clock_timestamp())
+    and case
+      when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
+      else s.scheduled_at <= h.scheduled_until and s.created_at <= h.created_until
+    end
 $function$;
 comment on function app_private.overdue_schedules() is 'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
 
@@ -2590,47 +2644,60 @@ AS $function$
 $function$;
 comment on function app_private.reconciliation_due() is 'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
 
-CREATE OR REPLACE FUNCTION app_private.record_divergence(destination text, seal jsonb)
+CREATE OR REPLACE FUNCTION app_private.record_divergences(destination text, tail jsonb)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_incarnation constant uuid := seal ->> 'incarnation';
-  v_seal_no constant bigint := seal ->> 'seal';
-  v_sealed_at constant timestamptz := seal ->> 'sealedAt';
-  v_head constant bytea := decode(seal ->> 'head', 'hex');
   v_present audit.incarnations;
-  v_found_in integer;
+  v_first_answer boolean;
 begin
-  if exists (select from audit.seals s where s.seal_no = v_seal_no and s.incarnation = v_incarnation and s.head = v_head) then
+  -- First, in the order of platform/locks.sql.
+  perform from app_public.feature_flag_schedules where false;
+  if not exists (select from app_private.unknown_records(tail)) then
     return;
   end if;
   -- Against restore/accept.sql, which must not miss what is found while it runs.
   lock table audit.divergences in row exclusive mode;
   select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
-  v_found_in := v_present.incarnation_no;
-  if (seal ->> 'trail')::uuid <> v_present.trail
-    or (v_incarnation <> v_present.id
-      and exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no))
-  then
+  if (tail ->> 'trail')::uuid <> v_present.trail then
     return;
   end if;
-  if v_incarnation <> v_present.id and v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+  v_first_answer := v_present.incarnation_no > 1 and not exists (
     select from audit.divergences d
     where d.found_in = v_present.incarnation_no - 1
-      and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))
-  then
-    v_found_in := v_present.incarnation_no - 1;
-  end if;
-  insert into audit.divergences (found_in, destination, incarnation, seal_no, last_seq, head, sealed_at)
-  values (
-    v_found_in, record_divergence.destination, v_incarnation, v_seal_no, (seal ->> 'lastSeq')::bigint, v_head,
-    v_sealed_at)
-  on conflict on constraint divergences_head_key do nothing;
+      and (d.found_at < v_present.started_at or d.destination = record_divergences.destination));
+  insert into audit.divergences (
+    found_in, destination, incarnation, seal_no, last_seq, head, event_id, sealed_at, created_until)
+  select
+    f.found_in, record_divergences.destination,
+    coalesce(n.incarnation, (select i.id from audit.incarnations i where i.incarnation_no = f.found_in)),
+    n.seal_no, n.last_seq, n.head, n.event_id, n.lived_until,
+    greatest(
+      clock_timestamp(), (select max(s.created_at) from app_public.feature_flag_schedules s where s.status = 'pending'))
+  from (
+    select
+      u.*,
+      case when u.event_id is null then u.recorded_at else max(u.recorded_at) over (partition by u.event_id is null) end as lived_until,
+      row_number() over (partition by u.event_id is null order by u.last_seq desc) as place
+    from app_private.unknown_records(tail) as u
+    where (u.event_id is null and u.incarnation = v_present.id)
+      or not exists (
+        select from audit.divergences d
+        where d.found_in < v_present.incarnation_no
+          and d.sealed_at >= u.recorded_at
+          and (u.event_id is null or d.last_seq >= u.last_seq))
+  ) as n
+  cross join lateral (
+    select v_present.incarnation_no - (
+      v_first_answer and n.incarnation is distinct from v_present.id and n.lived_until < v_present.started_at)::integer as found_in
+  ) as f
+  where n.event_id is null or n.place = 1
+  on conflict on constraint divergences_record_key do nothing;
 end;
 $function$;
-comment on function app_private.record_divergence(text,jsonb) is 'Records that a destination has this seal of the trail, with the keys of an audit.sealed record and sealedAt, unless the database knows it.';
+comment on function app_private.record_divergences(text,jsonb) is 'Records what a destination has of the trail at its end and the database lacks, unless it is of a history whose loss was accepted.';
 
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text
@@ -2842,34 +2909,51 @@ CREATE OR REPLACE FUNCTION app_private.renew_queued_events(incarnation uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_page constant integer := 50000;
+  v_last bigint := (select max(q.id) from audit.queue q);
+  v_after bigint := 0;
+  v_to bigint;
   v_events app_private.audit_event[];
+  v_renewed integer := 0;
 begin
-  v_events := array(
-    select app_private.renewed_event(
-      row(
-        e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
-        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled, e.metadata,
-        null)::app_private.audit_event,
-      renew_queued_events.incarnation)
-    from audit.queue q
-    cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
-    order by q.id);
-  if cardinality(v_events) > 0 then
-    alter table audit.events disable trigger _100_append_only;
-    alter table audit.events disable trigger _200_append_only_rows;
+  if v_last is null then
+    return 0;
+  end if;
+  alter table audit.events disable trigger _100_append_only;
+  alter table audit.events disable trigger _200_append_only_rows;
+  loop
+    v_to := (
+      select max(p.id)
+      from (
+        select q.id from audit.queue q where q.id > v_after and q.id <= v_last order by q.id limit v_page
+      ) as p);
+    exit when v_to is null;
+    v_events := array(
+      select app_private.renewed_event(
+        row(
+          e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+          e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+          e.metadata, null)::app_private.audit_event,
+        renew_queued_events.incarnation)
+      from audit.queue q
+      cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+      where q.id > v_after and q.id <= v_to
+      order by q.id);
     -- What is queued without its event stays, and is numbered as missing.
     with gone as (
       delete from audit.events e
       using audit.queue q
-      where e.id = q.event_id and e.occurred_at = q.occurred_at
+      where e.id = q.event_id and e.occurred_at = q.occurred_at and q.id > v_after and q.id <= v_to
       returning q.id
     )
     delete from audit.queue q using gone g where q.id = g.id;
-    alter table audit.events enable always trigger _100_append_only;
-    alter table audit.events enable always trigger _200_append_only_rows;
     perform app_private.write_events(v_events);
-  end if;
-  return cardinality(v_events);
+    v_renewed := v_renewed + cardinality(v_events);
+    v_after := v_to;
+  end loop;
+  alter table audit.events enable always trigger _100_append_only;
+  alter table audit.events enable always trigger _200_append_only_rows;
+  return v_renewed;
 end;
 $function$;
 comment on function app_private.renew_queued_events(uuid) is 'Gives the events that wait for their number the ids that they have in an incarnation; returns how many.';
@@ -4330,6 +4414,29 @@ AS $function$
   where not exists (select from app_private.settings s where s.name = d.name)
 $function$;
 comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
+
+CREATE OR REPLACE FUNCTION app_private.unknown_records(tail jsonb)
+ RETURNS TABLE(incarnation uuid, seal_no bigint, last_seq bigint, head bytea, event_id uuid, recorded_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.incarnation, s.seal, s."lastSeq", decode(s.head, 'hex'), null::uuid, s."sealedAt"
+  from jsonb_to_recordset(coalesce(tail -> 'seals', '[]'))
+    as s (incarnation uuid, seal bigint, "lastSeq" bigint, head text, "sealedAt" timestamptz)
+  where not exists (
+    select from audit.seals x
+    where x.seal_no = s.seal and x.incarnation = s.incarnation and x.head = decode(s.head, 'hex'))
+  union all
+  select e.incarnation, null, e.seq, null, e."eventId", e.at
+  from jsonb_to_recordset(coalesce(tail -> 'events', '[]'))
+    as e (incarnation uuid, seq bigint, "eventId" uuid, leaf text, at timestamptz)
+  -- Both histories may have made the same revision of the same row, under one id, with two texts.
+  where not exists (
+    select from audit.ledger l
+    where l.seq = e.seq and l.event_id = e."eventId" and l.leaf = coalesce(decode(e.leaf, 'hex'), l.leaf))
+$function$;
+comment on function app_private.unknown_records(jsonb) is 'The seals and events among the end of what a destination holds (its keys are those of Tail in src/audit/delivery/tail.ts) that the database lacks.';
 
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)

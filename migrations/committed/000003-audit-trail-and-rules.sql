@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:40effe5ac89a144706ca82e7b7c03bfd705a9d78
+--! Hash: sha1:fd970d712fb2f5d78ccf6ba1ee14b380524a0d1b
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -259,23 +259,28 @@ create table if not exists audit.divergences (
   found_in integer not null,
   destination text not null,
   incarnation uuid not null,
-  seal_no bigint not null,
+  seal_no bigint,
   last_seq bigint not null,
-  head bytea not null,
+  head bytea,
+  event_id uuid,
   sealed_at timestamptz not null,
   found_at timestamptz not null default clock_timestamp(),
-  constraint divergences_head_key unique (found_in, destination, head)
+  created_until timestamptz not null default clock_timestamp(),
+  constraint divergences_record_key unique nulls not distinct (found_in, destination, head, event_id),
+  constraint divergences_record_check check (num_nonnulls(head, event_id) = 1 and (head is null) = (seal_no is null))
 );
-comment on table audit.divergences is 'Seals of this trail that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
+comment on table audit.divergences is 'Seals of this trail, and events that arrived without their seal, that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
 comment on column audit.divergences.id is 'Order of arrival.';
 comment on column audit.divergences.found_in is 'The number of the incarnation in which it was found; it is resolved when there is a later one.';
 comment on column audit.divergences.destination is 'The destination that is ahead.';
-comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of.';
-comment on column audit.divergences.seal_no is 'The seal''s number.';
-comment on column audit.divergences.last_seq is 'The last event that it seals.';
-comment on column audit.divergences.head is 'Its head.';
-comment on column audit.divergences.sealed_at is 'When it was sealed, by the clock of the database that is lost: schedules up to then may have been applied.';
+comment on column audit.divergences.incarnation is 'The incarnation that the seal says it is of; of an event that of the seal before it.';
+comment on column audit.divergences.seal_no is 'The seal''s number; null for an event.';
+comment on column audit.divergences.last_seq is 'The last event that it seals, or the event''s number.';
+comment on column audit.divergences.head is 'Its head; null for an event.';
+comment on column audit.divergences.event_id is 'The event that arrived without its seal; null for a seal.';
+comment on column audit.divergences.sealed_at is 'When it was sealed, or the event happened, by the clock of the database that is lost: schedules up to then may have been applied.';
 comment on column audit.divergences.found_at is 'When a worker found it.';
+comment on column audit.divergences.created_until is 'When the last pending schedule was made, by the clock that made it, or found_at where that is later: later ones are no part of the lost history.';
 
 create table if not exists audit.seals (
   seal_no bigint primary key,
@@ -2070,17 +2075,19 @@ comment on function app_private.record_failure(uuid, text, text) is
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
 -- Whether a schedule can be applied at this time. The body is bound, so that the planner puts it in line and the indexes serve it.
-create or replace function app_private.is_due(schedule app_public.feature_flag_schedules, at timestamptz, held_until timestamptz)
+create or replace function app_private.is_due(
+  schedule app_public.feature_flag_schedules, at timestamptz, held_until timestamptz, held_created_until timestamptz
+)
 returns boolean
 language sql
 stable
 return (schedule).status = 'pending'
   and (schedule).scheduled_at <= at
-  and (schedule).scheduled_at > held_until
+  and ((schedule).scheduled_at > held_until or (schedule).created_at > held_created_until)
   -- After the time it was scheduled for, whenever there is one.
   and ((schedule).next_attempt_at is null or (schedule).next_attempt_at <= at);
 
-comment on function app_private.is_due(app_public.feature_flag_schedules, timestamptz, timestamptz) is
+comment on function app_private.is_due(app_public.feature_flag_schedules, timestamptz, timestamptz, timestamptz) is
   'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
 
 -- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
@@ -2264,9 +2271,10 @@ as $$
 declare
   -- A variable: the index can't serve a comparison with a volatile function.
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
   v_ids uuid[];
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
@@ -2274,7 +2282,7 @@ begin
     select s.id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit apply_due.batch
     for no key update of f skip locked
@@ -2304,26 +2312,31 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   select
     1000 * extract(epoch from v_now - greatest(
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > greatest(v_now, v_held)
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
-        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now and s.scheduled_at > v_held
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -2347,17 +2360,20 @@ set timezone to 'UTC'
 as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_held timestamptz := app_private.held_until();
+  v_held record;
   v_lock_timeout text := current_setting('lock_timeout');
   v_ids uuid[];
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   perform set_config('lock_timeout', wait_ms || 'ms', true);
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
   perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
-    where s.flag_id = apply_flag.flag_id and app_private.is_due(s, v_now, v_held) and s.id <> all (skipped)
+    where s.flag_id = apply_flag.flag_id
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+      and s.id <> all (skipped)
     order by s.scheduled_at, s.id
     limit 500
     for update of s
@@ -2380,8 +2396,9 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
-  v_held timestamptz := app_private.held_until();
+  v_held record;
 begin
+  select h.* into v_held from app_private.held_schedules() as h;
   return query
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
@@ -2390,7 +2407,7 @@ begin
       from (
         select d.flag_id, d.scheduled_at
         from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+        where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until) and d.id <> all (skipped)
         order by d.scheduled_at, d.id
         limit 1000
       ) as s
@@ -3531,8 +3548,8 @@ grant execute on function audit.prove(uuid) to halyard_auditor;
 -- Is a destination ahead of this database? Then the database is an older state of its trail: a restored snapshot, or a standby that
 -- was promoted without the last changes. What it writes next would get numbers that the destination has with other events.
 --
--- A worker finds it by the destination's newest seal, and records it here. Until a person accepts the loss, which begins another
--- incarnation (restore/accept.sql), nothing is numbered or forwarded, and schedules that the lost history may have applied wait.
+-- A worker finds it by the end of what the destination holds, and records it here. Until a person accepts the loss, which begins
+-- another incarnation (restore/accept.sql), nothing is numbered or forwarded, and schedules that the lost history may have applied wait.
 
 create or replace function app_private.open_divergences()
 returns setof audit.divergences
@@ -3540,7 +3557,8 @@ language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select d.* from audit.divergences d where d.found_in = (select max(i.incarnation_no) from audit.incarnations i)
+  select d.* from audit.divergences d
+  where not exists (select from audit.incarnations i where i.incarnation_no > d.found_in)
 $$;
 
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
@@ -3560,12 +3578,12 @@ exception when undefined_table or undefined_column or undefined_function then
 end;
 $$;
 
-comment on function app_private.destination_is_ahead() is 'Whether a destination has seals of this trail that the database lacks, and a person has yet to decide about it.';
+comment on function app_private.destination_is_ahead() is 'Whether a destination has more of this trail than the database, and a person has yet to decide about it.';
 
--- Applying goes on where the trail is broken, as every change does. What asks goes on to flags and schedules, so it takes these two
--- first, in the order of platform/locks.sql: behind a migration that holds some of the tables it then holds none.
-create or replace function app_private.held_until()
-returns timestamptz
+-- Applying goes on where the trail is broken, as every change does; what was held before it broke stays held. What asks goes on to
+-- flags and schedules, so it takes these two first, in the order of platform/locks.sql: behind a migration that holds some of the
+-- tables it then holds none.
+create or replace function app_private.held_schedules(out scheduled_until timestamptz, out created_until timestamptz)
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
@@ -3573,14 +3591,23 @@ as $$
 begin
   perform from app_public.feature_flags where false;
   perform from app_public.feature_flag_schedules where false;
-  return coalesce((select max(d.sealed_at) from app_private.open_divergences() as d), '-infinity');
-exception when undefined_table or undefined_column or undefined_function then
-  return '-infinity';
+  begin
+    select max(d.sealed_at), max(d.created_until) into scheduled_until, created_until from app_private.open_divergences() as d;
+  exception when undefined_table or undefined_column or undefined_function then
+    -- Without the incarnations it isn't known which divergences are open.
+    begin
+      select max(d.sealed_at), max(d.created_until) into scheduled_until, created_until from audit.divergences d;
+    exception when undefined_table or undefined_column then
+      null;
+    end;
+  end;
+  scheduled_until := coalesce(scheduled_until, '-infinity');
+  created_until := coalesce(created_until, '-infinity');
 end;
 $$;
 
-comment on function app_private.held_until() is
-  'Schedules up to this time wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
+comment on function app_private.held_schedules() is
+  'Schedules for times up to scheduled_until that were made up to created_until wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
 
 create or replace function app_private.delivery_obstacle(destination text)
 returns text
@@ -3599,58 +3626,99 @@ $$;
 comment on function app_private.delivery_obstacle(text) is
   'Why nothing may be forwarded to a destination: ahead (a destination has more of this trail), refused (it belongs to the database that this one is a copy of); null when it may.';
 
--- A seal is known when it is here, or is of a history that was given up: not newer than the newest that was recorded of it. When
--- the loss was accepted before any worker had asked, it isn't known how far that history goes: a destination's first answer says it.
--- A seal of the present incarnation is of no history that was given up, also where a server's clock was wrong.
-create or replace function app_private.record_divergence(destination text, seal jsonb)
+-- What a destination has and the database lacks. Its events are those that arrived without their seal, as when the process or the
+-- database ended between two requests of a page. The ledger has them where only the process ended.
+create or replace function app_private.unknown_records(tail jsonb)
+returns table (incarnation uuid, seal_no bigint, last_seq bigint, head bytea, event_id uuid, recorded_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.incarnation, s.seal, s."lastSeq", decode(s.head, 'hex'), null::uuid, s."sealedAt"
+  from jsonb_to_recordset(coalesce(tail -> 'seals', '[]'))
+    as s (incarnation uuid, seal bigint, "lastSeq" bigint, head text, "sealedAt" timestamptz)
+  where not exists (
+    select from audit.seals x
+    where x.seal_no = s.seal and x.incarnation = s.incarnation and x.head = decode(s.head, 'hex'))
+  union all
+  select e.incarnation, null, e.seq, null, e."eventId", e.at
+  from jsonb_to_recordset(coalesce(tail -> 'events', '[]'))
+    as e (incarnation uuid, seq bigint, "eventId" uuid, leaf text, at timestamptz)
+  -- Both histories may have made the same revision of the same row, under one id, with two texts.
+  where not exists (
+    select from audit.ledger l
+    where l.seq = e.seq and l.event_id = e."eventId" and l.leaf = coalesce(decode(e.leaf, 'hex'), l.leaf))
+$$;
+
+comment on function app_private.unknown_records(jsonb) is
+  'The seals and events among the end of what a destination holds (its keys are those of Tail in src/audit/delivery/tail.ts) that the database lacks.';
+
+-- What is of a history that was given up is known: not newer than the newest that was recorded of it. When the loss was accepted
+-- before any worker had asked, it isn't known how far that history goes: a destination's first answer says it. A seal of the present
+-- incarnation is of no history that was given up, also where a server's clock was wrong. Of events the last one is recorded.
+create or replace function app_private.record_divergences(destination text, tail jsonb)
 returns void
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_incarnation constant uuid := seal ->> 'incarnation';
-  v_seal_no constant bigint := seal ->> 'seal';
-  v_sealed_at constant timestamptz := seal ->> 'sealedAt';
-  v_head constant bytea := decode(seal ->> 'head', 'hex');
   v_present audit.incarnations;
-  v_found_in integer;
+  v_first_answer boolean;
 begin
-  if exists (select from audit.seals s where s.seal_no = v_seal_no and s.incarnation = v_incarnation and s.head = v_head) then
+  -- First, in the order of platform/locks.sql.
+  perform from app_public.feature_flag_schedules where false;
+  if not exists (select from app_private.unknown_records(tail)) then
     return;
   end if;
   -- Against restore/accept.sql, which must not miss what is found while it runs.
   lock table audit.divergences in row exclusive mode;
   select i.* into strict v_present from audit.incarnations i order by i.incarnation_no desc limit 1;
-  v_found_in := v_present.incarnation_no;
-  if (seal ->> 'trail')::uuid <> v_present.trail
-    or (v_incarnation <> v_present.id
-      and exists (select from audit.divergences d where d.sealed_at >= v_sealed_at and d.found_in < v_present.incarnation_no))
-  then
+  if (tail ->> 'trail')::uuid <> v_present.trail then
     return;
   end if;
-  if v_incarnation <> v_present.id and v_present.incarnation_no > 1 and v_sealed_at < v_present.started_at and not exists (
+  v_first_answer := v_present.incarnation_no > 1 and not exists (
     select from audit.divergences d
     where d.found_in = v_present.incarnation_no - 1
-      and (d.found_at < v_present.started_at or d.destination = record_divergence.destination))
-  then
-    v_found_in := v_present.incarnation_no - 1;
-  end if;
-  insert into audit.divergences (found_in, destination, incarnation, seal_no, last_seq, head, sealed_at)
-  values (
-    v_found_in, record_divergence.destination, v_incarnation, v_seal_no, (seal ->> 'lastSeq')::bigint, v_head,
-    v_sealed_at)
-  on conflict on constraint divergences_head_key do nothing;
+      and (d.found_at < v_present.started_at or d.destination = record_divergences.destination));
+  insert into audit.divergences (
+    found_in, destination, incarnation, seal_no, last_seq, head, event_id, sealed_at, created_until)
+  select
+    f.found_in, record_divergences.destination,
+    coalesce(n.incarnation, (select i.id from audit.incarnations i where i.incarnation_no = f.found_in)),
+    n.seal_no, n.last_seq, n.head, n.event_id, n.lived_until,
+    greatest(
+      clock_timestamp(), (select max(s.created_at) from app_public.feature_flag_schedules s where s.status = 'pending'))
+  from (
+    select
+      u.*,
+      case when u.event_id is null then u.recorded_at else max(u.recorded_at) over (partition by u.event_id is null) end as lived_until,
+      row_number() over (partition by u.event_id is null order by u.last_seq desc) as place
+    from app_private.unknown_records(tail) as u
+    where (u.event_id is null and u.incarnation = v_present.id)
+      or not exists (
+        select from audit.divergences d
+        where d.found_in < v_present.incarnation_no
+          and d.sealed_at >= u.recorded_at
+          and (u.event_id is null or d.last_seq >= u.last_seq))
+  ) as n
+  cross join lateral (
+    select v_present.incarnation_no - (
+      v_first_answer and n.incarnation is distinct from v_present.id and n.lived_until < v_present.started_at)::integer as found_in
+  ) as f
+  where n.event_id is null or n.place = 1
+  on conflict on constraint divergences_record_key do nothing;
 end;
 $$;
 
-comment on function app_private.record_divergence(text, jsonb) is
-  'Records that a destination has this seal of the trail, with the keys of an audit.sealed record and sealedAt, unless the database knows it.';
+comment on function app_private.record_divergences(text, jsonb) is
+  'Records what a destination has of the trail at its end and the database lacks, unless it is of a history whose loss was accepted.';
 
 -- `server` changes when the process is led to another server, to one that was started again, or to another database: a failover or
 -- a restore shows as that, and then the destination is to be asked again.
 create or replace function app_private.delivery_state(
-  destination text, newest_seal jsonb default null, out trail uuid, out server text, out obstacle text
+  destination text, tail jsonb default null, out trail uuid, out server text, out delivered bigint,
+  out given_up bigint, out obstacle text
 )
 language plpgsql
 volatile
@@ -3659,25 +3727,45 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 begin
-  if newest_seal is not null then
-    perform app_private.record_divergence(delivery_state.destination, newest_seal);
+  if tail is not null then
+    perform app_private.record_divergences(delivery_state.destination, tail);
   end if;
   select i.trail into strict trail from audit.incarnations i order by i.incarnation_no desc limit 1;
   server := concat(
     date_part('epoch', pg_postmaster_start_time()), ' ',
     (select d.oid from pg_database d where d.datname = current_database()));
+  delivered := coalesce((select c.last_seq from audit.cursors c where c.destination = delivery_state.destination), 0);
+  given_up := app_private.given_up_numbers(delivery_state.destination);
   obstacle := app_private.delivery_obstacle(delivery_state.destination);
 end;
 $$;
 
 comment on function app_private.delivery_state(text, jsonb) is
-  'The trail, which server this is, and why nothing may be forwarded to the destination, after a look at the newest seal that it has or has confirmed, if one is given.';
+  'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 
 grant execute on function app_private.delivery_state(text, jsonb) to halyard_worker;
 grant execute on function app_private.destination_is_ahead() to halyard_worker, halyard_authenticator;
 --! EndIncluded audit/deliver/divergence.sql
 --! Included audit/deliver/delivery.sql
 -- From the ledger to the outside: hand the numbered events and the seals out to each destination behind its own cursor.
+
+-- A destination that has more of an incarnation than this database gets none of its numbers any more. It has them already: with the
+-- same events where they are from before the restore, with others where a worker numbered events before the destination was asked.
+create or replace function app_private.given_up_numbers(destination text)
+returns bigint
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(max(n.first_seq) - 1, 0)
+  from audit.divergences d
+  join audit.incarnations i on i.id = d.incarnation
+  join audit.incarnations n on n.incarnation_no = i.incarnation_no + 1
+  where d.destination = given_up_numbers.destination
+$$;
+
+comment on function app_private.given_up_numbers(text) is
+  'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
 
 create or replace function app_private.audit_cursor(destination text)
 returns bigint
@@ -3686,10 +3774,13 @@ stable
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
-  select coalesce((select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination), 0)
+  select greatest(
+    (select c.last_seq from audit.cursors c where c.destination = audit_cursor.destination),
+    app_private.given_up_numbers(audit_cursor.destination))
 $$;
 
-comment on function app_private.audit_cursor(text) is 'The seq up to which a destination has confirmed everything; 0 at first.';
+comment on function app_private.audit_cursor(text) is
+  'The seq up to which a destination has confirmed everything, or gets nothing; 0 at first.';
 
 -- The records after a destination's cursor, in order: events by seq, and each seal behind its last event. `batch` counts
 -- events. An event whose row is gone is handed out as a stub, so that the cursor can pass it and the reader of the copy sees
@@ -3750,7 +3841,9 @@ begin
   on conflict on constraint cursors_pkey do nothing;
   update audit.cursors c
   set last_seq = to_seq, updated_at = now()
-  where c.destination = advance_audit_cursor.destination and c.last_seq = from_seq and to_seq >= from_seq;
+  where c.destination = advance_audit_cursor.destination
+    and app_private.audit_cursor(c.destination) = from_seq
+    and to_seq >= from_seq;
   return found;
 end;
 $$;
@@ -5971,7 +6064,8 @@ $$;
 comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
 
 -- Events that have no number are not sealed, and no destination has them: that is why they may be written again. The triggers
--- that refuse it are off for this transaction, which holds the table's lock.
+-- that refuse it are off for this transaction, which holds the table's lock. Page by page in the queue's order, so that a long
+-- queue takes no more memory than a page.
 create or replace function app_private.renew_queued_events(incarnation uuid)
 returns integer
 language plpgsql
@@ -5979,34 +6073,51 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
+  v_page constant integer := 50000;
+  v_last bigint := (select max(q.id) from audit.queue q);
+  v_after bigint := 0;
+  v_to bigint;
   v_events app_private.audit_event[];
+  v_renewed integer := 0;
 begin
-  v_events := array(
-    select app_private.renewed_event(
-      row(
-        e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
-        e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled, e.metadata,
-        null)::app_private.audit_event,
-      renew_queued_events.incarnation)
-    from audit.queue q
-    cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
-    order by q.id);
-  if cardinality(v_events) > 0 then
-    alter table audit.events disable trigger _100_append_only;
-    alter table audit.events disable trigger _200_append_only_rows;
+  if v_last is null then
+    return 0;
+  end if;
+  alter table audit.events disable trigger _100_append_only;
+  alter table audit.events disable trigger _200_append_only_rows;
+  loop
+    v_to := (
+      select max(p.id)
+      from (
+        select q.id from audit.queue q where q.id > v_after and q.id <= v_last order by q.id limit v_page
+      ) as p);
+    exit when v_to is null;
+    v_events := array(
+      select app_private.renewed_event(
+        row(
+          e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+          e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+          e.metadata, null)::app_private.audit_event,
+        renew_queued_events.incarnation)
+      from audit.queue q
+      cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+      where q.id > v_after and q.id <= v_to
+      order by q.id);
     -- What is queued without its event stays, and is numbered as missing.
     with gone as (
       delete from audit.events e
       using audit.queue q
-      where e.id = q.event_id and e.occurred_at = q.occurred_at
+      where e.id = q.event_id and e.occurred_at = q.occurred_at and q.id > v_after and q.id <= v_to
       returning q.id
     )
     delete from audit.queue q using gone g where q.id = g.id;
-    alter table audit.events enable always trigger _100_append_only;
-    alter table audit.events enable always trigger _200_append_only_rows;
     perform app_private.write_events(v_events);
-  end if;
-  return cardinality(v_events);
+    v_renewed := v_renewed + cardinality(v_events);
+    v_after := v_to;
+  end loop;
+  alter table audit.events enable always trigger _100_append_only;
+  alter table audit.events enable always trigger _200_append_only_rows;
+  return v_renewed;
 end;
 $$;
 
@@ -6066,8 +6177,12 @@ set search_path to pg_catalog, pg_temp
 as $$
   select s.*
   from app_public.feature_flag_schedules s
+  cross join app_private.held_schedules() as h
   where s.status = 'pending'
-    and s.scheduled_at <= coalesce(nullif(app_private.held_until(), '-infinity'), clock_timestamp())
+    and case
+      when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
+      else s.scheduled_at <= h.scheduled_until and s.created_at <= h.created_until
+    end
 $$;
 
 comment on function app_private.overdue_schedules() is
@@ -6126,6 +6241,7 @@ declare
   v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
   v_before audit.incarnations;
   v_present audit.incarnations;
+  v_last_seq bigint;
   v_skipped uuid[];
   v_report jsonb;
   v_event app_private.audit_event;
@@ -6149,20 +6265,24 @@ begin
     when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
     else '{}'
   end;
+  v_last_seq := (select coalesce(max(l.seq), 0) from audit.ledger l);
   v_report := jsonb_build_object(
     'overdue', v_overdue,
     'asCopy', as_copy,
     'previousIncarnation', v_before.id,
     'lastSeal', (select max(s.seal_no) from audit.seals s),
-    'lastSeq', (select coalesce(max(l.seq), 0) from audit.ledger l),
+    'lastSeq', v_last_seq,
     'skipped', cardinality(v_skipped),
     'held', (select count(*) from app_private.overdue_schedules()),
     'queued', (select count(*) from audit.queue),
     'destinations', (
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'lastSeq', d.last_seq,
-        'sealedAt', app_private.iso(d.sealed_at)) order by d.id), '[]')
-      from app_private.open_divergences() as d),
+      select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'event', d.event_id,
+        'lastSeq', d.last_seq, 'sealedAt', app_private.iso(d.sealed_at),
+        -- From here to the last event of this incarnation: app_private.audit_cursor().
+        'notSentFrom', case when d.incarnation = v_before.id and c.seq < v_last_seq then c.seq + 1 end)) order by d.id), '[]')
+      from app_private.open_divergences() as d
+      cross join lateral (select app_private.audit_cursor(d.destination) as seq) as c),
     'refused', (
       select to_jsonb(array(
         select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
@@ -6175,7 +6295,7 @@ begin
     v_before.incarnation_no + 1,
     case when as_copy then gen_random_uuid() else v_before.trail end,
     (v_report ->> 'lastSeal')::bigint + 1,
-    (v_report ->> 'lastSeq')::bigint + 1,
+    v_last_seq + 1,
     v_reason,
     v_overdue,
     array(select jsonb_array_elements_text(v_report -> 'refused')))

@@ -26,13 +26,20 @@ interface Report {
   readonly refused: readonly string[];
 }
 
-/** A destination's newest seal, which the database lacks. */
+/** A destination's newest seal, or an event that arrived without one, which the database lacks. */
 interface Ahead {
   readonly destination: string;
-  readonly seal: number;
+  readonly seal?: number;
+  /** The event that arrived without its seal. */
+  readonly event?: string | null;
   readonly lastSeq: number;
   readonly sealedAt: string;
+  /** The first of the numbers that it gets nothing of; absent when it gets all. */
+  readonly notSentFrom?: number;
 }
+
+const NOTHING_REFUSED =
+  "Warning: this copy knows of no place that its original has delivered to, so none is refused. Set another AUDIT_LOG_GROUP than the original's.";
 
 /** invalid_parameter_value. */
 const REFUSED = '22023';
@@ -90,16 +97,29 @@ export function describe(report: Report): string {
       : `Incarnation ${incarnation} begins behind seal ${lastSeal}, event ${lastSeq}.`,
     ...(asCopy && trail !== undefined ? [`The copy's trail is ${trail}.`] : []),
     ...destinations.map((ahead) => `Lost: ${has(ahead)}.`),
+    ...destinations.flatMap((ahead) => notSent(ahead, lastSeq)),
     overdue === 'skip'
       ? `${asCopy ? 'Pending' : 'Overdue'} schedules that are cancelled: ${report.skipped}.`
       : `Overdue schedules that the workers apply: ${report.held}.`,
     ...(report.queued > 0 ? [`Events that get another id: ${report.queued}.`] : []),
     ...report.refused.map((destination) => `Nothing is forwarded to ${destination} any more.`),
+    ...(asCopy && report.refused.length === 0 ? [NOTHING_REFUSED] : []),
   ].join('\n')}\n`;
 }
 
-function has({ destination, seal, lastSeq, sealedAt }: Ahead): string {
-  return `${destination} has seals up to ${seal}, event ${lastSeq}, of ${sealedAt}`;
+function has({ destination, seal, event, lastSeq, sealedAt }: Ahead): string {
+  const unsealed = (event ?? null) !== null;
+  const what = unsealed
+    ? `events without their seal, up to ${lastSeq}`
+    : `seals up to ${seal}, event ${lastSeq}`;
+  return `${destination} has ${what}, of ${sealedAt}`;
+}
+
+function notSent({ destination, notSentFrom }: Ahead, lastSeq: number): string[] {
+  if (notSentFrom === undefined) return [];
+  return [
+    `Events ${notSentFrom} to ${lastSeq} aren't sent to ${destination}: it has these numbers already, with other events where a worker numbered before ${destination} was asked.`,
+  ];
 }
 
 /**
@@ -128,7 +148,7 @@ async function readStatus(pool: pg.Pool): Promise<{ ahead: boolean; text: string
      from audit.incarnations i order by i.incarnation_no desc limit 1`,
   );
   const { rows } = await pool.query<Ahead & { since: string }>(
-    `select destination, seal_no as seal, last_seq as "lastSeq", app_private.iso(sealed_at) as "sealedAt",
+    `select destination, seal_no as seal, event_id as event, last_seq as "lastSeq", app_private.iso(sealed_at) as "sealedAt",
        app_private.iso(found_at) as since
      from app_private.open_divergences() order by id`,
   );

@@ -68,7 +68,7 @@ export async function startWorker(options: WorkerOptions) {
   metrics.watch({ pool, healthy, sink, divergence });
   await orAborted(Promise.resolve(options.database), signal);
 
-  if (sink.newestSeal === undefined) log.info({ destination }, CANNOT_BE_ASKED);
+  if (sink.readTail === undefined) log.info({ destination }, CANNOT_BE_ASKED);
   parts = makeParts({
     ...{ databaseUrl, log, pool, jobsPool, sink, destination, divergence, metrics, listening },
     concurrency: CONCURRENCY,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { describe } from '../../src/cli/restore.ts';
 import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { startProcess } from '../support/processes.ts';
@@ -19,8 +20,8 @@ const owner = (sql: string) =>
 
 /** As a worker records it: a destination with seal 9 of the trail, sealed now. */
 const DIVERGE = `select obstacle from app_private.delivery_state('stdout', jsonb_build_object(
-  'trail', (select trail from audit.incarnations), 'incarnation', gen_random_uuid(), 'seal', 9, 'lastSeq', 70,
-  'head', repeat('ab', 32), 'sealedAt', now()))`;
+  'trail', (select trail from audit.incarnations), 'seals', jsonb_build_array(jsonb_build_object(
+    'incarnation', gen_random_uuid(), 'seal', 9, 'lastSeq', 70, 'head', repeat('ab', 32), 'sealedAt', now()))))`;
 
 test('status says what is ahead; a dry run changes nothing; accepting says what it did', async () => {
   const whole = await restore(['status']);
@@ -79,4 +80,30 @@ test('without the owner’s rights or its address it fails', async () => {
   expect(nowhere).toMatchObject({ code: 1, out: '' });
   expect(nowhere.err).toContain('Set DATABASE_URL');
   expect(await restore(['status'], database.workerUrl)).toMatchObject({ code: 3, out: '' });
+});
+
+test('what was done is said, with what a destination isn’t sent, and what a copy can’t know', () => {
+  const report = {
+    ...({ incarnation: 'i', trail: 't', overdue: 'skip', lastSeal: 2, lastSeq: 12 } as const),
+    ...{ skipped: 0, held: 0, queued: 0, refused: [] },
+  };
+  const ahead = { destination: 'cloudwatch:g', lastSeq: 13, sealedAt: 'then' };
+  const destinations = [{ ...ahead, event: 'e', notSentFrom: 7 }];
+  const said = describe({ ...report, asCopy: false, destinations });
+  expect(said).toContain('Lost: cloudwatch:g has events without their seal, up to 13, of then.');
+  expect(said).toContain(
+    "Events 7 to 12 aren't sent to cloudwatch:g: it has these numbers already",
+  );
+  expect(said).not.toContain('Warning');
+  const copied = describe({ ...report, asCopy: true, destinations: [] });
+  expect(copied).toContain(
+    'Warning: this copy knows of no place that its original has delivered to',
+  );
+  const refusing = describe({
+    ...report,
+    asCopy: true,
+    destinations: [],
+    refused: ['cloudwatch:g'],
+  });
+  expect(refusing).not.toContain('Warning');
 });

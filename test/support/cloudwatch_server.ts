@@ -75,6 +75,8 @@ export interface CloudWatchServer {
    * turn.
    */
   failNext(failure: Failure, times?: number, operation?: string): void;
+  /** From here on calls work again. */
+  forgetFailures(): void;
   /** Answers InvalidParameterException to every batch that holds such a message. */
   refuse(matches: (message: string) => boolean): void;
   close(): Promise<void>;
@@ -225,6 +227,7 @@ export async function makeCloudWatchServer({
     failNext(failure, times = 1, operation = 'PutLogEvents') {
       for (let i = 0; i < times; i++) failures.push({ failure, operation });
     },
+    forgetFailures: () => void (failures.length = 0),
     refuse: (matches) => void (refused = matches),
     close: () =>
       new Promise((resolve) => {

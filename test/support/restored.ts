@@ -1,10 +1,14 @@
 import { expect, onTestFinished } from 'vitest';
+import { checkAnchors } from '../../src/audit/verification/anchors.ts';
+import type { AnchorReport } from '../../src/audit/verification/anchors.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { value } from './actors.ts';
 import { makeCloudWatchServer } from './cloudwatch_server.ts';
 import type { CloudWatchServer } from './cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from './cloudwatch_sink.ts';
 import { cloneDatabase, withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
+import { makeTestLog } from './log.ts';
 import { startTestWorker, useFreshDatabase } from './worker.ts';
 import type { Shipped, TestWorker } from './worker.ts';
 
@@ -43,8 +47,12 @@ export async function changeFlags(database: TestDatabase, percentage: number): P
   );
 }
 
-/** Loses what was written after a snapshot: five changes and an applied schedule. */
-export async function makeLoss(): Promise<Loss> {
+/**
+ * Loses what was written after a snapshot: five changes and an applied schedule.
+ *
+ * @param dueIn seconds; where a busy machine applies the schedule before the snapshot, it is all done again with more of them
+ */
+export async function makeLoss(dueIn = 1): Promise<Loss> {
   const server = await makeCloudWatchServer();
   onTestFinished(() => server.close());
   const lost = await useFreshDatabase();
@@ -53,13 +61,16 @@ export async function makeLoss(): Promise<Loss> {
     value<string>(
       client,
       `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-       select id, now() + interval '1 second', '{"enabled": true}' from app_public.feature_flags where flag_key = 'flag-1'
+       select id, now() + $1 * interval '1 second', '{"enabled": true}' from app_public.feature_flags where flag_key = 'flag-1'
        returning id`,
+      [dueIn],
     ),
   );
   const before = await startCloudWatchWorker(server, lost);
   await delivered(lost, 6);
   await before.worker.stop();
+  const pending = `select status = 'pending' from app_public.feature_flag_schedules`;
+  if (!(await ask(lost, pending))) return makeLoss(dueIn * 4);
   const restored = await cloneDatabase(lost.name);
   onTestFinished(() => restored.drop());
 
@@ -119,9 +130,23 @@ export function ambiguities(server: CloudWatchServer): string[] {
     add(eventId, text);
     if (eventType !== 'audit.sealed') unsealed.push({ seq, text });
     else {
-      for (const event of unsealed) add(`${String(metadata.incarnation)} ${event.seq}`, event.text);
+      // A lost page that arrived without its seal may have the same numbers: the seal's own events are the last ones before it.
+      const own = new Map(unsealed.map((event) => [event.seq, event.text]));
+      for (const [number, event] of own) add(`${String(metadata.incarnation)} ${number}`, event);
       unsealed = [];
     }
   }
   return [...texts].filter(([, all]) => all.size > 1).map(([key]) => key);
+}
+
+/** Holds a copy against a database, as `halyard audit verify --anchors` does. */
+export async function compare(
+  database: TestDatabase,
+  lines: readonly string[],
+): Promise<AnchorReport> {
+  const { log } = makeTestLog();
+  const settings = { role: 'halyard_auditor' };
+  const pool = makePool(database.rootUrl, { name: 'halyard test', settings, log });
+  onTestFinished(() => pool.end());
+  return checkAnchors(pool, lines);
 }

@@ -1,4 +1,4 @@
-import type { Anchor } from '../verification/copy.ts';
+import type { Tail } from './tail.ts';
 
 /** One event of the audit trail, numbered and ready to ship. */
 export interface AuditEvent {
@@ -11,7 +11,7 @@ export interface AuditEvent {
   readonly message: string;
 }
 
-/** Thrown by `newestSeal` where the destination lets this process write but not read; the message says what to allow. */
+/** Thrown by `readTail` where what the destination holds can't be found out by waiting; the message says what to change. */
 export class NotReadableError extends Error {
   override readonly name = 'NotReadableError';
 }
@@ -32,12 +32,12 @@ export interface Sink {
     confirmed?: (count: number) => void,
   ): Promise<void>;
   /**
-   * The newest seal of a trail that the destination holds, null when it holds none. Absent where a destination can't be asked.
+   * The end of what the destination holds of a trail: nothing when it holds none. Absent where a destination can't be asked.
    *
-   * @param trail the trail's id; seals of other trails in the same place are passed over
+   * @param trail the trail's id; records of other trails in the same place are passed over
    * @throws NotReadableError; the signal's reason; the destination's error, after which it may be asked again
    */
-  readonly newestSeal?: (trail: string, signal: AbortSignal) => Promise<Anchor | null>;
+  readonly readTail?: (trail: string, signal: AbortSignal) => Promise<Tail>;
   /** Releases what the sink holds; a send still under way is given up. */
   close(): Promise<void>;
 }

@@ -161,8 +161,8 @@ describe('a worker that starts on an older snapshot', () => {
       ask(
         database,
         `select obstacle from app_private.delivery_state('cloudwatch:x', jsonb_build_object(
-           'trail', (select max(trail::text) from audit.incarnations), 'incarnation', $1::text, 'seal', 9, 'lastSeq', 99,
-           'head', repeat('ab', 32), 'sealedAt', now() + $2::interval))`,
+           'trail', (select max(trail::text) from audit.incarnations), 'seals', jsonb_build_array(jsonb_build_object(
+             'incarnation', $1::text, 'seal', 9, 'lastSeq', 99, 'head', repeat('ab', 32), 'sealedAt', now() + $2::interval))))`,
         [incarnation, sealedIn],
       );
     expect(await look('00000000-0000-4000-8000-000000000000', '1 day')).toBe('ahead');
@@ -225,16 +225,18 @@ describe('the destination', () => {
     const { sink } = makeTestSink(server);
     const none = new AbortController().signal;
     const trail = '00000000-0000-4000-8000-000000000000';
-    expect(await sink.newestSeal?.(trail, none)).toBeNull();
+    const nothing = { trail, seals: [], events: [] };
+    expect(await sink.readTail?.(trail, none)).toEqual(nothing);
     const { server: other } = await makeLoss();
     const { sink: filled } = makeTestSink(other);
-    expect(await filled.newestSeal?.(trail, none)).toBeNull();
+    expect(await filled.readTail?.(trail, none)).toEqual(nothing);
     const newest = copyOf(other).findLast((text) => text.includes('"audit.sealed"')) ?? '';
     const { metadata } = JSON.parse(newest) as { metadata: { trail: string; seal: number } };
-    expect(await filled.newestSeal?.(metadata.trail, none)).toMatchObject(metadata);
+    const tail = { seals: [metadata], events: [] };
+    expect(await filled.readTail?.(metadata.trail, none)).toMatchObject(tail);
     // Behind more than a page of other records, and in another stream than the newest ones.
     other.createStream(GROUP, 'other');
-    expect(await filled.newestSeal?.(metadata.trail, none)).toMatchObject(metadata);
+    expect(await filled.readTail?.(metadata.trail, none)).toMatchObject(tail);
     expect(STREAM).not.toBe('other');
     await server.close();
   });

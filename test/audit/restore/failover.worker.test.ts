@@ -1,7 +1,12 @@
 import { Registry } from 'prom-client';
 import { expect, onTestFinished, test } from 'vitest';
+import { makeDivergenceCheck } from '../../../src/audit/delivery/divergence.ts';
+import { queryOf } from '../../../src/audit/delivery/outbox.ts';
+import type { Sink } from '../../../src/audit/delivery/sink.ts';
+import { makePool } from '../../../src/postgres/pool.ts';
 import { GROUP } from '../../support/cloudwatch_sink.ts';
 import { cloneDatabase, withClient } from '../../support/database.ts';
+import { makeTestLog } from '../../support/log.ts';
 import {
   accept,
   ambiguities,
@@ -142,9 +147,9 @@ test('a worker on a database that was not restored asks once, and nothing is in 
   const { lines } = await startTestWorker(database, {
     sink: {
       ...sink,
-      newestSeal: () => {
+      readTail: (trail) => {
         asked += 1;
-        return Promise.resolve(null);
+        return Promise.resolve({ trail, seals: [], events: [] });
       },
     },
   });
@@ -154,4 +159,50 @@ test('a worker on a database that was not restored asks once, and nothing is in 
   }
   expect(asked).toBe(1);
   expect(lines.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([]);
+});
+
+test('a destination that gave no answer is asked again before later schedules, and holds them up once only', async () => {
+  const database = await useFreshDatabase();
+  const { log } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard worker', max: 2, log });
+  onTestFinished(() => pool.end());
+  // A connection that is opened later is a reason to ask, too.
+  await pool.query('select');
+  let asked = 0;
+  const sink: Sink = {
+    ...makeMemorySink(),
+    readTail: (trail) => {
+      asked += 1;
+      if (asked === 1) throw new Error('no answer');
+      return Promise.resolve({ trail, seals: [], events: [] });
+    },
+  };
+  const check = makeDivergenceCheck({ pool, sink, destination: 'stdout', log });
+  const { signal } = new AbortController();
+  await check.settled(signal);
+  expect(asked).toBe(1);
+  const asksAgain = async () => {
+    await check.settled(signal);
+    return asked;
+  };
+  await expect.poll(asksAgain, { timeout: 10_000 }).toBe(2);
+  await check.settled(signal);
+  expect(asked).toBe(2);
+});
+
+test('events that were confirmed without their seal count as well, where the destination can’t be asked', async () => {
+  const database = await useFreshDatabase();
+  const { log, lines } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard worker', max: 2, log });
+  onTestFinished(() => pool.end());
+  const check = makeDivergenceCheck({ pool, sink: makeMemorySink(), destination: 'stdout', log });
+  const { signal } = new AbortController();
+  expect(await check.permits(queryOf(pool), signal)).toBe(true);
+  const eventId = '00000000-0000-4000-8000-000000000000';
+  const message = JSON.stringify({ eventType: 'feature_flag.updated', eventId, seq: 7 });
+  check.note([{ seq: 7, eventId, occurredAt: new Date(), message }]);
+  expect(await check.permits(queryOf(pool), signal)).toBe(false);
+  expect(lines.filter(({ level }) => level === 'error')).toHaveLength(1);
+  await accept(database, 'skip');
+  expect(await check.permits(queryOf(pool), signal)).toBe(true);
 });

@@ -1,13 +1,11 @@
 import { onTestFinished, expect, test } from 'vitest';
-import { checkAnchors } from '../../../src/audit/verification/anchors.ts';
 import type { AnchorReport } from '../../../src/audit/verification/anchors.ts';
-import { makePool } from '../../../src/postgres/pool.ts';
-import { cloneDatabase, type TestDatabase } from '../../support/database.ts';
-import { makeTestLog } from '../../support/log.ts';
+import { cloneDatabase } from '../../support/database.ts';
 import {
   accept,
   ask,
   changeFlags,
+  compare,
   copyOf,
   delivered,
   makeLoss,
@@ -15,14 +13,6 @@ import {
 } from '../../support/restored.ts';
 
 const STATUSES = `select coalesce(array_agg(status), '{}') from audit.verify() where status <> 'ok'`;
-
-async function compare(database: TestDatabase, lines: readonly string[]): Promise<AnchorReport> {
-  const { log } = makeTestLog();
-  const settings = { role: 'halyard_auditor' };
-  const pool = makePool(database.rootUrl, { name: 'halyard test', settings, log });
-  onTestFinished(() => pool.end());
-  return checkAnchors(pool, lines);
-}
 
 const briefly = ({ problems }: AnchorReport) => problems.map(({ status }) => status);
 

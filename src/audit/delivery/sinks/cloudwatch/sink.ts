@@ -5,7 +5,7 @@ import {
 } from '@aws-sdk/client-cloudwatch-logs';
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
-import { newestSeal } from './newest_seal.ts';
+import { readTail } from './tail.ts';
 import { makeExceptionCounter, restampedRecords, type Exceptions } from './degraded.ts';
 import type { Sink } from '../../sink.ts';
 
@@ -130,10 +130,10 @@ export function makeCloudWatchSink(
         }
       }
     },
-    newestSeal(trail, caller) {
+    readTail(trail, caller) {
       const signal = AbortSignal.any([caller, closing.signal]);
       const place = { logGroup: options.logGroup, ownStream: options.logStream };
-      return newestSeal(client, place, trail, signal);
+      return readTail(client, place, trail, signal);
     },
     close() {
       closing.abort(new Error('The CloudWatch sink is closed'));
