@@ -72,6 +72,7 @@ export function makePool(
   outages.set(pool, outage);
   pool.on('connect', (client) => watch(client, pool, outage, options.log));
   if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
+  replaceReadOnly(pool);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
@@ -116,6 +117,50 @@ function limitCheckout(pool: pg.Pool, ms: number): void {
     timers.set(client, setTimeout(cut, ms).unref());
   });
   pool.on('release', (_error, client) => clearTimeout(timers.get(client)));
+}
+
+/** read_only_sql_transaction: a change in a session that may not write. */
+const READ_ONLY = '25006';
+
+/**
+ * Closes each connection on which a change was refused as read only, once it is released. A session keeps the default with which it
+ * began, also when its role's has changed since, and a connection that is in use every second is never idle long enough to be replaced.
+ */
+function replaceReadOnly(pool: pg.Pool): void {
+  const refused = new WeakSet<pg.PoolClient>();
+  pool.on('connect', (client) => {
+    client.connection.on('errorMessage', ({ code }: pg.DatabaseError) => {
+      if (code === READ_ONLY) refused.add(client);
+    });
+  });
+  // The pool keeps no client whose end has begun.
+  pool.on('release', (_error, client) => {
+    if (refused.has(client)) void client.end();
+  });
+}
+
+/**
+ * Runs a query that shows what a session is good for. A connection whose session isn't good is closed, so that the next call sees
+ * whether a new one is.
+ *
+ * @param isGood of the first row
+ * @returns that row
+ * @throws the database's error, or the pool's when there is no connection
+ */
+export async function probe<T extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  query: string | pg.QueryConfig,
+  isGood: (row: T) => boolean,
+): Promise<T | undefined> {
+  const client = await pool.connect();
+  let isKept = false;
+  try {
+    const [row] = (await client.query<T>(query)).rows;
+    isKept = row !== undefined && isGood(row);
+    return row;
+  } finally {
+    client.release(!isKept);
+  }
 }
 
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
