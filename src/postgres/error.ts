@@ -38,6 +38,11 @@ export class StandbyError extends Error {
   }
 }
 
+/** The database or its server isn't prepared for what a command does. The message is a sentence that says what is missing. */
+export class RefusedError extends Error {
+  override readonly name = 'RefusedError';
+}
+
 /** Classes of SQLSTATE that trying again doesn't mend: login, no such database, no right to connect, settings that are refused. */
 const PERMANENT_STATES = /^(28|3D|42|22|0A)/;
 /** Node's names for what is wrong with a certificate, such as CERT_HAS_EXPIRED, or with TLS. */

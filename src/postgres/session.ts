@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
+import { RefusedError } from './error.ts';
 
 /** The list of what Halyard counts on: a query. */
 const LIST = readFileSync(new URL('../../migrations/role_settings.sql', import.meta.url), 'utf8');
@@ -74,7 +75,7 @@ const prepare = (asOwner: boolean) => `
  *
  * @param options.waitMs milliseconds that the answer may take; no limit by default
  * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, time-outs included
- * @throws Error when the server gives no answer, or its error
+ * @throws Error when the server gives no answer, or its error; RefusedError when it is too old
  */
 export async function prepareSession(
   client: pg.ClientBase,
@@ -86,7 +87,7 @@ export async function prepareSession(
   };
   const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
     throw isOld(error)
-      ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
+      ? new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error })
       : error;
   });
   // Two statements have two results, which pg's types don't know.

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { migrate } from '../../src/postgres/migrate.ts';
+import { RefusedError } from '../../src/postgres/error.ts';
 import { setUp } from '../../src/postgres/setup.ts';
 import { value } from '../support/actors.ts';
 import { startTestApi } from '../support/api.ts';
@@ -14,6 +15,8 @@ import {
   type HostileServer,
 } from '../support/hostile.ts';
 import { makeTestLog, type LogLine } from '../support/log.ts';
+import { loginUrl } from '../support/migrated.ts';
+import { startProcess } from '../support/processes.ts';
 import { adminToken, auditorToken } from '../support/tokens.ts';
 import { parseShipped } from '../support/worker.ts';
 
@@ -195,5 +198,76 @@ describe('a process names the setting that its role lacks', () => {
     // It would be an event.
     const exported = await api.call('GET /api/admin/audit/events', { token: auditorToken() });
     expect([exported.status, exported.body.code]).toEqual([503, 'database_unavailable']);
+
+    // Probes alone keep the connection in use.
+    await asAdministrator(
+      database,
+      'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
+    );
+    await expect.poll(async () => (await api.call('GET /readyz')).status).toBe(200);
+  });
+});
+
+describe('a server that isn’t prepared is named in a sentence, and stays as it was', () => {
+  const log = makeTestLog().log;
+  const migrating = () => migrate(database.ownerUrl, log);
+  const ownerOf = (owner: string) => `alter database halyard owner to ${owner}`;
+
+  test.each<[string, string, string, RegExp]>([
+    [
+      'a membership',
+      'revoke halyard_worker from halyard_owner',
+      'grant halyard_worker to halyard_owner',
+      /may not become halyard_worker.*run setup/,
+    ],
+    [
+      'a role',
+      'alter role halyard_auditor rename to another',
+      'alter role another rename to halyard_auditor',
+      /lacks the roles halyard_auditor\..*run setup/,
+    ],
+    [
+      'the database',
+      ownerOf('postgres'),
+      ownerOf('halyard_owner'),
+      /may not create schemas in this database, which belongs to postgres.*run setup/,
+    ],
+  ])('migrate that lacks %s', async (_what, take, give, sentence) => {
+    await asAdministrator(database, take);
+    onTestFinished(() => asAdministrator(database, give));
+    const error: unknown = await migrating().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(RefusedError);
+    expect((error as Error).message.replace(/"npm run halyard -- setup"/, 'setup')).toMatch(
+      new RegExp(sentence, 'i'),
+    );
+  });
+
+  test('migrate by another login, or on what belongs to another', async () => {
+    await expect(migrate(database.rootUrl, log)).rejects.toThrow(/must log in as halyard_owner/);
+    const schema = 'alter schema graphile_migrate owner to';
+    await asAdministrator(database, `${schema} postgres`);
+    onTestFinished(() => asAdministrator(database, `${schema} halyard_owner`));
+    const running = startProcess(process.execPath, ['src/main.ts', 'migrate'], {
+      env: { NODE_ENV: 'production', DATABASE_URL: database.ownerUrl },
+    });
+    expect(await running.exited).toBe(1);
+    const said = running
+      .stderr()
+      .split('\n')
+      .filter((line) => !/^({.*)?$/.test(line));
+    expect(said).toEqual([expect.stringMatching(/^The database refuses: permission denied .*\.$/)]);
+  });
+
+  test('setup by a login that is no administrator', async () => {
+    await asAdministrator(database, `create role plain login password 'hostile'`);
+    const rootUrl = loginUrl(database.rootUrl, 'plain', 'hostile', 'postgres');
+    await expect(setUp({ ...database, rootUrl, log })).rejects.toThrow(
+      /^The database refuses: permission denied .* must be a superuser, or have CREATEROLE/,
+    );
+    await asAdministrator(database, 'alter role halyard_owner createrole');
+    onTestFinished(() => asAdministrator(database, 'alter role halyard_owner nocreaterole'));
+    await expect(setUp({ ...database, log })).rejects.toThrow(
+      /^The database refuses: Role halyard_owner has rights/,
+    );
   });
 });
