@@ -199,7 +199,8 @@ describe('a process names the setting that its role lacks', () => {
     const exported = await api.call('GET /api/admin/audit/events', { token: auditorToken() });
     expect([exported.status, exported.body.code]).toEqual([503, 'database_unavailable']);
 
-    // Probes alone keep the connection in use.
+    // Probes alone keep a connection in use.
+    expect((await api.call('GET /readyz')).status).toBe(503);
     await asAdministrator(
       database,
       'alter role halyard_authenticator in database halyard reset default_transaction_read_only',
