@@ -1,14 +1,11 @@
 import pg from 'pg';
 
-import { Client } from './connection.ts';
+import { Client, CONNECT_TIMEOUT_MS } from './connection.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 import { setSession, type SessionSettings } from './session_override.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { StandbyError } from './error.ts';
-
-/** How long a caller waits for a connection, free or new, before it gets an error. */
-const CONNECT_TIMEOUT_MS = 5_000;
 
 /** No connection was to be had in time, or it was lost on the way: 503. */
 export class DatabaseUnavailableError extends Error {
@@ -64,6 +61,7 @@ export function makePool(
         done();
       }, done);
     },
+    // Also how long a caller waits for one that is free.
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,

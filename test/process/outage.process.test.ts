@@ -1,4 +1,7 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
+import { withDatabase } from '../../src/postgres/setup.ts';
 import { callApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { scrape } from '../support/metrics.ts';
@@ -16,6 +19,21 @@ async function startCutProxy(): Promise<TcpProxy> {
   const proxy = await startTcpProxy({ host: hostname, port: Number(port) });
   proxy.refuse();
   return proxy;
+}
+
+/** A server that takes connections and never says a word. */
+async function listenSilently() {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => void sockets.add(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
 }
 
 function through(url: string, { port }: TcpProxy): string {
@@ -123,6 +141,20 @@ test('api and worker wait for a database that is away, and outlive an outage wit
   logOf(worker);
 });
 
+test('an api serves while a server that is silent makes it wait', async () => {
+  await using silent = await listenSilently();
+  const url = Object.assign(new URL(database.authenticatorUrl), {
+    hostname: '127.0.0.1',
+    port: String(silent.port),
+  });
+  const api = spawn('api', { AUTH_DATABASE_URL: url.href });
+  const apiUrl = await addressIn(api, 'the API is listening');
+  // The first try is not over yet.
+  expect(api.stderr()).not.toContain('waiting for the database');
+  expect((await callApi(apiUrl, 'GET /healthz')).status).toBe(200);
+  expect(await readiness(apiUrl)).toEqual([503, 'database_unavailable']);
+});
+
 test('start waits too, a signal ends a start that waits, and so does what waiting does not mend', async () => {
   await using proxy = await startCutProxy();
   const env = {
@@ -134,7 +166,10 @@ test('start waits too, a signal ends a start that waits, and so does what waitin
   wrong.password = 'gr8secret';
   const [patient, start, api, worker, mistaken] = [
     spawn('start', env),
-    spawn('start', env),
+    spawn('start', {
+      ...env,
+      ROOT_DATABASE_URL: withDatabase(through(database.rootUrl, proxy), 'postgres'),
+    }),
     spawn('api', env),
     spawn('worker', env),
     spawn('api', { AUTH_DATABASE_URL: wrong.href }),
@@ -146,6 +181,8 @@ test('start waits too, a signal ends a start that waits, and so does what waitin
     expect(await one.end('SIGTERM')).toBe(0);
     expect(warningsOf(one)).toEqual(['waiting for the database']);
   }
+  // The one that it is waiting for.
+  expect(start.stderr()).toMatch(/"database":"[^"]+\/postgres"/);
 
   await mistaken.waitFor(/waiting for the database/);
   proxy.accept();
