@@ -9,6 +9,7 @@ import { withClient, type TestDatabase } from '../support/database.ts';
 import {
   asAdministrator,
   complaints,
+  FORGED,
   HOSTILE,
   startBoth,
   startHostileServer,
@@ -41,7 +42,10 @@ describe('a process names the setting that its role lacks', () => {
     await asAdministrator(
       database,
       'alter role halyard_worker reset "DateStyle"',
+      // Who may not become the role gets only a warning from the server.
+      'grant halyard_auditor to halyard_worker',
       'alter role halyard_authenticator in database halyard set row_security = off',
+      'alter role halyard_worker in database halyard set role = halyard_auditor',
       'alter role halyard_authenticator reset lock_timeout',
     );
     onTestFinished(() =>
@@ -49,6 +53,8 @@ describe('a process names the setting that its role lacks', () => {
         database,
         `alter role halyard_worker set datestyle = 'ISO, MDY'`,
         'alter role halyard_authenticator in database halyard reset row_security',
+        'alter role halyard_worker in database halyard reset role',
+        'revoke halyard_auditor from halyard_worker',
         `alter role halyard_authenticator set lock_timeout = '4s'`,
       ),
     );
@@ -72,6 +78,11 @@ describe('a process names the setting that its role lacks', () => {
         setting: 'DateStyle',
         mend: `alter role halyard_worker set DateStyle = 'ISO, MDY'`,
       },
+      {
+        role: 'halyard_worker',
+        setting: 'role',
+        mend: 'alter role halyard_worker in database halyard reset role',
+      },
     ]);
     expect(api.lines.find(({ setting }) => setting === 'row_security')?.msg).toMatch(
       /counts on 'on' \(this process sets it for its own sessions\): as an administrator, alter role/,
@@ -87,20 +98,27 @@ describe('a process names the setting that its role lacks', () => {
     await asAdministrator(
       database,
       'alter role halyard_worker reset "DateStyle"',
+      'alter role halyard_worker reset halyard.actor',
+      `alter database halyard set halyard.actor = 'mallory'`,
       'alter role halyard_worker set synchronous_commit = remote_apply',
     );
     await setUp({ ...database, log: makeTestLog().log });
     await withClient(database.workerUrl, async (client) => {
       expect(await value(client, 'show datestyle')).toBe('ISO, MDY');
+      expect(await value(client, 'show halyard.actor')).toBe('');
       expect(await value(client, 'show synchronous_commit')).toBe('remote_apply');
     });
-    await asAdministrator(database, 'alter role halyard_worker set synchronous_commit = on');
+    await asAdministrator(
+      database,
+      'alter role halyard_worker set synchronous_commit = on',
+      'alter database halyard reset halyard.actor',
+    );
   });
 
   test('however many: what a process may set for its sessions is right in them', async () => {
     const ROLES = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
     const LEFT = /timeout|read_only|session_replication_role/;
-    const settings = Object.entries(HOSTILE).filter(([name]) => !LEFT.test(name));
+    const settings = Object.entries({ ...HOSTILE, ...FORGED }).filter(([name]) => !LEFT.test(name));
     const each = (statement: (role: string, name: string, text: string) => string) =>
       ROLES.flatMap((role) => settings.map(([name, text]) => statement(role, name, text)));
     await asAdministrator(
@@ -130,13 +148,23 @@ describe('a process names the setting that its role lacks', () => {
       .poll(() => sink.taken.map(({ message }) => parseShipped(message).eventType))
       .toContain('flag_schedule.applied');
     expect((await runAudit(database, 'verify')).status).toBe(0);
+    await withClient(database.rootUrl, async (root) => {
+      const whose = `select distinct actor_kind, admin_user_id from audit.actor_events where flag_key = 'overridden'`;
+      await root.query(`set row_security = on; set restrict_nonsystem_relation_kind = ''`);
+      expect((await root.query(whose)).rows).toEqual([
+        { actor_kind: 'admin', admin_user_id: 'alice' },
+      ]);
+    });
     for (const [found, role] of [
       [lines, 'halyard_owner'],
       [api.lines, 'halyard_authenticator'],
       [worker.lines, 'halyard_worker'],
     ] as const) {
       const warnings = named(found);
-      expect(warnings.length).toBeGreaterThan(15);
+      expect(warnings.map(({ setting }) => setting)).toEqual(
+        expect.arrayContaining(Object.keys(FORGED)),
+      );
+      expect(warnings.length).toBeGreaterThan(20);
       for (const warning of warnings)
         expect(warning).toMatchObject({
           role,
