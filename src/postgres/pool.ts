@@ -170,8 +170,10 @@ function watch(client: pg.PoolClient, pool: pg.Pool, outage: Outage, log: Logger
     else outage.failed(error);
   });
   client.on('notice', ({ severity, code, message, hint }) => {
+    // Each session of a server that stops at once says so, and then its loss is an outage.
+    if (code?.startsWith('57P')) log.debug({ code }, message);
     // The severity is in the server's language; class 01 is a warning in any. Details quote rows.
-    if (severity === 'WARNING' || code?.startsWith('01'))
+    else if (severity === 'WARNING' || code?.startsWith('01'))
       log.warn({ code, hint }, message ?? 'the database raised a warning');
   });
 }
