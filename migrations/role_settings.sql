@@ -10,6 +10,7 @@
 -- Looked at and left out, because no statement of Halyard's depends on it: client_encoding (the driver sends it), lc_*,
 -- default_transaction_deferrable (only for serializable), xml*, backslash_quote and escape_string_warning (no
 -- literal has a backslash: a test), check_function_bodies, default_text_search_config, password_encryption (the server's policy).
+-- session_authorization takes a superuser, which no role of Halyard's is. halyard.audit_mode only makes a session stricter.
 -- Left to the administrator: where tables lie (default_tablespace, default_table_access_method, default_toast_compression,
 -- temp_tablespaces), memory, keepalives, logging, and what makes a plan slower but not wrong (enable_*, *_cost,
 -- plan_cache_mode, parallelism, debug_*).
@@ -49,6 +50,16 @@ from (
     ('synchronous_commit', 'on', '{remote_apply}', null, true),
     -- Compiling costs more than the slowest statement takes.
     ('jit', 'off', '{}', null, true),
+    -- Rights hang on the login. A role that a session begins in has others.
+    ('role', 'none', '{}', null, true),
+    -- Who changes something, and by what request, each transaction says. Said beforehand, it is wrong for some.
+    ('jwt.claims.user_id', '', '{}', null, true),
+    ('jwt.claims.email', '', '{}', null, true),
+    ('jwt.claims.role', '', '{}', null, true),
+    ('jwt.claims.environments', '', '{}', null, true),
+    ('halyard.actor', '', '{}', null, true),
+    ('halyard.applying', '', '{}', null, true),
+    ('halyard.request_id', '', '{}', null, true),
 
     -- To hold all changes, an administrator sets it on for these roles in the database, and that must hold: /readyz says so.
     ('default_transaction_read_only', 'off', '{}', null, false),

@@ -6,6 +6,7 @@ import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { latestMigration } from '../postgres/migrate.ts';
+import { probe } from '../postgres/pool.ts';
 import { DIFFERING_SETTINGS } from '../postgres/session.ts';
 import { onlyMethods } from '../http/problems.ts';
 
@@ -84,12 +85,11 @@ const ASK = `select r.version, r.ahead, r.audit_mode, r.writable, r.privileges, 
 async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Outage) {
   const needed = await latestMigration();
   try {
-    const { rows } = await withDeadline(
-      () => pool.query<Answer>(ASK),
+    const answer = await withDeadline(
+      () => probe<Answer>(pool, ASK, (found) => problemOf(found) === null),
       deadlineMs,
       `The database did not answer within ${deadlineMs} ms.`,
     );
-    const [answer] = rows;
     if (answer === undefined) throw new Error('app_private.readiness gave no row.');
     const problem = problemOf(answer);
     if (problem === null) outage.back();

@@ -22,11 +22,16 @@ export function logEverything(log: Logger): void {
       const err = args.find((arg) => arg instanceof Error);
       log[isConnectionLoss(err) ? 'debug' : level]({ err }, format(...args));
     });
-  process.removeAllListeners('warning').on('warning', (warning) => {
-    log.warn({ err: warning }, 'Node.js warns');
-  });
+  logWarnings(log);
   process.on('uncaughtException', (error, origin) => {
     log.fatal({ err: error, origin }, 'a defect ends the process');
     process.exit(1);
+  });
+}
+
+/** Takes Node's warnings into the log, a line each: those of pg about sslmode have eight. */
+export function logWarnings(log: Logger): void {
+  process.removeAllListeners('warning').on('warning', (warning) => {
+    log.warn({ err: warning }, 'Node.js warns');
   });
 }

@@ -2,7 +2,12 @@ import { inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { ConfigError } from '../config/error.ts';
 import { EmbeddedPostgresError } from '../postgres/embedded/error.ts';
-import { ConnectionError, NotMigratedError } from '../postgres/error.ts';
+import {
+  ConnectionError,
+  NotMigratedError,
+  RefusedError,
+  StandbyError,
+} from '../postgres/error.ts';
 import { MigrationBlockedError } from '../postgres/retry.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
@@ -27,6 +32,8 @@ const FOR_PERSONS = [
   ConnectionError,
   MigrationBlockedError,
   NotMigratedError,
+  RefusedError,
+  StandbyError,
 ];
 
 /** Writes to stderr why a command failed; returns the exit status. */

@@ -44,8 +44,8 @@ export async function start(): Promise<void> {
     parts.catch(() => undefined);
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
     const preparing = prepareDatabase(config, log, service);
-    const { logins, setUpFirst } = await orAborted(preparing, service.signal);
-    const urls = await startParts(config, log, service, { logins, setUpFirst, ...(await parts) });
+    const database = await orAborted(preparing, service.signal);
+    const urls = await startParts(config, log, service, { ...database, ...(await parts) });
     process.stdout.write(welcome(config, urls));
   });
 }
@@ -55,7 +55,7 @@ async function startParts(
   config: Config,
   log: Logger,
   service: Service,
-  { logins, setUpFirst, ...parts }: Parts & Database,
+  { logins, rootUrl, setUpFirst, ...parts }: Parts & Database,
 ): Promise<{ api: string; metrics: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
@@ -65,18 +65,20 @@ async function startParts(
   const delayed = Promise.withResolvers<undefined>();
   const options = { log, signal, nodeEnv: config.nodeEnv, name: 'halyard start' };
   const onWaiting = () => delayed.resolve(undefined);
-  const migrated = parts.retryWhileAway(
-    async () => {
-      await setUpFirst();
-      await parts.migrate(ownerUrl, log);
-    },
-    { ...options, log: log.child({ database: placeOf(ownerUrl) }), onWaiting },
+  const prepare = (url: string, work: () => Promise<void>) =>
+    parts.retryWhileAway(work, {
+      ...{ ...options, onWaiting },
+      log: log.child({ database: placeOf(url) }),
+    });
+  const migrated = prepare(rootUrl ?? ownerUrl, setUpFirst).then(() =>
+    prepare(ownerUrl, () => parts.migrate(ownerUrl, log)),
   );
-  const ready = (url: string) =>
+  const ready = (url: string, waiting?: { onWaiting: () => void }) =>
     parts.mayRejectEarly(
-      migrated.then(() => parts.waitForDatabase({ ...options, url, onWaiting })),
+      migrated.then(() => parts.waitForDatabase({ ...options, ...waiting, url })),
     );
-  const [apiReady, workerReady] = [ready(authenticatorUrl), ready(workerUrl)];
+  // Only the API goes on without a database.
+  const [apiReady, workerReady] = [ready(authenticatorUrl, { onWaiting }), ready(workerUrl)];
   const metrics = await parts.startMetrics({
     // Without a port of its own any free one: two copies on one machine must not disturb each other.
     config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },
@@ -117,6 +119,8 @@ async function startParts(
 /** The database of a start. */
 interface Database {
   readonly logins: Logins;
+  /** The administrator's, where one was given. */
+  readonly rootUrl: string | null;
   /** Makes roles and database where that isn't done yet and an administrator's URL was given. */
   readonly setUpFirst: () => Promise<void>;
 }
@@ -146,7 +150,7 @@ async function prepareDatabase(
     workerUrl: url('halyard_worker'),
   };
   await setUp({ rootUrl: server.superuserUrl, ...logins, log });
-  return { logins, setUpFirst: () => Promise.resolve() };
+  return { logins, rootUrl: null, setUpFirst: () => Promise.resolve() };
 }
 
 function outsideDatabase(config: Config, log: Logger): Database {
@@ -163,5 +167,5 @@ function outsideDatabase(config: Config, log: Logger): Database {
   const setUpFirst = async () => {
     if (rootDatabaseUrl !== null) await setUp({ rootUrl: rootDatabaseUrl, ...logins, log });
   };
-  return { logins, setUpFirst };
+  return { logins, rootUrl: rootDatabaseUrl, setUpFirst };
 }

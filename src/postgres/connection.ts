@@ -13,10 +13,13 @@ interface ConnectionOptions {
 }
 
 /**
- * How long a connection may take to be made, in milliseconds: the operating system would wait for two minutes. A start keeps
- * this process busy for seconds meanwhile.
+ * How long a connection may take to be made, in milliseconds, for what tries again or answers a request: the operating system would
+ * wait for two minutes.
  */
-const CONNECT_TIMEOUT_MS = 20_000;
+export const CONNECT_TIMEOUT_MS = 5_000;
+
+/** The same for a command, which doesn't try again. A start keeps this process busy for seconds meanwhile. */
+const COMMAND_CONNECT_TIMEOUT_MS = 20_000;
 
 /**
  * pg leaves a connection open on which it can't log in, as without a password: a command would go on until the server closes it.
@@ -64,7 +67,7 @@ async function connect(url: string, name: string): Promise<pg.Client> {
     const client = new Client({
       connectionString: url,
       application_name: name,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: COMMAND_CONNECT_TIMEOUT_MS,
     });
     client.on('error', () => undefined);
     await client.connect();

@@ -38,11 +38,18 @@ export class StandbyError extends Error {
   }
 }
 
+/** The database or its server isn't prepared for what a command does. The message is a sentence that says what is missing. */
+export class RefusedError extends Error {
+  override readonly name = 'RefusedError';
+}
+
 /** Classes of SQLSTATE that trying again doesn't mend: login, no such database, no right to connect, settings that are refused. */
 const PERMANENT_STATES = /^(28|3D|42|22|0A)/;
 /** Node's names for what is wrong with a certificate, such as CERT_HAS_EXPIRED, or with TLS. */
 const TLS_CODES = /CERT|SIGNATURE|^ERR_(TLS|SSL|OSSL)/;
-/** pg gives these no code: SASL is the login, as without a password. */
+/** pg's words for an address without a password, which name a step of the protocol. */
+const NO_PASSWORD = /client password must be a (non-empty )?string$/;
+/** pg gives these no code: SASL is the login. */
 const PERMANENT_MESSAGES = /^(SASL:|The server does not support SSL connections$)/;
 
 /** SQLSTATEs of a server that goes away, comes, or has no room: connections are lost, or not to be had for now. */
@@ -118,5 +125,7 @@ function reasonOf(error: unknown): string {
   // Node reports a refused connection to a name with two addresses as one error with no message.
   if (error instanceof AggregateError && error.message === '')
     return error.errors.map(reasonOf).join('; ');
+  if (error instanceof Error && NO_PASSWORD.test(error.message))
+    return "the server asks for a password, and the login's address has none";
   return error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
 }

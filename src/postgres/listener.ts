@@ -3,6 +3,7 @@ import { orAborted, pause } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
+import { CONNECT_TIMEOUT_MS } from './connection.ts';
 
 export interface ListenerOptions {
   readonly url: string;
@@ -26,7 +27,6 @@ export interface ListenerOptions {
 
 /** The cap is how much longer than the database this may be away, and with it a ready API: a failover takes half a minute. */
 const BACK_OFF = { baseMs: 100, capMs: 2_000 };
-const CONNECT_TIMEOUT_MS = 5_000;
 const DEFAULT_HEARTBEAT = { everyMs: 5_000, deadlineMs: 3_000 };
 /** From this use on notify.sql sends no hints. */
 const QUEUE_FULL = 0.5;

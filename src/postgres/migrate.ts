@@ -7,6 +7,7 @@ import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import { NotMigratedError } from './error.ts';
+import { assertMigratable, explainRefusal } from './preconditions.ts';
 import { makeRetry } from './retry.ts';
 import { sessionSettings } from './session.ts';
 import { setSession } from './session_override.ts';
@@ -28,6 +29,9 @@ const PATIENCE_MS = 5 * 60_000;
 /** A migration whose process is frozen or cut off holds the locks of all tables until then. */
 const IDLE_TIMEOUT = '10s';
 
+const OWN_ALL =
+  'What Halyard made must belong to halyard_owner, and graphile-worker to halyard_worker: see the owners of schemas and tables, or restore with them.';
+
 interface MigrateOptions {
   /** The folder of `committed/`; Halyard's by default. */
   readonly folder?: string;
@@ -41,8 +45,9 @@ interface MigrateOptions {
  * second at most for its locks and is tried again; requests wait no longer.
  *
  * @param databaseUrl the owner's URL.
- * @throws ConfigError when the database isn't in UTF-8 or ran a migration that has changed since, as they do before 0.1.0, or when another
- *   role owns graphile-worker's tables; MigrationBlockedError when other sessions' locks were in the way for too long
+ * @throws RefusedError when the login lacks a role or a privilege, or the database isn't in UTF-8; ConfigError when it ran a migration that
+ *   has changed since, as they do before 0.1.0, or another role owns graphile-worker's tables; StandbyError; MigrationBlockedError when
+ *   other sessions' locks were in the way for too long
  */
 export async function migrate(
   databaseUrl: string,
@@ -55,11 +60,14 @@ export async function migrate(
       // graphile-migrate itself fails, rather than waits, when two run at once.
       await setSession(holder, { lock_timeout: '1s' });
       await retry(() => holder.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]));
-      await assertEncoding(holder);
-      await assertUnchanged(holder);
-      await retry(() => installWorkerSchema(databaseUrl, log));
-      await retry(() => runCommitted(holder, databaseUrl, folder, log));
-      await retry(() => makePartitions(databaseUrl));
+      await assertMigratable(holder);
+      await explainRefusal(() => assertUnchanged(holder), OWN_ALL);
+      for (const step of [
+        () => installWorkerSchema(databaseUrl, log),
+        () => runCommitted(holder, databaseUrl, folder, log),
+        () => makePartitions(databaseUrl),
+      ])
+        await retry(() => explainRefusal(step, OWN_ALL));
     });
     log.info({ version: await latestMigration() }, 'the database is migrated');
   });
@@ -114,18 +122,6 @@ async function closePool(client: pg.Client): Promise<void> {
     if (rowCount === 0) return;
     await delay(10);
   }
-}
-
-/** Names and descriptions are in any script, and events are JSON: both need UTF-8. */
-async function assertEncoding(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ encoding: string }>(
-    `select current_setting('server_encoding') as encoding`,
-  );
-  const encoding = rows[0]?.encoding;
-  if (encoding !== 'UTF8')
-    throw new ConfigError([
-      `The database's encoding is ${encoding}, and Halyard needs UTF8: create database … encoding 'UTF8' template template0.`,
-    ]);
 }
 
 /** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */

@@ -1,14 +1,11 @@
 import pg from 'pg';
 
-import { Client } from './connection.ts';
+import { Client, CONNECT_TIMEOUT_MS } from './connection.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 import { setSession, type SessionSettings } from './session_override.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { StandbyError } from './error.ts';
-
-/** How long a caller waits for a connection, free or new, before it gets an error. */
-const CONNECT_TIMEOUT_MS = 5_000;
 
 /** No connection was to be had in time, or it was lost on the way: 503. */
 export class DatabaseUnavailableError extends Error {
@@ -64,6 +61,7 @@ export function makePool(
         done();
       }, done);
     },
+    // Also how long a caller waits for one that is free.
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
@@ -72,6 +70,7 @@ export function makePool(
   outages.set(pool, outage);
   pool.on('connect', (client) => watch(client, pool, outage, options.log));
   if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
+  replaceReadOnly(pool);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
   return pool;
@@ -118,6 +117,50 @@ function limitCheckout(pool: pg.Pool, ms: number): void {
   pool.on('release', (_error, client) => clearTimeout(timers.get(client)));
 }
 
+/** read_only_sql_transaction: a change in a session that may not write. */
+const READ_ONLY = '25006';
+
+/**
+ * Closes each connection on which a change was refused as read only, once it is released. A session keeps the default with which it
+ * began, also when its role's has changed since, and a connection that is in use every second is never idle long enough to be replaced.
+ */
+function replaceReadOnly(pool: pg.Pool): void {
+  const refused = new WeakSet<pg.PoolClient>();
+  pool.on('connect', (client) => {
+    client.connection.on('errorMessage', ({ code }: pg.DatabaseError) => {
+      if (code === READ_ONLY) refused.add(client);
+    });
+  });
+  // The pool keeps no client whose end has begun.
+  pool.on('release', (_error, client) => {
+    if (refused.has(client)) void client.end();
+  });
+}
+
+/**
+ * Runs a query that shows what a session is good for. A connection whose session isn't good is closed, so that the next call sees
+ * whether a new one is.
+ *
+ * @param isGood of the first row
+ * @returns that row
+ * @throws the database's error, or the pool's when there is no connection
+ */
+export async function probe<T extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  query: string | pg.QueryConfig,
+  isGood: (row: T) => boolean,
+): Promise<T | undefined> {
+  const client = await pool.connect();
+  let isKept = false;
+  try {
+    const [row] = (await client.query<T>(query)).rows;
+    isKept = row !== undefined && isGood(row);
+    return row;
+  } finally {
+    client.release(!isKept);
+  }
+}
+
 /** A client's errors and warnings go to the log, also while it is checked out and the pool doesn't look. */
 function watch(client: pg.PoolClient, pool: pg.Pool, outage: Outage, log: Logger): void {
   client.on('error', (error) => {
@@ -127,8 +170,10 @@ function watch(client: pg.PoolClient, pool: pg.Pool, outage: Outage, log: Logger
     else outage.failed(error);
   });
   client.on('notice', ({ severity, code, message, hint }) => {
+    // Each session of a server that stops at once says so, and then its loss is an outage.
+    if (code?.startsWith('57P')) log.debug({ code }, message);
     // The severity is in the server's language; class 01 is a warning in any. Details quote rows.
-    if (severity === 'WARNING' || code?.startsWith('01'))
+    else if (severity === 'WARNING' || code?.startsWith('01'))
       log.warn({ code, hint }, message ?? 'the database raised a warning');
   });
 }

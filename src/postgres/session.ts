@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
+import { RefusedError } from './error.ts';
 
 /** The list of what Halyard counts on: a query. */
 const LIST = readFileSync(new URL('../../migrations/role_settings.sql', import.meta.url), 'utf8');
@@ -30,9 +31,19 @@ export interface Session {
 /** pg knows a time-out for each query; its types know it for a whole connection only. */
 export type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
+/** Whether a setting that isn't in pg_settings is one of this role in this database. */
+const IS_IN_DATABASE = `exists (
+  select
+  from pg_db_role_setting r cross join unnest(r.setconfig) as c (pair)
+  where r.setrole = session_user::regrole
+    and r.setdatabase = (select oid from pg_database where datname = current_database())
+    and lower(split_part(c.pair, '=', 1)) = lower(s.name))`;
+
 /** Where a setting comes from, and whether this role may set it: a row for each, looked up only for what differs. */
 const KNOWN = `lateral (
-  select p.source, p.context = 'user' or has_parameter_privilege(p.name, 'SET') as settable
+  select
+    coalesce(max(p.source), case when ${IS_IN_DATABASE} then 'database user' else 'user' end) as source,
+    coalesce(bool_and(p.context = 'user' or has_parameter_privilege(p.name, 'SET')), true) as settable
   from pg_settings p where p.name = s.name offset 0) as k`;
 
 /** Halyard's own logins, whose settings are the roles'. */
@@ -63,7 +74,7 @@ const prepare = (asOwner: boolean) => `
         'set', d.settable and d.by_session, 'in_database', d.source = 'database user',
         'mend', case d.source
           when 'database user' then format('alter role %I in database %I reset %s', session_user, current_database(), d.name)
-          else format('alter role %I set %s = %L', session_user, d.name, d.value)
+          else format(case d.name when 'role' then 'alter role %I reset %s' else 'alter role %I set %s = %L' end, session_user, d.name, d.value)
         end)
       from differing d
       where session_user = any (d.roles) and d.source not in ('client', 'session')
@@ -74,7 +85,7 @@ const prepare = (asOwner: boolean) => `
  *
  * @param options.waitMs milliseconds that the answer may take; no limit by default
  * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, time-outs included
- * @throws Error when the server gives no answer, or its error
+ * @throws Error when the server gives no answer, or its error; RefusedError when it is too old
  */
 export async function prepareSession(
   client: pg.ClientBase,
@@ -86,7 +97,7 @@ export async function prepareSession(
   };
   const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
     throw isOld(error)
-      ? new Error('Halyard needs PostgreSQL 15 or later.', { cause: error })
+      ? new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error })
       : error;
   });
   // Two statements have two results, which pg's types don't know.
@@ -136,14 +147,15 @@ export async function sessionSettings(client: pg.ClientBase): Promise<Record<str
   const { rows } = await client.query<{ name: string; value: string }>(
     `select s.name, s.value from (${LIST}) as s
      where s.by_session
-       and (select p.context from pg_settings p where p.name = s.name) = 'user'`,
+       and coalesce((select p.context from pg_settings p where p.name = s.name), 'user') = 'user'`,
   );
   return Object.fromEntries(rows.map(({ name, value }) => [name, value]));
 }
 
 /**
  * Makes each a setting of its roles, in every database. Keeps a value that does as well, of the role's or the server's. What the
- * administrator may not set (session_replication_role without the right to it) is left out: the processes name it where it matters.
+ * administrator may not set (session_replication_role without the right to it) is left out: the processes name it where it matters. So
+ * is role, for which no server has a default, and which would then stay 'none' whatever a session sets.
  */
 export const PIN_ROLE_SETTINGS = `do $pin$
 declare
@@ -153,8 +165,9 @@ begin
     select s.name, r.role, case when p.reset_val = any (s.also) then p.reset_val else s.value end as value
     from (${LIST}) as s
     cross join unnest(s.roles) as r (role)
-    join pg_settings p on p.name = s.name
-    where (p.context = 'user' or has_parameter_privilege(p.name, 'SET'))
+    left join pg_settings p on p.name = s.name
+    where (p.context = 'user' or has_parameter_privilege(s.name, 'SET'))
+      and (p.name is not null or s.name like '%.%')
       and not exists (
         select
         from pg_db_role_setting d

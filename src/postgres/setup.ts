@@ -3,6 +3,8 @@ import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { withConnection } from './connection.ts';
 import type { Logger } from '../lib/log.ts';
+import { RefusedError, StandbyError } from './error.ts';
+import { explainRefusal } from './preconditions.ts';
 import { PIN_ROLE_SETTINGS } from './session.ts';
 
 /** The URLs of the logins of the owner, the API and the worker. */
@@ -22,12 +24,14 @@ interface SetupOptions extends Logins {
 
 /** An administrator's session has settings of its own; it gets the owner's. */
 const AS_OWNER = { name: 'halyard setup', asOwner: true };
+const ADMINISTRATOR =
+  'The login of ROOT_DATABASE_URL must be a superuser, or have CREATEROLE and CREATEDB and the ADMIN option on roles of Halyard that are there already.';
 const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 
 /**
  * Prepares a PostgreSQL server: roles, their settings and passwords, the database. Needs an administrator, once; harmless when repeated.
  *
- * @throws ConfigError when a URL names another role than the one it is for, or the server is older than PostgreSQL 15.
+ * @throws ConfigError when a URL names another role than the one it is for; RefusedError when the administrator lacks a privilege; StandbyError
  */
 export async function setUp(options: SetupOptions): Promise<void> {
   const logins = [
@@ -36,7 +40,17 @@ export async function setUp(options: SetupOptions): Promise<void> {
     login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
   ];
   const database = databaseOf(options.ownerUrl);
-  await withConnection(options.rootUrl, AS_OWNER, async (client) => {
+  await explainRefusal(() => prepareServer(options.rootUrl, logins, database), ADMINISTRATOR);
+  options.log.info({ database }, 'roles and database are set up');
+}
+
+async function prepareServer(
+  rootUrl: string,
+  logins: readonly Login[],
+  database: string,
+): Promise<void> {
+  await withConnection(rootUrl, AS_OWNER, async (client) => {
+    await assertWritable(client);
     await client.query(await readFile(ROLES_SQL, 'utf8'));
     await client.query(PIN_ROLE_SETTINGS);
     for (const { role, password } of logins) {
@@ -45,8 +59,18 @@ export async function setUp(options: SetupOptions): Promise<void> {
     }
     await createDatabase(client, database);
   });
-  await withConnection(withDatabase(options.rootUrl, database), AS_OWNER, restrictDatabase);
-  options.log.info({ database }, 'roles and database are set up');
+  await withConnection(withDatabase(rootUrl, database), AS_OWNER, restrictDatabase);
+}
+
+async function assertWritable(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ standby: boolean; read_only: boolean }>(
+    `select pg_is_in_recovery() as standby, current_setting('transaction_read_only') = 'on' as read_only`,
+  );
+  if (rows[0]?.standby === true) throw new StandbyError();
+  if (rows[0]?.read_only === true)
+    throw new RefusedError(
+      "The administrator's sessions are read only: set default_transaction_read_only to off.",
+    );
 }
 
 /** The same server, another database. */
@@ -65,7 +89,12 @@ function databaseOf(url: string): string {
   return name;
 }
 
-function login(url: string, variable: string, role: string): { role: string; password: string } {
+interface Login {
+  readonly role: string;
+  readonly password: string;
+}
+
+function login(url: string, variable: string, role: string): Login {
   const parsed = new URL(url);
   if (decodeURIComponent(parsed.username) !== role)
     throw new ConfigError([`${variable} must log in as ${role}: the roles' names are fixed.`]);

@@ -3,6 +3,7 @@ import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
 import { orAborted, pause } from '../lib/wait.ts';
+import { CONNECT_TIMEOUT_MS } from './connection.ts';
 import {
   ConnectionError,
   isConnectionLoss,
@@ -15,8 +16,8 @@ import { assertMigrated } from './migrate.ts';
 import { prepareSession } from './session.ts';
 
 const BACK_OFF = { baseMs: 200, capMs: 3_000 };
-/** How long a connection, and each answer on it, may take. */
-const ANSWER_MS = 5_000;
+/** A server that is there answers in milliseconds. One that is silent must not keep a process from serving /healthz. */
+const DELAYED_MS = 1_000;
 /** In development a person waits, who may not know that there is something to run. */
 const UNMIGRATED_MS = 30_000;
 
@@ -24,7 +25,7 @@ interface WaitOptions {
   readonly log: Logger;
   /** Ends the waiting: what waits rejects with its reason. */
   readonly signal: AbortSignal;
-  /** Called when the first try has failed, so that what can go on without the database does. */
+  /** Called when a try has failed, so that what can go on without the database does. */
   readonly onWaiting?: () => void;
 }
 
@@ -90,6 +91,7 @@ export async function retryWhileAway<T>(
  *
  * @param options.url the login with which it is asked
  * @param options.name what pg_stat_activity shows as application_name
+ * @param options.onWaiting called also when the first try takes longer than a second
  * @throws ConnectionError at once for what waiting doesn't mend, NotMigratedError, and the signal's reason
  */
 export function waitForDatabase({
@@ -106,13 +108,14 @@ export function waitForDatabase({
 }): Promise<void> {
   const givesUpAt = performance.now() + unmigratedMs;
   const log = options.log.child({ database: placeOf(url) });
+  const delayed = setTimeout(() => options.onWaiting?.(), DELAYED_MS);
   return mayRejectEarly(
     retryWhileAway(
       () => ask(url, name),
       { ...options, log },
       (error) =>
         error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
-    ),
+    ).finally(() => clearTimeout(delayed)),
   );
 }
 
@@ -124,12 +127,13 @@ async function ask(url: string, name: string): Promise<void> {
     client = new pg.Client({
       connectionString: url,
       application_name: name,
-      connectionTimeoutMillis: ANSWER_MS,
-      query_timeout: ANSWER_MS,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      // Each answer too.
+      query_timeout: CONNECT_TIMEOUT_MS,
     });
     client.on('error', () => undefined);
     await client.connect();
-    const session = await prepareSession(client, { waitMs: ANSWER_MS });
+    const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS });
     if (session.standby) throw new StandbyError();
     reached = true;
     await assertMigrated(client);

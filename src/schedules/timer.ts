@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { probe } from '../postgres/pool.ts';
 import type { TimedQuery } from '../postgres/session.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
@@ -50,6 +51,11 @@ export function makeDueTimer(options: {
     failing: 'the due timer could not read what is due',
     back: 'the due timer reads what is due again',
   });
+  const readOnly = makeOutage(log, {
+    failing:
+      'no schedule is applied: sessions of the worker are read only (default_transaction_read_only)',
+    back: 'schedules are applied again: sessions of the worker may write',
+  });
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
   // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
   const queueing = coalesce(warned(queueJob, 'queue its job'), 0);
@@ -73,9 +79,16 @@ export function makeDueTimer(options: {
 
   async function refresh(): Promise<void> {
     try {
-      plan(await nextDue(pool));
-      isHealthy = true;
+      const due = await nextDue(pool);
+      isHealthy = !due.readOnly;
       outage.back();
+      if (due.readOnly) {
+        readOnly.failed(undefined);
+        after(RETRY_MS, refreshing.request);
+      } else {
+        readOnly.back();
+        plan(due);
+      }
     } catch (error) {
       isHealthy = false;
       outage.failed(error);
@@ -126,7 +139,7 @@ export function makeDueTimer(options: {
   return {
     /** A hint that the next due instant may have changed. Many at once cost one query. */
     refresh: refreshing.request,
-    /** Whether the last query of what is due succeeded. */
+    /** Whether the last query of what is due succeeded, in a session that may write. */
     healthy: () => isHealthy,
     /** Fires no more; resolves once what it is doing has ended. */
     async close(): Promise<void> {
@@ -147,13 +160,16 @@ interface Due {
   readonly overdueForMs: number | null;
   /** How long it is until the next one is due. */
   readonly dueInMs: number | null;
+  /** Whether the session may not write. */
+  readonly readOnly: boolean;
 }
 
 async function nextDue(pool: pg.Pool): Promise<Due> {
   const query: TimedQuery = {
-    text: 'select overdue_for as "overdueForMs", due_in as "dueInMs" from app_private.next_due()',
+    text: `select overdue_for as "overdueForMs", due_in as "dueInMs", current_setting('transaction_read_only') = 'on' as "readOnly"
+      from app_private.next_due()`,
     query_timeout: QUERY_TIMEOUT_MS,
   };
-  const { rows } = await pool.query<Due>(query);
-  return rows[0] ?? { overdueForMs: null, dueInMs: null };
+  const due = await probe<Due>(pool, query, ({ readOnly }) => !readOnly);
+  return due ?? { overdueForMs: null, dueInMs: null, readOnly: false };
 }

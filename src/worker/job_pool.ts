@@ -9,7 +9,7 @@ import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
-import { isConnectionLoss } from '../postgres/error.ts';
+import { assertInstalled, noteFailure, outageLogger } from './job_failures.ts';
 
 /** graphile-worker, kept running. */
 export type JobPool = Awaited<ReturnType<typeof startJobPool>>;
@@ -48,7 +48,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
   const outage = makeOutage(log, {
-    failing: 'no jobs are taken: the database is away',
+    failing: 'no jobs are taken',
     back: 'jobs are taken again',
   });
   const options = {
@@ -75,8 +75,8 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
         failures = 0;
         await current.over;
       } catch (error) {
-        if (isConnectionLoss(error)) outage.failed(error);
-        const level = outage.active() ? 'debug' : 'warn';
+        const isKnown = noteFailure(outage, error);
+        const level = isKnown ? 'debug' : 'warn';
         log[level]({ err: error }, 'taking jobs was interrupted and begins again');
       }
       if (stopped()) return;
@@ -88,7 +88,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
   return {
     /** Resolves once jobs are taken for the first time, or it is stopped. */
     started: started.promise,
-    healthy: () => current !== null,
+    healthy: () => current !== null && !outage.active(),
     /** Listens to the channels of jobs again, so that the server's notification queue can be emptied. */
     relisten: () => current?.relisten(),
     /** Resolves once the tasks that run are finished and nothing is taken any more. */
@@ -109,7 +109,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
  */
 async function begin(context: WorkerContext, { outage, ...options }: RunOptions) {
   // It would itself try again, after pauses of up to two minutes that nothing cuts short.
-  await options.pgPool.query('select');
+  await assertInstalled(options.pgPool);
   const idle = Promise.withResolvers<undefined>();
   const events = makeEvents(outage, () => idle.resolve(undefined));
   let listening: pg.PoolClient | null = null;
@@ -117,7 +117,7 @@ async function begin(context: WorkerContext, { outage, ...options }: RunOptions)
   events.on('pool:listen:release', () => (listening = null));
   const runner = await run({
     ...options,
-    logger: outageLogger(context, outage),
+    logger: outageLogger(context.log, outage),
     events,
     pollInterval: POLL_MS,
     noHandleSignals: true,
@@ -141,14 +141,6 @@ function relisten(client: pg.PoolClient): void {
     .catch((error: unknown) => client.connection.stream.destroy(error as Error));
 }
 
-/** What graphile-worker says in an outage is one outage in the log, until it has asked for jobs with success. */
-function outageLogger({ log }: WorkerContext, outage: Outage) {
-  return workerLogger(log, (error) => {
-    if (isConnectionLoss(error)) outage.failed(error);
-    return outage.active();
-  });
-}
-
 /** @param onIdle called when it takes no more jobs and none of its tasks runs */
 function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
   const events: WorkerEvents = new EventEmitter();
@@ -158,6 +150,10 @@ function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
     'pool:forcefulShutdown:error',
   ] as const)
     events.on(end, onIdle);
+  // graphile-worker has these in its log at debug level only.
+  events.on('worker:getJob:error', ({ error }) => {
+    if (!noteFailure(outage, error)) outage.failed(error);
+  });
   for (const asked of ['worker:getJob:empty', 'job:start'] as const)
     events.on(asked, () => outage.back());
   return events;

@@ -34,6 +34,22 @@ test('there is something to look at', async () => {
   expect((await offenders(tables('true'))).length).toBeGreaterThan(8);
 });
 
+test('what functions read of a transaction’s own settings, a session begins without', async () => {
+  const read = await offenders(
+    String.raw`select distinct m[1] as name
+     from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
+       regexp_matches(p.prosrc, $re$current_setting\('((?:halyard|jwt)[.][a-z_.]+)'$re$, 'g') m
+     where n.nspname in ${OURS} order by 1`,
+  );
+  const list = await readFile(
+    new URL('../../migrations/role_settings.sql', import.meta.url),
+    'utf8',
+  );
+  const listed = [...list.matchAll(/\('((?:halyard|jwt)\.[a-z_.]+)', ''/g)].map(([, name]) => name);
+  // This one only makes a session stricter.
+  expect([...listed, 'halyard.audit_mode'].toSorted()).toEqual(read);
+});
+
 const PINNED = `'search_path=pg_catalog, pg_temp'`;
 
 const RULES: Record<string, string> = {

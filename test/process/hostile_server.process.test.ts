@@ -6,8 +6,8 @@ import { withClient, type TestDatabase } from '../support/database.ts';
 import {
   asAdministrator,
   complaints,
-  startBoth,
   startHostileServer,
+  startServices,
   type HostileServer,
 } from '../support/hostile.ts';
 import { loginUrl } from '../support/migrated.ts';
@@ -17,6 +17,8 @@ import { parseShipped } from '../support/worker.ts';
 
 let server: HostileServer;
 let database: TestDatabase;
+/** One API and one worker for all tests: to make a GraphQL schema takes as long as a test. */
+let services: Awaited<ReturnType<typeof startServices>>;
 
 beforeAll(async () => {
   server = await startHostileServer();
@@ -25,8 +27,12 @@ beforeAll(async () => {
     database,
     `create role dana login password 'hostile' in role halyard_auditor`,
   );
+  services = await startServices(database);
 });
-afterAll(() => server.stop());
+afterAll(async () => {
+  await services.stop();
+  await server.stop();
+});
 
 const token = adminToken();
 
@@ -46,7 +52,7 @@ async function graphql<T>(api: TestApi, query: string, variables: object): Promi
 
 describe('where every setting of server and database is hostile', () => {
   test('changes are made, applied, sealed and shipped, with the values that were given', async () => {
-    const { api, sink, worker } = await startBoth(database);
+    const { api, sink, worker } = services;
     const made = await api.call('POST /api/admin/flags', {
       token,
       json: { flag_key: 'by-rest', description: String.raw`a \x00 'quoted' text` },
@@ -116,7 +122,6 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('the commands work: reconcile what is lost, verify, export', async () => {
-    await startBoth(database);
     await withClient(database.ownerUrl, async (client) => {
       await client.query('alter table app_public.feature_flags disable trigger _900_audit_update');
       await client.query(
@@ -157,7 +162,6 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('a DBA whose own session is hostile changes, verifies, proves and reads', async () => {
-    await startBoth(database);
     await withClient(database.rootUrl, async (client) => {
       await client.query(`begin isolation level serializable read write;
         insert into app_public.feature_flags (flag_key) values ('by-hand');
@@ -204,7 +208,6 @@ describe('where every setting of server and database is hostile', () => {
   });
 
   test('so do the functions that an administrator reaches, and purging keeps what it must', async () => {
-    await startBoth(database);
     await withClient(database.rootUrl, async (client) => {
       // Time-outs of 20 ms are for nobody; all else stays.
       await client.query(

@@ -1,4 +1,7 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
+import { withDatabase } from '../../src/postgres/setup.ts';
 import { callApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { scrape } from '../support/metrics.ts';
@@ -16,6 +19,21 @@ async function startCutProxy(): Promise<TcpProxy> {
   const proxy = await startTcpProxy({ host: hostname, port: Number(port) });
   proxy.refuse();
   return proxy;
+}
+
+/** A server that takes connections and never says a word. */
+async function listenSilently() {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => void sockets.add(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
 }
 
 function through(url: string, { port }: TcpProxy): string {
@@ -104,7 +122,7 @@ test('api and worker wait for a database that is away, and outlive an outage wit
   await expect.poll(isHealthy, soon).toBe(0);
   for (let i = 0; i < 10; i++) expect([await flags(), await graphql()]).toEqual([503, 200]);
   // graphile-worker's own listener tries again after about 0.1, 0.3, 0.9, 2.5 s: that is long enough for all of them to have tried.
-  await worker.waitFor(/"msg":"no jobs are taken: the database is away"/);
+  await worker.waitFor(/"msg":"no jobs are taken"/);
   const refused = proxy.refused();
   await expect.poll(() => proxy.refused() - refused, soon).toBeGreaterThan(25);
   proxy.accept();
@@ -123,6 +141,20 @@ test('api and worker wait for a database that is away, and outlive an outage wit
   logOf(worker);
 });
 
+test('an api serves while a server that is silent makes it wait', async () => {
+  await using silent = await listenSilently();
+  const url = Object.assign(new URL(database.authenticatorUrl), {
+    hostname: '127.0.0.1',
+    port: String(silent.port),
+  });
+  const api = spawn('api', { AUTH_DATABASE_URL: url.href });
+  const apiUrl = await addressIn(api, 'the API is listening');
+  // The first try is not over yet.
+  expect(api.stderr()).not.toContain('waiting for the database');
+  expect((await callApi(apiUrl, 'GET /healthz')).status).toBe(200);
+  expect(await readiness(apiUrl)).toEqual([503, 'database_unavailable']);
+});
+
 test('start waits too, a signal ends a start that waits, and so does what waiting does not mend', async () => {
   await using proxy = await startCutProxy();
   const env = {
@@ -134,7 +166,10 @@ test('start waits too, a signal ends a start that waits, and so does what waitin
   wrong.password = 'gr8secret';
   const [patient, start, api, worker, mistaken] = [
     spawn('start', env),
-    spawn('start', env),
+    spawn('start', {
+      ...env,
+      ROOT_DATABASE_URL: withDatabase(through(database.rootUrl, proxy), 'postgres'),
+    }),
     spawn('api', env),
     spawn('worker', env),
     spawn('api', { AUTH_DATABASE_URL: wrong.href }),
@@ -146,6 +181,8 @@ test('start waits too, a signal ends a start that waits, and so does what waitin
     expect(await one.end('SIGTERM')).toBe(0);
     expect(warningsOf(one)).toEqual(['waiting for the database']);
   }
+  // The one that it is waiting for.
+  expect(start.stderr()).toMatch(/"database":"[^"]+\/postgres"/);
 
   await mistaken.waitFor(/waiting for the database/);
   proxy.accept();

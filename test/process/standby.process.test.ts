@@ -2,7 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
+import { StandbyError } from '../../src/postgres/error.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
 import { DatabaseUnavailableError, makePool } from '../../src/postgres/pool.ts';
+import { setUp } from '../../src/postgres/setup.ts';
 import { transactionAs } from '../../src/postgres/transaction.ts';
 import { waitForDatabase } from '../../src/postgres/wait.ts';
 import { runAudit } from '../support/chaos/command.ts';
@@ -58,6 +61,8 @@ test('a standby is no database to work with, until it is promoted', async () => 
   await waiting.promise;
   // What only reads may well do so here.
   expect(await runAudit(database, 'verify')).toMatchObject({ status: 0, stderr: '' });
+  await expect(migrate(database.ownerUrl, log)).rejects.toThrow(StandbyError);
+  await expect(setUp({ ...database, log })).rejects.toThrow(StandbyError);
 
   await query(database.rootUrl, 'select pg_promote()');
   expect(await flags()).toBe(0);

@@ -1,15 +1,17 @@
 import { pino } from 'pino';
-import { expect, onTestFinished } from 'vitest';
+import { expect, onTestFinished, vi } from 'vitest';
+import { loadConfig } from '../../src/config/config.ts';
 import { makeGraphql } from '../../src/graphql/index.ts';
 import { startEmbeddedPostgres } from '../../src/postgres/embedded/postgres.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
 import { setUp, withDatabase } from '../../src/postgres/setup.ts';
+import { startWorker } from '../../src/worker/runner.ts';
 import { startTestApi } from './api.ts';
 import { withClient, type TestDatabase } from './database.ts';
 import { makeTestLog, type LogLine } from './log.ts';
 import { loginsTo } from './migrated.ts';
 import { makeDataDir, memoryFolder, removeDataDir } from './postgres_server.ts';
-import { makeMemorySink, startTestWorker } from './worker.ts';
+import { makeMemorySink } from './worker.ts';
 
 /** Each setting that a database or a role may have and that something of Halyard's could depend on, at its worst. */
 export const HOSTILE: Readonly<Record<string, string>> = {
@@ -50,6 +52,17 @@ export const HOSTILE: Readonly<Record<string, string>> = {
   join_collapse_limit: '1',
   debug_parallel_query: 'on',
   work_mem: '64kB',
+};
+
+/** What a transaction says of itself, said beforehand: a DBA's own session that has these is believed, so no database has them here. */
+export const FORGED: Readonly<Record<string, string>> = {
+  'halyard.actor': 'mallory',
+  'halyard.applying': '00000000-0000-0000-0000-000000000000',
+  'halyard.request_id': 'forged',
+  'jwt.claims.user_id': 'mallory',
+  'jwt.claims.email': 'mallory@example.com',
+  'jwt.claims.role': 'admin',
+  'jwt.claims.environments': '["staging"]',
 };
 
 export interface HostileServer {
@@ -108,14 +121,25 @@ export async function asAdministrator(
   });
 }
 
-/** API with GraphQL and worker, ready, for the length of the test. */
-export async function startBoth(database: TestDatabase) {
+/** API with GraphQL and worker, ready, until `stop`. */
+export async function startServices(database: TestDatabase) {
   const api = await startTestApi(database.authenticatorUrl, { makeGraphql });
-  onTestFinished(api.close);
   const sink = makeMemorySink();
-  const worker = await startTestWorker(database, { sink });
-  await expect.poll(async () => (await api.call('GET /readyz')).status).toBe(200);
-  return { api, sink, worker };
+  const { log, lines } = makeTestLog();
+  const config = loadConfig({ NODE_ENV: 'test' }, 'worker');
+  const worker = await startWorker({ config, databaseUrl: database.workerUrl, log, sink });
+  const stop = () => Promise.all([api.close(), worker.stop()]);
+  await vi.waitFor(async () => expect((await api.call('GET /readyz')).status).toBe(200), 10_000);
+  return { api, sink, worker: { lines }, stop };
+}
+
+/** The same for the length of the test. */
+export async function startBoth(database: TestDatabase) {
+  const services = await startServices(database);
+  onTestFinished(async () => {
+    await services.stop();
+  });
+  return services;
 }
 
 /** What a log has of warnings and errors: a healthy process has none. */

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
+import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
 import { makeApplier } from '../../src/schedules/apply.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { withClient } from '../support/database.ts';
@@ -13,6 +14,8 @@ import {
   useFreshDatabase,
 } from '../support/worker.ts';
 import type pg from 'pg';
+
+const soon = { timeout: 20_000 };
 
 /** The lock that a run of ensure_audit_partitions waits for: whoever has it decides how long the task takes. */
 const PARTITIONS = `hashtext('halyard.ensure_audit_partitions')`;
@@ -125,6 +128,59 @@ test('a worker can be stopped in the midst of an outage', async () => {
     await worker.stop();
     await root.query(`alter database ${database.name} allow_connections true`);
   });
+});
+
+test('a worker whose sessions are read only says so once, and goes on by itself after that', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  const said = (what: string) => lines.filter(({ msg }) => String(msg).includes(what));
+  const setting = `alter role halyard_worker in database ${database.name}`;
+  await withClient(database.rootUrl, async (root) => {
+    await root.query(`${setting} set default_transaction_read_only = on`);
+    await root.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and usename = 'halyard_worker'`,
+    );
+    await expect.poll(() => said('no schedule is applied').length, soon).toBe(1);
+    await insertDue(root, { count: 1, dueIn: '0 s' });
+    await expect.poll(() => worker.healthy(), soon).toBe(false);
+    // Each second the timer looks again.
+    const looks = () => said('no schedule is applied').filter(({ level }) => level === 'debug');
+    await expect.poll(() => looks().length, soon).toBeGreaterThan(1);
+    expect(await countByStatus(root)).toStrictEqual({ pending: 1 });
+    await root.query(`${setting} reset default_transaction_read_only`);
+    await expect.poll(() => countByStatus(root), soon).toStrictEqual({ applied: 1 });
+  });
+  await expect.poll(() => worker.healthy(), soon).toBe(true);
+  expect(said('no schedule is applied').filter(({ level }) => level === 'warn')).toHaveLength(1);
+  expect(said('schedules are applied again')).toHaveLength(1);
+});
+
+test('a worker whose jobs are dropped says what to run, at its start too, and goes on after it', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  await withClient(database.workerUrl, (client) =>
+    client.query('drop schema graphile_worker cascade'),
+  );
+  await expect.poll(() => worker.healthy(), soon).toBe(false);
+  const { log, lines: second } = makeTestLog();
+  const starting = startTestWorker(database, { log });
+  for (const found of [lines, second]) {
+    const errors = () => found.filter(({ level }) => level === 'error');
+    await expect.poll(errors, soon).toMatchObject([{ msg: 'no jobs are taken' }]);
+    expect(errors()[0]?.err).toMatchObject({
+      message: expect.stringContaining('npm run halyard -- migrate') as string,
+    });
+    expect(JSON.stringify(found)).not.toContain('permission denied');
+  }
+  await withClient(database.ownerUrl, async (owner) => {
+    await insertDue(owner, { count: 1, dueIn: '0 s' });
+    await expect.poll(() => countByStatus(owner), soon).toStrictEqual({ applied: 1 });
+  });
+  await installWorkerSchema(database.ownerUrl, log);
+  const started = await starting;
+  for (const one of [worker, started.worker])
+    await expect.poll(() => one.healthy(), soon).toBe(true);
 });
 
 test('a run that is asked to stop leaves the rest due', async () => {

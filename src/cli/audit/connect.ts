@@ -7,6 +7,7 @@ import type { SessionSettings } from '../../postgres/session_override.ts';
 import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
 import { makeLogger } from '../../lib/log.ts';
 import { withDatabase } from '../../postgres/setup.ts';
+import { logWarnings } from '../process_log.ts';
 
 /** The variables that hold the address of a login, the role halyard_…; the first that is set counts. */
 const ADDRESSES = {
@@ -38,6 +39,7 @@ export async function withLogin<T>(
   // Warnings and errors only: how an embedded server comes and goes is no part of the answer.
   const isChatty = ['info', 'debug', 'trace'].includes(config.logLevel);
   const log = makeLogger({ ...config, ...(isChatty && { logLevel: 'warn' }) }, command);
+  logWarnings(log);
   const addresses = ADDRESSES[login];
   const role = `halyard_${login}`;
   const url = addresses.map(([, key]) => config[key]).find((address) => address !== null);
