@@ -2144,7 +2144,7 @@ AS $function$
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
-CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[], waited uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(flag_id uuid, flag_key text, environment text)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2158,23 +2158,30 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      select s.flag_id, min(s.scheduled_at) as since
-      from (
-        select d.flag_id, d.scheduled_at
-        from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
-        order by d.scheduled_at, d.id
-        limit 1000
-      ) as s
-      group by s.flag_id
-      order by since
-      limit 100
+      (
+        select s.flag_id, min(s.scheduled_at) as since
+        from (
+          select d.flag_id, d.scheduled_at
+          from app_public.feature_flag_schedules d
+          where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped) and d.flag_id <> all (waited)
+          order by d.scheduled_at, d.id
+          limit 1000
+        ) as s
+        group by s.flag_id
+        order by since
+        limit 100
+      )
+      union all
+      select d.flag_id, min(d.scheduled_at)
+      from app_public.feature_flag_schedules d
+      where d.flag_id = any (waited) and app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+      group by d.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $function$;
-comment on function app_private.overdue_flags(double precision,uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
-grant execute on function app_private.overdue_flags(double precision,uuid[]) to halyard_worker;
+comment on function app_private.overdue_flags(double precision,uuid[],uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied, the longest overdue first: all such flags in `waited`, and at most 100 others.';
+grant execute on function app_private.overdue_flags(double precision,uuid[],uuid[]) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
  RETURNS SETOF app_public.feature_flag_schedules

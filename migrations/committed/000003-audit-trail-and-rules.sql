@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:40effe5ac89a144706ca82e7b7c03bfd705a9d78
+--! Hash: sha1:aea77103a13910a33de4de613819dff2eb9ec5a0
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2370,8 +2370,9 @@ $$;
 comment on function app_private.apply_flag(uuid, integer, uuid[]) is
   'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
--- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them.
-create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}')
+-- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them. The flags
+-- that the worker has waited for already don't count, or as many of them as the limit would hide all others.
+create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}', waited uuid[] default '{}')
 returns table (flag_id uuid, flag_key text, environment text)
 language plpgsql
 volatile
@@ -2386,28 +2387,35 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      select s.flag_id, min(s.scheduled_at) as since
-      from (
-        select d.flag_id, d.scheduled_at
-        from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
-        order by d.scheduled_at, d.id
-        limit 1000
-      ) as s
-      group by s.flag_id
-      order by since
-      limit 100
+      (
+        select s.flag_id, min(s.scheduled_at) as since
+        from (
+          select d.flag_id, d.scheduled_at
+          from app_public.feature_flag_schedules d
+          where app_private.is_due(d, v_then, v_held) and d.id <> all (skipped) and d.flag_id <> all (waited)
+          order by d.scheduled_at, d.id
+          limit 1000
+        ) as s
+        group by s.flag_id
+        order by since
+        limit 100
+      )
+      union all
+      select d.flag_id, min(d.scheduled_at)
+      from app_public.feature_flag_schedules d
+      where d.flag_id = any (waited) and app_private.is_due(d, v_then, v_held) and d.id <> all (skipped)
+      group by d.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $$;
 
-comment on function app_private.overdue_flags(double precision, uuid[]) is
-  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
+comment on function app_private.overdue_flags(double precision, uuid[], uuid[]) is
+  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied, the longest overdue first: all such flags in `waited`, and at most 100 others.';
 
 grant execute on function
   app_private.next_due(),
-  app_private.overdue_flags(double precision, uuid[]),
+  app_private.overdue_flags(double precision, uuid[], uuid[]),
   app_private.apply_flag(uuid, integer, uuid[])
 to halyard_worker;
 --! EndIncluded schedules/overdue.sql

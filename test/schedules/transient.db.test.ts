@@ -209,3 +209,29 @@ test('a schedule that is to be skipped is left as it is', async () => {
     expect(await read(client, skipped.id)).toMatchObject({ status: 'applied' });
   });
 });
+
+test('flags that were waited for hide no others behind them', async () => {
+  await withRollback(database, async (client) => {
+    const waited = await insertFlag(client);
+    for (let n = 0; n < 2; n++) await insertSchedule(client, waited.id, { dueIn: '-1 minute' });
+    await client.query(
+      `with flags as (
+         insert into app_public.feature_flags (flag_key) select 'many-' || n from generate_series(1, 100) as n returning id)
+       insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       select id, clock_timestamp() - interval '1 second', '{"enabled": true}' from flags`,
+    );
+    const overdue = (...flags: string[]) =>
+      value<string[]>(
+        client,
+        `select array_agg(flag_id::text) from app_private.overdue_flags(0, '{}', $1)`,
+        [flags],
+      );
+    expect(await overdue()).toHaveLength(100);
+    const all = await overdue(waited.id);
+    expect(all).toHaveLength(101);
+    expect(new Set(all).size).toBe(101);
+    expect(all[0]).toBe(waited.id);
+    const { id } = await insertFlag(client);
+    expect(await overdue(id)).toEqual(await overdue());
+  });
+});
