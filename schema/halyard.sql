@@ -1066,6 +1066,7 @@ CREATE OR REPLACE FUNCTION app_private.bury_events(what jsonb, error_code text, 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
     'userId', current_setting('jwt.claims.user_id', true),
     'email', current_setting('jwt.claims.email', true),
@@ -1076,7 +1077,7 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
-  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
@@ -1087,7 +1088,14 @@ begin
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
-    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
     if v_shortage is not null then
       raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
         using
@@ -1701,7 +1709,7 @@ CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+  select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
 $function$;
 comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 

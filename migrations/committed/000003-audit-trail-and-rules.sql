@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:aea77103a13910a33de4de613819dff2eb9ec5a0
+--! Hash: sha1:adc6adcd64e5eeb7eeb73020e2d1039a3e967e35
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -974,9 +974,11 @@ $$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
 -- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode, and
--- where the server lacks resources (SQLSTATE classes 53 and 58: no disk, no memory, a disk that fails), be it for the event or for
--- the letter: a small change may fit its page while the trail's tables can't grow, and the log may lie on the same full disk. Such
--- an error is of class 53, in strict mode too: it passes by itself, and a schedule that meets it stays due.
+-- where the server lacks resources, be it for the event or for the letter: a small change may fit its page while the trail's tables
+-- can't grow, and the log may lie on the same full disk. Such an error is of class 53, in strict mode too: it passes by itself, and a
+-- schedule that meets it stays due. Lack of resources is SQLSTATE class 53 (no disk, no memory), 58 (a disk that fails), and XX: what
+-- PostgreSQL has no class for, such as a quota of the file system (EDQUOT), and damaged pages. A file system that is read only
+-- is 42501, as a missing privilege is: the letter's error is the former when the owner has the privilege, and no policy counts.
 -- The context is read without Halyard's functions: one of those may be what is broken.
 create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
 returns void
@@ -985,6 +987,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
+  c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
     'userId', current_setting('jwt.claims.user_id', true),
     'email', current_setting('jwt.claims.email', true),
@@ -995,7 +998,7 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
-  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
@@ -1006,7 +1009,14 @@ begin
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
-    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
     if v_shortage is not null then
       raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
         using
@@ -2000,15 +2010,16 @@ comment on function app_private.retry_delay(integer) is
   'Exponential back-off with jitter after this many failed attempts (1 or more).';
 
 -- Errors that say nothing against the schedule: the connection (08), a deadlock or a race (40), no room or no memory (53), a
--- server that stops or a statement that was cancelled (57), a disk that fails (58), a lock that another session holds (55P03), and
--- strict mode while the trail can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
+-- server that stops or a statement that was cancelled (57), a disk that fails (58), what PostgreSQL has no class for, such as a
+-- quota of the file system, and damaged pages (XX), a lock that another session holds (55P03), and strict mode while the trail
+-- can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
 create or replace function app_private.is_transient(error_code text)
 returns boolean
 language sql
 immutable
 set search_path to pg_catalog, pg_temp
 as $$
-  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+  select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
 $$;
 
 comment on function app_private.is_transient(text) is
