@@ -1,5 +1,5 @@
---! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:adc6adcd64e5eeb7eeb73020e2d1039a3e967e35
+--! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
+--! Hash: sha1:6f0922cb345b90c5321ff344a73a02dd2314b1ad
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -42,8 +42,9 @@ begin
   -- Code that makes a partition takes this first, and then the trail.
   perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
 
-  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
-  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
+  -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
+  -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
+  -- migration is tried again until it has ended.
   v_wait := least(v_deadlock_timeout, interval '5 seconds') + interval '1 second';
   perform set_config('lock_timeout', ceil(extract(epoch from v_wait) * 1000)::text, true);
   -- From here on the trail has the partitions that it has.

@@ -34,3 +34,20 @@ test('a migration whose process is frozen doesn’t keep its locks', async () =>
   const migrated = migrate(database.ownerUrl, makeTestLog().log, { folder: migrations.folder });
   await expect(migrated).rejects.toThrow('idle for 10s');
 });
+
+test('whom a migration waits for is named where a low deadlock_timeout leaves it little time to wait', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.rootUrl, (client) =>
+    client.query(`alter database ${database.name} set deadlock_timeout = '100ms'`),
+  );
+  const migrations = await copyMigrations();
+  await migrations.add('--!include platform/locks.sql');
+  await withClient(database.ownerUrl, async (reader) => {
+    await reader.query('begin');
+    await reader.query('select from audit.events');
+    const pid = await value<number>(reader, 'select pg_backend_pid()');
+    const { folder } = migrations;
+    const migrated = migrate(database.ownerUrl, makeTestLog().log, { folder, patienceMs: 4_000 });
+    await expect(migrated).rejects.toThrow(`process ${pid} `);
+  });
+});

@@ -149,7 +149,7 @@ describe('which want of resources makes a change fail', () => {
     });
   });
 
-  test.for([
+  test.for<[string, string]>([
     ['a missing privilege', 'revoke insert on audit.dead_letters from halyard_owner'],
     [
       'a policy',
