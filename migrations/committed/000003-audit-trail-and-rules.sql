@@ -1,5 +1,5 @@
 --! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
---! Hash: sha1:6f0922cb345b90c5321ff344a73a02dd2314b1ad
+--! Hash: sha1:bb2561b154c02fd4e343b888db7ff26eff27dc19
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2027,7 +2027,7 @@ comment on function app_private.is_transient(text) is
   'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 
 -- Doubles from 1 s to 30 s, each between half and all of it: a schedule waits about as long again as the trouble has lasted.
--- No column counts these waits: the last one is what the row's times leave between them.
+-- No column counts these waits: the last one is what the row's times leave between them, and the time that its batch took.
 create or replace function app_private.postponement(schedule app_public.feature_flag_schedules)
 returns interval
 language sql

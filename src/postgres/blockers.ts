@@ -20,15 +20,22 @@ const POLL_MS = 25;
 const COLUMNS = `p.pid, b.usename as user, nullif(b.application_name, '') as application, b.xact_start as since,
   nullif(nullif(regexp_replace(left(btrim(b.query), 80), '\\s+', ' ', 'g'), '<insufficient privilege>'), '') as query`;
 
+// Behind a row that several sessions wait for, the first of them is in the way of the others: the worker's own sessions would be named.
 const BLOCKERS = `
-  select distinct ${COLUMNS}
-  from unnest(pg_blocking_pids($1)) as p (pid)
+  with recursive blockers (pid) as (
+    select unnest(pg_blocking_pids($1))
+    union
+    select unnest(pg_blocking_pids(w.pid)) from blockers w
+  )
+  select ${COLUMNS}
+  from blockers p
   left join pg_stat_activity b on b.pid = p.pid
+  where cardinality(pg_blocking_pids(p.pid)) = 0
   order by 1
   limit 10`;
 
 /**
- * The sessions that a session waits for at this moment, ten at most.
+ * The sessions that a session waits for at this moment and that wait for none themselves, ten at most.
  *
  * @param pid the waiting session's
  * @throws the database's error
