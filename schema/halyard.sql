@@ -1084,6 +1084,7 @@ CREATE OR REPLACE FUNCTION app_private.bury_events(what jsonb, error_code text, 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
     'userId', current_setting('jwt.claims.user_id', true),
     'email', current_setting('jwt.claims.email', true),
@@ -1094,7 +1095,7 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
-  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
@@ -1105,7 +1106,14 @@ begin
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
-    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
     if v_shortage is not null then
       raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
         using
@@ -1744,7 +1752,7 @@ CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+  select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
 $function$;
 comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 
@@ -2193,7 +2201,7 @@ AS $function$
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
-CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[], waited uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(flag_id uuid, flag_key text, environment text)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2208,23 +2216,34 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      select s.flag_id, min(s.scheduled_at) as since
-      from (
-        select d.flag_id, d.scheduled_at
-        from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until) and d.id <> all (skipped)
-        order by d.scheduled_at, d.id
-        limit 1000
-      ) as s
-      group by s.flag_id
-      order by since
-      limit 100
+      (
+        select s.flag_id, min(s.scheduled_at) as since
+        from (
+          select d.flag_id, d.scheduled_at
+          from app_public.feature_flag_schedules d
+          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+            and d.id <> all (skipped)
+            and d.flag_id <> all (waited)
+          order by d.scheduled_at, d.id
+          limit 1000
+        ) as s
+        group by s.flag_id
+        order by since
+        limit 100
+      )
+      union all
+      select d.flag_id, min(d.scheduled_at)
+      from app_public.feature_flag_schedules d
+      where d.flag_id = any (waited)
+        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+        and d.id <> all (skipped)
+      group by d.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $function$;
-comment on function app_private.overdue_flags(double precision,uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
-grant execute on function app_private.overdue_flags(double precision,uuid[]) to halyard_worker;
+comment on function app_private.overdue_flags(double precision,uuid[],uuid[]) is 'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied, the longest overdue first: all such flags in `waited`, and at most 100 others.';
+grant execute on function app_private.overdue_flags(double precision,uuid[],uuid[]) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.overdue_schedules()
  RETURNS SETOF app_public.feature_flag_schedules

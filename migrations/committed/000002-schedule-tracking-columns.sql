@@ -1,5 +1,5 @@
---! Previous: sha1:da7c898f9e9c39ba37249dadd297c9d2012f1679
---! Hash: sha1:7442d777a9a3bd065568673ecf822377008b3de1
+--! Previous: sha1:4a15f9479f1f8f2668d216692714a6364e7ad66e
+--! Hash: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -42,8 +42,9 @@ begin
   -- Code that makes a partition takes this first, and then the trail.
   perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
 
-  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
-  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
+  -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
+  -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
+  -- migration is tried again until it has ended.
   v_wait := least(v_deadlock_timeout, interval '5 seconds') + interval '1 second';
   perform set_config('lock_timeout', ceil(extract(epoch from v_wait) * 1000)::text, true);
   -- From here on the trail has the partitions that it has.

@@ -1,5 +1,5 @@
---! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:fd970d712fb2f5d78ccf6ba1ee14b380524a0d1b
+--! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
+--! Hash: sha1:678f85e9d7d1ba474d528130791a5c17d7143eb8
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -42,8 +42,9 @@ begin
   -- Code that makes a partition takes this first, and then the trail.
   perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
 
-  -- This mode keeps vacuums, index builds and purges out and holds up no request. It may wait longer than deadlock_timeout, and
-  -- must: only then does PostgreSQL cancel an autovacuum that is in the way.
+  -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
+  -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
+  -- migration is tried again until it has ended.
   v_wait := least(v_deadlock_timeout, interval '5 seconds') + interval '1 second';
   perform set_config('lock_timeout', ceil(extract(epoch from v_wait) * 1000)::text, true);
   -- From here on the trail has the partitions that it has.
@@ -979,9 +980,11 @@ $$;
 comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
 
 -- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode, and
--- where the server lacks resources (SQLSTATE classes 53 and 58: no disk, no memory, a disk that fails), be it for the event or for
--- the letter: a small change may fit its page while the trail's tables can't grow, and the log may lie on the same full disk. Such
--- an error is of class 53, in strict mode too: it passes by itself, and a schedule that meets it stays due.
+-- where the server lacks resources, be it for the event or for the letter: a small change may fit its page while the trail's tables
+-- can't grow, and the log may lie on the same full disk. Such an error is of class 53, in strict mode too: it passes by itself, and a
+-- schedule that meets it stays due. Lack of resources is SQLSTATE class 53 (no disk, no memory), 58 (a disk that fails), and XX: what
+-- PostgreSQL has no class for, such as a quota of the file system (EDQUOT), and damaged pages. A file system that is read only
+-- is 42501, as a missing privilege is: the letter's error is the former when the owner has the privilege, and no policy counts.
 -- The context is read without Halyard's functions: one of those may be what is broken.
 create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
 returns void
@@ -990,6 +993,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
+  c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
     'userId', current_setting('jwt.claims.user_id', true),
     'email', current_setting('jwt.claims.email', true),
@@ -1000,7 +1004,7 @@ declare
     'applying', current_setting('halyard.applying', true),
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
-  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then 'insufficient_resources' end;
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
 begin
   if app_private.audit_is_strict() then
     raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
@@ -1011,7 +1015,14 @@ begin
     values (v_content, bury_events.error_code, bury_events.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
-    v_shortage := coalesce(case left(sqlstate, 2) when '53' then sqlstate when '58' then 'insufficient_resources' end, v_shortage);
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
     if v_shortage is not null then
       raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
         using
@@ -2005,22 +2016,23 @@ comment on function app_private.retry_delay(integer) is
   'Exponential back-off with jitter after this many failed attempts (1 or more).';
 
 -- Errors that say nothing against the schedule: the connection (08), a deadlock or a race (40), no room or no memory (53), a
--- server that stops or a statement that was cancelled (57), a disk that fails (58), a lock that another session holds (55P03), and
--- strict mode while the trail can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
+-- server that stops or a statement that was cancelled (57), a disk that fails (58), what PostgreSQL has no class for, such as a
+-- quota of the file system, and damaged pages (XX), a lock that another session holds (55P03), and strict mode while the trail
+-- can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
 create or replace function app_private.is_transient(error_code text)
 returns boolean
 language sql
 immutable
 set search_path to pg_catalog, pg_temp
 as $$
-  select left(error_code, 2) in ('08', '40', '53', '57', '58') or error_code in ('55P03', 'ZF011')
+  select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
 $$;
 
 comment on function app_private.is_transient(text) is
   'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 
 -- Doubles from 1 s to 30 s, each between half and all of it: a schedule waits about as long again as the trouble has lasted.
--- No column counts these waits: the last one is what the row's times leave between them.
+-- No column counts these waits: the last one is what the row's times leave between them, and the time that its batch took.
 create or replace function app_private.postponement(schedule app_public.feature_flag_schedules)
 returns interval
 language sql
@@ -2386,8 +2398,9 @@ $$;
 comment on function app_private.apply_flag(uuid, integer, uuid[]) is
   'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
--- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them.
-create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}')
+-- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them. The flags
+-- that the worker has waited for already don't count, or as many of them as the limit would hide all others.
+create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}', waited uuid[] default '{}')
 returns table (flag_id uuid, flag_key text, environment text)
 language plpgsql
 volatile
@@ -2403,28 +2416,39 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      select s.flag_id, min(s.scheduled_at) as since
-      from (
-        select d.flag_id, d.scheduled_at
-        from app_public.feature_flag_schedules d
-        where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until) and d.id <> all (skipped)
-        order by d.scheduled_at, d.id
-        limit 1000
-      ) as s
-      group by s.flag_id
-      order by since
-      limit 100
+      (
+        select s.flag_id, min(s.scheduled_at) as since
+        from (
+          select d.flag_id, d.scheduled_at
+          from app_public.feature_flag_schedules d
+          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+            and d.id <> all (skipped)
+            and d.flag_id <> all (waited)
+          order by d.scheduled_at, d.id
+          limit 1000
+        ) as s
+        group by s.flag_id
+        order by since
+        limit 100
+      )
+      union all
+      select d.flag_id, min(d.scheduled_at)
+      from app_public.feature_flag_schedules d
+      where d.flag_id = any (waited)
+        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+        and d.id <> all (skipped)
+      group by d.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
 $$;
 
-comment on function app_private.overdue_flags(double precision, uuid[]) is
-  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied: at most 100, the longest overdue first.';
+comment on function app_private.overdue_flags(double precision, uuid[], uuid[]) is
+  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied, the longest overdue first: all such flags in `waited`, and at most 100 others.';
 
 grant execute on function
   app_private.next_due(),
-  app_private.overdue_flags(double precision, uuid[]),
+  app_private.overdue_flags(double precision, uuid[], uuid[]),
   app_private.apply_flag(uuid, integer, uuid[])
 to halyard_worker;
 --! EndIncluded schedules/overdue.sql

@@ -1,15 +1,12 @@
 import { readFile, readdir } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
-import { clearAllPools } from 'graphile-migrate/dist/pgReal.js';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
+import { runCommitted } from './committed.ts';
 import { withConnection } from './connection.ts';
-import { NotMigratedError } from './error.ts';
+import { ConnectionError, isConnectionLoss, NotMigratedError } from './error.ts';
 import { assertMigratable, explainRefusal } from './preconditions.ts';
 import { makeRetry } from './retry.ts';
-import { sessionSettings } from './session.ts';
 import { setSession } from './session_override.ts';
 import { installWorkerSchema } from './worker_schema.ts';
 import type { Logger } from '../lib/log.ts';
@@ -17,17 +14,12 @@ import type { Logger } from '../lib/log.ts';
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 /** What pg_stat_activity shows. */
 const NAME = 'halyard migrate';
-const POOL_NAME = 'halyard migrate pool';
-const GMRC = new URL('../../.gmrc', import.meta.url);
 
 /** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
 const MIGRATION_LOCK = 4_215_330_871;
 
 /** How long a migration tries to get the locks that it needs. */
 const PATIENCE_MS = 5 * 60_000;
-
-/** A migration whose process is frozen or cut off holds the locks of all tables until then. */
-const IDLE_TIMEOUT = '10s';
 
 const OWN_ALL =
   'What Halyard made must belong to halyard_owner, and graphile-worker to halyard_worker: see the owners of schemas and tables, or restore with them.';
@@ -46,13 +38,28 @@ interface MigrateOptions {
  *
  * @param databaseUrl the owner's URL.
  * @throws RefusedError when the login lacks a role or a privilege, or the database isn't in UTF-8; ConfigError when it ran a migration that
- *   has changed since, as they do before 0.1.0, or another role owns graphile-worker's tables; StandbyError; MigrationBlockedError when
- *   other sessions' locks were in the way for too long
+ *   has changed since, as they do before 0.1.0, or another role owns graphile-worker's tables; StandbyError; ConnectionError when one of
+ *   its sessions is lost; MigrationBlockedError when other sessions' locks were in the way for too long
  */
 export async function migrate(
   databaseUrl: string,
   log: Logger,
   { folder = MIGRATIONS_FOLDER, patienceMs = PATIENCE_MS }: MigrateOptions = {},
+): Promise<void> {
+  try {
+    await migrateOnce(databaseUrl, log, folder, patienceMs);
+  } catch (error) {
+    // A session that isn't withConnection()'s.
+    if (!isConnectionLoss(error) || error instanceof ConnectionError) throw error;
+    throw new ConnectionError(databaseUrl, error);
+  }
+}
+
+async function migrateOnce(
+  databaseUrl: string,
+  log: Logger,
+  folder: string,
+  patienceMs: number,
 ): Promise<void> {
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
     const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
@@ -73,55 +80,12 @@ export async function migrate(
   });
 }
 
-async function runCommitted(
-  client: pg.Client,
-  databaseUrl: string,
-  folder: string,
-  log: Logger,
-): Promise<void> {
-  const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
-  try {
-    await runGraphileMigrate({
-      pgSettings: {
-        ...(await sessionSettings(client)),
-        ...gmrc.pgSettings,
-        idle_in_transaction_session_timeout: IDLE_TIMEOUT,
-      },
-      connectionString: named(databaseUrl, POOL_NAME),
-      migrationsFolder: folder,
-      logger: migrateLogger(log),
-    });
-  } finally {
-    await closePool(client);
-  }
-}
-
 /** To attach a partition waits for index builds and vacuums, and holds up no request. */
 function makePartitions(databaseUrl: string): Promise<void> {
   return withConnection(databaseUrl, `${NAME} partitions`, async (client) => {
     await setSession(client, { lock_timeout: '1s' });
     await client.query('select app_private.ensure_audit_partitions()');
   });
-}
-
-function named(databaseUrl: string, name: string): string {
-  const url = new URL(databaseUrl);
-  url.searchParams.set('application_name', name);
-  return url.href;
-}
-
-/** graphile-migrate would keep its pool for a moment, and end this process if the server went away in that moment. */
-async function closePool(client: pg.Client): Promise<void> {
-  clearAllPools();
-  // The pool's sessions end a little later than that call; a second is ample.
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const { rowCount } = await client.query(
-      'select from pg_stat_activity where datname = current_database() and application_name = $1',
-      [POOL_NAME],
-    );
-    if (rowCount === 0) return;
-    await delay(10);
-  }
 }
 
 /** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */
@@ -179,13 +143,4 @@ async function schemaVersion(client: pg.ClientBase): Promise<string | null> {
     'select app_private.schema_version() as version',
   );
   return version.rows[0]?.version ?? null;
-}
-
-/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
-function migrateLogger(log: Logger): GraphileLogger {
-  return new GraphileLogger(() => (level: string, message) => {
-    if (level === 'error') log.error(message);
-    else if (level === 'warning') log.warn(message);
-    else log.debug(message);
-  });
 }

@@ -118,7 +118,7 @@ async function createDatabase(client: pg.Client, database: string): Promise<void
   );
 }
 
-/** Nobody but Halyard's roles connects, and nobody creates anything in `public`. */
+/** Only Halyard's roles may connect, and only the owner may create anything in `public`. */
 async function restrictDatabase(client: pg.Client): Promise<void> {
   await client.query(`do $$ begin
     execute format('revoke all on database %I from public', current_database());

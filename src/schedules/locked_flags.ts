@@ -119,19 +119,22 @@ export function makeLockedFlags(options: {
      * Waits for flags that are overdue, those first that were waited for least, until the time of one wait is over: what other
      * sessions hold for long makes no other flag wait.
      *
+     * @returns whether flags are left that it had no time for
      * @throws the database's error, but for a lock that was not to be had
      */
-    async apply(): Promise<void> {
+    async apply(): Promise<boolean> {
       const sinceMs = performance.now() - drainedAt();
       const overdueMs = Math.min(MAX_OVERDUE_MS, Math.max(MIN_OVERDUE_MS, sinceMs));
-      const flags = await overdueFlags(pool, overdueMs, stuck.skipped());
+      const flags = await overdueFlags(pool, overdueMs, stuck.skipped(), [...blockages.keys()]);
       const ids = new Set(flags.map(({ id }) => id));
       for (const id of blockages.keys()) if (!ids.has(id)) end(id);
       const share = Math.floor(MAX_WAIT_MS / Math.max(1, flags.length));
       const failures: pg.DatabaseError[] = [];
       const began = performance.now();
+      let left = flags.length;
       for (const flag of flags.toSorted((a, b) => waitsFor(a) - waitsFor(b))) {
         if (stopping.aborted || performance.now() - began > MAX_WAIT_MS) break;
+        left--;
         try {
           const waitMs = Math.max(share, MIN_WAIT_MS * 2 ** Math.min(waitsFor(flag), 10));
           await apply(flag, Math.min(MAX_WAIT_MS, waitMs));
@@ -142,6 +145,7 @@ export function makeLockedFlags(options: {
         }
       }
       if (failures[0] !== undefined) throw failures[0];
+      return left > 0;
     },
   };
 }
@@ -150,15 +154,17 @@ function isLocked(error: unknown): boolean {
   return error instanceof pg.DatabaseError && LOCKED.has(error.code ?? '');
 }
 
+/** @param waited flags that were waited for already, which don't count against the limit */
 async function overdueFlags(
   pool: pg.Pool,
   overdueMs: number,
   skipped: readonly string[],
+  waited: readonly string[],
 ): Promise<OverdueFlag[]> {
   const { rows } = await pool.query<OverdueFlag>(
     `select flag_id as "id", flag_key as "flagKey", environment
-     from app_private.overdue_flags($1, $2)`,
-    [overdueMs, skipped],
+     from app_private.overdue_flags($1, $2, $3)`,
+    [overdueMs, skipped, waited],
   );
   return rows;
 }

@@ -37,16 +37,22 @@ const MIN_LOCK_RUNS_MS = 500;
  *
  * @param options.queueJob queues the job that applies what is due
  * @param options.applyDirectly applies what is due in this process, for when the job isn't run
- * @param options.applyLocked applies what is due and locked, and waits for the locks
+ * @param options.applyLocked applies what is due and locked, waits for the locks, and resolves to whether it had no time for some
  */
 export function makeDueTimer(options: {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly queueJob: () => Promise<void>;
   readonly applyDirectly: () => Promise<unknown>;
-  readonly applyLocked?: () => Promise<unknown>;
+  readonly applyLocked?: () => Promise<boolean>;
 }) {
-  const { pool, log, queueJob, applyDirectly, applyLocked = () => Promise.resolve() } = options;
+  const {
+    pool,
+    log,
+    queueJob,
+    applyDirectly,
+    applyLocked = () => Promise.resolve(false),
+  } = options;
   const outage = makeOutage(log, {
     failing: 'the due timer could not read what is due',
     back: 'the due timer reads what is due again',
@@ -63,7 +69,7 @@ export function makeDueTimer(options: {
   const applying = coalesce(async () => {
     await within(MAX_DIRECT_MS, direct());
   }, GRACE_MS);
-  const waiting = coalesce(warned(applyLocked, 'apply what is locked'), MIN_LOCK_RUNS_MS);
+  const waiting = coalesce(warned(waitForLocks, 'apply what is locked'), MIN_LOCK_RUNS_MS);
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
   let isHealthy = false;
@@ -118,6 +124,10 @@ export function makeDueTimer(options: {
     if (firedAt - overdueSince < DIRECT_AFTER_MS) return;
     applying.request();
     waiting.request();
+  }
+
+  async function waitForLocks(): Promise<void> {
+    if (await applyLocked()) waiting.request();
   }
 
   /** It is tried each second, and said as an outage. */

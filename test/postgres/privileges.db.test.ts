@@ -73,7 +73,7 @@ app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.next_due()                                           worker
-app_private.overdue_flags(double precision,uuid[])               worker
+app_private.overdue_flags(double precision,uuid[],uuid[])        worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker

@@ -119,6 +119,34 @@ test('what is due and locked is tried again, less and less often, and applied on
   });
 });
 
+test('what there was no time to wait for is waited for without another firing', async () => {
+  const { log } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard test', max: 1, log });
+  let [firings, waits] = [0, 0];
+  const dueTimer = makeDueTimer({
+    pool,
+    log,
+    queueJob() {
+      firings++;
+      return Promise.resolve();
+    },
+    applyDirectly: () => Promise.resolve(),
+    applyLocked() {
+      waits++;
+      return Promise.resolve(true);
+    },
+  });
+  await withClient(database.ownerUrl, async (client) => {
+    const flag = await insertFlag(client);
+    const { id } = await insertSchedule(client, flag.id, { dueIn: '0 s' });
+    dueTimer.refresh();
+    await expect.poll(() => waits - firings, { timeout: 20_000 }).toBeGreaterThan(0);
+    await client.query('delete from app_public.feature_flag_schedules where id = $1', [id]);
+  });
+  await dueTimer.close();
+  await pool.end();
+});
+
 test('for a schedule in the far future the timer neither fires nor forgets it', async () => {
   const worker = await startTestWorker(database);
   await withClient(database.ownerUrl, async (client) => {

@@ -50,38 +50,46 @@ async function makeDue(client: pg.ClientBase, id: string): Promise<void> {
 }
 
 describe('an error that passes by itself', () => {
-  test.for(['08006', '40001', '40P01', '53100', '53200', '55P03', '57014', '57P01', '58030'])(
-    'uses no attempt up: %s',
-    async (code) => {
-      await withRollback(database, async (client) => {
-        const flag = await insertFlag(client, { flag_key: 'broken' });
-        const { id } = await insertSchedule(client, flag.id, { dueIn: '-1 second' });
-        await failWith(client, code);
-        for (let n = 0; n < 5; n++) {
-          expect(await apply(client)).toEqual({ ...NOTHING, retried: 1 });
-          const schedule = await read(client, id);
-          expect(schedule).toMatchObject({
-            status: 'pending',
-            attempts: 0,
-            error_message: `failed with ${code}`,
-          });
-          expect(schedule.wait).toBeGreaterThan(0);
-          expect(schedule.wait).toBeLessThanOrEqual(1);
-          expect(await apply(client)).toEqual(NOTHING);
-          await makeDue(client, id);
-        }
-        await mendFlag(client);
-        expect(await apply(client)).toEqual({ ...NOTHING, applied: 1 });
-        expect(await read(client, id)).toMatchObject({
-          status: 'applied',
-          attempts: 1,
-          error_message: null,
+  test.for([
+    '08006',
+    '40001',
+    '40P01',
+    '53100',
+    '53200',
+    '55P03',
+    '57014',
+    '57P01',
+    '58030',
+    'XX000',
+  ])('uses no attempt up: %s', async (code) => {
+    await withRollback(database, async (client) => {
+      const flag = await insertFlag(client, { flag_key: 'broken' });
+      const { id } = await insertSchedule(client, flag.id, { dueIn: '-1 second' });
+      await failWith(client, code);
+      for (let n = 0; n < 5; n++) {
+        expect(await apply(client)).toEqual({ ...NOTHING, retried: 1 });
+        const schedule = await read(client, id);
+        expect(schedule).toMatchObject({
+          status: 'pending',
+          attempts: 0,
+          error_message: `failed with ${code}`,
         });
-        const types = (await queuedEvents(client)).map(({ event_type }) => event_type);
-        expect(types).not.toContain('flag_schedule.failed');
+        expect(schedule.wait).toBeGreaterThan(0);
+        expect(schedule.wait).toBeLessThanOrEqual(1);
+        expect(await apply(client)).toEqual(NOTHING);
+        await makeDue(client, id);
+      }
+      await mendFlag(client);
+      expect(await apply(client)).toEqual({ ...NOTHING, applied: 1 });
+      expect(await read(client, id)).toMatchObject({
+        status: 'applied',
+        attempts: 1,
+        error_message: null,
       });
-    },
-  );
+      const types = (await queuedEvents(client)).map(({ event_type }) => event_type);
+      expect(types).not.toContain('flag_schedule.failed');
+    });
+  });
 
   test('among real ones leaves their count as it is', async () => {
     await withRollback(database, async (client) => {
@@ -207,5 +215,31 @@ test('a schedule that is to be skipped is left as it is', async () => {
     expect(await overdue()).toBeNull();
     await client.query('select app_private.apply_flag($1, 100)', [one_.id]);
     expect(await read(client, skipped.id)).toMatchObject({ status: 'applied' });
+  });
+});
+
+test('flags that were waited for hide no others behind them', async () => {
+  await withRollback(database, async (client) => {
+    const waited = await insertFlag(client);
+    for (let n = 0; n < 2; n++) await insertSchedule(client, waited.id, { dueIn: '-1 minute' });
+    await client.query(
+      `with flags as (
+         insert into app_public.feature_flags (flag_key) select 'many-' || n from generate_series(1, 100) as n returning id)
+       insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       select id, clock_timestamp() - interval '1 second', '{"enabled": true}' from flags`,
+    );
+    const overdue = (...flags: string[]) =>
+      value<string[]>(
+        client,
+        `select array_agg(flag_id::text) from app_private.overdue_flags(0, '{}', $1)`,
+        [flags],
+      );
+    expect(await overdue()).toHaveLength(100);
+    const all = await overdue(waited.id);
+    expect(all).toHaveLength(101);
+    expect(new Set(all).size).toBe(101);
+    expect(all[0]).toBe(waited.id);
+    const { id } = await insertFlag(client);
+    expect(await overdue(id)).toEqual(await overdue());
   });
 });

@@ -25,7 +25,7 @@ export interface Sealed {
   readonly sealed: number | null;
   /** The last queue id that was taken, null when there was none. */
   readonly lastId: string | null;
-  /** They and their seal's record, in order: they needn't be read again by whoever has delivered everything before them. */
+  /** They and their seal's record, in order: a forwarder that has delivered everything before them needn't read them again. */
   readonly events: readonly AuditEvent[];
 }
 

@@ -133,12 +133,35 @@ describe('which want of resources makes a change fail', () => {
     ['events', 'P0001', 'dead_letters', '53100', '53100'],
     ['events', 'P0001', 'dead_letters', 'P0001', null],
     ['events', '42501', 'dead_letters', '55P03', null],
+    // A quota of the file system, a damaged page.
+    ['events', 'XX000', 'dead_letters', 'XX000', '53000'],
+    ['events', 'P0001', 'dead_letters', 'XX001', '53000'],
+    ['events', 'XX000', 'dead_letters', 'P0001', '53000'],
+    // A file system that is read only.
+    ['events', '42501', 'dead_letters', '42501', '53000'],
+    ['events', '42501', 'dead_letters', 'P0001', null],
   ])('%s with %s, %s with %s', async ([table, sqlState, other, otherState, expected]) => {
     await withActors(database, async (client) => {
       const world = await makeWorld(client);
       await breakInserts(client, { [table]: sqlState, [other]: otherState });
       const { state, changed } = await tryChange(client, world, 'an admin updates a flag');
       expect({ state, changed }).toEqual({ state: expected, changed: expected === null });
+    });
+  });
+
+  test.for<[string, string]>([
+    ['a missing privilege', 'revoke insert on audit.dead_letters from halyard_owner'],
+    [
+      'a policy',
+      'alter table audit.dead_letters enable row level security, force row level security',
+    ],
+  ])('%s for the dead letter is none', async ([, sql]) => {
+    await withActors(database, async (client) => {
+      const world = await makeWorld(client);
+      await breakInserts(client, { events: '42501' });
+      await client.query(sql);
+      const { state, changed } = await tryChange(client, world, 'an admin updates a flag');
+      expect({ state, changed }).toEqual({ state: null, changed: true });
     });
   });
 
@@ -156,6 +179,7 @@ describe('which want of resources makes a change fail', () => {
   test.for([
     ['53100', '53100'],
     ['58030', '53000'],
+    ['XX000', '53000'],
     ['P0001', 'ZF011'],
   ] as const)('in strict mode an event that fails with %s gives %s', async ([fault, expected]) => {
     await withActors(database, async (client) => {

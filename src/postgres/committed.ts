@@ -1,0 +1,99 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  Logger as GraphileLogger,
+  migrate as runGraphileMigrate,
+  type Settings,
+} from 'graphile-migrate';
+import { clearAllPools, withClient } from 'graphile-migrate/dist/pgReal.js';
+import { parseSettings } from 'graphile-migrate/dist/settings.js';
+import type pg from 'pg';
+import type { Logger } from '../lib/log.ts';
+import { sessionSettings } from './session.ts';
+
+/** What pg_stat_activity shows. */
+const NAME = 'halyard migrate pool';
+const GMRC = new URL('../../.gmrc', import.meta.url);
+
+/** A migration whose process is frozen or cut off holds the locks of all tables until then. */
+const IDLE_TIMEOUT = '10s';
+
+/**
+ * Runs the committed migrations that a database lacks, each in a transaction.
+ *
+ * @param client a connection to the database, for what graphile-migrate's own doesn't do
+ * @param databaseUrl the owner's URL
+ * @param folder the folder of `committed/`
+ * @throws the database's error, or pg's when the session is lost
+ */
+export async function runCommitted(
+  client: pg.Client,
+  databaseUrl: string,
+  folder: string,
+  log: Logger,
+): Promise<void> {
+  const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
+  const settings: Settings = {
+    pgSettings: {
+      ...(await sessionSettings(client)),
+      ...gmrc.pgSettings,
+      idle_in_transaction_session_timeout: IDLE_TIMEOUT,
+    },
+    connectionString: named(databaseUrl),
+    migrationsFolder: folder,
+    logger: migrateLogger(log),
+  };
+  const losses: Error[] = [];
+  try {
+    await openSession(settings, losses);
+    await runGraphileMigrate(settings);
+  } catch (error) {
+    // Behind a loss graphile-migrate still asks for its lock to be released, and that error hides the first one.
+    throw losses[0] ?? error;
+  } finally {
+    await closePool(client);
+  }
+}
+
+/**
+ * graphile-migrate doesn't listen for errors of a session that it uses, and a loss would end this process. Its pool gives it this
+ * session, which has a listener.
+ *
+ * @param losses takes what the session is lost by
+ */
+async function openSession(settings: Settings, losses: Error[]): Promise<void> {
+  const { connectionString = '' } = settings;
+  await withClient(connectionString, await parseSettings(settings), (client) => {
+    client.on('error', (error) => losses.push(error));
+    return Promise.resolve();
+  });
+}
+
+function named(databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  url.searchParams.set('application_name', NAME);
+  return url.href;
+}
+
+/** graphile-migrate would keep its pool for a moment, and end this process if the server went away in that moment. */
+async function closePool(client: pg.Client): Promise<void> {
+  clearAllPools();
+  // The pool's sessions end a little later than that call; a second is ample.
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const { rowCount } = await client.query(
+      'select from pg_stat_activity where datname = current_database() and application_name = $1',
+      [NAME],
+    );
+    if (rowCount === 0) return;
+    await delay(10);
+  }
+}
+
+/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
+function migrateLogger(log: Logger): GraphileLogger {
+  return new GraphileLogger(() => (level: string, message) => {
+    if (level === 'error') log.error(message);
+    else if (level === 'warning') log.warn(message);
+    else log.debug(message);
+  });
+}
