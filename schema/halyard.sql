@@ -3349,7 +3349,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN (jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END);
+RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -3384,7 +3384,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
+RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
 comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -3955,6 +3955,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
+  if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
+  end if;
   new.applied_at := case
     when new.status = 'applied' and old.status <> 'applied' then clock_timestamp()
     when new.status = 'applied' then old.applied_at
@@ -4457,7 +4461,7 @@ AS $function$
     left join lateral (
       select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at
       limit 1
     ) as first on true
   ), suspects as materialized (

@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:df32cd1b5f444ca8e51d87689ff5a191634e88bc
+--! Hash: sha1:f4a84b00c889daf82466fa59155bfa327d7b5424
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1660,6 +1660,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
+  if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
+  end if;
   new.applied_at := case
     when new.status = 'applied' and old.status <> 'applied' then clock_timestamp()
     when new.status = 'applied' then old.applied_at
@@ -1963,30 +1967,52 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_d
 -- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
 -- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
 -- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
+--
+-- Who created and who cancelled is compared where an admin did it: a session at a prompt may have any user id in its claims, and its
+-- event has the login. How the attempts went is compared when the schedule has failed: before that they make no event.
 create or replace function app_private.schedule_recorded(event audit.events)
 returns jsonb
 language sql
 stable
-return jsonb_build_object('flagId', (event).flag_id) || case (event).event_type
-  when 'flag_schedule.created' then jsonb_build_object(
-    'status', 'pending',
-    'scheduledAt', (event).metadata -> 'scheduledAt',
-    'updates', (event).metadata -> 'updates')
-  when 'flag_schedule.applied' then jsonb_build_object(
-    'status', 'applied',
-    'updates', (event).metadata -> 'updates',
-    'appliedAt', (event).metadata -> 'appliedAt',
-    'latenessMs', (event).metadata -> 'latenessMs')
-  when 'flag_schedule.cancelled' then jsonb_build_object(
-    'status', 'cancelled',
-    'scheduledAt', (event).metadata -> 'scheduledAt')
-  when 'flag_schedule.failed' then jsonb_build_object('status', 'failed')
-  when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
-    || jsonb_build_object('updates', (event).metadata -> 'updates', 'appliedAt', (event).metadata -> 'appliedAt')
-end;
+return jsonb_build_object('flagId', (event).flag_id)
+  || case
+    when (event).actor_kind <> 'admin' then '{}'
+    when (event).event_type = 'flag_schedule.created' then jsonb_build_object('createdBy', (event).admin_user_id)
+    when (event).event_type = 'flag_schedule.cancelled' then jsonb_build_object('cancelledBy', (event).admin_user_id)
+    else '{}'
+  end
+  || case (event).event_type
+    when 'flag_schedule.created' then jsonb_build_object(
+      'status', 'pending',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'updates', (event).metadata -> 'updates')
+    when 'flag_schedule.applied' then jsonb_build_object(
+      'status', 'applied',
+      'updates', (event).metadata -> 'updates',
+      'appliedAt', (event).metadata -> 'appliedAt',
+      'latenessMs', (event).metadata -> 'latenessMs')
+    when 'flag_schedule.cancelled' then jsonb_build_object(
+      'status', 'cancelled',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'cancelReason', (event).metadata -> 'reason')
+    when 'flag_schedule.failed' then jsonb_build_object(
+      'status', 'failed',
+      'attempts', (event).metadata -> 'attempts',
+      'errorMessage', (event).metadata -> 'errorMessage')
+    when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+    when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+    when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
+      || jsonb_build_object(
+        'updates', (event).metadata -> 'updates',
+        'appliedAt', (event).metadata -> 'appliedAt',
+        'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
+      || jsonb_strip_nulls(jsonb_build_object(
+        'createdBy', (event).metadata -> 'createdBy',
+        'cancelledBy', (event).metadata -> 'cancelledBy',
+        'cancelReason', (event).metadata -> 'cancelReason'))
+  end;
 
+-- The tracking columns by name: they can be rolled back, and the trail goes on.
 create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
 returns jsonb
 language sql
@@ -1997,6 +2023,20 @@ return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).sta
     else jsonb_build_object(
       'appliedAt', app_private.iso((schedule).applied_at),
       'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
+  end
+  || case when (schedule).status = 'failed'
+    then jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', coalesce((schedule).error_message, 'unknown'))
+    else '{}'
+  end
+  || case when to_jsonb(schedule) ? 'created_by'
+    then jsonb_build_object('createdBy', to_jsonb(schedule) -> 'created_by')
+    else '{}'
+  end
+  || case when (schedule).status = 'cancelled' and to_jsonb(schedule) ? 'cancelled_by'
+    then jsonb_build_object(
+      'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
+      'cancelReason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
+    else '{}'
   end;
 
 comment on function app_private.schedule_recorded(audit.events) is
@@ -5671,7 +5711,7 @@ as $$
     left join lateral (
       select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at
       limit 1
     ) as first on true
   ), suspects as materialized (
