@@ -2530,6 +2530,7 @@ begin
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
     else
+      -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
       from app_private.check_rows(
         case v_step
@@ -2537,7 +2538,7 @@ begin
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
-        v_after, 2000, scope = 'recording') as r;
+        v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
@@ -4671,33 +4672,41 @@ AS $function$
     order by e.flag_key
     limit batch
   )
-  select l.row_id, l.id, l.occurred_at, null::text
+  select l.row_id, l.id, l.at, null::text
   from (select distinct p.flag_key from page p) as p
   cross join lateral (
-    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-    select distinct on (e.row_id) e.*
+    select
+      e.row_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as at
     from (
       select
-        e.id, e.occurred_at, e.event_type, r.id as row_id,
-        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
-        -- it was recorded as found.
-        max(
-          case
-            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
-            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-          end
-        ) over (partition by r.id) as created_at
+        e.id, e.occurred_at, r.id as row_id, k.ends, k.revision,
+        min(e.occurred_at) filter (where e.event_type like '%.created') over of_row as first_made,
+        max(e.occurred_at) filter (where e.event_type like '%.created') over of_row as last_made,
+        max((e.metadata ->> 'rowCreatedAt')::timestamptz) filter (where e.event_type like '%.reconciled') over of_row as row_created_at
       from audit.events e
       cross join lateral (
         select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
       ) as r (id)
+      cross join lateral (
+        select
+          e.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap'),
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1)
+      ) as k (ends, revision)
       where e.flag_key = p.flag_key and r.id is not null
+      window of_row as (partition by r.id)
     ) as e
-    where e.occurred_at >= coalesce(e.created_at, '-infinity')
-    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+    where (e.first_made = e.last_made or e.last_made is null or e.occurred_at >= e.last_made)
+      and (
+        e.row_created_at is null or e.occurred_at >= e.row_created_at
+        or e.ends and e.id = any (app_private.event_ids(e.row_id, e.row_created_at, e.revision)))
+    group by e.row_id
+    having not coalesce(
+      max(e.revision) filter (where e.ends) > max(e.revision) filter (where not e.ends)
+      or max(e.occurred_at) filter (where e.ends) >= max(e.occurred_at) filter (where not e.ends), false)
   ) as l
-  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  where l.id is not null
     and not exists (select from app_public.feature_flags f where f.id = l.row_id)
     and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
     and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
@@ -4706,7 +4715,7 @@ AS $function$
     and not exists (
       select
       from audit.events d
-      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.flag_key is null)
   union all
   (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
 $function$;

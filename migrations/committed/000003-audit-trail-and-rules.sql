@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:f4a84b00c889daf82466fa59155bfa327d7b5424
+--! Hash: sha1:38b699de81e10668b4b8e56e2fb7db1a1815971d
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -688,6 +688,16 @@ end;
 $$;
 
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
+
+-- A change may have been recorded in any of them.
+create or replace function app_private.event_ids(row_id uuid, created_at timestamptz, revision bigint)
+returns uuid[]
+language sql
+stable
+return array(select app_private.event_id(i.id, row_id, created_at, revision) from audit.incarnations i);
+
+comment on function app_private.event_ids(uuid, timestamptz, bigint) is
+  'The ids that the event of a row''s revision may have.';
 --! EndIncluded audit/record/incarnation.sql
 --! Included platform/settings.sql
 -- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
@@ -5376,6 +5386,11 @@ comment on function app_private.gap_event(audit.events) is
   'The audit.gap event of the flag or schedule whose last event this is.';
 
 -- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
+--
+-- A row has ended when the event of its end is its last one by revision or by time: by either, because a clock may be set back, and a
+-- row may be put back to an older revision. A row may also be made again with the id of a deleted one. Then only the events since it
+-- was made last are about it: since the later of two created events, or since the creation that a *.reconciled event names, which is
+-- in the ids too.
 create or replace function app_private.vanished_rows(after text, batch integer)
 returns table (row_id uuid, event_id uuid, occurred_at timestamptz, last_key text)
 language sql
@@ -5390,33 +5405,41 @@ as $$
     order by e.flag_key
     limit batch
   )
-  select l.row_id, l.id, l.occurred_at, null::text
+  select l.row_id, l.id, l.at, null::text
   from (select distinct p.flag_key from page p) as p
   cross join lateral (
-    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-    select distinct on (e.row_id) e.*
+    select
+      e.row_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as at
     from (
       select
-        e.id, e.occurred_at, e.event_type, r.id as row_id,
-        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
-        -- it was recorded as found.
-        max(
-          case
-            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
-            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-          end
-        ) over (partition by r.id) as created_at
+        e.id, e.occurred_at, r.id as row_id, k.ends, k.revision,
+        min(e.occurred_at) filter (where e.event_type like '%.created') over of_row as first_made,
+        max(e.occurred_at) filter (where e.event_type like '%.created') over of_row as last_made,
+        max((e.metadata ->> 'rowCreatedAt')::timestamptz) filter (where e.event_type like '%.reconciled') over of_row as row_created_at
       from audit.events e
       cross join lateral (
         select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
       ) as r (id)
+      cross join lateral (
+        select
+          e.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap'),
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1)
+      ) as k (ends, revision)
       where e.flag_key = p.flag_key and r.id is not null
+      window of_row as (partition by r.id)
     ) as e
-    where e.occurred_at >= coalesce(e.created_at, '-infinity')
-    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+    where (e.first_made = e.last_made or e.last_made is null or e.occurred_at >= e.last_made)
+      and (
+        e.row_created_at is null or e.occurred_at >= e.row_created_at
+        or e.ends and e.id = any (app_private.event_ids(e.row_id, e.row_created_at, e.revision)))
+    group by e.row_id
+    having not coalesce(
+      max(e.revision) filter (where e.ends) > max(e.revision) filter (where not e.ends)
+      or max(e.occurred_at) filter (where e.ends) >= max(e.occurred_at) filter (where not e.ends), false)
   ) as l
-  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  where l.id is not null
     and not exists (select from app_public.feature_flags f where f.id = l.row_id)
     and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
     and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
@@ -5425,7 +5448,7 @@ as $$
     and not exists (
       select
       from audit.events d
-      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.flag_key is null)
   union all
   (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
 $$;
@@ -5482,16 +5505,6 @@ end;
 
 comment on function app_private.row_recorded(text, audit.events) is
   'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
-
--- All that this file knows of how an event's id is made: the change may have been recorded in any of the incarnations.
-create or replace function app_private.event_ids(row_id uuid, created_at timestamptz, revision bigint)
-returns uuid[]
-language sql
-stable
-return array(select app_private.event_id(i.id, row_id, created_at, revision) from audit.incarnations i);
-
-comment on function app_private.event_ids(uuid, timestamptz, bigint) is
-  'The ids that the event of a row''s revision may have.';
 
 create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
@@ -5654,8 +5667,8 @@ comment on function app_private.row_verdict(text, uuid, timestamptz, bigint, boo
   'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
 
 -- Nearly every row is explained by the event of its revision, whose id is known: the ledger has where it is. The others, and those
--- of which the trail has more than the row's revision, are looked at one by one. 0.1 to 0.2 ms a row on
--- two cores with a load of 20, where missing_revisions() takes half of that or less.
+-- of which the trail has more than the row's revision, are looked at one by one. 0.1 ms a flag and
+-- 0.2 ms a schedule on two cores with a load of 3, and twice that with more.
 create or replace function app_private.unexplained_rows(
   source text, ids uuid[], created timestamptz[], revisions bigint[], keys text[], found jsonb[]
 )
@@ -6122,6 +6135,7 @@ begin
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
     else
+      -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
       from app_private.check_rows(
         case v_step
@@ -6129,7 +6143,7 @@ begin
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
-        v_after, 2000, scope = 'recording') as r;
+        v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);

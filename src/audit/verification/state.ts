@@ -29,8 +29,8 @@ interface Row {
 /** What audit.verify_rows() is asked for: the rows of three tables, and those of the trail's that are gone. */
 const SOURCES = ['settings', 'feature_flags', 'feature_flag_schedules', 'events'];
 
-/** Rows looked at in one statement: of a second at most, so that no statement keeps a snapshot for long. */
-const BATCH = 2_000;
+/** Rows looked at in one statement: 0.1 to 0.2 s, and 2 s where each is looked at event by event. Vacuum waits for a statement's snapshot. */
+const BATCH = 500;
 
 /**
  * Checks that flags, schedules and settings are what the trail says of them, that none is gone without an event, and that the
