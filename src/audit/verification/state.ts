@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { functionProblems } from './functions.ts';
 import type { Problem } from './verify.ts';
 
 /** A row that isn't what the trail says of it. */
@@ -34,7 +35,7 @@ const BATCH = 500;
 
 /**
  * Checks that flags, schedules and settings are what the trail says of them, that none is gone without an event, and that the
- * triggers and policies that guard the trail are in place. Each statement sees one state of the database, in which a row and its
+ * triggers, functions and policies that guard the trail are in place. Each statement sees one state of the database, in which a row and its
  * event are both or neither, so that changes meanwhile raise no false alarm.
  *
  * @param pool as an auditor without limits
@@ -45,7 +46,10 @@ export async function verifyState(
   pool: pg.Pool,
   onProgress: (table: string, rows: number) => void = () => undefined,
 ): Promise<StateProblem[]> {
-  const problems = await triggerProblems(pool);
+  const problems: StateProblem[] = [
+    ...(await triggerProblems(pool)),
+    ...(await functionProblems(pool)),
+  ];
   for (const source of SOURCES) {
     let after: string | null = null;
     let looked = 0;
