@@ -1773,12 +1773,17 @@ AS $function$
   select exists (
     select
     from audit.events e
-    join audit.events s on s.id = app_private.substitute_id(e.id, e.occurred_at) and s.occurred_at = e.occurred_at
+    join audit.events s on s.event_type = e.event_type and s.occurred_at = e.occurred_at and s.metadata ->> 'repeatedId' = e.id::text
     where e.id = is_substituted.event_id and e.occurred_at = is_substituted.occurred_at
       and e.payload = app_private.render_event(app_private.unwritten_event(e))
-      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e))))
+      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e), s.id)))
+    or exists (
+      select
+      from audit.dead_letters d
+      where d.content @> jsonb_build_object(
+        'events', jsonb_build_array(jsonb_build_object('metadata', jsonb_build_object('repeatedId', is_substituted.event_id)))))
 $function$;
-comment on function app_private.is_substituted(uuid,timestamp with time zone) is 'Whether an event without a number is in the trail once more, under an id of its own.';
+comment on function app_private.is_substituted(uuid,timestamp with time zone) is 'Whether an event without a number is in the trail once more, under an id of its own, or waits for that as a dead letter.';
 
 CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
  RETURNS boolean
@@ -3198,13 +3203,15 @@ begin
         when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
         else (a.e).revision
       end as at_revision,
-      (a.e).id = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision))
+      -- By the id that it would have had. As text: metadata may hold anything.
+      coalesce((a.e).metadata ->> 'repeatedId', (a.e).id::text)
+          = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision)::text[])
         or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
     from about a
   ), births as (
     select
       min((o.e).occurred_at) as first, max((o.e).occurred_at) filter (where (o.e).event_type like '%.created') as last,
-      count(*) filter (where (o.e).event_type like '%.created') as count
+      count(distinct (o.e).occurred_at) filter (where (o.e).event_type like '%.created') as count
     from placed o
     where o.is_own and o.at_revision = 1
   ), lives as (
@@ -3784,7 +3791,7 @@ comment on function app_private.shipped_message(text,bigint) is 'The message tha
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 
-CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event)
+CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
  IMMUTABLE
@@ -3792,12 +3799,12 @@ CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_
 AS $function$
 begin
   event.metadata := event.metadata || jsonb_build_object('repeatedId', event.id);
-  event.id := app_private.substitute_id(event.id, event.occurred_at);
+  event.id := coalesce(substitute_event.id, app_private.substitute_id(event.id, event.occurred_at));
   event.reconciled := true;
   return event;
 end;
 $function$;
-comment on function app_private.substitute_event(app_private.audit_event) is 'The event under an id of its own, when its id is taken.';
+comment on function app_private.substitute_event(app_private.audit_event,uuid) is 'The event under an id of its own, when its id is taken: this one, or substitute_id().';
 
 CREATE OR REPLACE FUNCTION app_private.substitute_id(event_id uuid, occurred_at timestamp with time zone)
  RETURNS uuid

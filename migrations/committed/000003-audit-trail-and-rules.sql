@@ -1,5 +1,5 @@
 --! Previous: sha1:7442d777a9a3bd065568673ecf822377008b3de1
---! Hash: sha1:38b699de81e10668b4b8e56e2fb7db1a1815971d
+--! Hash: sha1:97c000bc43d9b0355c079e9e1114a40a08544004
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1089,7 +1089,7 @@ return app_private.uuid_of(sha256(uuid_send(event_id) || timestamptz_send(occurr
 comment on function app_private.substitute_id(uuid, timestamptz) is
   'The id under which an event of this time is written whose own id is taken.';
 
-create or replace function app_private.substitute_event(event app_private.audit_event)
+create or replace function app_private.substitute_event(event app_private.audit_event, id uuid default null)
 returns app_private.audit_event
 language plpgsql
 immutable
@@ -1097,13 +1097,14 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   event.metadata := event.metadata || jsonb_build_object('repeatedId', event.id);
-  event.id := app_private.substitute_id(event.id, event.occurred_at);
+  event.id := coalesce(substitute_event.id, app_private.substitute_id(event.id, event.occurred_at));
   event.reconciled := true;
   return event;
 end;
 $$;
 
-comment on function app_private.substitute_event(app_private.audit_event) is 'The event under an id of its own, when its id is taken.';
+comment on function app_private.substitute_event(app_private.audit_event, uuid) is
+  'The event under an id of its own, when its id is taken: this one, or substitute_id().';
 
 create or replace function app_private.unwritten_event(event audit.events)
 returns app_private.audit_event
@@ -1134,7 +1135,7 @@ $$;
 comment on function app_private.unless_taken(app_private.audit_event) is
   'The event, under an id of its own when the trail has another event with its id.';
 
--- Both texts must be what the columns say.
+-- Both texts must be what the columns say. Not by substitute_id(): what waits for its number gets another id with the next incarnation.
 create or replace function app_private.is_substituted(event_id uuid, occurred_at timestamptz)
 returns boolean
 language sql
@@ -1144,14 +1145,19 @@ as $$
   select exists (
     select
     from audit.events e
-    join audit.events s on s.id = app_private.substitute_id(e.id, e.occurred_at) and s.occurred_at = e.occurred_at
+    join audit.events s on s.event_type = e.event_type and s.occurred_at = e.occurred_at and s.metadata ->> 'repeatedId' = e.id::text
     where e.id = is_substituted.event_id and e.occurred_at = is_substituted.occurred_at
       and e.payload = app_private.render_event(app_private.unwritten_event(e))
-      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e))))
+      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e), s.id)))
+    or exists (
+      select
+      from audit.dead_letters d
+      where d.content @> jsonb_build_object(
+        'events', jsonb_build_array(jsonb_build_object('metadata', jsonb_build_object('repeatedId', is_substituted.event_id)))))
 $$;
 
 comment on function app_private.is_substituted(uuid, timestamptz) is
-  'Whether an event without a number is in the trail once more, under an id of its own.';
+  'Whether an event without a number is in the trail once more, under an id of its own, or waits for that as a dead letter.';
 
 -- For the sequencer. What was put into the queue by an administrator, for an event that has its number or for none at all, becomes a
 -- dead letter (ZF012): no change is lost by it, and the letter is what is left of it.
@@ -5554,13 +5560,15 @@ begin
         when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
         else (a.e).revision
       end as at_revision,
-      (a.e).id = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision))
+      -- By the id that it would have had. As text: metadata may hold anything.
+      coalesce((a.e).metadata ->> 'repeatedId', (a.e).id::text)
+          = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision)::text[])
         or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
     from about a
   ), births as (
     select
       min((o.e).occurred_at) as first, max((o.e).occurred_at) filter (where (o.e).event_type like '%.created') as last,
-      count(*) filter (where (o.e).event_type like '%.created') as count
+      count(distinct (o.e).occurred_at) filter (where (o.e).event_type like '%.created') as count
     from placed o
     where o.is_own and o.at_revision = 1
   ), lives as (

@@ -11,6 +11,9 @@ import { useFreshDatabase } from '../../support/worker.ts';
 const FLAGS = 'app_public.feature_flags';
 const SCHEDULES = 'app_public.feature_flag_schedules';
 
+const REFUSE = 'alter table audit.events add constraint no check (id is null) not valid';
+const MEND = 'alter table audit.events drop constraint no';
+
 /** Seals what is queued, and returns what is wrong: with the trail, with the rows, and as dead letters. */
 async function wrong(client: pg.ClientBase): Promise<unknown[]> {
   await sealAll(client);
@@ -102,9 +105,9 @@ test('the change of a row that was put back past the triggers is numbered under 
     // Of that the alarm doesn't end.
     expect(await briefRowProblems(client)).toEqual([[id, 'row_differs', [['revision', 4, 3]]]]);
     // A dead letter about such a change isn't taken for what the trail has.
-    await client.query('alter table audit.events add constraint no check (id is null) not valid');
+    await client.query(REFUSE);
     await set(client, 78);
-    await client.query('alter table audit.events drop constraint no');
+    await client.query(MEND);
     expect(await reconcileAs(database, 'dead_letters')).toMatchObject({
       fromLetters: 1,
       refused: 0,
@@ -114,6 +117,19 @@ test('the change of a row that was put back past the triggers is numbered under 
     expect(await numbered(client, 78)).toMatchObject([
       { type: 'feature_flag.updated', revision: 4, reconciled: true },
     ]);
+  });
+});
+
+test('a change under an id of its own may wait for its number while another incarnation begins', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await putBack(client);
+    await set(client, 77);
+    await client.query('select app_private.settle_repeated_events()');
+    await client.query(`select app_private.accept_restore('a test', 'skip', false)`);
+    await sealAll(client);
+    expect(await numbered(client, 77)).toMatchObject([{ revision: 3, reconciled: true }]);
+    expect(await findings(client)).toEqual([]);
   });
 });
 
@@ -132,23 +148,41 @@ test('a setting whose row was deleted goes on above what the trail has of it', a
   });
 });
 
-test('a row that is made, deleted and made again with its id in one transaction has an event for each', async () => {
-  const database = await useFreshDatabase();
-  await withOwner(database, async (client) => {
-    const make = `insert into ${FLAGS} (id, flag_key, rollout_percentage) values (gen_random_uuid(), 'twice', 1)`;
-    await client.query('begin');
-    await client.query(make);
-    await client.query(
-      `with gone as (delete from ${FLAGS} returning id, flag_key)
+test.for([
+  ['when they are written', false],
+  ['when some wait as dead letters', true],
+] as const)(
+  'a row that is made, deleted and made again with its id in one transaction has an event for each, %s',
+  async ([, areLetters]) => {
+    const database = await useFreshDatabase();
+    await withOwner(database, async (client) => {
+      const make = `insert into ${FLAGS} (id, flag_key, rollout_percentage) values (gen_random_uuid(), 'twice', 1)`;
+      await client.query('begin');
+      await client.query(make);
+      if (areLetters) await client.query(REFUSE);
+      await client.query(
+        `with gone as (delete from ${FLAGS} returning id, flag_key)
        select set_config('test.id', id::text, true) from gone`,
-    );
-    await client.query(
-      `insert into ${FLAGS} (id, flag_key, rollout_percentage) values (current_setting('test.id')::uuid, 'twice', 2)`,
-    );
-    await client.query('commit');
-    expect(await wrong(client)).toEqual([]);
-    expect(await numbered(client, 2)).toMatchObject([{ type: 'feature_flag.created' }]);
-    await set(client, 3);
-    expect(await wrong(client)).toEqual([]);
-  });
-});
+      );
+      await client.query(
+        `insert into ${FLAGS} (id, flag_key, rollout_percentage) values (current_setting('test.id')::uuid, 'twice', 2)`,
+      );
+      await client.query('commit');
+      if (areLetters) {
+        await client.query(MEND);
+        expect(await reconcileAs(database, 'full')).toMatchObject({ fromLetters: 2, fromRows: 0 });
+      } else {
+        // The sequencer can't write it under another id just now.
+        await client.query(REFUSE);
+        await sealAll(client);
+        expect(await findings(client)).toEqual([]);
+        await client.query(MEND);
+        expect(await reconcileAs(database, 'full')).toMatchObject({ fromLetters: 1, fromRows: 0 });
+      }
+      expect(await wrong(client)).toEqual([]);
+      expect(await numbered(client, 2)).toMatchObject([{ type: 'feature_flag.created' }]);
+      await set(client, 3);
+      expect(await wrong(client)).toEqual([]);
+    });
+  },
+);
