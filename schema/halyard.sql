@@ -1244,6 +1244,52 @@ grant execute on function app_private.claims_are_limited() to halyard_admin;
 grant execute on function app_private.claims_are_limited() to halyard_auditor;
 grant execute on function app_private.claims_are_limited() to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(id uuid, name text, created_at timestamp with time zone, revision bigint, flag_key text, environment text, key text, found jsonb)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+  case source
+    when 'feature_flags' then
+      return query
+        select
+          f.id, f.id::text, f.created_at, f.revision, f.flag_key::text, f.environment::text, f.flag_key::text, app_private.flag_found(f)
+        from app_public.feature_flags f
+        where f.id > comparable_rows.after and (comparable_rows.ids is null or f.id = any (comparable_rows.ids))
+        order by f.id
+        limit batch;
+    when 'feature_flag_schedules' then
+      return query
+        select
+          s.id, s.id::text, s.created_at, s.revision, f.flag_key::text, f.environment::text, null::text, app_private.schedule_found(s)
+        from (
+          select s.*
+          from app_public.feature_flag_schedules s
+          where s.id > comparable_rows.after and (comparable_rows.ids is null or s.id = any (comparable_rows.ids))
+          order by s.id
+          limit batch
+        ) as s
+        left join app_public.feature_flags f on f.id = s.flag_id
+        order by s.id;
+    when 'settings' then
+      return query
+        select i.id, s.name, timestamptz 'epoch', s.revision, null::text, null::text, s.name, jsonb_build_object('value', s.value)
+        from app_private.settings s
+        -- A setting of another version of Halyard isn't defined here, and so neither is its default.
+        join app_private.setting_definitions() as d on d.name = s.name
+        cross join lateral app_private.setting_id(s.name) as i (id)
+        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
+        order by i.id
+        limit batch;
+  end case;
+end;
+$function$;
+comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
+
 CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
  RETURNS bigint
  LANGUAGE sql
@@ -1712,6 +1758,29 @@ end;
 $function$;
 comment on function app_private.held_schedules() is 'Schedules for times up to scheduled_until that were made up to created_until wait: the history that a destination has may have applied them. -infinity when no destination is ahead.';
 
+CREATE OR REPLACE FUNCTION app_private.highest_revision(source text, row_id uuid, created_at timestamp with time zone, revision bigint, keys text[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_highest bigint := greatest(revision, (
+    select max(h.at_revision)
+    from app_private.row_history(source, highest_revision.row_id, highest_revision.created_at, keys) as h));
+begin
+  while exists (
+    select
+    from unnest(app_private.event_ids(highest_revision.row_id, highest_revision.created_at, v_highest + 1)) as i (id)
+    where app_private.is_recorded(i.id))
+  loop
+    v_highest := v_highest + 1;
+  end loop;
+  return v_highest;
+end;
+$function$;
+comment on function app_private.highest_revision(text,uuid,timestamp with time zone,bigint,text[]) is 'The highest revision that a row has, or that the trail has of it.';
+
 CREATE OR REPLACE FUNCTION app_private.incarnation()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1745,6 +1814,27 @@ AS $function$
     or exists (select from audit.events e where e.id = is_recorded.event_id)
 $function$;
 comment on function app_private.is_recorded(uuid) is 'Whether the trail has, or had before a purge, the event of this id.';
+
+CREATE OR REPLACE FUNCTION app_private.is_substituted(event_id uuid, occurred_at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (
+    select
+    from audit.events e
+    join audit.events s on s.event_type = e.event_type and s.occurred_at = e.occurred_at and s.metadata ->> 'repeatedId' = e.id::text
+    where e.id = is_substituted.event_id and e.occurred_at = is_substituted.occurred_at
+      and e.payload = app_private.render_event(app_private.unwritten_event(e))
+      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e), s.id)))
+    or exists (
+      select
+      from audit.dead_letters d
+      where d.content @> jsonb_build_object(
+        'events', jsonb_build_array(jsonb_build_object('metadata', jsonb_build_object('repeatedId', is_substituted.event_id)))))
+$function$;
+comment on function app_private.is_substituted(uuid,timestamp with time zone) is 'Whether an event without a number is in the trail once more, under an id of its own, or waits for that as a dead letter.';
 
 CREATE OR REPLACE FUNCTION app_private.is_transient(error_code text)
  RETURNS boolean
@@ -2125,6 +2215,24 @@ $function$;
 comment on function app_private.next_due() is 'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 grant execute on function app_private.next_due() to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.next_setting_revision(name text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- set_setting() comes here each time.
+  if exists (select from app_private.settings s where s.name = next_setting_revision.name) then
+    return 1;
+  end if;
+  return 1 + app_private.highest_revision('settings', app_private.setting_id(name), 'epoch', 0, array[name]);
+exception when others then
+  return 1;
+end;
+$function$;
+comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
+
 CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2325,10 +2433,13 @@ begin
   if v_count > 0 then
     return format('%s dead letters are from before its end.', v_count);
   end if;
-  select count(*) into v_count
-  from audit.events e
-  where e.occurred_at >= month and e.occurred_at < ends
-    and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at);
+  with unnumbered as materialized (
+    select e.id, e.occurred_at
+    from audit.events e
+    where e.occurred_at >= month and e.occurred_at < ends
+      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+  )
+  select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
     return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
   end if;
@@ -2497,6 +2608,7 @@ begin
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
     else
+      -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
       from app_private.check_rows(
         case v_step
@@ -2504,7 +2616,7 @@ begin
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
-        v_after, 2000, scope = 'recording') as r;
+        v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
@@ -2750,88 +2862,80 @@ end;
 $function$;
 comment on function app_private.record_failure(uuid,text,text) is 'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
 
-CREATE OR REPLACE FUNCTION app_private.record_rows(source text, ids text[])
+CREATE OR REPLACE FUNCTION app_private.record_row(source text, row_id uuid, revision bigint, differs jsonb)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_events app_private.audit_event[];
+  v_flag app_public.feature_flags;
+  v_schedule app_public.feature_flag_schedules;
+  v_setting app_private.settings;
+  v_event app_private.audit_event;
 begin
   case source
     when 'settings' then
-      perform from app_private.settings s where s.name = any (ids) order by s.name for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.setting_reconciled_event(s, array[s.revision]), u.differs)
-        from app_private.unexplained_settings() as u
-        join app_private.settings s on s.name = u.row_id
-        where u.row_id = any (ids));
+      select s.* into v_setting from app_private.settings s where app_private.setting_id(s.name) = row_id;
+      update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
+      v_setting.revision := record_row.revision;
+      v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
     when 'feature_flags' then
-      perform from app_public.feature_flags f where f.id = any (ids::uuid[]) order by f.id for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.flag_reconciled_event(f, array[f.revision]), u.differs)
-        from (
-          select
-            array_agg(f.id) as ids, array_agg(f.created_at) as created, array_agg(f.revision) as revisions,
-            array_agg(f.flag_key::text) as keys, array_agg(app_private.flag_found(f)) as found
-          from app_public.feature_flags f
-          where f.id = any (record_rows.ids::uuid[])
-        ) as g
-        cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
-        join app_public.feature_flags f on f.id = u.row_id);
+      select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
+      update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
+      v_flag.revision := record_row.revision;
+      v_event := app_private.flag_reconciled_event(v_flag, array[record_row.revision]);
     when 'feature_flag_schedules' then
-      perform from app_public.feature_flag_schedules s where s.id = any (ids::uuid[]) order by s.id for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.schedule_reconciled_event(s, f, array[s.revision]), u.differs)
-        from (
-          select
-            array_agg(s.id) as ids, array_agg(s.created_at) as created, array_agg(s.revision) as revisions,
-            array_agg(app_private.schedule_found(s)) as found
-          from app_public.feature_flag_schedules s
-          where s.id = any (record_rows.ids::uuid[])
-        ) as g
-        cross join lateral app_private.unexplained_rows(
-          'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
-        join app_public.feature_flag_schedules s on s.id = u.row_id
-        join app_public.feature_flags f on f.id = s.flag_id);
+      select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = row_id;
+      update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
+      v_schedule.revision := record_row.revision;
+      v_event := app_private.schedule_reconciled_event(
+        v_schedule, (select f from app_public.feature_flags f where f.id = v_schedule.flag_id), array[record_row.revision]);
   end case;
-  return app_private.write_lost_events(v_events);
+  v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
+  return app_private.write_reconciled_events(array[v_event]);
 end;
 $function$;
-comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found; returns how many.';
+comment on function app_private.record_row(text,uuid,bigint,jsonb) is 'Raises a row''s revision, and writes the *.reconciled event that shows the row as it is found and what the trail had said of it.';
 
-CREATE OR REPLACE FUNCTION app_private.recorded_as_found(event app_private.audit_event, differs jsonb)
- RETURNS app_private.audit_event
+CREATE OR REPLACE FUNCTION app_private.record_rows(source text, names text[])
+ RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_first constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_ids uuid[];
+  v_row record;
+  v_recorded integer := 0;
 begin
-  -- The row's revision may have its event already: this one stands for none.
-  event.id := gen_random_uuid();
-  event.metadata := event.metadata || jsonb_build_object('revisions', '[]'::jsonb, 'differs', differs);
-  return event;
+  case source
+    when 'settings' then
+      v_ids := array(select app_private.setting_id(n.name) from unnest(names) as n (name));
+      perform from app_private.settings s where s.name = any (names) order by s.name for no key update;
+    when 'feature_flags' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
+    when 'feature_flag_schedules' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flag_schedules s where s.id = any (v_ids) order by s.id for no key update;
+  end case;
+  perform set_config('halyard.recording', 'on', true);
+  for v_row in
+    select p.*, app_private.highest_revision(source, p.row_id, p.created_at, p.revision, array[p.key]) as highest
+    from app_private.unexplained_page(source, v_first, null, v_ids) as p
+    where p.status <> 'ok'
+  loop
+    begin
+      v_recorded := v_recorded + app_private.record_row(source, v_row.row_id, v_row.highest + 1, v_row.differs);
+    exception when others then
+      raise warning 'halyard: % % can''t be recorded as it is found (%): %', source, v_row.name, sqlstate, sqlerrm;
+    end;
+  end loop;
+  perform set_config('halyard.recording', '', true);
+  return v_recorded;
 end;
 $function$;
-comment on function app_private.recorded_as_found(app_private.audit_event,jsonb) is 'A *.reconciled event as one that stands for no revision, with what the trail had said of the row.';
-
-CREATE OR REPLACE FUNCTION app_private.refuse_repeated_events()
- RETURNS void
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  with repeated as (
-    delete from audit.queue q
-    where exists (select from audit.ledger l where l.event_id = q.event_id)
-      or exists (select from audit.queue o where o.event_id = q.event_id and o.id < q.id)
-    returning q.event_id, q.occurred_at
-  )
-  insert into audit.dead_letters (content, error_code, error_message)
-  select
-    jsonb_build_object('event_id', r.event_id, 'occurred_at', r.occurred_at), 'ZF012',
-    'The trail has an event with this id already; this one was put in by hand.'
-  from repeated r
-$function$;
-comment on function app_private.refuse_repeated_events() is 'Moves queued events whose id is taken to the dead letters.';
+comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
 
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
@@ -2948,14 +3052,11 @@ begin
       ) as p);
     exit when v_to is null;
     v_events := array(
-      select app_private.renewed_event(
-        row(
-          e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-          e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-          e.metadata, null)::app_private.audit_event,
-        renew_queued_events.incarnation)
+      select app_private.renewed_event(app_private.unwritten_event(e.event), renew_queued_events.incarnation)
       from audit.queue q
-      cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+      cross join lateral (
+        select x as event from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1
+      ) as e
       where q.id > v_after and q.id <= v_to
       order by q.id);
     -- What is queued without its event stays, and is numbered as missing.
@@ -3043,7 +3144,8 @@ begin
   loop
     last_id := v_letter.id;
     begin
-      events := events + app_private.write_reconciled_events(app_private.dead_letter_events(v_letter.content));
+      events := events + app_private.write_reconciled_events(array(
+        select app_private.unless_taken(e) from unnest(app_private.dead_letter_events(v_letter.content)) as e));
       delete from audit.dead_letters d where d.id = v_letter.id;
       replayed := replayed + 1;
     exception when others then
@@ -3204,19 +3306,28 @@ begin
         when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
         else (a.e).revision
       end as at_revision,
-      (a.e).id = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision))
+      -- By the id that it would have had. As text: metadata may hold anything.
+      coalesce((a.e).metadata ->> 'repeatedId', (a.e).id::text)
+          = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision)::text[])
         or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
     from about a
+  ), births as (
+    select
+      min((o.e).occurred_at) as first, max((o.e).occurred_at) filter (where (o.e).event_type like '%.created') as last,
+      count(distinct (o.e).occurred_at) filter (where (o.e).event_type like '%.created') as count
+    from placed o
+    where o.is_own and o.at_revision = 1
   ), lives as (
-    select p.*, max((p.e).occurred_at) filter (where (p.e).metadata ? 'differs') over () as begins_at
+    select p.*, max(p.at_revision) filter (where (p.e).metadata ? 'differs') over () as begins_at
     from placed p
-    -- created_at is when the transaction began, which may have deleted the id's row of before; and a clock may be set back.
-    where p.is_own or (p.e).occurred_at >= coalesce(
-      (select min((o.e).occurred_at) from placed o where o.is_own and o.at_revision = 1), row_history.created_at)
+    cross join births b
+    -- created_at is when the transaction began. That may have deleted the id's row of before, or have made this one twice. Otherwise
+    -- what has the row's own id needs no comparison: a clock may be set back.
+    where p.is_own and b.count < 2 or (p.e).occurred_at >= coalesce(case when b.count < 2 then b.first else b.last end, row_history.created_at)
   )
   select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_recorded(source, l.e)
   from lives l
-  where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
+  where l.begins_at is null or l.at_revision >= l.begins_at
   union all
   -- A setting that was never changed has its default.
   select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
@@ -3235,19 +3346,25 @@ AS $function$
 declare
   v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
-  case source
-    when 'settings' then
-      return query select p.* from app_private.unexplained_settings() as p;
-    when 'feature_flags' then
-      return query select p.* from app_private.unexplained_flags(coalesce(row_problems.after, v_first)::uuid, batch) as p;
-    when 'feature_flag_schedules' then
-      return query select p.* from app_private.unexplained_schedules(coalesce(row_problems.after, v_first)::uuid, batch) as p;
-    when 'events' then
+  case
+    when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    when source in ('settings', 'feature_flags', 'feature_flag_schedules') then
+      return query
+        select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
+        from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
       raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
+  if source = 'settings' and row_problems.after is null then
+    return query
+      select
+        source, d.name, null::text, null::text, 'row_vanished', '[]'::jsonb, 'The setting''s row is gone, and no event says so.',
+        null::text
+      from app_private.setting_definitions() as d
+      where not exists (select from app_private.settings s where s.name = d.name);
+  end if;
 end;
 $function$;
 comment on function app_private.row_problems(text,text,integer) is 'What audit.verify_rows() answers, of one state of the database.';
@@ -3343,7 +3460,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN (jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END);
+RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -3378,7 +3495,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN (jsonb_build_object('flagId', (event).flag_id) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed') WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN (((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text))) ELSE NULL::jsonb END);
+RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
 comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -3446,7 +3563,7 @@ begin
     get diagnostics v_sealed = row_count;
   exception when unique_violation then
     -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
-    perform app_private.refuse_repeated_events();
+    perform app_private.settle_repeated_events();
     return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   end;
@@ -3696,6 +3813,69 @@ CREATE OR REPLACE FUNCTION app_private.setting_reconciled_event(setting app_priv
 RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), '1970-01-01 00:00:00+00'::timestamp with time zone, (- (missing)[cardinality(missing)])), clock_timestamp(), 'setting.reconciled'::text, NULL::uuid, NULL::text, NULL::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (setting).name, 'revisions', missing, 'rowRevision', (setting).revision, 'rowUpdatedAt', app_private.iso((setting).updated_at), 'after', (setting).value)));
 comment on function app_private.setting_reconciled_event(app_private.settings,bigint[]) is 'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
 
+CREATE OR REPLACE FUNCTION app_private.settle_repeated_event(event_id uuid, occurred_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+  v_substitute app_private.audit_event;
+  v_problem text;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.id = settle_repeated_event.event_id and e.occurred_at = settle_repeated_event.occurred_at;
+  if not found then
+    v_problem := 'Somebody put this id into audit.queue: the trail has another event with it, and none of this time.';
+  elsif exists (
+      select from audit.ledger l where l.event_id = v_event.id and l.occurred_at = v_event.occurred_at)
+    or exists (select from audit.queue q where q.event_id = v_event.id and q.occurred_at = v_event.occurred_at)
+    or app_private.is_recorded(app_private.substitute_id(v_event.id, v_event.occurred_at))
+  then
+    v_problem := 'Somebody put this event into audit.queue a second time: it has its number already, or waits for it.';
+  end if;
+  if v_problem is not null then
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (
+      jsonb_build_object('event_id', settle_repeated_event.event_id, 'occurred_at', settle_repeated_event.occurred_at), 'ZF012', v_problem);
+    return;
+  end if;
+  v_substitute := app_private.substitute_event(app_private.unwritten_event(v_event));
+  begin
+    perform app_private.write_reconciled_events(array[v_substitute]);
+  exception when others then
+    -- A letter as any other: the reconciler replays it.
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (jsonb_build_object('events', to_jsonb(array[v_substitute])), sqlstate, sqlerrm);
+  end;
+end;
+$function$;
+comment on function app_private.settle_repeated_event(uuid,timestamp with time zone) is 'Writes a queued event whose id is taken under an id of its own; what isn''t such an event becomes a dead letter.';
+
+CREATE OR REPLACE FUNCTION app_private.settle_repeated_events()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_queued record;
+begin
+  for v_queued in
+    with taken as (
+      delete from audit.queue q
+      where exists (select from audit.ledger l where l.event_id = q.event_id)
+        or exists (select from audit.queue o where o.event_id = q.event_id and o.id < q.id)
+      returning q.id, q.event_id, q.occurred_at
+    )
+    select t.* from taken t order by t.id
+  loop
+    perform app_private.settle_repeated_event(v_queued.event_id, v_queued.occurred_at);
+  end loop;
+end;
+$function$;
+comment on function app_private.settle_repeated_events() is 'Takes the events whose id is taken out of the queue, and settles each.';
+
 CREATE OR REPLACE FUNCTION app_private.shipped_bytes(payload text, seq bigint)
  RETURNS bytea
  LANGUAGE sql
@@ -3713,6 +3893,28 @@ RETURN convert_from(app_private.shipped_bytes(payload, seq), 'UTF8'::name);
 comment on function app_private.shipped_message(text,bigint) is 'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  event.metadata := event.metadata || jsonb_build_object('repeatedId', event.id);
+  event.id := coalesce(substitute_event.id, app_private.substitute_id(event.id, event.occurred_at));
+  event.reconciled := true;
+  return event;
+end;
+$function$;
+comment on function app_private.substitute_event(app_private.audit_event,uuid) is 'The event under an id of its own, when its id is taken: this one, or substitute_id().';
+
+CREATE OR REPLACE FUNCTION app_private.substitute_id(event_id uuid, occurred_at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256((uuid_send(event_id) || timestamptz_send(occurred_at))));
+comment on function app_private.substitute_id(uuid,timestamp with time zone) is 'The id under which an event of this time is written whose own id is taken.';
 
 CREATE OR REPLACE FUNCTION app_private.tg__refuse()
  RETURNS trigger
@@ -3785,8 +3987,10 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      -- A revision that counts says it already; it stands still when the stamp was switched off.
-      where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+        or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
       from old_rows o
@@ -3862,6 +4066,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
+  if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
+  end if;
   new.applied_at := case
     when new.status = 'applied' and old.status <> 'applied' then clock_timestamp()
     when new.status = 'applied' then old.applied_at
@@ -3870,8 +4078,12 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
-  -- Counts audited changes and nothing else: a revision without an event is a lost event.
-  new.revision := old.revision + (app_private.schedule_state(new) is distinct from app_private.schedule_state(old))::integer;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
+    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    else old.revision
+  end;
   return new;
 end;
 $function$;
@@ -3926,8 +4138,10 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      -- A revision that counts says it already; it stands still when the stamp was switched off.
-      where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+        or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
     end if;
@@ -3985,8 +4199,12 @@ begin
         using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
     end if;
     new.updated_at := now();
-    -- Counts audited changes and nothing else: a revision without an event is a lost event.
-    new.revision := old.revision + (app_private.flag_state(new) is distinct from app_private.flag_state(old))::integer;
+    -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+    new.revision := case
+      when app_private.flag_state(new) is distinct from app_private.flag_state(old) then old.revision + 1
+      when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
@@ -4044,7 +4262,12 @@ begin
   if v_problem is not null then
     raise exception '%', v_problem using errcode = 'invalid_parameter_value';
   end if;
-  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
+  new.revision := case
+    when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
+    when new.value <> old.value then old.revision + 1
+    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    else old.revision
+  end;
   new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
   return new;
 end;
@@ -4273,33 +4496,29 @@ $function$;
 comment on function app_private.undelivered_audit_events(text,integer) is 'Up to `batch` events that this destination has not confirmed yet, in order of seq, each seal behind its last event, with the message to ship.';
 grant execute on function app_private.undelivered_audit_events(text,integer) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.unexplained_flags(after uuid, batch integer)
- RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+CREATE OR REPLACE FUNCTION app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(row_id uuid, name text, created_at timestamp with time zone, revision bigint, flag_key text, environment text, key text, status text, differs jsonb, detail text)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
 AS $function$
   with page as materialized (
-    select f as flag
-    from app_public.feature_flags f
-    where f.id > unexplained_flags.after
-    order by f.id
-    limit batch
+    select r.* from app_private.comparable_rows(source, unexplained_page.after, batch, unexplained_page.ids) as r
   ), pages as materialized (
     select
-      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions,
-      array_agg((p.flag).flag_key::text) as keys, array_agg(app_private.flag_found(p.flag)) as found
+      array_agg(p.id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.found) as found
     from page p
   )
-  select 'feature_flags', u.row_id::text, (p.flag).flag_key::text, (p.flag).environment::text, u.status, u.differs, u.detail, null::text
+  select p.id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
   from pages g
-  cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join page p on (p.flag).id = u.row_id
+  cross join lateral app_private.unexplained_rows(source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.id = u.row_id
   union all
-  (select 'feature_flags', null, null, null, 'ok', null, null, (p.flag).id::text from page p order by (p.flag).id desc limit 1)
+  (select p.id, null, null, null, null, null, null, 'ok', null, null from page p order by p.id desc limit 1)
 $function$;
-comment on function app_private.unexplained_flags(uuid,integer) is 'Of the next `batch` flags behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a flag.';
+comment on function app_private.unexplained_page(text,uuid,integer,uuid[]) is 'Of the next `batch` rows of a table behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a row.';
 
 CREATE OR REPLACE FUNCTION app_private.unexplained_rows(source text, ids uuid[], created timestamp with time zone[], revisions bigint[], keys text[], found jsonb[])
  RETURNS TABLE(row_id uuid, status text, differs jsonb, detail text)
@@ -4353,7 +4572,7 @@ AS $function$
     left join lateral (
       select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at
       limit 1
     ) as first on true
   ), suspects as materialized (
@@ -4381,59 +4600,6 @@ AS $function$
 $function$;
 comment on function app_private.unexplained_rows(text,uuid[],timestamp with time zone[],bigint[],text[],jsonb[]) is 'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
 
-CREATE OR REPLACE FUNCTION app_private.unexplained_schedules(after uuid, batch integer)
- RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET jit TO 'off'
-AS $function$
-  with page as materialized (
-    select s as schedule
-    from app_public.feature_flag_schedules s
-    where s.id > unexplained_schedules.after
-    order by s.id
-    limit batch
-  ), pages as materialized (
-    select
-      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions, array_agg(app_private.schedule_found(p.schedule)) as found
-    from page p
-  )
-  select 'feature_flag_schedules', u.row_id::text, f.flag_key::text, f.environment::text, u.status, u.differs, u.detail, null::text
-  from pages g
-  cross join lateral app_private.unexplained_rows(
-    'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
-  join page p on (p.schedule).id = u.row_id
-  left join app_public.feature_flags f on f.id = (p.schedule).flag_id
-  union all
-  (select 'feature_flag_schedules', null, null, null, 'ok', null, null, (p.schedule).id::text from page p order by (p.schedule).id desc limit 1)
-$function$;
-comment on function app_private.unexplained_schedules(uuid,integer) is 'Of the next `batch` schedules behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a schedule.';
-
-CREATE OR REPLACE FUNCTION app_private.unexplained_settings()
- RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select 'settings', s.name, null::text, null::text, u.status, u.differs, u.detail, null::text
-  from (
-    select
-      array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions,
-      array_agg(s.name) as keys, array_agg(jsonb_build_object('value', s.value)) as found
-    from app_private.settings s
-    join app_private.setting_definitions() as d on d.name = s.name
-  ) as g
-  cross join lateral app_private.unexplained_rows('settings', g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join app_private.settings s on app_private.setting_id(s.name) = u.row_id
-  union all
-  select 'settings', d.name, null, null, 'row_vanished', '[]', 'The setting''s row is gone, and no event says so.', null
-  from app_private.setting_definitions() as d
-  where not exists (select from app_private.settings s where s.name = d.name)
-$function$;
-comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
-
 CREATE OR REPLACE FUNCTION app_private.unknown_records(tail jsonb)
  RETURNS TABLE(incarnation uuid, seal_no bigint, last_seq bigint, head bytea, event_id uuid, recorded_at timestamp with time zone)
  LANGUAGE sql
@@ -4456,6 +4622,21 @@ AS $function$
     where l.seq = e.seq and l.event_id = e."eventId" and l.leaf = coalesce(decode(e.leaf, 'hex'), l.leaf))
 $function$;
 comment on function app_private.unknown_records(jsonb) is 'The seals and events among the end of what a destination holds (its keys are those of Tail in src/audit/delivery/tail.ts) that the database lacks.';
+
+CREATE OR REPLACE FUNCTION app_private.unless_taken(event app_private.audit_event)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when exists (select from audit.ledger l where l.event_id = event.id and l.occurred_at <> event.occurred_at)
+      or exists (select from audit.events e where e.id = event.id and e.occurred_at <> event.occurred_at)
+    then app_private.substitute_event(event)
+    else event
+  end
+$function$;
+comment on function app_private.unless_taken(app_private.audit_event) is 'The event, under an id of its own when the trail has another event with its id.';
 
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
@@ -4493,6 +4674,7 @@ AS $function$
     from candidates c
     where c.leaf = app_private.event_leaf(c.payload, c.seq)
       and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
+    and not app_private.is_substituted(s.id, s.occurred_at)
 $function$;
 comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
 
@@ -4545,6 +4727,13 @@ begin
 end;
 $function$;
 comment on function app_private.unsealed_problems() is 'Events that no seal covers, numbers behind the last seal, destinations that know more than it, and incarnations without their event.';
+
+CREATE OR REPLACE FUNCTION app_private.unwritten_event(event audit.events)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+ IMMUTABLE
+RETURN ROW((event).id, (event).occurred_at, (event).event_type, (event).level, (event).flag_id, (event).flag_key, (event).environment, (event).schedule_id, (event).revision, (event).actor_kind, (event).admin_user_id, (event).admin_email, (event).request_id, (event).database_user, (event).application_name, (event).reconciled, (event).metadata, NULL::text)::app_private.audit_event;
+comment on function app_private.unwritten_event(audit.events) is 'An event of the trail as it was before its text was rendered.';
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
  RETURNS text
@@ -4616,33 +4805,41 @@ AS $function$
     order by e.flag_key
     limit batch
   )
-  select l.row_id, l.id, l.occurred_at, null::text
+  select l.row_id, l.id, l.at, null::text
   from (select distinct p.flag_key from page p) as p
   cross join lateral (
-    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-    select distinct on (e.row_id) e.*
+    select
+      e.row_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as at
     from (
       select
-        e.id, e.occurred_at, e.event_type, r.id as row_id,
-        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
-        -- it was recorded as found.
-        max(
-          case
-            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
-            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-          end
-        ) over (partition by r.id) as created_at
+        e.id, e.occurred_at, r.id as row_id, k.ends, k.revision,
+        min(e.occurred_at) filter (where e.event_type like '%.created') over of_row as first_made,
+        max(e.occurred_at) filter (where e.event_type like '%.created') over of_row as last_made,
+        max((e.metadata ->> 'rowCreatedAt')::timestamptz) filter (where e.event_type like '%.reconciled') over of_row as row_created_at
       from audit.events e
       cross join lateral (
         select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
       ) as r (id)
+      cross join lateral (
+        select
+          e.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap'),
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1)
+      ) as k (ends, revision)
       where e.flag_key = p.flag_key and r.id is not null
+      window of_row as (partition by r.id)
     ) as e
-    where e.occurred_at >= coalesce(e.created_at, '-infinity')
-    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+    where (e.first_made = e.last_made or e.last_made is null or e.occurred_at >= e.last_made)
+      and (
+        e.row_created_at is null or e.occurred_at >= e.row_created_at
+        or e.ends and e.id = any (app_private.event_ids(e.row_id, e.row_created_at, e.revision)))
+    group by e.row_id
+    having not coalesce(
+      max(e.revision) filter (where e.ends) > max(e.revision) filter (where not e.ends)
+      or max(e.occurred_at) filter (where e.ends) >= max(e.occurred_at) filter (where not e.ends), false)
   ) as l
-  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  where l.id is not null
     and not exists (select from app_public.feature_flags f where f.id = l.row_id)
     and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
     and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
@@ -4651,7 +4848,7 @@ AS $function$
     and not exists (
       select
       from audit.events d
-      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.flag_key is null)
   union all
   (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
 $function$;

@@ -1,5 +1,5 @@
 --! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
---! Hash: sha1:678f85e9d7d1ba474d528130791a5c17d7143eb8
+--! Hash: sha1:6dc5d46a32eb28262ab7a540d03c1f5c0680cc1f
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -694,6 +694,16 @@ end;
 $$;
 
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
+
+-- A change may have been recorded in any of them.
+create or replace function app_private.event_ids(row_id uuid, created_at timestamptz, revision bigint)
+returns uuid[]
+language sql
+stable
+return array(select app_private.event_id(i.id, row_id, created_at, revision) from audit.incarnations i);
+
+comment on function app_private.event_ids(uuid, timestamptz, bigint) is
+  'The ids that the event of a row''s revision may have.';
 --! EndIncluded audit/record/incarnation.sql
 --! Included platform/settings.sql
 -- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
@@ -817,6 +827,27 @@ return app_private.uuid_of(sha256(convert_to('setting ' || name, 'UTF8')));
 
 comment on function app_private.setting_id(text) is 'The id that events of a setting are derived from.';
 
+-- An INSERT finds no row where somebody deleted it past the triggers: the trail goes on above what it has of the setting. Where it
+-- can't be read the setting can be set all the same, which takes a database out of strict mode.
+create or replace function app_private.next_setting_revision(name text)
+returns bigint
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- set_setting() comes here each time.
+  if exists (select from app_private.settings s where s.name = next_setting_revision.name) then
+    return 1;
+  end if;
+  return 1 + app_private.highest_revision('settings', app_private.setting_id(name), 'epoch', 0, array[name]);
+exception when others then
+  return 1;
+end;
+$$;
+
+comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
+
 create or replace function app_private.tg_settings__stamp()
 returns trigger
 language plpgsql
@@ -834,7 +865,12 @@ begin
   if v_problem is not null then
     raise exception '%', v_problem using errcode = 'invalid_parameter_value';
   end if;
-  new.revision := case when tg_op = 'INSERT' then 1 else old.revision + (new.value <> old.value)::integer end;
+  new.revision := case
+    when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
+    when new.value <> old.value then old.revision + 1
+    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    else old.revision
+  end;
   new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
   return new;
 end;
@@ -1053,6 +1089,162 @@ $$;
 
 comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
 --! EndIncluded audit/record/trail.sql
+--! Included audit/record/repeated.sql
+-- Changes whose event id is taken. The id is made of the row's id, its creation and its revision, so it comes twice when a revision
+-- does: an administrator put an older state of the row back past the triggers, or made a row, deleted it and made it again with its
+-- id in one transaction. Such a change is as true as any other. It is written once more under an id of its own, marked `reconciled`
+-- and with the id that was taken as `repeatedId`; that text gets the number and is shipped, and the row under the first id stays.
+
+create or replace function app_private.substitute_id(event_id uuid, occurred_at timestamptz)
+returns uuid
+language sql
+immutable
+parallel safe
+return app_private.uuid_of(sha256(uuid_send(event_id) || timestamptz_send(occurred_at)));
+
+comment on function app_private.substitute_id(uuid, timestamptz) is
+  'The id under which an event of this time is written whose own id is taken.';
+
+create or replace function app_private.substitute_event(event app_private.audit_event, id uuid default null)
+returns app_private.audit_event
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  event.metadata := event.metadata || jsonb_build_object('repeatedId', event.id);
+  event.id := coalesce(substitute_event.id, app_private.substitute_id(event.id, event.occurred_at));
+  event.reconciled := true;
+  return event;
+end;
+$$;
+
+comment on function app_private.substitute_event(app_private.audit_event, uuid) is
+  'The event under an id of its own, when its id is taken: this one, or substitute_id().';
+
+create or replace function app_private.unwritten_event(event audit.events)
+returns app_private.audit_event
+language sql
+immutable
+return row(
+  (event).id, (event).occurred_at, (event).event_type, (event).level, (event).flag_id, (event).flag_key, (event).environment,
+  (event).schedule_id, (event).revision, (event).actor_kind, (event).admin_user_id, (event).admin_email, (event).request_id,
+  (event).database_user, (event).application_name, (event).reconciled, (event).metadata, null)::app_private.audit_event;
+
+comment on function app_private.unwritten_event(audit.events) is 'An event of the trail as it was before its text was rendered.';
+
+-- For the replay of dead letters: an event of the same id and another time is another one, and not this one written before.
+create or replace function app_private.unless_taken(event app_private.audit_event)
+returns app_private.audit_event
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from audit.ledger l where l.event_id = event.id and l.occurred_at <> event.occurred_at)
+      or exists (select from audit.events e where e.id = event.id and e.occurred_at <> event.occurred_at)
+    then app_private.substitute_event(event)
+    else event
+  end
+$$;
+
+comment on function app_private.unless_taken(app_private.audit_event) is
+  'The event, under an id of its own when the trail has another event with its id.';
+
+-- Both texts must be what the columns say. Not by substitute_id(): what waits for its number gets another id with the next incarnation.
+create or replace function app_private.is_substituted(event_id uuid, occurred_at timestamptz)
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select exists (
+    select
+    from audit.events e
+    join audit.events s on s.event_type = e.event_type and s.occurred_at = e.occurred_at and s.metadata ->> 'repeatedId' = e.id::text
+    where e.id = is_substituted.event_id and e.occurred_at = is_substituted.occurred_at
+      and e.payload = app_private.render_event(app_private.unwritten_event(e))
+      and s.payload = app_private.render_event(app_private.substitute_event(app_private.unwritten_event(e), s.id)))
+    or exists (
+      select
+      from audit.dead_letters d
+      where d.content @> jsonb_build_object(
+        'events', jsonb_build_array(jsonb_build_object('metadata', jsonb_build_object('repeatedId', is_substituted.event_id)))))
+$$;
+
+comment on function app_private.is_substituted(uuid, timestamptz) is
+  'Whether an event without a number is in the trail once more, under an id of its own, or waits for that as a dead letter.';
+
+-- For the sequencer. What was put into the queue by an administrator, for an event that has its number or for none at all, becomes a
+-- dead letter (ZF012): no change is lost by it, and the letter is what is left of it.
+create or replace function app_private.settle_repeated_event(event_id uuid, occurred_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event audit.events;
+  v_substitute app_private.audit_event;
+  v_problem text;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.id = settle_repeated_event.event_id and e.occurred_at = settle_repeated_event.occurred_at;
+  if not found then
+    v_problem := 'Somebody put this id into audit.queue: the trail has another event with it, and none of this time.';
+  elsif exists (
+      select from audit.ledger l where l.event_id = v_event.id and l.occurred_at = v_event.occurred_at)
+    or exists (select from audit.queue q where q.event_id = v_event.id and q.occurred_at = v_event.occurred_at)
+    or app_private.is_recorded(app_private.substitute_id(v_event.id, v_event.occurred_at))
+  then
+    v_problem := 'Somebody put this event into audit.queue a second time: it has its number already, or waits for it.';
+  end if;
+  if v_problem is not null then
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (
+      jsonb_build_object('event_id', settle_repeated_event.event_id, 'occurred_at', settle_repeated_event.occurred_at), 'ZF012', v_problem);
+    return;
+  end if;
+  v_substitute := app_private.substitute_event(app_private.unwritten_event(v_event));
+  begin
+    perform app_private.write_reconciled_events(array[v_substitute]);
+  exception when others then
+    -- A letter as any other: the reconciler replays it.
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (jsonb_build_object('events', to_jsonb(array[v_substitute])), sqlstate, sqlerrm);
+  end;
+end;
+$$;
+
+comment on function app_private.settle_repeated_event(uuid, timestamptz) is
+  'Writes a queued event whose id is taken under an id of its own; what isn''t such an event becomes a dead letter.';
+
+create or replace function app_private.settle_repeated_events()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_queued record;
+begin
+  for v_queued in
+    with taken as (
+      delete from audit.queue q
+      where exists (select from audit.ledger l where l.event_id = q.event_id)
+        or exists (select from audit.queue o where o.event_id = q.event_id and o.id < q.id)
+      returning q.id, q.event_id, q.occurred_at
+    )
+    select t.* from taken t order by t.id
+  loop
+    perform app_private.settle_repeated_event(v_queued.event_id, v_queued.occurred_at);
+  end loop;
+end;
+$$;
+
+comment on function app_private.settle_repeated_events() is 'Takes the events whose id is taken out of the queue, and settles each.';
+--! EndIncluded audit/record/repeated.sql
 --! Included audit/record/append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
 -- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
@@ -1211,8 +1403,12 @@ begin
         using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
     end if;
     new.updated_at := now();
-    -- Counts audited changes and nothing else: a revision without an event is a lost event.
-    new.revision := old.revision + (app_private.flag_state(new) is distinct from app_private.flag_state(old))::integer;
+    -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+    new.revision := case
+      when app_private.flag_state(new) is distinct from app_private.flag_state(old) then old.revision + 1
+      when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
@@ -1330,8 +1526,10 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
-      -- A revision that counts says it already; it stands still when the stamp was switched off.
-      where o.revision <> n.revision or app_private.flag_state(o) is distinct from app_private.flag_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+        or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
     end if;
@@ -1494,6 +1692,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
+  if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
+  end if;
   new.applied_at := case
     when new.status = 'applied' and old.status <> 'applied' then clock_timestamp()
     when new.status = 'applied' then old.applied_at
@@ -1502,8 +1704,12 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
-  -- Counts audited changes and nothing else: a revision without an event is a lost event.
-  new.revision := old.revision + (app_private.schedule_state(new) is distinct from app_private.schedule_state(old))::integer;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
+    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    else old.revision
+  end;
   return new;
 end;
 $$;
@@ -1735,8 +1941,10 @@ begin
       from old_rows o
       full join new_rows n on n.id = o.id
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
-      -- A revision that counts says it already; it stands still when the stamp was switched off.
-      where o.revision <> n.revision or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+        or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
       from old_rows o
@@ -1791,30 +1999,52 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_d
 -- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
 -- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
 -- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
+--
+-- Who created and who cancelled is compared where an admin did it: a session at a prompt may have any user id in its claims, and its
+-- event has the login. How the attempts went is compared when the schedule has failed: before that they make no event.
 create or replace function app_private.schedule_recorded(event audit.events)
 returns jsonb
 language sql
 stable
-return jsonb_build_object('flagId', (event).flag_id) || case (event).event_type
-  when 'flag_schedule.created' then jsonb_build_object(
-    'status', 'pending',
-    'scheduledAt', (event).metadata -> 'scheduledAt',
-    'updates', (event).metadata -> 'updates')
-  when 'flag_schedule.applied' then jsonb_build_object(
-    'status', 'applied',
-    'updates', (event).metadata -> 'updates',
-    'appliedAt', (event).metadata -> 'appliedAt',
-    'latenessMs', (event).metadata -> 'latenessMs')
-  when 'flag_schedule.cancelled' then jsonb_build_object(
-    'status', 'cancelled',
-    'scheduledAt', (event).metadata -> 'scheduledAt')
-  when 'flag_schedule.failed' then jsonb_build_object('status', 'failed')
-  when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
-  when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
-    || jsonb_build_object('updates', (event).metadata -> 'updates', 'appliedAt', (event).metadata -> 'appliedAt')
-end;
+return jsonb_build_object('flagId', (event).flag_id)
+  || case
+    when (event).actor_kind <> 'admin' then '{}'
+    when (event).event_type = 'flag_schedule.created' then jsonb_build_object('createdBy', (event).admin_user_id)
+    when (event).event_type = 'flag_schedule.cancelled' then jsonb_build_object('cancelledBy', (event).admin_user_id)
+    else '{}'
+  end
+  || case (event).event_type
+    when 'flag_schedule.created' then jsonb_build_object(
+      'status', 'pending',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'updates', (event).metadata -> 'updates')
+    when 'flag_schedule.applied' then jsonb_build_object(
+      'status', 'applied',
+      'updates', (event).metadata -> 'updates',
+      'appliedAt', (event).metadata -> 'appliedAt',
+      'latenessMs', (event).metadata -> 'latenessMs')
+    when 'flag_schedule.cancelled' then jsonb_build_object(
+      'status', 'cancelled',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'cancelReason', (event).metadata -> 'reason')
+    when 'flag_schedule.failed' then jsonb_build_object(
+      'status', 'failed',
+      'attempts', (event).metadata -> 'attempts',
+      'errorMessage', (event).metadata -> 'errorMessage')
+    when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+    when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+    when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
+      || jsonb_build_object(
+        'updates', (event).metadata -> 'updates',
+        'appliedAt', (event).metadata -> 'appliedAt',
+        'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
+      || jsonb_strip_nulls(jsonb_build_object(
+        'createdBy', (event).metadata -> 'createdBy',
+        'cancelledBy', (event).metadata -> 'cancelledBy',
+        'cancelReason', (event).metadata -> 'cancelReason'))
+  end;
 
+-- The tracking columns by name: they can be rolled back, and the trail goes on.
 create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
 returns jsonb
 language sql
@@ -1825,6 +2055,20 @@ return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).sta
     else jsonb_build_object(
       'appliedAt', app_private.iso((schedule).applied_at),
       'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
+  end
+  || case when (schedule).status = 'failed'
+    then jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', coalesce((schedule).error_message, 'unknown'))
+    else '{}'
+  end
+  || case when to_jsonb(schedule) ? 'created_by'
+    then jsonb_build_object('createdBy', to_jsonb(schedule) -> 'created_by')
+    else '{}'
+  end
+  || case when (schedule).status = 'cancelled' and to_jsonb(schedule) ? 'cancelled_by'
+    then jsonb_build_object(
+      'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
+      'cancelReason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
+    else '{}'
   end;
 
 comment on function app_private.schedule_recorded(audit.events) is
@@ -2776,28 +3020,6 @@ $$;
 comment on function app_private.number_and_hand_out(integer, bigint, bigint) is
   'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
--- An id that is numbered already, or queued twice, can only be one that was put in by hand: the ledger has each event once.
-create or replace function app_private.refuse_repeated_events()
-returns void
-language sql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-  with repeated as (
-    delete from audit.queue q
-    where exists (select from audit.ledger l where l.event_id = q.event_id)
-      or exists (select from audit.queue o where o.event_id = q.event_id and o.id < q.id)
-    returning q.event_id, q.occurred_at
-  )
-  insert into audit.dead_letters (content, error_code, error_message)
-  select
-    jsonb_build_object('event_id', r.event_id, 'occurred_at', r.occurred_at), 'ZF012',
-    'The trail has an event with this id already; this one was put in by hand.'
-  from repeated r
-$$;
-
-comment on function app_private.refuse_repeated_events() is 'Moves queued events whose id is taken to the dead letters.';
-
 -- Ids and times are not in the order of commits, so a cursor over them would skip what commits late (28 % of the events
 -- under twelve writers). So the triggers queue each event, and this gives each queued one the next number: gapless, once,
 -- in the order of the queue among those that are committed. One sequencer at a time; a second one leaves at once.
@@ -2839,7 +3061,7 @@ begin
     get diagnostics v_sealed = row_count;
   exception when unique_violation then
     -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
-    perform app_private.refuse_repeated_events();
+    perform app_private.settle_repeated_events();
     return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   end;
@@ -3101,6 +3323,7 @@ as $$
     from candidates c
     where c.leaf = app_private.event_leaf(c.payload, c.seq)
       and not exists (select from audit.events e where e.id = c.event_id and e.occurred_at = c.sealed_at))
+    and not app_private.is_substituted(s.id, s.occurred_at)
 $$;
 
 comment on function app_private.unsealed_events() is 'Events that are neither sealed nor queued for it.';
@@ -4271,10 +4494,13 @@ begin
   if v_count > 0 then
     return format('%s dead letters are from before its end.', v_count);
   end if;
-  select count(*) into v_count
-  from audit.events e
-  where e.occurred_at >= month and e.occurred_at < ends
-    and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at);
+  with unnumbered as materialized (
+    select e.id, e.occurred_at
+    from audit.events e
+    where e.occurred_at >= month and e.occurred_at < ends
+      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+  )
+  select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
     return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
   end if;
@@ -4879,7 +5105,7 @@ $$;
 comment on function app_private.dead_letter_events(jsonb) is
   'The events that a dead letter holds, or that its rows make; raises when it holds neither.';
 
--- As text: a letter may hold anything. The sequencer's letters (ZF012) are about ids that the ledger has.
+-- As text: a letter may hold anything. The sequencer's letters (ZF012) are about no change.
 create or replace function app_private.dead_letter_rows()
 returns table (row_id text)
 language sql
@@ -4949,7 +5175,8 @@ comment on function app_private.write_reconciled_events(app_private.audit_event[
   'Writes those of the events that the trail hasn''t got, marked as reconciled; returns how many.';
 
 -- A letter that can't be replayed stays, and the others are replayed. The sequencer's letters (ZF012) are left to an
--- administrator: they are about rows that an administrator inserted into the queue.
+-- administrator: they are about rows that an administrator inserted into the queue. An event that the trail has already was replayed
+-- before, or the letter was written twice; but not where that one is of another time.
 create or replace function app_private.replay_dead_letters(
   after bigint,
   batch integer,
@@ -4979,7 +5206,8 @@ begin
   loop
     last_id := v_letter.id;
     begin
-      events := events + app_private.write_reconciled_events(app_private.dead_letter_events(v_letter.content));
+      events := events + app_private.write_reconciled_events(array(
+        select app_private.unless_taken(e) from unnest(app_private.dead_letter_events(v_letter.content)) as e));
       delete from audit.dead_letters d where d.id = v_letter.id;
       replayed := replayed + 1;
     exception when others then
@@ -5281,6 +5509,11 @@ comment on function app_private.gap_event(audit.events) is
   'The audit.gap event of the flag or schedule whose last event this is.';
 
 -- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
+--
+-- A row has ended when the event of its end is its last one by revision or by time: by either, because a clock may be set back, and a
+-- row may be put back to an older revision. A row may also be made again with the id of a deleted one. Then only the events since it
+-- was made last are about it: since the later of two created events, or since the creation that a *.reconciled event names, which is
+-- in the ids too.
 create or replace function app_private.vanished_rows(after text, batch integer)
 returns table (row_id uuid, event_id uuid, occurred_at timestamptz, last_key text)
 language sql
@@ -5295,33 +5528,41 @@ as $$
     order by e.flag_key
     limit batch
   )
-  select l.row_id, l.id, l.occurred_at, null::text
+  select l.row_id, l.id, l.at, null::text
   from (select distinct p.flag_key from page p) as p
   cross join lateral (
-    -- By revision the deleted event of a row is its last one. An audit.gap event stands where that would.
-    select distinct on (e.row_id) e.*
+    select
+      e.row_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as at
     from (
       select
-        e.id, e.occurred_at, e.event_type, r.id as row_id,
-        coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1) as revision,
-        -- A row may be made again with the id of a deleted one: only the events since it was created last are about it, or since
-        -- it was recorded as found.
-        max(
-          case
-            when e.event_type like '%.created' or e.metadata ? 'differs' then e.occurred_at
-            when e.event_type like '%.reconciled' then (e.metadata ->> 'rowCreatedAt')::timestamptz
-          end
-        ) over (partition by r.id) as created_at
+        e.id, e.occurred_at, r.id as row_id, k.ends, k.revision,
+        min(e.occurred_at) filter (where e.event_type like '%.created') over of_row as first_made,
+        max(e.occurred_at) filter (where e.event_type like '%.created') over of_row as last_made,
+        max((e.metadata ->> 'rowCreatedAt')::timestamptz) filter (where e.event_type like '%.reconciled') over of_row as row_created_at
       from audit.events e
       cross join lateral (
         select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
       ) as r (id)
+      cross join lateral (
+        select
+          e.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap'),
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1)
+      ) as k (ends, revision)
       where e.flag_key = p.flag_key and r.id is not null
+      window of_row as (partition by r.id)
     ) as e
-    where e.occurred_at >= coalesce(e.created_at, '-infinity')
-    order by e.row_id, e.revision desc nulls last, e.occurred_at desc
+    where (e.first_made = e.last_made or e.last_made is null or e.occurred_at >= e.last_made)
+      and (
+        e.row_created_at is null or e.occurred_at >= e.row_created_at
+        or e.ends and e.id = any (app_private.event_ids(e.row_id, e.row_created_at, e.revision)))
+    group by e.row_id
+    having not coalesce(
+      max(e.revision) filter (where e.ends) > max(e.revision) filter (where not e.ends)
+      or max(e.occurred_at) filter (where e.ends) >= max(e.occurred_at) filter (where not e.ends), false)
   ) as l
-  where l.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+  where l.id is not null
     and not exists (select from app_public.feature_flags f where f.id = l.row_id)
     and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
     and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
@@ -5330,7 +5571,7 @@ as $$
     and not exists (
       select
       from audit.events d
-      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.occurred_at >= l.occurred_at)
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.flag_key is null)
   union all
   (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
 $$;
@@ -5388,16 +5629,6 @@ end;
 comment on function app_private.row_recorded(text, audit.events) is
   'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
 
--- All that this file knows of how an event's id is made: the change may have been recorded in any of the incarnations.
-create or replace function app_private.event_ids(row_id uuid, created_at timestamptz, revision bigint)
-returns uuid[]
-language sql
-stable
-return array(select app_private.event_id(i.id, row_id, created_at, revision) from audit.incarnations i);
-
-comment on function app_private.event_ids(uuid, timestamptz, bigint) is
-  'The ids that the event of a row''s revision may have.';
-
 create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
 language sql
@@ -5413,7 +5644,8 @@ comment on function app_private.row_differences(jsonb, jsonb) is
   'Of the columns that both know, those that differ: an array of column, trail and row.';
 
 -- All events that are about a row, with the revision that each shows. `lives` since the row was made: an id may be used again. An
--- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins anew.
+-- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins anew; its
+-- revision is above all that was before, so no clock is asked.
 create or replace function app_private.row_history(source text, row_id uuid, created_at timestamptz, keys text[])
 returns table (event_type text, occurred_at timestamptz, at_revision bigint, recorded jsonb)
 language plpgsql
@@ -5445,19 +5677,28 @@ begin
         when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
         else (a.e).revision
       end as at_revision,
-      (a.e).id = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision))
+      -- By the id that it would have had. As text: metadata may hold anything.
+      coalesce((a.e).metadata ->> 'repeatedId', (a.e).id::text)
+          = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision)::text[])
         or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
     from about a
+  ), births as (
+    select
+      min((o.e).occurred_at) as first, max((o.e).occurred_at) filter (where (o.e).event_type like '%.created') as last,
+      count(distinct (o.e).occurred_at) filter (where (o.e).event_type like '%.created') as count
+    from placed o
+    where o.is_own and o.at_revision = 1
   ), lives as (
-    select p.*, max((p.e).occurred_at) filter (where (p.e).metadata ? 'differs') over () as begins_at
+    select p.*, max(p.at_revision) filter (where (p.e).metadata ? 'differs') over () as begins_at
     from placed p
-    -- created_at is when the transaction began, which may have deleted the id's row of before; and a clock may be set back.
-    where p.is_own or (p.e).occurred_at >= coalesce(
-      (select min((o.e).occurred_at) from placed o where o.is_own and o.at_revision = 1), row_history.created_at)
+    cross join births b
+    -- created_at is when the transaction began. That may have deleted the id's row of before, or have made this one twice. Otherwise
+    -- what has the row's own id needs no comparison: a clock may be set back.
+    where p.is_own and b.count < 2 or (p.e).occurred_at >= coalesce(case when b.count < 2 then b.first else b.last end, row_history.created_at)
   )
   select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_recorded(source, l.e)
   from lives l
-  where (l.e).occurred_at >= coalesce(l.begins_at, '-infinity')
+  where l.begins_at is null or l.at_revision >= l.begins_at
   union all
   -- A setting that was never changed has its default.
   select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
@@ -5468,6 +5709,33 @@ $$;
 
 comment on function app_private.row_history(text, uuid, timestamptz, text[]) is
   'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
+
+-- For revisions that are to be given anew. A purge may have left no event and the numbers of many; behind those of a long history that
+-- lacks some, repeated.sql settles what is left.
+create or replace function app_private.highest_revision(source text, row_id uuid, created_at timestamptz, revision bigint, keys text[])
+returns bigint
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_highest bigint := greatest(revision, (
+    select max(h.at_revision)
+    from app_private.row_history(source, highest_revision.row_id, highest_revision.created_at, keys) as h));
+begin
+  while exists (
+    select
+    from unnest(app_private.event_ids(highest_revision.row_id, highest_revision.created_at, v_highest + 1)) as i (id)
+    where app_private.is_recorded(i.id))
+  loop
+    v_highest := v_highest + 1;
+  end loop;
+  return v_highest;
+end;
+$$;
+
+comment on function app_private.highest_revision(text, uuid, timestamptz, bigint, text[]) is
+  'The highest revision that a row has, or that the trail has of it.';
 
 -- The slow look at one row; plpgsql, which keeps its plan for the session. By revision first: a *.reconciled event may be written
 -- later than the event of a later revision.
@@ -5524,8 +5792,8 @@ comment on function app_private.row_verdict(text, uuid, timestamptz, bigint, boo
   'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
 
 -- Nearly every row is explained by the event of its revision, whose id is known: the ledger has where it is. The others, and those
--- of which the trail has more than the row's revision, are looked at one by one. 0.1 to 0.2 ms a row on
--- two cores with a load of 20, where missing_revisions() takes half of that or less.
+-- of which the trail has more than the row's revision, are looked at one by one. 0.1 ms a flag and
+-- 0.2 ms a schedule on two cores with a load of 3, and twice that with more.
 create or replace function app_private.unexplained_rows(
   source text, ids uuid[], created timestamptz[], revisions bigint[], keys text[], found jsonb[]
 )
@@ -5581,7 +5849,7 @@ as $$
     left join lateral (
       select app_private.row_recorded(source, e) as recorded
       from audit.events e
-      where e.id = any (p.first_ids) and e.occurred_at = p.first_at and not own.recorded ? 'updates'
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at
       limit 1
     ) as first on true
   ), suspects as materialized (
@@ -5614,92 +5882,83 @@ comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bi
 --! Included audit/verify/verify_rows.sql
 -- The tables, a page at a time, held against the trail.
 
-create or replace function app_private.unexplained_flags(after uuid, batch integer)
-returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+-- What of each table is compared, under the same names. `ids` are rows that are asked for; null for all.
+create or replace function app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] default null)
+returns table (id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, found jsonb)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+#variable_conflict use_column
+begin
+  case source
+    when 'feature_flags' then
+      return query
+        select
+          f.id, f.id::text, f.created_at, f.revision, f.flag_key::text, f.environment::text, f.flag_key::text, app_private.flag_found(f)
+        from app_public.feature_flags f
+        where f.id > comparable_rows.after and (comparable_rows.ids is null or f.id = any (comparable_rows.ids))
+        order by f.id
+        limit batch;
+    when 'feature_flag_schedules' then
+      return query
+        select
+          s.id, s.id::text, s.created_at, s.revision, f.flag_key::text, f.environment::text, null::text, app_private.schedule_found(s)
+        from (
+          select s.*
+          from app_public.feature_flag_schedules s
+          where s.id > comparable_rows.after and (comparable_rows.ids is null or s.id = any (comparable_rows.ids))
+          order by s.id
+          limit batch
+        ) as s
+        left join app_public.feature_flags f on f.id = s.flag_id
+        order by s.id;
+    when 'settings' then
+      return query
+        select i.id, s.name, timestamptz 'epoch', s.revision, null::text, null::text, s.name, jsonb_build_object('value', s.value)
+        from app_private.settings s
+        -- A setting of another version of Halyard isn't defined here, and so neither is its default.
+        join app_private.setting_definitions() as d on d.name = s.name
+        cross join lateral app_private.setting_id(s.name) as i (id)
+        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
+        order by i.id
+        limit batch;
+  end case;
+end;
+$$;
+
+comment on function app_private.comparable_rows(text, uuid, integer, uuid[]) is
+  'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
+
+create or replace function app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] default null)
+returns table (
+  row_id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, status text, differs jsonb,
+  detail text
+)
 language sql
 stable
 set search_path to pg_catalog, pg_temp
 set jit to off
 as $$
   with page as materialized (
-    select f as flag
-    from app_public.feature_flags f
-    where f.id > unexplained_flags.after
-    order by f.id
-    limit batch
+    select r.* from app_private.comparable_rows(source, unexplained_page.after, batch, unexplained_page.ids) as r
   ), pages as materialized (
     select
-      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions,
-      array_agg((p.flag).flag_key::text) as keys, array_agg(app_private.flag_found(p.flag)) as found
+      array_agg(p.id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.found) as found
     from page p
   )
-  select 'feature_flags', u.row_id::text, (p.flag).flag_key::text, (p.flag).environment::text, u.status, u.differs, u.detail, null::text
+  select p.id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
   from pages g
-  cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join page p on (p.flag).id = u.row_id
+  cross join lateral app_private.unexplained_rows(source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.id = u.row_id
   union all
-  (select 'feature_flags', null, null, null, 'ok', null, null, (p.flag).id::text from page p order by (p.flag).id desc limit 1)
+  (select p.id, null, null, null, null, null, null, 'ok', null, null from page p order by p.id desc limit 1)
 $$;
 
-comment on function app_private.unexplained_flags(uuid, integer) is
-  'Of the next `batch` flags behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a flag.';
-
-create or replace function app_private.unexplained_schedules(after uuid, batch integer)
-returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-set jit to off
-as $$
-  with page as materialized (
-    select s as schedule
-    from app_public.feature_flag_schedules s
-    where s.id > unexplained_schedules.after
-    order by s.id
-    limit batch
-  ), pages as materialized (
-    select
-      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions, array_agg(app_private.schedule_found(p.schedule)) as found
-    from page p
-  )
-  select 'feature_flag_schedules', u.row_id::text, f.flag_key::text, f.environment::text, u.status, u.differs, u.detail, null::text
-  from pages g
-  cross join lateral app_private.unexplained_rows(
-    'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
-  join page p on (p.schedule).id = u.row_id
-  left join app_public.feature_flags f on f.id = (p.schedule).flag_id
-  union all
-  (select 'feature_flag_schedules', null, null, null, 'ok', null, null, (p.schedule).id::text from page p order by (p.schedule).id desc limit 1)
-$$;
-
-comment on function app_private.unexplained_schedules(uuid, integer) is
-  'Of the next `batch` schedules behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a schedule.';
-
--- A setting of another version of Halyard isn't defined here, and so neither is its default.
-create or replace function app_private.unexplained_settings()
-returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-  select 'settings', s.name, null::text, null::text, u.status, u.differs, u.detail, null::text
-  from (
-    select
-      array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions,
-      array_agg(s.name) as keys, array_agg(jsonb_build_object('value', s.value)) as found
-    from app_private.settings s
-    join app_private.setting_definitions() as d on d.name = s.name
-  ) as g
-  cross join lateral app_private.unexplained_rows('settings', g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join app_private.settings s on app_private.setting_id(s.name) = u.row_id
-  union all
-  select 'settings', d.name, null, null, 'row_vanished', '[]', 'The setting''s row is gone, and no event says so.', null
-  from app_private.setting_definitions() as d
-  where not exists (select from app_private.settings s where s.name = d.name)
-$$;
-
-comment on function app_private.unexplained_settings() is 'Settings that the trail doesn''t explain, and those whose row is gone.';
+comment on function app_private.unexplained_page(text, uuid, integer, uuid[]) is
+  'Of the next `batch` rows of a table behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a row.';
 
 create or replace function app_private.vanished_row_problems(after text, batch integer)
 returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
@@ -5733,19 +5992,25 @@ as $$
 declare
   v_first constant text := '00000000-0000-0000-0000-000000000000';
 begin
-  case source
-    when 'settings' then
-      return query select p.* from app_private.unexplained_settings() as p;
-    when 'feature_flags' then
-      return query select p.* from app_private.unexplained_flags(coalesce(row_problems.after, v_first)::uuid, batch) as p;
-    when 'feature_flag_schedules' then
-      return query select p.* from app_private.unexplained_schedules(coalesce(row_problems.after, v_first)::uuid, batch) as p;
-    when 'events' then
+  case
+    when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    when source in ('settings', 'feature_flags', 'feature_flag_schedules') then
+      return query
+        select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
+        from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
       raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
+  if source = 'settings' and row_problems.after is null then
+    return query
+      select
+        source, d.name, null::text, null::text, 'row_vanished', '[]'::jsonb, 'The setting''s row is gone, and no event says so.',
+        null::text
+      from app_private.setting_definitions() as d
+      where not exists (select from app_private.settings s where s.name = d.name);
+  end if;
 end;
 $$;
 
@@ -5777,77 +6042,90 @@ grant execute on function audit.verify_rows(text, text, integer) to halyard_audi
 -- records them, as one *.reconciled event that shows the row as found and, in `differs`, what the trail had said. So an alarm is
 -- ended by an act that is in the trail itself, and nothing is guessed: the evidence before it stays.
 
-create or replace function app_private.recorded_as_found(event app_private.audit_event, differs jsonb)
-returns app_private.audit_event
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  -- The row's revision may have its event already: this one stands for none.
-  event.id := gen_random_uuid();
-  event.metadata := event.metadata || jsonb_build_object('revisions', '[]'::jsonb, 'differs', differs);
-  return event;
-end;
-$$;
-
-comment on function app_private.recorded_as_found(app_private.audit_event, jsonb) is
-  'A *.reconciled event as one that stands for no revision, with what the trail had said of the row.';
-
--- The rows are locked by one statement and compared again by the next: what is written is so at that time, and no change of them
--- can come between.
-create or replace function app_private.record_rows(source text, ids text[])
+-- The row gets a revision above all that the trail has of it, and the event stands for that one. Otherwise a row that was put back to an
+-- older state would count the trail's revisions a second time, and its changes have ids that are taken.
+create or replace function app_private.record_row(source text, row_id uuid, revision bigint, differs jsonb)
 returns integer
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_events app_private.audit_event[];
+  v_flag app_public.feature_flags;
+  v_schedule app_public.feature_flag_schedules;
+  v_setting app_private.settings;
+  v_event app_private.audit_event;
 begin
   case source
     when 'settings' then
-      perform from app_private.settings s where s.name = any (ids) order by s.name for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.setting_reconciled_event(s, array[s.revision]), u.differs)
-        from app_private.unexplained_settings() as u
-        join app_private.settings s on s.name = u.row_id
-        where u.row_id = any (ids));
+      select s.* into v_setting from app_private.settings s where app_private.setting_id(s.name) = row_id;
+      update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
+      v_setting.revision := record_row.revision;
+      v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
     when 'feature_flags' then
-      perform from app_public.feature_flags f where f.id = any (ids::uuid[]) order by f.id for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.flag_reconciled_event(f, array[f.revision]), u.differs)
-        from (
-          select
-            array_agg(f.id) as ids, array_agg(f.created_at) as created, array_agg(f.revision) as revisions,
-            array_agg(f.flag_key::text) as keys, array_agg(app_private.flag_found(f)) as found
-          from app_public.feature_flags f
-          where f.id = any (record_rows.ids::uuid[])
-        ) as g
-        cross join lateral app_private.unexplained_rows('feature_flags', g.ids, g.created, g.revisions, g.keys, g.found) as u
-        join app_public.feature_flags f on f.id = u.row_id);
+      select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
+      update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
+      v_flag.revision := record_row.revision;
+      v_event := app_private.flag_reconciled_event(v_flag, array[record_row.revision]);
     when 'feature_flag_schedules' then
-      perform from app_public.feature_flag_schedules s where s.id = any (ids::uuid[]) order by s.id for no key update;
-      v_events := array(
-        select app_private.recorded_as_found(app_private.schedule_reconciled_event(s, f, array[s.revision]), u.differs)
-        from (
-          select
-            array_agg(s.id) as ids, array_agg(s.created_at) as created, array_agg(s.revision) as revisions,
-            array_agg(app_private.schedule_found(s)) as found
-          from app_public.feature_flag_schedules s
-          where s.id = any (record_rows.ids::uuid[])
-        ) as g
-        cross join lateral app_private.unexplained_rows(
-          'feature_flag_schedules', g.ids, g.created, g.revisions, '{}', g.found) as u
-        join app_public.feature_flag_schedules s on s.id = u.row_id
-        join app_public.feature_flags f on f.id = s.flag_id);
+      select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = row_id;
+      update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
+      v_schedule.revision := record_row.revision;
+      v_event := app_private.schedule_reconciled_event(
+        v_schedule, (select f from app_public.feature_flags f where f.id = v_schedule.flag_id), array[record_row.revision]);
   end case;
-  return app_private.write_lost_events(v_events);
+  v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
+  return app_private.write_reconciled_events(array[v_event]);
+end;
+$$;
+
+comment on function app_private.record_row(text, uuid, bigint, jsonb) is
+  'Raises a row''s revision, and writes the *.reconciled event that shows the row as it is found and what the trail had said of it.';
+
+-- The rows are locked by one statement and compared again by the next: what is written is so at that time, and no change of them
+-- can come between. A row and its event are written both or neither.
+create or replace function app_private.record_rows(source text, names text[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_first constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_ids uuid[];
+  v_row record;
+  v_recorded integer := 0;
+begin
+  case source
+    when 'settings' then
+      v_ids := array(select app_private.setting_id(n.name) from unnest(names) as n (name));
+      perform from app_private.settings s where s.name = any (names) order by s.name for no key update;
+    when 'feature_flags' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
+    when 'feature_flag_schedules' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flag_schedules s where s.id = any (v_ids) order by s.id for no key update;
+  end case;
+  perform set_config('halyard.recording', 'on', true);
+  for v_row in
+    select p.*, app_private.highest_revision(source, p.row_id, p.created_at, p.revision, array[p.key]) as highest
+    from app_private.unexplained_page(source, v_first, null, v_ids) as p
+    where p.status <> 'ok'
+  loop
+    begin
+      v_recorded := v_recorded + app_private.record_row(source, v_row.row_id, v_row.highest + 1, v_row.differs);
+    exception when others then
+      raise warning 'halyard: % % can''t be recorded as it is found (%): %', source, v_row.name, sqlstate, sqlerrm;
+    end;
+  end loop;
+  perform set_config('halyard.recording', '', true);
+  return v_recorded;
 end;
 $$;
 
 comment on function app_private.record_rows(text, text[]) is
-  'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found; returns how many.';
+  'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
 
 create or replace function app_private.check_rows(
   source text, after text, batch integer, record boolean, out events integer, out unexplained integer, out last_key text
@@ -5982,6 +6260,7 @@ begin
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
     else
+      -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
       from app_private.check_rows(
         case v_step
@@ -5989,7 +6268,7 @@ begin
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
-        v_after, 2000, scope = 'recording') as r;
+        v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
@@ -6117,14 +6396,11 @@ begin
       ) as p);
     exit when v_to is null;
     v_events := array(
-      select app_private.renewed_event(
-        row(
-          e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-          e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-          e.metadata, null)::app_private.audit_event,
-        renew_queued_events.incarnation)
+      select app_private.renewed_event(app_private.unwritten_event(e.event), renew_queued_events.incarnation)
       from audit.queue q
-      cross join lateral (select x.* from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1) as e
+      cross join lateral (
+        select x as event from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1
+      ) as e
       where q.id > v_after and q.id <= v_to
       order by q.id);
     -- What is queued without its event stays, and is numbered as missing.

@@ -1,11 +1,14 @@
 import { createRequire } from 'node:module';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { functionProblems } from '../../src/audit/verification/functions.ts';
 import { binaryPackage } from '../../src/postgres/embedded/binaries.ts';
+import { makePool } from '../../src/postgres/pool.ts';
 import { withDatabase } from '../../src/postgres/setup.ts';
 import { value } from '../support/actors.ts';
 import { startTestApi, type TestApi } from '../support/api.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
 import { loginsTo, makeMigrated } from '../support/migrated.ts';
 import { startOwnServer } from '../support/postgres_server.ts';
 import { schemaDump } from '../support/schema_dump.ts';
@@ -94,6 +97,9 @@ describe.each(VERSIONS)('PostgreSQL $major', ({ major, release }) => {
         expect(await value(client, statuses)).toEqual(['ok']);
         expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(0);
       });
+      const pool = makePool(database.rootUrl, { name: 'halyard test', log: makeTestLog().log });
+      onTestFinished(() => pool.end());
+      expect(await functionProblems(pool)).toEqual([]);
       const dump = await withClient(database.ownerUrl, async (client) => {
         await client.query('begin');
         return schemaDump(client);

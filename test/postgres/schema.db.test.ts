@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { readFunctions } from '../../src/audit/verification/functions.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 
@@ -14,4 +15,13 @@ test('schema/halyard.sql is what the migrations make', async () => {
     `${HEAD}\n${dump}`,
     'schema/halyard.sql differs from the database: run `npm run schema` and commit the result',
   ).toMatchFileSnapshot('../../schema/halyard.sql');
+});
+
+test('the functions that `audit verify` expects are those that the migrations make', async () => {
+  const functions = await withRollback(database, readFunctions);
+  expect(Object.keys(functions).length).toBeGreaterThan(150);
+  await expect(
+    `${JSON.stringify(functions, null, 2)}\n`,
+    'functions.json differs from the database: run `npm run schema` and commit the result',
+  ).toMatchFileSnapshot('../../src/audit/verification/functions.json');
 });

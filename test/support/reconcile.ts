@@ -70,7 +70,7 @@ export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
        cross join jsonb_array_elements(
          case when e.event_type like '%.reconciled' then e.metadata -> 'revisions' else to_jsonb(array[e.revision]) end) as j (revision)
        cross join lateral (select j.revision::bigint) as v (revision)
-       where e.event_type <> 'audit.gap'
+       where e.event_type <> 'audit.gap' and not starts_with(e.event_type, 'setting.')
        group by 1, 2
      )
      select *

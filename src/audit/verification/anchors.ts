@@ -1,8 +1,11 @@
 import type pg from 'pg';
-import { messagesOf, readMessage, readPlaceholder, type Anchor, type CopiedEvent } from './copy.ts';
-import { formatRanges, gapsBetween, makeCoverage, numbersOf, type Coverage } from './coverage.ts';
+import { messagesOf, readBrokenSeal, readMessage, readPlaceholder } from './copy.ts';
+import type { Anchor, BrokenSeal, CopiedEvent } from './copy.ts';
+import { formatRanges, gapsBetween, makeCoverage, numbersOf } from './coverage.ts';
+import type { Coverage, NumberSet } from './coverage.ts';
 import { headOf } from '../seals/seal.ts';
 import { readLosses, type Loss } from './losses.ts';
+import { agree, lastSealOf, lastSeqOf, storedSeals } from './stored_seals.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -37,6 +40,8 @@ export class NoAnchorsError extends Error {
 }
 
 const BATCH = 1_000;
+/** Events that one seal holds at most. */
+const MAX_SEALED = 1_000;
 /** Numbers that one problem lists; its detail has the count. */
 const MAX_LISTED = 1_000;
 
@@ -61,7 +66,7 @@ export async function checkAnchors(
   for await (const line of lines) {
     for (const message of messagesOf(line)) {
       const found = readMessage(message);
-      if (found === null) comparison.placeholder(readPlaceholder(message));
+      if (found === null) comparison.other(message);
       else if ('head' in found) anchors.push(found);
       else events.push(found);
     }
@@ -85,15 +90,17 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
   // Asked first: what gets its number meanwhile is no gap, and what a copy makes up takes no memory.
   const lastSeq = await lastSeqOf(pool);
   const coverage = makeCoverage();
+  /** Numbers of seals whose trail is another database's. */
+  const foreign = makeCoverage();
   const matching = new Map<number, number>();
   const different = new Map<number, Anchor>();
   const beyond = new Map<number, Anchor>();
   const missing = new Set<number>();
   const past = new Set<number>();
   const forged = new Set<number>();
-  const differing = new Set<number>();
-  const cut = new Set<number>();
-  const undecided: { readonly seq: number; readonly problem: Set<number> }[] = [];
+  const unreadable = { first: null as BrokenSeal | null, count: 0 };
+  const differing = { found: makeCoverage(), undecided: makeCoverage() };
+  const cut = { found: makeCoverage(), undecided: makeCoverage() };
   let copies = 0;
 
   async function seals(anchors: readonly Anchor[]): Promise<void> {
@@ -101,7 +108,11 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
     // Asked first: a seal that is made in between must not be taken for a missing one.
     const lastSeal = await lastSealOf(pool);
     const stored = await storedSeals(pool, anchors);
-    for (const anchor of anchors.filter((one) => !losses.isForeign(one))) {
+    for (const anchor of anchors) {
+      if (losses.isForeign(anchor)) {
+        addForeign(anchor);
+        continue;
+      }
       const found = stored.get(anchor.seal);
       const seal = found?.incarnation === anchor.incarnation ? found : undefined;
       if (headOf(anchor) !== anchor.head) forged.add(anchor.seal);
@@ -112,6 +123,11 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
       else if (agree(seal, anchor)) matching.set(anchor.seal, anchor.lastSeq);
       else different.set(anchor.seal, anchor);
     }
+  }
+
+  function addForeign({ firstSeq, lastSeq }: Anchor): void {
+    if (lastSeq - firstSeq >= MAX_SEALED) return; // Made up.
+    for (let seq = firstSeq; seq <= lastSeq; seq++) foreign.add(seq);
   }
 
   async function events(copied: readonly CopiedEvent[]): Promise<void> {
@@ -134,22 +150,33 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
     for (const { index, known, behind, kept } of rows) {
       const { seq } = copied[Number(index)] ?? { seq: 0 };
       const problem = !known && behind ? cut : differing;
-      if (kept) problem.add(seq);
-      else {
-        undecided.push({ seq, problem });
-        perhapsLost.add(Number(index));
-      }
+      (kept ? problem.found : problem.undecided).add(seq);
+      if (!kept) perhapsLost.add(Number(index));
     }
     for (const [index, { seq }] of copied.entries()) if (!perhapsLost.has(index)) placeholder(seq);
   }
 
-  /** Decides by the copy's seals, once all are read. A lost event has the number of another one, and doesn't stand for that. */
+  /**
+   * Decides by the copy's seals, once all are read, about events that the ledger lacks. A lost event has the number of another one,
+   * and doesn't stand for that; nor does an event of another trail in the same place, which only that trail's seal tells.
+   */
   function decide(): void {
-    for (const { seq, problem } of undecided.splice(0)) {
-      if (losses.takeEvent({ seq })) continue;
-      problem.add(seq);
-      placeholder(seq);
-    }
+    for (const problem of [cut, differing])
+      for (const seq of problem.undecided.numbers()) {
+        if (losses.takeEvent({ seq }) || foreign.has(seq)) continue;
+        problem.found.add(seq);
+        placeholder(seq);
+      }
+  }
+
+  /** A message that is neither an anchor nor the text of an event. */
+  function other(message: string): void {
+    placeholder(readPlaceholder(message));
+    const broken = readBrokenSeal(message);
+    if (broken === null || (broken.trail !== null && losses.isForeign({ trail: broken.trail })))
+      return;
+    unreadable.first ??= broken;
+    unreadable.count += 1;
   }
 
   /** Counts an event as there, be it its text or what stands for it. */
@@ -159,9 +186,11 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
 
   function findProblems(): Problem[] {
     const problems: Problem[] = [];
-    const add = (status: string, seal: number | null, detail: string, seqs?: Set<number>) =>
-      problems.push({ status, seal, seqs: [...(seqs ?? [])].sort((a, b) => a - b), detail });
+    const add = (status: string, seal: number | null, detail: string) =>
+      problems.push({ status, seal, seqs: [], detail });
     for (const seal of forged) add('anchor_broken', seal, BROKEN);
+    if (unreadable.first !== null)
+      add('anchor_broken', unreadable.first.seal, unreadableDetail(unreadable.count));
     for (const [seal, { head, firstSeq, lastSeq }] of different) {
       const two = `Another anchor of this number has the head ${head}: there were two trails, as after a restored backup, or one was rewritten.`;
       const one = `Its anchor covers ${firstSeq} to ${lastSeq} and has the head ${head}; the seal in the database differs.`;
@@ -175,8 +204,8 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
       const seq = beyond.get(end)?.lastSeq ?? 0;
       const gone = `The anchors go on to seal ${end}, event ${seq}: ${beyond.size} seals at the end are gone.`;
       add('tail_cut', null, gone);
-    } else if (cut.size > 0) add('tail_cut', null, CUT, cut);
-    if (differing.size > 0) add('copy_differs', null, DIFFERING, differing);
+    } else problems.push(...aboutEvents('tail_cut', CUT, cut.found));
+    problems.push(...aboutEvents('copy_differs', DIFFERING, differing.found));
     problems.push(...gapProblems());
     return problems;
   }
@@ -222,8 +251,22 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
     };
   }
 
-  return { seals, events, placeholder, report };
+  return { seals, events, other, report };
 }
+
+/** The problem of some events, of which the first are listed; none when there are none. */
+function aboutEvents(status: string, sentence: string, found: NumberSet): Problem[] {
+  const seqs: number[] = [];
+  let count = 0;
+  for (const seq of found.numbers()) if (++count <= MAX_LISTED) seqs.push(seq);
+  if (count === 0) return [];
+  const detail =
+    count > MAX_LISTED ? `${sentence} They are ${count}; the first are listed.` : sentence;
+  return [{ status, seal: null, seqs, detail }];
+}
+
+const unreadableDetail = (count: number) =>
+  `The copy has ${count === 1 ? 'an audit.sealed record' : `${count} audit.sealed records`} without what a seal has: it was changed, or another version of Halyard wrote it.`;
 
 /** Null when there are none. Math.max takes only so many arguments. */
 function largest(numbers: Iterable<number>): number | null {
@@ -238,49 +281,4 @@ interface Mismatch {
   readonly known: boolean;
   readonly kept: boolean;
   readonly behind: boolean;
-}
-
-/** A seal as the database has it; numbers as text, for they may have been made larger than any of JavaScript's. */
-type Stored = Readonly<
-  Record<'seal' | 'incarnation' | 'first' | 'last' | 'root' | 'head' | 'at', string>
->;
-
-/** Whether an anchor says the same as the seal, time included. */
-function agree(seal: Stored, anchor: Anchor): boolean {
-  return (
-    seal.head === anchor.head &&
-    seal.root === anchor.root &&
-    Number(seal.first) === anchor.firstSeq &&
-    Number(seal.last) === anchor.lastSeq &&
-    seal.at === anchor.sealedAt
-  );
-}
-
-/** The number of the last seal; 0 when there is none. */
-async function lastSealOf(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ last: string }>(
-    'select coalesce(max(seal_no), 0) as last from audit.seals',
-  );
-  return Number(rows[0]?.last ?? 0);
-}
-
-/** The number of the last event that has one; 0 when there is none. */
-async function lastSeqOf(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ last: string }>(
-    'select coalesce(max(seq), 0) as last from audit.ledger',
-  );
-  return Number(rows[0]?.last ?? 0);
-}
-
-/** The seals that the anchors are of, by their numbers. */
-async function storedSeals(pool: pg.Pool, anchors: readonly Anchor[]) {
-  const { rows } = await pool.query<Stored>(
-    `select seal_no as seal, incarnation, first_seq as first, last_seq as last,
-       encode(root, 'hex') as root, encode(head, 'hex') as head,
-       to_char(sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at
-     from audit.seals
-     where seal_no = any ($1::bigint[])`,
-    [anchors.map(({ seal }) => seal)],
-  );
-  return new Map(rows.map((row) => [Number(row.seal), row]));
 }

@@ -38,16 +38,42 @@ const placeholderShape = z.union([
   z.object({ eventId: z.string(), seq: z.int().positive(), purged: z.literal(true) }),
 ]);
 
-/** The texts of strings by the names under which CloudWatch Logs, Docker (log) and journald (MESSAGE) wrap what was shipped. */
-const WRAPPED = /"(?:@?message|log|MESSAGE)"\s*:\s*("(?:[^"\\]|\\.)*")/g;
+/** Where a string begins that CloudWatch Logs, Docker (log) or journald (MESSAGE) wraps what was shipped in. */
+const WRAPPER = /"(?:@?message|log|MESSAGE)"\s*:\s*"/g;
 
 /** The audit messages in a line of a copy: the line itself, also behind a collector's prefix, or what it wraps; or none. */
 export function messagesOf(line: string): string[] {
   // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');
   if (start >= 0) return [line.slice(start).trimEnd()];
-  const texts = Array.from(line.matchAll(WRAPPED), ([, text = '']) => parseJson(text));
-  return texts.filter((text) => typeof text === 'string').map((text) => text.trim());
+  return wrappedTexts(line)
+    .map(parseJson)
+    .filter((text) => typeof text === 'string')
+    .map((text) => text.trim());
+}
+
+/** The JSON strings that wrap something, quotes included. No expression for the whole string: a line may have 80 MB. */
+function wrappedTexts(line: string): string[] {
+  const texts: string[] = [];
+  const wrapper = new RegExp(WRAPPER);
+  for (let found = wrapper.exec(line); found !== null; found = wrapper.exec(line)) {
+    const begin = wrapper.lastIndex - 1;
+    const end = closingQuote(line, begin + 1);
+    if (end === null) break;
+    texts.push(line.slice(begin, end + 1));
+    wrapper.lastIndex = end + 1;
+  }
+  return texts;
+}
+
+/** The place of the first quote from `from` on that isn't escaped; null when there is none. */
+function closingQuote(line: string, from: number): number | null {
+  for (let at = line.indexOf('"', from); at >= 0; at = line.indexOf('"', at + 1)) {
+    let backslashes = 0;
+    while (line[at - 1 - backslashes] === '\\') backslashes += 1;
+    if (backslashes % 2 === 0) return at;
+  }
+  return null;
 }
 
 /** What a message of a copy is, as far as it can be checked: an anchor, an event, or null. */
@@ -66,3 +92,26 @@ export function readPlaceholder(message: string): number | null {
   const found = placeholderShape.safeParse(parseJson(message));
   return found.success ? found.data.seq : null;
 }
+
+/** What an audit.sealed record that isn't one says of itself, as far as it is readable; null for other messages. */
+export function readBrokenSeal(message: string): BrokenSeal | null {
+  const value = parseJson(message);
+  if (!brokenShape.safeParse(value).success || sealedShape.safeParse(value).success) return null;
+  const { seal, trail } = z
+    .object({ metadata: claimShape })
+    .catch({ metadata: {} })
+    .parse(value).metadata;
+  return { seal: seal ?? null, trail: trail ?? null };
+}
+
+/** An audit.sealed record that can't be checked. */
+export interface BrokenSeal {
+  readonly seal: number | null;
+  readonly trail: string | null;
+}
+
+const brokenShape = z.object({ eventType: z.literal('audit.sealed') });
+const claimShape = z.object({
+  seal: z.int().optional().catch(undefined),
+  trail: z.string().optional().catch(undefined),
+});

@@ -11,6 +11,9 @@ export interface Coverage {
   readonly gaps: readonly NumberRange[];
 }
 
+/** A set of numbers that makeCoverage() collects. */
+export type NumberSet = ReturnType<typeof makeCoverage>;
+
 const BITS = 65_536;
 
 /**
@@ -30,7 +33,15 @@ export function makeCoverage(maxGaps = 1_000) {
   }
 
   return {
-    /** @param n a number that the caller knows to exist: each run of 65,536 that has one takes eight kilobytes */
+    /** All of them, in ascending order. */
+    numbers: present,
+
+    has(n: number): boolean {
+      const byte = chunks.get(Math.floor(n / BITS))?.[(n % BITS) >> 3] ?? 0;
+      return ((byte >> (n & 7)) & 1) === 1;
+    },
+
+    /** Each run of 65,536 numbers of which one is added takes eight kilobytes. */
     add(n: number): void {
       const key = Math.floor(n / BITS);
       const chunk = chunks.get(key) ?? new Uint8Array(BITS / 8);

@@ -34,7 +34,7 @@ interface Accepted {
 /** Sorts seals and events of a copy into those that were accepted as lost and others. */
 export interface Losses {
   /** Whether an anchor is of a trail that this database has never been a part of, or of the original that it is a copy of. */
-  readonly isForeign: (anchor: Anchor) => boolean;
+  readonly isForeign: (anchor: Pick<Anchor, 'trail'>) => boolean;
   /** Whether an anchor is of an incarnation that was given up. */
   readonly isPast: (anchor: Anchor) => boolean;
   /** Whether the loss of this seal, which the database lacks, was accepted; then it is counted. */

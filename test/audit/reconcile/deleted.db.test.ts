@@ -4,6 +4,7 @@ import { value } from '../../support/actors.ts';
 import { withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
 import { problemsOf, reconcileAs, withOwner, withoutAudit } from '../../support/reconcile.ts';
+import { pastTriggers } from '../../support/row_problems.ts';
 import { findings, sealAll } from '../../support/sealed_trail.ts';
 import type { TrailEvent } from '../../support/trail.ts';
 import { useFreshDatabase } from '../../support/worker.ts';
@@ -168,6 +169,43 @@ test('a row that was made again with the id of a deleted one is compared with it
     expect(await gaps(client)).toHaveLength(2);
     expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 0 });
     await sealAll(client);
+    expect(await findings(client)).toEqual([]);
+  });
+});
+
+test('a clock that was set back before a row was deleted makes no gap', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const flag = await insertFlag(client);
+    await insertSchedule(client, flag.id);
+    await client.query(DELETE_FLAG, [flag.id]);
+    const reconciled = await withoutAudit(client, () => insertFlag(client));
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 1 });
+    await client.query(DELETE_FLAG, [reconciled.id]);
+    // What it would have left: events that are older than the one of the row's creation.
+    await client.query('alter table audit.events disable trigger user');
+    await client.query(
+      `with aged as (
+         update audit.events set occurred_at = occurred_at - interval '1 minute'
+         where event_type like '%.deleted'
+         returning id, occurred_at
+       )
+       update audit.queue q set occurred_at = a.occurred_at from aged a where q.event_id = a.id`,
+    );
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 0 });
+  });
+});
+
+test('a row that was put back to an older revision, and deleted, has no gap', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const { id } = await insertFlag(client);
+    for (const share of [1, 2, 3])
+      await client.query('update app_public.feature_flags set rollout_percentage = $1', [share]);
+    await pastTriggers(client, 'update app_public.feature_flags set revision = 1');
+    await client.query(DELETE_FLAG, [id]);
+    await sealAll(client);
+    expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 0 });
     expect(await findings(client)).toEqual([]);
   });
 });

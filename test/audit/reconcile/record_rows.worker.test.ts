@@ -52,9 +52,10 @@ test('the command counts them with status 1, and records them as found when it i
     const same = { level: 'warning', actor_kind: 'system', database_user: 'halyard_worker' };
     expect(rows).toMatchObject([
       {
-        ...{ ...same, event_type: 'feature_flag.reconciled', flag_id: flag.id, revision: '2' },
+        ...{ ...same, event_type: 'feature_flag.reconciled', flag_id: flag.id, revision: '3' },
         metadata: {
-          revisions: [],
+          revisions: [3],
+          rowRevision: 3,
           after: { enabled: false },
           differs: [{ column: 'enabled', trail: true, row: false }],
         },

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { messagesOf, readMessage } from '../../../src/audit/verification/copy.ts';
+import { messagesOf, readBrokenSeal, readMessage } from '../../../src/audit/verification/copy.ts';
 import { leafOf } from '../../../src/audit/seals/merkle.ts';
 
 const HASH = 'ab'.repeat(32);
@@ -60,4 +60,21 @@ test('a stub, a record without number and a broken one are neither', () => {
   expect(readMessage(EVENT.replace('"seq": 4, ', ''))).toBeNull();
   expect(readMessage(SEALED.replace(HASH, 'zz'))).toBeNull();
   expect(readMessage('{"eventType": "audit.sealed"')).toBeNull();
+});
+
+test('a sealed record without what a seal has says that it is broken, and which it claims to be', () => {
+  const broken = SEALED.replace(HASH, 'zz');
+  expect(readBrokenSeal(broken)).toEqual({ seal: 3, trail: ID });
+  expect(readBrokenSeal('{"eventType": "audit.sealed", "metadata": "none"}')).toEqual({
+    ...{ seal: null, trail: null },
+  });
+  // A torn line is sent again.
+  for (const other of [SEALED, EVENT, broken.slice(0, -1), 'hello'])
+    expect(readBrokenSeal(other)).toBeNull();
+});
+
+test('a line of many megabytes is read', () => {
+  const text = `${'\\"'.repeat(20_000_000)}x`;
+  expect(messagesOf(`{"message": "${text}`)).toEqual([]);
+  expect(messagesOf(`{"message": "${text}"}`)[0]).toHaveLength(20_000_001);
 });

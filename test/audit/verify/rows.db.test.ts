@@ -1,9 +1,10 @@
+import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
 import { deliverAll, retain } from '../../support/old_trail.ts';
-import { reconcileAs, runLifecycle, withOwner } from '../../support/reconcile.ts';
+import { asAdmin, reconcileAs, runLifecycle, withOwner } from '../../support/reconcile.ts';
 import {
   briefRowProblems,
   makeRows,
@@ -269,6 +270,12 @@ test('a schedule that failed after it was moved, and is moved back past the trig
   await withOwner(database, async (client) => {
     const { moved } = await makeRows(client);
     const schedules = 'update app_public.feature_flag_schedules set';
+    // The trail could not say that it was moved.
+    await expect(
+      client.query(`${schedules} status = 'failed', scheduled_at = now() where id = $1`, [
+        moved.id,
+      ]),
+    ).rejects.toMatchObject({ code: 'ZF003' });
     await client.query(`${schedules} status = 'failed' where id = $1`, [moved.id]);
     expect(await briefRowProblems(client)).toEqual([]);
     await pastTriggers(
@@ -298,6 +305,84 @@ test('a clock that was set back after a row was made raises no alarm', async () 
          returning id, occurred_at
        )
        update audit.queue q set occurred_at = a.occurred_at from aged a where q.event_id = a.id`,
+    );
+    expect(await briefRowProblems(client)).toEqual([]);
+  });
+});
+
+test('stamps that were changed past the triggers differ, where an event says what they were', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    const flagKey = 'stamped';
+    await asAdmin(
+      client,
+      'insert into app_public.feature_flags (flag_key) values ($1) returning id',
+      [flagKey],
+    );
+    const plan = () =>
+      asAdmin<string>(
+        client,
+        `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}')`,
+        [flagKey],
+      );
+    const [pending, cancelled, failed, retried] = [
+      await plan(),
+      await plan(),
+      await plan(),
+      await plan(),
+    ];
+    await asAdmin(client, `select id from app_public.cancel_flag_schedule($1, 'not now')`, [
+      cancelled,
+    ]);
+    const fail = `update app_public.feature_flag_schedules set status = 'failed', attempts = 3, error_message = 'broken' where id = $1`;
+    await client.query(fail, [failed]);
+    await client.query(fail, [retried]);
+    await asAdmin(client, `select id from app_public.retry_flag_schedule($1)`, [retried]);
+    await client.query('select app_private.apply_due()');
+    const { pending: typed } = await makeRows(client);
+    // An attempt that failed for now is no event.
+    await client.query(
+      `update app_public.feature_flag_schedules set attempts = 1, error_message = 'for now' where id = $1`,
+      [pending],
+    );
+    expect(await briefRowProblems(client)).toEqual([]);
+    await sealAll(client);
+    const schedules = 'update app_public.feature_flag_schedules set';
+    await pastTriggers(
+      client,
+      `${schedules} created_by = 'eve' where id in ('${pending}', '${retried}', '${typed.id}')`,
+      `${schedules} cancelled_by = 'eve', cancel_reason = null where id = '${cancelled}'`,
+      `${schedules} error_message = 'whole', attempts = 1, created_by = null where id = '${failed}'`,
+    );
+    const found = await briefRowProblems(client);
+    const eve = ['createdBy', 'alice', 'eve'];
+    expect(Object.fromEntries(found.map(([id, ...rest]) => [id, rest]))).toEqual({
+      [pending]: ['row_differs', [eve]],
+      [retried]: ['row_differs', [eve]],
+      [cancelled]: [
+        'row_differs',
+        [
+          ['cancelReason', 'not now', 'manual_cancellation'],
+          ['cancelledBy', 'alice', 'eve'],
+        ],
+      ],
+      [failed]: [
+        'row_differs',
+        [
+          ['attempts', 3, 1],
+          ['createdBy', 'alice', null],
+          ['errorMessage', 'broken', 'whole'],
+        ],
+      ],
+    });
+    expect(await reconcileAs(database, 'recording')).toMatchObject({ fromRows: 4, unexplained: 0 });
+    expect(await briefRowProblems(client)).toEqual([]);
+    // The trail goes on without the tracking columns.
+    await client.query(
+      await readFile(
+        new URL('../../../migrations/rollback/schedule_tracking.sql', import.meta.url),
+        'utf8',
+      ),
     );
     expect(await briefRowProblems(client)).toEqual([]);
   });

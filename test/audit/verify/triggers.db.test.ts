@@ -1,8 +1,12 @@
 import type pg from 'pg';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { functionProblems } from '../../../src/audit/verification/functions.ts';
+import { makePool } from '../../../src/postgres/pool.ts';
 import { actAs, withActors } from '../../support/actors.ts';
-import { useDatabase, withRollback } from '../../support/database.ts';
+import { useDatabase, withClient, withRollback } from '../../support/database.ts';
+import { makeTestLog } from '../../support/log.ts';
 import { become, sqlStateOf } from '../../support/roles.ts';
+import { useFreshDatabase } from '../../support/worker.ts';
 
 const database = useDatabase();
 
@@ -137,4 +141,27 @@ test('an auditor without limits may ask, or a DBA as halyard_auditor', async () 
     await become(client, 'admin');
     expect(await states()).toEqual(['42501', '42501']);
   });
+});
+
+test('a function whose body was replaced is named', async () => {
+  const own = await useFreshDatabase();
+  const pool = makePool(own.rootUrl, { name: 'halyard test', log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+  expect(await functionProblems(pool)).toEqual([]);
+  await withClient(own.ownerUrl, async (client) => {
+    // The triggers are in place, and nothing is refused any more; and no change makes an event.
+    await client.query(
+      `create or replace function app_private.tg__refuse() returns trigger language plpgsql volatile
+       set search_path to pg_catalog, pg_temp as $$ begin return null; end; $$;
+       create or replace function app_private.flag_state(flag app_public.feature_flags) returns jsonb language sql stable
+       return jsonb_build_object('enabled', (flag).enabled)`,
+    );
+    expect(await problems(client)).toEqual([]);
+  });
+  const [found, ...others] = await functionProblems(pool);
+  expect(others).toEqual([]);
+  expect(found).toMatchObject({ status: 'function_altered' });
+  expect(found?.detail).toContain(
+    "2 aren't as this version makes them: app_private.flag_state(app_public.feature_flags), app_private.tg__refuse()",
+  );
 });

@@ -168,12 +168,12 @@ describe('a verification', () => {
     ];
     try {
       let last = 0;
-      for (let round = 0; round < 5; round++) {
+      // Until something was sealed meanwhile, which takes a busy machine more rounds.
+      for (let round = 0; round < 5 || last <= 25; round++) {
         const found = await verifyTrail(pool, ALL);
         expect(found.problems).toEqual([]);
         last = found.lastSeq ?? 0;
       }
-      expect(last, 'something was sealed meanwhile').toBeGreaterThan(25);
       expect((await checkAnchors(pool, await copyOf(own))).problems).toEqual([]);
     } finally {
       writing = false;

@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises';
+import type pg from 'pg';
+import type { Problem } from './verify.ts';
+
+/** SHA-256 of each function's definition, in hexadecimal, by its name and arguments. */
+export type FunctionHashes = Readonly<Record<string, string>>;
+
+/** Written by `npm run schema`, from a database that has all migrations. */
+const EXPECTED = new URL('functions.json', import.meta.url);
+
+/** Settings on which the text of a definition depends. */
+const PINNED = [
+  `set local search_path to pg_catalog`,
+  `set local quote_all_identifiers to off`,
+  `set local datestyle to 'ISO'`,
+  `set local intervalstyle to 'postgres'`,
+  `set local timezone to 'UTC'`,
+].join('; ');
+
+/**
+ * The functions of Halyard's schemas as they are now. The hashes are the client's own work, because a function of the database that
+ * did it could be replaced as well.
+ *
+ * @param client in a transaction, some of whose settings this sets
+ * @throws the database's errors
+ */
+export async function readFunctions(client: pg.ClientBase): Promise<FunctionHashes> {
+  await client.query(PINNED);
+  const { rows } = await client.query<{ name: string; hash: string }>(
+    `select p.oid::regprocedure::text as name, encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex') as hash
+     from pg_proc p
+     where p.pronamespace in (select n.oid from pg_namespace n where n.nspname in ('app_public', 'app_private', 'audit'))
+       and p.prokind in ('f', 'p')
+     order by p.oid::regprocedure::text collate "C"`,
+  );
+  return Object.fromEntries(rows.map(({ name, hash }) => [name, hash]));
+}
+
+/**
+ * Compares the functions that make, number, guard and verify the trail, and all others of Halyard's, with those of this version. One
+ * that is missing is no problem of its own: the tracking columns can be rolled back, and what needs another one fails.
+ *
+ * @param pool of any login
+ * @returns one problem that names them, or none
+ * @throws the database's errors
+ */
+export async function functionProblems(pool: pg.Pool): Promise<Problem[]> {
+  const expected = JSON.parse(await readFile(EXPECTED, 'utf8')) as FunctionHashes;
+  const found = await inTransaction(pool, readFunctions);
+  const altered = Object.keys(found).filter((name) => found[name] !== expected[name]);
+  if (altered.length === 0) return [];
+  const detail = `Of Halyard's functions ${altered.length} aren't as this version makes them: ${altered.slice(0, 10).join(', ')}${altered.length > 10 ? ', …' : ''}. Another version's migrations, or an owner, made them.`;
+  return [{ status: 'function_altered', seal: null, seqs: [], detail }];
+}
+
+async function inTransaction<T>(
+  pool: pg.Pool,
+  work: (client: pg.ClientBase) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect();
+  let isIdle = false;
+  try {
+    await client.query('begin read only');
+    const result = await work(client);
+    await client.query('rollback');
+    isIdle = true;
+    return result;
+  } finally {
+    client.release(!isIdle);
+  }
+}
