@@ -60,6 +60,7 @@ from (
     ('halyard.actor', '', '{}', null, true),
     ('halyard.applying', '', '{}', null, true),
     ('halyard.request_id', '', '{}', null, true),
+    ('halyard.recording', '', '{}', null, true),
 
     -- To hold all changes, an administrator sets it on for these roles in the database, and that must hold: /readyz says so.
     ('default_transaction_read_only', 'off', '{}', null, false),

@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
 import { runCommitted } from './committed.ts';
 import { withConnection } from './connection.ts';
-import { ConnectionError, isConnectionLoss, NotMigratedError } from './error.ts';
+import { ConnectionError, isConnectionLoss, NotMigratedError, StandbyError } from './error.ts';
 import { assertMigratable, explainRefusal } from './preconditions.ts';
 import { makeRetry } from './retry.ts';
 import { setSession } from './session_override.ts';
@@ -50,7 +50,8 @@ export async function migrate(
     await migrateOnce(databaseUrl, log, folder, patienceMs);
   } catch (error) {
     // A session that isn't withConnection()'s.
-    if (!isConnectionLoss(error) || error instanceof ConnectionError) throw error;
+    const isNamed = error instanceof ConnectionError || error instanceof StandbyError;
+    if (isNamed || !isConnectionLoss(error)) throw error;
     throw new ConnectionError(databaseUrl, error);
   }
 }

@@ -112,10 +112,15 @@ async function begin(context: WorkerContext, { outage, ...options }: RunOptions)
   await assertInstalled(options.pgPool);
   const idle = Promise.withResolvers<undefined>();
   const events = makeEvents(outage, () => idle.resolve(undefined));
+  const isKept = makeKeptErrors();
+  let runner: Runner | null = null;
+  events.on('worker:getJob:error', ({ error }) => {
+    if (isKept(error)) void runner?.stop().catch(() => undefined);
+  });
   let listening: pg.PoolClient | null = null;
   events.on('pool:listen:success', ({ client }) => (listening = client));
   events.on('pool:listen:release', () => (listening = null));
-  const runner = await run({
+  runner = await run({
     ...options,
     logger: outageLogger(context.log, outage),
     events,
@@ -139,6 +144,22 @@ function relisten(client: pg.PoolClient): void {
     .then(() => client.query('listen "jobs:insert"; listen "worker:migrate"'))
     // graphile-worker connects again when this connection ends.
     .catch((error: unknown) => client.connection.stream.destroy(error as Error));
+}
+
+/**
+ * graphile-worker 0.18 looks the ids of its tasks up once, and keeps the error where that failed (`getTaskDetails`): such a run takes
+ * no job any more. The error is the same object each time.
+ *
+ * @returns whether an error has come before
+ */
+function makeKeptErrors(): (error: unknown) => boolean {
+  const errors = new WeakSet<object>();
+  return (error) => {
+    if (typeof error !== 'object' || error === null) return false;
+    const isKept = errors.has(error);
+    errors.add(error);
+    return isKept;
+  };
 }
 
 /** @param onIdle called when it takes no more jobs and none of its tasks runs */

@@ -53,15 +53,16 @@ export async function deadLetters(client: pg.ClientBase): Promise<DeadLetter[]> 
 /** Makes every change of the flag with this key fail, inside the database, as a broken rule of somebody's would. */
 export async function breakFlag(client: pg.ClientBase, flagKey: string): Promise<void> {
   await client.query(
-    `create function app_private.tg_test__fail() returns trigger language plpgsql as $$
+    `create schema somebody;
+     create function somebody.fail() returns trigger language plpgsql as $$
      begin raise exception 'the flag is broken'; end $$`,
   );
   await client.query(
     `create trigger _050_fail before update on app_public.feature_flags
-     for each row when (old.flag_key = '${flagKey}') execute function app_private.tg_test__fail()`,
+     for each row when (old.flag_key = '${flagKey}') execute function somebody.fail()`,
   );
 }
 
 export async function mendFlag(client: pg.ClientBase): Promise<void> {
-  await client.query('drop function app_private.tg_test__fail() cascade');
+  await client.query('drop trigger _050_fail on app_public.feature_flags; drop schema if exists somebody cascade');
 }

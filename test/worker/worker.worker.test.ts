@@ -156,6 +156,26 @@ test('a worker whose sessions are read only says so once, and goes on by itself 
   expect(said('schedules are applied again')).toHaveLength(1);
 });
 
+test('a worker that could not look its tasks up at its start takes jobs all the same', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.rootUrl, async (holder) => {
+    await holder.query('begin; lock table graphile_worker._private_tasks in access exclusive mode');
+    const starting = startTestWorker(database);
+    await withClient(database.rootUrl, async (root) => {
+      const cut = () =>
+        root.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+           where datname = current_database() and application_name = 'halyard worker jobs'
+             and wait_event_type = 'Lock' and query like 'insert into %_private_tasks%'`,
+        );
+      await expect.poll(async () => (await cut()).rowCount, soon).toBeGreaterThan(0);
+    });
+    await holder.query('rollback');
+    const { worker } = await starting;
+    await expect.poll(() => worker.healthy(), soon).toBe(true);
+  });
+});
+
 test('a worker whose jobs are dropped says what to run, at its start too, and goes on after it', async () => {
   const database = await useFreshDatabase();
   const { worker, lines } = await startTestWorker(database);

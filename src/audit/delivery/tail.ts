@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { parseJson } from '../../lib/json.ts';
 import { readMessage, type Anchor } from '../verification/copy.ts';
-import type { AuditEvent } from './sink.ts';
 
 /** The end of what a destination holds of a trail, or has confirmed: what the database is held against. */
 export interface Tail {
@@ -30,6 +29,12 @@ export interface StoredRecord {
   readonly message: string;
   /** Epoch milliseconds, for events without a time of their own. */
   readonly storedAt: number;
+}
+
+/** A record as it was sent. */
+interface SentRecord {
+  readonly message: string;
+  readonly occurredAt: Date;
 }
 
 /** The end of one stream of a destination. */
@@ -99,7 +104,7 @@ export function joinEnds(trail: string, ends: readonly StreamEnd[]): Tail {
 export function extendTail(
   before: Tail | null,
   trail: string,
-  confirmed: readonly AuditEvent[],
+  confirmed: readonly SentRecord[],
 ): Tail {
   const lastSeal = confirmed.findLast(({ message }) => isSeal(message));
   const seal = lastSeal === undefined ? null : readSeal(lastSeal.message);
