@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import type { Figure } from '../../bench/question.ts';
+import { byForm } from '../support/chaos/form.ts';
 import { CHECKOUT } from '../support/processes.ts';
 
 const run = promisify(execFile);
@@ -11,28 +12,32 @@ interface Run {
   readonly results: readonly { readonly question: string; readonly figures: readonly Figure[] }[];
 }
 
+const QUESTIONS = [
+  ...[
+    'create_rest',
+    'create_graphql',
+    'pipeline',
+    'costs',
+    'due_at_once',
+    'lateness',
+    'bulk',
+    'listing',
+  ],
+  ...['sealing', 'delivering', 'delay', 'backlog', 'verifying', 'subscriptions'],
+];
+/** Ten starts of processes, which other tests have as well. */
+const OF_PROCESSES = ['memory_start', 'scale_out'];
+
 const bench = (...args: string[]) =>
   run(process.execPath, ['bench/main.ts', ...args], { cwd: CHECKOUT, timeout: 170_000 });
 
 // That they run, not how fast: figures of a shared machine prove nothing here.
 test('every benchmark still runs, and gives figures', { timeout: 180_000 }, async () => {
-  const { stdout } = await bench('--smoke', '--json');
+  const asked = [...QUESTIONS, ...byForm({ short: [], full: OF_PROCESSES })];
+  const { stdout } = await bench('--smoke', '--json', ...asked.flatMap((name) => ['--only', name]));
   const { machine, results } = JSON.parse(stdout) as Run;
   expect(machine).toContain('PostgreSQL');
-  expect(results.map(({ question }) => question)).toEqual([
-    ...[
-      'create_rest',
-      'create_graphql',
-      'pipeline',
-      'costs',
-      'due_at_once',
-      'lateness',
-      'bulk',
-      'listing',
-    ],
-    ...['sealing', 'delivering', 'delay', 'backlog', 'verifying', 'subscriptions', 'memory_start'],
-    'scale_out',
-  ]);
+  expect(results.map(({ question }) => question)).toEqual(asked);
   for (const { question, figures } of results) {
     expect(figures.length, question).toBeGreaterThan(0);
     for (const { what, value, baseline } of figures) {
@@ -45,6 +50,8 @@ test('every benchmark still runs, and gives figures', { timeout: 180_000 }, asyn
 test('a question that there isn’t is refused, with those that there are', async () => {
   await expect(bench('--only', 'speed')).rejects.toMatchObject({
     code: 2,
-    stderr: expect.stringContaining('Questions: create_rest, ') as string,
+    stderr: expect.stringContaining(
+      `Questions: ${[...QUESTIONS, ...OF_PROCESSES].join(', ')}\n`,
+    ) as string,
   });
 });
