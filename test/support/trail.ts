@@ -64,5 +64,7 @@ export async function breakFlag(client: pg.ClientBase, flagKey: string): Promise
 }
 
 export async function mendFlag(client: pg.ClientBase): Promise<void> {
-  await client.query('drop trigger _050_fail on app_public.feature_flags; drop schema if exists somebody cascade');
+  await client.query(
+    'drop trigger _050_fail on app_public.feature_flags; drop schema if exists somebody cascade',
+  );
 }
