@@ -4,25 +4,30 @@ import type { Facts } from '../support/chaos/facts.ts';
 interface Line {
   readonly eventType: string;
   readonly seq?: number;
-  readonly metadata?: { readonly incarnation?: string };
+  readonly metadata?: {
+    readonly incarnation: string;
+    readonly firstSeq: number;
+    readonly lastSeq: number;
+  };
 }
 
 /** Numbers that a copy has with two texts in one incarnation: there should be none, also after a loss. */
 export function reusedNumbers(lines: readonly string[]): string[] {
   const texts = new Map<string, string>();
   const reused: string[] = [];
-  // The seal behind events says which incarnation they are of. What was sent just before a loss may lack its seal: the
-  // last line of a number is the sealed one.
-  let unsealed = new Map<number, string>();
+  // The next seal that covers an event says which incarnation it is of. What was sent just before a loss may lack its seal: of two
+  // lines with a number the last one is sealed.
+  const unsealed = new Map<number, string>();
   for (const text of lines) {
     const { eventType, seq, metadata } = JSON.parse(text) as Line;
-    if (eventType === 'audit.sealed') {
+    if (eventType === 'audit.sealed' && metadata !== undefined) {
       for (const [n, sent] of unsealed) {
-        const number = `${metadata?.incarnation ?? 'no incarnation'} ${n}`;
+        if (n < metadata.firstSeq || n > metadata.lastSeq) continue;
+        const number = `${metadata.incarnation} ${n}`;
         if ((texts.get(number) ?? sent) !== sent) reused.push(number);
         texts.set(number, sent);
+        unsealed.delete(n);
       }
-      unsealed = new Map();
     } else if (seq !== undefined) unsealed.set(seq, text);
   }
   return reused;
