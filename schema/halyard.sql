@@ -4391,12 +4391,26 @@ AS $function$
   ) as p (holds, status, sentence)
   where p.holds
   union all
+  -- Only where only Halyard has business: a trigger of somebody's on flags or schedules is seen by the triggers behind it.
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The trigger %s isn''t Halyard''s.', t.tgname)
+  from pg_trigger t
+  join pg_class c on c.oid = t.tgrelid
+  where (c.relnamespace = to_regnamespace('audit') or c.oid = to_regclass('app_private.settings'))
+    and not t.tgisinternal
+    and not exists (select from expected x where x.table_id = t.tgrelid and x.trigger_name = t.tgname)
+  union all
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The rule %s isn''t Halyard''s: it changes what statements do.', r.rulename)
+  from pg_rewrite r
+  join pg_class c on c.oid = r.ev_class
+  where (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+    and r.rulename <> '_RETURN'
+  union all
   select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
   from pg_class c
   where c.relkind in ('r', 'p') and not c.relrowsecurity
     and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
 $function$;
-comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, and tables whose row-level security is off.';
+comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, those and rules that aren''t Halyard''s, and tables whose row-level security is off.';
 
 CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -5289,7 +5303,7 @@ begin
   return query select p.* from app_private.trigger_problems() as p;
 end;
 $function$;
-comment on function audit.verify_triggers() is 'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered or policies_off.';
+comment on function audit.verify_triggers() is 'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered, trigger_added or policies_off.';
 grant execute on function audit.verify_triggers() to halyard_auditor;
 
 -- default privileges on f of halyard_owner: {halyard_owner=X/halyard_owner}

@@ -1,5 +1,5 @@
 --! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
---! Hash: sha1:6dc5d46a32eb28262ab7a540d03c1f5c0680cc1f
+--! Hash: sha1:66271d8a6dd6e57611318ba323da2a0925c5348f
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -3675,6 +3675,20 @@ as $$
   ) as p (holds, status, sentence)
   where p.holds
   union all
+  -- Only where only Halyard has business: a trigger of somebody's on flags or schedules is seen by the triggers behind it.
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The trigger %s isn''t Halyard''s.', t.tgname)
+  from pg_trigger t
+  join pg_class c on c.oid = t.tgrelid
+  where (c.relnamespace = to_regnamespace('audit') or c.oid = to_regclass('app_private.settings'))
+    and not t.tgisinternal
+    and not exists (select from expected x where x.table_id = t.tgrelid and x.trigger_name = t.tgname)
+  union all
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The rule %s isn''t Halyard''s: it changes what statements do.', r.rulename)
+  from pg_rewrite r
+  join pg_class c on c.oid = r.ev_class
+  where (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+    and r.rulename <> '_RETURN'
+  union all
   select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
   from pg_class c
   where c.relkind in ('r', 'p') and not c.relrowsecurity
@@ -3682,7 +3696,7 @@ as $$
 $$;
 
 comment on function app_private.trigger_problems() is
-  'Triggers that the trail hangs on and that are missing, disabled or altered, and tables whose row-level security is off.';
+  'Triggers that the trail hangs on and that are missing, disabled or altered, those and rules that aren''t Halyard''s, and tables whose row-level security is off.';
 
 create or replace function audit.verify_triggers()
 returns table (status text, table_name text, detail text)
@@ -3698,7 +3712,7 @@ end;
 $$;
 
 comment on function audit.verify_triggers() is
-  'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered or policies_off.';
+  'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered, trigger_added or policies_off.';
 
 grant execute on function audit.verify_triggers() to halyard_auditor;
 --! EndIncluded audit/verify/triggers.sql

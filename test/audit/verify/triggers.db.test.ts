@@ -46,7 +46,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
   [
     'renamed',
     `alter trigger _900_audit on app_private.settings rename to a`,
-    [`trigger_missing app_private.settings`],
+    ['trigger_added app_private.settings', 'trigger_missing app_private.settings'],
   ],
   [
     'another function',
@@ -84,7 +84,18 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
   [
     'a table that is gone',
     'alter table audit.seals rename to elsewhere',
-    ['trigger_missing audit.seals'],
+    ['trigger_added audit.elsewhere', 'trigger_missing audit.seals'],
+  ],
+  [
+    'one more, which lets no event be queued',
+    `create function pg_temp.nothing() returns trigger language plpgsql as 'begin return null; end';
+     create trigger a before insert on audit.queue for each row execute function pg_temp.nothing()`,
+    ['trigger_added audit.queue'],
+  ],
+  [
+    'a rule, which lets no dead letter be written',
+    'create rule a as on insert to audit.dead_letters do instead nothing',
+    ['trigger_added audit.dead_letters'],
   ],
   [
     'row-level security',
