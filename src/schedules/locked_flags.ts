@@ -71,7 +71,7 @@ export function makeLockedFlags(options: {
     blockage.waits++;
     try {
       if (!blockage.reported && performance.now() - blockage.since >= REPORT_MS)
-        await reportDuring(client, blockage, waitMs);
+        await reportDuring(client, blockage, waitMs, () => blockages.get(flag.id) === blockage);
       const batch = await applyFlag(client, flag.id, waitMs, stuck.skipped());
       broken = false;
       stuck.add(batch.stuckIds);
@@ -91,13 +91,16 @@ export function makeLockedFlags(options: {
     client: pg.ClientBase,
     blockage: Blockage,
     waitMs: number,
+    stillLocked: () => boolean,
   ): Promise<void> {
     const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
     const pid = rows[0]?.pid ?? 0;
     setTimeout(() => {
+      // The session may serve something else by now.
+      if (!stillLocked()) return;
       blockersOf(pool, pid).then(
         (blockers) => {
-          if (blockers.length === 0 || blockage.reported) return;
+          if (blockers.length === 0 || blockage.reported || !stillLocked()) return;
           blockage.reported = true;
           const overdueForMs = Math.round(performance.now() - blockage.since);
           log.warn(

@@ -37,14 +37,26 @@ export function describeLogStreams(input: ReadInput, streams: ReadonlyMap<string
   return { logStreams: (descending ? found.toReversed() : found).slice(0, limit) };
 }
 
-/** Pages backwards only. A token is where its page began; at the stream's beginning it is given again. */
-export function getLogEvents(input: ReadInput, { events }: Stream): object {
+/**
+ * Pages backwards only. A token is where its page began; at the stream's beginning it is given again.
+ *
+ * @param empty how many empty pages come first: the service documents that they don't mean the end
+ */
+export function getLogEvents(input: ReadInput, { events }: Stream, empty: number): object {
   const { limit = MAX_EVENTS, startFromHead = false, nextToken } = input;
   checkLimit(limit, MAX_EVENTS);
   if (startFromHead) throw invalid('This server reads from the tail only.');
   const sorted = events.toSorted((a, b) => a.timestamp - b.timestamp);
-  const end = nextToken === undefined ? sorted.length : Number(/^b\/(\d+)$/.exec(nextToken)?.[1]);
+  const [, at, left = '0'] =
+    /^b\/(\d+)(?:\/(\d+))?$/.exec(nextToken ?? `b/${sorted.length}/${empty}`) ?? [];
+  const end = Number(at);
   if (Number.isNaN(end)) throw invalid('The specified nextToken is invalid.');
+  if (Number(left) > 0)
+    return {
+      events: [],
+      nextBackwardToken: `b/${end}/${Number(left) - 1}`,
+      nextForwardToken: `f/${end}`,
+    };
   let from = end;
   let bytes = 0;
   while (from > 0 && end - from < limit) {

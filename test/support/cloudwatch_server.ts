@@ -95,10 +95,12 @@ interface Group {
  *
  * @param options.clockOffsetMs how far its clock is ahead of this machine's
  * @param options.scan how many events a call of FilterLogEvents looks at: fewer make pages that are empty
+ * @param options.empty how many empty pages GetLogEvents gives before a stream's last records
  */
 export async function makeCloudWatchServer({
   clockOffsetMs = 0,
   scan = 10_000,
+  empty = 0,
 } = {}): Promise<CloudWatchServer> {
   const now = () => Date.now() + clockOffsetMs;
   const groups = new Map<string, Group>();
@@ -163,7 +165,7 @@ export async function makeCloudWatchServer({
     if (operation === 'DescribeLogStreams')
       return describeLogStreams(input, groupOf(input.logGroupName).streams);
     if (operation === 'GetLogEvents')
-      return getLogEvents(input, streamOf(groupOf(input.logGroupName), input.logStreamName));
+      return getLogEvents(input, streamOf(groupOf(input.logGroupName), input.logStreamName), empty);
     throw new Fault('UnknownOperationException', '');
   }
 

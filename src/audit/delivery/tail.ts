@@ -127,7 +127,8 @@ function readSeal(message: string): Anchor | null {
 
 function readEvent(message: string, storedAt: number): Omit<TailEvent, 'incarnation'> | null {
   const event = eventShape.safeParse(parseJson(message));
-  if (!event.success) return null;
+  // What stands for a seal that the destination refused has its number, and is no event.
+  if (!event.success || event.data.eventType === 'audit.sealed') return null;
   const { eventType, seq, eventId, timestamp } = event.data;
   const copied = eventType === 'audit.missing' ? null : readMessage(message);
   const leaf = copied !== null && 'leaf' in copied ? copied.leaf : null;

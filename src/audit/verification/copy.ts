@@ -17,7 +17,7 @@ export interface CopiedEvent {
 
 const sealedShape = z.object({
   eventType: z.literal('audit.sealed'),
-  timestamp: z.string(),
+  timestamp: z.iso.datetime(),
   metadata: sealShape,
 });
 

@@ -50,6 +50,12 @@ test('events behind the last seal are not, nor stubs, also in a stream without a
   expect(tailOf([event(1)])).toEqual({ seals: [], events: [1] });
 });
 
+test('what stands for a seal that the destination refused is no event', () => {
+  const stub = JSON.stringify({ ...JSON.parse(event(2)), eventType: 'audit.sealed' });
+  const truncated = stub.replace('{', '{"truncated": true, ');
+  expect(tailOf([sealed(1, 1, 1), event(2), truncated]).events).toEqual([2]);
+});
+
 test('an event that was sent again and sealed, in another stream, is sealed', () => {
   const first = [sealed(1, 1, 2), event(3)];
   expect(tailOf(first, [event(3), event(4), sealed(2, 3, 4)])).toEqual({ seals: [2], events: [] });

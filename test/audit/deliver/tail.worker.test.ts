@@ -78,6 +78,15 @@ test('is found behind pages of other records, a bounded number of them', async (
   expect((await readTail())?.unsure).toContain('hold no seal');
 });
 
+test('is found behind empty pages, which are not the end of a stream', async () => {
+  await server.close();
+  server = await makeCloudWatchServer({ empty: 7 });
+  await store([sealed(3)]);
+  const tail = await readTail();
+  expect(tail?.seals).toMatchObject([{ seal: 3 }]);
+  expect(tail?.unsure).toBeUndefined();
+});
+
 test('is looked for in the ten streams with the last events, and in its own', async () => {
   for (let i = 0; i < 12; i++)
     await store([sealed(i, { ago: 100 - i })], `host-${i + 10}`, 100 - i);

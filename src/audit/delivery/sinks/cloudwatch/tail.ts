@@ -10,8 +10,10 @@ import { callWithin } from './client.ts';
 
 /** Streams that are looked at: each host writes one, and one of them at a time. */
 const MAX_STREAMS = 10;
-/** Pages of a stream, from its end. A page holds a megabyte, and at most 1,000 events lie between two seals. */
-const MAX_PAGES = 5;
+/** Of a stream, from its end. A full page holds a megabyte, and at most 1,000 events lie between two seals. */
+const MAX_BYTES = 5_000_000;
+/** The service may give pages that are empty, or full in part, before the stream's beginning. */
+const MAX_PAGES = 50;
 
 interface Place {
   readonly logGroup: string;
@@ -52,7 +54,7 @@ export async function readTail(
 }
 
 function cutSentence(logGroup: string): string {
-  return `The last ${MAX_PAGES} MB of a stream of the log group ${logGroup} hold no seal of this trail: give the trail a log group of its own.`;
+  return `The last ${MAX_BYTES / 1e6} MB of a stream of the log group ${logGroup} hold no seal of this trail: give the trail a log group of its own.`;
 }
 
 async function latestStreams(
@@ -83,12 +85,14 @@ async function readStream(
 ): Promise<StreamEnd & { cut: boolean }> {
   let records: StoredRecord[] = [];
   let token: string | undefined;
+  let bytes = 0;
   for (let pages = 1; ; pages++) {
     const page = await read(token);
+    for (const { message } of page.records) bytes += Buffer.byteLength(message);
     records = [...page.records, ...records];
     const end = readEnd(records, trail);
     if (end.seals.length > 0 || page.before === null) return { ...end, cut: false };
-    if (pages === MAX_PAGES) return { ...end, cut: true };
+    if (bytes >= MAX_BYTES || pages === MAX_PAGES) return { ...end, cut: true };
     token = page.before;
   }
 }
