@@ -59,6 +59,8 @@ test('a stub, a record without number and a broken one are neither', () => {
   expect(readMessage(EVENT.replace('"seq": 4', '"seq": 4, "truncated": true'))).toBeNull();
   expect(readMessage(EVENT.replace('"seq": 4, ', ''))).toBeNull();
   expect(readMessage(SEALED.replace(HASH, 'zz'))).toBeNull();
+  // The database would refuse its time, each time that a worker asks its destination.
+  expect(readMessage(SEALED.replace('2026-11-23T', 'yesterday '))).toBeNull();
   expect(readMessage('{"eventType": "audit.sealed"')).toBeNull();
 });
 
