@@ -1800,8 +1800,15 @@ CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_s
  RETURNS boolean
  LANGUAGE sql
  STABLE
-RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND (((schedule).scheduled_at > held_until) OR ((schedule).created_at > held_created_until)) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
-comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
+RETURN (((schedule).status = 'pending'::text) AND ((schedule).scheduled_at <= at) AND (NOT app_private.is_held(schedule, held_until, held_created_until)) AND (((schedule).next_attempt_at IS NULL) OR ((schedule).next_attempt_at <= at)));
+comment on function app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits to be applied at this time and isn''t held: both apply_due() and apply_flag() ask this.';
+
+CREATE OR REPLACE FUNCTION app_private.is_held(schedule app_public.feature_flag_schedules, held_until timestamp with time zone, held_created_until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (((schedule).scheduled_at <= held_until) AND ((schedule).created_at <= held_created_until));
+comment on function app_private.is_held(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone) is 'Whether a schedule waits until a person decides about a lost history (audit/deliver/divergence.sql), given held_schedules().';
 
 CREATE OR REPLACE FUNCTION app_private.is_recorded(event_id uuid)
  RETURNS boolean
@@ -2191,23 +2198,23 @@ begin
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -2365,7 +2372,7 @@ AS $function$
   where s.status = 'pending'
     and case
       when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
-      else s.scheduled_at <= h.scheduled_until and s.created_at <= h.created_until
+      else app_private.is_held(s, h.scheduled_until, h.created_until)
     end
 $function$;
 comment on function app_private.overdue_schedules() is 'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';

@@ -1,5 +1,5 @@
 --! Previous: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
---! Hash: sha1:bf4aa9c7192084cd4c33c8c96caff72ab81d2793
+--! Hash: sha1:1901c21550ced1fb4e1a51c8fb14185640882a4c
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2330,6 +2330,17 @@ comment on function app_private.record_failure(uuid, text, text) is
 --! Included schedules/apply.sql
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
+create or replace function app_private.is_held(
+  schedule app_public.feature_flag_schedules, held_until timestamptz, held_created_until timestamptz
+)
+returns boolean
+language sql
+immutable
+return (schedule).scheduled_at <= held_until and (schedule).created_at <= held_created_until;
+
+comment on function app_private.is_held(app_public.feature_flag_schedules, timestamptz, timestamptz) is
+  'Whether a schedule waits until a person decides about a lost history (audit/deliver/divergence.sql), given held_schedules().';
+
 -- Whether a schedule can be applied at this time. The body is bound, so that the planner puts it in line and the indexes serve it.
 create or replace function app_private.is_due(
   schedule app_public.feature_flag_schedules, at timestamptz, held_until timestamptz, held_created_until timestamptz
@@ -2339,12 +2350,12 @@ language sql
 stable
 return (schedule).status = 'pending'
   and (schedule).scheduled_at <= at
-  and ((schedule).scheduled_at > held_until or (schedule).created_at > held_created_until)
+  and not app_private.is_held(schedule, held_until, held_created_until)
   -- After the time it was scheduled for, whenever there is one.
   and ((schedule).next_attempt_at is null or (schedule).next_attempt_at <= at);
 
 comment on function app_private.is_due(app_public.feature_flag_schedules, timestamptz, timestamptz, timestamptz) is
-  'Whether a schedule waits to be applied at this time and isn''t held (audit/deliver/divergence.sql): both apply_due() and apply_flag() ask this.';
+  'Whether a schedule waits to be applied at this time and isn''t held: both apply_due() and apply_flag() ask this.';
 
 -- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
 -- latest (scheduled_at, id): one that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
@@ -2576,23 +2587,23 @@ begin
       (
         select max(s.scheduled_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ),
       (
         select max(s.next_attempt_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ))),
     1000 * extract(epoch from least(
       (
         select min(s.scheduled_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       ),
       (
         select min(s.next_attempt_at) from app_public.feature_flag_schedules s
         where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
-          and (s.scheduled_at > v_held.scheduled_until or s.created_at > v_held.created_until)
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
       )) - v_now)
   into overdue_for, due_in;
 end;
@@ -5665,7 +5676,7 @@ comment on function app_private.row_differences(jsonb, jsonb) is
   'Of the columns that both know, those that differ: an array of column, trail and row.';
 
 -- All events that are about a row, with the revision that each shows. `lives` since the row was made: an id may be used again. An
--- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins anew; its
+-- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins again; its
 -- revision is above all that was before, so no clock is asked.
 create or replace function app_private.row_history(source text, row_id uuid, created_at timestamptz, keys text[])
 returns table (event_type text, occurred_at timestamptz, at_revision bigint, recorded jsonb)
@@ -5731,7 +5742,7 @@ $$;
 comment on function app_private.row_history(text, uuid, timestamptz, text[]) is
   'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
 
--- For revisions that are to be given anew. A purge may have left no event and the numbers of many; behind those of a long history that
+-- For revisions that are to be given again. A purge may have left no event and the numbers of many; behind those of a long history that
 -- lacks some, repeated.sql settles what is left.
 create or replace function app_private.highest_revision(source text, row_id uuid, created_at timestamptz, revision bigint, keys text[])
 returns bigint
@@ -6502,7 +6513,7 @@ as $$
   where s.status = 'pending'
     and case
       when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
-      else s.scheduled_at <= h.scheduled_until and s.created_at <= h.created_until
+      else app_private.is_held(s, h.scheduled_until, h.created_until)
     end
 $$;
 
