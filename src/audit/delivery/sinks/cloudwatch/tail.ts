@@ -90,9 +90,9 @@ async function readStream(
     const page = await read(token);
     for (const { message } of page.records) bytes += Buffer.byteLength(message);
     records = [...page.records, ...records];
-    const end = readEnd(records, trail);
-    if (end.seals.length > 0 || page.before === null) return { ...end, cut: false };
-    if (bytes >= MAX_BYTES || pages === MAX_PAGES) return { ...end, cut: true };
+    const isEnd = page.before === null || readEnd(page.records, trail).seals.length > 0;
+    if (isEnd || bytes >= MAX_BYTES || pages === MAX_PAGES)
+      return { ...readEnd(records, trail), cut: !isEnd };
     token = page.before;
   }
 }
