@@ -155,7 +155,7 @@ export async function sessionSettings(client: pg.ClientBase): Promise<Record<str
 /**
  * Makes each a setting of its roles, in every database. Keeps a value that does as well, of the role's or the server's. What the
  * administrator may not set (session_replication_role without the right to it) is left out: the processes name it where it matters. So
- * is role, for which no server has a default, and which would then stay 'none' whatever a session sets.
+ * is role, for which no server has a default, and which would then stay 'none' after a session sets it.
  */
 export const PIN_ROLE_SETTINGS = `do $pin$
 declare
