@@ -256,6 +256,21 @@ describe('the log', () => {
     expect(api.logText().includes(token)).toBe(false);
   });
 
+  test.for([
+    ['dots', (text: string) => text.replaceAll('.', '%2e')],
+    ['dots, twice', (text: string) => text.replaceAll('.', '%252E')],
+    ['its first letter', (text: string) => text.replace('e', '%65')],
+  ] as const)('has no token whose %s are percent-encoded', async ([, encode], { task }) => {
+    const headers = { 'x-request-id': task.id };
+    await api.call(`GET /api/admin/${encode(token)}`, { token, headers });
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({ requestId: task.id, path: '/api/admin/[Redacted]' }),
+      ),
+    );
+    expect(api.logText().includes(token.split('.')[2] ?? token)).toBe(false);
+  });
+
   test('is not alarmed by a client that goes away in the middle of its body', async () => {
     const before = await contentsOf(database);
     const { hostname, port } = new URL(api.url);
