@@ -281,6 +281,11 @@ describe('in production', () => {
         200,
         expect.stringContaining('html'),
       ]);
+      // Of a page that is given a token: nothing of other servers, in no other page's frame.
+      const policy = ruru.headers.get('content-security-policy') ?? '';
+      expect(policy).toMatch(/default-src 'none'; script-src 'self'( 'sha256-[\w+/]+=*'){4}; /);
+      expect(policy).toContain("connect-src 'self'; ");
+      expect(policy).toContain("frame-ancestors 'none'");
     } finally {
       await development.close();
     }
