@@ -115,7 +115,7 @@ async function boundedText(response: Response): Promise<string> {
   const decoder = new TextDecoder();
   let text = '';
   let bytes = 0;
-  for await (const chunk of response.body ?? []) {
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
     if (bytes > MOST_BYTES)
       throw new Error(`Make JWT_JWKS_URI answer at most ${MOST_BYTES} bytes: it answered more.`);
