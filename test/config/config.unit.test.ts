@@ -42,6 +42,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     workerDatabaseUrl: null,
     auditorDatabaseUrl: null,
     rootDatabaseUrl: null,
+    connectionLimits: { api: null, worker: null, reader: 5 },
     dataDir: path.resolve('.halyard'),
     jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
     audit: {
@@ -73,6 +74,9 @@ test('every variable arrives', () => {
       METRICS_PORT: '9464',
       AUDITOR_DATABASE_URL: 'postgres://dana:pw4@db.example/halyard',
       ROOT_DATABASE_URL: 'postgresql:///postgres?host=/run/postgresql',
+      API_CONNECTION_LIMIT: '60',
+      WORKER_CONNECTION_LIMIT: '0',
+      READER_CONNECTION_LIMIT: '3',
       HALYARD_DATA_DIR: '/var/lib/halyard',
       JWT_JWKS_URI: 'https://issuer.example/jwks',
       JWT_ALGORITHMS: 'PS256, ES256',
@@ -96,6 +100,7 @@ test('every variable arrives', () => {
     workerDatabaseUrl: DATABASES.WORKER_DATABASE_URL,
     auditorDatabaseUrl: 'postgres://dana:pw4@db.example/halyard',
     rootDatabaseUrl: 'postgresql:///postgres?host=/run/postgresql',
+    connectionLimits: { api: 60, worker: 0, reader: 3 },
     dataDir: '/var/lib/halyard',
     jwt: {
       secret: null,

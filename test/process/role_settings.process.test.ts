@@ -290,8 +290,9 @@ describe('a server that isn’t prepared is named in a sentence, and stays as it
   test('setup by a login that is no administrator', async () => {
     await asAdministrator(database, `create role plain login password 'hostile'`);
     const rootUrl = loginUrl(database.rootUrl, 'plain', 'hostile', 'postgres');
+    await asAdministrator(database, 'comment on role halyard_viewer is null');
     await expect(setUp({ ...database, rootUrl, log })).rejects.toThrow(
-      /^The database refuses: permission denied .* must be a superuser, or have CREATEROLE/,
+      /^The database refuses: permission denied.* must be a superuser, or have CREATEROLE/,
     );
     await asAdministrator(database, 'alter role halyard_owner createrole');
     onTestFinished(() => asAdministrator(database, 'alter role halyard_owner nocreaterole'));
