@@ -147,7 +147,6 @@ test('the pages run each command whose output is read by something as npm run -s
   // npm writes two lines of its own to standard output otherwise.
   const data = /npm run halyard -- (worker|token|audit (export|prove))/;
   for (const page of ['README.md', ...readdirSync(FOLDER).map((name) => `docs/${name}`)])
-    if (page.endsWith('.md'))
-      expect([page, (data.exec(read(page)))?.[0]]).toEqual([page, undefined]);
+    if (page.endsWith('.md')) expect([page, data.exec(read(page))?.[0]]).toEqual([page, undefined]);
   expect(read('docs/operations.md')).toContain('npm run -s halyard -- worker');
 });
