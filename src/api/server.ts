@@ -13,7 +13,7 @@ import { makeAccessLog } from '../http/access_log.ts';
 import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
-import { echoRequestId } from '../http/request_id.ts';
+import { sendRequestId } from '../http/request_id.ts';
 import type { makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
@@ -94,7 +94,7 @@ export async function startApi(options: ApiOptions) {
   const app = express();
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
-  app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+  app.use(metrics.middleware, sendRequestId, makeAccessLog(log), setHeaders);
   const draining = () => drain.signal.aborted;
   app.use(makeHealth({ pool, log, listener: graphql, draining }));
   await graphql?.attach(app, server);

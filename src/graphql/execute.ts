@@ -8,7 +8,7 @@ import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphi
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../auth/claims.ts';
-import { pgSettings, type Settings } from '../postgres/request_settings.ts';
+import { pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
@@ -31,7 +31,7 @@ export interface GraphqlRequest {
 /** Who asks. */
 export interface Caller {
   readonly claims: Claims;
-  readonly requestId: string;
+  readonly request: RequestIds;
   /** Knows the request's id. */
   readonly log: Logger;
 }
@@ -110,9 +110,9 @@ export async function makeEngine(options: {
 
   return {
     /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
-    async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
+    async run(request: GraphqlRequest, { claims, request: ids, log }: Caller): Promise<Result> {
       try {
-        const settings = pgSettings(claims, requestId);
+        const settings = pgSettings(claims, ids);
         const { document, operation } = check(request, false);
         const result = await execute(await argumentsOf(request, document, { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');

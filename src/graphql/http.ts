@@ -7,7 +7,7 @@ import type { Logger } from '../lib/log.ts';
 import { requireRole } from '../http/caller.ts';
 import { ofBody, readJson } from '../http/json_body.ts';
 import { headersOf, logProblem } from '../http/problems.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import type { Engine, GraphqlRequest } from './execute.ts';
 import type { Result } from './errors.ts';
 
@@ -29,11 +29,11 @@ export function makeHttp(options: {
 }): express.Router {
   const { engine, authentication, log, onErrors } = options;
   const answer: RequestHandler = async (request, response) => {
-    const requestId = requestIdOf(request);
+    const ids = requestIdsOf(request);
     const result = await engine().run(readBody(request.body), {
       claims: claimsOf(request),
-      requestId,
-      log: log.child({ requestId }),
+      request: ids,
+      log: log.child(ids),
     });
     if (result.errors !== undefined) onErrors?.(codesOf(result));
     // With data, or the null of a field that failed, it ran: 200.
@@ -105,7 +105,7 @@ function makeErrorHandler(log: Logger): ErrorRequestHandler {
       return;
     }
     const problem = problemOf(ofBody(error));
-    logProblem(log.child({ requestId: requestIdOf(request) }), problem, error);
+    logProblem(log.child(requestIdsOf(request)), problem, error);
     response.set(headersOf(error, problem));
     const { status, detail, code } = problem;
     send(response, status, typeFor(request), {

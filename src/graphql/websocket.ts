@@ -10,7 +10,7 @@ import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import type { Engine } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
@@ -88,8 +88,8 @@ export function makeSockets(options: {
     subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
       const { socket, request, claims } = extra;
       if (claims === undefined) throw new Error('A subscription came before connection_init.');
-      const requestId = requestIdOf(request);
-      const caller = { claims, requestId, log: log.child({ requestId }) };
+      const ids = requestIdsOf(request);
+      const caller = { claims, request: ids, log: log.child(ids) };
       try {
         const results = await engine().subscribe(readBody(payload), caller);
         return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;

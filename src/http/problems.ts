@@ -11,7 +11,7 @@ import {
 import type { Logger } from '../lib/log.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { ofBody } from './json_body.ts';
-import { requestIdOf } from './request_id.ts';
+import { requestIdsOf } from './request_id.ts';
 import type { ProblemBody } from './schema_parts.ts';
 
 /** The fields that have a code of their own. */
@@ -97,7 +97,7 @@ export function makeErrorHandler(log: Logger) {
       status: problem.status,
       detail: problem.detail,
       code: problem.code,
-      request_id: requestIdOf(request),
+      request_id: requestIdsOf(request).requestId,
       ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
     };
     response.set(headersOf(error, problem)).status(problem.status);

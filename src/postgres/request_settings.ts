@@ -20,7 +20,14 @@ const SETTINGS = [
   'jwt.claims.role',
   'jwt.claims.environments',
   'halyard.request_id',
+  'halyard.client_request_id',
 ] as const;
+
+/** The ids of a request: the API's own, and the one that its client gave it, if any. */
+export interface RequestIds {
+  readonly requestId: string;
+  readonly clientRequestId?: string | undefined;
+}
 
 export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
 
@@ -30,7 +37,10 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
  *
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, requestId: string): Settings {
+export function pgSettings(
+  claims: Claims,
+  { requestId, clientRequestId }: RequestIds,
+): Settings {
   if (claims.role === null) throw new NoRoleError();
   return {
     role: `halyard_${claims.role}`,
@@ -40,6 +50,7 @@ export function pgSettings(claims: Claims, requestId: string): Settings {
     'jwt.claims.environments':
       claims.environments === null ? '' : JSON.stringify(claims.environments),
     'halyard.request_id': requestId,
+    'halyard.client_request_id': clientRequestId ?? '',
   };
 }
 

@@ -22,7 +22,7 @@ import type { Logger } from '../../lib/log.ts';
 import { exportAuditEventsQuerySchema, listAuditEventsQuerySchema } from './schemas.ts';
 import { linkNext } from '../../http/page.ts';
 import { logProblem, onlyMethods, parse } from '../../http/problems.ts';
-import { requestIdOf } from '../../http/request_id.ts';
+import { requestIdsOf } from '../../http/request_id.ts';
 
 /** Clients that wait for new events at one process: each asks the database twice a second. */
 const MOST_FOLLOWERS = 20;
@@ -143,7 +143,7 @@ function formatOf(request: Request): 'json' | Streamed {
 
 function transactionOf(pool: pg.Pool, request: Request): Transaction {
   const claims = claimsOf(request);
-  return (work) => transactionAs(pool, claims, requestIdOf(request), work);
+  return (work) => transactionAs(pool, claims, requestIdsOf(request), work);
 }
 
 function startStream(response: Response, format: Streamed): void {

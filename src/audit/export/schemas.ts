@@ -96,6 +96,7 @@ export const auditEventSchema = z.strictObject({
   admin_user_id: z.string().nullable(),
   admin_email: z.string().nullable(),
   request_id: z.string().nullable(),
+  client_request_id: z.string().nullable(),
   database_user: z.string(),
   application_name: z.string(),
   reconciled: z.boolean(),

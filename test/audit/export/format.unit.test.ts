@@ -17,6 +17,7 @@ const row: EventRow = {
   admin_user_id: 'alice',
   admin_email: 'alice@example.com',
   request_id: null,
+  client_request_id: null,
   database_user: 'halyard_authenticator',
   application_name: 'halyard-api',
   reconciled: false,

@@ -290,7 +290,7 @@ describe('who reads', () => {
 async function recorded() {
   return withClient(database.ownerUrl, async (client) => {
     const { rows } = await client.query<Record<string, unknown>>(
-      `select id, admin_user_id, request_id, environment, metadata from audit.events
+      `select id, admin_user_id, client_request_id, environment, metadata from audit.events
        where event_type = 'audit.exported' order by occurred_at`,
     );
     return rows;
@@ -307,13 +307,13 @@ test('each export is in the trail, with what was asked for', async () => {
   const who = { adminUserId: 'olga', adminEmail: 'olga@example.com', follow: false };
   expect(added).toMatchObject([
     {
-      request_id: 'export-1',
+      client_request_id: 'export-1',
       environment: null,
       admin_user_id: 'olga',
       metadata: { ...who, format: 'json', filters: { flag: 'one', actor: 'alice', limit: 5 } },
     },
     {
-      request_id: 'export-2',
+      client_request_id: 'export-2',
       metadata: {
         ...who,
         format: 'csv',

@@ -165,7 +165,9 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await insertSchedule(client, await flagId('wishlist-gallery'), { dueIn: '-1 minute' });
   await insertSchedule(client, await flagId('broken'), { dueIn: '-1 second', max_attempts: 1 });
   await breakFlag(client, 'broken');
-  await client.query('select * from app_private.apply_due()');
+  await withClient(database.workerUrl, (worker) =>
+    worker.query('select * from app_private.apply_due()'),
+  );
   await client.query('alter table audit.events rename to events_away');
   await insertFlag(client, { flag_key: 'untold' });
   await client.query('alter table audit.events_away rename to events');
