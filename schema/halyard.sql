@@ -1357,6 +1357,32 @@ end;
 $function$;
 comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
 
+CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (
+    select
+    from audit.events e
+    where e.id = export
+      and e.event_type = 'audit.exported'
+      -- Skips the months before.
+      and e.occurred_at > now() - interval '1 day'
+      and e.database_user = session_user
+      and (e.admin_user_id, e.admin_email) is not distinct from (app_private.claim_user_id(), app_private.claim_email())
+      and e.metadata ->> 'format' = 'json'
+      and (e.metadata -> 'filters') - '{after,until,limit}'::text[] = filters - '{after,until,limit}'::text[]
+      and (filters ->> 'after')::bigint >= coalesce((e.metadata #>> '{filters,after}')::bigint, 0)
+      and (filters ->> 'until')::bigint <= least(
+        (e.metadata #>> '{filters,until}')::bigint,
+        coalesce((select l.seq from audit.ledger l where l.event_id = e.id limit 1), audit.last_seq())))
+$function$;
+comment on function app_private.continues_export(uuid,jsonb) is 'Whether a page of JSON with these filters, `after` and `until` among them, is a part of what this audit.exported event of the same user says, no older than a day.';
+grant execute on function app_private.continues_export(uuid,jsonb) to halyard_admin;
+grant execute on function app_private.continues_export(uuid,jsonb) to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
  RETURNS bigint
  LANGUAGE sql
@@ -2926,7 +2952,7 @@ comment on function app_private.record_denial(text,text,text,text,integer) is 'R
 grant execute on function app_private.record_denial(text,text,text,text,integer) to halyard_authenticator;
 
 CREATE OR REPLACE FUNCTION app_private.record_denial_counts()
- RETURNS void
+ RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2952,9 +2978,10 @@ begin
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
+  return (select count(*) from app_private.denials);
 end;
 $function$;
-comment on function app_private.record_denial_counts() is 'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such.';
+comment on function app_private.record_denial_counts() is 'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such; returns for how many the minute isn''t over.';
 grant execute on function app_private.record_denial_counts() to halyard_authenticator;
 
 CREATE OR REPLACE FUNCTION app_private.record_divergences(destination text, tail jsonb)
@@ -5283,32 +5310,6 @@ end;
 $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) to halyard_admin;
-
-CREATE OR REPLACE FUNCTION audit.continues_export(export uuid, filters jsonb)
- RETURNS boolean
- LANGUAGE sql
- STABLE SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select exists (
-    select
-    from audit.events e
-    where e.id = export
-      and e.event_type = 'audit.exported'
-      -- Skips the months before.
-      and e.occurred_at > now() - interval '1 day'
-      and e.database_user = session_user
-      and (e.admin_user_id, e.admin_email) is not distinct from (app_private.claim_user_id(), app_private.claim_email())
-      and e.metadata ->> 'format' = 'json'
-      and (e.metadata -> 'filters') - '{after,until,limit}'::text[] = filters - '{after,until,limit}'::text[]
-      and (filters ->> 'after')::bigint >= coalesce((e.metadata #>> '{filters,after}')::bigint, 0)
-      and (filters ->> 'until')::bigint <= least(
-        (e.metadata #>> '{filters,until}')::bigint,
-        coalesce((select l.seq from audit.ledger l where l.event_id = e.id limit 1), audit.last_seq())))
-$function$;
-comment on function audit.continues_export(uuid,jsonb) is 'Whether a page of JSON with these filters, `after` and `until` among them, is a part of what this audit.exported event of the same user says, no older than a day.';
-grant execute on function audit.continues_export(uuid,jsonb) to halyard_admin;
-grant execute on function audit.continues_export(uuid,jsonb) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean

@@ -1,5 +1,5 @@
 --! Previous: sha1:8adf50722adbabebbfea311c9c977faa5f8e4cdf
---! Hash: sha1:1c81cc7e4e9ab739fda22dcf1f0a52faf7114c01
+--! Hash: sha1:bcc4f77adfc5adca43c7bd99d950f2b3ccb04efd
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1421,7 +1421,7 @@ comment on function app_private.write_denial(text, text, jsonb) is 'Writes an ac
 
 -- A minute is over when no statement of it can run any more: the API's end after 10 s. A row that another session has is that session's.
 create or replace function app_private.record_denial_counts()
-returns void
+returns bigint
 language plpgsql
 volatile
 security definer
@@ -1448,11 +1448,12 @@ begin
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
+  return (select count(*) from app_private.denials);
 end;
 $$;
 
 comment on function app_private.record_denial_counts() is
-  'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such.';
+  'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such; returns for how many the minute isn''t over.';
 
 create or replace function app_private.record_denial(
   operation text, code text, flag_key text default null, environment text default null, count integer default 1
@@ -4533,7 +4534,7 @@ comment on function audit.record_export(text, jsonb, boolean) is
 
 -- A page that goes on with an export adds nothing to what the export's event says: the same user, the same filters, and numbers within its
 -- range. Its end is the event's own number: whatever has a lower one was there when it was written.
-create or replace function audit.continues_export(export uuid, filters jsonb)
+create or replace function app_private.continues_export(export uuid, filters jsonb)
 returns boolean
 language sql
 stable
@@ -4557,10 +4558,10 @@ as $$
         coalesce((select l.seq from audit.ledger l where l.event_id = e.id limit 1), audit.last_seq())))
 $$;
 
-comment on function audit.continues_export(uuid, jsonb) is
+comment on function app_private.continues_export(uuid, jsonb) is
   'Whether a page of JSON with these filters, `after` and `until` among them, is a part of what this audit.exported event of the same user says, no older than a day.';
 
-grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean), audit.continues_export(uuid, jsonb)
+grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean), app_private.continues_export(uuid, jsonb)
   to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql

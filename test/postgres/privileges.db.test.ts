@@ -55,7 +55,7 @@ audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
-audit.continues_export(uuid,jsonb)                               admin auditor
+app_private.continues_export(uuid,jsonb)                         admin auditor
 
 app_private.claim_email()                                        admin viewer auditor
 app_private.claim_environments()                                 admin viewer auditor

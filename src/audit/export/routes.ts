@@ -72,7 +72,7 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
     followers += follow ? 1 : 0;
     try {
       const transaction = transactionOf(pool, request);
-      const last = await beginExport(transaction, format, query, follow);
+      const { last } = await beginExport(transaction, format, query, follow);
       const pages = readEvents(transaction, query, last, follow ? life : undefined);
       // Before the head of the answer, so that what is wrong with the first page can still be told.
       const first = await pages.next();
@@ -103,13 +103,14 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
 
 /** A page of JSON; the next one is linked, up to what was the end of the trail when the first was asked for. */
 async function sendPage(pool: pg.Pool, request: Request, response: Response): Promise<void> {
-  const { limit, ...query } = parse(listAuditEventsQuerySchema, request.query);
+  const { limit, export: continued, ...query } = parse(listAuditEventsQuerySchema, request.query);
   if (request.method === 'HEAD') {
     response.type('json').end();
     return;
   }
   const transaction = transactionOf(pool, request);
-  const last = await beginExport(transaction, 'json', { ...query, limit }, false);
+  const given = { ...query, limit };
+  const { id, last } = await beginExport(transaction, 'json', given, false, continued);
   const rows: EventRow[] = [];
   let remaining: SeqRange = { after: 0, until: 0 };
   const begun = performance.now();
@@ -122,7 +123,11 @@ async function sendPage(pool: pg.Pool, request: Request, response: Response): Pr
   if (rows.length > limit)
     remaining = rangeBehind(remaining, query.order ?? 'asc', Number(events.at(-1)?.seq));
   if (!isEmpty(remaining))
-    linkNext(request, response, { after: String(remaining.after), until: String(remaining.until) });
+    linkNext(request, response, {
+      after: String(remaining.after),
+      until: String(remaining.until),
+      export: id,
+    });
   response.type('json').send(`[${events.map(jsonOf).join(',')}]`);
 }
 

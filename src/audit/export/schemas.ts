@@ -54,6 +54,8 @@ const filters = {
 export const listAuditEventsQuerySchema = z.strictObject({
   ...filters,
   limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
+  /** The export that a page goes on with; the `Link` of a page has it. */
+  export: z.guid().optional(),
   follow: z
     .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')
     .optional()

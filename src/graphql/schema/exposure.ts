@@ -81,7 +81,6 @@ const smartTags = jsonPgSmartTags({
       'audit.prove': HIDDEN,
       'audit.last_seq': HIDDEN,
       'audit.record_export': HIDDEN,
-      'audit.continues_export': HIDDEN,
     },
   },
 });

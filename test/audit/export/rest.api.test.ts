@@ -322,3 +322,38 @@ test('each export is in the trail, with what was asked for', async () => {
     },
   ]);
 });
+
+test('the pages of one export are one event, and what no event covers is another', async () => {
+  const before = (await recorded()).length;
+  const next = (answer: { headers: Headers }) =>
+    /^<([^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
+  const follow = async (path: string, token = auditorToken()) => {
+    const answer = await stream(path, token, { accept: 'application/json' });
+    expect(answer.status, answer.text).toBe(200);
+    return next(answer) ?? '';
+  };
+  const added = async () => (await recorded()).length - before;
+  const second = await follow(`${PATH}?limit=1&flag=one`);
+  const third = await follow(second);
+  await follow(third);
+  await follow(second);
+  expect(await added()).toBe(1);
+  const forgeries = {
+    'another filter': second.replace('flag=one', 'flag=two'),
+    'no filter': second.replace('flag=one&', ''),
+    'an end beyond it': second.replace(/until=\d+/, 'until=999999'),
+    'no end': second.replace(/until=\d+&/, ''),
+    'an export that isn’t': second.replace(/export=[\w-]+/, `export=${crypto.randomUUID()}`),
+    none: second.replace(/&export=[\w-]+/, ''),
+  };
+  for (const [what, path] of Object.entries(forgeries)) {
+    const count = await added();
+    await follow(path);
+    expect([what, await added()]).toEqual([what, count + 1]);
+  }
+  const count = await added();
+  await follow(second, auditorToken({ userId: 'zoe' }));
+  expect(await added()).toBe(count + 1);
+  const bad = await stream(`${PATH}?export=x`, auditorToken(), {});
+  expect(bad.status).toBe(400);
+});
