@@ -1,6 +1,7 @@
 import express from 'express';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -26,8 +27,9 @@ export function makeHttp(options: {
   readonly authentication: Authentication;
   readonly log: Logger;
   readonly onErrors: ((codes: readonly string[]) => void) | undefined;
+  readonly onDenied: ((denial: Denial) => void) | undefined;
 }): express.Router {
-  const { engine, authentication, log, onErrors } = options;
+  const { engine, authentication, log, onErrors, onDenied } = options;
   const answer: RequestHandler = async (request, response) => {
     const ids = requestIdsOf(request);
     const result = await engine().run(readBody(request.body), {
@@ -45,7 +47,7 @@ export function makeHttp(options: {
 
   const router = express.Router();
   router.all('/', onlyPost, authentication.middleware, requireRole, onlyJson, readJson(), answer);
-  router.use(makeErrorHandler(log));
+  router.use(makeErrorHandler(log, onDenied));
   return router;
 }
 
@@ -98,7 +100,10 @@ function send(response: Response, status: number, type: string, result: Result):
 }
 
 /** Errors from before the execution, in GraphQL's shape and with a status in every media type. */
-function makeErrorHandler(log: Logger): ErrorRequestHandler {
+function makeErrorHandler(
+  log: Logger,
+  onDenied: ((denial: Denial) => void) | undefined,
+): ErrorRequestHandler {
   return (error: unknown, request, response, next) => {
     if (response.headersSent || request.socket.destroyed) {
       next(error);
@@ -106,6 +111,13 @@ function makeErrorHandler(log: Logger): ErrorRequestHandler {
     }
     const problem = problemOf(ofBody(error));
     logProblem(log.child(requestIdsOf(request)), problem, error);
+    if (problem.status === 403)
+      onDenied?.({
+        claims: claimsOf(request),
+        request: requestIdsOf(request),
+        operation: 'POST /graphql',
+        code: problem.code,
+      });
     response.set(headersOf(error, problem));
     const { status, detail, code } = problem;
     send(response, status, typeFor(request), {

@@ -5,6 +5,7 @@ import type { ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
@@ -45,8 +46,9 @@ export function makeSockets(options: {
   readonly authentication: Authentication;
   readonly log: Logger;
   readonly maxSockets: number | undefined;
+  readonly onDenied: ((denial: Denial) => void) | undefined;
 }) {
-  const { authentication, engine, log, maxSockets = MOST_SOCKETS } = options;
+  const { authentication, engine, log, maxSockets = MOST_SOCKETS, onDenied } = options;
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MOST_BYTES,
@@ -62,7 +64,11 @@ export function makeSockets(options: {
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
     try {
       const claims = await authentication.verifyToken(tokenIn(params, extra.request));
-      if (claims.role === null) throw new NoRoleError();
+      if (claims.role === null) {
+        const request = requestIdsOf(extra.request);
+        onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
+        throw new NoRoleError();
+      }
       extra.claims = claims;
       closeAtExpiry(extra.socket, claims);
       return true;

@@ -375,3 +375,13 @@ test('SQL at a prompt of the API’s own login has no token, and is no admin', a
     });
   });
 });
+
+test('an API with another login isn’t ready: to the trail it would be no API', async () => {
+  const isReady = (url: string) =>
+    withClient(url, async (client) => {
+      await client.query('set role halyard_authenticator');
+      return value<boolean>(client, 'select privileges from app_private.readiness()');
+    });
+  expect(await isReady(database.authenticatorUrl)).toBe(true);
+  expect(await isReady(database.rootUrl)).toBe(false);
+});

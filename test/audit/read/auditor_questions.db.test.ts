@@ -102,6 +102,9 @@ const ANSWERS: Record<string, object[]> = {
     { event_type: 'feature_flag.created', flag_key: 'broken' },
     { event_type: 'feature_flag.created', flag_key: 'wishlist-gallery' },
   ],
+  'denied attempts, by user': [
+    { admin_user_id: 'victor', role: 'viewer', denied: '1', operations: ['PATCH /x'] },
+  ],
   'what one admin did, with the requests that did it': [
     { event_type: 'flag_schedule.created', request_id: 'request-1' },
     { event_type: 'flag_schedule.created', request_id: 'request-2' },
@@ -122,6 +125,12 @@ beforeAll(async () => {
   await withClient(database.ownerUrl, makeFlags);
   await withClient(database.authenticatorUrl, askAsAdmins);
   await withClient(database.ownerUrl, applyAndFail);
+  await withClient(database.authenticatorUrl, (client) =>
+    client.query(
+      `select set_config('jwt.claims.user_id', 'victor', false), set_config('jwt.claims.role', 'viewer', false),
+         app_private.record_denial('PATCH /x', 'forbidden')`,
+    ),
+  );
 });
 
 afterAll(async () => {
