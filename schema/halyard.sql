@@ -1052,8 +1052,8 @@ CREATE OR REPLACE FUNCTION app_private.attributed_setting(name text, max_length 
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN CASE WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND ((length(current_setting(name, true)) >= 1) AND (length(current_setting(name, true)) <= max_length)) AND (current_setting(name, true) !~ '[[:cntrl:]]'::text)) THEN current_setting(name, true) ELSE NULL::text END;
-comment on function app_private.attributed_setting(text,integer) is 'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters without control characters.';
+RETURN CASE WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (length(current_setting(name, true)) <= max_length)) THEN NULLIF(current_setting(name, true), ''::text) ELSE NULL::text END;
+comment on function app_private.attributed_setting(text,integer) is 'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters.';
 grant execute on function app_private.attributed_setting(text,integer) to halyard_admin;
 grant execute on function app_private.attributed_setting(text,integer) to halyard_auditor;
 grant execute on function app_private.attributed_setting(text,integer) to halyard_viewer;

@@ -281,9 +281,9 @@ test('the API’s login makes an admin of verified claims; the worker’s the sy
   });
 });
 
-test('of the API’s login, too, a user or a request id that isn’t of its form is unknown', async () => {
+test('of the API’s login, too, a user or a request id that is too long is unknown', async () => {
   await withActors(database, async (client) => {
-    const ids = ['x'.repeat(3_000_000), 'two\nlines', ''];
+    const ids = ['x'.repeat(3_000_000), 'x'.repeat(321), ''];
     for (const id of ids) {
       await become(client, 'admin', { userId: id, email: id, requestId: id, clientRequestId: id });
       await insertFlag(client);
@@ -374,6 +374,22 @@ test('SQL at a prompt of the API’s own login has no token, and is no admin', a
       database_user: 'halyard_authenticator',
     });
   });
+});
+
+test('who may act as the API’s role is not its login, and records nothing', async () => {
+  await withClient(database.rootUrl, async (client) => {
+    await client.query('set role halyard_authenticator');
+    for (const sql of [
+      `select app_private.record_denial('GET /x', 'forbidden')`,
+      'select app_private.record_denial_counts()',
+    ])
+      await expect(client.query(sql)).rejects.toMatchObject({ code: '42501' });
+    await client.query('set role halyard_auditor');
+    await expect(
+      client.query(`select audit.record_export('csv', '{}', false)`),
+    ).rejects.toMatchObject({ code: '42501' });
+  });
+  expect(await events()).toEqual([]);
 });
 
 test('an API with another login isn’t ready: to the trail it would be no API', async () => {
