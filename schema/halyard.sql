@@ -641,7 +641,7 @@ create view audit.manual_changes with (security_invoker=true) as
     (metadata -> 'claimed'::text) AS claimed
    FROM audit.events e
   WHERE (((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text]))) AND (NOT ((actor_kind = 'system'::text) AND (database_user = 'halyard_owner'::text))) AND (event_type <> 'audit.exported'::text));
-comment on table audit.manual_changes is 'What was changed by SQL typed by hand, past the API, whatever the session claimed to be.';
+comment on table audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
 comment on column audit.manual_changes.before is 'What was before.';

@@ -1,5 +1,5 @@
 --! Previous: sha1:8adf50722adbabebbfea311c9c977faa5f8e4cdf
---! Hash: sha1:5bfc25bfd0af54ecf3264ade5f45915d7c520778
+--! Hash: sha1:3d6e0709bede92807e7cdba48822d5695f736bd2
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -409,7 +409,7 @@ alter table audit.reconciliations enable row level security;
 -- a dozen times, and each call that isn't in line takes 6 to 15 us (bench/sql/insert.md).
 
 -- The form is the API's to check (src/auth/claims.ts, src/http/request_id.ts), as no other login is believed: a regular expression here
--- took up to half of an event's time. The bound holds whatever set it.
+-- took up to half of an event's time. The bound holds in any case.
 create or replace function app_private.attributed_setting(name text, max_length integer)
 returns text
 language sql
@@ -499,7 +499,7 @@ return case
 end;
 
 -- record_rows() raises a revision and writes the event itself. A login that isn't the owner's, or can't become the owner, has no such
--- right, whatever it sets.
+-- right, with any setting.
 create or replace function app_private.is_recording()
 returns boolean
 language sql
@@ -574,7 +574,7 @@ return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 comment on function app_private.iso(timestamptz) is 'The instant as ISO 8601 text in UTC.';
 
 -- Who acts goes by the login (platform/claims.sql): the worker is the system, a request of the API an admin, anything else was typed
--- at a prompt, whatever its session claims.
+-- at a prompt, also where its session claims to be another.
 create or replace function app_private.actor_kind()
 returns text
 language sql
@@ -4533,7 +4533,7 @@ comment on function audit.record_export(text, jsonb, boolean) is
   'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events. Returns the event''s id. Raises insufficient_privilege for another login than the API''s.';
 
 -- A page that goes on with an export adds nothing to what the export's event says: the same user, the same filters, and numbers within its
--- range. Its end is the event's own number: whatever has a lower one was there when it was written.
+-- range. Its end is the event's own number: events with a lower one were there when it was written.
 create or replace function app_private.continues_export(export uuid, filters jsonb)
 returns boolean
 language sql
@@ -5305,7 +5305,7 @@ comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
 comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
 
--- By the login and not by the kind of actor: what another login than Halyard's own did is in, whatever its session claimed. An owner's
+-- By the login and not by the kind of actor: what another login than Halyard's own did is in, also where its session claimed to be another. An owner's
 -- command (setting.changed, audit.purged, *.reconciled, …), which acts as the system, is left out where the login is halyard_owner, and in
 -- where it is a DBA's. Reading isn't changing: an export is left out.
 create or replace view audit.manual_changes with (security_invoker = true) as
@@ -5320,7 +5320,7 @@ where (e.actor_kind = 'database' or e.database_user not in ('halyard_authenticat
   and not (e.actor_kind = 'system' and e.database_user = 'halyard_owner')
   and e.event_type <> 'audit.exported';
 
-comment on view audit.manual_changes is 'What was changed by SQL typed by hand, past the API, whatever the session claimed to be.';
+comment on view audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.occurred_at is 'When.';
 comment on column audit.manual_changes.database_user is 'The login.';
 comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';

@@ -26,7 +26,7 @@ function makeIds({ headers }: IncomingMessage): RequestIds {
   return { requestId: randomUUID(), ...(isPrintable && { clientRequestId: sent }) };
 }
 
-/** Express: tells the client the API's id, also when what follows fails. */
+/** Express: sends the API's id in the answer's head, also when what follows fails. */
 export function sendRequestId(request: Request, response: Response, next: NextFunction): void {
   response.setHeader('X-Request-Id', requestIdsOf(request).requestId);
   next();

@@ -99,7 +99,7 @@ async function changeAll(client: pg.Client, flagKey: string): Promise<string> {
 }
 
 describe('a DBA with halyard_admin', () => {
-  test('makes events of its login, whatever it claims to be, and stamps nobody', async () => {
+  test('makes events of its login and empty stamps, also when it claims to be another', async () => {
     const flag = await newFlag();
     const id = await asDba('admin', forged(flag.id), (client) => changeAll(client, flag.flag_key));
     const made = (await events()).filter(({ database_user }) => database_user === DBA);
@@ -338,7 +338,7 @@ test('stamps that were forged past the triggers make no admin of a *.reconciled 
   });
 });
 
-test('an owner’s command is no change by hand where it is the owner’s own login, and one where it isn’t', async () => {
+test('an owner’s command is a manual change where the login isn’t the owner’s own, and none where it is', async () => {
   const set = (url: string, number: string) =>
     withClient(url, async (client) => {
       await client.query('set role halyard_owner');

@@ -236,7 +236,7 @@ test('ten a user and minute are events, and then one has the number of the other
     expect([10, 20]).toContain(written);
     expect(await denials(userId)).toHaveLength(written);
     await client.query(`update app_private.denials set minute = minute - interval '2 minutes'`);
-    // The next denial, of whom ever, by whichever process.
+    // The next denial, of any user, by any process.
     await api.call(`PATCH ${FLAG}`, {
       token: viewerToken({ userId: newUser() }),
       json: { enabled: true },
