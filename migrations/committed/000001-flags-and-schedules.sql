@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4a15f9479f1f8f2668d216692714a6364e7ad66e
+--! Hash: sha1:63a83b3a41a6920eee0c131aaa30df7631fbfafa
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -15,6 +15,7 @@ declare
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
+    app_private.denials,
     audit.cursors,
     audit.incarnations,
     audit.divergences,

@@ -1,5 +1,5 @@
---! Previous: sha1:4a15f9479f1f8f2668d216692714a6364e7ad66e
---! Hash: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
+--! Previous: sha1:63a83b3a41a6920eee0c131aaa30df7631fbfafa
+--! Hash: sha1:8adf50722adbabebbfea311c9c977faa5f8e4cdf
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -15,6 +15,7 @@ declare
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
+    app_private.denials,
     audit.cursors,
     audit.incarnations,
     audit.divergences,

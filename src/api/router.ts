@@ -11,7 +11,7 @@ import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
@@ -27,7 +27,7 @@ export function makeRest(
   const query: QueryAsCaller = async (request, sql, values) => {
     const claims = claimsOf(request);
     try {
-      return await queryAs(pool, pgSettings(claims, requestIdOf(request)), { ...sql, values });
+      return await queryAs(pool, pgSettings(claims, requestIdsOf(request)), { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
       throw explainDenial(error, claims.role, reads ? 'read_flags' : 'change_flags');

@@ -7,12 +7,13 @@ import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Claims } from '../auth/claims.ts';
-import { pgSettings, type Settings } from '../postgres/request_settings.ts';
+import { pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
-import { explainDenials } from './denials.ts';
+import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
@@ -31,7 +32,7 @@ export interface GraphqlRequest {
 /** Who asks. */
 export interface Caller {
   readonly claims: Claims;
-  readonly requestId: string;
+  readonly request: RequestIds;
   /** Knows the request's id. */
   readonly log: Logger;
 }
@@ -56,8 +57,9 @@ export async function makeEngine(options: {
   readonly changes: Changes;
   readonly production: boolean;
   readonly executionMs?: number | undefined;
+  readonly onDenied?: ((denial: Denial) => void) | undefined;
 }) {
-  const { pool, changes, production, executionMs = 15_000 } = options;
+  const { pool, changes, production, executionMs = 15_000, onDenied } = options;
   const reader = makeReader(pool);
   const feed = makeFeed({ changes, reader });
   const { schema, resolvedPreset } = await makeSchema({
@@ -108,35 +110,46 @@ export async function makeEngine(options: {
     });
   }
 
+  function report(result: Result, run: Run, { claims, request }: Caller): void {
+    if (onDenied === undefined) return;
+    for (const denied of deniedIn(result, run)) onDenied({ claims, request, ...denied });
+  }
+
   return {
     /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
-    async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
+    async run(request: GraphqlRequest, caller: Caller): Promise<Result> {
+      const { claims, log } = caller;
       try {
-        const settings = pgSettings(claims, requestId);
-        const { document, operation } = check(request, false);
-        const result = await execute(await argumentsOf(request, document, { settings }));
+        const settings = pgSettings(claims, caller.request);
+        const run = { ...check(request, false), role: claims.role, variables: request.variables };
+        const result = await execute(await argumentsOf(request, run.document, { settings }));
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
-        return format(explainDenials(result, { document, operation, role: claims.role }), log);
+        const formatted = format(explainDenials(result, run), log);
+        report(formatted, run, caller);
+        return formatted;
       } catch (error) {
         return failure(error, log);
       }
     },
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
-    async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
+    async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
+      const { claims, log } = caller;
       try {
-        const { document, operation } = check(request, true);
+        const run = { ...check(request, true), role: claims.role, variables: request.variables };
         const rights = rightsOf(claims);
-        return await feed.follow({
-          key: keyOf(request, operation, rights),
+        const followed = await feed.follow({
+          key: keyOf(request, run.operation, rights),
           rights,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
-            const results = await subscribe(await argumentsOf(request, document, running));
+            const results = await subscribe(await argumentsOf(request, run.document, running));
             const result = await resultOf(results as Parameters<typeof resultOf>[0]);
-            return result && explainDenials(result, { document, operation, role: claims.role });
+            return result && explainDenials(result, run);
           },
         });
+        if (!(Symbol.asyncIterator in followed)) report(followed, run, caller);
+        return followed;
       } catch (error) {
         return failure(error, log);
       }

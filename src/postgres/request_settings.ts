@@ -20,7 +20,14 @@ const SETTINGS = [
   'jwt.claims.role',
   'jwt.claims.environments',
   'halyard.request_id',
+  'halyard.client_request_id',
 ] as const;
+
+/** The ids of a request: the API's own, and the one that its client gave it, if any. */
+export interface RequestIds {
+  readonly requestId: string;
+  readonly clientRequestId?: string | undefined;
+}
 
 export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
 
@@ -30,16 +37,25 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
  *
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, requestId: string): Settings {
+export function pgSettings(claims: Claims, request: RequestIds): Settings {
   if (claims.role === null) throw new NoRoleError();
+  return { ...loginSettings(claims, request), role: `halyard_${claims.role}` };
+}
+
+/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. */
+export function loginSettings(
+  claims: Claims,
+  { requestId, clientRequestId }: RequestIds,
+): Settings {
   return {
-    role: `halyard_${claims.role}`,
+    role: 'none',
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',
-    'jwt.claims.role': claims.role,
+    'jwt.claims.role': claims.role ?? '',
     'jwt.claims.environments':
       claims.environments === null ? '' : JSON.stringify(claims.environments),
     'halyard.request_id': requestId,
+    'halyard.client_request_id': clientRequestId ?? '',
   };
 }
 

@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { connect, DatabaseUnavailableError, isLost } from './pool.ts';
-import { pgSettings, setStatement, type Settings } from './request_settings.ts';
+import { pgSettings, setStatement, type RequestIds, type Settings } from './request_settings.ts';
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
@@ -66,10 +66,10 @@ async function queryOnce<R extends pg.QueryResultRow>(
 export async function transactionAs<T>(
   pool: pg.Pool,
   claims: Claims,
-  requestId: string,
+  request: RequestIds,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
-  const settings = pgSettings(claims, requestId);
+  const settings = pgSettings(claims, request);
   const client = await connect(pool);
   let ending = false;
   try {

@@ -318,7 +318,7 @@ describe('errors that are nobody’s business', () => {
     );
     expect(answer.errors?.[0]?.extensions.code).toBe('internal_error');
     expect(JSON.stringify(answer.errors)).not.toContain('secret');
-    const line = api().lines.find(({ requestId }) => requestId === 'a-masked-request');
+    const line = api().lines.find(({ clientRequestId }) => clientRequestId === 'a-masked-request');
     expect(line).toMatchObject({ level: 'error', err: { code: 'XX123' } });
     for (const spy of console_) expect(spy).not.toHaveBeenCalled();
   });

@@ -98,20 +98,20 @@ describe('a process names the setting that its role lacks', () => {
     await asAdministrator(
       database,
       'alter role halyard_worker reset "DateStyle"',
-      'alter role halyard_worker reset halyard.actor',
-      `alter database halyard set halyard.actor = 'mallory'`,
+      'alter role halyard_worker reset halyard.recording',
+      `alter database halyard set halyard.recording = 'on'`,
       'alter role halyard_worker set synchronous_commit = remote_apply',
     );
     await setUp({ ...database, log: makeTestLog().log });
     await withClient(database.workerUrl, async (client) => {
       expect(await value(client, 'show datestyle')).toBe('ISO, MDY');
-      expect(await value(client, 'show halyard.actor')).toBe('');
+      expect(await value(client, 'show halyard.recording')).toBe('');
       expect(await value(client, 'show synchronous_commit')).toBe('remote_apply');
     });
     await asAdministrator(
       database,
       'alter role halyard_worker set synchronous_commit = on',
-      'alter database halyard reset halyard.actor',
+      'alter database halyard reset halyard.recording',
     );
   });
 

@@ -21,7 +21,7 @@ export type EventRow = Omit<AuditEvent, 'seq' | 'metadata'> & {
 const COLUMNS = `
   e.id, to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as occurred_at, e.event_type, e.level,
   e.flag_id, e.flag_key, e.environment, e.schedule_id, e.actor_kind, e.admin_user_id, e.admin_email, e.request_id,
-  e.database_user, e.application_name, e.reconciled, e.metadata::text as metadata,
+  e.client_request_id, e.database_user, e.application_name, e.reconciled, e.metadata::text as metadata,
   app_private.shipped_message(e.payload, l.seq) as message`;
 
 /** Numbers of the ledger: those behind `after`, up to `until`. */

@@ -22,7 +22,7 @@ import type { Logger } from '../../lib/log.ts';
 import { exportAuditEventsQuerySchema, listAuditEventsQuerySchema } from './schemas.ts';
 import { linkNext } from '../../http/page.ts';
 import { logProblem, onlyMethods, parse } from '../../http/problems.ts';
-import { requestIdOf } from '../../http/request_id.ts';
+import { requestIdsOf } from '../../http/request_id.ts';
 
 /** Clients that wait for new events at one process: each asks the database twice a second. */
 const MOST_FOLLOWERS = 20;
@@ -72,7 +72,7 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
     followers += follow ? 1 : 0;
     try {
       const transaction = transactionOf(pool, request);
-      const last = await beginExport(transaction, format, query, follow);
+      const { last } = await beginExport(transaction, format, query, follow);
       const pages = readEvents(transaction, query, last, follow ? life : undefined);
       // Before the head of the answer, so that what is wrong with the first page can still be told.
       const first = await pages.next();
@@ -103,13 +103,14 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
 
 /** A page of JSON; the next one is linked, up to what was the end of the trail when the first was asked for. */
 async function sendPage(pool: pg.Pool, request: Request, response: Response): Promise<void> {
-  const { limit, ...query } = parse(listAuditEventsQuerySchema, request.query);
+  const { limit, export: continued, ...query } = parse(listAuditEventsQuerySchema, request.query);
   if (request.method === 'HEAD') {
     response.type('json').end();
     return;
   }
   const transaction = transactionOf(pool, request);
-  const last = await beginExport(transaction, 'json', { ...query, limit }, false);
+  const given = { ...query, limit };
+  const { id, last } = await beginExport(transaction, 'json', given, false, continued);
   const rows: EventRow[] = [];
   let remaining: SeqRange = { after: 0, until: 0 };
   const begun = performance.now();
@@ -122,7 +123,11 @@ async function sendPage(pool: pg.Pool, request: Request, response: Response): Pr
   if (rows.length > limit)
     remaining = rangeBehind(remaining, query.order ?? 'asc', Number(events.at(-1)?.seq));
   if (!isEmpty(remaining))
-    linkNext(request, response, { after: String(remaining.after), until: String(remaining.until) });
+    linkNext(request, response, {
+      after: String(remaining.after),
+      until: String(remaining.until),
+      export: id,
+    });
   response.type('json').send(`[${events.map(jsonOf).join(',')}]`);
 }
 
@@ -143,7 +148,7 @@ function formatOf(request: Request): 'json' | Streamed {
 
 function transactionOf(pool: pg.Pool, request: Request): Transaction {
   const claims = claimsOf(request);
-  return (work) => transactionAs(pool, claims, requestIdOf(request), work);
+  return (work) => transactionAs(pool, claims, requestIdsOf(request), work);
 }
 
 function startStream(response: Response, format: Streamed): void {

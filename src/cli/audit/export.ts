@@ -5,6 +5,7 @@ import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
 import {
   beginExport,
   readEvents,
+  readLastSeq,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
@@ -85,7 +86,7 @@ async function write(
   const { head, textOf } = FORMATS[format];
   const progress = makeProgress(process.stderr);
   let events = 0;
-  const last = await beginExport(transaction, format, query, false);
+  const last = await begin(transaction, format, query);
   async function* text(): AsyncGenerator<string, void, undefined> {
     if (head !== '') yield head;
     for await (const { rows, remaining } of readEvents(transaction, query, last)) {
@@ -100,6 +101,23 @@ async function write(
   } finally {
     progress.end();
   }
+}
+
+/** The API's login records the export; another one can't, and reads the trail as a session at a prompt does. @returns the trail's end */
+async function begin(
+  transaction: Transaction,
+  format: Format,
+  query: ExportQuery,
+): Promise<number> {
+  const isApi = await transaction(async (client) => {
+    const { rows } = await client.query<{ api: boolean }>(
+      `select session_user = 'halyard_authenticator' as api`,
+    );
+    return rows[0]?.api === true;
+  });
+  if (!isApi) return transaction(readLastSeq);
+  const { last } = await beginExport(transaction, format, query, false);
+  return last;
 }
 
 /** One transaction of the login's own, without claims: its role is its right. */

@@ -37,5 +37,5 @@ export type Reader = ReturnType<typeof makeReader>;
 
 /** A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. */
 export function rightsOf(claims: Claims): Settings {
-  return pgSettings({ ...claims, userId: null, email: null }, '');
+  return pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
 }
