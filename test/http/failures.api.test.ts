@@ -282,7 +282,7 @@ describe('the log', () => {
     await api.call(`GET /api/admin/${encode(token)}`, { token, headers });
     await vi.waitFor(() =>
       expect(api.lines).toContainEqual(
-        expect.objectContaining({ requestId: task.id, path: '/api/admin/[Redacted]' }),
+        expect.objectContaining({ clientRequestId: task.id, path: '/api/admin/[Redacted]' }),
       ),
     );
     expect(api.logText().includes(token.split('.')[2] ?? token)).toBe(false);
