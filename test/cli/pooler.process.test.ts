@@ -49,6 +49,7 @@ describe.each(['refuse', 'ignore'] as const)('behind a pooler that %ss options',
 
   test('the audit commands read the trail as halyard_auditor', async () => {
     const through = {
+      ownerUrl: pooler.through(logins.ownerUrl),
       authenticatorUrl: pooler.through(logins.authenticatorUrl),
       workerUrl: pooler.through(logins.workerUrl),
     };

@@ -9,20 +9,28 @@ import { withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 import { useFreshDatabase } from '../support/worker.ts';
 
-/** See MIGRATION_LOCK in src/postgres/migrate.ts. */
-const MIGRATION_LOCK = 4_215_330_871;
-
 test('a migration behind another one that hangs says so, and gives up in the end', async () => {
   const database = await useFreshDatabase();
   await withClient(database.ownerUrl, async (other) => {
-    await other.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await other.query(`set application_name = 'halyard migrate lock'`);
     const pid = await value<number>(other, 'select pg_backend_pid()');
+    await migrate(database.ownerUrl, makeTestLog().log);
+    const lease = (ends: string) =>
+      other.query(
+        `update graphile_migrate.halyard_leases
+         set token = token + 1, backend = pg_backend_pid(), expires_at = clock_timestamp() + $1::interval`,
+        [ends],
+      );
+    await lease('1 minute');
     const { log, lines } = makeTestLog();
-    await expect(migrate(database.ownerUrl, log, { patienceMs: 4_000 })).rejects.toThrow(
-      MigrationBlockedError,
-    );
+    const migrated = migrate(database.ownerUrl, log, { patienceMs: 5_000 });
+    await expect(migrated).rejects.toThrow(MigrationBlockedError);
+    await expect(migrated).rejects.toThrow(`process ${pid} (halyard_owner, halyard migrate lock)`);
     const waits = lines.flatMap(({ blockers = [] }) => blockers as Blocker[]);
     expect(waits.map((blocker) => blocker.pid)).toContain(pid);
+    // One whose process is gone, or frozen, is waited for no longer than its lease.
+    await lease('2 seconds');
+    await migrate(database.ownerUrl, makeTestLog().log);
   });
 });
 

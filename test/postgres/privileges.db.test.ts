@@ -20,6 +20,8 @@ table                                owner    authenticator  admin              
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       -        -       -
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
@@ -79,14 +81,23 @@ app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker
 app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
-app_private.advance_audit_cursor(text,bigint,bigint)             worker
+app_private.confirm_audit_events(text,bigint,bigint,bigint)      worker
+app_private.take_lease(text,text,integer)                        worker
+app_private.renew_lease(text,bigint,integer)                     worker
+app_private.release_lease(text,bigint)                           worker
 app_private.audit_cursor(text)                                   worker
 app_private.delivery_state(text,jsonb)                           worker
 app_private.destination_is_ahead()                               authenticator worker
-app_private.reconcile_audit(text,jsonb)                          worker
-app_private.dead_letter_count()                                  worker
+app_private.reconcile_due(bigint)                                worker
 
 app_private.actor_kind()
+app_private.advance_audit_cursor(text,bigint,bigint)
+app_private.reconcile_audit(text,jsonb)
+app_private.dead_letter_count()
+app_private.take_lock(text)
+app_private.try_lock(text)
+app_private.lease_end(integer)
+app_private.holds_lease(text,bigint)
 app_private.as_system(app_private.audit_event)
 app_private.setting_id(text)
 app_private.setting_reconciled_event(app_private.settings,bigint[])
