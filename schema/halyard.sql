@@ -3084,6 +3084,10 @@ declare
   v_ids uuid[];
   v_count integer;
 begin
+  -- Anything else would find the days of one status, and delete schedules of the other.
+  if status is null or status not in ('applied', 'cancelled') then
+    raise exception 'Only applied and cancelled schedules are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
   if v_days is null then
     return 0;
   elsif status = 'applied' then

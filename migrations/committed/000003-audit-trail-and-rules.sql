@@ -1,5 +1,5 @@
 --! Previous: sha1:43aa6165047040bed473f5734027a6f75c1e1fc3
---! Hash: sha1:e53ec17b7df8b62cf9a73f032421c7616b4a8c5d
+--! Hash: sha1:7c738a00ce6006786385fa594a27d6022185d3f5
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -5041,6 +5041,10 @@ declare
   v_ids uuid[];
   v_count integer;
 begin
+  -- Anything else would find the days of one status, and delete schedules of the other.
+  if status is null or status not in ('applied', 'cancelled') then
+    raise exception 'Only applied and cancelled schedules are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
   if v_days is null then
     return 0;
   elsif status = 'applied' then
