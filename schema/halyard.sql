@@ -2316,6 +2316,39 @@ end;
 $function$;
 comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
 
+CREATE OR REPLACE FUNCTION app_private.next_work(work text, destination text)
+ RETURNS TABLE(item text, due_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- In the index's order, and no further than this: one that waits for its next attempt isn't due.
+  (
+    select s.id::text, coalesce(s.next_attempt_at, s.scheduled_at)
+    from (
+      select p.*
+      from app_public.feature_flag_schedules p
+      where next_work.work = 'applying' and p.status = 'pending' and p.scheduled_at <= clock_timestamp()
+      order by p.scheduled_at, p.id
+      limit 1000
+    ) as s
+    where coalesce(s.next_attempt_at, s.scheduled_at) <= clock_timestamp()
+    order by s.scheduled_at, s.id
+    limit 1
+  )
+  union all
+  (select q.id::text, q.occurred_at from audit.queue q where next_work.work = 'numbering' order by q.id limit 1)
+  union all
+  (
+    select l.seq::text, l.sequenced_at
+    from audit.ledger l
+    where next_work.work = 'forwarding' and l.seq > app_private.audit_cursor(next_work.destination)
+    order by l.seq
+    limit 1
+  )
+$function$;
+comment on function app_private.next_work(text,text) is 'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
+
 CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -5097,6 +5130,28 @@ AS $function$
   (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
 $function$;
 comment on function app_private.vanished_rows(text,integer) is 'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
+
+CREATE OR REPLACE FUNCTION app_private.waiting_work(destination text)
+ RETURNS TABLE(work text, item text, due_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  foreach work in array '{applying,numbering,forwarding}'::text[] loop
+    begin
+      return query select waiting_work.work, n.item, n.due_at from app_private.next_work(work, destination) as n;
+    exception when others then
+      -- Somebody has locked its table, or it is broken.
+      item := 'unreadable';
+      due_at := null;
+      return next;
+    end;
+  end loop;
+end;
+$function$;
+comment on function app_private.waiting_work(text) is 'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
+grant execute on function app_private.waiting_work(text) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void

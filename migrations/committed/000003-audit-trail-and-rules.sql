@@ -1,5 +1,5 @@
 --! Previous: sha1:43aa6165047040bed473f5734027a6f75c1e1fc3
---! Hash: sha1:7c738a00ce6006786385fa594a27d6022185d3f5
+--! Hash: sha1:ddb908daf7f8203144c2bb2359e14c7b51bf8dea
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -4703,6 +4703,71 @@ comment on function app_private.metrics(text[]) is
 
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql
+--! Included platform/standstill.sql
+-- What is next for each kind of work. A worker that sees the same thing next for long says that this work stands still, for any
+-- reason: a lock, a full disk, a destination that is away, a person who must decide (src/worker/standstill.ts).
+
+create or replace function app_private.next_work(work text, destination text)
+returns table (item text, due_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  -- In the index's order, and no further than this: one that waits for its next attempt isn't due.
+  (
+    select s.id::text, coalesce(s.next_attempt_at, s.scheduled_at)
+    from (
+      select p.*
+      from app_public.feature_flag_schedules p
+      where next_work.work = 'applying' and p.status = 'pending' and p.scheduled_at <= clock_timestamp()
+      order by p.scheduled_at, p.id
+      limit 1000
+    ) as s
+    where coalesce(s.next_attempt_at, s.scheduled_at) <= clock_timestamp()
+    order by s.scheduled_at, s.id
+    limit 1
+  )
+  union all
+  (select q.id::text, q.occurred_at from audit.queue q where next_work.work = 'numbering' order by q.id limit 1)
+  union all
+  (
+    select l.seq::text, l.sequenced_at
+    from audit.ledger l
+    where next_work.work = 'forwarding' and l.seq > app_private.audit_cursor(next_work.destination)
+    order by l.seq
+    limit 1
+  )
+$$;
+
+comment on function app_private.next_work(text, text) is
+  'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
+
+create or replace function app_private.waiting_work(destination text)
+returns table (work text, item text, due_at timestamptz)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  foreach work in array '{applying,numbering,forwarding}'::text[] loop
+    begin
+      return query select waiting_work.work, n.item, n.due_at from app_private.next_work(work, destination) as n;
+    exception when others then
+      -- Somebody has locked its table, or it is broken.
+      item := 'unreadable';
+      due_at := null;
+      return next;
+    end;
+  end loop;
+end;
+$$;
+
+comment on function app_private.waiting_work(text) is
+  'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
+
+grant execute on function app_private.waiting_work(text) to halyard_worker;
+--! EndIncluded platform/standstill.sql
 --! Included audit/retain/purge_check.sql
 -- May a month of the trail be purged?
 

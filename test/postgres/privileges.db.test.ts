@@ -74,6 +74,7 @@ app_private.readiness()                                          authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
+app_private.waiting_work(text)                                    worker
 app_private.next_due()                                           worker
 app_private.overdue_flags(double precision,uuid[],uuid[])        worker
 app_private.ensure_audit_partitions(integer)                     worker
@@ -94,6 +95,7 @@ app_private.actor_kind()
 app_private.advance_audit_cursor(text,bigint,bigint)
 app_private.reconcile_audit(text,jsonb)
 app_private.dead_letter_count()
+app_private.next_work(text,text)
 app_private.take_lock(text)
 app_private.try_lock(text)
 app_private.lease_end(integer)
