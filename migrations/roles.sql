@@ -37,5 +37,5 @@ $$;
 grant halyard_admin, halyard_viewer, halyard_auditor to halyard_authenticator;
 
 -- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
--- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
+-- login has to own them, and migrations, which run as halyard_owner, give them to it once they are made.
 grant halyard_worker to halyard_owner;

@@ -83,13 +83,3 @@ test.for([
     expect(await value(client, ran)).toBe(1);
   });
 });
-
-test('the right to create schemas, which a migration that was killed leaves to the worker, is taken back by the next', async () => {
-  const database = await useFreshDatabase();
-  await withClient(database.ownerUrl, async (client) => {
-    await client.query(`grant create on database ${database.name} to halyard_worker`);
-    await migrate(database.ownerUrl, makeTestLog().log);
-    const may = `select has_database_privilege('halyard_worker', current_database(), 'create')`;
-    expect(await value(client, may)).toBe(false);
-  });
-});
