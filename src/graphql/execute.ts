@@ -10,6 +10,7 @@ import { makeSchema } from 'postgraphile/graphile-build';
 import type { Claims } from '../auth/claims.ts';
 import { pgSettings, type Settings } from '../postgres/request_settings.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeTurns } from '../lib/turns.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { explainDenials } from './denials.ts';
@@ -20,6 +21,12 @@ import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
+
+/**
+ * Subscriptions that begin, look or execute at the same time. Each takes a connection or two, of which others need most; most of
+ * their time is the processor's, which more at once would not make less.
+ */
+const TURNS_AT_ONCE = 3;
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
 export interface GraphqlRequest {
@@ -56,10 +63,12 @@ export async function makeEngine(options: {
   readonly changes: Changes;
   readonly production: boolean;
   readonly executionMs?: number | undefined;
+  readonly log: Logger;
 }) {
-  const { pool, changes, production, executionMs = 15_000 } = options;
+  const { pool, changes, production, executionMs = 15_000, log } = options;
   const reader = makeReader(pool);
-  const feed = makeFeed({ changes, reader });
+  const turns = makeTurns(TURNS_AT_ONCE);
+  const feed = makeFeed({ changes, reader, turns, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
@@ -121,14 +130,19 @@ export async function makeEngine(options: {
         return failure(error, log);
       }
     },
+    /** How many subscriptions are open. */
+    subscriptions: () => feed.size,
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
-    async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
-      try {
+    async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
+      const { claims, log } = caller;
+      const user = userOf(claims);
+      const start = () => {
         const { document, operation } = check(request, true);
         const rights = rightsOf(claims);
-        return await feed.follow({
+        return feed.follow({
           key: keyOf(request, operation, rights),
           rights,
+          user,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
@@ -137,14 +151,25 @@ export async function makeEngine(options: {
             return result && explainDenials(result, { document, operation, role: claims.role });
           },
         });
+      };
+      try {
+        // Parsing and planning keep the processor busy, a document that was never seen before for longest.
+        return await turns.run(user, async () => await start());
       } catch (error) {
         return failure(error, log);
       }
     },
+    /** Ends all subscriptions. */
+    close: feed.close,
   };
 }
 
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+
+/** Whose turn it is. All tokens without a user id are one user. */
+export function userOf({ userId }: Claims): string {
+  return userId ?? 'unknown';
+}
 
 /** The same for requests that come to the same, asked by whoever has these rights. */
 function keyOf(

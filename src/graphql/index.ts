@@ -50,7 +50,10 @@ export async function makeGraphql(options: GraphqlOptions) {
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
-  const engine = makeLasting(() => makeEngine({ pool, changes, production, executionMs }), log);
+  const engine = makeLasting(
+    () => makeEngine({ pool, changes, production, executionMs, log }),
+    log,
+  );
   const parts = { engine: engine.current, authentication, log };
   const sockets = makeSockets({ ...parts, maxSockets });
   const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
@@ -71,14 +74,16 @@ export async function makeGraphql(options: GraphqlOptions) {
     },
     /** Whether the schema is there and changes are being listened to. */
     healthy: () => engine.ready() && changes.healthy(),
-    /** Open WebSockets, and subscriptions on them. */
+    /** Open WebSockets, subscriptions on them, and the notifications that were ignored since the start. */
     get load() {
-      return { sockets: sockets.size, subscriptions: changes.size };
+      const subscriptions = engine.ready() ? engine.current().subscriptions() : 0;
+      return { sockets: sockets.size, subscriptions, ignored: changes.ignored() };
     },
     /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
     async close(): Promise<void> {
       await engine.close();
       await sockets.close();
+      if (engine.ready()) engine.current().close();
       await changes.close();
     },
   };

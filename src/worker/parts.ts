@@ -4,6 +4,7 @@ import { makeOutage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
+import { looksLikeHint } from '../audit/hint.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import { addJob } from '../jobs/jobs.ts';
@@ -79,7 +80,11 @@ export function makeParts(options: PartsOptions) {
     url: databaseUrl,
     channel: 'halyard_audit',
     name: 'halyard worker listener',
-    onNotification: hint,
+    onNotification(payload) {
+      const isHint = looksLikeHint(payload);
+      if (isHint) hint();
+      return isHint;
+    },
     onConnect: hint,
     onQueueFull: () => jobs?.relisten(),
     log,

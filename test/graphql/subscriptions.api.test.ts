@@ -69,6 +69,16 @@ const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(datab
 const insert = (changes: object = {}) =>
   asOwner((client) => insertFlag(client, { flag_key: key, ...changes }));
 
+const FLOOD = 20_000;
+
+/** What any login may do: notifies a payload for each g from 1 to FLOOD. */
+const flood = (payload: string) =>
+  asOwner((client) =>
+    client.query(
+      `select count(pg_notify('halyard_audit', ${payload})) from generate_series(1, ${FLOOD}) as g`,
+    ),
+  );
+
 describe('auditEventsAdded', () => {
   it('brings what is added, to admins and auditors', async () => {
     const admin = await subscribe(adminToken(), EVENTS, { key });
@@ -124,17 +134,28 @@ describe('auditEventsAdded', () => {
     expect(await refusalOf(viewerToken(), EVENTS)).toBe('forbidden');
   });
 
-  it('says when there is more than it brings', async () => {
-    const { messages } = await subscribe(adminToken(), EVENTS);
-    await asOwner((client) =>
+  const insertMany = (many: number) =>
+    asOwner((client) =>
       client.query(
-        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, 120) n`,
-        [key],
+        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, $2::int) n`,
+        [key, many],
       ),
     );
-    await arrived(messages, 1);
-    const added = messages[0]?.data?.auditEventsAdded;
-    expect([added?.truncated, added?.events.length]).toEqual([true, 90]);
+
+  it('brings more than one notification has room for', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS);
+    await insertMany(120);
+    const added = () => messages.map(({ data }) => data?.auditEventsAdded);
+    await expect.poll(() => added().flatMap((each) => each?.events)).toHaveLength(120);
+    expect(added().filter((each) => each?.truncated)).toEqual([]);
+  });
+
+  it('says when there is more than it brings', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS);
+    await insertMany(700);
+    const last = () => messages.at(-1)?.data?.auditEventsAdded;
+    await expect.poll(() => last()?.truncated).toBe(true);
+    expect(last()?.events.length).toBeGreaterThan(400);
   });
 
   it('ends as soon as the listener loses the database, and works again after', async () => {
@@ -161,15 +182,44 @@ describe('auditEventsAdded', () => {
     await arrived(again.messages, 1);
   });
 
-  it('survives a notification that is none', async () => {
+  it('passes over notifications that are none, and counts them in one line of the log', async () => {
     const { messages } = await subscribe(adminToken(), EVENTS, { key });
-    await asOwner((client) =>
-      client.query(
-        `select pg_notify('halyard_audit', payload) from unnest(array['', 'null', '[]', '{"events": ["x"]}', '7']) as payload`,
-      ),
+    const logged = api().lines.length;
+    await flood(
+      `(array['', 'null', '[]', '{"events": ["x"]}', '7', repeat('[', 7000)])[1 + g % 6] || g`,
     );
     await insert();
     await arrived(messages, 1);
+    expect(await api().codeOf('{ nothing }')).toBe('invalid_query');
+    const lines = api()
+      .lines.slice(logged)
+      .filter(({ level }) => level !== 'debug');
+    expect(lines).toMatchObject([{ level: 'warn', channel: 'halyard_audit', count: 1 }]);
+    await expect.poll(() => api().graphql.load.ignored).toBeGreaterThanOrEqual(FLOOD);
+  });
+
+  it('sends what was read of rows only, however many notifications are made up', async () => {
+    const all = await subscribe(adminToken(), EVENTS);
+    const one = await subscribe(adminToken(), EVENTS, { key });
+    const schedules = await subscribe(viewerToken(), SCHEDULES);
+    const logged = api().logText().length;
+    await flood(`json_build_object('events', json_build_array(gen_random_uuid()),
+      'schedules', json_build_array(gen_random_uuid()), 'truncated', true)::text`);
+    const flag = await insert();
+    await asOwner((client) => insertSchedule(client, flag.id));
+    for (const { messages } of [all, one])
+      await expect
+        .poll(() => messages.flatMap(({ data }) => data?.auditEventsAdded?.events))
+        .toMatchObject([
+          { eventType: 'feature_flag.created', flagKey: key },
+          { eventType: 'flag_schedule.created', flagKey: key },
+        ]);
+    await expect
+      .poll(() => schedules.messages.flatMap(({ data }) => data?.flagSchedulesChanged?.schedules))
+      .toMatchObject([{ flag: { flagKey: key } }]);
+    const texts = [all, one, schedules].map(({ messages }) => JSON.stringify(messages));
+    expect(texts.filter((text) => text.includes('"truncated":true'))).toEqual([]);
+    expect(api().logText().length - logged).toBeLessThan(100_000);
   });
 });
 

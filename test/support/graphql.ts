@@ -36,6 +36,7 @@ export interface TestApi {
   readonly graphql: GraphqlServer;
   readonly server: Server;
   readonly lines: readonly LogLine[];
+  readonly logText: () => string;
   /** POSTs a query as alice, an admin, unless a token is given. */
   post(
     query: string,
@@ -61,7 +62,7 @@ export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
   { nodeEnv = 'test', maxSockets, executionMs }: TestApiOptions = {},
 ): Promise<TestApi> {
-  const { log, lines } = makeTestLog();
+  const { log, lines, text } = makeTestLog();
   const config: Config = {
     ...loadConfig({ NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256' }, 'api'),
     nodeEnv,
@@ -87,6 +88,7 @@ export async function startGraphql(
     graphql,
     server,
     lines,
+    logText: text,
     async post(query, variables, { token = adminToken(), headers = {}, operationName } = {}) {
       const response = await fetch(url, {
         method: 'POST',
