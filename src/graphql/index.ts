@@ -28,8 +28,10 @@ interface GraphqlOptions {
   readonly log: Logger;
   /** Nothing connects before it is ready; by default at once. */
   readonly database?: DatabaseWait | undefined;
-  /** WebSockets at once; 500 by default. */
+  /** WebSockets with a token at once; 500 by default. */
   readonly maxSockets?: number | undefined;
+  /** WebSockets whose token was not verified yet; 1,000 by default. */
+  readonly maxSilent?: number | undefined;
   /** Milliseconds that a query or a mutation may take. */
   readonly executionMs?: number | undefined;
   /** Hears the codes of the errors of each answer that has some. */
@@ -55,7 +57,12 @@ export async function makeGraphql(options: GraphqlOptions) {
     log,
   );
   const parts = { engine: engine.current, authentication, log };
-  const sockets = makeSockets({ ...parts, maxSockets });
+  const sockets = makeSockets({
+    ...parts,
+    maxSockets,
+    maxSilent: options.maxSilent,
+    limits: config.limits,
+  });
   const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
   const triedOnce = ready.then(() => engine.firstAttempt);
   await Promise.race([triedOnce, delayed, started]);
@@ -74,10 +81,10 @@ export async function makeGraphql(options: GraphqlOptions) {
     },
     /** Whether the schema is there and changes are being listened to. */
     healthy: () => engine.ready() && changes.healthy(),
-    /** Open WebSockets, subscriptions on them, and the notifications that were ignored since the start. */
+    /** Open WebSockets, with a token and silent, subscriptions on them, and the notifications that were ignored since the start. */
     get load() {
       const subscriptions = engine.ready() ? engine.current().subscriptions() : 0;
-      return { sockets: sockets.size, subscriptions, ignored: changes.ignored() };
+      return { ...sockets.load, subscriptions, ignored: changes.ignored() };
     },
     /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
     async close(): Promise<void> {

@@ -54,17 +54,23 @@ export interface TestApi {
 export interface TestApiOptions {
   readonly nodeEnv?: Config['nodeEnv'];
   readonly maxSockets?: number;
+  readonly maxSilent?: number;
   readonly executionMs?: number;
+  /** Settings. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** GraphQL alone on a free port, with the middleware that it counts on. */
 export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
-  { nodeEnv = 'test', maxSockets, executionMs }: TestApiOptions = {},
+  { nodeEnv = 'test', maxSockets, maxSilent, executionMs, env }: TestApiOptions = {},
 ): Promise<TestApi> {
   const { log, lines, text } = makeTestLog();
   const config: Config = {
-    ...loadConfig({ NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256' }, 'api'),
+    ...loadConfig(
+      { NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256', ...env },
+      'api',
+    ),
     nodeEnv,
   };
   const pool = makePool(database.authenticatorUrl, { name: 'halyard-api', log });
@@ -74,7 +80,8 @@ export async function startGraphql(
     authentication: makeAuthentication(config.jwt, log),
     config,
     log,
-    ...(maxSockets === undefined ? {} : { maxSockets }),
+    maxSockets,
+    maxSilent,
     executionMs,
   });
   const app = express().use(echoRequestId);
