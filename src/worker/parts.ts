@@ -92,6 +92,7 @@ export function makeParts(options: PartsOptions) {
   return {
     healthy: () =>
       !stopping.aborted && [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false),
+    ignored: listener.ignored,
     /** Resolves once all of it runs; while the database is away each tries until it does. */
     async begin(): Promise<void> {
       // Before anything is applied or forwarded.

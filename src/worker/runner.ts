@@ -65,7 +65,8 @@ export async function startWorker(options: WorkerOptions) {
   const metrics = makeWorkerMetrics(options.registry ?? new Registry());
   let parts: WorkerParts | null = null;
   const healthy = () => parts?.healthy() ?? false;
-  metrics.watch({ pool, healthy, sink, divergence });
+  const ignored = () => parts?.ignored() ?? 0;
+  metrics.watch({ pool, healthy, ignored, sink, divergence });
   await orAborted(Promise.resolve(options.database), signal);
 
   if (sink.readTail === undefined) log.info({ destination }, CANNOT_BE_ASKED);
