@@ -2,7 +2,7 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
@@ -27,6 +27,10 @@ import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts'
  * their time is the processor's, which more at once would not make less.
  */
 const TURNS_AT_ONCE = 3;
+
+/** Characters of a subscription's document, which takes 75 times as many bytes for as long as the subscription is open. */
+const MAX_SUBSCRIPTION_LENGTH = 4_000;
+const TOO_LONG = `A subscription may have ${MAX_SUBSCRIPTION_LENGTH} characters at most.`;
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
 export interface GraphqlRequest {
@@ -78,6 +82,7 @@ export async function makeEngine(options: {
       context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
+  keepFewPlans(schema);
   // Nobody waits for a result of a subscription, so only its statements have a timeout.
   const lasting = {
     ...resolvedPreset,
@@ -87,6 +92,8 @@ export async function makeEngine(options: {
 
   /** @throws GraphQLError, ProblemError or InvalidQuery */
   function check(request: GraphqlRequest, subscribes: boolean) {
+    if (subscribes && request.query.length > MAX_SUBSCRIPTION_LENGTH)
+      throw graphqlProblem('invalid_query', TOO_LONG);
     const parsed = documents(request.query);
     if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
     const { document } = parsed;
@@ -165,6 +172,18 @@ export async function makeEngine(options: {
 }
 
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+
+/**
+ * Plans are kept for the operations that were used last. The largest that the limits allow takes some megabytes, so that the 500 of
+ * grafast's default could fill the memory; a client has a few dozen operations.
+ */
+const MAX_PLANS = 100;
+
+/** Before the first operation is planned. */
+function keepFewPlans({ extensions }: GraphQLSchema): void {
+  const grafast = { ...extensions.grafast, operationsCacheMaxLength: MAX_PLANS };
+  Object.assign(extensions, { grafast });
+}
 
 /** Whose turn it is. All tokens without a user id are one user. */
 export function userOf({ userId }: Claims): string {

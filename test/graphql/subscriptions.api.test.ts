@@ -325,6 +325,7 @@ describe('the connection', () => {
     );
     expect(await refusalOf(adminToken(), 'subscription { nothing }')).toBe('invalid_query');
     expect(await refusalOf(adminToken(), EVENTS, { key: 7 })).toBe('invalid_value');
+    expect(await refusalOf(adminToken(), EVENTS.padEnd(4_001))).toBe('invalid_query');
   });
 
   it('is not for scripts of other sites, other paths or other protocols', async () => {

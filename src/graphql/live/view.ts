@@ -83,12 +83,13 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
   /** What changed lately and was not seen yet. */
   async function readRecent(): Promise<Found> {
     const rows = await query('recent', RECENT[kind], []);
-    const visible = rows.filter(({ id }) => (id as string | null) !== null);
-    const changes = visible.filter(({ id, version }) => known.get(id) !== version);
-    const isFull = rows.length === MAX_RECENT;
+    const isNew = ({ id, version }: Change) =>
+      (id as string | null) !== null && known.get(id) !== version;
+    const changes = rows.filter(isNew);
+    // Events of one statement have the same time. When the older half of what was read is known, what is older still is known too.
+    const more = rows.length === MAX_RECENT && rows.slice(MAX_RECENT / 2).some(isNew);
     remember(changes.toReversed());
-    // What is older than the oldest that was read is as new as that one.
-    return { changes, more: isFull && changes.length > 0 && changes.at(-1) === visible.at(-1) };
+    return { changes, more };
   }
 
   return {
