@@ -108,20 +108,20 @@ test('who is slow holds up nobody, and gets what it missed in one', async () => 
 
 test('a client that is too slow gets what it missed in part, and no other does', async () => {
   const [slow, quick] = [await follow(subscription('same')), await follow(subscription('same'))];
-  for (let round = 0; round < 2; round += 1) {
+  for (let round = 0; round < 3; round += 1) {
     await asOwner((client) =>
       client.query(
         `insert into app_public.feature_flags (flag_key)
-         select gen_random_uuid()::text from generate_series(1, 300)`,
+         select gen_random_uuid()::text from generate_series(1, 200)`,
       ),
     );
     const got: string[] = [];
-    while (got.length < 300) {
+    while (got.length < 200) {
       const data = (await next(quick))?.data;
       expect(data?.truncated).toBe(false);
       got.push(...(data?.ids ?? []));
     }
-    expect(new Set(got).size).toBe(300);
+    expect(new Set(got).size).toBe(200);
   }
   const { data } = (await next(slow)) ?? {};
   expect([data?.truncated, data?.ids.length]).toEqual([true, 500]);
