@@ -174,10 +174,10 @@ export async function makeEngine(options: {
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
 
 /**
- * Plans are kept for the operations that were used last. The largest that the limits allow takes some megabytes, so that the 500 of
- * grafast's default could fill the memory; a client has a few dozen operations.
+ * Plans are kept for the operations that were used last. One of 4,000 characters takes 2.2 MB, so that the 500 of grafast's default
+ * fill the memory; a client has a few dozen operations.
  */
-const MAX_PLANS = 100;
+const MAX_PLANS = 40;
 
 /** Before the first operation is planned. */
 function keepFewPlans({ extensions }: GraphQLSchema): void {
