@@ -40,7 +40,7 @@ export async function makeRecorder(url: string, log: Logger): Promise<Recorder> 
   const pool = makePool(url, { name: 'halyard bench', log });
   pool.on('connect', (client) => hear(client, heard));
   const changes = makeChanges(url, log);
-  const engine = await makeEngine({ pool, changes, production: true });
+  const engine = await makeEngine({ pool, changes, production: true, log });
   return {
     async statementOf(query, variables) {
       heard.length = 0;

@@ -2786,6 +2786,22 @@ $function$;
 comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.schedule_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+  order by e.occurred_at desc
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint)
  RETURNS record
  LANGUAGE plpgsql

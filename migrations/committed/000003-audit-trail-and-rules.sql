@@ -1,5 +1,5 @@
 --! Previous: sha1:f4013d0695cea601f2749fc2ddd858cf9b4d177e
---! Hash: sha1:7f3658a8c0f75003d17531a7ee081e5faabc81b1
+--! Hash: sha1:fe6a3a2ed12ddba8e57a5296f635157599c4a795
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1079,6 +1079,27 @@ $$;
 
 comment on function app_private.notify_audit(uuid[], uuid[]) is
   'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+
+-- What a hint that says less than happened stands for. The events name the schedules, and the caller's own policies say which of them
+-- the caller sees: so this tells ids and nothing of them. An index on updated_at would cost every change.
+create or replace function app_private.recent_schedule_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.schedule_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+  order by e.occurred_at desc
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_schedule_ids(integer) is
+  'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.

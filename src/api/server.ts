@@ -12,6 +12,7 @@ import { within } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
 import { makeAccessLog } from '../http/access_log.ts';
+import { limitConnections } from '../http/connections.ts';
 import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
@@ -32,7 +33,7 @@ const HOLD_MS = 20_000;
 const TIMEOUTS = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
-  connectionsCheckingInterval: 5_000,
+  connectionsCheckingInterval: 1_000,
   // Longer than load balancers keep idle connections (60 s), so that it is they who close them.
   keepAliveTimeout: 65_000,
 };
@@ -50,6 +51,8 @@ export interface ApiOptions {
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
   readonly holdMs?: number | undefined;
+  /** HTTP connections at a time; 2,000 by default. */
+  readonly maxConnections?: number | undefined;
   /** Where its metrics go. */
   readonly registry?: Registry | undefined;
 }
@@ -82,6 +85,7 @@ export async function startApi(options: ApiOptions) {
   starting.defer(() => denials.close());
   const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
   starting.defer(() => server.closeAllConnections());
+  limitConnections(server, options.maxConnections);
   const drain = makeDrain(server);
   const graphql = await options.makeGraphql?.({
     pool,

@@ -51,6 +51,10 @@ function makeConfig(values: Values) {
     host: values.HOST,
     port: values.PORT,
     metrics: Object.freeze({ host: values.METRICS_HOST, port: values.METRICS_PORT }),
+    limits: Object.freeze({
+      socketsPerUser: values.SOCKETS_PER_USER,
+      subscriptionsPerUser: values.SUBSCRIPTIONS_PER_USER,
+    }),
     databaseUrl: values.DATABASE_URL,
     authDatabaseUrl: values.AUTH_DATABASE_URL,
     workerDatabaseUrl: values.WORKER_DATABASE_URL,

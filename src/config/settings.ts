@@ -65,6 +65,18 @@ export const SETTINGS = {
     processes: SERVERS,
     doc: 'port the API listens on; 0 takes any free one',
   },
+  SOCKETS_PER_USER: {
+    schema: is.wholeNumber(1, 500),
+    default: '100',
+    processes: SERVERS,
+    doc: 'WebSockets that one user (userId or sub of the token) may have open at an API; 500 are the most for all users',
+  },
+  SUBSCRIPTIONS_PER_USER: {
+    schema: is.wholeNumber(1, 10_000),
+    default: '200',
+    processes: SERVERS,
+    doc: 'GraphQL subscriptions that one user may have open at an API, on all WebSockets together; 20 are the most on one',
+  },
   METRICS_HOST: {
     schema: is.host,
     default: '127.0.0.1',

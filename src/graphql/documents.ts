@@ -25,12 +25,14 @@ const MOST_CHARACTERS = 20_000;
 const MOST_TOKENS = 2_000;
 const MOST_ERRORS = 10;
 const CACHED = 500;
+/** Characters of the queries that are cached: what is made of one takes some 75 bytes for each. */
+const MOST_CACHED_CHARACTERS = 500_000;
 const TOO_LONG = `A query may have ${MOST_CHARACTERS} characters at most.`;
 
 type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };
 
 /**
- * Parses and validates queries, and keeps the latest 500 outcomes: a document that comes again is planned only once, too.
+ * Parses and validates queries, and keeps the latest 500 outcomes, fewer of long ones: a document that comes again is planned only once, too.
  *
  * @param production no introspection, and no hints at the names in the schema
  */
@@ -52,6 +54,11 @@ export function makeDocuments(
     ...(production ? [NoSchemaIntrospectionCustomRule] : []),
   ];
   const cache = new Map<string, Parsed>();
+  let characters = 0;
+
+  function forget(query: string): void {
+    if (cache.delete(query)) characters -= query.length;
+  }
 
   function read(query: string): Parsed {
     if (query.length > MOST_CHARACTERS)
@@ -70,10 +77,12 @@ export function makeDocuments(
   return (query) => {
     const known = cache.get(query);
     const parsed = known ?? read(query);
-    cache.delete(query);
-    // Deep-cut: the oldest goes; a Map keeps the order of insertion.
+    forget(query);
     cache.set(query, parsed);
-    if (cache.size > CACHED) cache.delete(cache.keys().next().value ?? '');
+    characters += query.length;
+    // The oldest goes: a Map keeps the order of insertion.
+    while (cache.size > CACHED || characters > MOST_CACHED_CHARACTERS)
+      forget(cache.keys().next().value ?? '');
     return parsed;
   };
 }

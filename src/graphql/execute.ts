@@ -2,7 +2,7 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
@@ -11,6 +11,7 @@ import type { Denial } from '../audit/denials/recorder.ts';
 import type { Claims } from '../auth/claims.ts';
 import { pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeTurns } from '../lib/turns.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { deniedIn, explainDenials, type Run } from './denials.ts';
@@ -21,6 +22,16 @@ import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
+
+/**
+ * Subscriptions that begin, look or execute at the same time. Each takes a connection or two, of which others need most; most of
+ * their time is the processor's, which more at once would not make less.
+ */
+const TURNS_AT_ONCE = 3;
+
+/** Characters of a subscription's document, which takes 75 times as many bytes for as long as the subscription is open. */
+const MAX_SUBSCRIPTION_LENGTH = 4_000;
+const TOO_LONG = `A subscription may have ${MAX_SUBSCRIPTION_LENGTH} characters at most.`;
 
 /** A GraphQL request as the client sent it, checked for its shape only. */
 export interface GraphqlRequest {
@@ -57,11 +68,13 @@ export async function makeEngine(options: {
   readonly changes: Changes;
   readonly production: boolean;
   readonly executionMs?: number | undefined;
+  readonly log: Logger;
   readonly onDenied?: ((denial: Denial) => void) | undefined;
 }) {
-  const { pool, changes, production, executionMs = 15_000, onDenied } = options;
+  const { pool, changes, production, executionMs = 15_000, log, onDenied } = options;
   const reader = makeReader(pool);
-  const feed = makeFeed({ changes, reader });
+  const turns = makeTurns(TURNS_AT_ONCE);
+  const feed = makeFeed({ changes, reader, turns, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
@@ -71,6 +84,7 @@ export async function makeEngine(options: {
       context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
+  keepFewPlans(schema);
   // Nobody waits for a result of a subscription, so only its statements have a timeout.
   const lasting = {
     ...resolvedPreset,
@@ -80,6 +94,8 @@ export async function makeEngine(options: {
 
   /** @throws GraphQLError, ProblemError or InvalidQuery */
   function check(request: GraphqlRequest, subscribes: boolean) {
+    if (subscribes && request.query.length > MAX_SUBSCRIPTION_LENGTH)
+      throw graphqlProblem('invalid_query', TOO_LONG);
     const parsed = documents(request.query);
     if ('errors' in parsed) throw new InvalidQuery(parsed.errors);
     const { document } = parsed;
@@ -131,15 +147,19 @@ export async function makeEngine(options: {
         return failure(error, log);
       }
     },
+    /** How many subscriptions are open. */
+    subscriptions: () => feed.size,
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
       const { claims, log } = caller;
-      try {
+      const user = userOf(claims);
+      const start = async () => {
         const run = { ...check(request, true), role: claims.role, variables: request.variables };
         const rights = rightsOf(claims);
         const followed = await feed.follow({
           key: keyOf(request, run.operation, rights),
           rights,
+          user,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
@@ -150,14 +170,37 @@ export async function makeEngine(options: {
         });
         if (!(Symbol.asyncIterator in followed)) report(followed, run, caller);
         return followed;
+      };
+      try {
+        // Parsing and planning keep the processor busy, a document that was never seen before for longest.
+        return await turns.run(user, start);
       } catch (error) {
         return failure(error, log);
       }
     },
+    /** Ends all subscriptions. */
+    close: feed.close,
   };
 }
 
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+
+/**
+ * Plans are kept for the operations that were used last. One of 4,000 characters takes 2.2 MB, so that the 500 of grafast's default
+ * fill the memory; a client has a few dozen operations.
+ */
+const MAX_PLANS = 40;
+
+/** Before the first operation is planned. */
+function keepFewPlans({ extensions }: GraphQLSchema): void {
+  const grafast = { ...extensions.grafast, operationsCacheMaxLength: MAX_PLANS };
+  Object.assign(extensions, { grafast });
+}
+
+/** Whose turn it is. All tokens without a user id are one user. */
+export function userOf({ userId }: Claims): string {
+  return userId ?? 'unknown';
+}
 
 /** The same for requests that come to the same, asked by whoever has these rights. */
 function keyOf(

@@ -29,8 +29,10 @@ interface GraphqlOptions {
   readonly log: Logger;
   /** Nothing connects before it is ready; by default at once. */
   readonly database?: DatabaseWait | undefined;
-  /** WebSockets at once; 500 by default. */
+  /** WebSockets with a token at once; 500 by default. */
   readonly maxSockets?: number | undefined;
+  /** WebSockets whose token was not verified yet; 1,000 by default. */
+  readonly maxSilent?: number | undefined;
   /** Milliseconds that a query or a mutation may take. */
   readonly executionMs?: number | undefined;
   /** Hears the codes of the errors of each answer that has some. */
@@ -54,11 +56,16 @@ export async function makeGraphql(options: GraphqlOptions) {
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const engine = makeLasting(
-    () => makeEngine({ pool, changes, production, executionMs, onDenied }),
+    () => makeEngine({ pool, changes, production, executionMs, log, onDenied }),
     log,
   );
   const parts = { engine: engine.current, authentication, log, onDenied };
-  const sockets = makeSockets({ ...parts, maxSockets });
+  const sockets = makeSockets({
+    ...parts,
+    maxSockets,
+    maxSilent: options.maxSilent,
+    limits: config.limits,
+  });
   const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
   const triedOnce = ready.then(() => engine.firstAttempt);
   await Promise.race([triedOnce, delayed, started]);
@@ -77,14 +84,16 @@ export async function makeGraphql(options: GraphqlOptions) {
     },
     /** Whether the schema is there and changes are being listened to. */
     healthy: () => engine.ready() && changes.healthy(),
-    /** Open WebSockets, and subscriptions on them. */
+    /** Open WebSockets, with a token and silent, subscriptions on them, and the notifications that were ignored since the start. */
     get load() {
-      return { sockets: sockets.size, subscriptions: changes.size };
+      const subscriptions = engine.ready() ? engine.current().subscriptions() : 0;
+      return { ...sockets.load, subscriptions, ignored: changes.ignored() };
     },
     /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
     async close(): Promise<void> {
       await engine.close();
       await sockets.close();
+      if (engine.ready()) engine.current().close();
       await changes.close();
     },
   };

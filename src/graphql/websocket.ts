@@ -9,29 +9,43 @@ import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
-import { problemOf } from '../lib/errors.ts';
+import { ProblemError, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { makeQuota } from '../lib/quota.ts';
 import { requestIdsOf } from '../http/request_id.ts';
-import type { Engine } from './execute.ts';
+import { userOf, type Engine } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
+import { makeSocketPlaces } from './socket_places.ts';
+import { atExpiry, dropSlowConsumer, keepAlive } from './socket_watch.ts';
 
+/** With a token. */
 const MOST_SOCKETS = 500;
 const MOST_SUBSCRIPTIONS = 20;
 const MOST_BYTES = 100_000;
 const TOO_MANY = `Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`;
-/** Answers that may wait for a client who asks on without reading them. */
-const MOST_WAITING_BYTES = 1_000_000;
-const INIT_TIMEOUT_MS = 5_000;
-const PING_MS = 20_000;
-/** How long clients get to answer the closing handshake. */
+/** How long clients get to send their token, after which a socket is closed. */
+const INIT_TIMEOUT_MS = 2_000;
+/** How long clients get to answer the closing handshake: a silent one is gone after 3 s. */
 const CLOSE_MS = 1_000;
-/** Longer delays overflow to none. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Close codes: 44xx are the protocol's, the others RFC 6455's and its registry's. */
-const CLOSE = { goingAway: 1001, tryAgain: 1013, unauthorized: 4401, forbidden: 4403 } as const;
+const CLOSE = {
+  goingAway: 1001,
+  tryAgain: 1013,
+  unauthorized: 4401,
+  forbidden: 4403,
+  /** A client of graphql-ws doesn't try again after this. */
+  tooMany: 4429,
+} as const;
+
+/** How much one user may have of a process. */
+export interface SocketLimits {
+  readonly socketsPerUser: number;
+  /** On all of the user's sockets. */
+  readonly subscriptionsPerUser: number;
+}
 
 /** What is known of a connection. */
 interface Extra {
@@ -46,9 +60,18 @@ export function makeSockets(options: {
   readonly authentication: Authentication;
   readonly log: Logger;
   readonly maxSockets: number | undefined;
+  readonly maxSilent: number | undefined;
+  readonly limits: SocketLimits;
   readonly onDenied: ((denial: Denial) => void) | undefined;
 }) {
-  const { authentication, engine, log, maxSockets = MOST_SOCKETS, onDenied } = options;
+  const { authentication, engine, log, limits, onDenied } = options;
+  const { maxSockets = MOST_SOCKETS, maxSilent } = options;
+  const places = makeSocketPlaces({
+    maxSockets,
+    maxSilent,
+    maxPerUser: limits.socketsPerUser,
+  });
+  const takeSubscription = makeQuota(limits.subscriptionsPerUser);
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MOST_BYTES,
@@ -69,8 +92,13 @@ export function makeSockets(options: {
         onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
         throw new NoRoleError();
       }
+      if (!takePlace(extra.socket, claims)) return false;
       extra.claims = claims;
-      closeAtExpiry(extra.socket, claims);
+      const { expiresAt } = claims;
+      if (expiresAt !== null)
+        atExpiry(extra.socket, expiresAt, () =>
+          extra.socket.close(CLOSE.unauthorized, 'token_expired'),
+        );
       return true;
     } catch (error) {
       const { status, code } = problemOf(error);
@@ -80,6 +108,17 @@ export function makeSockets(options: {
       extra.socket.close(closeCode, code);
       return false;
     }
+  }
+
+  /** Closes the socket when there is no place for it. */
+  function takePlace(socket: WebSocket, claims: Claims): boolean {
+    // It may have been closed while the token was verified, and then would never give its place back.
+    if (socket.readyState !== socket.OPEN) return false;
+    const outcome = places.verify(socket, userOf(claims));
+    const reason: ProblemCode = 'too_many_sockets';
+    if (outcome === 'user_full') socket.close(CLOSE.tooMany, reason);
+    if (outcome === 'full') socket.close(CLOSE.tryAgain, reason);
+    return outcome === 'given';
   }
 
   const protocol = makeServer<Record<string, unknown>, Extra>({
@@ -96,10 +135,19 @@ export function makeSockets(options: {
       if (claims === undefined) throw new Error('A subscription came before connection_init.');
       const ids = requestIdsOf(request);
       const caller = { claims, request: ids, log: log.child(ids) };
+      const giveBack = takeSubscription(userOf(claims));
       try {
+        if (giveBack === null)
+          throw new ProblemError(
+            'too_many_subscriptions',
+            `Open ${limits.subscriptionsPerUser} subscriptions at most, on all connections.`,
+          );
         const results = await engine().subscribe(readBody(payload), caller);
-        return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;
+        if (Symbol.asyncIterator in results) return sendAll(results, id, socket, giveBack);
+        giveBack();
+        return results;
       } catch (error) {
+        giveBack?.();
         return failure(error, caller.log);
       }
     }) as unknown as NonNullable<ServerOptions['subscribe']>,
@@ -108,8 +156,9 @@ export function makeSockets(options: {
   });
 
   function open(socket: WebSocket, request: IncomingMessage): void {
+    places.open(socket);
     keepAlive(socket);
-    endUnread(socket);
+    dropSlowConsumer(socket);
     socket.on('error', (error) => log.debug({ err: error }, 'a WebSocket failed'));
     const closed = protocol.opened(
       {
@@ -138,14 +187,14 @@ export function makeSockets(options: {
     const [path] = (request.url ?? '').split('?');
     if (path !== '/graphql') refuse(stream, '404 Not Found');
     else if (!isOwnOrigin(request)) refuse(stream, '403 Forbidden');
-    else if (closing || sockets.clients.size >= maxSockets)
-      refuse(stream, '503 Service Unavailable');
+    else if (closing || places.isFull()) refuse(stream, '503 Service Unavailable');
     else sockets.handleUpgrade(request, stream, head, open);
   }
 
   return {
-    get size() {
-      return sockets.clients.size;
+    /** Open sockets, those with a verified token and the others. */
+    get load() {
+      return { sockets: places.verified, silent: places.silent };
     },
     attach(server: Server): void {
       server.on('upgrade', upgrade);
@@ -170,8 +219,17 @@ function send(socket: WebSocket, text: string): Promise<void> {
   return new Promise((resolve) => socket.send(text, () => resolve()));
 }
 
-/** Sends the results under the client's id. graphql-ws would make text of each for each client; it only hears the end. */
-function sendAll(results: Results, id: string, socket: WebSocket): AsyncIterableIterator<never> {
+/**
+ * Sends the results under the client's id. graphql-ws would make text of each for each client; it only hears the end.
+ *
+ * @param onEnd may be called twice
+ */
+function sendAll(
+  results: Results,
+  id: string,
+  socket: WebSocket,
+  onEnd: () => void,
+): AsyncIterableIterator<never> {
   const head = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
   return {
     [Symbol.asyncIterator]() {
@@ -179,9 +237,13 @@ function sendAll(results: Results, id: string, socket: WebSocket): AsyncIterable
     },
     async next() {
       for await (const text of results) await send(socket, `${head}${text}}`);
+      onEnd();
       return { done: true, value: undefined };
     },
-    return: () => results.return() as Promise<IteratorReturnResult<void>>,
+    return: () => {
+      onEnd();
+      return results.return() as Promise<IteratorReturnResult<void>>;
+    },
   };
 }
 
@@ -200,39 +262,6 @@ function isOwnOrigin({ headers }: IncomingMessage): boolean {
 
 function refuse(stream: Duplex, status: string): void {
   stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-}
-
-/** A subscription ends with the token that opened it. */
-function closeAtExpiry(socket: WebSocket, { expiresAt }: Claims): void {
-  if (expiresAt === null) return;
-  const check = () => {
-    const left = expiresAt * 1_000 - Date.now();
-    if (left <= 0) socket.close(CLOSE.unauthorized, 'token_expired');
-    else timer = setTimeout(check, Math.min(left, LONGEST_TIMER_MS));
-  };
-  let timer: NodeJS.Timeout | undefined;
-  check();
-  socket.once('close', () => clearTimeout(timer));
-}
-
-/** Pings, and ends a connection whose last ping wasn't answered. */
-function keepAlive(socket: WebSocket): void {
-  let answered = true;
-  socket.on('pong', () => (answered = true));
-  const timer = setInterval(() => {
-    if (answered) socket.ping();
-    else socket.terminate();
-    answered = false;
-  }, PING_MS);
-  socket.once('close', () => clearInterval(timer));
-}
-
-/** Ends a connection whose client sends on, pings for instance, and reads no answers, which would fill the memory. */
-function endUnread(socket: WebSocket): void {
-  const check = () => {
-    if (socket.bufferedAmount > MOST_WAITING_BYTES) socket.terminate();
-  };
-  socket.on('message', check).on('ping', check);
 }
 
 /** ws itself ends the connection of a client that hasn't answered in CLOSE_MS. */

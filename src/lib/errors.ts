@@ -42,6 +42,8 @@ export const PROBLEMS = {
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
+  too_many_sockets: { status: 429, title: 'Too many WebSockets' },
+  too_many_subscriptions: { status: 429, title: 'Too many subscriptions' },
   internal_error: { status: 500, title: 'Something went wrong here' },
   busy: { status: 503, title: 'Another change is in the way; try again' },
   too_many_followers: { status: 503, title: 'Too many clients wait for events here' },

@@ -2,13 +2,17 @@ import { Counter, Histogram, type Registry } from 'prom-client';
 import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
 import { routeOf } from '../http/route.ts';
-import { watch, watchPool } from './pool.ts';
+import { watch, watchIgnored, watchPool } from './pool.ts';
 
 /** What is read at each scrape. */
 interface ApiParts {
   readonly pool: pg.Pool;
   readonly graphql:
-    { healthy(): boolean; load: { sockets: number; subscriptions: number } } | undefined;
+    | {
+        healthy(): boolean;
+        load: { sockets: number; silent: number; subscriptions: number; ignored: number };
+      }
+    | undefined;
 }
 
 const BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -71,9 +75,14 @@ export function makeApiMetrics(registry: Registry) {
         read: () => Number(graphql.healthy()),
       });
       watch(registry, 'halyard_websockets_open', {
-        help: 'Open WebSockets; 500 at most, further ones are refused.',
+        help: 'Open WebSockets with a verified token; 500 at most, further ones are refused.',
         read: () => graphql.load.sockets,
       });
+      watch(registry, 'halyard_websockets_silent', {
+        help: 'Open WebSockets whose token was not verified yet; 1000 at most, the oldest makes room. Many for long: an attack.',
+        read: () => graphql.load.silent,
+      });
+      watchIgnored(registry, 'api', () => graphql.load.ignored);
       watch(registry, 'halyard_subscriptions_open', {
         help: 'Open GraphQL subscriptions on them.',
         read: () => graphql.load.subscriptions,

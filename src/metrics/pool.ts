@@ -1,4 +1,4 @@
-import { Gauge, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from 'prom-client';
 import type pg from 'pg';
 
 /** Gauges of how much of a pool of connections is in use. @param part both may be in one process */
@@ -31,6 +31,19 @@ export function watch(
     registers: [registry],
     collect() {
       this.set(read());
+    },
+  });
+}
+
+/** The counter of the notifications that a listener ignored, read at each scrape. @param part both may be in one process */
+export function watchIgnored(registry: Registry, part: 'api' | 'worker', read: () => number): void {
+  new Counter({
+    name: `halyard_${part}_notifications_ignored_total`,
+    help: `Notifications on halyard_audit that the ${part} ignored, because they are none of Halyard's or too many. Rising: a login floods the channel.`,
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(read());
     },
   });
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
+import { limitConnections } from '../http/connections.ts';
 import { listen } from '../http/listen.ts';
 import { singleFlight } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
@@ -42,7 +43,7 @@ export async function startMetricsServer(
       },
     );
   });
-  server.maxConnections = MOST_CONNECTIONS;
+  limitConnections(server, MOST_CONNECTIONS);
   const url = `${await listen(server, at, 'METRICS_')}/metrics`;
   log.info({ url }, 'metrics are served');
   return {

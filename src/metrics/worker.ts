@@ -4,7 +4,7 @@ import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts'
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import type { AppliedBatch } from '../schedules/batch.ts';
-import { watch, watchPool } from './pool.ts';
+import { watch, watchIgnored, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */
 export type WorkerMetrics = ReturnType<typeof makeWorkerMetrics>;
@@ -14,6 +14,8 @@ export type DeliveryMetrics = WorkerMetrics['delivery'];
 interface WorkerParts {
   readonly pool: pg.Pool;
   readonly healthy: () => boolean;
+  /** How many notifications were ignored. */
+  readonly ignored: () => number;
   readonly sink: Sink;
   readonly divergence: DivergenceCheck;
   /** Of the kinds of work, those that stand still. */
@@ -31,8 +33,9 @@ export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, sink, divergence, standing }: WorkerParts) {
+    watch({ pool, healthy, ignored, sink, divergence, standing }: WorkerParts) {
       watchPool(registry, 'worker', pool);
+      watchIgnored(registry, 'worker', ignored);
       watchStandstill(registry, standing);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {

@@ -3,6 +3,7 @@ import { orAborted, pause } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
+import { makeTally } from '../lib/tally.ts';
 import { CONNECT_TIMEOUT_MS } from './connection.ts';
 
 export interface ListenerOptions {
@@ -10,8 +11,11 @@ export interface ListenerOptions {
   readonly channel: string;
   /** What pg_stat_activity shows as application_name. */
   readonly name: string;
-  /** A hint that something changed; it may come while onConnect still runs. */
-  readonly onNotification: (payload: string) => void | Promise<void>;
+  /**
+   * A hint that something changed; it may come while onConnect still runs. Any login may notify, and floods the process if this takes
+   * long. False for a payload that is ignored.
+   */
+  readonly onNotification: (payload: string) => boolean;
   /** The catch-up read, once LISTEN is active on each connection: what was notified before is lost. If it fails, so does that. */
   readonly onConnect: () => void | Promise<void>;
   /** A connection on which onConnect had succeeded is lost: what is notified from now on is missed. */
@@ -44,6 +48,18 @@ export function makeListener(options: ListenerOptions) {
     { failing: 'not listening for notifications', back: 'listening for notifications again' },
     { channel },
   );
+  const ignored = makeTally(
+    log,
+    'notifications were ignored: they are none of Halyard’s, or too many',
+    {
+      channel,
+    },
+  );
+  const failing = makeOutage(
+    log,
+    { failing: 'handling a notification failed', back: 'handling notifications works again' },
+    { channel },
+  );
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   const firstHealthy = Promise.withResolvers<undefined>();
@@ -51,10 +67,20 @@ export function makeListener(options: ListenerOptions) {
   let isHealthy = false;
   let running: Promise<void> | null = null;
 
+  /** A handler that fails has missed a hint, no more: the rows are still there for the next read. */
+  function notify({ payload }: pg.Notification): void {
+    try {
+      if (!options.onNotification(payload ?? '')) ignored.add();
+      failing.back();
+    } catch (error) {
+      failing.failed(error);
+    }
+  }
+
   async function run(): Promise<void> {
     for (let failures = 0; !closed(); failures++) {
       try {
-        await listenUntilLost(options, judgeQueue, closing.signal, () => {
+        await listenUntilLost({ ...options, notify, judgeQueue }, closing.signal, () => {
           failures = 0;
           isHealthy = true;
           if (outage.active()) outage.back();
@@ -77,6 +103,10 @@ export function makeListener(options: ListenerOptions) {
   return {
     /** Whether notifications are being received and the catch-up read has been done. */
     healthy: () => isHealthy,
+    /** Counts a notification that turned out to be none of Halyard's. */
+    ignore: () => ignored.add(),
+    /** How many notifications were ignored. */
+    ignored: () => ignored.total,
     /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
     async start(): Promise<void> {
       running ??= run();
@@ -86,14 +116,17 @@ export function makeListener(options: ListenerOptions) {
     async close(): Promise<void> {
       closing.abort(new Error('The listener is closed.'));
       await running;
+      ignored.close();
     },
   };
 }
 
 /** One connection, from connecting to its loss; always rejects in the end. */
 async function listenUntilLost(
-  options: ListenerOptions,
-  judgeQueue: (usage: number) => void,
+  options: ListenerOptions & {
+    readonly notify: (notification: pg.Notification) => void;
+    readonly judgeQueue: (usage: number) => void;
+  },
   closing: AbortSignal,
   onHealthy: () => void,
 ): Promise<never> {
@@ -110,7 +143,7 @@ async function listenUntilLost(
   const lostOrClosing = AbortSignal.any([lost.signal, closing]);
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
-  client.on('notification', (notification) => void notify(options, notification));
+  client.on('notification', options.notify);
   const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
 
   try {
@@ -120,7 +153,9 @@ async function listenUntilLost(
     onHealthy();
     for (;;) {
       await orLost(pause(heartbeat.everyMs, closing));
-      judgeQueue((await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0);
+      options.judgeQueue(
+        (await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0,
+      );
     }
   } finally {
     client.removeAllListeners('notification');
@@ -158,16 +193,4 @@ function makeQueueJudge({ queueFullMs = QUEUE_FULL_MS, onQueueFull }: ListenerOp
       `The server's notification queue has been more than half full for ${Math.round(fullForMs / 1_000)} s (now ${Math.round(usage * 100)} %): reconnecting, so that the server can empty it.`,
     );
   };
-}
-
-/** A handler that fails has missed a hint, no more: the rows are still there for the next read. */
-async function notify(
-  { onNotification, channel, log }: ListenerOptions,
-  { payload }: pg.Notification,
-): Promise<void> {
-  try {
-    await onNotification(payload ?? '');
-  } catch (error) {
-    log.warn({ err: error, channel }, 'handling a notification failed');
-  }
 }

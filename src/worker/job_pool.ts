@@ -9,6 +9,7 @@ import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
+import { watchNotifications } from './job_notifications.ts';
 import { assertInstalled, noteFailure, outageLogger } from './job_failures.ts';
 
 /** graphile-worker, kept running. */
@@ -116,6 +117,12 @@ async function begin(context: WorkerContext, { outage, ...options }: RunOptions)
   let runner: Runner | null = null;
   events.on('worker:getJob:error', ({ error }) => {
     if (isKept(error)) void runner?.stop().catch(() => undefined);
+  });
+  await watchNotifications(events, {
+    pool: options.pgPool,
+    slots: options.concurrency,
+    log: context.log,
+    stop: () => void runner?.stop().catch(() => undefined),
   });
   let listening: pg.PoolClient | null = null;
   events.on('pool:listen:success', ({ client }) => (listening = client));

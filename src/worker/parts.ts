@@ -4,6 +4,7 @@ import { makeOutage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
+import { looksLikeHint } from '../audit/hint.ts';
 import { makeDelivery } from '../audit/delivery/loop.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import { addJob } from '../jobs/jobs.ts';
@@ -82,7 +83,11 @@ export function makeParts(options: PartsOptions) {
     url: databaseUrl,
     channel: 'halyard_audit',
     name: 'halyard worker listener',
-    onNotification: hint,
+    onNotification(payload) {
+      const isHint = looksLikeHint(payload);
+      if (isHint) hint();
+      return isHint;
+    },
     onConnect: hint,
     onQueueFull: () => jobs?.relisten(),
     log,
@@ -92,6 +97,7 @@ export function makeParts(options: PartsOptions) {
       !stopping.aborted &&
       [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false) &&
       options.standstill.standing().length === 0,
+    ignored: listener.ignored,
     /** Resolves once all of it runs; while the database is away each tries until it does. */
     async begin(): Promise<void> {
       // Before anything is applied or forwarded.

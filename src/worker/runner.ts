@@ -70,7 +70,8 @@ export async function startWorker(options: WorkerOptions) {
   const healthy = () => parts?.healthy() ?? false;
   let standstill: StandstillWatch | null = null;
   const standing = () => standstill?.standing() ?? [];
-  metrics.watch({ pool, healthy, sink, divergence, standing });
+  const ignored = () => parts?.ignored() ?? 0;
+  metrics.watch({ pool, healthy, ignored, sink, divergence, standing });
   await orAborted(Promise.resolve(options.database), signal);
 
   const { standstillMs } = options;

@@ -37,6 +37,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     host: '127.0.0.1',
     port: 3000,
     metrics: { host: '127.0.0.1', port: null },
+    limits: { socketsPerUser: 100, subscriptionsPerUser: 200 },
     databaseUrl: null,
     authDatabaseUrl: null,
     workerDatabaseUrl: null,
@@ -53,7 +54,8 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     },
     logLevel: 'info',
   });
-  for (const part of [config, config.jwt, config.jwt.algorithms, config.audit, config.metrics])
+  const { jwt, audit, metrics, limits } = config;
+  for (const part of [config, jwt, jwt.algorithms, audit, metrics, limits])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -72,6 +74,8 @@ test('every variable arrives', () => {
       PORT: '0',
       METRICS_HOST: '0.0.0.0',
       METRICS_PORT: '9464',
+      SOCKETS_PER_USER: '2',
+      SUBSCRIPTIONS_PER_USER: '3',
       AUDITOR_DATABASE_URL: 'postgres://dana:pw4@db.example/halyard',
       ROOT_DATABASE_URL: 'postgresql:///postgres?host=/run/postgresql',
       API_CONNECTION_LIMIT: '60',
@@ -95,6 +99,7 @@ test('every variable arrives', () => {
     host: '::',
     port: 0,
     metrics: { host: '0.0.0.0', port: 9464 },
+    limits: { socketsPerUser: 2, subscriptionsPerUser: 3 },
     databaseUrl: DATABASES.DATABASE_URL,
     authDatabaseUrl: DATABASES.AUTH_DATABASE_URL,
     workerDatabaseUrl: DATABASES.WORKER_DATABASE_URL,
@@ -125,6 +130,8 @@ test.for<[string, string]>([
   ['HOST', '[::1]'],
   ['HOST', 'http://localhost'],
   ['PORT', '65536'],
+  ['SOCKETS_PER_USER', '0'],
+  ['SUBSCRIPTIONS_PER_USER', '10001'],
   ['PORT', '-1'],
   ['PORT', '3e3'],
   ['PORT', 'http'],

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 
-import type { Hint } from '../../src/graphql/live/changes.ts';
 import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
 import type { Reader } from '../../src/graphql/live/reader.ts';
 import type { Claims } from '../../src/auth/claims.ts';
@@ -34,7 +33,7 @@ const subscriber = (claims: Partial<Claims> = {}): Settings =>
     ...{ userId: 'alice', email: null, role: 'admin', environments: null, expiresAt: null },
     ...claims,
   });
-const hint = (): Hint => ({ events: [], schedules: [], truncated: false });
+const look = () => ({});
 /** Another number each time that the database is asked. */
 const ask = async (settings: Settings, argument = 'a') => {
   const statement = {
@@ -45,9 +44,9 @@ const ask = async (settings: Settings, argument = 'a') => {
   return (rows as { n: number }[])[0]?.n;
 };
 
-test('who has the same rights shares what the same hint is answered with', async () => {
+test('who has the same rights shares the answers for the same look', async () => {
   const [alice, bob] = [subscriber(), subscriber({ userId: 'bob', email: 'bob@example.com' })];
-  const same = hint();
+  const same = look();
   for (const settings of [alice, bob]) reader.follow(settings, same);
   const [first, second] = await Promise.all([ask(alice), ask(bob)]);
   expect(second).toBe(first);
@@ -61,17 +60,17 @@ test.each<Partial<Claims>>([
   { environments: [] },
 ])('who has others does not: %o', async (claims) => {
   const [alice, other] = [subscriber(), subscriber(claims)];
-  const same = hint();
+  const same = look();
   for (const settings of [alice, other]) reader.follow(settings, same);
   expect(await ask(other)).not.toBe(await ask(alice));
 });
 
 test('another hint is answered anew, and so is what follows none', async () => {
   const [alice, bob, none] = [subscriber(), subscriber(), subscriber()];
-  reader.follow(alice, hint());
-  reader.follow(bob, hint());
+  reader.follow(alice, look());
+  reader.follow(bob, look());
   const seen = [await ask(alice), await ask(bob)];
-  reader.follow(alice, hint());
+  reader.follow(alice, look());
   seen.push(await ask(alice), await ask(none), await ask(none));
   expect(new Set(seen).size).toBe(5);
 });

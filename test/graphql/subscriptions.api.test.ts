@@ -69,6 +69,16 @@ const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(datab
 const insert = (changes: object = {}) =>
   asOwner((client) => insertFlag(client, { flag_key: key, ...changes }));
 
+const FLOOD = 20_000;
+
+/** What any login may do: notifies a payload for each g from 1 to FLOOD. */
+const flood = (payload: string) =>
+  asOwner((client) =>
+    client.query(
+      `select count(pg_notify('halyard_audit', ${payload})) from generate_series(1, ${FLOOD}) as g`,
+    ),
+  );
+
 describe('auditEventsAdded', () => {
   it('brings what is added, to admins and auditors', async () => {
     const admin = await subscribe(adminToken(), EVENTS, { key });
@@ -124,17 +134,28 @@ describe('auditEventsAdded', () => {
     expect(await refusalOf(viewerToken(), EVENTS)).toBe('forbidden');
   });
 
-  it('says when there is more than it brings', async () => {
-    const { messages } = await subscribe(adminToken(), EVENTS);
-    await asOwner((client) =>
+  const insertMany = (many: number) =>
+    asOwner((client) =>
       client.query(
-        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, 120) n`,
-        [key],
+        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, $2::int) n`,
+        [key, many],
       ),
     );
-    await arrived(messages, 1);
-    const added = messages[0]?.data?.auditEventsAdded;
-    expect([added?.truncated, added?.events.length]).toEqual([true, 90]);
+
+  it('brings more than one notification has room for', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS);
+    await insertMany(120);
+    const added = () => messages.map(({ data }) => data?.auditEventsAdded);
+    await expect.poll(() => added().flatMap((each) => each?.events)).toHaveLength(120);
+    expect(added().filter((each) => each?.truncated)).toEqual([]);
+  });
+
+  it('says when there is more than it brings', async () => {
+    const { messages } = await subscribe(adminToken(), EVENTS);
+    await insertMany(700);
+    const last = () => messages.at(-1)?.data?.auditEventsAdded;
+    await expect.poll(() => last()?.truncated).toBe(true);
+    expect(last()?.events.length).toBeGreaterThan(400);
   });
 
   it('ends as soon as the listener loses the database, and works again after', async () => {
@@ -161,15 +182,44 @@ describe('auditEventsAdded', () => {
     await arrived(again.messages, 1);
   });
 
-  it('survives a notification that is none', async () => {
+  it('passes over notifications that are none, and counts them in one line of the log', async () => {
     const { messages } = await subscribe(adminToken(), EVENTS, { key });
-    await asOwner((client) =>
-      client.query(
-        `select pg_notify('halyard_audit', payload) from unnest(array['', 'null', '[]', '{"events": ["x"]}', '7']) as payload`,
-      ),
+    const logged = api().lines.length;
+    await flood(
+      `(array['', 'null', '[]', '{"events": ["x"]}', '7', repeat('[', 7000)])[1 + g % 6] || g`,
     );
     await insert();
     await arrived(messages, 1);
+    expect(await api().codeOf('{ nothing }')).toBe('invalid_query');
+    const lines = api()
+      .lines.slice(logged)
+      .filter(({ level }) => level !== 'debug');
+    expect(lines).toMatchObject([{ level: 'warn', channel: 'halyard_audit', count: 1 }]);
+    await expect.poll(() => api().graphql.load.ignored).toBeGreaterThanOrEqual(FLOOD);
+  });
+
+  it('sends what was read of rows only, however many notifications are made up', async () => {
+    const all = await subscribe(adminToken(), EVENTS);
+    const one = await subscribe(adminToken(), EVENTS, { key });
+    const schedules = await subscribe(viewerToken(), SCHEDULES);
+    const logged = api().logText().length;
+    await flood(`json_build_object('events', json_build_array(gen_random_uuid()),
+      'schedules', json_build_array(gen_random_uuid()), 'truncated', true)::text`);
+    const flag = await insert();
+    await asOwner((client) => insertSchedule(client, flag.id));
+    for (const { messages } of [all, one])
+      await expect
+        .poll(() => messages.flatMap(({ data }) => data?.auditEventsAdded?.events))
+        .toMatchObject([
+          { eventType: 'feature_flag.created', flagKey: key },
+          { eventType: 'flag_schedule.created', flagKey: key },
+        ]);
+    await expect
+      .poll(() => schedules.messages.flatMap(({ data }) => data?.flagSchedulesChanged?.schedules))
+      .toMatchObject([{ flag: { flagKey: key } }]);
+    const texts = [all, one, schedules].map(({ messages }) => JSON.stringify(messages));
+    expect(texts.filter((text) => text.includes('"truncated":true'))).toEqual([]);
+    expect(api().logText().length - logged).toBeLessThan(100_000);
   });
 });
 
@@ -275,6 +325,7 @@ describe('the connection', () => {
     );
     expect(await refusalOf(adminToken(), 'subscription { nothing }')).toBe('invalid_query');
     expect(await refusalOf(adminToken(), EVENTS, { key: 7 })).toBe('invalid_value');
+    expect(await refusalOf(adminToken(), EVENTS.padEnd(4_001))).toBe('invalid_query');
   });
 
   it('is not for scripts of other sites, other paths or other protocols', async () => {
@@ -300,7 +351,7 @@ describe('the connection', () => {
     try {
       const ping = JSON.stringify({ type: 'ping', payload: { a: 'x'.repeat(60_000) } });
       for (let sent = 0; sent < 600; sent += 1) socket.send(ping, () => undefined);
-      await vi.waitFor(() => expect(api().graphql.load.sockets).toBe(0), 4_000);
+      await vi.waitFor(() => expect(api().graphql.load.silent).toBe(0), 4_000);
     } finally {
       socket.terminate();
     }
@@ -323,10 +374,10 @@ describe('the connection', () => {
     );
     try {
       await once(stream, 'data');
-      expect(api().graphql.load.sockets).toBe(1);
+      expect(api().graphql.load.silent).toBe(1);
       // A text of one character, masked with zeros: no message of the protocol.
       stream.write(Buffer.of(0x81, 0x81, 0, 0, 0, 0, 0x78));
-      await vi.waitFor(() => expect(api().graphql.load.sockets).toBe(0), 4_000);
+      await vi.waitFor(() => expect(api().graphql.load.silent).toBe(0), 4_000);
     } finally {
       stream.destroy();
     }
@@ -347,13 +398,97 @@ describe('the connection', () => {
     await vi.waitFor(() => expect(api().graphql.load.subscriptions).toBe(20), 5_000);
   });
 
-  it('is refused beyond the limit, and told to go away at the end', async () => {
+  /** A socket whose token is verified: the code and reason with which it is closed then, or null. */
+  async function verified(to: TestApi, token: string) {
+    const socket = new WebSocket(to.url.replace('http', 'ws'), SUBPROTOCOL);
+    socket.on('error', () => undefined);
+    await once(socket, 'open');
+    socket.send(bearer(token));
+    const refusal = await Promise.race([
+      once(socket, 'close').then(([code, reason]) => [code, String(reason)] as const),
+      once(socket, 'message').then(() => null),
+    ]);
+    return { socket, refusal };
+  }
+
+  it('is refused beyond the limit, and asked to go away at the end', async () => {
     const small = await startGraphql(database, { maxSockets: 1 });
-    const socket = new WebSocket(small.url.replace('http', 'ws'), SUBPROTOCOL);
-    await new Promise((resolve) => socket.on('open', resolve));
+    // Of two that get in before either has sent its token, one is asked to try again.
+    const both = await Promise.all([verified(small, adminToken()), verified(small, viewerToken())]);
+    const refused = both.filter(({ refusal }) => refusal !== null);
+    expect(refused).toMatchObject([{ refusal: [1013, 'too_many_sockets'] }]);
     await expect(closeOf([], {}, small)).rejects.toThrow('503');
-    const closed = new Promise((resolve) => socket.on('close', resolve));
+    const socket = both.find(({ refusal }) => refusal === null)?.socket;
+    const closed = new Promise((resolve) => socket?.on('close', resolve));
     await small.close();
     expect(await closed).toBe(1001);
+  });
+
+  it('has no place of others’ before its token is verified', async () => {
+    const small = await startGraphql(database, { maxSockets: 2, maxSilent: 3 });
+    try {
+      const closed: Promise<number>[] = [];
+      for (let n = 0; n < 5; n += 1) {
+        const socket = new WebSocket(small.url.replace('http', 'ws'), SUBPROTOCOL);
+        closed.push(once(socket, 'close').then(([code]) => code as number));
+        await once(socket, 'open');
+      }
+      expect(small.graphql.load).toMatchObject({ sockets: 0, silent: 3 });
+      // The oldest made room, and so does another one now.
+      expect(await Promise.all(closed.slice(0, 2))).toEqual([1006, 1006]);
+      expect((await verified(small, adminToken())).refusal).toBe(null);
+      expect(await closed[2]).toBe(1006);
+      expect(small.graphql.load).toMatchObject({ sockets: 1, silent: 2 });
+      // Cut after two seconds, or three when it doesn't answer.
+      expect(await Promise.all(closed.slice(3))).toEqual([4408, 4408]);
+      await expect.poll(() => small.graphql.load.silent).toBe(0);
+    } finally {
+      await small.close();
+    }
+  });
+
+  it('is one of as many as a user may have, and so is a subscription', async () => {
+    const small = await startGraphql(database, {
+      env: { SOCKETS_PER_USER: '2', SUBSCRIPTIONS_PER_USER: '3' },
+    });
+    try {
+      await vi.waitFor(() => expect(small.graphql.healthy()).toBe(true), 5_000);
+      const [alice, bob] = [adminToken(), adminToken({ userId: 'bob' })];
+      const first = await verified(small, alice);
+      const second = await verified(small, alice);
+      expect((await verified(small, alice)).refusal).toEqual([4429, 'too_many_sockets']);
+      expect((await verified(small, bob)).refusal).toBe(null);
+
+      const answers: { id: string; type: string; payload?: unknown }[] = [];
+      for (const { socket } of [first, second])
+        socket.on('message', (data: Buffer) => answers.push(JSON.parse(String(data)) as never));
+      const begin = (socket: WebSocket, id: string) => {
+        socket.send(JSON.stringify({ type: 'subscribe', id, payload: { query: EVENTS } }));
+      };
+      for (const id of ['1', '2']) begin(first.socket, id);
+      for (const id of ['3', '4']) begin(second.socket, id);
+      const refusals = () => answers.filter(({ type }) => type === 'next');
+      await expect.poll(refusals).toHaveLength(1);
+      expect(refusals()).toMatchObject([
+        { payload: { errors: [{ extensions: { code: 'too_many_subscriptions' } }] } },
+      ]);
+      const full = { sockets: 3, silent: 0, subscriptions: 3 };
+      await expect.poll(() => small.graphql.load).toMatchObject(full);
+
+      // What ends makes room: a subscription, and a socket with all of its own.
+      first.socket.send(JSON.stringify({ type: 'complete', id: '1' }));
+      await expect.poll(() => small.graphql.load.subscriptions).toBe(2);
+      begin(first.socket, '5');
+      await expect.poll(() => small.graphql.load).toMatchObject(full);
+      first.socket.close();
+      await expect.poll(() => small.graphql.load.sockets).toBe(2);
+      const third = await verified(small, alice);
+      expect(third.refusal).toBe(null);
+      begin(third.socket, '6');
+      await expect.poll(() => small.graphql.load.subscriptions).toBeGreaterThanOrEqual(2);
+      expect(refusals()).toHaveLength(1);
+    } finally {
+      await small.close();
+    }
   });
 });

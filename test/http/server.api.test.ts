@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Agent, get } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
@@ -119,6 +120,56 @@ describe('ending', () => {
     const server = await start();
     await Promise.all([server.close(), server.close()]);
     await server.close();
+  });
+});
+
+describe('connections that do nothing', () => {
+  /** A connection that sends this, and whether it is closed. */
+  function open(text: string) {
+    const { hostname, port } = new URL(api?.url ?? '');
+    const socket = connect(Number(port), hostname, () => socket.write(text));
+    const state = { socket, isClosed: false, received: '' };
+    socket.on('error', () => undefined);
+    socket.on('data', (data) => (state.received += String(data)));
+    socket.once('close', () => (state.isClosed = true));
+    return state;
+  }
+
+  const HEAD = 'POST /api/admin/flags HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n';
+
+  test.each([
+    ['send nothing', ''],
+    ['send a part of a head', HEAD],
+    ['send a part of a body, without a token', `${HEAD}Content-Length: 60000\r\n\r\n{"flag_key`],
+    ['have been answered', 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ])('that %s make room for others, the oldest first', async (_name, text) => {
+    api = await startTestApi(database.authenticatorUrl, { maxConnections: 4 });
+    const all: ReturnType<typeof open>[] = [];
+    for (let n = 0; n < 8; n += 1) {
+      const state = open(text);
+      all.push(state);
+      // One after the other, or it isn't known which is the oldest.
+      await once(state.socket, 'connect');
+      if (text.endsWith('\n\r\n') || text.includes('{'))
+        await expect.poll(() => state.received).toContain('HTTP/1.1');
+      await expect
+        .poll(() => all.filter(({ isClosed }) => isClosed).length)
+        .toBe(Math.max(0, n - 3));
+    }
+    expect(all.map(({ isClosed }) => isClosed)).toEqual(all.map((_state, n) => n < 4));
+    for (let n = 0; n < 6; n += 1) expect((await api.call('GET /healthz')).status).toBe(200);
+    for (const { socket } of all) socket.destroy();
+  });
+
+  test('take no place of a request that is being answered', async () => {
+    api = await startTestApi(database.authenticatorUrl, { maxConnections: 3 });
+    await whileHanging(api, async (hanging, release) => {
+      const all = [open(''), open(''), open(''), open(''), open('')];
+      await expect.poll(() => all.filter(({ isClosed }) => isClosed).length).toBe(3);
+      await release();
+      expect((await hanging).status).toBe(200);
+      for (const { socket } of all) socket.destroy();
+    });
   });
 });
 

@@ -42,7 +42,7 @@ function makeRecorder(overrides: Partial<ListenerOptions> = {}) {
     url: inject('rootUrl'),
     channel: CHANNEL,
     name: NAME,
-    onNotification: (payload) => void heard.push(payload),
+    onNotification: (payload) => heard.push(payload) > 0,
     onConnect() {
       catchUps += 1;
     },
@@ -168,21 +168,34 @@ test('is not healthy until the catch-up read succeeds, which is tried again', as
   expect(listener.levels()).toEqual(['warn', 'debug', 'info']);
 });
 
-test('a handler that fails is logged and disturbs nothing', async () => {
+test('a handler that fails is logged once and disturbs nothing', async () => {
   const heard: string[] = [];
   await using listener = makeRecorder({
     onNotification(payload) {
       heard.push(payload);
-      throw new Error('of the handler');
+      if (payload !== 'three') throw new Error('of the handler');
+      return true;
     },
   });
   await listener.start();
-  await notify('one');
-  await notify('two');
-  await expect.poll(() => listener.levels(), DEADLINE).toEqual(['info', 'warn', 'warn']);
-  expect(heard).toEqual(['one', 'two']);
+  for (const payload of ['one', 'two', 'three']) await notify(payload);
+  await expect.poll(() => listener.levels(), DEADLINE).toEqual(['info', 'warn', 'debug', 'info']);
+  expect(heard).toEqual(['one', 'two', 'three']);
   expect(listener.healthy()).toBe(true);
   expect(listener.catchUps()).toBe(1);
+});
+
+test('what is ignored is counted, in one line of the log until it is closed', async () => {
+  const listener = makeRecorder({ onNotification: (payload) => payload === 'ours' });
+  await listener.start();
+  for (const payload of ['noise 1', 'ours', 'noise 2', 'noise 3']) await notify(payload);
+  await expect.poll(listener.ignored, DEADLINE).toBe(3);
+  await listener.close();
+  const lines = listener.lines.filter(({ level }) => level === 'warn');
+  expect(lines).toMatchObject([
+    { channel: CHANNEL, count: 1 },
+    { channel: CHANNEL, count: 2 },
+  ]);
 });
 
 test('close ends the connection, for good, and may be repeated', async () => {

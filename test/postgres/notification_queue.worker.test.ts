@@ -47,7 +47,7 @@ async function startListener(options: Partial<ListenerOptions> = {}) {
     url: database.authenticatorUrl,
     channel: 'halyard_audit',
     name: 'halyard-api-listener',
-    onNotification: (payload) => void heard.push(payload),
+    onNotification: (payload) => heard.push(payload) > 0,
     onConnect: () => undefined,
     log,
     ...TIMES,

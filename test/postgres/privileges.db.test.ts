@@ -64,6 +64,7 @@ app_private.claim_environments()                                 admin viewer au
 app_private.claims_are_limited()                                 admin viewer auditor
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
+app_private.recent_schedule_ids(integer)                          admin viewer
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin

@@ -45,7 +45,9 @@ export interface TestApi {
 /** The real application on a free port of 127.0.0.1, with TEST_SECRET and without GraphQL. */
 export async function startTestApi(
   databaseUrl: string,
-  options: Partial<Pick<ApiOptions, 'drainMs' | 'holdMs' | 'makeGraphql' | 'registry'>> = {},
+  options: Partial<
+    Pick<ApiOptions, 'drainMs' | 'holdMs' | 'makeGraphql' | 'maxConnections' | 'registry'>
+  > = {},
 ): Promise<TestApi> {
   const { log, lines, text } = makeTestLog();
   const config = loadConfig({ NODE_ENV: 'test', PORT: '0', JWT_SECRET: TEST_SECRET }, 'api');

@@ -36,6 +36,7 @@ export interface TestApi {
   readonly graphql: GraphqlServer;
   readonly server: Server;
   readonly lines: readonly LogLine[];
+  readonly logText: () => string;
   /** POSTs a query as alice, an admin, unless a token is given. */
   post(
     query: string,
@@ -53,17 +54,23 @@ export interface TestApi {
 export interface TestApiOptions {
   readonly nodeEnv?: Config['nodeEnv'];
   readonly maxSockets?: number;
+  readonly maxSilent?: number;
   readonly executionMs?: number;
+  /** Settings. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** GraphQL alone on a free port, with the middleware that it counts on. */
 export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
-  { nodeEnv = 'test', maxSockets, executionMs }: TestApiOptions = {},
+  { nodeEnv = 'test', maxSockets, maxSilent, executionMs, env }: TestApiOptions = {},
 ): Promise<TestApi> {
-  const { log, lines } = makeTestLog();
+  const { log, lines, text } = makeTestLog();
   const config: Config = {
-    ...loadConfig({ NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256' }, 'api'),
+    ...loadConfig(
+      { NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256', ...env },
+      'api',
+    ),
     nodeEnv,
   };
   const pool = makePool(database.authenticatorUrl, { name: 'halyard-api', log });
@@ -73,7 +80,8 @@ export async function startGraphql(
     authentication: makeAuthentication(config.jwt, log),
     config,
     log,
-    ...(maxSockets === undefined ? {} : { maxSockets }),
+    maxSockets,
+    maxSilent,
     executionMs,
   });
   const app = express().use(sendRequestId);
@@ -87,6 +95,7 @@ export async function startGraphql(
     graphql,
     server,
     lines,
+    logText: text,
     async post(query, variables, { token = adminToken(), headers = {}, operationName } = {}) {
       const response = await fetch(url, {
         method: 'POST',

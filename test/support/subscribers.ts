@@ -38,7 +38,7 @@ export function useSubscribers(api: () => TestApi): Subscribe {
   afterEach(async () => {
     for (const client of clients.splice(0)) await client.dispose();
     await vi.waitFor(
-      () => expect(api().graphql.load).toEqual({ sockets: 0, subscriptions: 0 }),
+      () => expect(api().graphql.load).toMatchObject({ sockets: 0, subscriptions: 0 }),
       5_000,
     );
   });

@@ -8,6 +8,7 @@ import type { TestDatabase } from '../support/database.ts';
 import { holdLock } from '../support/hold_lock.ts';
 import { makeTestLog } from '../support/log.ts';
 import {
+  appliedEvents,
   countByStatus,
   insertDue,
   parseShipped,
@@ -223,6 +224,52 @@ test('a worker whose jobs are dropped says what to run, at its start too, and go
   const started = await starting;
   for (const one of [worker, started.worker])
     await expect.poll(() => one.healthy(), soon).toBe(true);
+});
+
+test('notifications of strangers neither stop a worker nor make it late or its log long', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  const { exitCode } = process;
+  const logged = lines.length;
+  await withClient(database.ownerUrl, async (client) => {
+    await client.query(`notify "worker:migrate", '{"breaking": true, "migrationNumber": 1}'`);
+    await insertDue(client, { count: 3, dueIn: '1 s' });
+    for (const [channel, payload] of [
+      ['jobs:insert', `'{"count": 1000}' || repeat(' ', g % 100)`],
+      ['worker:migrate', `'{"breaking": true}' || repeat(' ', g % 100)`],
+      ['halyard_audit', `repeat('x', 1 + g % 7000)`],
+      ['halyard_audit', `'{"events" : ["' || gen_random_uuid() || '"]}'`],
+    ])
+      await client.query(
+        `select count(pg_notify($1, ${payload ?? ''})) from generate_series(1, 20000) as g`,
+        [channel],
+      );
+    await expect.poll(() => countByStatus(client), soon).toEqual({ applied: 3 });
+    const events = await appliedEvents(client);
+    // A worker that was stopped, or kept busy, takes its time.
+    for (const { metadata } of events) expect(metadata.latenessMs).toBeLessThan(1_000);
+  });
+  expect(worker.healthy()).toBe(true);
+  expect(process.exitCode).toBe(exitCode);
+  const bad = lines.slice(logged).filter(({ level }) => level !== 'debug' && level !== 'info');
+  expect(bad).toMatchObject([{ level: 'warn', channel: 'halyard_audit', count: 1 }]);
+  expect(lines.length - logged).toBeLessThan(500);
+});
+
+test('a worker takes no jobs once their tables are of a version that it does not know', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  await withClient(database.workerUrl, async (client) => {
+    await client.query(
+      `insert into graphile_worker.migrations (id, breaking) values (1000000, true)`,
+    );
+    await client.query(`notify "worker:migrate", '{}'`);
+    await expect.poll(() => worker.healthy(), soon).toBe(false);
+    const warnings = () => lines.filter(({ level }) => level === 'warn');
+    await expect.poll(() => JSON.stringify(warnings()), soon).toContain('1000000');
+    await client.query('delete from graphile_worker.migrations where id = 1000000');
+  });
+  await expect.poll(() => worker.healthy(), soon).toBe(true);
 });
 
 test('a run that is asked to stop leaves the rest due', async () => {

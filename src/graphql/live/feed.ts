@@ -1,17 +1,26 @@
 import type { ExecutionResult } from 'postgraphile/graphql';
 
+import type { Hint } from '../../audit/hint.ts';
 import type { Settings } from '../../postgres/request_settings.ts';
+import { DatabaseUnavailableError } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
-import { makeSharing, type Changes, type Hint, type Mailbox } from './changes.ts';
-import type { Reader } from './reader.ts';
+import type { Turns } from '../../lib/turns.ts';
 import { failure, format, type Result } from '../errors.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
+import { makeAudience, type Audience } from './audience.ts';
+import type { Changes } from './changes.ts';
+import { makeMailbox, type Delivery, type Mailbox, type Message } from './mailbox.ts';
+import type { Reader } from './reader.ts';
+import { makeSharing } from './sharing.ts';
+import { makeView } from './view.ts';
 
 /** A subscription that was checked and may begin. */
 export interface Followed {
   /** The same for all who are sent the same: those with the same operation, variables and rights. */
   readonly key: string;
   readonly rights: Settings;
+  /** Whose turns it takes. */
+  readonly user: string;
   /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
   readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
   /** Knows the request's id. */
@@ -23,118 +32,136 @@ export interface Results extends AsyncIterableIterator<string, void, void> {
   return(): Promise<IteratorResult<string, void>>;
 }
 
-/** What all who follow the same are sent. */
-interface Message {
-  readonly text: string;
-  /** It ends the subscription. */
-  readonly last: boolean;
-}
-
-/** Of those ids, the ones that the caller's role, environments and arguments let through. */
-const SELECT_VISIBLE: Record<Topic['kind'], string> = {
-  events: `
-    select e.id
-    from audit.events e
-    where e.id = any ($1::uuid[])
-      and ($2::text is null or e.flag_key = $2)
-      and ($3::text is null or e.environment = $3)`,
-  schedules: `
-    select s.id
-    from app_public.feature_flags f
-    join app_public.feature_flag_schedules s on f.id = s.flag_id
-    where s.id = any ($1::uuid[])
-      and ($2::text is null or f.flag_key = $2)
-      and ($3::text is null or f.environment = $3)`,
-};
-
 /**
- * Feeds subscribers: looks up each hint with a subscriber's rights, and drops one of which that subscriber sees nothing. Those
- * with the same key share what a hint comes to, down to the text: 200 executions took 40 to 60 ms of a core. An execution
- * begins and ends with its hint, so a group has no leader, and leaves nothing behind.
+ * Feeds subscribers with what changed: rows that were read with their rights, never what a notification says. Those with the same
+ * rights share a look at the rows; those with the same key also share what it comes to, down to the text: 200 executions took 40 to
+ * 60 ms of a core. An execution begins and ends with its rows, so a group has no leader, and leaves nothing behind.
+ *
+ * When the listener's connection is lost, hints are too: every subscription ends at once, so that its client knows, and reads and
+ * subscribes again.
  */
-export function makeFeed({ changes, reader }: { changes: Changes; reader: Reader }) {
-  const share = makeSharing<Message | null>();
+export function makeFeed(options: {
+  readonly changes: Changes;
+  readonly reader: Reader;
+  readonly turns: Turns;
+  readonly log: Logger;
+}) {
+  const { changes, reader, turns, log } = options;
+  const audiences = new Map<string, Audience & { readonly kind: Topic['kind'] }>();
+  const mailboxes = new Set<Mailbox>();
+  const share = makeSharing<Message>();
+  changes.follow({ onHint, onLost });
 
-  async function look(settings: Settings, topic: Topic, ids: readonly string[]): Promise<string[]> {
-    const { rows } = await reader.query(settings, {
-      name: `visible_${topic.kind}`,
-      text: SELECT_VISIBLE[topic.kind],
-      values: [ids, topic.flagKey ?? null, topic.environment ?? null],
-    });
-    return (rows as { id: string }[]).map(({ id }) => id);
+  function onHint(hint: Hint): void {
+    for (const audience of audiences.values())
+      if (hint.partial || hint[audience.kind].length > 0) audience.notify(hint);
   }
 
-  /** Finds out what is followed. Whoever may not read it hears so now, and not at the first change. */
-  async function begin({ run, rights, log }: Followed): Promise<Topic | Result> {
-    let followed: Topic | undefined;
-    const refused = await run(rights, async (topic) => {
-      followed = topic;
-      await look(rights, topic, []);
-      return null;
-    });
-    if (refused !== null) return format(refused, log);
-    if (followed === undefined) throw new Error('A subscription followed nothing.');
-    return followed;
+  function onLost(): void {
+    const message = lastMessage(
+      new DatabaseUnavailableError(
+        new Error('The listener lost its connection, and with it what was notified meanwhile.'),
+      ),
+    );
+    for (const mailbox of mailboxes) mailbox.end(message);
   }
 
-  async function execute(followed: Followed, topic: Topic, hint: Hint): Promise<Message | null> {
-    const wanted = hint[topic.kind];
-    const { truncated } = hint;
-    // An object for this execution alone: by it the reader knows the hint.
+  /** Made, and logged, once for all whose subscriptions it ends. */
+  function lastMessage(error: unknown, to = log): Message {
+    return { text: JSON.stringify(failure(error, to)), last: true };
+  }
+
+  function audienceFor(kind: Topic['kind'], rights: Settings) {
+    const key = JSON.stringify([kind, rights]);
+    const known = audiences.get(key);
+    if (known !== undefined) return { key, audience: known };
+    const view = makeView(reader, kind, rights);
+    const audience = Object.assign(makeAudience({ view, turns, lastMessage }), { kind });
+    audiences.set(key, audience);
+    return { key, audience };
+  }
+
+  /** Puts a mailbox where what is committed from now on reaches it. @returns takes it away again */
+  function join(mailbox: Mailbox, topic: Topic, rights: Settings) {
+    const { key, audience } = audienceFor(topic.kind, rights);
+    audience.add(topic, mailbox);
+    const leave = () => {
+      audience.remove(topic, mailbox);
+      if (audience.isEmpty() && audiences.get(key) === audience) audiences.delete(key);
+    };
+    return { leave, begun: audience.begin() };
+  }
+
+  async function execute(followed: Followed, delivery: Delivery): Promise<Message> {
+    // An object for this execution alone: by it the reader knows the look.
     const rights = { ...followed.rights };
-    reader.follow(rights, hint);
-    const ids = wanted.length === 0 ? [] : await look(rights, topic, wanted);
-    if (ids.length === 0 && !truncated) return null;
-    const result = await followed.run(rights, () => Promise.resolve({ ids, truncated }));
+    reader.follow(rights, delivery.look);
+    const result = await followed.run(rights, () => Promise.resolve(delivery));
     if (result === null) throw new Error('A subscription gave no result.');
     const text = JSON.stringify(format(result, followed.log));
     return { text, last: result.data === undefined };
   }
 
-  async function next(followed: Followed, topic: Topic, mailbox: Mailbox): Promise<Message | null> {
-    const failed = (error: unknown): Message => ({
-      text: JSON.stringify(failure(error, followed.log)),
-      last: true,
-    });
-    try {
-      for (;;) {
-        const hint = await mailbox.take();
-        if (hint === null) return null;
-        // Errors, too, are shared, and logged once.
-        const message = await share(hint, followed.key, () =>
-          execute(followed, topic, hint).catch(failed),
-        );
-        if (message !== null) return message;
-      }
-    } catch (error) {
-      return failed(error);
-    }
+  async function next(followed: Followed, mailbox: Mailbox): Promise<Message | null> {
+    const item = await mailbox.take();
+    if (item === null || 'text' in item) return item;
+    // Errors, too, are shared, and logged once.
+    return share(item, followed.key, () =>
+      turns
+        .run(followed.user, () => execute(followed, item))
+        .catch((error: unknown) => lastMessage(error, followed.log)),
+    );
   }
 
   return {
+    /** How many subscriptions are open. */
+    get size() {
+      return mailboxes.size;
+    },
     /**
+     * Begins a subscription. Who may not read what it is about hears so now, and not at the first change.
+     *
      * @returns a result of errors when the operation may not be followed
      * @throws DatabaseUnavailableError while nothing is being listened to
      */
     async follow(followed: Followed): Promise<Result | Results> {
-      // First, so that nothing is missed that is committed while it begins.
-      const mailbox = changes.open();
+      if (!changes.healthy())
+        throw new DatabaseUnavailableError(new Error('The listener has no connection.'));
+      const place: { leave?: () => void } = {};
+      const mailbox = makeMailbox(() => {
+        mailboxes.delete(mailbox);
+        place.leave?.();
+      });
+      mailboxes.add(mailbox);
       try {
-        const topic = await begin(followed);
-        if ('kind' in topic) return makeResults(mailbox, () => next(followed, topic, mailbox));
+        const refused = await followed.run(followed.rights, async (topic) => {
+          const joined = join(mailbox, topic, followed.rights);
+          place.leave = joined.leave;
+          // The connection may be lost already.
+          if (!mailboxes.has(mailbox)) joined.leave();
+          await joined.begun;
+          return null;
+        });
+        if (refused === null && place.leave === undefined)
+          throw new Error('A subscription followed nothing.');
+        if (refused === null) return makeResults(mailbox, () => next(followed, mailbox));
         mailbox.close();
-        return topic;
+        return format(refused, followed.log);
       } catch (error) {
         mailbox.close();
         throw error;
       }
+    },
+    /** Ends all subscriptions. */
+    close: (): void => {
+      for (const mailbox of mailboxes) mailbox.close();
     },
   };
 }
 
 export type Feed = ReturnType<typeof makeFeed>;
 
-/** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a hint. */
+/** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a change. */
 function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>): Results {
   let ended = false;
   const isOpen = () => !ended;
@@ -149,7 +176,7 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>): Res
     },
     async next() {
       const message = isOpen() ? await next() : null;
-      // Who has left meanwhile may have begun something else under the same id.
+      // A client that has left meanwhile may have begun something else under the same id.
       if (message === null || !isOpen()) return end();
       if (message.last) await end();
       return { done: false, value: message.text };

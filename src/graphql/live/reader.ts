@@ -4,31 +4,31 @@ import type { Claims } from '../../auth/claims.ts';
 import { pgSettings, type Settings } from '../../postgres/request_settings.ts';
 import { queryAs } from '../../postgres/transaction.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
-import { makeSharing, type Hint } from './changes.ts';
+import { makeSharing } from './sharing.ts';
 
 /**
- * Runs GraphQL's statements on a pool, each in a transaction of its own. Subscribers with the same rights share the answers to
- * one hint: read after it came, they have what it names, and what changes later comes with a later hint.
+ * Runs GraphQL's statements on a pool, each in a transaction of its own. Subscribers with the same rights share the answers for
+ * one look at a hint: read after it came, they have what it names, and what changes later comes with a later hint.
  */
 export function makeReader(pool: pg.Pool) {
-  const hints = new WeakMap<Settings, Hint>();
+  const looks = new WeakMap<Settings, object>();
   const share = makeSharing<pg.QueryResult>();
 
   return {
     query(settings: Settings, statement: Statement): Promise<pg.QueryResult> {
-      const hint = hints.get(settings);
+      const look = looks.get(settings);
       const ask = () => queryAs(pool, settings, statement);
-      if (hint === undefined) return ask();
+      if (look === undefined) return ask();
       const { name, text, values, rowMode } = statement;
-      return share(hint, JSON.stringify([settings, name ?? text, values, rowMode]), ask);
+      return share(look, JSON.stringify([settings, name ?? text, values, rowMode]), ask);
     },
     /**
-     * Says which hint the statements with these settings are about.
+     * Says for which look the statements with these settings are.
      *
      * @param settings of rights alone; the object itself stands for one execution
      */
-    follow(settings: Settings, hint: Hint): void {
-      hints.set(settings, hint);
+    follow(settings: Settings, look: object): void {
+      looks.set(settings, look);
     },
   };
 }

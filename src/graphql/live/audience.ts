@@ -1,0 +1,119 @@
+import type { Hint } from '../../audit/hint.ts';
+import type { Turns } from '../../lib/turns.ts';
+import type { Topic } from '../schema/subscriptions.ts';
+import { MAX_IDS } from './inbox.ts';
+import { deliver, type Delivery, type Mailbox, type Message } from './mailbox.ts';
+import type { Change, Found, View } from './view.ts';
+
+/** Those who follow the same topic. */
+interface Followers {
+  readonly topic: Topic;
+  readonly mailboxes: Set<Mailbox>;
+}
+
+/** Looks have turns beside those of users, whose ids are never empty. */
+const LOOKS = '';
+
+/** The subscribers with the same rights to rows of the same kind, and their mailboxes. */
+export type Audience = ReturnType<typeof makeAudience>;
+
+/**
+ * Looks at each hint once for all of an audience, and hands each subscriber the rows that its arguments let through. A subscriber
+ * none of whose rows changed costs nothing.
+ *
+ * @param options.lastMessage what a failed look ends all subscriptions with
+ */
+export function makeAudience(options: {
+  readonly view: View;
+  readonly turns: Turns;
+  readonly lastMessage: (error: unknown) => Message;
+}) {
+  const { view, turns, lastMessage } = options;
+  const topics = new Map<string, Followers>();
+  let pending: Hint | null = null;
+  let looking = false;
+
+  async function look(): Promise<void> {
+    looking = true;
+    const isLeft = () => pending !== null && topics.size > 0;
+    try {
+      while (isLeft()) await turns.run(LOOKS, lookOnce);
+    } catch (error) {
+      const message = lastMessage(error);
+      for (const mailbox of all()) mailbox.end(message);
+    } finally {
+      pending = null;
+      looking = false;
+    }
+  }
+
+  async function lookOnce(): Promise<void> {
+    const hint = pending;
+    pending = null;
+    if (hint !== null) handOut(await view.look(hint));
+  }
+
+  function handOut(found: Found): void {
+    const byFlag = Map.groupBy(found.changes, ({ flagKey }) => flagKey);
+    const byTopic = {};
+    for (const { topic, mailboxes } of topics.values()) {
+      const delivery = deliveryFor(topic, found, byFlag, byTopic);
+      if (delivery !== null) for (const mailbox of mailboxes) mailbox.put(delivery);
+    }
+  }
+
+  const all = () => Array.from(topics.values()).flatMap(({ mailboxes }) => [...mailboxes]);
+
+  return {
+    isEmpty: () => topics.size === 0,
+    begin: view.begin,
+    add(topic: Topic, mailbox: Mailbox): void {
+      const key = keyOf(topic);
+      const followers = topics.get(key) ?? { topic, mailboxes: new Set() };
+      topics.set(key, followers);
+      followers.mailboxes.add(mailbox);
+    },
+    remove(topic: Topic, mailbox: Mailbox): void {
+      const key = keyOf(topic);
+      const mailboxes = topics.get(key)?.mailboxes;
+      mailboxes?.delete(mailbox);
+      if (mailboxes?.size === 0) topics.delete(key);
+    },
+    /** Looks at a hint soon; several that come meanwhile are one. */
+    notify(hint: Hint): void {
+      pending = pending === null ? hint : merge(pending, hint);
+      if (!looking) void look();
+    },
+  };
+}
+
+const keyOf = ({ flagKey, environment }: Topic) =>
+  JSON.stringify([flagKey ?? null, environment ?? null]);
+
+function deliveryFor(
+  { flagKey = null, environment = null }: Topic,
+  { changes, more }: Found,
+  byFlag: ReadonlyMap<string | null, readonly Change[]>,
+  look: object,
+): Delivery | null {
+  const ofFlag = flagKey === null ? changes : (byFlag.get(flagKey) ?? []);
+  const wanted = ofFlag.filter(
+    (change) => environment === null || change.environment === environment,
+  );
+  if (wanted.length === 0 && !more) return null;
+  return deliver(
+    wanted.map(({ id }) => id),
+    look,
+    { truncated: more },
+  );
+}
+
+function merge(older: Hint, newer: Hint): Hint {
+  const events = [...new Set([...older.events, ...newer.events])];
+  const schedules = [...new Set([...older.schedules, ...newer.schedules])];
+  return {
+    events: events.slice(0, MAX_IDS),
+    schedules: schedules.slice(0, MAX_IDS),
+    partial: older.partial || newer.partial || Math.max(events.length, schedules.length) > MAX_IDS,
+  };
+}

@@ -1,0 +1,82 @@
+import { looksLikeHint, parseHint, type Hint } from '../../audit/hint.ts';
+import { coalesce } from '../../lib/coalesce.ts';
+
+/** The shortest time between two merged hints. */
+const MERGE_MS = 20;
+/** Payloads that are read of those that come in that time: as many as PostgreSQL commits with a NOTIFY. */
+const MAX_PAYLOADS = 64;
+/** Ids of a kind in a merged hint. */
+export const MAX_IDS = 500;
+/** The shortest time between two hints that make every view look at what changed lately. */
+const PARTIAL_MS = 1_000;
+
+/**
+ * Takes payloads in constant time, and hands them on as few hints. What is too much for one is left out, and the hint says that
+ * more may have changed. So a flood costs its listeners no more than some looks a second.
+ *
+ * @param onHint gets what came in 20 ms, merged
+ * @param onJunk hears of each payload that looked like a hint and is none
+ */
+export function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
+  const waiting: string[] = [];
+  let partial = false;
+  let partialAt = Number.NEGATIVE_INFINITY;
+  let timer: NodeJS.Timeout | null = null;
+  const draining = coalesce(drain, MERGE_MS);
+
+  function drain(): Promise<void> {
+    const events = new Set<string>();
+    const schedules = new Set<string>();
+    for (const payload of waiting.splice(0)) {
+      const hint = parseHint(payload);
+      if (hint === null) onJunk();
+      else {
+        addUpTo(events, hint.events);
+        addUpTo(schedules, hint.schedules);
+        partial ||= hint.partial;
+      }
+    }
+    const isPartial = takePartial();
+    if (events.size + schedules.size > 0 || isPartial)
+      onHint({ events: [...events], schedules: [...schedules], partial: isPartial });
+    return Promise.resolve();
+  }
+
+  function addUpTo(set: Set<string>, ids: readonly string[]): void {
+    for (const id of ids)
+      if (set.size < MAX_IDS) set.add(id);
+      else partial = true;
+  }
+
+  /** Whether this hint says that more may have changed: not more often than each second, but then for all that came meanwhile. */
+  function takePartial(): boolean {
+    if (!partial) return false;
+    const leftMs = partialAt + PARTIAL_MS - performance.now();
+    if (leftMs > 0) {
+      timer ??= setTimeout(() => {
+        timer = null;
+        draining.request();
+      }, leftMs).unref();
+      return false;
+    }
+    partial = false;
+    partialAt = performance.now();
+    return true;
+  }
+
+  return {
+    /** @returns whether it will be read; otherwise it is no hint, or one too many */
+    put(payload: string): boolean {
+      if (!looksLikeHint(payload)) return false;
+      const isRead = waiting.length < MAX_PAYLOADS;
+      if (isRead) waiting.push(payload);
+      else partial = true;
+      draining.request();
+      return isRead;
+    },
+    async close(): Promise<void> {
+      if (timer !== null) clearTimeout(timer);
+      await draining.close();
+    },
+  };
+}

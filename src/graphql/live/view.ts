@@ -1,0 +1,107 @@
+import type { Hint } from '../../audit/hint.ts';
+import type { Settings } from '../../postgres/request_settings.ts';
+import type { Topic } from '../schema/subscriptions.ts';
+import type { Reader } from './reader.ts';
+
+type Kind = Topic['kind'];
+
+/** A row that changed, as far as it matters who wants it. */
+export interface Change {
+  readonly id: string;
+  /** Another one after each change of the row. */
+  readonly version: string;
+  readonly flagKey: string | null;
+  readonly environment: string | null;
+}
+
+/** What a look at a hint found. */
+export interface Found {
+  readonly changes: readonly Change[];
+  /** More rows changed lately than were read. */
+  readonly more: boolean;
+}
+
+/** What is read of what changed lately, and one more, which shows that there are more. */
+const MAX_RECENT = 501;
+/** Changes that are remembered, to know what is new of those that happened lately. */
+const MAX_KNOWN = 2_000;
+
+const EVENT = `e.id, '' as version, e.flag_key as "flagKey", e.environment`;
+const SCHEDULE = `s.id, s.revision::text as version, f.flag_key as "flagKey", f.environment`;
+
+const BY_ID: Record<Kind, string> = {
+  events: `select ${EVENT} from audit.events e where e.id = any ($1::uuid[])`,
+  schedules: `
+    select ${SCHEDULE}
+    from app_public.feature_flags f
+    join app_public.feature_flag_schedules s on f.id = s.flag_id
+    where s.id = any ($1::uuid[])`,
+};
+
+/** Newest first. A schedule that the caller may not see is a row of nulls. */
+const RECENT: Record<Kind, string> = {
+  events: `
+    select ${EVENT}
+    from audit.events e
+    where e.occurred_at > now() - interval '10 minutes'
+    order by e.occurred_at desc, e.id
+    limit ${MAX_RECENT}`,
+  schedules: `
+    select ${SCHEDULE}
+    from app_private.recent_schedule_ids(${MAX_RECENT}) with ordinality as r (id, place)
+    left join (
+      app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+    ) on s.id = r.id
+    order by r.place`,
+};
+
+/** What those with the same rights see of the events, or of the schedules: one query for all of them. */
+export type View = ReturnType<typeof makeView>;
+
+/** @param rights of rights alone */
+export function makeView(reader: Reader, kind: Kind, rights: Settings) {
+  const known = new Map<string, string>();
+  let begun: Promise<void> | null = null;
+
+  async function query(name: string, text: string, values: readonly unknown[]): Promise<Change[]> {
+    const statement = { name: `${name}_${kind}`, text, values };
+    return (await reader.query(rights, statement)).rows as Change[];
+  }
+
+  function remember(changes: readonly Change[]): void {
+    for (const { id, version } of changes) {
+      known.delete(id);
+      known.set(id, version);
+    }
+    for (const id of known.keys()) {
+      if (known.size <= MAX_KNOWN) return;
+      known.delete(id);
+    }
+  }
+
+  /** What changed lately and was not seen yet. */
+  async function readRecent(): Promise<Found> {
+    const rows = await query('recent', RECENT[kind], []);
+    const isNew = ({ id, version }: Change) =>
+      (id as string | null) !== null && known.get(id) !== version;
+    const changes = rows.filter(isNew);
+    // Events of one statement have the same time. When the older half of what was read is known, what is older still is known too.
+    const more = rows.length === MAX_RECENT && rows.slice(MAX_RECENT / 2).some(isNew);
+    remember(changes.toReversed());
+    return { changes, more };
+  }
+
+  return {
+    /** Remembers what is there already. @throws a denial when these rights don't allow to read it */
+    begin: (): Promise<void> => (begun ??= readRecent().then(() => undefined)),
+    /** Reads the rows that a hint names, and what else changed lately when it is partial. Nothing is taken from the hint itself. */
+    async look(hint: Hint): Promise<Found> {
+      const ids = hint[kind];
+      const named = ids.length === 0 ? [] : await query('named', BY_ID[kind], [ids]);
+      remember(named);
+      const recent = hint.partial ? await readRecent() : { changes: [], more: false };
+      return { changes: [...named, ...recent.changes], more: recent.more };
+    },
+  };
+}

@@ -1,0 +1,50 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** One costs some 10 kB and a file descriptor. */
+const MAX_CONNECTIONS = 2_000;
+
+/**
+ * Bounds a server's connections so that those that do nothing never fill the places of others: without a request yet, with a part of one,
+ * between two requests, or with a body that still trickles in when it is answered. When all places are taken, the connection that has
+ * done nothing for longest makes room. Node's own `maxConnections` would turn the new one away. WebSockets aren't counted.
+ *
+ * @param max how many connections there may be; 2,000 by default
+ */
+export function limitConnections(server: Server, max = MAX_CONNECTIONS): void {
+  /** Those that have sent no whole head yet, oldest first. */
+  const silent = new Set<Socket>();
+  /** Those whose requests are all answered, the one that was answered first in front. */
+  const idle = new Set<Socket>();
+  /** Requests that aren't answered yet. */
+  const busy = new Map<Socket, number>();
+
+  function forget(socket: Socket): void {
+    for (const set of [silent, idle, busy]) set.delete(socket);
+  }
+
+  function makeRoom(newest: Socket): void {
+    // From the larger set, so that a flood of one kind costs no connection of the other.
+    const [oldest = newest] = silent.size > idle.size ? silent : idle;
+    forget(oldest);
+    oldest.destroy();
+  }
+
+  server.on('connection', (socket: Socket) => {
+    if (silent.size + idle.size + busy.size >= max) makeRoom(socket);
+    if (socket.destroyed) return;
+    silent.add(socket);
+    socket.once('close', () => forget(socket));
+  });
+  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+    silent.delete(socket);
+    idle.delete(socket);
+    busy.set(socket, (busy.get(socket) ?? 0) + 1);
+    response.once('close', () => {
+      const left = (busy.get(socket) ?? 0) - 1;
+      if (left > 0) busy.set(socket, left);
+      else if (busy.delete(socket) && !socket.destroyed) idle.add(socket);
+    });
+  });
+  server.on('upgrade', ({ socket }: IncomingMessage) => forget(socket));
+}
