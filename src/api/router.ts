@@ -27,7 +27,9 @@ export function makeRest(
   const query: QueryAsCaller = async (request, sql, values) => {
     const claims = claimsOf(request);
     try {
-      return await queryAs(pool, pgSettings(claims, requestIdOf(request)), { ...sql, values });
+      const asking = { isLimited: true, client: request.res };
+      const settings = pgSettings(claims, requestIdOf(request), asking);
+      return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
       throw explainDenial(error, claims.role, reads ? 'read_flags' : 'change_flags');

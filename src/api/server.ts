@@ -3,6 +3,7 @@ import express, { type NextFunction, type Request, type Response } from 'express
 import { Registry } from 'prom-client';
 import { makeAuthentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
+import { shareByUser } from '../postgres/fair_pool.ts';
 import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
 import type { Logger } from '../lib/log.ts';
@@ -68,6 +69,7 @@ export async function startApi(options: ApiOptions) {
     holdMs: options.holdMs ?? HOLD_MS,
     log,
   });
+  shareByUser(pool, config.limits.queuePerUser);
   starting.defer(async () => {
     if (!(await within(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');

@@ -64,6 +64,12 @@ function makeConfig(values: Values) {
       audience: values.JWT_AUDIENCE,
       issuer: values.JWT_ISSUER,
     }),
+    limits: Object.freeze({
+      queuePerUser: values.QUEUE_PER_USER,
+      streams: values.STREAMS,
+      streamsPerUser: values.STREAMS_PER_USER,
+      streamWriteMs: values.STREAM_WRITE_TIMEOUT * 1_000,
+    }),
     audit: Object.freeze({
       sink: values.AUDIT_SINK,
       logGroup: values.AUDIT_LOG_GROUP,

@@ -8,7 +8,9 @@ import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphi
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Claims } from '../auth/claims.ts';
-import { pgSettings, type Settings } from '../postgres/request_settings.ts';
+import { requireRoom } from '../postgres/fair_pool.ts';
+import { ASKER, pgSettings, type Settings } from '../postgres/request_settings.ts';
+import type { Asker } from '../lib/fair_queue.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
@@ -16,7 +18,9 @@ import { explainDenials } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
-import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
+import { checkLimits } from './limits.ts';
+import { coerceVariables, textOfVariables } from './variables.ts';
+import { makePlanning } from './planning.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
@@ -34,6 +38,8 @@ export interface Caller {
   readonly requestId: string;
   /** Knows the request's id. */
   readonly log: Logger;
+  /** The answer. When it closes before, the request leaves the queues in which it waits. */
+  readonly client?: Asker['client'];
 }
 
 /** What an operation runs with. */
@@ -49,6 +55,7 @@ const runningIn = (context: object) => (context as { halyard: Running }).halyard
  * Reads the database's structure and makes the schema of it, which takes about 200 ms.
  *
  * @param options.executionMs milliseconds that a query or a mutation may take
+ * @param options.queuePerUser operations of one user that may wait for their turn
  * @throws Error when the database can't be reached or isn't migrated
  */
 export async function makeEngine(options: {
@@ -56,8 +63,10 @@ export async function makeEngine(options: {
   readonly changes: Changes;
   readonly production: boolean;
   readonly executionMs?: number | undefined;
+  readonly queuePerUser?: number | undefined;
 }) {
-  const { pool, changes, production, executionMs = 15_000 } = options;
+  const { pool, changes, production, executionMs = 15_000, queuePerUser = 256 } = options;
+  const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const feed = makeFeed({ changes, reader });
   const { schema, resolvedPreset } = await makeSchema({
@@ -90,8 +99,8 @@ export async function makeEngine(options: {
           : 'Subscribe by WebSocket, with the protocol graphql-transport-ws.',
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
-    checkLimits(schema, document, operation, variables);
-    return { document, operation };
+    const isLarge = checkLimits(schema, document, operation, variables);
+    return { document, operation, isLarge };
   }
 
   /** The arguments of grafast. */
@@ -108,13 +117,39 @@ export async function makeEngine(options: {
     });
   }
 
+  /**
+   * Checks and plans a query or a mutation in its user's turns, and starts it.
+   *
+   * @throws as `check` and makePlanning's turns do
+   */
+  async function start(request: GraphqlRequest, settings: Settings) {
+    const asker = { ...settings[ASKER], isLimited: true };
+    const { isLarge, ...checked } = await planning.run(asker, () => check(request, false));
+    const endLarge = isLarge ? await planning.beginLarge(asker) : () => undefined;
+    // In an object, because what is running isn't to be waited for in the turn.
+    const { running } = await planning
+      .run(asker, async () => {
+        const args = await argumentsOf(request, checked.document, { settings });
+        return { running: Promise.resolve(execute(args)) };
+      })
+      .catch((error: unknown) => {
+        endLarge();
+        throw error;
+      });
+    whenSent(asker.client, running, endLarge);
+    return { ...checked, running };
+  }
+
   return {
     /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
-    async run(request: GraphqlRequest, { claims, requestId, log }: Caller): Promise<Result> {
+    async run(request: GraphqlRequest, caller: Caller): Promise<Result> {
+      const { claims, requestId, log, client } = caller;
       try {
-        const settings = pgSettings(claims, requestId);
-        const { document, operation } = check(request, false);
-        const result = await execute(await argumentsOf(request, document, { settings }));
+        // Its statements wait in any case: what has begun isn't to fail half-way because the queue is full.
+        const settings = pgSettings(claims, requestId, { client });
+        requireRoom(pool, settings);
+        const { running, document, operation } = await start(request, settings);
+        const result = await running;
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
         return format(explainDenials(result, { document, operation, role: claims.role }), log);
       } catch (error) {
@@ -124,16 +159,20 @@ export async function makeEngine(options: {
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
       try {
-        const { document, operation } = check(request, true);
         const rights = rightsOf(claims);
+        const checked = await planning.run(rights[ASKER], () => check(request, true));
+        const { document, operation } = checked;
         return await feed.follow({
           key: keyOf(request, operation, rights),
           rights,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
-            const results = await subscribe(await argumentsOf(request, document, running));
-            const result = await resultOf(results as Parameters<typeof resultOf>[0]);
+            const { results } = await planning.run(rights[ASKER], async () => {
+              const args = await argumentsOf(request, document, running);
+              return { results: Promise.resolve(subscribe(args)) };
+            });
+            const result = await resultOf((await results) as Parameters<typeof resultOf>[0]);
             return result && explainDenials(result, { document, operation, role: claims.role });
           },
         });
@@ -145,6 +184,13 @@ export async function makeEngine(options: {
 }
 
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+
+/** Calls `end` once the answer has gone out or has no reader any more; where no client is known, once it is made. */
+function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => void): void {
+  if (client === undefined) made.then(end, end);
+  else if (client.destroyed) end();
+  else client.once('close', end);
+}
 
 /** The same for requests that come to the same, asked by whoever has these rights. */
 function keyOf(

@@ -50,7 +50,9 @@ export async function makeGraphql(options: GraphqlOptions) {
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
-  const engine = makeLasting(() => makeEngine({ pool, changes, production, executionMs }), log);
+  const { queuePerUser } = config.limits;
+  const engineOptions = { pool, changes, production, executionMs, queuePerUser };
+  const engine = makeLasting(() => makeEngine(engineOptions), log);
   const parts = { engine: engine.current, authentication, log };
   const sockets = makeSockets({ ...parts, maxSockets });
   const started = ready.then(() => Promise.all([engine.start(), changes.start()]));

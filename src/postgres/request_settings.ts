@@ -1,4 +1,5 @@
-import type { Claims } from '../auth/claims.ts';
+import { userKey, type Claims } from '../auth/claims.ts';
+import type { Asker } from '../lib/fair_queue.ts';
 import type { Statement } from './pipeline.ts';
 
 /** The token is good, but names no role that may do anything: 403. */
@@ -22,17 +23,27 @@ const SETTINGS = [
   'halyard.request_id',
 ] as const;
 
-export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
+/** Under this key the settings carry who asks for the connection. A symbol: neither a statement nor JSON text has it. */
+export const ASKER = Symbol('asker');
+
+/** How a request waits for a connection. */
+export type Asking = Partial<Omit<Asker, 'user'>>;
+
+export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
+  readonly [ASKER]: Asker;
+};
 
 /**
  * The settings of a request's transaction, for GraphQL and REST both. '' means unknown, and all environments. Statement
  * timeouts are settings of the roles, not of this.
  *
+ * @param asking how the request waits for a connection; by default its turn comes in any case
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, requestId: string): Settings {
+export function pgSettings(claims: Claims, requestId: string, asking: Asking = {}): Settings {
   if (claims.role === null) throw new NoRoleError();
   return {
+    [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
     role: `halyard_${claims.role}`,
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',

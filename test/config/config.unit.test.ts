@@ -44,6 +44,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     rootDatabaseUrl: null,
     dataDir: path.resolve('.halyard'),
     jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
+    limits: { queuePerUser: 256, streams: 50, streamsPerUser: 10, streamWriteMs: 60_000 },
     audit: {
       sink: 'stdout',
       logGroup: '/aws/lambda/lego-api-config-domain',
@@ -78,6 +79,10 @@ test('every variable arrives', () => {
       JWT_ALGORITHMS: 'PS256, ES256',
       JWT_AUDIENCE: 'halyard',
       JWT_ISSUER: 'https://issuer.example',
+      QUEUE_PER_USER: '8',
+      STREAMS: '7',
+      STREAMS_PER_USER: '6',
+      STREAM_WRITE_TIMEOUT: '5',
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
@@ -104,6 +109,7 @@ test('every variable arrives', () => {
       audience: 'halyard',
       issuer: 'https://issuer.example',
     },
+    limits: { queuePerUser: 8, streams: 7, streamsPerUser: 6, streamWriteMs: 5_000 },
     audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
   });
 });

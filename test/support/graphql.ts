@@ -14,6 +14,7 @@ import { echoRequestId } from '../../src/http/request_id.ts';
 import { makeAuthentication } from '../../src/auth/auth.ts';
 import type { Config } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { shareByUser } from '../../src/postgres/fair_pool.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';
@@ -54,19 +55,29 @@ export interface TestApiOptions {
   readonly nodeEnv?: Config['nodeEnv'];
   readonly maxSockets?: number;
   readonly executionMs?: number;
+  readonly queuePerUser?: number;
 }
 
 /** GraphQL alone on a free port, with the middleware that it counts on. */
 export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
-  { nodeEnv = 'test', maxSockets, executionMs }: TestApiOptions = {},
+  { nodeEnv = 'test', maxSockets, executionMs, queuePerUser = 256 }: TestApiOptions = {},
 ): Promise<TestApi> {
   const { log, lines } = makeTestLog();
   const config: Config = {
-    ...loadConfig({ NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256' }, 'api'),
+    ...loadConfig(
+      {
+        NODE_ENV: 'test',
+        JWT_SECRET: TEST_SECRET,
+        JWT_ALGORITHMS: 'HS256',
+        QUEUE_PER_USER: String(queuePerUser),
+      },
+      'api',
+    ),
     nodeEnv,
   };
   const pool = makePool(database.authenticatorUrl, { name: 'halyard-api', log });
+  shareByUser(pool, queuePerUser);
   const graphql = await makeGraphql({
     pool,
     listenerUrl: database.authenticatorUrl,

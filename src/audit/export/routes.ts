@@ -65,7 +65,7 @@ export function makeAuditRoutes(pool: pg.Pool, ending: AbortSignal): Router {
     }
     if (follow && followers >= MOST_FOLLOWERS)
       throw new ProblemError(
-        'too_many_followers',
+        'too_many_streams',
         `No more than ${MOST_FOLLOWERS} clients can wait for events at one process: try again later.`,
       );
     const life = makeLife(request, response, ending);
