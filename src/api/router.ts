@@ -7,6 +7,7 @@ import { pgSettings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
 import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
+import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -22,6 +23,7 @@ import { makeScheduleRoutes } from '../schedules/routes.ts';
 export function makeRest(
   pool: pg.Pool,
   authentication: Authentication,
+  limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
   const query: QueryAsCaller = async (request, sql, values) => {
@@ -42,7 +44,7 @@ export function makeRest(
     '/admin',
     makeFlagRoutes(query),
     makeScheduleRoutes(query),
-    makeAuditRoutes(pool, ending),
+    makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);
   return router;

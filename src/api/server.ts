@@ -15,6 +15,7 @@ import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
 import { echoRequestId } from '../http/request_id.ts';
+import { cutUnread } from '../http/unread.ts';
 import type { makeGraphql } from '../graphql/index.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
@@ -97,10 +98,11 @@ export async function startApi(options: ApiOptions) {
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
   app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+  app.use(cutUnread(config.limits.streamWriteMs));
   const draining = () => drain.signal.aborted;
   app.use(makeHealth({ pool, log, listener: graphql, draining }));
   await graphql?.attach(app, server);
-  app.use('/api', makeRest(pool, authentication, drain.signal));
+  app.use('/api', makeRest(pool, authentication, config.limits, drain.signal));
   app.use(notFound, makeErrorHandler(log));
   server.on('request', app);
   const url = await listen(server, config);

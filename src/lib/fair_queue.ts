@@ -1,7 +1,7 @@
 import { ProblemError } from './errors.ts';
 
 /** Where a request's answer goes: a response, or a connection of its own. */
-interface Client {
+export interface Client {
   readonly destroyed: boolean;
   once(event: 'close', listener: () => void): unknown;
   off(event: 'close', listener: () => void): unknown;
@@ -90,7 +90,8 @@ export function makeFairQueue(options: {
     }
   }
 
-  function wait({ user: key, client }: Asker, user: User): Promise<void> {
+  function wait({ user: key, client }: Asker): Promise<void> {
+    const user = userOf(key);
     return new Promise((resolve, reject) => {
       const settle = (error?: Error) => {
         clearTimeout(timer);
@@ -142,7 +143,20 @@ export function makeFairQueue(options: {
     get waiting() {
       return waiting;
     },
+    /** Slots that a user holds. */
+    heldBy: (key: string): number => users.get(key)?.held ?? 0,
     requireRoom,
+    /** Takes a slot if the user may have one now. @returns whether it did; then `give` must take it back */
+    tryTake(key: string): boolean {
+      const user = userOf(key);
+      const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
+      if (isFree) {
+        free -= 1;
+        user.held += 1;
+      }
+      forgetIdle(key, user);
+      return isFree;
+    },
     /**
      * Resolves once the asker has a slot, which `give` must take back.
      *
@@ -150,14 +164,9 @@ export function makeFairQueue(options: {
      *   QueueTimeoutError
      */
     async take(asker: Asker): Promise<void> {
-      const user = userOf(asker.user);
-      if (free > 0 && user.held < perUser && user.queue.size === 0) {
-        free -= 1;
-        user.held += 1;
-        return;
-      }
+      if (this.tryTake(asker.user)) return;
       if (asker.isLimited) requireRoom(asker.user);
-      await wait(asker, user);
+      await wait(asker);
     },
     /**
      * Takes a slot back.
