@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4a15f9479f1f8f2668d216692714a6364e7ad66e
+--! Hash: sha1:bc4c3dd17d9bf49f28e42e0ecf57f758c563c45d
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -265,6 +265,10 @@ create index if not exists feature_flag_schedules_retry_idx
 -- A flag's schedules, newest first; also serves the foreign key.
 create index if not exists feature_flag_schedules_flag_id_created_at_idx
   on app_public.feature_flag_schedules (flag_id, created_at desc, id desc);
+-- How many of a flag's schedules are pending.
+create index if not exists feature_flag_schedules_pending_of_flag_idx
+  on app_public.feature_flag_schedules (flag_id)
+  where status = 'pending';
 -- What a schedule that comes late must not undo.
 create index if not exists feature_flag_schedules_applied_idx
   on app_public.feature_flag_schedules (flag_id, scheduled_at, id)

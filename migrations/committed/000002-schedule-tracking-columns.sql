@@ -1,5 +1,5 @@
---! Previous: sha1:4a15f9479f1f8f2668d216692714a6364e7ad66e
---! Hash: sha1:8e9fb8314d9fee1590eab85e088921a5d14e0eb5
+--! Previous: sha1:bc4c3dd17d9bf49f28e42e0ecf57f758c563c45d
+--! Hash: sha1:6a58c82593fb1c16208fd144e82bcf8f8693d57c
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

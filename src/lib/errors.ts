@@ -75,6 +75,7 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   ZF009: 'append_only',
   ZF010: 'immutable_field',
   ZF011: 'audit_unavailable',
+  ZF013: 'too_many_schedules',
   '42501': 'forbidden',
   '23505': 'flag_exists',
   '22001': 'invalid_value',
