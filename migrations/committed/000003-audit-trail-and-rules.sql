@@ -1,5 +1,5 @@
 --! Previous: sha1:6a58c82593fb1c16208fd144e82bcf8f8693d57c
---! Hash: sha1:2ec8eff3ecc13133f6772c0a845b8ffa8acdd144
+--! Hash: sha1:a4e1521a159c959587128ba0d2ed5da588346653
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2264,7 +2264,7 @@ $$;
 comment on function app_public.retry_flag_schedule(uuid) is
   'Makes a failed schedule due again, now, with all its attempts.';
 
--- schedule_flag_change runs with the rights of whoever calls it.
+-- schedule_flag_change runs with the caller's rights.
 grant execute on function app_private.require_room_for_pending(uuid) to halyard_admin;
 grant execute on function
   app_public.schedule_flag_change(text, text, timestamptz, jsonb),

@@ -13,7 +13,7 @@ export interface Asker {
   readonly user: string;
   /** Whether the asker is refused where its user's queue is full; otherwise it waits in any case. */
   readonly isLimited: boolean;
-  /** When it closes, nobody reads the answer: the asker leaves the queue. */
+  /** When it closes, its client is gone: the asker leaves the queue. */
   readonly client?: Client | undefined;
 }
 
@@ -41,7 +41,7 @@ interface User {
  * statements would come to hold nearly all slots.
  *
  * @param options.slots slots in all
- * @param options.perUser slots that one user may hold at once, also when nobody else asks
+ * @param options.perUser slots that one user may hold at once, also when no other asks
  * @param options.maxQueued askers of one user that may wait
  * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot
  */
@@ -104,7 +104,7 @@ export function makeFairQueue(options: {
         else reject(error);
       };
       const entry: Waiting = { settle };
-      // Nobody hears of it.
+      // No client hears of it.
       const leave = () =>
         settle(new ProblemError('too_many_requests', 'The client left before its turn came.'));
       const expire = () =>

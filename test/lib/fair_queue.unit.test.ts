@@ -96,7 +96,7 @@ describe('a full queue', () => {
     return queue;
   };
 
-  test('refuses its own user’s requests, and nobody else’s', async () => {
+  test('refuses its own user’s requests, and no other’s', async () => {
     const queue = await full();
     expect(await codeOf(queue.take({ user: 'alice', isLimited: true }))).toBe('too_many_requests');
     expect(() => queue.requireRoom('alice')).toThrow(ProblemError);

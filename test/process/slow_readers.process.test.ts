@@ -20,7 +20,7 @@ async function memoryOf(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1_024;
 }
 
-test('sixty exports that nobody reads leave the API small, and other users are answered', async () => {
+test('sixty exports that no client reads leave the API small, and other users are answered', async () => {
   // More than the buffers between server and client hold, sixty times over.
   await withClient(database.ownerUrl, (client) =>
     addMany(client, 1_200, { text: 'x'.repeat(7_000) }),

@@ -5,7 +5,7 @@ import { orAborted, pause } from '../../lib/wait.ts';
 /** Why an answer was cut off, for the log: what the client has is not all, and it gets an error. */
 export class CutOffError extends Error {
   override readonly name = 'CutOffError';
-  /** Whether there was nobody any more to read it. */
+  /** Whether the client was gone. */
   readonly isGone: boolean;
 
   constructor(message: string, isGone = false) {
