@@ -4,7 +4,20 @@ import { ProblemError } from './errors.ts';
 export interface Client {
   readonly destroyed: boolean;
   once(event: 'close', listener: () => void): unknown;
-  off(event: 'close', listener: () => void): unknown;
+}
+
+/** What is to be done when a client closes: one listener for a client, of which many statements may wait at once. */
+const departures = new WeakMap<Client, Set<() => void>>();
+
+function departuresOf(client: Client): Set<() => void> {
+  const known = departures.get(client);
+  if (known !== undefined) return known;
+  const leaving = new Set<() => void>();
+  departures.set(client, leaving);
+  client.once('close', () => {
+    for (const leave of leaving) leave();
+  });
+  return leaving;
 }
 
 /** Who asks for a slot. */
@@ -95,7 +108,7 @@ export function makeFairQueue(options: {
     return new Promise((resolve, reject) => {
       const settle = (error?: Error) => {
         clearTimeout(timer);
-        client?.off('close', leave);
+        if (client !== undefined) departuresOf(client).delete(leave);
         waiting -= 1;
         user.queue.delete(entry);
         if (user.queue.size === 0) ring.delete(key);
@@ -110,7 +123,7 @@ export function makeFairQueue(options: {
       const expire = () =>
         settle(new QueueTimeoutError(`Its turn did not come within ${waitMs} ms.`));
       const timer = setTimeout(expire, waitMs);
-      client?.once('close', leave);
+      if (client !== undefined) departuresOf(client).add(leave);
       waiting += 1;
       user.queue.add(entry);
       ring.add(key);

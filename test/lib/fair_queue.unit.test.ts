@@ -123,10 +123,23 @@ describe('an asker', () => {
     ask('carol');
     client.emit('close');
     expect(await leaving).toBe('too_many_requests');
-    expect([queue.waiting, client.listenerCount('close')]).toEqual([1, 0]);
+    expect(queue.waiting).toBe(1);
     queue.give('alice');
     await settled();
     expect(served).toEqual(['alice', 'carol']);
+  });
+
+  test('may wait for one client with many others, by one listener', async () => {
+    const { queue, ask } = recorded({ slots: 1, perUser: 1 });
+    ask('alice');
+    const client = Object.assign(new EventEmitter(), { destroyed: false });
+    const leaving = Array.from({ length: 20 }, () =>
+      codeOf(queue.take({ user: 'bob', isLimited: true, client })),
+    );
+    expect([queue.waiting, client.listenerCount('close')]).toEqual([20, 1]);
+    client.emit('close');
+    expect(new Set(await Promise.all(leaving))).toEqual(new Set(['too_many_requests']));
+    expect(queue.waiting).toBe(0);
   });
 
   test('whose client is gone already doesn’t wait', async () => {
