@@ -4,7 +4,7 @@ FROM node:24.21.0-bookworm-slim
 ENV NODE_ENV=production HOST=0.0.0.0 METRICS_HOST=0.0.0.0
 WORKDIR /app
 
-# No install scripts: they fetch a Node for machines with another one and link the embedded PostgreSQL; neither is used here.
+# No install scripts: they link the embedded PostgreSQL, which isn't used here.
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
 

@@ -46,7 +46,7 @@ export async function makeRecorder(url: string, log: Logger): Promise<Recorder> 
       heard.length = 0;
       const { errors } = await engine.run(
         { query, operationName: null, variables },
-        { claims: adminOf(null), requestId: 'bench', log },
+        { claims: adminOf(null), request: { requestId: 'bench' }, log },
       );
       const [statement, ...others] = heard.filter(({ text }) => !FRAME.test(text));
       if (errors !== undefined || statement === undefined || others.length > 0)

@@ -57,9 +57,9 @@ from (
     ('jwt.claims.email', '', '{}', null, true),
     ('jwt.claims.role', '', '{}', null, true),
     ('jwt.claims.environments', '', '{}', null, true),
-    ('halyard.actor', '', '{}', null, true),
     ('halyard.applying', '', '{}', null, true),
     ('halyard.request_id', '', '{}', null, true),
+    ('halyard.client_request_id', '', '{}', null, true),
     ('halyard.recording', '', '{}', null, true),
 
     -- To hold all changes, an administrator sets it on for these roles in the database, and that must hold: /readyz says so.

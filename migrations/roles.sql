@@ -1,5 +1,5 @@
 -- The roles that Halyard works with. Run once per server by an administrator (`npm run halyard -- setup`), before the
--- first migration, and again at will: every statement is idempotent. Roles belong to the server and not to a database,
+-- first migration, and again at will: it changes only what differs, so a second administrator needs no right to the rest. Roles belong to the server and not to a database,
 -- which is why they are never in a migration. Passwords, the roles' settings (role_settings.sql) and the database itself are set by
 -- src/postgres/setup.ts.
 
@@ -10,32 +10,53 @@ begin
   for v_role in
     select *
     from (values
-      ('halyard_owner', 'login inherit', 'Halyard: owns the schemas and runs the migrations.'),
-      ('halyard_authenticator', 'login noinherit', 'Halyard: the API''s login; may become admin, viewer or auditor and nothing else.'),
-      ('halyard_worker', 'login noinherit', 'Halyard: the worker''s login; runs graphile-worker and the functions that apply and forward.'),
-      ('halyard_admin', 'nologin', 'Halyard: a request of an administrator of flags.'),
-      ('halyard_viewer', 'nologin', 'Halyard: a request that may only read flags and schedules.'),
-      ('halyard_auditor', 'nologin', 'Halyard: reads the audit trail. Grant it to the logins of DBAs and auditors.')
-    ) as role (name, options, description)
+      ('halyard_owner', true, true, 'Halyard: owns the schemas and runs the migrations.'),
+      ('halyard_authenticator', true, false, 'Halyard: the API''s login; may become admin, viewer or auditor and nothing else.'),
+      ('halyard_worker', true, false, 'Halyard: the worker''s login; runs graphile-worker and the functions that apply and forward.'),
+      ('halyard_admin', false, true, 'Halyard: a request of an administrator of flags.'),
+      ('halyard_viewer', false, true, 'Halyard: a request that may only read flags and schedules.'),
+      ('halyard_auditor', false, true, 'Halyard: reads the audit trail. Grant it to the logins of DBAs and auditors.')
+    ) as role (name, logs_in, inherits, description)
   loop
     if not exists (select from pg_catalog.pg_roles where rolname = v_role.name) then
       execute format('create role %I', v_role.name);
     end if;
-    execute format('alter role %I with %s', v_role.name, v_role.options);
+    if exists (
+      select from pg_catalog.pg_roles
+      where rolname = v_role.name and (rolcanlogin, rolinherit) <> (v_role.logs_in, v_role.inherits)
+    ) then
+      execute format(
+        'alter role %I with %s %s', v_role.name,
+        case when v_role.logs_in then 'login' else 'nologin' end,
+        case when v_role.inherits then 'inherit' else 'noinherit' end);
+    end if;
     if exists (
       select from pg_catalog.pg_roles
       where rolname = v_role.name and (rolsuper or rolbypassrls or rolcreaterole or rolreplication)
     ) then
       raise exception 'Role % has rights that Halyard''s guarantees don''t hold against; take superuser, bypassrls, createrole and replication from it.', v_role.name;
     end if;
-    execute format('comment on role %I is %L', v_role.name, v_role.description);
+    if shobj_description(v_role.name::regrole, 'pg_authid') is distinct from v_role.description then
+      execute format('comment on role %I is %L', v_role.name, v_role.description);
+    end if;
+  end loop;
+
+  -- The authenticator becomes one of three for the length of a transaction; NOINHERIT: by itself it can read nothing.
+  -- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
+  -- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
+  for v_role in
+    select *
+    from (values
+      ('halyard_authenticator', 'halyard_admin'),
+      ('halyard_authenticator', 'halyard_viewer'),
+      ('halyard_authenticator', 'halyard_auditor'),
+      ('halyard_owner', 'halyard_worker')
+    ) as role (member, name)
+    -- Since PostgreSQL 16 a member may be one that can't SET ROLE.
+    where not pg_has_role(
+      member, name, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)
+  loop
+    execute format('grant %I to %I', v_role.name, v_role.member);
   end loop;
 end;
 $$;
-
--- The authenticator becomes one of these for the length of a transaction; NOINHERIT: by itself it can read nothing.
-grant halyard_admin, halyard_viewer, halyard_auditor to halyard_authenticator;
-
--- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
--- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
-grant halyard_worker to halyard_owner;

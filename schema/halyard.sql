@@ -33,6 +33,7 @@ create type app_private.audit_event as (
   admin_user_id text,
   admin_email text,
   request_id text,
+  client_request_id text,
   database_user text,
   application_name text,
   reconciled boolean,
@@ -40,6 +41,24 @@ create type app_private.audit_event as (
   payload text
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
+
+create table app_private.denials (
+  denied integer not null,
+  email text,
+  minute timestamp with time zone not null,
+  role text,
+  user_id text not null,
+  written integer not null,
+  constraint denials_pkey PRIMARY KEY (user_id, minute)
+);
+alter table app_private.denials enable row level security;
+comment on table app_private.denials is 'Denied requests by user and minute, until their number is in the trail.';
+comment on column app_private.denials.denied is 'How many requests were denied.';
+comment on column app_private.denials.email is 'The e-mail address in the token of the first.';
+comment on column app_private.denials.minute is 'The minute (UTC), by its start.';
+comment on column app_private.denials.role is 'The role in the token of the first.';
+comment on column app_private.denials.user_id is 'The user in the verified token; empty when it names none.';
+comment on column app_private.denials.written is 'How many of them have an event of their own.';
 
 create table app_private.settings (
   name text not null,
@@ -287,6 +306,7 @@ create view audit.cancellations_by_others with (security_invoker=true) as
             b.admin_user_id,
             b.admin_email,
             b.request_id,
+            b.client_request_id,
             b.database_user,
             b.application_name,
             b.reconciled,
@@ -395,6 +415,7 @@ create table audit.events (
   admin_email text,
   admin_user_id text,
   application_name text not null,
+  client_request_id text,
   database_user text not null,
   environment text,
   event_type text not null,
@@ -417,7 +438,7 @@ alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
 CREATE INDEX events_flag_key_idx ON ONLY audit.events USING btree (flag_key, occurred_at DESC, id DESC);
 CREATE INDEX events_level_idx ON ONLY audit.events USING btree (occurred_at DESC, id DESC) WHERE (level <> 'info'::text);
-CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE (actor_kind = 'database'::text);
+CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE ((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text])));
 CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
 CREATE INDEX events_reconciled_idx ON ONLY audit.events USING btree (occurred_at) WHERE reconciled;
 CREATE INDEX events_schedule_idx ON ONLY audit.events USING btree (schedule_id, occurred_at) WHERE (schedule_id IS NOT NULL);
@@ -437,18 +458,19 @@ comment on column audit.events.actor_kind is 'admin (by the API), system (the wo
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.events.application_name is 'The application that the database session named itself.';
+comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
 comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
 comment on column audit.events.environment is 'The flag''s environment.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored and audit.cursor_moved.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored, audit.cursor_moved and access.denied.';
 comment on column audit.events.metadata is 'The details, with keys by event type.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
-comment on column audit.events.request_id is 'The HTTP request that did it; also in the API''s log and its X-Request-Id header.';
+comment on column audit.events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
 comment on column audit.events.revision is 'The revision of the row that the event is about; the highest missing one in *.reconciled.';
 comment on column audit.events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.events to halyard_admin;
@@ -496,7 +518,7 @@ create view audit.flag_events with (security_invoker=true) as
     COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
     id AS event_id
    FROM audit.events e
-  WHERE (flag_key IS NOT NULL);
+  WHERE ((flag_key IS NOT NULL) AND (event_type <> 'access.denied'::text));
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
 comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
 comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
@@ -616,13 +638,15 @@ create view audit.manual_changes with (security_invoker=true) as
     (metadata -> 'before'::text) AS before,
     COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
     metadata,
-    id AS event_id
+    id AS event_id,
+    (metadata -> 'claimed'::text) AS claimed
    FROM audit.events e
-  WHERE ((actor_kind = 'database'::text) AND (event_type <> 'audit.exported'::text));
-comment on table audit.manual_changes is 'What was changed by SQL typed by hand, past the API.';
+  WHERE (((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text]))) AND (NOT ((actor_kind = 'system'::text) AND (database_user = 'halyard_owner'::text))) AND (event_type <> 'audit.exported'::text));
+comment on table audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
 comment on column audit.manual_changes.before is 'What was before.';
+comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
 comment on column audit.manual_changes.database_user is 'The login.';
 comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
 comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
@@ -763,11 +787,9 @@ begin
   perform app_private.renew_queued_events(v_present.id);
   perform app_private.renew_dead_letters(v_present.id);
 
-  perform set_config('halyard.actor', 'system', true);
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
-  perform set_config('halyard.actor', '', true);
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -777,19 +799,19 @@ end;
 $function$;
 comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
 
+CREATE OR REPLACE FUNCTION app_private.actor_details()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE app_private.actor_kind() WHEN 'admin'::text THEN jsonb_strip_nulls(jsonb_build_object('adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())) WHEN 'database'::text THEN app_private.claimed() ELSE '{}'::jsonb END;
+comment on function app_private.actor_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known; `claimed` of a change at a prompt whose session set claims.';
+
 CREATE OR REPLACE FUNCTION app_private.actor_kind()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN CASE WHEN (current_setting('halyard.actor'::text, true) = 'system'::text) THEN 'system'::text WHEN (app_private.claim_role() IS NOT NULL) THEN 'admin'::text ELSE 'database'::text END;
-comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction.';
-
-CREATE OR REPLACE FUNCTION app_private.admin_details()
- RETURNS jsonb
- LANGUAGE sql
- STABLE
-RETURN CASE app_private.actor_kind() WHEN 'admin'::text THEN jsonb_strip_nulls(jsonb_build_object('adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())) ELSE '{}'::jsonb END;
-comment on function app_private.admin_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known.';
+RETURN CASE WHEN (SESSION_USER = 'halyard_worker'::name) THEN 'system'::text WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (app_private.claim_role() IS NOT NULL)) THEN 'admin'::text ELSE 'database'::text END;
+comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction, by its login.';
 
 CREATE OR REPLACE FUNCTION app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -894,7 +916,6 @@ begin
   failed := 0;
   untried := 0;
   stuck_ids := '{}';
-  perform set_config('halyard.actor', 'system', true);
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
@@ -919,7 +940,6 @@ begin
     stuck_ids := stuck_ids || v_counts.stuck;
     untried := untried + v_counts.untried;
   end loop;
-  perform set_config('halyard.actor', '', true);
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -963,6 +983,19 @@ end;
 $function$;
 comment on function app_private.apply_schedules(uuid[]) is 'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
 
+CREATE OR REPLACE FUNCTION app_private.applying()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+      then current_setting('halyard.applying', true)::jsonb
+  end
+$function$;
+comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+
 CREATE OR REPLACE FUNCTION app_private.as_system(event app_private.audit_event)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -973,7 +1006,7 @@ begin
   event.actor_kind := 'system';
   event.admin_user_id := null;
   event.admin_email := null;
-  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[];
+  event.metadata := event.metadata - '{adminUserId,adminEmail,claimed}'::text[];
   return event;
 end;
 $function$;
@@ -985,26 +1018,46 @@ CREATE OR REPLACE FUNCTION app_private.attribute_event(event app_private.audit_e
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_is_api constant boolean := coalesce(context ->> 'databaseUser' = 'halyard_authenticator', false);
+  v_claimed constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+    'userId', nullif(context ->> 'userId', ''), 'email', nullif(context ->> 'email', ''), 'role', nullif(context ->> 'role', ''),
+    'requestId', nullif(context ->> 'requestId', '')));
 begin
   event.actor_kind := case
-    when context ->> 'actor' = 'system' then 'system'
-    when coalesce(context ->> 'role', '') <> '' then 'admin'
+    when context ->> 'databaseUser' = 'halyard_worker' then 'system'
+    when v_is_api and coalesce(context ->> 'role', '') <> '' then 'admin'
     else 'database'
   end;
   event.admin_user_id := case when event.actor_kind = 'admin' then nullif(context ->> 'userId', '') end;
   event.admin_email := case when event.actor_kind = 'admin' then nullif(context ->> 'email', '') end;
-  event.request_id := nullif(context ->> 'requestId', '');
+  event.request_id := case when v_is_api then nullif(context ->> 'requestId', '') end;
+  event.client_request_id := case when v_is_api then nullif(context ->> 'clientRequestId', '') end;
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
-    event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
+    event.schedule_id := case
+      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+        then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
+    end;
   end if;
-  event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
-    'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
+  event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
+    || jsonb_strip_nulls(jsonb_build_object('adminUserId', event.admin_user_id, 'adminEmail', event.admin_email))
+    || case when event.actor_kind = 'database' and v_claimed <> '{}' then jsonb_build_object('claimed', v_claimed) else '{}' end;
   return event;
 end;
 $function$;
 comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor and the request of a dead letter''s context, and without flagState.';
+
+CREATE OR REPLACE FUNCTION app_private.attributed_setting(name text, max_length integer)
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN CASE WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (length(current_setting(name, true)) <= max_length)) THEN NULLIF(current_setting(name, true), ''::text) ELSE NULL::text END;
+comment on function app_private.attributed_setting(text,integer) is 'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters.';
+grant execute on function app_private.attributed_setting(text,integer) to halyard_admin;
+grant execute on function app_private.attributed_setting(text,integer) to halyard_auditor;
+grant execute on function app_private.attributed_setting(text,integer) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.audit_cursor(destination text)
  RETURNS bigint
@@ -1087,13 +1140,13 @@ AS $function$
 declare
   c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
-    'userId', current_setting('jwt.claims.user_id', true),
-    'email', current_setting('jwt.claims.email', true),
-    'role', current_setting('jwt.claims.role', true),
-    'requestId', current_setting('halyard.request_id', true),
-    'actor', current_setting('halyard.actor', true),
-    -- As text: somebody may have set it to what is no JSON.
-    'applying', current_setting('halyard.applying', true),
+    'userId', left(current_setting('jwt.claims.user_id', true), 255),
+    'email', left(current_setting('jwt.claims.email', true), 320),
+    'role', left(current_setting('jwt.claims.role', true), 32),
+    'requestId', left(current_setting('halyard.request_id', true), 128),
+    'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    -- As text: it may be no JSON.
+    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -1193,8 +1246,8 @@ CREATE OR REPLACE FUNCTION app_private.claim_email()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN NULLIF(current_setting('jwt.claims.email'::text, true), ''::text);
-comment on function app_private.claim_email() is 'The e-mail address in the verified token; null when unknown.';
+RETURN app_private.attributed_setting('jwt.claims.email'::text, 320);
+comment on function app_private.claim_email() is 'The e-mail address in the verified token of a request of the API; null otherwise.';
 grant execute on function app_private.claim_email() to halyard_admin;
 grant execute on function app_private.claim_email() to halyard_auditor;
 grant execute on function app_private.claim_email() to halyard_viewer;
@@ -1229,11 +1282,18 @@ CREATE OR REPLACE FUNCTION app_private.claim_user_id()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN NULLIF(current_setting('jwt.claims.user_id'::text, true), ''::text);
-comment on function app_private.claim_user_id() is 'The user id in the verified token; null when unknown.';
+RETURN app_private.attributed_setting('jwt.claims.user_id'::text, 255);
+comment on function app_private.claim_user_id() is 'The user id in the verified token of a request of the API; null otherwise.';
 grant execute on function app_private.claim_user_id() to halyard_admin;
 grant execute on function app_private.claim_user_id() to halyard_auditor;
 grant execute on function app_private.claim_user_id() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_private.claimed()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN CASE WHEN (concat(current_setting('jwt.claims.user_id'::text, true), current_setting('jwt.claims.email'::text, true), current_setting('jwt.claims.role'::text, true), current_setting('halyard.request_id'::text, true)) = ''::text) THEN '{}'::jsonb ELSE jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object('userId', NULLIF("left"(current_setting('jwt.claims.user_id'::text, true), 255), ''::text), 'email', NULLIF("left"(current_setting('jwt.claims.email'::text, true), 320), ''::text), 'role', NULLIF("left"(current_setting('jwt.claims.role'::text, true), 32), ''::text), 'requestId', NULLIF("left"(current_setting('halyard.request_id'::text, true), 128), ''::text)))) END;
+comment on function app_private.claimed() is '`claimed` with the claims and the request id that a session set, cut to length; an empty object when it set none.';
 
 CREATE OR REPLACE FUNCTION app_private.claims_are_limited()
  RETURNS boolean
@@ -1244,6 +1304,13 @@ comment on function app_private.claims_are_limited() is 'Whether the token is li
 grant execute on function app_private.claims_are_limited() to halyard_admin;
 grant execute on function app_private.claims_are_limited() to halyard_auditor;
 grant execute on function app_private.claims_are_limited() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_private.client_request_id()
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN app_private.attributed_setting('halyard.client_request_id'::text, 128);
+comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
 
 CREATE OR REPLACE FUNCTION app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] DEFAULT NULL::uuid[])
  RETURNS TABLE(id uuid, name text, created_at timestamp with time zone, revision bigint, flag_key text, environment text, key text, found jsonb)
@@ -1290,6 +1357,32 @@ begin
 end;
 $function$;
 comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
+
+CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (
+    select
+    from audit.events e
+    where e.id = export
+      and e.event_type = 'audit.exported'
+      -- Skips the months before.
+      and e.occurred_at > now() - interval '1 day'
+      and e.database_user = session_user
+      and (e.admin_user_id, e.admin_email) is not distinct from (app_private.claim_user_id(), app_private.claim_email())
+      and e.metadata ->> 'format' = 'json'
+      and (e.metadata -> 'filters') - '{after,until,limit}'::text[] = filters - '{after,until,limit}'::text[]
+      and (filters ->> 'after')::bigint >= coalesce((e.metadata #>> '{filters,after}')::bigint, 0)
+      and (filters ->> 'until')::bigint <= least(
+        (e.metadata #>> '{filters,until}')::bigint,
+        coalesce((select l.seq from audit.ledger l where l.event_id = e.id limit 1), audit.last_seq())))
+$function$;
+comment on function app_private.continues_export(uuid,jsonb) is 'Whether a page of JSON with these filters, `after` and `until` among them, is a part of what this audit.exported event of the same user says, no older than a day.';
+grant execute on function app_private.continues_export(uuid,jsonb) to halyard_admin;
+grant execute on function app_private.continues_export(uuid,jsonb) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
  RETURNS bigint
@@ -1345,7 +1438,7 @@ begin
               v_incarnation, (v_rows -> 0 ->> 'id')::uuid, 'epoch', (content ->> 'revision')::bigint)
           end,
           gen_random_uuid()),
-        v_at, content ->> 'eventType', null, null, null, null,
+        v_at, content ->> 'eventType', null, content #>> '{details,flagKey}', content ->> 'environment', null,
         (content ->> 'revision')::bigint, content -> 'details'),
       content -> 'context');
     return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
@@ -1439,6 +1532,25 @@ $function$;
 comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.denial_event(id uuid, at timestamp with time zone, flag_key text, environment text, details jsonb)
+ RETURNS app_private.audit_event
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event app_private.audit_event := app_private.make_event(
+    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
+begin
+  -- A token that names no role makes no admin, and is verified all the same.
+  v_event.actor_kind := 'admin';
+  v_event.admin_user_id := details ->> 'adminUserId';
+  v_event.admin_email := details ->> 'adminEmail';
+  v_event.metadata := jsonb_strip_nulls(details);
+  return v_event;
+end;
+$function$;
+comment on function app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb) is 'The access.denied event with these details, which name the user as the token does.';
+
 CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1477,6 +1589,7 @@ begin
         ('level', v_text -> 'level', to_jsonb(event.level)),
         ('environment', v_text -> 'environment', to_jsonb(event.environment)),
         ('request_id', v_text -> 'requestId', to_jsonb(event.request_id)),
+        ('client_request_id', v_text -> 'clientRequestId', to_jsonb(event.client_request_id)),
         ('metadata', v_text -> 'metadata', event.metadata),
         ('flag_key', v_text #> '{metadata,flagKey}', to_jsonb(event.flag_key)),
         ('admin_user_id', v_text #> '{metadata,adminUserId}', to_jsonb(event.admin_user_id)),
@@ -1797,6 +1910,13 @@ end;
 $function$;
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
+CREATE OR REPLACE FUNCTION app_private.is_applying_text(value text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (value ~ '^[{](?:"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", )*"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"[}]$'::text);
+comment on function app_private.is_applying_text(text) is 'Whether this is a JSON object of UUIDs, as halyard.applying is.';
+
 CREATE OR REPLACE FUNCTION app_private.is_due(schedule app_public.feature_flag_schedules, at timestamp with time zone, held_until timestamp with time zone, held_created_until timestamp with time zone)
  RETURNS boolean
  LANGUAGE sql
@@ -1822,6 +1942,14 @@ AS $function$
     or exists (select from audit.events e where e.id = is_recorded.event_id)
 $function$;
 comment on function app_private.is_recorded(uuid) is 'Whether the trail has, or had before a purge, the event of this id.';
+
+CREATE OR REPLACE FUNCTION app_private.is_recording()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+RETURN (COALESCE((current_setting('halyard.recording'::text, true) = 'on'::text), false) AND ((SESSION_USER = 'halyard_worker'::name) OR pg_has_role(SESSION_USER, 'halyard_owner'::name, 'member'::text)));
+comment on function app_private.is_recording() is 'Whether the running statement is record_rows()''s: it sets halyard.recording, and the login is the worker''s or may become the owner.';
+grant execute on function app_private.is_recording() to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.is_substituted(event_id uuid, occurred_at timestamp with time zone)
  RETURNS boolean
@@ -1948,7 +2076,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.admin_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -2495,7 +2623,7 @@ CREATE OR REPLACE FUNCTION app_private.purged_event(month timestamp with time zo
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
-  select app_private.make_event(
+  select app_private.as_system(app_private.make_event(
     gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null,
     jsonb_strip_nulls(jsonb_build_object(
       'month', to_char(month, 'YYYY-MM'),
@@ -2504,7 +2632,7 @@ AS $function$
       'firstSeq', min(l.seq),
       'lastSeq', max(l.seq),
       'eventsInAll', events_in_all,
-      'lastSeqInAll', last_seq_in_all)))
+      'lastSeqInAll', last_seq_in_all))))
   from audit.ledger l
   where l.occurred_at >= month and l.occurred_at < month + interval '1 month'
 $function$;
@@ -2540,13 +2668,14 @@ begin
   ahead := app_private.destination_is_ahead();
   audit_mode := app_private.audit_mode();
   writable := current_setting('transaction_read_only') = 'off';
-  privileges := pg_has_role(session_user, 'halyard_admin', 'member')
+  -- Another login that may become an admin is no API to the trail (platform/claims.sql).
+  privileges := session_user = 'halyard_authenticator' and pg_has_role(session_user, 'halyard_admin', 'member')
     and has_column_privilege('halyard_admin', 'app_public.feature_flags', 'enabled', 'update')
     and has_column_privilege('halyard_admin', 'app_public.feature_flag_schedules', 'updates', 'insert')
     and has_function_privilege('halyard_admin', 'app_public.cancel_flag_schedule(uuid, text)', 'execute');
 end;
 $function$;
-comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
+comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint)
@@ -2783,6 +2912,79 @@ AS $function$
 $function$;
 comment on function app_private.reconciliation_due() is 'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
 
+CREATE OR REPLACE FUNCTION app_private.record_denial(operation text, code text, flag_key text DEFAULT NULL::text, environment text DEFAULT NULL::text, count integer DEFAULT 1)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_events_a_minute constant integer := 10;
+  c_name constant text := '^[A-Za-z0-9][A-Za-z0-9._-]*$';
+  v_denials app_private.denials;
+  v_flag_key text := case when flag_key ~ c_name and length(flag_key) <= 100 then flag_key end;
+  v_environment text := case when environment ~ c_name and length(environment) <= 20 then environment end;
+begin
+  -- Asks who calls, too.
+  perform app_private.record_denial_counts();
+  if count is null or count < 1 then
+    raise exception 'At least one attempt was denied.' using errcode = '23514';
+  end if;
+  insert into app_private.denials (user_id, minute, email, role, denied, written)
+  values (
+    coalesce(app_private.claim_user_id(), ''), date_trunc('minute', clock_timestamp(), 'UTC'), app_private.claim_email(),
+    left(app_private.claim_role(), 32), 0, 0)
+  on conflict on constraint denials_pkey do update set denied = denials.denied
+  returning * into v_denials;
+  update app_private.denials d
+  set
+    denied = d.denied + record_denial.count,
+    written = d.written + (operation is not null and d.written < c_events_a_minute)::integer
+  where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
+  if operation is null or v_denials.written >= c_events_a_minute then
+    return;
+  end if;
+  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
+    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+end;
+$function$;
+comment on function app_private.record_denial(text,text,text,text,integer) is 'Records that the running request was denied: its operation, the code of the answer, the flag and the environment if it names them. Ten a user and minute are events, the others are counted. Without an operation `count` attempts are counted only. Raises insufficient_privilege for another login than the API''s.';
+grant execute on function app_private.record_denial(text,text,text,text,integer) to halyard_authenticator;
+
+CREATE OR REPLACE FUNCTION app_private.record_denial_counts()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_denials app_private.denials;
+begin
+  if session_user <> 'halyard_authenticator' then
+    raise exception 'Only the API records denials: this session''s login is %.', session_user using errcode = 'insufficient_privilege';
+  end if;
+  for v_denials in
+    select d.*
+    from app_private.denials d
+    where d.minute < clock_timestamp() - interval '75 seconds'
+    order by d.minute, d.user_id
+    limit 1000
+    for update skip locked
+  loop
+    if v_denials.denied > v_denials.written then
+      perform app_private.write_denial(null, null, jsonb_build_object(
+        'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+    end if;
+    delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
+  end loop;
+  return (select count(*) from app_private.denials);
+end;
+$function$;
+comment on function app_private.record_denial_counts() is 'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such; returns for how many the minute isn''t over.';
+grant execute on function app_private.record_denial_counts() to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.record_divergences(destination text, tail jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -2981,10 +3183,8 @@ begin
       limit batch
       for update of s skip locked);
   end if;
-  perform set_config('halyard.actor', 'system', true);
   delete from app_public.feature_flag_schedules s where s.id = any (v_ids);
   get diagnostics v_count = row_count;
-  perform set_config('halyard.actor', '', true);
   return v_count;
 end;
 $function$;
@@ -2995,7 +3195,7 @@ CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_even
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN (((((((((((((((((((((((('{"eventType": "'::text || (event).event_type) || '", "timestamp": "'::text) || app_private.iso((event).occurred_at)) || '", "eventId": "'::text) || ((event).id)::text) || '", "level": "'::text) || (event).level) || '", "environment": '::text) || COALESCE((to_json((event).environment))::text, 'null'::text)) || ', "requestId": '::text) || COALESCE((to_json((event).request_id))::text, 'null'::text)) || ', "actorKind": "'::text) || (event).actor_kind) || '", "databaseUser": '::text) || (to_json((event).database_user))::text) || ', "applicationName": '::text) || (to_json((event).application_name))::text) || COALESCE(((', "flagId": "'::text || ((event).flag_id)::text) || '"'::text), ''::text)) || COALESCE(((', "scheduleId": "'::text || ((event).schedule_id)::text) || '"'::text), ''::text)) || COALESCE((', "revision": '::text || ((event).revision)::text), ''::text)) || CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE ''::text END) || ', "metadata": '::text) || ((event).metadata)::text) || '}'::text);
+RETURN ((((((((((((((((((((((((('{"eventType": "'::text || (event).event_type) || '", "timestamp": "'::text) || app_private.iso((event).occurred_at)) || '", "eventId": "'::text) || ((event).id)::text) || '", "level": "'::text) || (event).level) || '", "environment": '::text) || COALESCE((to_json((event).environment))::text, 'null'::text)) || ', "requestId": '::text) || COALESCE((to_json((event).request_id))::text, 'null'::text)) || COALESCE((', "clientRequestId": '::text || (to_json((event).client_request_id))::text), ''::text)) || ', "actorKind": "'::text) || (event).actor_kind) || '", "databaseUser": '::text) || (to_json((event).database_user))::text) || ', "applicationName": '::text) || (to_json((event).application_name))::text) || COALESCE(((', "flagId": "'::text || ((event).flag_id)::text) || '"'::text), ''::text)) || COALESCE(((', "scheduleId": "'::text || ((event).schedule_id)::text) || '"'::text), ''::text)) || COALESCE((', "revision": '::text || ((event).revision)::text), ''::text)) || CASE WHEN (event).reconciled THEN ', "reconciled": true'::text ELSE ''::text END) || ', "metadata": '::text) || ((event).metadata)::text) || '}'::text);
 comment on function app_private.render_event(app_private.audit_event) is 'The event as JSON text, without its seq.';
 
 CREATE OR REPLACE FUNCTION app_private.renew_dead_letters(incarnation uuid)
@@ -3172,8 +3372,8 @@ CREATE OR REPLACE FUNCTION app_private.request_id()
  RETURNS text
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN NULLIF(current_setting('halyard.request_id'::text, true), ''::text);
-comment on function app_private.request_id() is 'The id of the HTTP request that this transaction serves; null when unknown.';
+RETURN app_private.attributed_setting('halyard.request_id'::text, 128);
+comment on function app_private.request_id() is 'The API''s id of the HTTP request that this transaction serves; null in sessions of other logins.';
 grant execute on function app_private.request_id() to halyard_admin;
 grant execute on function app_private.request_id() to halyard_auditor;
 grant execute on function app_private.request_id() to halyard_viewer;
@@ -3276,9 +3476,7 @@ begin
   if v_keep is null then
     return;
   end if;
-  perform set_config('halyard.actor', 'system', true);
   return query select r.* from audit.retain(v_keep, 1) as r;
-  perform set_config('halyard.actor', '', true);
 end;
 $function$;
 comment on function app_private.retain_audit_events() is 'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
@@ -3553,7 +3751,7 @@ CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select s.key::uuid, s.value::uuid
-  from jsonb_each_text(nullif(current_setting('halyard.applying', true), '')::jsonb) as s
+  from jsonb_each_text(app_private.applying()) as s
 $function$;
 comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
 
@@ -3663,7 +3861,7 @@ begin
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
       e.payload is distinct from app_private.render_event(row(
         e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
         e.metadata, e.payload)::app_private.audit_event)
       -- These three stand in the text as part of the metadata only.
       or e.flag_key is distinct from e.metadata ->> 'flagKey'
@@ -4023,7 +4221,7 @@ begin
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
-      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+      where o.revision <> n.revision and not app_private.is_recording()
         or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
@@ -4115,7 +4313,7 @@ begin
   -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
   new.revision := case
     when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
-    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
   return new;
@@ -4147,7 +4345,7 @@ begin
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__track() is 'Stamps created_by, cancelled_by and cancelled_at from the claims; what a client sends for them is ignored.';
+comment on function app_private.tg_feature_flag_schedules__track() is 'Stamps created_by and cancelled_by with the user of a request of the API, null for any other session, and cancelled_at; what a client sends for them is ignored.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__audit()
  RETURNS trigger
@@ -4174,7 +4372,7 @@ begin
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
-      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+      where o.revision <> n.revision and not app_private.is_recording()
         or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
@@ -4236,7 +4434,7 @@ begin
     -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
     new.revision := case
       when app_private.flag_state(new) is distinct from app_private.flag_state(old) then old.revision + 1
-      when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+      when new.revision > old.revision and app_private.is_recording() then new.revision
       else old.revision
     end;
   end if;
@@ -4299,7 +4497,7 @@ begin
   new.revision := case
     when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
     when new.value <> old.value then old.revision + 1
-    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
   new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
@@ -4787,7 +4985,7 @@ CREATE OR REPLACE FUNCTION app_private.unwritten_event(event audit.events)
  RETURNS app_private.audit_event
  LANGUAGE sql
  IMMUTABLE
-RETURN ROW((event).id, (event).occurred_at, (event).event_type, (event).level, (event).flag_id, (event).flag_key, (event).environment, (event).schedule_id, (event).revision, (event).actor_kind, (event).admin_user_id, (event).admin_email, (event).request_id, (event).database_user, (event).application_name, (event).reconciled, (event).metadata, NULL::text)::app_private.audit_event;
+RETURN ROW((event).id, (event).occurred_at, (event).event_type, (event).level, (event).flag_id, (event).flag_key, (event).environment, (event).schedule_id, (event).revision, (event).actor_kind, (event).admin_user_id, (event).admin_email, (event).request_id, (event).client_request_id, (event).database_user, (event).application_name, (event).reconciled, (event).metadata, NULL::text)::app_private.audit_event;
 comment on function app_private.unwritten_event(audit.events) is 'An event of the trail as it was before its text was rendered.';
 
 CREATE OR REPLACE FUNCTION app_private.updates_problem(updates jsonb)
@@ -4909,6 +5107,32 @@ AS $function$
 $function$;
 comment on function app_private.vanished_rows(text,integer) is 'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
 
+CREATE OR REPLACE FUNCTION app_private.write_denial(flag_key text, environment text, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+end;
+$function$;
+comment on function app_private.write_denial(text,text,jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
+
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
  LANGUAGE plpgsql
@@ -4918,11 +5142,11 @@ begin
   with written as (
     insert into audit.events (
       id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-      admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
+      admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
     select
       e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-      e.metadata, app_private.render_event(e)
+      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+      e.reconciled, e.metadata, app_private.render_event(e)
     from unnest(events) as e
     returning id, occurred_at
   )
@@ -5190,7 +5414,7 @@ comment on function audit.prove(uuid) is 'The proof that an event is in its seal
 grant execute on function audit.prove(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)
- RETURNS void
+ RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5198,9 +5422,14 @@ CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follo
 AS $function$
 declare
   v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
   v_details jsonb;
   v_events app_private.audit_event[];
 begin
+  if session_user <> 'halyard_authenticator' then
+    raise exception 'Only the API records exports: this session''s login is %.', session_user
+      using errcode = 'insufficient_privilege', hint = 'Read audit.events, or export by the API.';
+  end if;
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
@@ -5219,19 +5448,20 @@ begin
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin
     v_events := array[app_private.make_event(
-      gen_random_uuid(), v_at, 'audit.exported', null, null, null, null, null, v_details)];
+      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
     perform app_private.write_events(v_events);
   exception when others then
     perform app_private.bury_events(
       jsonb_build_object(
         'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'details', v_details),
+        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return v_id;
 end;
 $function$;
-comment on function audit.record_export(text,jsonb,boolean) is 'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events.';
+comment on function audit.record_export(text,jsonb,boolean) is 'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events. Returns the event''s id. Raises insufficient_privilege for another login than the API''s.';
 grant execute on function audit.record_export(text,jsonb,boolean) to halyard_admin;
 grant execute on function audit.record_export(text,jsonb,boolean) to halyard_auditor;
 

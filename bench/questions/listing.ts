@@ -143,7 +143,7 @@ async function openHistory(stand: Stand, rows: number) {
 
   async function read({ claims, statement, key }: Read): Promise<void> {
     const transaction = <T>(work: Parameters<typeof transactionAs<T>>[3]) =>
-      transactionAs(pool, claims, 'bench', work);
+      transactionAs(pool, claims, { requestId: 'bench' }, work);
     if (statement !== 'export') {
       await transaction((client) => client.query(statement.text, [...statement.values]));
       return;

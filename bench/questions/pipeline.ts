@@ -81,7 +81,7 @@ function median(rounds: readonly { us: number }[]): number {
 /** pg's own pipelining: each query has a Sync of its own, so that the transaction must be spelled out. */
 function pgRun(pool: pg.Pool, work: Work): Run {
   const claims = claimsFromPayload({ role: 'admin', sub: 'alice', email: 'alice@example.com' });
-  const settings = pgSettings(claims, 'bench');
+  const settings = pgSettings(claims, { requestId: 'bench' });
   const names = Object.keys(settings);
   const set = `select ${names.map((name, i) => `set_config('${name}', $${i + 1}, true)`).join(', ')}`;
   return async (values) => {
@@ -102,7 +102,7 @@ function pgRun(pool: pg.Pool, work: Work): Run {
 
 function ownRun(pool: pg.Pool, work: Work): Run {
   const claims = claimsFromPayload({ role: 'admin', sub: 'alice', email: 'alice@example.com' });
-  const settings = pgSettings(claims, 'bench');
+  const settings = pgSettings(claims, { requestId: 'bench' });
   return (values) => queryAs(pool, settings, { name: work.name, text: work.text, values });
 }
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bc4c3dd17d9bf49f28e42e0ecf57f758c563c45d
+--! Hash: sha1:429a7b598080018949bd54ecda312c1408942915
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -15,6 +15,7 @@ declare
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
+    app_private.denials,
     audit.cursors,
     audit.incarnations,
     audit.divergences,

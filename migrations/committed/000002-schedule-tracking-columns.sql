@@ -1,5 +1,5 @@
---! Previous: sha1:bc4c3dd17d9bf49f28e42e0ecf57f758c563c45d
---! Hash: sha1:6a58c82593fb1c16208fd144e82bcf8f8693d57c
+--! Previous: sha1:429a7b598080018949bd54ecda312c1408942915
+--! Hash: sha1:53fdc51f1d7e53a283134f9f952b7bc2ccbe32a8
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -15,6 +15,7 @@ declare
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
+    app_private.denials,
     audit.cursors,
     audit.incarnations,
     audit.divergences,

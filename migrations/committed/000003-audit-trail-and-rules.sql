@@ -1,5 +1,5 @@
---! Previous: sha1:6a58c82593fb1c16208fd144e82bcf8f8693d57c
---! Hash: sha1:a4e1521a159c959587128ba0d2ed5da588346653
+--! Previous: sha1:53fdc51f1d7e53a283134f9f952b7bc2ccbe32a8
+--! Hash: sha1:90ad7cf773e5a9d21dde9e9843922303a2766d23
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -15,6 +15,7 @@ declare
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
+    app_private.denials,
     audit.cursors,
     audit.incarnations,
     audit.divergences,
@@ -114,6 +115,7 @@ begin
       admin_user_id text,
       admin_email text,
       request_id text,
+      client_request_id text,
       database_user text,
       application_name text,
       reconciled boolean,
@@ -142,6 +144,7 @@ create table if not exists audit.events (
   admin_user_id text,
   admin_email text,
   request_id text,
+  client_request_id text,
   database_user text not null,
   application_name text not null,
   reconciled boolean not null default false,
@@ -156,7 +159,7 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored and audit.cursor_moved.';
+comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored, audit.cursor_moved and access.denied.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.environment is 'The flag''s environment.';
@@ -165,7 +168,8 @@ comment on column audit.events.revision is 'The revision of the row that the eve
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
-comment on column audit.events.request_id is 'The HTTP request that did it; also in the API''s log and its X-Request-Id header.';
+comment on column audit.events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
+comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
 comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
 comment on column audit.events.application_name is 'The application that the database session named itself.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
@@ -182,8 +186,9 @@ create index if not exists events_type_idx on audit.events (event_type, occurred
 create index if not exists events_admin_idx on audit.events (admin_user_id, occurred_at desc) where admin_user_id is not null;
 create index if not exists events_schedule_idx on audit.events (schedule_id, occurred_at) where schedule_id is not null;
 create index if not exists events_reconciled_idx on audit.events (occurred_at) where reconciled;
--- What was typed by hand is rare, and looked for: audit.manual_changes.
-create index if not exists events_manual_idx on audit.events (occurred_at desc) where actor_kind = 'database';
+-- What was typed by hand is rare, and looked for: audit.manual_changes, which has the same condition.
+create index if not exists events_manual_idx on audit.events (occurred_at desc)
+  where actor_kind = 'database' or database_user not in ('halyard_authenticator', 'halyard_worker');
 -- What went wrong is rare: without this, a search for it in a trail where nothing did walks over all events.
 create index if not exists events_level_idx on audit.events (occurred_at desc, id desc) where level <> 'info';
 
@@ -356,6 +361,26 @@ comment on column app_private.settings.revision is 'How often it was changed.';
 comment on column app_private.settings.updated_at is 'When it last changed.';
 
 alter table app_private.settings enable row level security;
+
+-- Denials of the running minute: they bound how many events a user makes (audit/record/denials.sql). A row lives for two minutes.
+create table if not exists app_private.denials (
+  user_id text not null,
+  minute timestamptz not null,
+  email text,
+  role text,
+  denied integer not null,
+  written integer not null,
+  constraint denials_pkey primary key (user_id, minute)
+);
+comment on table app_private.denials is 'Denied requests by user and minute, until their number is in the trail.';
+comment on column app_private.denials.user_id is 'The user in the verified token; empty when it names none.';
+comment on column app_private.denials.minute is 'The minute (UTC), by its start.';
+comment on column app_private.denials.email is 'The e-mail address in the token of the first.';
+comment on column app_private.denials.role is 'The role in the token of the first.';
+comment on column app_private.denials.denied is 'How many requests were denied.';
+comment on column app_private.denials.written is 'How many of them have an event of their own.';
+
+alter table app_private.denials enable row level security;
 alter table audit.events enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
@@ -369,7 +394,12 @@ alter table audit.reconciliations enable row level security;
 --! Included all.sql
 -- Every replaceable object, in the order in which data flows. Bodies that are bound when they are made need what they call to be there.
 --! Included platform/claims.sql
--- Who asks. The API sets these settings for each transaction (src/postgres/pool.ts, pgSettings); nothing else in the database reads them.
+-- Who asks. The API sets these settings for each transaction (src/postgres/request_settings.ts); nothing else in the database reads them.
+--
+-- Access and attribution are two things. Access goes by claims, in policies: any login that may become halyard_admin sets them for
+-- itself. Attribution (who did it, by which request, for which schedule) goes by session_user, which a session can't set: what another
+-- login than Halyard's own says of itself counts for nothing. SET ROLE and security definer functions leave session_user alone; only a
+-- superuser changes it, by SET SESSION AUTHORIZATION. The logins' names are fixed (migrations/roles.sql).
 --
 -- A setting that was once set locally reads '' afterwards in the same session, and NULL in a session that never set it:
 -- both mean "unknown", hence nullif. Policies call these as `(select app_private.claim_role())`, so that they run once a
@@ -378,20 +408,34 @@ alter table audit.reconciliations enable row level security;
 -- Bodies that are bound when they are made (`return …`) need no search_path, so the planner puts them in line; an insert asks
 -- a dozen times, and each call that isn't in line takes 6 to 15 us (bench/sql/insert.md).
 
+-- The form is the API's to check (src/auth/claims.ts, src/http/request_id.ts), as no other login is believed: a regular expression here
+-- took up to half of an event's time. The bound holds in any case.
+create or replace function app_private.attributed_setting(name text, max_length integer)
+returns text
+language sql
+stable
+parallel safe
+return case
+  when session_user = 'halyard_authenticator'
+    and length(current_setting(name, true)) <= max_length
+  then nullif(current_setting(name, true), '')
+end;
+
 create or replace function app_private.claim_user_id()
 returns text
 language sql
 stable
 parallel safe
-return nullif(current_setting('jwt.claims.user_id', true), '');
+return app_private.attributed_setting('jwt.claims.user_id', 255);
 
 create or replace function app_private.claim_email()
 returns text
 language sql
 stable
 parallel safe
-return nullif(current_setting('jwt.claims.email', true), '');
+return app_private.attributed_setting('jwt.claims.email', 320);
 
+-- Of the policies: text that is no role opens nothing, and must not read as unknown.
 create or replace function app_private.claim_role()
 returns text
 language sql
@@ -427,7 +471,41 @@ returns text
 language sql
 stable
 parallel safe
-return nullif(current_setting('halyard.request_id', true), '');
+return app_private.attributed_setting('halyard.request_id', 128);
+
+create or replace function app_private.client_request_id()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.client_request_id', 128);
+
+-- What a session of another login says of itself, for its event: shown, not believed.
+create or replace function app_private.claimed()
+returns jsonb
+language sql
+stable
+parallel safe
+return case
+  when concat(
+    current_setting('jwt.claims.user_id', true), current_setting('jwt.claims.email', true), current_setting('jwt.claims.role', true),
+    current_setting('halyard.request_id', true)) = ''
+  then '{}'::jsonb
+  else jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object(
+    'userId', nullif(left(current_setting('jwt.claims.user_id', true), 255), ''),
+    'email', nullif(left(current_setting('jwt.claims.email', true), 320), ''),
+    'role', nullif(left(current_setting('jwt.claims.role', true), 32), ''),
+    'requestId', nullif(left(current_setting('halyard.request_id', true), 128), ''))))
+end;
+
+-- record_rows() raises a revision and writes the event itself. A login that isn't the owner's, or can't become the owner, has no such
+-- right, with any setting.
+create or replace function app_private.is_recording()
+returns boolean
+language sql
+stable
+return coalesce(current_setting('halyard.recording', true) = 'on', false)
+  and (session_user = 'halyard_worker' or pg_has_role(session_user, 'halyard_owner', 'member'));
 
 -- Functions that run with their owner's rights call this first: row-level security doesn't stand behind them.
 create or replace function app_private.require_admin()
@@ -454,21 +532,29 @@ as $$
   select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $$;
 
-comment on function app_private.claim_user_id() is 'The user id in the verified token; null when unknown.';
-comment on function app_private.claim_email() is 'The e-mail address in the verified token; null when unknown.';
+comment on function app_private.attributed_setting(text, integer) is
+  'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters.';
+comment on function app_private.claim_user_id() is 'The user id in the verified token of a request of the API; null otherwise.';
+comment on function app_private.claim_email() is 'The e-mail address in the verified token of a request of the API; null otherwise.';
 comment on function app_private.claim_role() is 'admin, viewer or auditor; null when there is no verified token.';
 comment on function app_private.claims_are_limited() is 'Whether the token is limited to some environments, or to none.';
 comment on function app_private.claim_environments() is 'The environments that the token is limited to; null means all.';
-comment on function app_private.request_id() is 'The id of the HTTP request that this transaction serves; null when unknown.';
+comment on function app_private.request_id() is 'The API''s id of the HTTP request that this transaction serves; null in sessions of other logins.';
+comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
+comment on function app_private.claimed() is
+  '`claimed` with the claims and the request id that a session set, cut to length; an empty object when it set none.';
+comment on function app_private.is_recording() is
+  'Whether the running statement is record_rows()''s: it sets halyard.recording, and the login is the worker''s or may become the owner.';
 comment on function app_private.require_admin() is 'Raises insufficient_privilege unless the verified token is an admin''s.';
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
--- The first six run inside policies, as the role that asks.
+-- These run inside policies and stamps, as the role that asks.
 grant usage on schema app_private to halyard_admin, halyard_viewer, halyard_auditor;
 grant execute on function
   app_private.claim_user_id(), app_private.claim_email(), app_private.claim_role(), app_private.claims_are_limited(),
-  app_private.claim_environments(), app_private.request_id()
+  app_private.claim_environments(), app_private.request_id(), app_private.attributed_setting(text, integer)
 to halyard_admin, halyard_viewer, halyard_auditor;
+grant execute on function app_private.is_recording() to halyard_admin;
 --! EndIncluded platform/claims.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
@@ -487,19 +573,20 @@ return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 comment on function app_private.iso(timestamptz) is 'The instant as ISO 8601 text in UTC.';
 
--- Who acts: the apply sets halyard.actor; a verified token makes an admin; anything else was typed by hand.
+-- Who acts goes by the login (platform/claims.sql): the worker is the system, a request of the API an admin, anything else was typed
+-- at a prompt, also where its session claims to be another.
 create or replace function app_private.actor_kind()
 returns text
 language sql
 stable
 parallel safe
 return case
-  when current_setting('halyard.actor', true) = 'system' then 'system'
-  when app_private.claim_role() is not null then 'admin'
+  when session_user = 'halyard_worker' then 'system'
+  when session_user = 'halyard_authenticator' and app_private.claim_role() is not null then 'admin'
   else 'database'
 end;
 
-comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction.';
+comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction, by its login.';
 
 create or replace function app_private.uuid_of(hash bytea)
 returns uuid
@@ -542,18 +629,20 @@ end;
 comment on function app_private.changed_event_id(uuid, uuid, timestamptz, bigint, bigint) is
   'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
 
--- The admin as the metadata has them; empty for who is none.
-create or replace function app_private.admin_details()
+-- The admin as the metadata has them; of a session at a prompt, what it claims.
+create or replace function app_private.actor_details()
 returns jsonb
 language sql
 stable
 return case app_private.actor_kind()
   when 'admin' then jsonb_strip_nulls(jsonb_build_object(
     'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()))
+  when 'database' then app_private.claimed()
   else '{}'
 end;
 
-comment on function app_private.admin_details() is 'adminUserId and adminEmail of an admin''s change, as far as they are known.';
+comment on function app_private.actor_details() is
+  'adminUserId and adminEmail of an admin''s change, as far as they are known; `claimed` of a change at a prompt whose session set claims.';
 
 -- An event with all that doesn't depend on its kind filled in. Its text is rendered when it is written.
 create or replace function app_private.make_event(
@@ -582,6 +671,7 @@ return row(
     when 'audit.gap' then 'warning'
     when 'audit.restored' then 'warning'
     when 'audit.cursor_moved' then 'warning'
+    when 'access.denied' then 'warning'
     else 'info'
   end,
   flag_id,
@@ -593,10 +683,11 @@ return row(
   case app_private.actor_kind() when 'admin' then app_private.claim_user_id() end,
   case app_private.actor_kind() when 'admin' then app_private.claim_email() end,
   app_private.request_id(),
+  app_private.client_request_id(),
   session_user::text,
   current_setting('application_name'),
   false,
-  details || app_private.admin_details(),
+  details || app_private.actor_details(),
   null
 )::app_private.audit_event;
 
@@ -615,7 +706,7 @@ begin
   event.actor_kind := 'system';
   event.admin_user_id := null;
   event.admin_email := null;
-  event.metadata := event.metadata - '{adminUserId,adminEmail}'::text[];
+  event.metadata := event.metadata - '{adminUserId,adminEmail,claimed}'::text[];
   return event;
 end;
 $$;
@@ -637,6 +728,7 @@ return
   || '", "level": "' || (event).level
   || '", "environment": ' || coalesce(to_json((event).environment)::text, 'null')
   || ', "requestId": ' || coalesce(to_json((event).request_id)::text, 'null')
+  || coalesce(', "clientRequestId": ' || to_json((event).client_request_id)::text, '')
   || ', "actorKind": "' || (event).actor_kind
   || '", "databaseUser": ' || to_json((event).database_user)::text
   || ', "applicationName": ' || to_json((event).application_name)::text
@@ -868,7 +960,7 @@ begin
   new.revision := case
     when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
     when new.value <> old.value then old.revision + 1
-    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
   new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
@@ -978,11 +1070,11 @@ begin
   with written as (
     insert into audit.events (
       id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
-      admin_email, request_id, database_user, application_name, reconciled, metadata, payload)
+      admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
     select
       e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
-      e.metadata, app_private.render_event(e)
+      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+      e.reconciled, e.metadata, app_private.render_event(e)
     from unnest(events) as e
     returning id, occurred_at
   )
@@ -1021,7 +1113,8 @@ comment on function app_private.audit_is_strict() is 'Whether a change must fail
 -- schedule that meets it stays due. Lack of resources is SQLSTATE class 53 (no disk, no memory), 58 (a disk that fails), and XX: what
 -- PostgreSQL has no class for, such as a quota of the file system (EDQUOT), and damaged pages. A file system that is read only
 -- is 42501, as a missing privilege is: the letter's error is the former when the owner has the privilege, and no policy counts.
--- The context is read without Halyard's functions: one of those may be what is broken.
+-- The context is read without Halyard's functions: one of those may be what is broken. Any login may set what it says, so it is cut to
+-- length; attribute_event() believes it only of Halyard's own logins.
 create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
 returns void
 language plpgsql
@@ -1031,13 +1124,13 @@ as $$
 declare
   c_shortage constant text := 'insufficient_resources';
   v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
-    'userId', current_setting('jwt.claims.user_id', true),
-    'email', current_setting('jwt.claims.email', true),
-    'role', current_setting('jwt.claims.role', true),
-    'requestId', current_setting('halyard.request_id', true),
-    'actor', current_setting('halyard.actor', true),
-    -- As text: somebody may have set it to what is no JSON.
-    'applying', current_setting('halyard.applying', true),
+    'userId', left(current_setting('jwt.claims.user_id', true), 255),
+    'email', left(current_setting('jwt.claims.email', true), 320),
+    'role', left(current_setting('jwt.claims.role', true), 32),
+    'requestId', left(current_setting('halyard.request_id', true), 128),
+    'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    -- As text: it may be no JSON.
+    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -1075,8 +1168,33 @@ $$;
 comment on function app_private.bury_events(jsonb, text, text) is
   'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
+create or replace function app_private.is_applying_text(value text)
+returns boolean
+language sql
+immutable
+parallel safe
+return value ~ '^[{](?:"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", )*"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"[}]$';
+
+comment on function app_private.is_applying_text(text) is 'Whether this is a JSON object of UUIDs, as halyard.applying is.';
+
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
--- statements. A setting and no table: it ends with the transaction whatever happens, and costs nobody else anything.
+-- statements. A setting and no table: it ends with the transaction whatever happens, and costs no other session anything. It counts
+-- in sessions of the worker alone, and only in the form that apply_schedules() gives it: a cast that fails would lose the event.
+create or replace function app_private.applying()
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+      then current_setting('halyard.applying', true)::jsonb
+  end
+$$;
+
+comment on function app_private.applying() is
+  'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+
 create or replace function app_private.schedules_at_work()
 returns table (flag_id uuid, schedule_id uuid)
 language sql
@@ -1084,7 +1202,7 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   select s.key::uuid, s.value::uuid
-  from jsonb_each_text(nullif(current_setting('halyard.applying', true), '')::jsonb) as s
+  from jsonb_each_text(app_private.applying()) as s
 $$;
 
 comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
@@ -1129,7 +1247,7 @@ immutable
 return row(
   (event).id, (event).occurred_at, (event).event_type, (event).level, (event).flag_id, (event).flag_key, (event).environment,
   (event).schedule_id, (event).revision, (event).actor_kind, (event).admin_user_id, (event).admin_email, (event).request_id,
-  (event).database_user, (event).application_name, (event).reconciled, (event).metadata, null)::app_private.audit_event;
+  (event).client_request_id, (event).database_user, (event).application_name, (event).reconciled, (event).metadata, null)::app_private.audit_event;
 
 comment on function app_private.unwritten_event(audit.events) is 'An event of the trail as it was before its text was rendered.';
 
@@ -1245,6 +1363,147 @@ $$;
 
 comment on function app_private.settle_repeated_events() is 'Takes the events whose id is taken out of the queue, and settles each.';
 --! EndIncluded audit/record/repeated.sql
+--! Included audit/record/denials.sql
+-- Denied attempts: what a request of the API was refused for want of rights. Each is an event, ten a user and minute at most, and then one
+-- event with the number of the others: a client that asks on and on fills no trail. The table counts across processes, and keeps the count
+-- of one that dies.
+
+-- Of the API alone, like record_export(): who it was, and by which request, says the session.
+create or replace function app_private.denial_event(id uuid, at timestamptz, flag_key text, environment text, details jsonb)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event app_private.audit_event := app_private.make_event(
+    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
+begin
+  -- A token that names no role makes no admin, and is verified all the same.
+  v_event.actor_kind := 'admin';
+  v_event.admin_user_id := details ->> 'adminUserId';
+  v_event.admin_email := details ->> 'adminEmail';
+  v_event.metadata := jsonb_strip_nulls(details);
+  return v_event;
+end;
+$$;
+
+comment on function app_private.denial_event(uuid, timestamptz, text, text, jsonb) is
+  'The access.denied event with these details, which name the user as the token does.';
+
+create or replace function app_private.write_denial(flag_key text, environment text, details jsonb)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+end;
+$$;
+
+comment on function app_private.write_denial(text, text, jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
+
+-- A minute is over when no statement of it can run any more: the API's end after 10 s. A row that another session has is that session's.
+create or replace function app_private.record_denial_counts()
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_denials app_private.denials;
+begin
+  if session_user <> 'halyard_authenticator' then
+    raise exception 'Only the API records denials: this session''s login is %.', session_user using errcode = 'insufficient_privilege';
+  end if;
+  for v_denials in
+    select d.*
+    from app_private.denials d
+    where d.minute < clock_timestamp() - interval '75 seconds'
+    order by d.minute, d.user_id
+    limit 1000
+    for update skip locked
+  loop
+    if v_denials.denied > v_denials.written then
+      perform app_private.write_denial(null, null, jsonb_build_object(
+        'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+    end if;
+    delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
+  end loop;
+  return (select count(*) from app_private.denials);
+end;
+$$;
+
+comment on function app_private.record_denial_counts() is
+  'For each user and minute that is over, writes one access.denied event with the number of denials that have none of their own, if there are such; returns for how many the minute isn''t over.';
+
+create or replace function app_private.record_denial(
+  operation text, code text, flag_key text default null, environment text default null, count integer default 1
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_events_a_minute constant integer := 10;
+  c_name constant text := '^[A-Za-z0-9][A-Za-z0-9._-]*$';
+  v_denials app_private.denials;
+  v_flag_key text := case when flag_key ~ c_name and length(flag_key) <= 100 then flag_key end;
+  v_environment text := case when environment ~ c_name and length(environment) <= 20 then environment end;
+begin
+  -- Asks who calls, too.
+  perform app_private.record_denial_counts();
+  if count is null or count < 1 then
+    raise exception 'At least one attempt was denied.' using errcode = '23514';
+  end if;
+  insert into app_private.denials (user_id, minute, email, role, denied, written)
+  values (
+    coalesce(app_private.claim_user_id(), ''), date_trunc('minute', clock_timestamp(), 'UTC'), app_private.claim_email(),
+    left(app_private.claim_role(), 32), 0, 0)
+  on conflict on constraint denials_pkey do update set denied = denials.denied
+  returning * into v_denials;
+  update app_private.denials d
+  set
+    denied = d.denied + record_denial.count,
+    written = d.written + (operation is not null and d.written < c_events_a_minute)::integer
+  where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
+  if operation is null or v_denials.written >= c_events_a_minute then
+    return;
+  end if;
+  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
+    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+end;
+$$;
+
+comment on function app_private.record_denial(text, text, text, text, integer) is
+  'Records that the running request was denied: its operation, the code of the answer, the flag and the environment if it names them. Ten a user and minute are events, the others are counted. Without an operation `count` attempts are counted only. Raises insufficient_privilege for another login than the API''s.';
+
+revoke all on table app_private.denials from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant execute on function
+  app_private.record_denial(text, text, text, text, integer), app_private.record_denial_counts()
+to halyard_authenticator;
+--! EndIncluded audit/record/denials.sql
 --! Included audit/record/append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
 -- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
@@ -1406,7 +1665,7 @@ begin
     -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
     new.revision := case
       when app_private.flag_state(new) is distinct from app_private.flag_state(old) then old.revision + 1
-      when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+      when new.revision > old.revision and app_private.is_recording() then new.revision
       else old.revision
     end;
   end if;
@@ -1528,7 +1787,7 @@ begin
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
-      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+      where o.revision <> n.revision and not app_private.is_recording()
         or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
       select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
@@ -1707,7 +1966,7 @@ begin
   -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
   new.revision := case
     when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
-    when new.revision > old.revision and current_setting('halyard.recording', true) = 'on' then new.revision
+    when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
   return new;
@@ -1745,7 +2004,7 @@ end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__track() is
-  'Stamps created_by, cancelled_by and cancelled_at from the claims; what a client sends for them is ignored.';
+  'Stamps created_by and cancelled_by with the user of a request of the API, null for any other session, and cancelled_at; what a client sends for them is ignored.';
 
 create or replace trigger _100_state
   before insert or update on app_public.feature_flag_schedules
@@ -1943,7 +2202,7 @@ begin
       cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
-      where o.revision <> n.revision and current_setting('halyard.recording', true) is distinct from 'on'
+      where o.revision <> n.revision and not app_private.is_recording()
         or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
     else
       select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
@@ -2000,8 +2259,8 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_d
 -- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
 -- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
 --
--- Who created and who cancelled is compared where an admin did it: a session at a prompt may have any user id in its claims, and its
--- event has the login. How the attempts went is compared when the schedule has failed: before that they make no event.
+-- Who created and who cancelled is compared where an admin did it: of a session at a prompt the event has the login, and the row
+-- nothing. How the attempts went is compared when the schedule has failed: before that they make no event.
 create or replace function app_private.schedule_recorded(event audit.events)
 returns jsonb
 language sql
@@ -2518,7 +2777,6 @@ begin
   failed := 0;
   untried := 0;
   stuck_ids := '{}';
-  perform set_config('halyard.actor', 'system', true);
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
@@ -2543,7 +2801,6 @@ begin
     stuck_ids := stuck_ids || v_counts.stuck;
     untried := untried + v_counts.untried;
   end loop;
-  perform set_config('halyard.actor', '', true);
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -3253,6 +3510,7 @@ begin
         ('level', v_text -> 'level', to_jsonb(event.level)),
         ('environment', v_text -> 'environment', to_jsonb(event.environment)),
         ('request_id', v_text -> 'requestId', to_jsonb(event.request_id)),
+        ('client_request_id', v_text -> 'clientRequestId', to_jsonb(event.client_request_id)),
         ('metadata', v_text -> 'metadata', event.metadata),
         ('flag_key', v_text #> '{metadata,flagKey}', to_jsonb(event.flag_key)),
         ('admin_user_id', v_text #> '{metadata,adminUserId}', to_jsonb(event.admin_user_id)),
@@ -3467,7 +3725,7 @@ begin
     coalesce(array_agg(l.seq order by l.seq) filter (where h.leaf = l.leaf and (
       e.payload is distinct from app_private.render_event(row(
         e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
         e.metadata, e.payload)::app_private.audit_event)
       -- These three stand in the text as part of the metadata only.
       or e.flag_key is distinct from e.metadata ->> 'flagKey'
@@ -4239,7 +4497,7 @@ alter table audit.cursors enable always trigger _900_audit_update;
 alter table audit.cursors enable always trigger _900_audit_delete;
 --! EndIncluded audit/deliver/cursor_events.sql
 --! Included audit/read/export.sql
--- Copies of the trail for whoever may read it: where it ends, and that somebody took one.
+-- Copies of the trail for those who may read it: where it ends, and that somebody took one.
 
 -- The end of the whole trail, also for a reader who is limited to some environments: row-level security would have to look for
 -- the last number that such a reader may see, every time. It tells how many events there are and nothing of any.
@@ -4253,10 +4511,11 @@ as $$ select coalesce(max(l.seq), 0) from audit.ledger l $$;
 
 comment on function audit.last_seq() is 'The number of the last event in the ledger; 0 when there is none.';
 
--- Written before the first row goes out, in a transaction of its own: an export that breaks off is in the trail too. It is no
+-- Only for the API: it knows who asks. Of another login it would be a way to write into the trail at will, and its exports can't be made to
+-- write anything, because it may read the tables. Written before the first row goes out, in a transaction of its own: an export that breaks off is in the trail too. It is no
 -- change, but is kept as one: a trail that can't be written loses the event to the dead letters, or in strict mode refuses.
 create or replace function audit.record_export(format text, filters jsonb, follow boolean default false)
-returns void
+returns uuid
 language plpgsql
 volatile
 security definer
@@ -4265,9 +4524,14 @@ set timezone to 'UTC'
 as $$
 declare
   v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
   v_details jsonb;
   v_events app_private.audit_event[];
 begin
+  if session_user <> 'halyard_authenticator' then
+    raise exception 'Only the API records exports: this session''s login is %.', session_user
+      using errcode = 'insufficient_privilege', hint = 'Read audit.events, or export by the API.';
+  end if;
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
@@ -4286,23 +4550,54 @@ begin
   v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
   begin
     v_events := array[app_private.make_event(
-      gen_random_uuid(), v_at, 'audit.exported', null, null, null, null, null, v_details)];
+      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
     perform app_private.write_events(v_events);
   exception when others then
     perform app_private.bury_events(
       jsonb_build_object(
         'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'details', v_details),
+        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
       sqlstate, sqlerrm);
   end;
   perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return v_id;
 end;
 $$;
 
 comment on function audit.record_export(text, jsonb, boolean) is
-  'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events.';
+  'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events. Returns the event''s id. Raises insufficient_privilege for another login than the API''s.';
 
-grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean) to halyard_admin, halyard_auditor;
+-- A page that goes on with an export adds nothing to what the export's event says: the same user, the same filters, and numbers within its
+-- range. Its end is the event's own number: events with a lower one were there when it was written.
+create or replace function app_private.continues_export(export uuid, filters jsonb)
+returns boolean
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select exists (
+    select
+    from audit.events e
+    where e.id = export
+      and e.event_type = 'audit.exported'
+      -- Skips the months before.
+      and e.occurred_at > now() - interval '1 day'
+      and e.database_user = session_user
+      and (e.admin_user_id, e.admin_email) is not distinct from (app_private.claim_user_id(), app_private.claim_email())
+      and e.metadata ->> 'format' = 'json'
+      and (e.metadata -> 'filters') - '{after,until,limit}'::text[] = filters - '{after,until,limit}'::text[]
+      and (filters ->> 'after')::bigint >= coalesce((e.metadata #>> '{filters,after}')::bigint, 0)
+      and (filters ->> 'until')::bigint <= least(
+        (e.metadata #>> '{filters,until}')::bigint,
+        coalesce((select l.seq from audit.ledger l where l.event_id = e.id limit 1), audit.last_seq())))
+$$;
+
+comment on function app_private.continues_export(uuid, jsonb) is
+  'Whether a page of JSON with these filters, `after` and `until` among them, is a part of what this audit.exported event of the same user says, no older than a day.';
+
+grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boolean), app_private.continues_export(uuid, jsonb)
+  to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql
 -- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
@@ -4693,7 +4988,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
-  select app_private.make_event(
+  select app_private.as_system(app_private.make_event(
     gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null,
     jsonb_strip_nulls(jsonb_build_object(
       'month', to_char(month, 'YYYY-MM'),
@@ -4702,7 +4997,7 @@ as $$
       'firstSeq', min(l.seq),
       'lastSeq', max(l.seq),
       'eventsInAll', events_in_all,
-      'lastSeqInAll', last_seq_in_all)))
+      'lastSeqInAll', last_seq_in_all))))
   from audit.ledger l
   where l.occurred_at >= month and l.occurred_at < month + interval '1 month'
 $$;
@@ -4779,7 +5074,7 @@ $$;
 comment on function audit.retain(interval, integer, boolean) is
   'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
 
--- The worker's: a month a transaction, and the system is who acts. How much to keep is not the worker's to say.
+-- The worker's: a month a transaction. How much to keep is not the worker's to say.
 create or replace function app_private.retain_audit_events()
 returns table (month date, events bigint, outcome text, reason text)
 language plpgsql
@@ -4793,9 +5088,7 @@ begin
   if v_keep is null then
     return;
   end if;
-  perform set_config('halyard.actor', 'system', true);
   return query select r.* from audit.retain(v_keep, 1) as r;
-  perform set_config('halyard.actor', '', true);
 end;
 $$;
 
@@ -4865,10 +5158,8 @@ begin
       limit batch
       for update of s skip locked);
   end if;
-  perform set_config('halyard.actor', 'system', true);
   delete from app_public.feature_flag_schedules s where s.id = any (v_ids);
   get diagnostics v_count = row_count;
-  perform set_config('halyard.actor', '', true);
   return v_count;
 end;
 $$;
@@ -4892,7 +5183,7 @@ select
   coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
   e.id as event_id
 from audit.events e
-where e.flag_key is not null;
+where e.flag_key is not null and e.event_type <> 'access.denied';
 
 comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
 comment on column audit.flag_events.occurred_at is 'When.';
@@ -5049,17 +5340,22 @@ comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
 comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
 
--- Reading isn't changing: an export by hand is left out. A purge by hand is in.
+-- By the login and not by the kind of actor: what another login than Halyard's own did is in, also where its session claimed to be another. An owner's
+-- command (setting.changed, audit.purged, *.reconciled, …), which acts as the system, is left out where the login is halyard_owner, and in
+-- where it is a DBA's. Reading isn't changing: an export is left out.
 create or replace view audit.manual_changes with (security_invoker = true) as
 select
   e.occurred_at, e.database_user, e.application_name, e.event_type, e.environment, e.flag_key, e.schedule_id,
   e.metadata -> 'before' as before,
   coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
-  e.metadata, e.id as event_id
+  e.metadata, e.id as event_id,
+  e.metadata -> 'claimed' as claimed
 from audit.events e
-where e.actor_kind = 'database' and e.event_type <> 'audit.exported';
+where (e.actor_kind = 'database' or e.database_user not in ('halyard_authenticator', 'halyard_worker'))
+  and not (e.actor_kind = 'system' and e.database_user = 'halyard_owner')
+  and e.event_type <> 'audit.exported';
 
-comment on view audit.manual_changes is 'What was changed by SQL typed by hand, past the API.';
+comment on view audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.occurred_at is 'When.';
 comment on column audit.manual_changes.database_user is 'The login.';
 comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
@@ -5071,6 +5367,7 @@ comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.metadata is 'All that the event tells.';
 comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
+comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
@@ -5084,29 +5381,40 @@ to halyard_auditor;
 --! Included audit/reconcile/dead_letters.sql
 -- Dead letters, replayed as they are: the events that a letter holds, or those that the triggers' own functions make of its rows.
 
--- The letter says who acted, not the session that replays it. The flag's state of now isn't the one of then, so flagState goes.
+-- The letter says who acted, not the session that replays it: by the login that wrote it, as actor_kind() goes by the session's own,
+-- and what another login than Halyard's claimed is shown and not believed. The flag's state of now isn't the one of then, so flagState goes.
 create or replace function app_private.attribute_event(event app_private.audit_event, context jsonb)
 returns app_private.audit_event
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_is_api constant boolean := coalesce(context ->> 'databaseUser' = 'halyard_authenticator', false);
+  v_claimed constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+    'userId', nullif(context ->> 'userId', ''), 'email', nullif(context ->> 'email', ''), 'role', nullif(context ->> 'role', ''),
+    'requestId', nullif(context ->> 'requestId', '')));
 begin
   event.actor_kind := case
-    when context ->> 'actor' = 'system' then 'system'
-    when coalesce(context ->> 'role', '') <> '' then 'admin'
+    when context ->> 'databaseUser' = 'halyard_worker' then 'system'
+    when v_is_api and coalesce(context ->> 'role', '') <> '' then 'admin'
     else 'database'
   end;
   event.admin_user_id := case when event.actor_kind = 'admin' then nullif(context ->> 'userId', '') end;
   event.admin_email := case when event.actor_kind = 'admin' then nullif(context ->> 'email', '') end;
-  event.request_id := nullif(context ->> 'requestId', '');
+  event.request_id := case when v_is_api then nullif(context ->> 'requestId', '') end;
+  event.client_request_id := case when v_is_api then nullif(context ->> 'clientRequestId', '') end;
   event.database_user := coalesce(context ->> 'databaseUser', '');
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
-    event.schedule_id := (nullif(context ->> 'applying', '')::jsonb ->> event.flag_id::text)::uuid;
+    event.schedule_id := case
+      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+        then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
+    end;
   end if;
-  event.metadata := event.metadata - '{adminUserId,adminEmail,flagState}'::text[] || jsonb_strip_nulls(jsonb_build_object(
-    'adminUserId', event.admin_user_id, 'adminEmail', event.admin_email));
+  event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
+    || jsonb_strip_nulls(jsonb_build_object('adminUserId', event.admin_user_id, 'adminEmail', event.admin_email))
+    || case when event.actor_kind = 'database' and v_claimed <> '{}' then jsonb_build_object('claimed', v_claimed) else '{}' end;
   return event;
 end;
 $$;
@@ -5160,7 +5468,7 @@ begin
               v_incarnation, (v_rows -> 0 ->> 'id')::uuid, 'epoch', (content ->> 'revision')::bigint)
           end,
           gen_random_uuid()),
-        v_at, content ->> 'eventType', null, null, null, null,
+        v_at, content ->> 'eventType', null, content #>> '{details,flagKey}', content ->> 'environment', null,
         (content ->> 'revision')::bigint, content -> 'details'),
       content -> 'context');
     return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
@@ -6670,11 +6978,9 @@ begin
   perform app_private.renew_queued_events(v_present.id);
   perform app_private.renew_dead_letters(v_present.id);
 
-  perform set_config('halyard.actor', 'system', true);
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
-  perform set_config('halyard.actor', '', true);
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -6717,7 +7023,8 @@ begin
   ahead := app_private.destination_is_ahead();
   audit_mode := app_private.audit_mode();
   writable := current_setting('transaction_read_only') = 'off';
-  privileges := pg_has_role(session_user, 'halyard_admin', 'member')
+  -- Another login that may become an admin is no API to the trail (platform/claims.sql).
+  privileges := session_user = 'halyard_authenticator' and pg_has_role(session_user, 'halyard_admin', 'member')
     and has_column_privilege('halyard_admin', 'app_public.feature_flags', 'enabled', 'update')
     and has_column_privilege('halyard_admin', 'app_public.feature_flag_schedules', 'updates', 'insert')
     and has_function_privilege('halyard_admin', 'app_public.cancel_flag_schedule(uuid, text)', 'execute');
@@ -6725,7 +7032,7 @@ end;
 $$;
 
 comment on function app_private.readiness() is
-  'Whether a change would work in this session: it may write, and its login may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
+  'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 
 grant execute on function app_private.readiness() to halyard_authenticator;
 --! EndIncluded platform/readiness.sql

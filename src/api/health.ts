@@ -121,7 +121,7 @@ function judge(answer: Answer, needed: string) {
 function problemOf({ writable, privileges, differing }: Answer): string | null {
   if (!writable) return 'Sessions are read only (default_transaction_read_only): no change works.';
   if (!privileges)
-    return 'The login may not become halyard_admin, or that may not change flags: run setup and migrate.';
+    return 'The login isn’t halyard_authenticator, or may not become halyard_admin, or that may not change flags: run setup and migrate.';
   return differing === null ? null : `Settings that Halyard counts on differ: ${differing}.`;
 }
 

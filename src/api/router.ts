@@ -12,7 +12,7 @@ import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
@@ -30,7 +30,7 @@ export function makeRest(
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdOf(request), asking);
+      const settings = pgSettings(claims, requestIdsOf(request), asking);
       return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';

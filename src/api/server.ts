@@ -1,11 +1,13 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { Registry } from 'prom-client';
+import { makeDenialRecorder } from '../audit/denials/recorder.ts';
 import { makeAuthentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { shareByUser } from '../postgres/fair_pool.ts';
 import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
+import type { ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { within } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
@@ -14,9 +16,10 @@ import { makeAccessLog } from '../http/access_log.ts';
 import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
-import { echoRequestId } from '../http/request_id.ts';
+import { sendRequestId } from '../http/request_id.ts';
 import { cutUnread } from '../http/unread.ts';
 import type { makeGraphql } from '../graphql/index.ts';
+import { denialOf } from './denials.ts';
 import { makeHealth } from './health.ts';
 import { makeRest } from './router.ts';
 
@@ -62,7 +65,10 @@ export interface ApiOptions {
  */
 export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
-  const authentication = makeAuthentication(tokenSource(config), log);
+  const metrics = makeApiMetrics(options.registry ?? new Registry());
+  const authentication = makeAuthentication(tokenSource(config), log, {
+    onRefused: metrics.authenticationFailed,
+  });
   // Ends in the opposite order: nothing new is accepted, requests in flight finish, then the database's connections close.
   await using starting = new AsyncDisposableStack();
   const pool = makePool(databaseUrl, {
@@ -75,10 +81,11 @@ export async function startApi(options: ApiOptions) {
     if (!(await within(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
   });
+  const denials = makeDenialRecorder(pool, log);
+  starting.defer(() => denials.close());
   const server = createServer({ ...TIMEOUTS, shouldUpgradeCallback: isWebSocket });
   starting.defer(() => server.closeAllConnections());
   const drain = makeDrain(server);
-  const metrics = makeApiMetrics(options.registry ?? new Registry());
   const graphql = await options.makeGraphql?.({
     pool,
     listenerUrl: databaseUrl,
@@ -87,6 +94,7 @@ export async function startApi(options: ApiOptions) {
     log,
     database: options.database,
     onErrors: metrics.graphqlErrors,
+    onDenied: (denial) => denials.record(denial),
   });
   starting.defer(() => graphql?.close());
   starting.defer(async () => {
@@ -97,13 +105,14 @@ export async function startApi(options: ApiOptions) {
   const app = express();
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
-  app.use(metrics.middleware, echoRequestId, makeAccessLog(log), setHeaders);
+  app.use(metrics.middleware, sendRequestId, makeAccessLog(log), setHeaders);
   app.use(cutUnread(config.limits.streamWriteMs));
   const draining = () => drain.signal.aborted;
   app.use(makeHealth({ pool, log, listener: graphql, draining }));
   await graphql?.attach(app, server);
   app.use('/api', makeRest(pool, authentication, config.limits, drain.signal));
-  app.use(notFound, makeErrorHandler(log));
+  const onDenied = (request: Request, code: ProblemCode) => denials.record(denialOf(request, code));
+  app.use(notFound, makeErrorHandler(log, onDenied));
   server.on('request', app);
   const url = await listen(server, config);
   log.info({ url }, 'the API is listening');

@@ -5,7 +5,7 @@ import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm } from 'jsonwebtoken';
 
-import { claimsFromPayload, type Claims } from './claims.ts';
+import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
 import { makeJwksKeys, type JwksOptions } from './jwks.ts';
 import type { Logger } from '../lib/log.ts';
@@ -35,6 +35,11 @@ export class AuthenticationError extends Error {
   }
 }
 
+export interface AuthenticationOptions extends JwksOptions {
+  /** Hears the code of each 401. */
+  readonly onRefused?: ((code: string) => void) | undefined;
+}
+
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
 
 /** A request's claims. @throws Error when nothing verified it, so that a route that lacks the middleware fails closed */
@@ -51,7 +56,11 @@ export function claimsOf(request: IncomingMessage): Claims {
  *
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
-export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?: JwksOptions) {
+export function makeAuthentication(
+  jwt: Config['jwt'],
+  log: Logger,
+  { onRefused, ...jwksOptions }: AuthenticationOptions = {},
+) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
     algorithms: jwt.algorithms as Algorithm[],
@@ -74,8 +83,18 @@ export function makeAuthentication(jwt: Config['jwt'], log: Logger, jwksOptions?
     });
   }
 
+  async function verify(authorization: string | undefined): Promise<Claims> {
+    try {
+      return claimsFromPayload(await payloadOf(authorization));
+    } catch (error) {
+      if (error instanceof AuthenticationError || error instanceof InvalidClaimsError)
+        onRefused?.(error.code);
+      throw error;
+    }
+  }
+
   async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
-    const claims = claimsFromPayload(await payloadOf(authorization));
+    const claims = await verify(authorization);
     if (claims.userId === null && claims.role === 'admin')
       log.warn('admin token without a user id: what it does is recorded without a name');
     return claims;

@@ -43,7 +43,7 @@ export function isRole(text: string): text is Role {
  * A user id or e-mail that is absent, null or blank is unknown. A number is refused: JSON rounds large
  * ones, and the trail would name someone else. Unknown roles are ignored; of several the strongest counts.
  *
- * @throws InvalidClaimsError when a claim has another type, is too long, or holds control characters
+ * @throws InvalidClaimsError when a claim has another type, is too long, holds control characters, or shows as another one
  */
 export function claimsFromPayload(payload: unknown): Claims {
   if (typeof payload !== 'object' || payload === null || Array.isArray(payload))
@@ -66,12 +66,37 @@ function readText(claims: Record<string, unknown>, name: string, maxLength: numb
     throw new InvalidClaimsError(
       `Make the token's ${name} a string of at most ${maxLength} characters without control characters.`,
     );
-  return value.trim() === '' ? null : value;
+  if (value.trim() === '') return null;
+  if (!isUnmistakable(value))
+    throw new InvalidClaimsError(
+      `Make the token's ${name} one that shows as what it is: in normal form NFKC, without invisible characters or spaces at its ends, and not of Latin letters mixed with Cyrillic, Greek or others like them.`,
+    );
+  return value;
 }
 
 /** PostgreSQL stores neither NUL nor half a surrogate pair, and control characters forge lines in a trail. */
 function isStorable(value: unknown): value is string {
   return typeof value === 'string' && value.isWellFormed() && !/\p{Cc}/u.test(value);
+}
+
+/** Characters that show as nothing, or change the direction of others, and spaces other than the usual one. */
+const INVISIBLE = /[\p{Default_Ignorable_Code_Point}\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
+const LATIN = /\p{Script=Latin}/u;
+/** Scripts with letters that look like Latin ones. */
+const LIKE_LATIN =
+  /[\p{Script=Cyrillic}\p{Script=Greek}\p{Script=Armenian}\p{Script=Cherokee}\p{Script=Coptic}\p{Script=Lisu}]/u;
+
+/**
+ * Whether a name can't be taken for another one that a reader of the trail sees the same: UTS 39, Unicode Security Mechanisms
+ * (3.1, General Security Profile; 5.2, Restriction-Level Detection), as far as no table of confusable letters is needed.
+ */
+function isUnmistakable(name: string): boolean {
+  return (
+    name === name.trim() &&
+    name === name.normalize('NFKC') &&
+    !INVISIBLE.test(name) &&
+    !(LATIN.test(name) && LIKE_LATIN.test(name))
+  );
 }
 
 function readRole(claims: Record<string, unknown>): Role | null {

@@ -4,15 +4,24 @@ import { z } from 'zod';
 
 import type { Logger } from '../lib/log.ts';
 
-/** At least one key that can verify a signature; jwks-rsa passes over the others. */
-const keySet = z.object({
-  keys: z
-    .array(z.looseObject({}))
-    .refine((keys) => keys.some(({ kty, use = 'sig' }) => isSigning(kty) && use === 'sig')),
+/** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */
+const LEAST_RSA_BITS = 2048;
+
+const key = z.looseObject({
+  kty: z.unknown(),
+  use: z.unknown().optional(),
+  kid: z.unknown().optional(),
+  n: z.unknown().optional(),
 });
-const isSigning = (kty: unknown) => kty === 'RSA' || kty === 'EC';
+
+type Key = z.infer<typeof key>;
+
+const keySet = z.object({ keys: z.array(key).max(1_000) });
 
 type KeySet = z.infer<typeof keySet>;
+
+/** More than any provider's keys take, and little enough to be held. */
+const MOST_BYTES = 1_048_576;
 
 /** How long an identity provider may take before a request is answered without it. */
 const FETCH_TIMEOUT_MS = 5_000;
@@ -69,7 +78,7 @@ function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promi
 
   async function load(uri: string): Promise<KeySet> {
     try {
-      const keys = await fetchKeySet(uri);
+      const keys = usable(await fetchKeySet(uri), log);
       validUntil = performance.now() + minIntervalMs;
       return keys;
     } catch (error) {
@@ -98,5 +107,38 @@ async function fetchKeySet(uri: string): Promise<KeySet> {
     await response.body?.cancel();
     throw new Error(`Make JWT_JWKS_URI answer 200: it answered ${response.status}.`);
   }
-  return keySet.parse(await response.json());
+  return keySet.parse(JSON.parse(await boundedText(response)));
+}
+
+/** The answer's text. @throws Error when it is longer than any key set */
+async function boundedText(response: Response): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  let bytes = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > MOST_BYTES)
+      throw new Error(`Make JWT_JWKS_URI answer at most ${MOST_BYTES} bytes: it answered more.`);
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+/** The keys that signatures are verified with: jwks-rsa passes over those for other uses. @throws Error when there are none */
+function usable({ keys }: KeySet, log: Logger): KeySet {
+  const [weak, strong] = [keys.filter(isWeak), keys.filter((candidate) => !isWeak(candidate))];
+  if (weak.length > 0)
+    log.warn(
+      { kids: weak.map(({ kid }) => kid) },
+      `tokens of RSA keys below ${LEAST_RSA_BITS} bits are refused: have the identity provider sign with others`,
+    );
+  if (!strong.some(({ kty, use = 'sig' }) => (kty === 'RSA' || kty === 'EC') && use === 'sig'))
+    throw new Error('Make JWT_JWKS_URI answer a key set with a key that verifies signatures.');
+  return { keys: strong };
+}
+
+function isWeak({ kty, n }: Key): boolean {
+  if (kty !== 'RSA' || typeof n !== 'string') return false;
+  const modulus = Buffer.from(n, 'base64url').toString('hex').replace(/^0+/, '');
+  return BigInt(`0x0${modulus}`) < 1n << BigInt(LEAST_RSA_BITS - 1);
 }

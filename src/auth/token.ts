@@ -7,6 +7,7 @@ import type { Algorithm, SignOptions } from 'jsonwebtoken';
 
 import { claimsFromPayload, isRole } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
+import { assertOwnFolder, readOwnFile } from '../lib/own_files.ts';
 
 const DEFAULT_EXPIRY = '12h';
 const SECRET_BYTES = 48;
@@ -62,7 +63,7 @@ function readSpan(span: number | string): NonNullable<SignOptions['expiresIn']> 
  * The secret that development signs with, made at the first call and kept in `<dataDir>/jwt-secret`.
  * Two processes that start at once end with the same one.
  *
- * @throws Error in production, and when the file doesn't hold a secret
+ * @throws Error in production, and when the file doesn't hold a secret; UntrustedPathError
  */
 export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
   if (nodeEnv === 'production')
@@ -70,11 +71,12 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
       'Set JWT_SECRET or JWT_JWKS_URI: the development secret is not for production.',
     );
   const file = path.join(dataDir, 'jwt-secret');
-  fs.mkdirSync(dataDir, { recursive: true });
-  if (fs.statSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
+  fs.mkdirSync(dataDir, { recursive: true, mode: 0o755 });
+  assertOwnFolder(fs.realpathSync(dataDir));
+  if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
+  const secret = (readOwnFile(file) ?? '').trim();
   // Copied about, it may have lost its mode.
-  if ((fs.statSync(file).mode & 0o077) !== 0) fs.chmodSync(file, 0o600);
-  const secret = fs.readFileSync(file, 'utf8').trim();
+  if ((fs.lstatSync(file).mode & 0o077) !== 0) fs.chmodSync(file, 0o600);
   if (Buffer.byteLength(secret) < LEAST_SECRET_BYTES)
     throw new Error(`Delete ${file}, so that a new secret is made: it holds none.`);
   return secret;

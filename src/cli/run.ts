@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { ConfigError } from '../config/error.ts';
 import { EmbeddedPostgresError } from '../postgres/embedded/error.ts';
+import { UntrustedPathError } from '../lib/own_files.ts';
 import {
   ConnectionError,
   NotMigratedError,
@@ -29,6 +30,7 @@ export async function run(args: string[]): Promise<void> {
 const FOR_PERSONS = [
   ConfigError,
   EmbeddedPostgresError,
+  UntrustedPathError,
   ConnectionError,
   MigrationBlockedError,
   NotMigratedError,

@@ -13,6 +13,7 @@ export async function setup(): Promise<void> {
     ownerUrl: required(config.databaseUrl, 'DATABASE_URL'),
     authenticatorUrl: required(config.authDatabaseUrl, 'AUTH_DATABASE_URL'),
     workerUrl: required(config.workerDatabaseUrl, 'WORKER_DATABASE_URL'),
+    limits: config.connectionLimits,
     log: commandLog(config, 'setup'),
   });
 }

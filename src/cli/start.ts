@@ -149,7 +149,10 @@ async function prepareDatabase(
     authenticatorUrl: url('halyard_authenticator'),
     workerUrl: url('halyard_worker'),
   };
-  await setUp({ rootUrl: server.superuserUrl, ...logins, log });
+  await setUp({
+    ...{ rootUrl: server.superuserUrl, ...logins, log },
+    limits: config.connectionLimits,
+  });
   return { logins, rootUrl: null, setUpFirst: () => Promise.resolve() };
 }
 
@@ -165,7 +168,11 @@ function outsideDatabase(config: Config, log: Logger): Database {
     workerUrl: workerDatabaseUrl,
   };
   const setUpFirst = async () => {
-    if (rootDatabaseUrl !== null) await setUp({ rootUrl: rootDatabaseUrl, ...logins, log });
+    if (rootDatabaseUrl === null) return;
+    await setUp({
+      ...{ rootUrl: rootDatabaseUrl, ...logins, log },
+      limits: config.connectionLimits,
+    });
   };
   return { logins, rootUrl: rootDatabaseUrl, setUpFirst };
 }

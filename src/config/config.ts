@@ -56,6 +56,11 @@ function makeConfig(values: Values) {
     workerDatabaseUrl: values.WORKER_DATABASE_URL,
     auditorDatabaseUrl: values.AUDITOR_DATABASE_URL,
     rootDatabaseUrl: values.ROOT_DATABASE_URL,
+    connectionLimits: Object.freeze({
+      api: values.API_CONNECTION_LIMIT,
+      worker: values.WORKER_CONNECTION_LIMIT,
+      reader: values.READER_CONNECTION_LIMIT,
+    }),
     dataDir: path.resolve(values.HALYARD_DATA_DIR),
     jwt: Object.freeze({
       secret: values.JWT_SECRET,

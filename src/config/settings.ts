@@ -111,6 +111,24 @@ export const SETTINGS = {
     required: ['setup'],
     doc: 'an administrator, who makes the roles and the database',
   },
+  API_CONNECTION_LIMIT: {
+    schema: is.wholeNumber(0, 262_143),
+    unset: 'all that the server has but 20',
+    processes: ['setup', 'start'],
+    doc: "connections that the API's login may have at a time; 0 for no limit",
+  },
+  WORKER_CONNECTION_LIMIT: {
+    schema: is.wholeNumber(0, 262_143),
+    unset: 'all that the server has but 20',
+    processes: ['setup', 'start'],
+    doc: "connections that the worker's login may have at a time; 0 for no limit",
+  },
+  READER_CONNECTION_LIMIT: {
+    schema: is.wholeNumber(0, 262_143),
+    default: '5',
+    processes: ['setup', 'start'],
+    doc: 'connections of each login that is granted halyard_admin, halyard_viewer or halyard_auditor and has no limit of its own; 0 for none',
+  },
   HALYARD_DATA_DIR: {
     schema: is.anyText,
     default: '.halyard',

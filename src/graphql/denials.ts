@@ -1,29 +1,35 @@
 import {
   GraphQLError,
   Kind,
+  valueFromASTUntyped,
   type DocumentNode,
   type ExecutionResult,
+  type FieldNode,
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Role } from '../auth/claims.ts';
 import { explainDenial, type Action } from '../auth/rights.ts';
+import { isProblemCode, PROBLEMS, type ProblemCode } from '../lib/errors.ts';
+import type { Result } from './errors.ts';
 
 /** What was run, and for whom. */
-interface Operation {
+export interface Run {
   readonly document: DocumentNode;
   readonly operation: OperationDefinitionNode;
+  readonly variables: Readonly<Record<string, unknown>>;
   readonly role: Role | null;
 }
 
 /** The result, in which denials of what the role isn't meant to do have become `forbidden`. */
-export function explainDenials(result: ExecutionResult, run: Operation): ExecutionResult {
+export function explainDenials(result: ExecutionResult, run: Run): ExecutionResult {
   if (result.errors === undefined) return result;
   return { ...result, errors: result.errors.map((error) => explain(error, run)) };
 }
 
-function explain(error: GraphQLError, run: Operation): GraphQLError {
+function explain(error: GraphQLError, run: Run): GraphQLError {
   let cause: unknown = error;
   while (cause instanceof GraphQLError && cause.originalError !== undefined)
     cause = cause.originalError;
@@ -39,22 +45,22 @@ function explain(error: GraphQLError, run: Operation): GraphQLError {
 }
 
 /** @param key of a field at the root, as in the answer; undefined for the only one there is */
-function actionAt(key: string | number | undefined, { document, operation }: Operation): Action {
+function actionAt(key: string | number | undefined, { document, operation }: Run): Action {
   if ((operation.operation as string) === 'mutation') return 'change_flags';
   const field = fieldAt(key, document, operation.selectionSet);
-  return field?.startsWith('auditEvent') === true ? 'read_trail' : 'read_flags';
+  return field?.name.value.startsWith('auditEvent') === true ? 'read_trail' : 'read_flags';
 }
 
-/** The name of the field with that key, or alias, also in fragments. */
+/** The field with that key, or alias, also in fragments. */
 function fieldAt(
   key: string | number | undefined,
   document: DocumentNode,
   { selections }: SelectionSetNode,
-): string | undefined {
+): FieldNode | undefined {
   for (const selection of selections) {
     if (selection.kind === Kind.FIELD) {
       const { alias, name } = selection;
-      if (key === undefined || key === (alias ?? name).value) return name.value;
+      if (key === undefined || key === (alias ?? name).value) return selection;
       continue;
     }
     const fragment =
@@ -68,4 +74,45 @@ function fieldAt(
     if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/** What of an answer was denied (403), each but once: the operation and its field at the root, and the flag that its arguments name. */
+export function deniedIn(result: Result, run: Run): DeniedField[] {
+  const denied = (result.errors ?? []).flatMap(({ path, extensions }) => {
+    const code: unknown = extensions?.code;
+    const isDenied = isProblemCode(code) && PROBLEMS[code].status === 403;
+    return isDenied ? [deniedField(path?.[0], code, run)] : [];
+  });
+  return [...new Map(denied.map((each) => [JSON.stringify(each), each])).values()];
+}
+
+type DeniedField = Pick<Denial, 'operation' | 'code' | 'flagKey' | 'environment'>;
+
+function deniedField(
+  key: string | number | undefined,
+  code: ProblemCode,
+  { document, operation, variables }: Run,
+): DeniedField {
+  const field = fieldAt(key, document, operation.selectionSet);
+  const values = field?.arguments?.map(({ name, value }) => [
+    name.value,
+    valueFromASTUntyped(value, variables),
+  ]);
+  const given: unknown = Object.fromEntries(values ?? []);
+  return {
+    operation: `${operation.operation} ${field?.name.value ?? ''}`.trim(),
+    code,
+    flagKey: textIn(given, 'flagKey'),
+    environment: textIn(given, 'environment'),
+  };
+}
+
+/** An argument's text, also of an input object such as `{ input: { featureFlag: { flagKey } } }`. */
+function textIn(value: unknown, name: string, depth = 3): string | undefined {
+  if (typeof value !== 'object' || value === null || depth === 0) return undefined;
+  const own = (value as Record<string, unknown>)[name];
+  if (typeof own === 'string') return own;
+  return Object.values(value)
+    .map((inner) => textIn(inner, name, depth - 1))
+    .find((text) => text !== undefined);
 }

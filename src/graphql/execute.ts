@@ -7,14 +7,15 @@ import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Claims } from '../auth/claims.ts';
 import { requireRoom } from '../postgres/fair_pool.ts';
-import { ASKER, pgSettings, type Settings } from '../postgres/request_settings.ts';
+import { ASKER, pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
 import type { Asker } from '../lib/fair_queue.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
-import { explainDenials } from './denials.ts';
+import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
@@ -35,7 +36,7 @@ export interface GraphqlRequest {
 /** Who asks. */
 export interface Caller {
   readonly claims: Claims;
-  readonly requestId: string;
+  readonly request: RequestIds;
   /** Knows the request's id. */
   readonly log: Logger;
   /** The answer. When it closes before, the request leaves the queues in which it waits. */
@@ -64,8 +65,9 @@ export async function makeEngine(options: {
   readonly production: boolean;
   readonly executionMs?: number | undefined;
   readonly queuePerUser?: number | undefined;
+  readonly onDenied?: ((denial: Denial) => void) | undefined;
 }) {
-  const { pool, changes, production, executionMs = 15_000, queuePerUser = 256 } = options;
+  const { pool, changes, production, executionMs = 15_000, queuePerUser = 256, onDenied } = options;
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const feed = makeFeed({ changes, reader });
@@ -140,42 +142,53 @@ export async function makeEngine(options: {
     return { ...checked, running };
   }
 
+  function report(result: Result, run: Run, { claims, request }: Caller): void {
+    if (onDenied === undefined) return;
+    for (const denied of deniedIn(result, run)) onDenied({ claims, request, ...denied });
+  }
+
   return {
     /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
     async run(request: GraphqlRequest, caller: Caller): Promise<Result> {
-      const { claims, requestId, log, client } = caller;
+      const { claims, log, client } = caller;
       try {
         // Its statements wait in any case: what has begun isn't to fail half-way because the queue is full.
-        const settings = pgSettings(claims, requestId, { client });
+        const settings = pgSettings(claims, caller.request, { client });
         requireRoom(pool, settings);
-        const { running, document, operation } = await start(request, settings);
+        const { running, ...checked } = await start(request, settings);
+        const run = { ...checked, role: claims.role, variables: request.variables };
         const result = await running;
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
-        return format(explainDenials(result, { document, operation, role: claims.role }), log);
+        const formatted = format(explainDenials(result, run), log);
+        report(formatted, run, caller);
+        return formatted;
       } catch (error) {
         return failure(error, log);
       }
     },
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
-    async subscribe(request: GraphqlRequest, { claims, log }: Caller): Promise<Result | Results> {
+    async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
+      const { claims, log } = caller;
       try {
         const rights = rightsOf(claims);
         const checked = await planning.run(rights[ASKER], () => check(request, true));
-        const { document, operation } = checked;
-        return await feed.follow({
-          key: keyOf(request, operation, rights),
+        const run = { ...checked, role: claims.role, variables: request.variables };
+        const followed = await feed.follow({
+          key: keyOf(request, run.operation, rights),
           rights,
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
             const { results } = await planning.run(rights[ASKER], async () => {
-              const args = await argumentsOf(request, document, running);
+              const args = await argumentsOf(request, run.document, running);
               return { results: Promise.resolve(subscribe(args)) };
             });
             const result = await resultOf((await results) as Parameters<typeof resultOf>[0]);
-            return result && explainDenials(result, { document, operation, role: claims.role });
+            return result && explainDenials(result, run);
           },
         });
+        if (!(Symbol.asyncIterator in followed)) report(followed, run, caller);
+        return followed;
       } catch (error) {
         return failure(error, log);
       }

@@ -1,13 +1,14 @@
 import express from 'express';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requireRole } from '../http/caller.ts';
 import { ofBody, readJson } from '../http/json_body.ts';
 import { headersOf, logProblem } from '../http/problems.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import type { Engine, GraphqlRequest } from './execute.ts';
 import type { Result } from './errors.ts';
 
@@ -26,14 +27,15 @@ export function makeHttp(options: {
   readonly authentication: Authentication;
   readonly log: Logger;
   readonly onErrors: ((codes: readonly string[]) => void) | undefined;
+  readonly onDenied: ((denial: Denial) => void) | undefined;
 }): express.Router {
-  const { engine, authentication, log, onErrors } = options;
+  const { engine, authentication, log, onErrors, onDenied } = options;
   const answer: RequestHandler = async (request, response) => {
-    const requestId = requestIdOf(request);
+    const ids = requestIdsOf(request);
     const result = await engine().run(readBody(request.body), {
       claims: claimsOf(request),
-      requestId,
-      log: log.child({ requestId }),
+      request: ids,
+      log: log.child(ids),
       client: response,
     });
     if (result.errors !== undefined) onErrors?.(codesOf(result));
@@ -47,7 +49,7 @@ export function makeHttp(options: {
 
   const router = express.Router();
   router.all('/', onlyPost, authentication.middleware, requireRole, onlyJson, readJson(), answer);
-  router.use(makeErrorHandler(log));
+  router.use(makeErrorHandler(log, onDenied));
   return router;
 }
 
@@ -100,14 +102,24 @@ function send(response: Response, status: number, type: string, result: Result):
 }
 
 /** Errors from before the execution, in GraphQL's shape and with a status in every media type. */
-function makeErrorHandler(log: Logger): ErrorRequestHandler {
+function makeErrorHandler(
+  log: Logger,
+  onDenied: ((denial: Denial) => void) | undefined,
+): ErrorRequestHandler {
   return (error: unknown, request, response, next) => {
     if (response.headersSent || request.socket.destroyed) {
       next(error);
       return;
     }
     const problem = problemOf(ofBody(error));
-    logProblem(log.child({ requestId: requestIdOf(request) }), problem, error);
+    logProblem(log.child(requestIdsOf(request)), problem, error);
+    if (problem.status === 403)
+      onDenied?.({
+        claims: claimsOf(request),
+        request: requestIdsOf(request),
+        operation: 'POST /graphql',
+        code: problem.code,
+      });
     response.set(headersOf(error, problem));
     const { status, detail, code } = problem;
     send(response, status, typeFor(request), {

@@ -5,6 +5,7 @@ import type { Server } from 'node:http';
 import type { Express } from 'express';
 import type pg from 'pg';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
@@ -34,6 +35,8 @@ interface GraphqlOptions {
   readonly executionMs?: number | undefined;
   /** Hears the codes of the errors of each answer that has some. */
   readonly onErrors?: (codes: readonly string[]) => void;
+  /** Hears of what verified tokens were denied. */
+  readonly onDenied?: (denial: Denial) => void;
 }
 
 const BACK_OFF = { baseMs: 500, capMs: 10_000 };
@@ -45,15 +48,15 @@ const BACK_OFF = { baseMs: 500, capMs: 10_000 };
  * @throws what `database.ready` rejects with
  */
 export async function makeGraphql(options: GraphqlOptions) {
-  const { pool, authentication, config, executionMs, maxSockets, onErrors } = options;
+  const { pool, authentication, config, executionMs, maxSockets, onErrors, onDenied } = options;
   const { ready, delayed } = options.database ?? NO_WAIT;
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const { queuePerUser } = config.limits;
-  const engineOptions = { pool, changes, production, executionMs, queuePerUser };
+  const engineOptions = { pool, changes, production, executionMs, queuePerUser, onDenied };
   const engine = makeLasting(() => makeEngine(engineOptions), log);
-  const parts = { engine: engine.current, authentication, log };
+  const parts = { engine: engine.current, authentication, log, onDenied };
   const sockets = makeSockets({ ...parts, maxSockets });
   const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
   const triedOnce = ready.then(() => engine.firstAttempt);

@@ -5,12 +5,13 @@ import type { ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 
+import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 import { problemOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { requestIdOf } from '../http/request_id.ts';
+import { requestIdsOf } from '../http/request_id.ts';
 import type { Engine } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
@@ -45,8 +46,9 @@ export function makeSockets(options: {
   readonly authentication: Authentication;
   readonly log: Logger;
   readonly maxSockets: number | undefined;
+  readonly onDenied: ((denial: Denial) => void) | undefined;
 }) {
-  const { authentication, engine, log, maxSockets = MOST_SOCKETS } = options;
+  const { authentication, engine, log, maxSockets = MOST_SOCKETS, onDenied } = options;
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MOST_BYTES,
@@ -62,7 +64,11 @@ export function makeSockets(options: {
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
     try {
       const claims = await authentication.verifyToken(tokenIn(params, extra.request));
-      if (claims.role === null) throw new NoRoleError();
+      if (claims.role === null) {
+        const request = requestIdsOf(extra.request);
+        onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
+        throw new NoRoleError();
+      }
       extra.claims = claims;
       closeAtExpiry(extra.socket, claims);
       return true;
@@ -88,8 +94,8 @@ export function makeSockets(options: {
     subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
       const { socket, request, claims } = extra;
       if (claims === undefined) throw new Error('A subscription came before connection_init.');
-      const requestId = requestIdOf(request);
-      const caller = { claims, requestId, log: log.child({ requestId }) };
+      const ids = requestIdsOf(request);
+      const caller = { claims, request: ids, log: log.child(ids) };
       try {
         const results = await engine().subscribe(readBody(payload), caller);
         return Symbol.asyncIterator in results ? sendAll(results, id, socket) : results;

@@ -11,7 +11,7 @@ import {
 import type { Logger } from '../lib/log.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { ofBody } from './json_body.ts';
-import { requestIdOf } from './request_id.ts';
+import { requestIdsOf } from './request_id.ts';
 import type { ProblemBody } from './schema_parts.ts';
 
 /** The fields that have a code of their own. */
@@ -75,8 +75,15 @@ export function onlyMethods(...methods: readonly string[]) {
   };
 }
 
-/** Express's last: every error becomes a problem+json answer (RFC 9457); what isn't known is logged and masked. */
-export function makeErrorHandler(log: Logger) {
+/**
+ * Express's last: every error becomes a problem+json answer (RFC 9457); what isn't known is logged and masked.
+ *
+ * @param onDenied hears of each 403 of a request whose token was verified
+ */
+export function makeErrorHandler(
+  log: Logger,
+  onDenied?: (request: Request, code: ProblemCode) => void,
+) {
   return (error: unknown, request: Request, response: Response, next: NextFunction): void => {
     const requestLog = (request as { log?: Logger }).log ?? log;
     if (isDisconnect(error, request)) {
@@ -86,6 +93,7 @@ export function makeErrorHandler(log: Logger) {
     }
     const problem = httpProblemOf(error);
     logProblem(requestLog, problem, error);
+    if (problem.status === 403) onDenied?.(request, problem.code);
     if (response.headersSent) {
       // Half an answer is out: Express ends the connection, so that nobody takes it for a whole one.
       next(error);
@@ -97,7 +105,7 @@ export function makeErrorHandler(log: Logger) {
       status: problem.status,
       detail: problem.detail,
       code: problem.code,
-      request_id: requestIdOf(request),
+      request_id: requestIdsOf(request).requestId,
       ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
     };
     response.set(headersOf(error, problem)).status(problem.status);

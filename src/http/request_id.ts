@@ -3,22 +3,31 @@ import type { IncomingMessage } from 'node:http';
 
 import type { NextFunction, Request, Response } from 'express';
 
-const SANE = /^[A-Za-z0-9._-]{1,128}$/;
+import type { RequestIds } from '../postgres/request_settings.ts';
 
-const ids = new WeakMap<IncomingMessage, string>();
+/** Printable ASCII. */
+const PRINTABLE = /^[\x20-\x7e]{1,128}$/;
 
-/** A request's id, the same at every call: the client's X-Request-Id when it is sane, a new UUID otherwise. */
-export function requestIdOf(request: IncomingMessage): string {
-  const known = ids.get(request);
-  if (known !== undefined) return known;
-  const sent = request.headers['x-request-id'];
-  const id = typeof sent === 'string' && SANE.test(sent) ? sent : randomUUID();
-  ids.set(request, id);
-  return id;
+const known = new WeakMap<IncomingMessage, RequestIds>();
+
+/**
+ * A request's ids, the same at every call: a new UUID, which names the request in the trail, the log and the answers, and beside it
+ * what the client sent as X-Request-Id, when that is 1 to 128 printable characters. A client may send what another has sent.
+ */
+export function requestIdsOf(request: IncomingMessage): RequestIds {
+  const ids = known.get(request) ?? makeIds(request);
+  known.set(request, ids);
+  return ids;
 }
 
-/** Express: tells the client the id, also when what follows fails. */
-export function echoRequestId(request: Request, response: Response, next: NextFunction): void {
-  response.setHeader('X-Request-Id', requestIdOf(request));
+function makeIds({ headers }: IncomingMessage): RequestIds {
+  const sent = headers['x-request-id'];
+  const isPrintable = typeof sent === 'string' && PRINTABLE.test(sent);
+  return { requestId: randomUUID(), ...(isPrintable && { clientRequestId: sent }) };
+}
+
+/** Express: sends the API's id in the answer's head, also when what follows fails. */
+export function sendRequestId(request: Request, response: Response, next: NextFunction): void {
+  response.setHeader('X-Request-Id', requestIdsOf(request).requestId);
   next();
 }

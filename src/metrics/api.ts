@@ -1,6 +1,7 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
+import { routeOf } from '../http/route.ts';
 import { watch, watchPool } from './pool.ts';
 
 /** What is read at each scrape. */
@@ -14,6 +15,8 @@ const BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 
 /** Others are counted as one, because whoever asks may make up as many as the parser lets through. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+
+const REFUSALS = ['token_missing', 'token_expired', 'token_invalid'];
 
 /** @param registry one that has no API's metrics yet */
 export function makeApiMetrics(registry: Registry) {
@@ -32,6 +35,13 @@ export function makeApiMetrics(registry: Registry) {
   });
   // There from the start: to Prometheus the first of a series that comes into being is no increase, and raises no alert.
   errors.inc({ code: 'internal_error' }, 0);
+  const refusals = new Counter({
+    name: 'halyard_authentication_failures_total',
+    help: 'Requests and WebSockets that were refused for want of a valid token (401). Many of token_invalid: the issuer, its keys or a client is set up wrong, or tokens are being guessed.',
+    labelNames: ['reason'],
+    registers: [registry],
+  });
+  for (const reason of REFUSALS) refusals.inc({ reason }, 0);
   return {
     middleware: (request: Request, response: Response, next: NextFunction) => {
       const end = duration.startTimer();
@@ -51,6 +61,8 @@ export function makeApiMetrics(registry: Registry) {
     graphqlErrors: (codes: readonly string[]) => {
       for (const code of codes) errors.inc({ code });
     },
+    /** The code of a request's 401. */
+    authenticationFailed: (reason: string) => refusals.inc({ reason }),
     watch({ pool, graphql }: ApiParts) {
       watchPool(registry, 'api', pool);
       if (graphql === undefined) return;
@@ -68,22 +80,4 @@ export function makeApiMetrics(registry: Registry) {
       });
     },
   };
-}
-
-/**
- * The pattern of the route that took the request, as `/api/admin/flags/:flagKey`; `none` when it was refused before that. What
- * is before the pattern of the innermost router is where it is mounted: there are no parameters in it.
- */
-function routeOf(request: Request): string {
-  const { path } = (request.route ?? {}) as { path?: unknown };
-  if (typeof path !== 'string') return 'none';
-  const asked = segments(request.originalUrl.split('?', 1)[0] ?? '');
-  const pattern = segments(path);
-  const mounted = asked.slice(0, asked.length - pattern.length);
-  // Routers take either case.
-  return `/${[...mounted.map((segment) => segment.toLowerCase()), ...pattern].join('/')}`;
-}
-
-function segments(path: string): string[] {
-  return path.split('/').filter((segment) => segment !== '');
 }

@@ -21,7 +21,14 @@ const SETTINGS = [
   'jwt.claims.role',
   'jwt.claims.environments',
   'halyard.request_id',
+  'halyard.client_request_id',
 ] as const;
+
+/** The ids of a request: the API's own, and the one that its client gave it, if any. */
+export interface RequestIds {
+  readonly requestId: string;
+  readonly clientRequestId?: string | undefined;
+}
 
 /** Under this key the settings carry who asks for the connection. A symbol: neither a statement nor JSON text has it. */
 export const ASKER = Symbol('asker');
@@ -40,17 +47,30 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
  * @param asking how the request waits for a connection; by default its turn comes in any case
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, requestId: string, asking: Asking = {}): Settings {
+export function pgSettings(claims: Claims, request: RequestIds, asking: Asking = {}): Settings {
   if (claims.role === null) throw new NoRoleError();
   return {
+    ...loginSettings(claims, request),
     [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
     role: `halyard_${claims.role}`,
+  };
+}
+
+/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. It has a share of its own. */
+export function loginSettings(
+  claims: Claims,
+  { requestId, clientRequestId }: RequestIds,
+): Settings {
+  return {
+    [ASKER]: { user: 'login', isLimited: false },
+    role: 'none',
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',
-    'jwt.claims.role': claims.role,
+    'jwt.claims.role': claims.role ?? '',
     'jwt.claims.environments':
       claims.environments === null ? '' : JSON.stringify(claims.environments),
     'halyard.request_id': requestId,
+    'halyard.client_request_id': clientRequestId ?? '',
   };
 }
 

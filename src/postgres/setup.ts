@@ -6,6 +6,9 @@ import type { Logger } from '../lib/log.ts';
 import { RefusedError, StandbyError } from './error.ts';
 import { explainRefusal } from './preconditions.ts';
 import { PIN_ROLE_SETTINGS } from './session.ts';
+import { limitConnections, type ConnectionLimits } from './setup/connections.ts';
+import { createDatabase, restrictDatabase } from './setup/database.ts';
+import { setPassword, type Login } from './setup/passwords.ts';
 
 /** The URLs of the logins of the owner, the API and the worker. */
 export interface Logins {
@@ -19,6 +22,8 @@ export interface Logins {
 interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
+  /** How many connections the logins may have; by default what fits the server. */
+  readonly limits?: ConnectionLimits;
   readonly log: Logger;
 }
 
@@ -26,10 +31,12 @@ interface SetupOptions extends Logins {
 const AS_OWNER = { name: 'halyard setup', asOwner: true };
 const ADMINISTRATOR =
   'The login of ROOT_DATABASE_URL must be a superuser, or have CREATEROLE and CREATEDB and the ADMIN option on roles of Halyard that are there already.';
+const DEFAULT_LIMITS: ConnectionLimits = { api: null, worker: null, reader: 5 };
 const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
 
 /**
- * Prepares a PostgreSQL server: roles, their settings and passwords, the database. Needs an administrator, once; harmless when repeated.
+ * Prepares a PostgreSQL server: roles, their settings, passwords and limits, the database. Needs an administrator, once. Repeated, it
+ * changes only what differs, and so needs no right to the rest.
  *
  * @throws ConfigError when a URL names another role than the one it is for; RefusedError when the administrator lacks a privilege; StandbyError
  */
@@ -40,12 +47,12 @@ export async function setUp(options: SetupOptions): Promise<void> {
     login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
   ];
   const database = databaseOf(options.ownerUrl);
-  await explainRefusal(() => prepareServer(options.rootUrl, logins, database), ADMINISTRATOR);
+  await explainRefusal(() => prepareServer(options, logins, database), ADMINISTRATOR);
   options.log.info({ database }, 'roles and database are set up');
 }
 
 async function prepareServer(
-  rootUrl: string,
+  { rootUrl, log, limits }: SetupOptions,
   logins: readonly Login[],
   database: string,
 ): Promise<void> {
@@ -53,13 +60,11 @@ async function prepareServer(
     await assertWritable(client);
     await client.query(await readFile(ROLES_SQL, 'utf8'));
     await client.query(PIN_ROLE_SETTINGS);
-    for (const { role, password } of logins) {
-      if (password !== '')
-        await client.query(`alter role ${role} with password ${client.escapeLiteral(password)}`);
-    }
+    for (const login of logins) await setPassword(client, rootUrl, login);
+    await limitConnections(client, limits ?? DEFAULT_LIMITS, log);
     await createDatabase(client, database);
+    await restrictDatabase(client, { url: withDatabase(rootUrl, database), database, log });
   });
-  await withConnection(withDatabase(rootUrl, database), AS_OWNER, restrictDatabase);
 }
 
 async function assertWritable(client: pg.Client): Promise<void> {
@@ -89,41 +94,9 @@ function databaseOf(url: string): string {
   return name;
 }
 
-interface Login {
-  readonly role: string;
-  readonly password: string;
-}
-
 function login(url: string, variable: string, role: string): Login {
   const parsed = new URL(url);
   if (decodeURIComponent(parsed.username) !== role)
     throw new ConfigError([`${variable} must log in as ${role}: the roles' names are fixed.`]);
   return { role, password: decodeURIComponent(parsed.password) };
-}
-
-async function createDatabase(client: pg.Client, database: string): Promise<void> {
-  // An administrator who is no superuser has to be a member of the role that it hands the database to.
-  await client.query(`do $$ begin
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-      execute format('grant halyard_owner to %I', current_user);
-    end if;
-  end $$`);
-  const { rowCount } = await client.query('select from pg_database where datname = $1', [database]);
-  const name = client.escapeIdentifier(database);
-  await client.query(
-    rowCount === 0
-      ? // A server that was made without a locale defaults to SQL_ASCII, in which texts are counted and cut by their bytes.
-        `create database ${name} owner halyard_owner encoding 'UTF8' template template0`
-      : `alter database ${name} owner to halyard_owner`,
-  );
-}
-
-/** Only Halyard's roles may connect, and only the owner may create anything in `public`. */
-async function restrictDatabase(client: pg.Client): Promise<void> {
-  await client.query(`do $$ begin
-    execute format('revoke all on database %I from public', current_database());
-    execute format(
-      'grant connect on database %I to halyard_authenticator, halyard_worker, halyard_auditor', current_database());
-    revoke create on schema public from public;
-  end $$`);
 }

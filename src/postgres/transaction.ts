@@ -4,7 +4,13 @@ import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { connectAs } from './fair_pool.ts';
 import { DatabaseUnavailableError, isLost } from './pool.ts';
-import { pgSettings, setStatement, type Asking, type Settings } from './request_settings.ts';
+import {
+  pgSettings,
+  setStatement,
+  type Asking,
+  type RequestIds,
+  type Settings,
+} from './request_settings.ts';
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
@@ -69,11 +75,11 @@ async function queryOnce<R extends pg.QueryResultRow>(
 export async function transactionAs<T>(
   pool: pg.Pool,
   claims: Claims,
-  requestId: string,
+  request: RequestIds,
   work: (client: pg.PoolClient) => Promise<T>,
   asking?: Asking,
 ): Promise<T> {
-  const settings = pgSettings(claims, requestId, asking);
+  const settings = pgSettings(claims, request, asking);
   const client = await connectAs(pool, settings);
   let ending = false;
   try {

@@ -265,6 +265,8 @@ describe('with the key set of an identity provider', () => {
     [200, '{"keys":"none"}'],
     [200, '{"keys":[]}'],
     [200, '{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'],
+    [200, `{"keys":[],"more":"${'x'.repeat(1_048_576)}"}`],
+    [200, `{"keys":[${'{},'.repeat(1_000)}{}]}`],
   ])('an answer %i %j is 503, logged as an error', async ([status, body]) => {
     await using provider = await startJwksServer(first);
     provider.answer(status, body);
@@ -275,6 +277,28 @@ describe('with the key set of an identity provider', () => {
       code: 'jwks_unavailable',
     });
     expect(lines.filter(({ level }) => level === 'error')).toHaveLength(1);
+  });
+
+  test('a key set that is too large is not read to its end', async () => {
+    await using provider = await startJwksServer(first);
+    const { publicKey, kid } = first;
+    const key = { ...publicKey.export({ format: 'jwk' }), kid, use: 'sig' };
+    provider.answer(200, JSON.stringify({ keys: [key], more: 'x'.repeat(1_048_576) }));
+    const { verifyToken } = makeAuthentication(jwks(provider.uri), makeTestLog().log);
+    expect(await refusal(verifyToken(signWith(first, admin)))).toMatchObject({ status: 503 });
+  });
+
+  test('an RSA key below 2,048 bits verifies nothing, and the log names it', async () => {
+    const weak = makeRsaPair('weak', 1024);
+    await using provider = await startJwksServer(first, weak);
+    const { log, lines } = makeTestLog();
+    const { verifyToken } = makeAuthentication(jwks(provider.uri), log);
+    const options = { allowInsecureKeySizes: true };
+    expect(await refusal(verifyToken(signWith(weak, admin, options)))).toEqual(
+      unauthorized('token_invalid'),
+    );
+    expect(await refusal(verifyToken(signWith(first, admin)))).toBeNull();
+    expect(lines.filter(({ level }) => level === 'warn')).toMatchObject([{ kids: ['weak'] }]);
   });
 
   test('a redirect is not followed', async () => {
@@ -343,7 +367,11 @@ describe('claimsFromPayload', () => {
       { userId: '', email: ' ' },
       { userId: null, email: null },
     ],
-    [{ userId: '𝒳'.repeat(255) }, { userId: '𝒳'.repeat(255) }],
+    [{ userId: '𠮷'.repeat(255) }, { userId: '𠮷'.repeat(255) }],
+    [{ userId: 'Åsa Öberg' }, { userId: 'Åsa Öberg' }],
+    [{ userId: 'Алиса' }, { userId: 'Алиса' }],
+    [{ userId: '田中 kenji' }, { userId: '田中 kenji' }],
+    [{ email: 'jürgen+flags@example.com' }, { email: 'jürgen+flags@example.com' }],
     [{ role: 'viewer' }, { role: 'viewer' }],
     [{ role: ['viewer', 'admin'] }, { role: 'admin' }],
     [{ roles: 'auditor' }, { role: 'auditor' }],
@@ -372,6 +400,22 @@ describe('claimsFromPayload', () => {
     { userId: 'a\u0000b' },
     { userId: 'a\nb' },
     { userId: '\ud800' },
+    { userId: 'ali\u200bce' },
+    { userId: 'alice\ufeff' },
+    { userId: 'alice\u202ecila' },
+    { userId: 'alice\u3164' },
+    { userId: 'alice\ufe0f' },
+    { userId: 'alice\ue000' },
+    { userId: 'alice\u00a0b' },
+    { userId: 'alice ' },
+    { userId: ' alice' },
+    { userId: 'ａlice' },
+    { userId: 'A\u030asa' },
+    { userId: '\u0430lice' },
+    { userId: '\u03b1lice' },
+    { sub: 'ali\u00adce' },
+    { email: 'alic\u0435@example.com' },
+    { email: 'alice@exam\u200dple.com' },
     { sub: 42 },
     { email: 42 },
     { email: 'a\u0000@example.com' },

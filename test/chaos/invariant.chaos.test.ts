@@ -16,7 +16,7 @@ let whole: Facts;
 async function makeTrail(): Promise<Copy> {
   await withClient(database.rootUrl, async (client) => {
     await client.query('begin');
-    await become(client, 'admin', { userId: 'alice', requestId: 'r-1' });
+    await become(client, 'admin', { userId: 'alice', clientRequestId: 'r-1' });
     const flag = await insertFlag(client);
     await client.query('commit');
     await client.query('set role halyard_owner');
@@ -49,7 +49,7 @@ async function makeTrail(): Promise<Copy> {
 beforeAll(async () => {
   const copy = await makeTrail();
   const created = (await collectFacts(database, [copy], [])).events.find(
-    ({ request_id }) => request_id === 'r-1',
+    ({ client_request_id }) => client_request_id === 'r-1',
   );
   const promise = { requestId: 'r-1', eventType: 'feature_flag.created', rowId: '' };
   whole = await collectFacts(database, [copy], [{ ...promise, rowId: created?.row_id ?? '' }]);

@@ -21,9 +21,12 @@ beforeAll(async () => {
 });
 
 /** Runs `halyard audit export` on the test's database, as a DBA does. */
-async function run(...args: string[]) {
+const run = (...args: string[]) =>
+  runWith({ AUTH_DATABASE_URL: database.authenticatorUrl }, ...args);
+
+async function runWith(env: Record<string, string>, ...args: string[]) {
   const halyard = startProcess('node', ['src/main.ts', 'audit', 'export', ...args], {
-    env: { AUTH_DATABASE_URL: database.authenticatorUrl, NODE_ENV: 'production' },
+    env: { ...env, NODE_ENV: 'production' },
   });
   const status = await halyard.exited;
   return { status, stdout: halyard.stdout(), stderr: halyard.stderr() };
@@ -55,6 +58,25 @@ describe('halyard audit export', () => {
         filters: { flag: 'one', type: ['a.b', 'flag_schedule.applied'] },
       },
     });
+  });
+
+  test('by a DBA’s own login isn’t, like any other reading in SQL', async () => {
+    const exports = () =>
+      withClient(database.ownerUrl, async (client) => {
+        const { rows } = await client.query(
+          `select from audit.events where event_type = 'audit.exported'`,
+        );
+        return rows.length;
+      });
+    const before = await exports();
+    const args = ['--flag', 'two', '--until', '3'];
+    const { status, stdout, stderr } = await runWith(
+      { AUDITOR_DATABASE_URL: database.rootUrl },
+      ...args,
+    );
+    expect([status, stderr]).toEqual([0, '']);
+    expect(linesOf(stdout)).toMatchObject([{ seq: 2 }]);
+    expect(await exports()).toBe(before);
   });
 
   test('prints the newest first with --order desc', async () => {

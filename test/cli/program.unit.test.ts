@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { CommanderError, type Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { makeProgram } from '../../src/cli/program.ts';
@@ -33,6 +33,9 @@ function commandsOf(command: Command): Command[] {
 function pathOf(command: Command): string[] {
   return command.parent === null ? [] : [...pathOf(command.parent), command.name()];
 }
+
+const FOLDER = new URL('../../docs/', import.meta.url);
+const read = (page: string) => readFileSync(new URL(`../../${page}`, import.meta.url), 'utf8');
 
 const ID = '00000000-0000-4000-8000-000000000000';
 
@@ -130,8 +133,7 @@ test.for<[string, string]>([
 });
 
 test('the version is that of package.json', async () => {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  const { version } = JSON.parse(text) as { version: string };
+  const { version } = JSON.parse(read('package.json')) as { version: string };
   expect(await parse('--version')).toMatchObject({ out: `${version}\n`, err: '', code: 0 });
 });
 
@@ -139,4 +141,12 @@ test('the list of commands leaves out the one that only graphile-migrate calls',
   const { out } = await parse('--help');
   expect(out).toMatch(/^ {2}audit /m);
   expect(out).not.toContain('install-worker-schema');
+});
+
+test('the pages run each command whose output is read by something as npm run -s', () => {
+  // npm writes two lines of its own to standard output otherwise.
+  const data = /npm run halyard -- (worker|token|audit (export|prove))/;
+  for (const page of ['README.md', ...readdirSync(FOLDER).map((name) => `docs/${name}`)])
+    if (page.endsWith('.md')) expect([page, data.exec(read(page))?.[0]]).toEqual([page, undefined]);
+  expect(read('docs/operations.md')).toContain('npm run -s halyard -- worker');
 });

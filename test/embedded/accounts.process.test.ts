@@ -124,6 +124,7 @@ describe.skipIf(!isRoot)('as an ordinary user', () => {
       [process.execPath, 'bin/node'],
       [join(source, 'src/postgres/embedded'), 'src/postgres/embedded'],
       [join(source, 'src/lib/errno.ts'), 'src/lib/errno.ts'],
+      [join(source, 'src/lib/own_files.ts'), 'src/lib/own_files.ts'],
       [join(source, 'src/lib/wait.ts'), 'src/lib/wait.ts'],
       [parentScript, 'test/support/embedded_parent.ts'],
       [join(source, 'package.json'), 'package.json'],
@@ -143,20 +144,23 @@ describe.skipIf(!isRoot)('as an ordinary user', () => {
     };
   }
 
-  test('it starts, and root then serves the same data as that user', async () => {
+  test('it starts, and root serves nothing of that user’s', async () => {
     // Not the user that root would choose, where there are both.
     const passwd = (await readFile('/etc/passwd', 'utf8')).split('\n');
     const as = findAccount(passwd.filter((line) => line.startsWith('nobody:')).join('\n'));
     if (!as) throw new Error('This system has no user nobody.');
     const { dataDir: home, ...checkout } = await checkoutFor(as);
     const parent = spawnParent(home, { ...checkout, ...as });
-    const { superuserUrl, pgdata } = await readyParent(parent);
+    const { superuserUrl } = await readyParent(parent);
     await mark(superuserUrl);
     expect((await stat(join(home, 'postgres.password'))).uid).toBe(as.uid);
     await kill9(parent.process);
 
-    const server = await startServerIn(home);
-    expect(await marked(server.superuserUrl)).toBe(true);
-    expect((await stat(pgdata)).uid).toBe(as.uid);
+    const before = await readdir(home);
+    await expect(startServerIn(home)).rejects.toMatchObject({
+      code: 'UNTRUSTED_PATH',
+      message: expect.stringContaining(`belongs to user ${as.uid}`) as string,
+    });
+    expect(await readdir(home)).toEqual(before);
   });
 });

@@ -402,6 +402,11 @@ describe('in production', () => {
         200,
         expect.stringContaining('html'),
       ]);
+      // Of a page that is given a token: nothing of other servers, in no other page's frame.
+      const policy = ruru.headers.get('content-security-policy') ?? '';
+      expect(policy).toMatch(/default-src 'none'; script-src 'self'( 'sha256-[\w+/]+=*'){4}; /);
+      expect(policy).toContain("connect-src 'self'; ");
+      expect(policy).toContain("frame-ancestors 'none'");
     } finally {
       await development.close();
     }
@@ -434,7 +439,7 @@ describe('errors that are nobody’s business', () => {
     );
     expect(answer.errors?.[0]?.extensions.code).toBe('internal_error');
     expect(JSON.stringify(answer.errors)).not.toContain('secret');
-    const line = api().lines.find(({ requestId }) => requestId === 'a-masked-request');
+    const line = api().lines.find(({ clientRequestId }) => clientRequestId === 'a-masked-request');
     expect(line).toMatchObject({ level: 'error', err: { code: 'XX123' } });
     for (const spy of console_) expect(spy).not.toHaveBeenCalled();
   });

@@ -12,7 +12,7 @@ const database = useDatabase();
 const settings = {
   ...pgSettings(
     { userId: 'alice', email: null, role: 'admin', environments: null, expiresAt: null },
-    'request-1',
+    { requestId: 'request-1' },
   ),
 };
 const insert = (key: string) => ({

@@ -156,11 +156,11 @@ describe('the database', () => {
       const headers = { 'x-request-id': 'unforeseen-1' };
       const answer = await api.call(`GET ${path}`, { token, headers });
       expect([answer.status, answer.body.code]).toEqual([500, 'internal_error']);
-      expect(answer.body.request_id).toBe('unforeseen-1');
       expect(answer.text).not.toContain('attempts');
       expect(alarms(api.lines)).toMatchObject([
         {
-          requestId: 'unforeseen-1',
+          requestId: answer.body.request_id,
+          clientRequestId: 'unforeseen-1',
           err: { code: '42703', message: expect.any(String) as string },
         },
       ]);
@@ -248,25 +248,35 @@ describe('connections', () => {
 });
 
 describe('the request’s id', () => {
-  test('of the client is echoed, logged, and kept in the trail', async () => {
+  test('is the API’s own; the client’s stands beside it in the log and the trail', async () => {
     const { flag_key } = await newSchedule();
-    const id = 'from-the-client_1.2';
+    const clientRequestId = 'from the client: "1.2"}';
     const answer = await api.call(`POST /api/admin/flags/${flag_key}/schedule`, {
       token,
       json: { scheduled_at: inMinutes(60), updates: { enabled: true } },
-      headers: { 'x-request-id': id },
+      headers: { 'x-request-id': clientRequestId },
     });
-    expect(answer.headers.get('x-request-id')).toBe(id);
+    const requestId = answer.headers.get('x-request-id') ?? '';
+    expect(requestId).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
     const { rows } = await withClient(database.ownerUrl, (client) =>
-      client.query('select event_type, admin_user_id from audit.events where request_id = $1', [
-        id,
+      client.query<Record<string, string>>('select * from audit.events where request_id = $1', [
+        requestId,
       ]),
     );
-    expect(rows).toEqual([{ event_type: 'flag_schedule.created', admin_user_id: 'alice' }]);
+    expect(rows).toMatchObject([
+      {
+        event_type: 'flag_schedule.created',
+        admin_user_id: 'alice',
+        client_request_id: clientRequestId,
+      },
+    ]);
+    expect(rows[0]?.payload).toContain(
+      `"requestId": "${requestId}", "clientRequestId": ${JSON.stringify(clientRequestId)}, "actorKind"`,
+    );
     await vi.waitFor(
       () =>
         expect(api.lines).toContainEqual(
-          expect.objectContaining({ requestId: id, method: 'POST', status: 201 }),
+          expect.objectContaining({ requestId, clientRequestId, method: 'POST', status: 201 }),
         ),
       { timeout: 10_000 },
     );
@@ -276,18 +286,23 @@ describe('the request’s id', () => {
     ['is missing', undefined],
     ['is empty', ''],
     ['is too long', 'x'.repeat(129)],
-    ['has a space', 'a b'],
-    ['is an injection', '"}; drop'],
-  ])('that %s is made here, and is the trail’s too', async (_, sent) => {
+    ['is not printable', 'caf\u00e9'],
+  ])('that %s at the client leaves nothing', async (_, sent) => {
     const { path } = await newSchedule();
     const headers = sent === undefined ? {} : { 'x-request-id': sent };
     const answer = await api.call(`DELETE ${path}`, { token, headers });
     const id = answer.headers.get('x-request-id') ?? '';
-    expect(id).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
     const { rows } = await withClient(database.ownerUrl, (client) =>
-      client.query('select event_type from audit.events where request_id = $1', [id]),
+      client.query(
+        'select event_type, client_request_id, payload from audit.events where request_id = $1',
+        [id],
+      ),
     );
-    expect(one(rows)).toEqual({ event_type: 'flag_schedule.cancelled' });
+    expect(one(rows)).toMatchObject({
+      event_type: 'flag_schedule.cancelled',
+      client_request_id: null,
+      payload: expect.not.stringContaining('clientRequestId') as string,
+    });
   });
 
   test('is told with every error', async () => {
@@ -309,7 +324,7 @@ describe('the log', () => {
         expect(api.lines).toContainEqual(
           expect.objectContaining({
             level: 'info',
-            requestId: 'logged-1',
+            clientRequestId: 'logged-1',
             method: 'GET',
             path: '/api/admin/flags',
             status: 400,
@@ -317,7 +332,9 @@ describe('the log', () => {
         ),
       { timeout: 10_000 },
     );
-    const line = JSON.stringify(api.lines.filter(({ requestId }) => requestId === 'logged-1'));
+    const line = JSON.stringify(
+      api.lines.filter(({ clientRequestId }) => clientRequestId === 'logged-1'),
+    );
     for (const secret of [token, 'hidden', 'sesame', 'headers'])
       expect(line.includes(secret)).toBe(false);
     expect(api.logText().includes(token)).toBe(false);
@@ -327,10 +344,25 @@ describe('the log', () => {
     await api.call(`GET /api/admin/${token}`, { token, headers: { 'x-request-id': 'logged-2' } });
     await vi.waitFor(() =>
       expect(api.lines).toContainEqual(
-        expect.objectContaining({ requestId: 'logged-2', path: '/api/admin/[Redacted]' }),
+        expect.objectContaining({ clientRequestId: 'logged-2', path: '/api/admin/[Redacted]' }),
       ),
     );
     expect(api.logText().includes(token)).toBe(false);
+  });
+
+  test.for([
+    ['dots', (text: string) => text.replaceAll('.', '%2e')],
+    ['dots, twice', (text: string) => text.replaceAll('.', '%252E')],
+    ['its first letter', (text: string) => text.replace('e', '%65')],
+  ] as const)('has no token whose %s are percent-encoded', async ([, encode], { task }) => {
+    const headers = { 'x-request-id': task.id };
+    await api.call(`GET /api/admin/${encode(token)}`, { token, headers });
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({ clientRequestId: task.id, path: '/api/admin/[Redacted]' }),
+      ),
+    );
+    expect(api.logText().includes(token.split('.')[2] ?? token)).toBe(false);
   });
 
   test('is not alarmed by a client that goes away in the middle of its body', async () => {
@@ -346,11 +378,11 @@ describe('the log', () => {
     await vi.waitFor(
       () =>
         expect(api.lines).toContainEqual(
-          expect.objectContaining({ requestId: 'gone-1', status: null }),
+          expect.objectContaining({ clientRequestId: 'gone-1', status: null }),
         ),
       { timeout: 10_000 },
     );
-    const lines = api.lines.filter(({ requestId }) => requestId === 'gone-1');
+    const lines = api.lines.filter(({ clientRequestId }) => clientRequestId === 'gone-1');
     expect(lines.every(({ level }) => level === 'info' || level === 'debug')).toBe(true);
     expect(await contentsOf(database)).toBe(before);
   });
@@ -370,7 +402,7 @@ describe('the log', () => {
       await vi.waitFor(
         () =>
           expect(api.lines).toContainEqual(
-            expect.objectContaining({ requestId: 'gone-2', status: null }),
+            expect.objectContaining({ clientRequestId: 'gone-2', status: null }),
           ),
         { timeout: 10_000 },
       );

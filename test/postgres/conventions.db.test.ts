@@ -38,7 +38,7 @@ test('what functions read of a transaction’s own settings, a session begins wi
   const read = await offenders(
     String.raw`select distinct m[1] as name
      from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
-       regexp_matches(p.prosrc, $re$current_setting\('((?:halyard|jwt)[.][a-z_.]+)'$re$, 'g') m
+       regexp_matches(pg_get_functiondef(p.oid), $re$setting\('((?:halyard|jwt)[.][a-z_.]+)'$re$, 'g') m
      where n.nspname in ${OURS} order by 1`,
   );
   const list = await readFile(

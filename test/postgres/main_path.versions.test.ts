@@ -4,12 +4,12 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { functionProblems } from '../../src/audit/verification/functions.ts';
 import { binaryPackage } from '../../src/postgres/embedded/binaries.ts';
 import { makePool } from '../../src/postgres/pool.ts';
-import { withDatabase } from '../../src/postgres/setup.ts';
+import { setUp, withDatabase } from '../../src/postgres/setup.ts';
 import { value } from '../support/actors.ts';
 import { startTestApi, type TestApi } from '../support/api.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
-import { loginsTo, makeMigrated } from '../support/migrated.ts';
+import { loginsTo, loginUrl, makeMigrated, type Logins } from '../support/migrated.ts';
 import { startOwnServer } from '../support/postgres_server.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 import { adminToken } from '../support/tokens.ts';
@@ -36,10 +36,20 @@ async function openDatabase(release: string): Promise<TestDatabase> {
   const name = 'halyard';
   const logins = loginsTo(server.rootUrl, 'versions', name);
   await makeMigrated(server.rootUrl, logins);
+  await setUpAgain(server.rootUrl, logins);
   return {
     ...{ name, ...logins, rootUrl: withDatabase(server.rootUrl, name) },
     drop: () => Promise.resolve(),
   };
+}
+
+/** By an administrator without rights to what is there, who has nothing to change. */
+async function setUpAgain(serverUrl: string, logins: Logins): Promise<void> {
+  await withClient(serverUrl, (client) =>
+    client.query(`create role second login createrole createdb password 'second'`),
+  );
+  const rootUrl = loginUrl(serverUrl, 'second', 'second', 'postgres');
+  await setUp({ rootUrl, ...logins, log: makeTestLog().log });
 }
 
 /** Makes a flag, has a schedule of it applied and another one cancelled, as an admin does. */

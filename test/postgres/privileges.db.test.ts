@@ -20,6 +20,7 @@ table                                owner    authenticator  admin              
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       -        -       -
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
@@ -54,6 +55,7 @@ audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
+app_private.continues_export(uuid,jsonb)                         admin auditor
 
 app_private.claim_email()                                        admin viewer auditor
 app_private.claim_environments()                                 admin viewer auditor
@@ -61,6 +63,8 @@ app_private.claims_are_limited()                                 admin viewer au
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
+app_private.attributed_setting(text,integer)                     admin viewer auditor
+app_private.is_recording()                                       admin
 app_private.updates_problem(jsonb)                               admin
 app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
@@ -70,6 +74,8 @@ app_private.shipped_message(text,bigint)                         admin auditor
 app_private.audit_mode()                                         auditor
 app_private.schema_version()                                     authenticator worker
 app_private.readiness()                                          authenticator
+app_private.record_denial(text,text,text,text,integer)           authenticator
+app_private.record_denial_counts()                               authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
@@ -92,7 +98,13 @@ app_private.as_system(app_private.audit_event)
 app_private.setting_id(text)
 app_private.setting_reconciled_event(app_private.settings,bigint[])
 app_private.reconcile_settings()
-app_private.admin_details()
+app_private.actor_details()
+app_private.client_request_id()
+app_private.claimed()
+app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb)
+app_private.write_denial(text,text,jsonb)
+app_private.applying()
+app_private.is_applying_text(text)
 app_private.apply_schedules(uuid[])
 app_private.try_schedules(uuid[],timestamp with time zone)
 app_private.apply_in_turns(uuid[])

@@ -20,7 +20,8 @@ const ALICE: Claims = {
   environments: null,
   expiresAt: null,
 };
-const settings = (claims: Partial<Claims> = {}) => pgSettings({ ...ALICE, ...claims }, 'request-1');
+const settings = (claims: Partial<Claims> = {}) =>
+  pgSettings({ ...ALICE, ...claims }, { requestId: 'request-1' });
 
 // Anybody may write it, the login itself too: a statement that runs without its settings leaves a trace.
 beforeAll(() =>
@@ -119,7 +120,7 @@ describe('one statement in one pipeline', () => {
     await client.query('rollback');
     client.release();
     expect(await hasRun()).toBe(false);
-    expect(await transactionAs(pool, ALICE, '', () => backendOf(pool))).toBe(before);
+    expect(await transactionAs(pool, ALICE, { requestId: '' }, () => backendOf(pool))).toBe(before);
   });
 
   test('whose connection is lost on the way is a DatabaseUnavailableError, and the next is answered', async () => {

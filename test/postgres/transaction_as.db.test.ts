@@ -24,7 +24,7 @@ const NOBODY: Claims = {
 
 /** Every setting as the transaction sees it. */
 async function readSettings(client: pg.ClientBase): Promise<Record<string, string>> {
-  const names = Object.keys(pgSettings(ALICE, ''));
+  const names = Object.keys(pgSettings(ALICE, { requestId: '' }));
   const { rows } = await client.query<{ name: string; value: string }>(
     'select name, coalesce(current_setting(name, true), $2) as value from unnest($1::text[]) name',
     [names, ''],
@@ -34,24 +34,25 @@ async function readSettings(client: pg.ClientBase): Promise<Record<string, strin
 
 describe('pgSettings', () => {
   test('writes every claim', () => {
-    expect(pgSettings(ALICE, 'request-1')).toMatchObject({
+    expect(pgSettings(ALICE, { requestId: 'request-1' })).toMatchObject({
       role: 'halyard_admin',
       'jwt.claims.user_id': 'alice',
       'jwt.claims.email': 'alice@example.com',
       'jwt.claims.role': 'admin',
       'jwt.claims.environments': String.raw`["staging","a \"quoted\" one"]`,
       'halyard.request_id': 'request-1',
+      'halyard.client_request_id': '',
     });
   });
 
   test('writes what is unknown as empty, and no environments as an empty list', () => {
-    expect(pgSettings(NOBODY, '')).toMatchObject({
+    expect(pgSettings(NOBODY, { requestId: '' })).toMatchObject({
       role: 'halyard_viewer',
       'jwt.claims.user_id': '',
       'jwt.claims.email': '',
       'jwt.claims.environments': '',
     });
-    expect(pgSettings({ ...NOBODY, environments: [] }, '')).toMatchObject({
+    expect(pgSettings({ ...NOBODY, environments: [] }, { requestId: '' })).toMatchObject({
       'jwt.claims.environments': '[]',
     });
   });
@@ -72,12 +73,12 @@ describe('transactionAs', () => {
 
   test('sets everything for the transaction, and nothing after it', async () => {
     const before = await backend();
-    const inside = await transactionAs(pool, ALICE, 'request-1', readSettings);
-    expect(pgSettings(ALICE, 'request-1')).toMatchObject(inside);
-    const after = await transactionAs(pool, NOBODY, '', readSettings);
-    expect(pgSettings(NOBODY, '')).toMatchObject(after);
+    const inside = await transactionAs(pool, ALICE, { requestId: 'request-1' }, readSettings);
+    expect(pgSettings(ALICE, { requestId: 'request-1' })).toMatchObject(inside);
+    const after = await transactionAs(pool, NOBODY, { requestId: '' }, readSettings);
+    expect(pgSettings(NOBODY, { requestId: '' })).toMatchObject(after);
     const client = await pool.connect();
-    expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '']);
+    expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '', '']);
     client.release();
     expect(await backend()).toBe(before);
   });
@@ -89,7 +90,7 @@ describe('transactionAs', () => {
 
   test('without a role takes no connection', async () => {
     await expect(
-      transactionAs(pool, { ...ALICE, role: null }, '', () => Promise.resolve()),
+      transactionAs(pool, { ...ALICE, role: null }, { requestId: '' }, () => Promise.resolve()),
     ).rejects.toThrow(NoRoleError);
     expect(pool.totalCount).toBe(0);
   });
@@ -114,7 +115,9 @@ describe('transactionAs', () => {
     });
 
     test('is committed when the work succeeds', async () => {
-      expect(await transactionAs(pool, ALICE, '', (c) => c.query(insert))).toMatchObject({
+      expect(
+        await transactionAs(pool, ALICE, { requestId: '' }, (c) => c.query(insert)),
+      ).toMatchObject({
         rowCount: 1,
       });
       expect(await count()).toBe(1);
@@ -122,7 +125,7 @@ describe('transactionAs', () => {
 
     test('is rolled back when the work fails, and the connection is kept', async () => {
       const before = await backend();
-      const work = transactionAs(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, { requestId: '' }, async (client) => {
         await client.query(insert);
         throw new RangeError('of the work');
       });
@@ -132,7 +135,7 @@ describe('transactionAs', () => {
     });
 
     test('is an error when the work hid the failure of a query', async () => {
-      const work = transactionAs(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, { requestId: '' }, async (client) => {
         await client.query(insert);
         await client.query('select 1 / 0').catch(() => undefined);
       });
@@ -142,7 +145,7 @@ describe('transactionAs', () => {
 
     test('that fails at commit gives that error and no warning about the rollback', async () => {
       await pool.query(`alter table ${table} add unique (id) deferrable initially deferred`);
-      const work = transactionAs(pool, ALICE, '', (client) =>
+      const work = transactionAs(pool, ALICE, { requestId: '' }, (client) =>
         client.query(`insert into ${table} overriding system value values (1), (1)`),
       );
       await expect(work).rejects.toMatchObject({ code: '23505' });
@@ -152,7 +155,7 @@ describe('transactionAs', () => {
 
     test('whose connection dies fails, the pool replaces it, and the log has a warning', async () => {
       const before = await backend();
-      const work = transactionAs(pool, ALICE, '', async (client) => {
+      const work = transactionAs(pool, ALICE, { requestId: '' }, async (client) => {
         await client.query('reset role');
         await client.query('select pg_terminate_backend(pg_backend_pid())');
       });
@@ -175,7 +178,7 @@ describe('transactionAs', () => {
 
   test('an absent server is a DatabaseUnavailableError', async () => {
     const nowhere = makePool('postgres://127.0.0.1:1/none', { name: 'halyard-test', log });
-    const work = transactionAs(nowhere, ALICE, '', () => Promise.resolve());
+    const work = transactionAs(nowhere, ALICE, { requestId: '' }, () => Promise.resolve());
     await expect(work).rejects.toThrow(DatabaseUnavailableError);
     await nowhere.end();
   });

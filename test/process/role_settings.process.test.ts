@@ -98,20 +98,20 @@ describe('a process names the setting that its role lacks', () => {
     await asAdministrator(
       database,
       'alter role halyard_worker reset "DateStyle"',
-      'alter role halyard_worker reset halyard.actor',
-      `alter database halyard set halyard.actor = 'mallory'`,
+      'alter role halyard_worker reset halyard.recording',
+      `alter database halyard set halyard.recording = 'on'`,
       'alter role halyard_worker set synchronous_commit = remote_apply',
     );
     await setUp({ ...database, log: makeTestLog().log });
     await withClient(database.workerUrl, async (client) => {
       expect(await value(client, 'show datestyle')).toBe('ISO, MDY');
-      expect(await value(client, 'show halyard.actor')).toBe('');
+      expect(await value(client, 'show halyard.recording')).toBe('');
       expect(await value(client, 'show synchronous_commit')).toBe('remote_apply');
     });
     await asAdministrator(
       database,
       'alter role halyard_worker set synchronous_commit = on',
-      'alter database halyard reset halyard.actor',
+      'alter database halyard reset halyard.recording',
     );
   });
 
@@ -290,8 +290,9 @@ describe('a server that isn’t prepared is named in a sentence, and stays as it
   test('setup by a login that is no administrator', async () => {
     await asAdministrator(database, `create role plain login password 'hostile'`);
     const rootUrl = loginUrl(database.rootUrl, 'plain', 'hostile', 'postgres');
+    await asAdministrator(database, 'comment on role halyard_viewer is null');
     await expect(setUp({ ...database, rootUrl, log })).rejects.toThrow(
-      /^The database refuses: permission denied .* must be a superuser, or have CREATEROLE/,
+      /^The database refuses: permission denied.* must be a superuser, or have CREATEROLE/,
     );
     await asAdministrator(database, 'alter role halyard_owner createrole');
     onTestFinished(() => asAdministrator(database, 'alter role halyard_owner nocreaterole'));

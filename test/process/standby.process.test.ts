@@ -44,7 +44,7 @@ test('a standby is no database to work with, until it is promoted', async () => 
   const pool = makePool(database.authenticatorUrl, { name: 'standby test', log });
   onTestFinished(() => pool.end());
   const flags = () =>
-    transactionAs(pool, ADMIN, 'request', async (client) => {
+    transactionAs(pool, ADMIN, { requestId: 'request' }, async (client) => {
       const { rowCount } = await client.query('select from app_public.feature_flags');
       return rowCount;
     });

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { expect, test } from 'vitest';
-import { value, withActors } from '../support/actors.ts';
+import { asWorker, value, withActors } from '../support/actors.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { become } from '../support/roles.ts';
@@ -25,9 +25,9 @@ async function dueOfEach(client: pg.ClientBase, count: number): Promise<Map<stri
 }
 
 test('each event of a set names its own schedule', async () => {
-  await withRollback(database, async (client) => {
+  await withActors(database, async (client) => {
     const flags = await dueOfEach(client, 12);
-    await client.query(applyDue, [500]);
+    await asWorker(client, () => client.query(applyDue, [500]));
     const events = await queuedEvents(client);
     for (const type of ['feature_flag.updated', 'flag_schedule.applied']) {
       const told = events.filter(({ event_type }) => event_type === type);

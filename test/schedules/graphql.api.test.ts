@@ -114,21 +114,26 @@ describe('scheduleFlagChange', () => {
     expect(made.createdBy).toBeNull();
   });
 
-  it('puts the id of the request into the audit row', async () => {
+  it('puts the ids of the request into the audit row', async () => {
     const { headers } = await api().post(
       SCHEDULE,
       { input: { flagKey: flag.flag_key, scheduledAt: inMinutes(), updates: { enabled: true } } },
       { headers: { 'x-request-id': 'request-of-this-test' } },
     );
-    expect(headers.get('x-request-id')).toBe('request-of-this-test');
     const rows = await withClient(database.ownerUrl, async (client) => {
       const result = await client.query(
-        'select request_id, admin_user_id from audit.events where flag_key = $1 and schedule_id is not null',
+        'select request_id, client_request_id, admin_user_id from audit.events where flag_key = $1 and schedule_id is not null',
         [flag.flag_key],
       );
       return result.rows as unknown[];
     });
-    expect(rows).toEqual([{ request_id: 'request-of-this-test', admin_user_id: 'alice' }]);
+    expect(rows).toEqual([
+      {
+        request_id: headers.get('x-request-id'),
+        client_request_id: 'request-of-this-test',
+        admin_user_id: 'alice',
+      },
+    ]);
   });
 
   describe('refuses, and writes nothing:', () => {

@@ -26,14 +26,24 @@ export async function actAsOwner(client: pg.ClientBase): Promise<void> {
   await actAs(client, 'halyard_owner');
 }
 
-/** Any role, without claims. */
+/** Any role, without claims, in a session of the administrator's own login. */
 export async function actAs(client: pg.ClientBase, role: string): Promise<void> {
+  await client.query('set local session authorization default');
   await client.query(
     `select set_config(name, '', true)
      from unnest(array['jwt.claims.role', 'jwt.claims.user_id', 'jwt.claims.email', 'jwt.claims.environments',
-       'halyard.request_id']) as setting (name)`,
+       'halyard.request_id', 'halyard.client_request_id']) as setting (name)`,
   );
   await client.query(`select set_config('role', $1, true)`, [role]);
+}
+
+/** The worker in a session of its own login, for the length of `work`; then the owner again. */
+export async function asWorker<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {
+  await actAs(client, 'none');
+  await client.query('set local session authorization halyard_worker');
+  const result = await work();
+  await actAsOwner(client);
+  return result;
 }
 
 /** The first value of a query's only row. */

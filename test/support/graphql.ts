@@ -10,7 +10,7 @@ import { WebSocket } from 'ws';
 
 import { makeGraphql } from '../../src/graphql/index.ts';
 import type { GraphqlServer } from '../../src/graphql/index.ts';
-import { echoRequestId } from '../../src/http/request_id.ts';
+import { sendRequestId } from '../../src/http/request_id.ts';
 import { makeAuthentication } from '../../src/auth/auth.ts';
 import type { Config } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/config.ts';
@@ -87,7 +87,7 @@ export async function startGraphql(
     ...(maxSockets === undefined ? {} : { maxSockets }),
     executionMs,
   });
-  const app = express().use(echoRequestId);
+  const app = express().use(sendRequestId);
   const server = createServer(app);
   await graphql.attach(app, server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -56,9 +56,9 @@ export const HOSTILE: Readonly<Record<string, string>> = {
 
 /** What a transaction says of itself, said beforehand: a DBA's own session that has these is believed, so no database has them here. */
 export const FORGED: Readonly<Record<string, string>> = {
-  'halyard.actor': 'mallory',
   'halyard.applying': '00000000-0000-0000-0000-000000000000',
   'halyard.request_id': 'forged',
+  'halyard.client_request_id': 'forged',
   'jwt.claims.user_id': 'mallory',
   'jwt.claims.email': 'mallory@example.com',
   'jwt.claims.role': 'admin',

@@ -6,13 +6,14 @@ export interface TestClaims {
   readonly email?: string;
   readonly environments?: readonly string[];
   readonly requestId?: string;
+  readonly clientRequestId?: string;
 }
 
 export type ApiRole = 'admin' | 'viewer' | 'auditor';
 
 /**
- * Becomes an API role with claims, as the API does, for the rest of the transaction. The connection must be one that may
- * become that role: the authenticator's or an administrator's.
+ * Becomes an API role with claims, as the API does, for the rest of the transaction: the authenticator's session, as the trail
+ * believes claims of no other. The connection must be the authenticator's or an administrator's.
  */
 export async function become(
   client: pg.ClientBase,
@@ -21,12 +22,14 @@ export async function become(
 ): Promise<void> {
   await client.query(
     `select
+      set_config('session_authorization', 'halyard_authenticator', true),
       set_config('role', $1, true),
       set_config('jwt.claims.role', $2, true),
       set_config('jwt.claims.user_id', $3, true),
       set_config('jwt.claims.email', $4, true),
       set_config('jwt.claims.environments', $5, true),
-      set_config('halyard.request_id', $6, true)`,
+      set_config('halyard.request_id', $6, true),
+      set_config('halyard.client_request_id', $7, true)`,
     [
       `halyard_${role}`,
       role,
@@ -34,6 +37,7 @@ export async function become(
       claims.email ?? '',
       claims.environments === undefined ? '' : JSON.stringify(claims.environments),
       claims.requestId ?? '',
+      claims.clientRequestId ?? '',
     ],
   );
 }

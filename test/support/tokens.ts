@@ -93,8 +93,8 @@ export interface KeyPair {
   readonly publicKey: KeyObject;
 }
 
-export function makeRsaPair(kid: string): KeyPair {
-  return { kid, algorithm: 'RS256', ...generateKeyPairSync('rsa', { modulusLength: 2048 }) };
+export function makeRsaPair(kid: string, modulusLength = 2048): KeyPair {
+  return { kid, algorithm: 'RS256', ...generateKeyPairSync('rsa', { modulusLength }) };
 }
 
 export function makeEcPair(kid: string): KeyPair {

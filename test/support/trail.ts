@@ -15,6 +15,7 @@ export interface TrailEvent {
   readonly admin_user_id: string | null;
   readonly admin_email: string | null;
   readonly request_id: string | null;
+  readonly client_request_id: string | null;
   readonly database_user: string;
   readonly application_name: string;
   readonly reconciled: boolean;

@@ -130,6 +130,28 @@ test('a worker can be stopped in the midst of an outage', async () => {
   });
 });
 
+test('a worker for which the server has no connection left goes on once it has', async () => {
+  const database = await useFreshDatabase();
+  const { worker, lines } = await startTestWorker(database);
+  // A superuser's isn't counted.
+  await withClient(database.rootUrl, async (root) => {
+    await root.query(`alter database ${database.name} connection limit 0`);
+    await root.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and usename = 'halyard_worker'`,
+    );
+    await expect.poll(() => worker.healthy(), soon).toBe(false);
+    await insertDue(root, { count: 3, dueIn: '0 s' });
+    await expect
+      .poll(() => JSON.stringify(lines).includes('too many connections'), soon)
+      .toBe(true);
+    expect(await countByStatus(root)).toStrictEqual({ pending: 3 });
+    await root.query(`alter database ${database.name} connection limit -1`);
+    await expect.poll(() => countByStatus(root), soon).toStrictEqual({ applied: 3 });
+  });
+  await expect.poll(() => worker.healthy(), soon).toBe(true);
+});
+
 test('a worker whose sessions are read only says so once, and goes on by itself after that', async () => {
   const database = await useFreshDatabase();
   const { worker, lines } = await startTestWorker(database);

@@ -29,11 +29,19 @@ const PIECE = 2 ** 19;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
 
+/** An export that the trail knows of. */
+export interface Export {
+  /** The id of its audit.exported event. */
+  readonly id: string;
+  /** The end of the trail when it began. */
+  readonly last: number;
+}
+
 /**
- * Writes to the trail that an export begins. Call it before the first row is read.
+ * Writes to the trail that an export begins, by the API's login. Call it before the first row is read.
  *
  * @param query as it was given
- * @returns the end of the trail, before that
+ * @param continued the id of the export that this goes on with: then nothing is written, if its event covers this
  * @throws the database's 42501 for who may not read the trail, ZF011 in strict mode when it can't be written
  */
 export async function beginExport(
@@ -41,13 +49,27 @@ export async function beginExport(
   format: 'json' | 'ndjson' | 'csv',
   query: ExportQuery,
   follow: boolean,
-): Promise<number> {
+  continued?: string,
+): Promise<Export> {
   return transaction(async (client) => {
     const last = await readLastSeq(client);
-    const values = [format, JSON.stringify(query), follow];
-    await client.query('select audit.record_export($1, $2, $3)', values);
-    return last;
+    const filters = JSON.stringify(query);
+    if (continued !== undefined && (await isContinued(client, continued, filters)))
+      return { id: continued, last };
+    const { rows } = await client.query<{ id: string }>(
+      'select audit.record_export($1, $2, $3) as id',
+      [format, filters, follow],
+    );
+    return { id: String(rows[0]?.id), last };
   });
+}
+
+async function isContinued(client: pg.ClientBase, id: string, filters: string): Promise<boolean> {
+  const { rows } = await client.query<{ continues: boolean }>(
+    'select app_private.continues_export($1, $2) as continues',
+    [id, filters],
+  );
+  return rows[0]?.continues === true;
 }
 
 /**
@@ -155,7 +177,8 @@ function maxScannedOf({ flag, actor }: ExportQuery): number {
   return actor === undefined ? numbers : numbers / 10;
 }
 
-async function readLastSeq(client: pg.ClientBase): Promise<number> {
+/** The end of the trail: the number of its last event, 0 when it has none. */
+export async function readLastSeq(client: pg.ClientBase): Promise<number> {
   const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
   return Number(rows[0]?.last);
 }

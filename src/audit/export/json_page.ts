@@ -32,8 +32,9 @@ export async function sendPage(
   { transaction, request, response, writeMs }: PageRequest,
   query: ListAuditEventsQuery,
 ): Promise<void> {
-  const { limit, ...filters } = query;
-  const last = await beginExport(transaction, 'json', query, false);
+  const { limit, export: continued, ...filters } = query;
+  const given = { ...filters, limit };
+  const { id, last } = await beginExport(transaction, 'json', given, false, continued);
   const reader = makeEventReader(transaction, { ...filters, limit: limit + 1 }, last);
   const found = await readPage(reader);
   const { rows, isLarge } = found;
@@ -42,7 +43,11 @@ export async function sendPage(
   if (rows.length > limit)
     remaining = rangeBehind(remaining, query.order ?? 'asc', Number(events.at(-1)?.seq));
   if (!isEmpty(remaining))
-    linkNext(request, response, { after: String(remaining.after), until: String(remaining.until) });
+    linkNext(request, response, {
+      after: String(remaining.after),
+      until: String(remaining.until),
+      export: id,
+    });
   const [first] = events;
   response.type('json');
   if (!isLarge || first === undefined) {

@@ -31,13 +31,13 @@ export interface Scanned {
 /** Of an event. */
 const COLUMNS = `
   e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.actor_kind, e.admin_user_id,
-  e.admin_email, e.request_id, e.database_user, e.application_name, e.reconciled, e.metadata, e.payload,
+  e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled, e.metadata, e.payload,
   octet_length(e.payload) as bytes`;
 
 /** The same as text; the long ones only where there is room for them. Nothing before this reads the payload itself. */
 const AS_TEXT = `
   seq, id, to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as occurred_at, event_type, level, flag_id,
-  flag_key, environment, schedule_id, actor_kind, admin_user_id, admin_email, request_id, database_user, application_name,
+  flag_key, environment, schedule_id, actor_kind, admin_user_id, admin_email, request_id, client_request_id, database_user, application_name,
   reconciled, case when bytes <= $4 then metadata::text end as metadata,
   case when bytes <= $4 then app_private.shipped_message(payload, seq) end as message, bytes, found`;
 

@@ -13,7 +13,7 @@ import { transactionAs } from '../../postgres/transaction.ts';
 import { ProblemError } from '../../lib/errors.ts';
 import { exportAuditEventsQuerySchema, listAuditEventsQuerySchema } from './schemas.ts';
 import { onlyMethods, parse } from '../../http/problems.ts';
-import { requestIdOf } from '../../http/request_id.ts';
+import { requestIdsOf } from '../../http/request_id.ts';
 
 const FORMAT_BY_TYPE = {
   'application/json': 'json',
@@ -37,7 +37,7 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
     const asking = { isLimited, client: response };
     return (work) =>
       places.read(userKey(claims), response, () =>
-        transactionAs(pool, claims, requestIdOf(request), work, asking),
+        transactionAs(pool, claims, requestIdsOf(request), work, asking),
       );
   }
 
@@ -57,7 +57,7 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
     });
     try {
       const transaction = transactionOf(request, response, false);
-      const last = await beginExport(transaction, format, query, follow);
+      const { last } = await beginExport(transaction, format, query, follow);
       // Finds a client that went without a word, while there is nothing to send.
       if (follow) request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
       const signal = AbortSignal.any([sender.ended, ending]);

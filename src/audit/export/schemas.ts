@@ -54,6 +54,8 @@ const filters = {
 export const listAuditEventsQuerySchema = z.strictObject({
   ...filters,
   limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
+  /** The export that a page goes on with; the `Link` of a page has it. */
+  export: z.guid().optional(),
   follow: z
     .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')
     .optional()
@@ -96,6 +98,7 @@ export const auditEventSchema = z.strictObject({
   admin_user_id: z.string().nullable(),
   admin_email: z.string().nullable(),
   request_id: z.string().nullable(),
+  client_request_id: z.string().nullable(),
   database_user: z.string(),
   application_name: z.string(),
   reconciled: z.boolean(),

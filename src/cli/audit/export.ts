@@ -1,4 +1,3 @@
-import { open, rename, rm, stat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
@@ -6,6 +5,7 @@ import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
 import {
   beginExport,
   makeEventReader,
+  readLastSeq,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
@@ -13,6 +13,7 @@ import { FORMATS, textOf } from '../../audit/export/format.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, UsageError } from './exit_codes.ts';
+import { assertWritable, writeWhole } from './out_file.ts';
 import { makeProgress } from './progress.ts';
 
 /** Exit status of an export that failed or broke off. */
@@ -38,7 +39,7 @@ export function run({ format, out, force = false, ...filters }: ExportArguments)
   return exitWith(
     async () => {
       const query = readQuery(filters);
-      if (out !== undefined) await refuseToReplace(out, force);
+      if (out !== undefined) await assertWritable(out, force);
       try {
         await withLogin('auditor', (pool) => exportEvents(pool, query, format, out));
         return 0;
@@ -63,14 +64,6 @@ function readQuery(filters: Record<string, unknown>): ExportQuery {
   return result.data;
 }
 
-async function refuseToReplace(out: string, force: boolean): Promise<void> {
-  const there = await stat(out).catch(() => null);
-  if (there === null) return;
-  // Not even by force: for root the name of a device would then be that of the export.
-  if (!there.isFile()) throw new UsageError(`${out} is no file: give --out the name of one.`);
-  if (!force) throw new UsageError(`${out} is there already: give --force to replace it.`);
-}
-
 async function exportEvents(
   pool: pg.Pool,
   query: ExportQuery,
@@ -78,16 +71,9 @@ async function exportEvents(
   out: string | undefined,
 ): Promise<void> {
   if (out === undefined) return write(pool, query, format, process.stdout);
-  // Under another name until it is whole; for nobody else's eyes, as it holds names.
-  const partial = `${out}.partial`;
-  try {
-    const file = await open(partial, 'w', 0o600);
-    await write(pool, query, format, file.createWriteStream({ flush: true }));
-    await rename(partial, out);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  return writeWhole(out, (file) =>
+    write(pool, query, format, file.createWriteStream({ flush: true })),
+  );
 }
 
 async function write(
@@ -99,7 +85,7 @@ async function write(
   const transaction = transactionOf(pool);
   const progress = makeProgress(process.stderr);
   let events = 0;
-  const last = await beginExport(transaction, format, query, false);
+  const last = await begin(transaction, format, query);
   async function* text(): AsyncGenerator<string, void, undefined> {
     if (FORMATS[format].head !== '') yield FORMATS[format].head;
     const reader = makeEventReader(transaction, query, last);
@@ -117,6 +103,23 @@ async function write(
   } finally {
     progress.end();
   }
+}
+
+/** The API's login records the export; another one can't, and reads the trail as a session at a prompt does. @returns the trail's end */
+async function begin(
+  transaction: Transaction,
+  format: Format,
+  query: ExportQuery,
+): Promise<number> {
+  const isApi = await transaction(async (client) => {
+    const { rows } = await client.query<{ api: boolean }>(
+      `select session_user = 'halyard_authenticator' as api`,
+    );
+    return rows[0]?.api === true;
+  });
+  if (!isApi) return transaction(readLastSeq);
+  const { last } = await beginExport(transaction, format, query, false);
+  return last;
 }
 
 /** One transaction of the login's own, without claims: its role is its right. */

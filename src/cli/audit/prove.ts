@@ -1,6 +1,6 @@
-import { writeFile } from 'node:fs/promises';
 import { withLogin } from './connect.ts';
 import { exitWith } from './exit_codes.ts';
+import { assertWritable, writeWhole } from './out_file.ts';
 
 /**
  * `halyard audit prove EVENT_ID`: prints the proof that an event is in the trail, which `audit verify-proof` checks. Exit status
@@ -10,12 +10,14 @@ import { exitWith } from './exit_codes.ts';
  */
 export function run(eventId: string, { out }: { readonly out?: string }): Promise<void> {
   return exitWith(async () => {
+    // A proof takes the place of an older one.
+    if (out !== undefined) await assertWritable(out, true);
     const { rows } = await withLogin('auditor', (pool) =>
       pool.query<{ proof: unknown }>('select audit.prove($1) as proof', [eventId]),
     );
     const text = `${JSON.stringify(rows[0]?.proof, null, 2)}\n`;
     if (out === undefined) process.stdout.write(text);
-    else await writeFile(out, text);
+    else await writeWhole(out, (file) => file.writeFile(text));
     return 0;
   });
 }

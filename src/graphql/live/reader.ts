@@ -41,5 +41,6 @@ export type Reader = ReturnType<typeof makeReader>;
  */
 export function rightsOf(claims: Claims): Settings {
   const asker = { user: userKey(claims), isLimited: false };
-  return { ...pgSettings({ ...claims, userId: null, email: null }, ''), [ASKER]: asker };
+  const settings = pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
+  return { ...settings, [ASKER]: asker };
 }

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
+import { APPEND } from '../../lib/own_files.ts';
 import { spawnAs, type Account } from './account.ts';
 
 interface Guarded {
@@ -45,7 +46,7 @@ exec "$@"
  * @throws when it can't be started at all
  */
 export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
-  await using log = await open(guarded.logFile, 'a', 0o600);
+  await using log = await open(guarded.logFile, APPEND, 0o600);
   const { program, args, account, pidFile = '/dev/null' } = guarded;
   const child = spawn('/bin/sh', ['-c', SCRIPT, 'halyard-guard', pidFile, program, ...args], {
     ...spawnAs(account),

@@ -1,9 +1,15 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
+import {
+  APPEND,
+  openForWriting,
+  readOwnFile,
+  REPLACE,
+  UntrustedPathError,
+} from '../../lib/own_files.ts';
 
 const SQLITE_BUSY = 5;
 
@@ -17,12 +23,12 @@ const held = new Set<DatabaseSync>();
  * a process id would outlive kill -9, and ids are used again.
  *
  * @returns gives the lock back; may be called twice
- * @throws EmbeddedPostgresError DATA_DIR_IN_USE (names the process), DATA_DIR_UNUSABLE
+ * @throws EmbeddedPostgresError DATA_DIR_IN_USE (names the process), DATA_DIR_UNUSABLE; UntrustedPathError
  */
-export async function takeLock(dataDir: string): Promise<() => void> {
+export function takeLock(dataDir: string): () => void {
   const file = join(dataDir, 'halyard.lock');
   const pidFile = join(dataDir, 'halyard.pid');
-  await makeLockFile(file, dataDir);
+  makeLockFile(file, dataDir);
   const database = new DatabaseSync(file, { timeout: 0 });
   try {
     database.exec('pragma journal_mode = memory; begin exclusive');
@@ -35,7 +41,7 @@ export async function takeLock(dataDir: string): Promise<() => void> {
     if (held.delete(database)) database.close();
   };
   try {
-    writeFileSync(pidFile, `${process.pid}\n`);
+    writePid(pidFile);
   } catch (error) {
     // As on a full disk: the next try in this process must find the folder free.
     unlock();
@@ -45,16 +51,26 @@ export async function takeLock(dataDir: string): Promise<() => void> {
 }
 
 /** SQLite would make the file itself, but says less when it may not. */
-async function makeLockFile(file: string, dataDir: string): Promise<void> {
+function makeLockFile(file: string, dataDir: string): void {
   try {
-    await (await open(file, 'a', 0o600)).close();
+    closeSync(openForWriting(file, APPEND, 0o600));
   } catch (error) {
+    if (error instanceof UntrustedPathError) throw error;
     throw new EmbeddedPostgresError(
       'DATA_DIR_UNUSABLE',
       `${dataDir} can't be written to (${isErrno(error) ? error.code : 'unknown reason'}); another user may have ` +
         'made it. Start Halyard as that user, or give it another folder with HALYARD_DATA_DIR.',
       { cause: error },
     );
+  }
+}
+
+function writePid(file: string): void {
+  const fd = openForWriting(file, REPLACE, 0o644);
+  try {
+    writeFileSync(fd, `${process.pid}\n`);
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -66,7 +82,7 @@ function explain(error: unknown, dataDir: string, pidFile: string): EmbeddedPost
   }
   return new EmbeddedPostgresError(
     'DATA_DIR_IN_USE',
-    `Halyard already runs on ${dataDir}, in process ${readFileSync(pidFile, 'utf8').trim()}. ` +
+    `Halyard already runs on ${dataDir}, in process ${readOwnFile(pidFile)?.trim() ?? 'unknown'}. ` +
       'Stop that one, or give this one a folder of its own with HALYARD_DATA_DIR.',
   );
 }

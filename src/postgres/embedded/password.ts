@@ -1,18 +1,18 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { chmod, open, readFile, rename } from 'node:fs/promises';
+import { chmod, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EmbeddedPostgresError } from './error.ts';
-import { ifExists } from '../../lib/errno.ts';
+import { readOwnFile } from '../../lib/own_files.ts';
 
 /**
  * The superuser's password, made at the first start and kept in the data folder, for its owner's eyes.
  *
  * @param mayMake false when a cluster exists, which a new password would not open
- * @throws EmbeddedPostgresError PASSWORD_MISSING
+ * @throws EmbeddedPostgresError PASSWORD_MISSING; UntrustedPathError
  */
 export async function superuserPassword(dataDir: string, mayMake: boolean): Promise<string> {
   const file = join(dataDir, 'postgres.password');
-  const known = await ifExists(readFile(file, 'utf8'));
+  const known = readOwnFile(file);
   if (known !== null) {
     await chmod(file, 0o600); // a backup or a copy may have loosened it
     return known.trim();

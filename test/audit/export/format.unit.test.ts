@@ -17,6 +17,7 @@ const row: EventRow = {
   admin_user_id: 'alice',
   admin_email: 'alice@example.com',
   request_id: null,
+  client_request_id: null,
   database_user: 'halyard_authenticator',
   application_name: 'halyard-api',
   reconciled: false,
@@ -73,11 +74,11 @@ describe('a cell', () => {
 test('a line of CSV ends with CR and LF, and has nothing where nothing is known', () => {
   expect(FORMATS.csv.head).toBe(
     'seq,id,occurred_at,event_type,level,flag_id,flag_key,environment,schedule_id,actor_kind,admin_user_id,admin_email,' +
-      'request_id,database_user,application_name,reconciled,metadata\r\n',
+      'request_id,client_request_id,database_user,application_name,reconciled,metadata\r\n',
   );
   expect(FORMATS.csv.textOf([row])).toBe(
     '7,61cdb6b1-81dd-40a1-828c-e15c96bd8296,2026-11-23T20:38:35.764653Z,feature_flag.created,info,,wishlist,production,,admin,' +
-      'alice,alice@example.com,,halyard_authenticator,halyard-api,false,"{""note"": ""a \\""b\\"", c"", ""n"": 12345678901234567890}"\r\n',
+      'alice,alice@example.com,,,halyard_authenticator,halyard-api,false,"{""note"": ""a \\""b\\"", c"", ""n"": 12345678901234567890}"\r\n',
   );
 });
 

@@ -46,14 +46,34 @@ describe('audit.record_export', () => {
     });
   });
 
-  test('names the login of a DBA who has no token', async () => {
+  test('goes on with an export of the same user and filters, and no further than its event says', async () => {
     await withActors(database, async (client) => {
-      await client.query('set local role halyard_auditor');
-      await client.query(RECORD, ['ndjson', '{}', false]);
+      await addMany(client, 10);
+      const olga = { userId: 'olga' };
+      await become(client, 'auditor', olga);
+      const filters = { flag: 'a', limit: 5, after: 2 };
+      const id = await value<string>(client, RECORD, ['json', filters, false]);
+      const inStream = await value<string>(client, RECORD, ['csv', filters, false]);
+      const goesOn = (given: object, exported: string | null = id) =>
+        value<boolean>(client, 'select app_private.continues_export($1, $2)', [
+          exported,
+          { flag: 'a', limit: 9, after: 3, until: 10, ...given },
+        ]);
+      expect(await goesOn({})).toBe(true);
+      for (const other of [{ flag: 'b' }, { type: ['x'] }, { after: 1 }, { until: 12 }])
+        expect([other, await goesOn(other)]).toEqual([other, false]);
+      expect(await goesOn({ until: undefined })).toBe(false);
+      for (const other of [inStream, null, '00000000-0000-4000-8000-000000000000'])
+        expect(await goesOn({}, other)).toBe(false);
+      // Numbers up to its own: what it has is what there was.
       await actAsOwner(client);
-      expect(await queuedEvents(client)).toMatchObject([
-        { actor_kind: 'database', database_user: 'postgres', admin_user_id: null },
-      ]);
+      await sealAll(client);
+      await addMany(client, 10);
+      await become(client, 'auditor', olga);
+      expect(await goesOn({ until: 11 })).toBe(true);
+      expect(await goesOn({ until: 12 })).toBe(false);
+      await become(client, 'auditor', { userId: 'zoe' });
+      expect(await goesOn({})).toBe(false);
     });
   });
 

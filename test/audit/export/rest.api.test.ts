@@ -290,7 +290,7 @@ describe('who reads', () => {
 async function recorded() {
   return withClient(database.ownerUrl, async (client) => {
     const { rows } = await client.query<Record<string, unknown>>(
-      `select id, admin_user_id, request_id, environment, metadata from audit.events
+      `select id, admin_user_id, client_request_id, environment, metadata from audit.events
        where event_type = 'audit.exported' order by occurred_at`,
     );
     return rows;
@@ -307,13 +307,13 @@ test('each export is in the trail, with what was asked for', async () => {
   const who = { adminUserId: 'olga', adminEmail: 'olga@example.com', follow: false };
   expect(added).toMatchObject([
     {
-      request_id: 'export-1',
+      client_request_id: 'export-1',
       environment: null,
       admin_user_id: 'olga',
       metadata: { ...who, format: 'json', filters: { flag: 'one', actor: 'alice', limit: 5 } },
     },
     {
-      request_id: 'export-2',
+      client_request_id: 'export-2',
       metadata: {
         ...who,
         format: 'csv',
@@ -321,4 +321,39 @@ test('each export is in the trail, with what was asked for', async () => {
       },
     },
   ]);
+});
+
+test('the pages of one export are one event, and what no event covers is another', async () => {
+  const before = (await recorded()).length;
+  const next = (answer: { headers: Headers }) =>
+    /^<([^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
+  const follow = async (path: string, token = auditorToken()) => {
+    const answer = await stream(path, token, { accept: 'application/json' });
+    expect(answer.status, answer.text).toBe(200);
+    return next(answer) ?? '';
+  };
+  const added = async () => (await recorded()).length - before;
+  const second = await follow(`${PATH}?limit=1&flag=one`);
+  const third = await follow(second);
+  await follow(third);
+  await follow(second);
+  expect(await added()).toBe(1);
+  const forgeries = {
+    'another filter': second.replace('flag=one', 'flag=two'),
+    'no filter': second.replace('flag=one&', ''),
+    'an end beyond it': second.replace(/until=\d+/, 'until=999999'),
+    'no end': second.replace(/until=\d+&/, ''),
+    'an export that isn’t': second.replace(/export=[\w-]+/, `export=${crypto.randomUUID()}`),
+    none: second.replace(/&export=[\w-]+/, ''),
+  };
+  for (const [what, path] of Object.entries(forgeries)) {
+    const count = await added();
+    await follow(path);
+    expect([what, await added()]).toEqual([what, count + 1]);
+  }
+  const count = await added();
+  await follow(second, auditorToken({ userId: 'zoe' }));
+  expect(await added()).toBe(count + 1);
+  const bad = await stream(`${PATH}?export=x`, auditorToken(), {});
+  expect(bad.status).toBe(400);
 });

@@ -102,6 +102,9 @@ const ANSWERS: Record<string, object[]> = {
     { event_type: 'feature_flag.created', flag_key: 'broken' },
     { event_type: 'feature_flag.created', flag_key: 'wishlist-gallery' },
   ],
+  'denied attempts, by user': [
+    { admin_user_id: 'victor', role: 'viewer', denied: '1', operations: ['PATCH /x'] },
+  ],
   'what one admin did, with the requests that did it': [
     { event_type: 'flag_schedule.created', request_id: 'request-1' },
     { event_type: 'flag_schedule.created', request_id: 'request-2' },
@@ -122,6 +125,12 @@ beforeAll(async () => {
   await withClient(database.ownerUrl, makeFlags);
   await withClient(database.authenticatorUrl, askAsAdmins);
   await withClient(database.ownerUrl, applyAndFail);
+  await withClient(database.authenticatorUrl, (client) =>
+    client.query(
+      `select set_config('jwt.claims.user_id', 'victor', false), set_config('jwt.claims.role', 'viewer', false),
+         app_private.record_denial('PATCH /x', 'forbidden')`,
+    ),
+  );
 });
 
 afterAll(async () => {
@@ -165,7 +174,9 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await insertSchedule(client, await flagId('wishlist-gallery'), { dueIn: '-1 minute' });
   await insertSchedule(client, await flagId('broken'), { dueIn: '-1 second', max_attempts: 1 });
   await breakFlag(client, 'broken');
-  await client.query('select * from app_private.apply_due()');
+  await withClient(database.workerUrl, (worker) =>
+    worker.query('select * from app_private.apply_due()'),
+  );
   await client.query('alter table audit.events rename to events_away');
   await insertFlag(client, { flag_key: 'untold' });
   await client.query('alter table audit.events_away rename to events');

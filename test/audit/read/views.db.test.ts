@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { expect, test } from 'vitest';
-import { actAs, actAsOwner, value, withActors } from '../../support/actors.ts';
+import { actAs, actAsOwner, asWorker, value, withActors } from '../../support/actors.ts';
 import { useDatabase } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
 import { become } from '../../support/roles.ts';
@@ -61,7 +61,8 @@ const cancelByHand = (client: pg.ClientBase, id: string) =>
     id,
   ]);
 
-const apply = (client: pg.ClientBase) => client.query('select * from app_private.apply_due()');
+const apply = (client: pg.ClientBase) =>
+  asWorker(client, () => client.query('select * from app_private.apply_due()'));
 
 test('a flag’s events are those of its key in its environment, and tell before and after', async () => {
   await withActors(database, async (client) => {

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { actAsOwner, value, withActors } from '../../support/actors.ts';
+import { actAsOwner, asWorker, value, withActors } from '../../support/actors.ts';
 import { useDatabase, withRollback } from '../../support/database.ts';
 import { insertFlag, insertSchedule, one } from '../../support/factory.ts';
 import { become } from '../../support/roles.ts';
@@ -75,7 +75,8 @@ async function makeDue(client: pg.ClientBase) {
   return { id, flagId: flag.id, scheduledAt: await instant(client, 'scheduled_at', id) };
 }
 
-const apply = (client: pg.ClientBase) => client.query('select * from app_private.apply_due()');
+const apply = (client: pg.ClientBase) =>
+  asWorker(client, () => client.query('select * from app_private.apply_due()'));
 
 describe('the metadata of each event type, exactly', () => {
   test('flag_schedule.created', async () => {

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { actAsOwner, value, withActors } from '../../support/actors.ts';
+import { actAsOwner, asWorker, value, withActors } from '../../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag } from '../../support/factory.ts';
 import { become, sqlStateOf } from '../../support/roles.ts';
@@ -181,7 +181,7 @@ describe('a broken trail fails no operation, and the dead letters hold the event
       await client.query('drop table audit.events cascade');
       await client.query('drop table audit.divergences cascade');
       expect(await value(client, 'select overdue_for > 0 from app_private.next_due()')).toBe(true);
-      await client.query('select * from app_private.apply_due()');
+      await asWorker(client, () => client.query('select * from app_private.apply_due()'));
       expect(await value(client, 'select enabled from app_public.feature_flags')).toBe(true);
       const types = (await deadLetters(client)).map(({ content }) => content.events?.[0]);
       expect(types).toMatchObject([

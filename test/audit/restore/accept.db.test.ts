@@ -80,7 +80,7 @@ test('without a divergence it skips what is pending and due, and says all of it 
       `select actor_kind, metadata ->> 'reason' as reason from audit.events where event_type = 'flag_schedule.cancelled'`,
     );
     expect(cancelled.rows).toEqual(
-      Array(3).fill({ actor_kind: 'system', reason: 'a disk was lost' }),
+      Array(3).fill({ actor_kind: 'database', reason: 'a disk was lost' }),
     );
     expect(await findings(client)).toEqual([]);
   });

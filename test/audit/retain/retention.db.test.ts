@@ -42,7 +42,7 @@ describe('audit.retain', () => {
       );
       expect(rows).toEqual(
         [0, 1].map((i) => ({
-          actor: 'database',
+          actor: 'system',
           metadata: {
             month: months[i]?.slice(0, 7),
             before: `${months[i + 1] ?? ''}T00:00:00.000000Z`,

@@ -26,7 +26,7 @@ export interface EventFact {
   /** The flag or schedule that it is about; null in other events about the trail itself. */
   readonly row_id: string | null;
   readonly revision: number | null;
-  readonly request_id: string | null;
+  readonly client_request_id: string | null;
   readonly reconciled: boolean;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly payload: string;
@@ -100,7 +100,7 @@ const ROWS = `
 
 const EVENTS = `
   select
-    e.id, e.event_type, e.revision::int, e.request_id, e.reconciled, e.metadata, e.payload,
+    e.id, e.event_type, e.revision::int, e.client_request_id, e.reconciled, e.metadata, e.payload,
     case
       when e.event_type like 'feature\\_flag.%' then e.flag_id
       when e.event_type like 'flag\\_schedule.%' then e.schedule_id

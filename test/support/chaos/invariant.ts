@@ -188,7 +188,7 @@ function storeBreaches({ problems, queued, deadLetters }: Facts): Breach[] {
 
 /** What a client was answered is in the trail, once: under the request's id, or in an event that stands for lost ones of the row. */
 function promiseBreaches({ promises, events }: Facts): Breach[] {
-  const byRequest = Map.groupBy(events, ({ request_id }) => request_id);
+  const byRequest = Map.groupBy(events, ({ client_request_id }) => client_request_id);
   const byRow = Map.groupBy(events.filter(isReconciled), ({ row_id }) => row_id);
   return promises.flatMap(({ requestId, eventType, rowId }) => {
     const direct = (byRequest.get(requestId) ?? []).filter(

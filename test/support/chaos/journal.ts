@@ -1,5 +1,6 @@
 /** One operation whose success a client was told of: from then on it must be found. */
 export interface Promise2xx {
+  /** The client's. */
   readonly requestId: string;
   /** The event that tells of it. */
   readonly eventType: string;

@@ -1,0 +1,110 @@
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync } from 'node:fs';
+import { isErrno } from './errno.ts';
+
+/** A file or folder that another user may have put there or changed. The message is a sentence for the person who named it. */
+export class UntrustedPathError extends Error {
+  override readonly name = 'UntrustedPathError';
+  readonly code = 'UNTRUSTED_PATH';
+}
+
+/** How a file is opened for appending that a link must not lead elsewhere. */
+export const APPEND =
+  constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
+/** How a file is opened that is written from its beginning, and that a link must not lead elsewhere. */
+export const REPLACE =
+  constants.O_WRONLY | constants.O_TRUNC | constants.O_CREAT | constants.O_NOFOLLOW;
+// A pipe in the file's place must not make the reader wait for a writer.
+const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** Write permission, as in a mode. */
+const OTHERS_WRITE = 0o002;
+const GROUP_OR_OTHERS_WRITE = 0o022;
+
+/**
+ * Makes sure that nobody else can have put files into a folder. A folder of the user's own that a group may write to is
+ * trusted unless the user is root: where the umask is 002 each user has a group of its own.
+ *
+ * @param folder an existing folder, by its real path
+ * @throws UntrustedPathError
+ */
+export function assertOwnFolder(folder: string): void {
+  const { uid, mode } = lstatSync(folder);
+  if (!isTrusted(uid))
+    throw new UntrustedPathError(
+      `${folder} belongs to user ${uid}, and what is in it decides who may do what: start Halyard as that user, or set HALYARD_DATA_DIR to a folder of your own.`,
+    );
+  if ((mode & (currentUid() === 0 ? GROUP_OR_OTHERS_WRITE : OTHERS_WRITE)) !== 0)
+    throw new UntrustedPathError(
+      `Other users may write to ${folder}, and what is in it decides who may do what: make sure that all of it is yours and run chmod go-w on it, or set HALYARD_DATA_DIR to a folder of your own.`,
+    );
+}
+
+/**
+ * Reads a file that only the user, or root, can have written.
+ *
+ * @returns null when there is none
+ * @throws UntrustedPathError when it is a link, no file, another user's, or others may write to it; the system's other errors
+ */
+export function readOwnFile(file: string): string | null {
+  const fd = openOwn(file);
+  if (fd === null) return null;
+  try {
+    const stats = fstatSync(fd);
+    const problem = !stats.isFile()
+      ? 'it is no file'
+      : !isTrusted(stats.uid)
+        ? `it belongs to user ${stats.uid}`
+        : (stats.mode & GROUP_OR_OTHERS_WRITE) !== 0
+          ? 'other users may write to it'
+          : null;
+    if (problem !== null) throw untrusted(file, problem);
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Opens a file for writing, and never what a link in its place leads to.
+ *
+ * @param flags APPEND or REPLACE
+ * @param mode of a file that is made
+ * @returns the descriptor
+ * @throws UntrustedPathError when it is a link; the system's other errors
+ */
+export function openForWriting(file: string, flags: number, mode: number): number {
+  try {
+    return openSync(file, flags, mode);
+  } catch (error) {
+    throw isLink(error) ? untrusted(file, 'it is a link') : error;
+  }
+}
+
+function openOwn(file: string): number | null {
+  try {
+    return openSync(file, READ);
+  } catch (error) {
+    if (isErrno(error) && error.code === 'ENOENT') return null;
+    throw isLink(error) ? untrusted(file, 'it is a link') : error;
+  }
+}
+
+/** What O_NOFOLLOW answers; FreeBSD says EMLINK. */
+function isLink(error: unknown): boolean {
+  return isErrno(error) && (error.code === 'ELOOP' || error.code === 'EMLINK');
+}
+
+function untrusted(file: string, problem: string): UntrustedPathError {
+  return new UntrustedPathError(
+    `${file} can't be trusted: ${problem}. Make sure that it is yours and holds what you put there, or remove it.`,
+  );
+}
+
+function isTrusted(uid: number): boolean {
+  return uid === 0 || uid === currentUid();
+}
+
+function currentUid(): number {
+  // Undefined on Windows only, which has no embedded server and no such owners.
+  return process.getuid?.() ?? 0;
+}

@@ -1,0 +1,91 @@
+import type pg from 'pg';
+import type { Logger } from '../../lib/log.ts';
+
+/** How many connections a login may have at a time; 0 for no limit, null for what fits the server. */
+export interface ConnectionLimits {
+  readonly api: number | null;
+  readonly worker: number | null;
+  /** Of each login that is granted halyard_admin, halyard_viewer or halyard_auditor, and has no limit yet. */
+  readonly reader: number;
+}
+
+/** What one of the two logins leaves at least: a process of the other one, and the owner's commands. */
+const LEFT = 20;
+
+/**
+ * Limits the connections of each login, so that none takes the slots of the others, and lets Halyard's own use the slots that
+ * reserved_connections keeps free (PostgreSQL 16 and later). Changes only what differs.
+ *
+ * @param client of an administrator
+ * @throws the database's error
+ */
+export async function limitConnections(
+  client: pg.Client,
+  limits: ConnectionLimits,
+  log: Logger,
+): Promise<void> {
+  const { rows } = await client.query<{ fitting: number }>(
+    `select greatest(current_setting('max_connections')::int
+       - current_setting('superuser_reserved_connections')::int - ${LEFT}, ${LEFT}) as fitting`,
+  );
+  const fitting = rows[0]?.fitting ?? 0;
+  await limitLogin(client, 'halyard_authenticator', limits.api ?? fitting);
+  await limitLogin(client, 'halyard_worker', limits.worker ?? fitting);
+  await limitReaders(client, limits.reader, log);
+  await client.query(RESERVE);
+}
+
+async function limitLogin(client: pg.Client, role: string, limit: number): Promise<void> {
+  const value = limit === 0 ? -1 : limit;
+  const { rowCount } = await client.query(
+    'select from pg_roles where rolname = $1 and rolconnlimit <> $2',
+    [role, value],
+  );
+  if (rowCount === 1) await client.query(`alter role ${role} connection limit ${value}`);
+}
+
+/** Logins of people and programs that read in SQL. They are others' roles: a limit that one has stays. */
+const READERS = `
+  select r.rolname as name
+  from pg_roles r
+  where r.rolcanlogin and not r.rolsuper and r.rolconnlimit = -1
+    and r.rolname not in ('halyard_owner', 'halyard_authenticator', 'halyard_worker', current_user)
+    and exists (
+      select
+      from unnest('{halyard_admin,halyard_viewer,halyard_auditor}'::name[]) as g (name)
+      where pg_has_role(r.oid, g.name, 'member'))
+  order by 1`;
+
+async function limitReaders(client: pg.Client, limit: number, log: Logger): Promise<void> {
+  if (limit === 0) return;
+  const { rows } = await client.query<{ name: string }>(READERS);
+  const unlimited: string[] = [];
+  for (const { name } of rows)
+    await client
+      .query(`alter role ${client.escapeIdentifier(name)} connection limit ${limit}`)
+      .catch((error: unknown) => {
+        if ((error as { code?: unknown }).code !== '42501') throw error;
+        unlimited.push(name);
+      });
+  if (unlimited.length > 0)
+    log.warn(
+      { roles: unlimited },
+      `these logins may take all connections of the server, and the administrator may not limit them: alter role … connection limit ${limit}`,
+    );
+}
+
+/** Who has the privilege decides; INHERIT, because the API's login inherits nothing else. */
+const RESERVE = `do $$
+  declare
+    v_role name;
+  begin
+    if to_regrole('pg_use_reserved_connections') is null
+      or not (select rolsuper from pg_roles where rolname = current_user) then
+      return;
+    end if;
+    foreach v_role in array '{halyard_owner,halyard_authenticator,halyard_worker}'::name[] loop
+      if not pg_has_role(v_role, 'pg_use_reserved_connections', 'usage') then
+        execute format('grant pg_use_reserved_connections to %I with inherit true, set false', v_role);
+      end if;
+    end loop;
+  end $$`;
