@@ -76,6 +76,6 @@ from (
     ('idle_in_transaction_session_timeout', '0', '{}', '{halyard_owner}', false),
     -- PostgreSQL 17 and later. A purge and an export take long.
     ('transaction_timeout', '0', '{}', null, false),
-    -- Pools and listeners are idle. A lease sets its own.
+    -- Pools and listeners are idle.
     ('idle_session_timeout', '0', '{}', null, false)
 ) as setting (name, value, also, roles, by_session)

@@ -43,7 +43,7 @@ begin
 
   -- The authenticator becomes one of three for the length of a transaction; NOINHERIT: by itself it can read nothing.
   -- graphile-worker's tables have row-level security without policies, so only their owner works with them: the worker's
-  -- login has to own them, and migrations, which run as halyard_owner, install them by `set role halyard_worker`.
+  -- login has to own them, and migrations, which run as halyard_owner, give them to it once they are made.
   for v_role in
     select *
     from (values

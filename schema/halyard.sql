@@ -60,6 +60,30 @@ comment on column app_private.denials.role is 'The role in the token of the firs
 comment on column app_private.denials.user_id is 'The user in the verified token; empty when it names none.';
 comment on column app_private.denials.written is 'How many of them have an event of their own.';
 
+create table app_private.leases (
+  expires_at timestamp with time zone not null,
+  holder text not null,
+  name text not null,
+  progress jsonb,
+  token bigint not null,
+  constraint leases_pkey PRIMARY KEY (name)
+);
+alter table app_private.leases enable row level security;
+comment on table app_private.leases is 'Rights to some work that end by themselves: platform/leases.sql.';
+comment on column app_private.leases.expires_at is 'When another process may take it; -infinity once it was given back.';
+comment on column app_private.leases.holder is 'The process that took it last: its host, its id, and a random part.';
+comment on column app_private.leases.name is 'The work: reconcile, or forward. and a destination.';
+comment on column app_private.leases.progress is 'How far the holder has come, where that isn''t the holder''s to say.';
+comment on column app_private.leases.token is 'Of the last take: each has a higher one.';
+
+create table app_private.locks (
+  name text not null,
+  constraint locks_pkey PRIMARY KEY (name)
+);
+alter table app_private.locks enable row level security;
+comment on table app_private.locks is 'Locks for the length of a transaction, a row each: platform/named_locks.sql.';
+comment on column app_private.locks.name is 'The lock.';
+
 create table app_private.settings (
   name text not null,
   revision bigint not null default 0,
@@ -832,7 +856,6 @@ begin
 end;
 $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
-grant execute on function app_private.advance_audit_cursor(text,bigint,bigint) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
@@ -1358,6 +1381,29 @@ end;
 $function$;
 comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
 
+CREATE OR REPLACE FUNCTION app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not app_private.holds_lease('forward.' || destination, lease_token) then
+    return false;
+  end if;
+  if to_seq - from_seq > 1000 then
+    raise exception 'A destination confirms at most 1,000 events at a time, not %.', to_seq - from_seq
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if to_seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) then
+    raise exception 'No event up to % is sealed, so no destination can have it.', to_seq using errcode = 'invalid_parameter_value';
+  end if;
+  return app_private.advance_audit_cursor(destination, from_seq, to_seq);
+end;
+$function$;
+comment on function app_private.confirm_audit_events(text,bigint,bigint,bigint) is 'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
+grant execute on function app_private.confirm_audit_events(text,bigint,bigint,bigint) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1391,7 +1437,6 @@ CREATE OR REPLACE FUNCTION app_private.dead_letter_count()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ select count(*) from audit.dead_letters $function$;
 comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
-grant execute on function app_private.dead_letter_count() to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.dead_letter_events(content jsonb)
  RETURNS app_private.audit_event[]
@@ -1657,8 +1702,13 @@ declare
   v_month timestamptz;
   v_made integer := 0;
 begin
+  -- Each month is a table: a worker's login must not fill the catalog with them.
+  if months_ahead is null or months_ahead not between 0 and 24 then
+    raise exception 'The trail''s partitions are made for 0 to 24 months ahead, not %.', months_ahead
+      using errcode = 'invalid_parameter_value';
+  end if;
   -- Two workers may come at once; the second finds the partitions made.
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  perform app_private.take_lock('partitions');
   -- From last month on: an event of the first instant of a month may be dated a moment before it.
   for v_month in
     select generate_series(
@@ -1671,7 +1721,7 @@ begin
   return v_made;
 end;
 $function$;
-comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead; returns how many were missing.';
+comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.environment_is_visible(environment text)
@@ -1895,6 +1945,18 @@ end;
 $function$;
 comment on function app_private.highest_revision(text,uuid,timestamp with time zone,bigint,text[]) is 'The highest revision that a row has, or that the trail has of it.';
 
+CREATE OR REPLACE FUNCTION app_private.holds_lease(name text, token bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_private.leases l where l.name = holds_lease.name and l.token = holds_lease.token for update;
+  return found;
+end;
+$function$;
+comment on function app_private.holds_lease(text,bigint) is 'Whether no other holder has taken the lease since this token was given; holds the lease''s row until the transaction ends.';
+
 CREATE OR REPLACE FUNCTION app_private.incarnation()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1996,6 +2058,20 @@ CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
 RETURN sha256((decode('00'::text, 'hex'::text) || convert_to(message, 'UTF8'::name)));
 comment on function app_private.leaf_hash(text) is 'The Merkle leaf of a shipped message: SHA-256 of 0x00 and its UTF-8 bytes.';
 
+CREATE OR REPLACE FUNCTION app_private.lease_end(lease_ms integer)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if lease_ms between 100 and 600000 then
+    return clock_timestamp() + lease_ms * interval '1 ms';
+  end if;
+  raise exception 'A lease lasts 100 ms to 10 minutes, not % ms.', lease_ms using errcode = 'invalid_parameter_value';
+end;
+$function$;
+comment on function app_private.lease_end(integer) is 'The end of a lease that begins now; raises invalid_parameter_value below 100 ms and above 10 minutes.';
+
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
@@ -2033,8 +2109,8 @@ CREATE OR REPLACE FUNCTION app_private.lock_trail()
  SET lock_timeout TO '1s'
 AS $function$
 begin
-  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
-  perform pg_advisory_xact_lock(hashtext('halyard.seal_audit_events'));
+  perform app_private.take_lock('reconciliation');
+  perform app_private.take_lock('numbering');
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
@@ -2369,6 +2445,39 @@ end;
 $function$;
 comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
 
+CREATE OR REPLACE FUNCTION app_private.next_work(work text, destination text)
+ RETURNS TABLE(item text, due_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- In the index's order, and no further than this: one that waits for its next attempt isn't due.
+  (
+    select s.id::text, coalesce(s.next_attempt_at, s.scheduled_at)
+    from (
+      select p.*
+      from app_public.feature_flag_schedules p
+      where next_work.work = 'applying' and p.status = 'pending' and p.scheduled_at <= clock_timestamp()
+      order by p.scheduled_at, p.id
+      limit 1000
+    ) as s
+    where coalesce(s.next_attempt_at, s.scheduled_at) <= clock_timestamp()
+    order by s.scheduled_at, s.id
+    limit 1
+  )
+  union all
+  (select q.id::text, q.occurred_at from audit.queue q where next_work.work = 'numbering' order by q.id limit 1)
+  union all
+  (
+    select l.seq::text, l.sequenced_at
+    from audit.ledger l
+    where next_work.work = 'forwarding' and l.seq > app_private.audit_cursor(next_work.destination)
+    order by l.seq
+    limit 1
+  )
+$function$;
+comment on function app_private.next_work(text,text) is 'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
+
 CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2700,7 +2809,7 @@ begin
     raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
       using errcode = 'invalid_transaction_state';
   end if;
-  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  perform app_private.take_lock('reconciliation');
   from_letters := 0;
   from_rows := 0;
   refused := 0;
@@ -2777,7 +2886,6 @@ begin
 end;
 $function$;
 comment on function app_private.reconcile_audit(text,jsonb) is 'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
-grant execute on function app_private.reconcile_audit(text,jsonb) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_deleted_rows(after text, batch integer, OUT events integer, OUT last_key text)
  RETURNS record
@@ -2802,6 +2910,42 @@ begin
 end;
 $function$;
 comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_due(lease_token bigint, OUT scope text, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint, OUT finished boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_before jsonb;
+  v_step record;
+begin
+  -- Ahead of the lease, as everywhere. A holder before this one may be in its last step.
+  perform app_private.take_lock('reconciliation');
+  select l.progress into v_before from app_private.leases l where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select r.* into v_step
+  from app_private.reconcile_audit(coalesce(v_before ->> 'scope', 'scheduled'), v_before -> 'cursor') as r;
+  scope := v_step.scope;
+  from_letters := v_step.from_letters;
+  from_rows := v_step.from_rows;
+  refused := v_step.refused;
+  unexplained := v_step.unexplained;
+  finished := v_step.cursor is null;
+  -- Not before the step, which may take longer than the holder's next renewal can wait.
+  update app_private.leases l
+  set progress = case when not finished then jsonb_build_object('scope', v_step.scope, 'cursor', v_step.cursor) end
+  where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+end;
+$function$;
+comment on function app_private.reconcile_due(bigint) is 'The next step of the reconciliation that is due, for the holder of the lease reconcile. Call again until `finished`. Raises object_not_in_prerequisite_state when its token isn''t the present one.';
+grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_flags(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
  RETURNS record
@@ -3147,6 +3291,23 @@ end;
 $function$;
 comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
 
+CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update app_private.leases l
+  set expires_at = '-infinity'
+  where l.name = release_lease.name and l.token = release_lease.token;
+  return found;
+end;
+$function$;
+comment on function app_private.release_lease(text,bigint) is 'Ends the lease of this token at once; false when another holder has taken it meanwhile.';
+grant execute on function app_private.release_lease(text,bigint) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
  LANGUAGE plpgsql
@@ -3159,6 +3320,10 @@ declare
   v_ids uuid[];
   v_count integer;
 begin
+  -- Anything else would find the days of one status, and delete schedules of the other.
+  if status is null or status not in ('applied', 'cancelled') then
+    raise exception 'Only applied and cancelled schedules are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
   if v_days is null then
     return 0;
   elsif status = 'applied' then
@@ -3233,6 +3398,23 @@ begin
 end;
 $function$;
 comment on function app_private.renew_dead_letters(uuid) is 'Gives the events that dead letters hold the ids that they have in an incarnation; returns how many letters were changed.';
+
+CREATE OR REPLACE FUNCTION app_private.renew_lease(name text, token bigint, lease_ms integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update app_private.leases l
+  set expires_at = app_private.lease_end(lease_ms)
+  where l.name = renew_lease.name and l.token = renew_lease.token and l.expires_at > clock_timestamp();
+  return found;
+end;
+$function$;
+comment on function app_private.renew_lease(text,bigint,integer) is 'Renews the lease of this token for so many milliseconds from now; false when it is over, and nothing changed.';
+grant execute on function app_private.renew_lease(text,bigint,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.renew_queued_events(incarnation uuid)
  RETURNS integer
@@ -3778,8 +3960,12 @@ declare
   v_last_seq bigint;
   v_sealed integer;
 begin
+  -- To lock a row writes, and a look that finds nothing must not. What another sequencer has taken, and not committed yet, is still there.
+  if (select q.id from audit.queue q where q.id > after order by q.id limit 1) is null then
+    return;
+  end if;
   -- Not an empty answer, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
-  if not pg_try_advisory_xact_lock(hashtext('halyard.seal_audit_events')) then
+  if not app_private.try_lock('numbering') then
     return next;
     return;
   end if;
@@ -4147,6 +4333,51 @@ CREATE OR REPLACE FUNCTION app_private.substitute_id(event_id uuid, occurred_at 
  IMMUTABLE PARALLEL SAFE
 RETURN app_private.uuid_of(sha256((uuid_send(event_id) || timestamptz_send(occurred_at))));
 comment on function app_private.substitute_id(uuid,timestamp with time zone) is 'The id under which an event of this time is written whose own id is taken.';
+
+CREATE OR REPLACE FUNCTION app_private.take_lease(name text, holder text, lease_ms integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_token bigint;
+begin
+  if name is null or length(name) > 1000 or name !~ '^(reconcile|forward[.].+)$' then
+    raise exception 'There is no lease %: a lease is reconcile, or forward. and a destination.', left(name, 100)
+      using errcode = 'invalid_parameter_value';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  insert into app_private.leases as l (name, holder, token, expires_at)
+  values (
+    take_lease.name, left(take_lease.holder, 200),
+    (extract(epoch from clock_timestamp()) * 1000000)::bigint, app_private.lease_end(lease_ms))
+  on conflict on constraint leases_pkey do update
+  set holder = excluded.holder, token = greatest(l.token + 1, excluded.token), expires_at = excluded.expires_at, progress = null
+  -- No lease is as long as that: the server's clock was set back, and the holder may be gone.
+  where l.expires_at <= clock_timestamp() or l.expires_at > clock_timestamp() + interval '10 minutes'
+  returning l.token into v_token;
+  return v_token;
+end;
+$function$;
+comment on function app_private.take_lease(text,text,integer) is 'Takes the lease of this name for so many milliseconds, and returns its token; null while another holder has it.';
+grant execute on function app_private.take_lease(text,text,integer) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.take_lock(name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_private.locks l where l.name = take_lock.name for update;
+  if not found then
+    -- Somebody deleted it. Of two that insert it one waits for the other.
+    insert into app_private.locks (name) values (take_lock.name) on conflict on constraint locks_pkey do nothing;
+    perform from app_private.locks l where l.name = take_lock.name for update;
+  end if;
+end;
+$function$;
+comment on function app_private.take_lock(text) is 'Waits for a lock, and holds it until the transaction ends.';
 
 CREATE OR REPLACE FUNCTION app_private.tg__refuse()
  RETURNS trigger
@@ -4644,6 +4875,24 @@ AS $function$
 $function$;
 comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, those and rules that aren''t Halyard''s, and tables whose row-level security is off.';
 
+CREATE OR REPLACE FUNCTION app_private.try_lock(name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_private.locks l where l.name = try_lock.name for update skip locked;
+  if not found then
+    if exists (select from app_private.locks l where l.name = try_lock.name) then
+      return false;
+    end if;
+    perform app_private.take_lock(name);
+  end if;
+  return true;
+end;
+$function$;
+comment on function app_private.try_lock(text) is 'Takes a lock until the transaction ends, if no other transaction holds it; whether it did.';
+
 CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
@@ -5107,6 +5356,28 @@ AS $function$
 $function$;
 comment on function app_private.vanished_rows(text,integer) is 'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
 
+CREATE OR REPLACE FUNCTION app_private.waiting_work(destination text)
+ RETURNS TABLE(work text, item text, due_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  foreach work in array '{applying,numbering,forwarding}'::text[] loop
+    begin
+      return query select waiting_work.work, n.item, n.due_at from app_private.next_work(work, destination) as n;
+    exception when others then
+      -- Somebody has locked its table, or it is broken.
+      item := 'unreadable';
+      due_at := null;
+      return next;
+    end;
+  end loop;
+end;
+$function$;
+comment on function app_private.waiting_work(text) is 'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
+grant execute on function app_private.waiting_work(text) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.write_denial(flag_key text, environment text, details jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -5206,7 +5477,7 @@ begin
   for i in 1..cardinality(v_events) loop
     v_events[i].reconciled := true;
   end loop;
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  perform app_private.take_lock('partitions');
   for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
     perform app_private.make_audit_partition(v_month);
   end loop;
@@ -5490,7 +5761,7 @@ begin
       using errcode = 'invalid_parameter_value';
   end if;
   -- Before looking at the months: those that the other one drops are locked.
-  if not pg_try_advisory_xact_lock(hashtext('halyard.retain')) then
+  if not app_private.try_lock('retention') then
     outcome := 'busy';
     reason := 'Another purge is at work.';
     return next;

@@ -2,6 +2,7 @@ import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import type { AuditEvent, Sink } from '../../src/audit/delivery/sink.ts';
 import { makeNumbering } from '../../src/audit/delivery/sequencer.ts';
 import { advanceCursor, queryOf, readPage } from '../../src/audit/delivery/outbox.ts';
+import { LEASE_MS, withLease } from '../../src/postgres/lease.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
 import type { Question, Size } from '../question.ts';
@@ -38,13 +39,14 @@ async function takeAll({ worker }: BenchDatabase): Promise<void> {
 
 /** Reads the whole trail page by page and moves a cursor of its own, as a forwarder does that has fallen behind, but sends nothing. */
 async function readAll({ worker }: BenchDatabase): Promise<void> {
-  const query = queryOf(worker);
-  for (;;) {
-    const { from, events } = await readPage(query, 'reader', PAGE);
-    const last = events.at(-1);
-    if (last === undefined) return;
-    await advanceCursor(query, 'reader', from, last.seq);
-  }
+  await withLease(worker, 'forward.reader', LEASE_MS, async (lease) => {
+    for (;;) {
+      const { from, events } = await readPage(lease.query, 'reader', PAGE);
+      const last = events.at(-1);
+      if (last === undefined) return;
+      await advanceCursor(lease, 'reader', from, last.seq);
+    }
+  });
 }
 
 export const delivering: Question = {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:429a7b598080018949bd54ecda312c1408942915
+--! Hash: sha1:7242daf167790051d519c70fbb800bd9c12045bf
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -12,6 +12,8 @@ declare
   -- made of behind them. Once these two are held no change is under way, and the order of the rest is that of forwarding and
   -- numbering. Views come last, because to lock a view locks its tables.
   v_names constant text[] := '{
+    app_private.locks,
+    app_private.leases,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
@@ -40,8 +42,10 @@ declare
   v_wait interval;
 begin
   perform set_config('lock_timeout', '1s', true);
-  -- Code that makes a partition takes this first, and then the trail.
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  -- Code that numbers, reconciles, purges or makes a partition has a row of this table before anything else: from here on none of it runs.
+  if to_regclass('app_private.locks') is not null then
+    lock table app_private.locks in access exclusive mode;
+  end if;
 
   -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
   -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
@@ -79,7 +83,10 @@ begin
       foreach v_relation in array v_relations loop
         perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
         execute format('lock table only %s in access exclusive mode', v_relation);
-        v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
+        -- What waits for the first two holds no other table yet.
+        if v_relation not in (coalesce(to_regclass('app_private.locks'), 0), coalesce(to_regclass('app_private.leases'), 0)) then
+          v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
+        end if;
       end loop;
       exit;
     exception when lock_not_available then

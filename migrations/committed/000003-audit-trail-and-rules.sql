@@ -1,5 +1,5 @@
---! Previous: sha1:53fdc51f1d7e53a283134f9f952b7bc2ccbe32a8
---! Hash: sha1:90ad7cf773e5a9d21dde9e9843922303a2766d23
+--! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
+--! Hash: sha1:b74abd97860df63df7624dd52733ed13fccfd9a2
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -12,6 +12,8 @@ declare
   -- made of behind them. Once these two are held no change is under way, and the order of the rest is that of forwarding and
   -- numbering. Views come last, because to lock a view locks its tables.
   v_names constant text[] := '{
+    app_private.locks,
+    app_private.leases,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
     app_private.settings,
@@ -40,8 +42,10 @@ declare
   v_wait interval;
 begin
   perform set_config('lock_timeout', '1s', true);
-  -- Code that makes a partition takes this first, and then the trail.
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  -- Code that numbers, reconciles, purges or makes a partition has a row of this table before anything else: from here on none of it runs.
+  if to_regclass('app_private.locks') is not null then
+    lock table app_private.locks in access exclusive mode;
+  end if;
 
   -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
   -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
@@ -79,7 +83,10 @@ begin
       foreach v_relation in array v_relations loop
         perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
         execute format('lock table only %s in access exclusive mode', v_relation);
-        v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
+        -- What waits for the first two holds no other table yet.
+        if v_relation not in (coalesce(to_regclass('app_private.locks'), 0), coalesce(to_regclass('app_private.leases'), 0)) then
+          v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
+        end if;
       end loop;
       exit;
     exception when lock_not_available then
@@ -360,6 +367,26 @@ comment on column app_private.settings.value is 'Its value as text; what is allo
 comment on column app_private.settings.revision is 'How often it was changed.';
 comment on column app_private.settings.updated_at is 'When it last changed.';
 
+create table if not exists app_private.locks (
+  name text primary key
+);
+comment on table app_private.locks is 'Locks for the length of a transaction, a row each: platform/named_locks.sql.';
+comment on column app_private.locks.name is 'The lock.';
+
+create table if not exists app_private.leases (
+  name text primary key,
+  holder text not null,
+  token bigint not null,
+  expires_at timestamptz not null,
+  progress jsonb
+);
+comment on table app_private.leases is 'Rights to some work that end by themselves: platform/leases.sql.';
+comment on column app_private.leases.name is 'The work: reconcile, or forward. and a destination.';
+comment on column app_private.leases.holder is 'The process that took it last: its host, its id, and a random part.';
+comment on column app_private.leases.token is 'Of the last take: each has a higher one.';
+comment on column app_private.leases.expires_at is 'When another process may take it; -infinity once it was given back.';
+comment on column app_private.leases.progress is 'How far the holder has come, where that isn''t the holder''s to say.';
+
 alter table app_private.settings enable row level security;
 
 -- Denials of the running minute: they bound how many events a user makes (audit/record/denials.sql). A row lives for two minutes.
@@ -381,6 +408,8 @@ comment on column app_private.denials.denied is 'How many requests were denied.'
 comment on column app_private.denials.written is 'How many of them have an event of their own.';
 
 alter table app_private.denials enable row level security;
+alter table app_private.locks enable row level security;
+alter table app_private.leases enable row level security;
 alter table audit.events enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
@@ -1563,6 +1592,176 @@ alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 alter table app_private.settings enable always trigger _100_no_delete;
 --! EndIncluded audit/record/append_only.sql
+--! Included platform/named_locks.sql
+-- Locks with a name, for the length of a transaction: rows that only the owner reaches, and the worker through functions. Not
+-- advisory locks: any login of the database may take one of those, for as long as it likes, and that can't be revoked.
+--
+-- In a transaction a lock's row comes before anything else, leases (leases.sql) after it, then the tables in the order of locks.sql. The rows are
+--   reconciliation   one step of the reconciler at a time
+--   numbering        one sequencer at a time
+--   partitions       one session makes partitions of the trail at a time
+--   retention        one purge at a time
+
+-- A migration takes the whole table (locks.sql).
+insert into app_private.locks (name)
+select unnest('{reconciliation,numbering,partitions,retention}'::text[])
+on conflict (name) do nothing;
+
+create or replace function app_private.take_lock(name text)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_private.locks l where l.name = take_lock.name for update;
+  if not found then
+    -- Somebody deleted it. Of two that insert it one waits for the other.
+    insert into app_private.locks (name) values (take_lock.name) on conflict on constraint locks_pkey do nothing;
+    perform from app_private.locks l where l.name = take_lock.name for update;
+  end if;
+end;
+$$;
+
+comment on function app_private.take_lock(text) is 'Waits for a lock, and holds it until the transaction ends.';
+
+create or replace function app_private.try_lock(name text)
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_private.locks l where l.name = try_lock.name for update skip locked;
+  if not found then
+    if exists (select from app_private.locks l where l.name = try_lock.name) then
+      return false;
+    end if;
+    perform app_private.take_lock(name);
+  end if;
+  return true;
+end;
+$$;
+
+comment on function app_private.try_lock(text) is 'Takes a lock until the transaction ends, if no other transaction holds it; whether it did.';
+
+revoke all on table app_private.locks, app_private.leases from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+--! EndIncluded platform/named_locks.sql
+--! Included platform/leases.sql
+-- Rights to some work that last longer than a transaction, and end by themselves: a process takes a lease, renews it while it works, and
+-- gives it back. Each call is a transaction of its own, so nothing stays open, and PgBouncer may pool them. The database's clock decides.
+--
+-- Each take gives a higher token. What the holder writes names its token, and is refused once another process has taken the lease: a
+-- process that was frozen and wakes late changes nothing (confirm_audit_events(), reconcile_due()).
+--
+-- None of it waits for the disk: a crash takes the holders' sessions too, and a token that was lost in it isn't given a second time,
+-- because tokens follow the clock.
+
+create or replace function app_private.lease_end(lease_ms integer)
+returns timestamptz
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if lease_ms between 100 and 600000 then
+    return clock_timestamp() + lease_ms * interval '1 ms';
+  end if;
+  raise exception 'A lease lasts 100 ms to 10 minutes, not % ms.', lease_ms using errcode = 'invalid_parameter_value';
+end;
+$$;
+
+comment on function app_private.lease_end(integer) is 'The end of a lease that begins now; raises invalid_parameter_value below 100 ms and above 10 minutes.';
+
+create or replace function app_private.take_lease(name text, holder text, lease_ms integer)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_token bigint;
+begin
+  if name is null or length(name) > 1000 or name !~ '^(reconcile|forward[.].+)$' then
+    raise exception 'There is no lease %: a lease is reconcile, or forward. and a destination.', left(name, 100)
+      using errcode = 'invalid_parameter_value';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  insert into app_private.leases as l (name, holder, token, expires_at)
+  values (
+    take_lease.name, left(take_lease.holder, 200),
+    (extract(epoch from clock_timestamp()) * 1000000)::bigint, app_private.lease_end(lease_ms))
+  on conflict on constraint leases_pkey do update
+  set holder = excluded.holder, token = greatest(l.token + 1, excluded.token), expires_at = excluded.expires_at, progress = null
+  -- No lease is as long as that: the server's clock was set back, and the holder may be gone.
+  where l.expires_at <= clock_timestamp() or l.expires_at > clock_timestamp() + interval '10 minutes'
+  returning l.token into v_token;
+  return v_token;
+end;
+$$;
+
+comment on function app_private.take_lease(text, text, integer) is
+  'Takes the lease of this name for so many milliseconds, and returns its token; null while another holder has it.';
+
+create or replace function app_private.renew_lease(name text, token bigint, lease_ms integer)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update app_private.leases l
+  set expires_at = app_private.lease_end(lease_ms)
+  where l.name = renew_lease.name and l.token = renew_lease.token and l.expires_at > clock_timestamp();
+  return found;
+end;
+$$;
+
+comment on function app_private.renew_lease(text, bigint, integer) is
+  'Renews the lease of this token for so many milliseconds from now; false when it is over, and nothing changed.';
+
+create or replace function app_private.release_lease(name text, token bigint)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update app_private.leases l
+  set expires_at = '-infinity'
+  where l.name = release_lease.name and l.token = release_lease.token;
+  return found;
+end;
+$$;
+
+comment on function app_private.release_lease(text, bigint) is
+  'Ends the lease of this token at once; false when another holder has taken it meanwhile.';
+
+-- The row stays locked until the transaction ends, so what is written under it can't come behind another take.
+create or replace function app_private.holds_lease(name text, token bigint)
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_private.leases l where l.name = holds_lease.name and l.token = holds_lease.token for update;
+  return found;
+end;
+$$;
+
+comment on function app_private.holds_lease(text, bigint) is
+  'Whether no other holder has taken the lease since this token was given; holds the lease''s row until the transaction ends.';
+
+grant execute on function
+  app_private.take_lease(text, text, integer), app_private.renew_lease(text, bigint, integer), app_private.release_lease(text, bigint)
+to halyard_worker;
+--! EndIncluded platform/leases.sql
 --! Included flags/fields.sql
 -- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
 -- migration), a line in each function here, and one in src/flags/fields.ts.
@@ -3161,8 +3360,13 @@ declare
   v_month timestamptz;
   v_made integer := 0;
 begin
+  -- Each month is a table: a worker's login must not fill the catalog with them.
+  if months_ahead is null or months_ahead not between 0 and 24 then
+    raise exception 'The trail''s partitions are made for 0 to 24 months ahead, not %.', months_ahead
+      using errcode = 'invalid_parameter_value';
+  end if;
   -- Two workers may come at once; the second finds the partitions made.
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  perform app_private.take_lock('partitions');
   -- From last month on: an event of the first instant of a month may be dated a moment before it.
   for v_month in
     select generate_series(
@@ -3177,7 +3381,7 @@ end;
 $$;
 
 comment on function app_private.ensure_audit_partitions(integer) is
-  'Makes the trail''s partitions from last month to this many months ahead; returns how many were missing.';
+  'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
@@ -3347,8 +3551,12 @@ declare
   v_last_seq bigint;
   v_sealed integer;
 begin
+  -- To lock a row writes, and a look that finds nothing must not. What another sequencer has taken, and not committed yet, is still there.
+  if (select q.id from audit.queue q where q.id > after order by q.id limit 1) is null then
+    return;
+  end if;
   -- Not an empty answer, which would tell two forwarders that run at once, each of the other's batch, that nothing is left to do.
-  if not pg_try_advisory_xact_lock(hashtext('halyard.seal_audit_events')) then
+  if not app_private.try_lock('numbering') then
     return next;
     return;
   end if;
@@ -4423,9 +4631,36 @@ $$;
 comment on function app_private.advance_audit_cursor(text, bigint, bigint) is
   'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 
+-- The worker's: its login moves a cursor only as far as a forwarder can have come. The lease's row stays locked until the commit, so
+-- a forwarder that was overtaken moves nothing. That what is confirmed was sent, only the destination can say (docs/audit.md).
+create or replace function app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if not app_private.holds_lease('forward.' || destination, lease_token) then
+    return false;
+  end if;
+  if to_seq - from_seq > 1000 then
+    raise exception 'A destination confirms at most 1,000 events at a time, not %.', to_seq - from_seq
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if to_seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) then
+    raise exception 'No event up to % is sealed, so no destination can have it.', to_seq using errcode = 'invalid_parameter_value';
+  end if;
+  return app_private.advance_audit_cursor(destination, from_seq, to_seq);
+end;
+$$;
+
+comment on function app_private.confirm_audit_events(text, bigint, bigint, bigint) is
+  'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
+
 grant execute on function
   app_private.undelivered_audit_events(text, integer),
-  app_private.advance_audit_cursor(text, bigint, bigint),
+  app_private.confirm_audit_events(text, bigint, bigint, bigint),
   app_private.audit_cursor(text)
 to halyard_worker;
 --! EndIncluded audit/deliver/delivery.sql
@@ -4434,7 +4669,7 @@ to halyard_worker;
 -- outside would know. Each change of a cursor but the worker's own step forward is an event.
 --
 -- The worker is known by its login: session_user can't be set by a session, as a setting can, and the worker's login reaches the
--- table through advance_audit_cursor() only. The conditions are the triggers', so that a run of the forwarder calls nothing.
+-- table through confirm_audit_events() only. The conditions are the triggers', so that a run of the forwarder calls nothing.
 
 create or replace function app_private.tg_cursors__audit()
 returns trigger
@@ -4798,6 +5033,71 @@ comment on function app_private.metrics(text[]) is
 
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql
+--! Included platform/standstill.sql
+-- What is next for each kind of work. A worker that sees the same thing next for long says that this work stands still, for any
+-- reason: a lock, a full disk, a destination that is away, a person who must decide (src/worker/standstill.ts).
+
+create or replace function app_private.next_work(work text, destination text)
+returns table (item text, due_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  -- In the index's order, and no further than this: one that waits for its next attempt isn't due.
+  (
+    select s.id::text, coalesce(s.next_attempt_at, s.scheduled_at)
+    from (
+      select p.*
+      from app_public.feature_flag_schedules p
+      where next_work.work = 'applying' and p.status = 'pending' and p.scheduled_at <= clock_timestamp()
+      order by p.scheduled_at, p.id
+      limit 1000
+    ) as s
+    where coalesce(s.next_attempt_at, s.scheduled_at) <= clock_timestamp()
+    order by s.scheduled_at, s.id
+    limit 1
+  )
+  union all
+  (select q.id::text, q.occurred_at from audit.queue q where next_work.work = 'numbering' order by q.id limit 1)
+  union all
+  (
+    select l.seq::text, l.sequenced_at
+    from audit.ledger l
+    where next_work.work = 'forwarding' and l.seq > app_private.audit_cursor(next_work.destination)
+    order by l.seq
+    limit 1
+  )
+$$;
+
+comment on function app_private.next_work(text, text) is
+  'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
+
+create or replace function app_private.waiting_work(destination text)
+returns table (work text, item text, due_at timestamptz)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  foreach work in array '{applying,numbering,forwarding}'::text[] loop
+    begin
+      return query select waiting_work.work, n.item, n.due_at from app_private.next_work(work, destination) as n;
+    exception when others then
+      -- Somebody has locked its table, or it is broken.
+      item := 'unreadable';
+      due_at := null;
+      return next;
+    end;
+  end loop;
+end;
+$$;
+
+comment on function app_private.waiting_work(text) is
+  'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
+
+grant execute on function app_private.waiting_work(text) to halyard_worker;
+--! EndIncluded platform/standstill.sql
 --! Included audit/retain/purge_check.sql
 -- May a month of the trail be purged?
 
@@ -5031,7 +5331,7 @@ begin
       using errcode = 'invalid_parameter_value';
   end if;
   -- Before looking at the months: those that the other one drops are locked.
-  if not pg_try_advisory_xact_lock(hashtext('halyard.retain')) then
+  if not app_private.try_lock('retention') then
     outcome := 'busy';
     reason := 'Another purge is at work.';
     return next;
@@ -5134,6 +5434,10 @@ declare
   v_ids uuid[];
   v_count integer;
 begin
+  -- Anything else would find the days of one status, and delete schedules of the other.
+  if status is null or status not in ('applied', 'cancelled') then
+    raise exception 'Only applied and cancelled schedules are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
   if v_days is null then
     return 0;
   elsif status = 'applied' then
@@ -5536,7 +5840,7 @@ begin
   for i in 1..cardinality(v_events) loop
     v_events[i].reconciled := true;
   end loop;
-  perform pg_advisory_xact_lock(hashtext('halyard.ensure_audit_partitions'));
+  perform app_private.take_lock('partitions');
   for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
     perform app_private.make_audit_partition(v_month);
   end loop;
@@ -6590,7 +6894,7 @@ begin
     raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
       using errcode = 'invalid_transaction_state';
   end if;
-  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
+  perform app_private.take_lock('reconciliation');
   from_letters := 0;
   from_rows := 0;
   refused := 0;
@@ -6670,6 +6974,53 @@ $$;
 comment on function app_private.reconcile_audit(text, jsonb) is
   'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
 
+-- The worker's: where a run stands is kept beside its lease and not by the caller, whose login could say that the rows were compared
+-- when they weren't, or record as found what somebody changed.
+create or replace function app_private.reconcile_due(
+  lease_token bigint,
+  out scope text,
+  out from_letters integer,
+  out from_rows integer,
+  out refused integer,
+  out unexplained bigint,
+  out finished boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_before jsonb;
+  v_step record;
+begin
+  -- Ahead of the lease, as everywhere. A holder before this one may be in its last step.
+  perform app_private.take_lock('reconciliation');
+  select l.progress into v_before from app_private.leases l where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select r.* into v_step
+  from app_private.reconcile_audit(coalesce(v_before ->> 'scope', 'scheduled'), v_before -> 'cursor') as r;
+  scope := v_step.scope;
+  from_letters := v_step.from_letters;
+  from_rows := v_step.from_rows;
+  refused := v_step.refused;
+  unexplained := v_step.unexplained;
+  finished := v_step.cursor is null;
+  -- Not before the step, which may take longer than the holder's next renewal can wait.
+  update app_private.leases l
+  set progress = case when not finished then jsonb_build_object('scope', v_step.scope, 'cursor', v_step.cursor) end
+  where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+end;
+$$;
+
+comment on function app_private.reconcile_due(bigint) is
+  'The next step of the reconciliation that is due, for the holder of the lease reconcile. Call again until `finished`. Raises object_not_in_prerequisite_state when its token isn''t the present one.';
+
 create or replace function app_private.dead_letter_count()
 returns bigint
 language sql
@@ -6681,7 +7032,7 @@ as $$ select count(*) from audit.dead_letters $$;
 comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
 
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant execute on function app_private.reconcile_audit(text, jsonb), app_private.dead_letter_count() to halyard_worker;
+grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
 --! EndIncluded audit/reconcile/reconcile.sql
 --! Included audit/restore/renew.sql
 -- New ids for events that wait for their number while the loss of a history is accepted.
@@ -6889,8 +7240,8 @@ set search_path to pg_catalog, pg_temp
 set lock_timeout to '1s'
 as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'));
-  perform pg_advisory_xact_lock(hashtext('halyard.seal_audit_events'));
+  perform app_private.take_lock('reconciliation');
+  perform app_private.take_lock('numbering');
   lock table
     app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations

@@ -94,7 +94,7 @@ export const SETTINGS = {
   WORKER_DATABASE_URL: {
     schema: is.databaseUrl,
     unset: EMBEDDED,
-    processes: ['setup', 'start', 'worker', 'audit'],
+    processes: ['setup', 'start', 'worker'],
     required: ['setup', 'start', 'worker'],
     doc: "the worker's login",
   },
@@ -213,9 +213,9 @@ export const SETTINGS = {
   AUDIT_LEASE_MS: {
     // Shorter, and a short stall looks like a dead worker; longer, and the trail waits for one that is gone.
     schema: is.wholeNumber(1_000, 600_000),
-    default: '15000',
+    default: '5000',
     processes: FORWARDERS,
-    doc: 'milliseconds after which another worker forwards in place of one that is frozen or out of reach',
+    doc: 'milliseconds after which another worker forwards in place of one that was killed, is frozen or out of reach',
   },
 } as const satisfies Record<string, Setting>;
 

@@ -1,4 +1,4 @@
-import { Counter, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type pg from 'pg';
 import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
@@ -16,6 +16,8 @@ interface WorkerParts {
   readonly healthy: () => boolean;
   readonly sink: Sink;
   readonly divergence: DivergenceCheck;
+  /** Of the kinds of work, those that stand still. */
+  readonly standing: () => readonly string[];
 }
 
 /** From one millisecond to ten minutes, in seconds. */
@@ -29,11 +31,12 @@ export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, sink, divergence }: WorkerParts) {
+    watch({ pool, healthy, sink, divergence, standing }: WorkerParts) {
       watchPool(registry, 'worker', pool);
+      watchStandstill(registry, standing);
       watchExceptions(registry, sink);
       watch(registry, 'halyard_worker_healthy', {
-        help: '1 while the worker receives notifications, reads what is due and takes jobs. 0 for long: see its log.',
+        help: '1 while the worker receives notifications, reads what is due and takes jobs, and nothing stands still. 0 for long: see its log.',
         read: () => Number(healthy()),
       });
       watch(registry, 'halyard_destination_unasked', {
@@ -100,6 +103,20 @@ function makeDeliveryMetrics(registry: Registry) {
     repeated: (records: number) => repeated.inc(records),
     failed: () => failures.inc(),
   };
+}
+
+function watchStandstill(registry: Registry, standing: WorkerParts['standing']): void {
+  new Gauge({
+    name: 'halyard_work_standing_still',
+    help: '1 while the same schedule or audit event has been next for a minute in applying, numbering or forwarding. The log of the worker names the sessions in the way.',
+    labelNames: ['work'],
+    registers: [registry],
+    collect() {
+      const works = standing();
+      for (const work of ['applying', 'numbering', 'forwarding'])
+        this.set({ work }, Number(works.includes(work)));
+    },
+  });
 }
 
 /** Of a sink that keeps count of what it could not deliver plainly. */

@@ -21,9 +21,9 @@ const COLUMNS = `p.pid, b.usename as user, nullif(b.application_name, '') as app
   nullif(nullif(regexp_replace(left(btrim(b.query), 80), '\\s+', ' ', 'g'), '<insufficient privilege>'), '') as query`;
 
 // Behind a row that several sessions wait for, the first of them is in the way of the others: the worker's own sessions would be named.
-const BLOCKERS = `
+const blockersBehind = (waiting: string) => `
   with recursive blockers (pid) as (
-    select unnest(pg_blocking_pids($1))
+    ${waiting}
     union
     select unnest(pg_blocking_pids(w.pid)) from blockers w
   )
@@ -33,6 +33,20 @@ const BLOCKERS = `
   where cardinality(pg_blocking_pids(p.pid)) = 0
   order by 1
   limit 10`;
+const BLOCKERS = blockersBehind('select unnest(pg_blocking_pids($1))');
+const BLOCKERS_OF_ROLE = blockersBehind(`
+    select unnest(pg_blocking_pids(m.pid))
+    from pg_stat_activity m
+    where m.datname = current_database() and m.usename = session_user and starts_with(m.application_name, $1)
+      and m.wait_event_type = 'Lock'
+    union
+    -- One sequencer leaves at once when another transaction has its lock, and waits for none.
+    select coalesce(l.pid, 0)
+    from pg_locks l
+    left join pg_stat_activity h on h.pid = l.pid
+    where l.relation = to_regclass('app_private.locks') and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and coalesce(h.xact_start < now() - interval '10 seconds', true)`);
 
 /**
  * The sessions that a session waits for at this moment and that wait for none themselves, ten at most.
@@ -42,6 +56,18 @@ const BLOCKERS = `
  */
 export async function blockersOf(pool: pg.Pool, pid: number): Promise<Blocker[]> {
   const { rows } = await pool.query<Blocker>(BLOCKERS, [pid]);
+  return rows;
+}
+
+/**
+ * The sessions that any session of this login waits for at this moment, or that have had a row of app_private.locks for 10 s, and
+ * that wait for none themselves; ten at most.
+ *
+ * @param prefix how the application names of the waiting sessions begin
+ * @throws the database's error
+ */
+export async function blockersOfRole(pool: pg.Pool, prefix: string): Promise<Blocker[]> {
+  const { rows } = await pool.query<Blocker>(BLOCKERS_OF_ROLE, [prefix]);
   return rows;
 }
 

@@ -1,7 +1,18 @@
 import pg from 'pg';
+import { orAborted } from '../lib/wait.ts';
+import {
+  LeaseEndedError,
+  RENEWALS_PER_LEASE,
+  takeLease,
+  WORKER_LEASES,
+  type Ask,
+} from './lease_row.ts';
+import type { TimedQuery } from './session.ts';
 
-/** The right to some work: a lock of the session that these queries run on. */
+/** The right to some work, for as long as it is renewed. */
 export interface Lease {
+  /** What the database gave it: what is written under the lease names it, and is refused once another process has the lease. */
+  readonly token: string;
   /**
    * Runs one query after those before it.
    *
@@ -11,27 +22,22 @@ export interface Lease {
     text: string,
     values: readonly unknown[],
   ) => Promise<R[]>;
-  /** Raised when the session is gone: somebody else may have the lock by now. */
+  /** Raised before the lease ends without having been renewed, and when the connection is lost. */
   readonly lost: AbortSignal;
 }
 
-/** A session that is silent for this long is ended by the server, and its lock with it. */
-export const LEASE_MS = 15_000;
-/** Far more often than the lease ends, so that a slow moment costs nothing. */
-const BEATS_PER_LEASE = 7;
-
-const LOCK_KEY = `hashtextextended('halyard.' || $1, 0)`;
+/** How long a lease lasts from its last renewal: a killed holder keeps its place for so long. */
+export const LEASE_MS = 5_000;
 
 /**
  * Runs `work` as the only one with the lease of this name, among all processes.
  *
- * A session that merely stands doesn't show that its process lives: a frozen process, and a host that is gone without a
- * word, keep theirs for hours. So the server ends a session that has asked nothing for the lease, or hasn't taken what it
- * was sent, and a heartbeat keeps the session of a living process that waits for something else.
+ * The lease is a row that expires, so no session stands for it: a process that is killed, frozen or cut off loses it when it
+ * hasn't renewed it for the lease's time, and stops by itself before that. Only the owner and the worker reach the row.
  *
  * @param name `forward.<destination>` or `reconcile`
- * @param leaseMs milliseconds after which a silent holder is taken for gone, by the server and by itself
- * @returns what `work` returns, or null when somebody else has the lock
+ * @param leaseMs milliseconds from a renewal to the lease's end
+ * @returns what `work` returns, or null when another process has the lease
  * @throws what `work` throws, and the database's errors
  */
 export async function withLease<T>(
@@ -40,65 +46,90 @@ export async function withLease<T>(
   leaseMs: number,
   work: (lease: Lease) => Promise<T>,
 ): Promise<T | null> {
-  const client = await pool.connect();
-  const session = holdSession(client, leaseMs);
+  const session = holdSession(await pool.connect());
+  const ask: Ask = (text, values, waitMs) =>
+    session.isIdle() ? session.ask(text, values, waitMs) : askPool(pool, text, values, waitMs);
   try {
-    if (!(await tryLock(session, name, leaseMs))) return null;
+    const lease = await takeLease({ ask, name, leaseMs, onLost: session.lose });
+    if (lease === null) return null;
+    const { token, stop } = lease;
     try {
-      return await work(session);
+      return await work({ token, lost: session.lost, query: session.query });
     } finally {
-      // Where the session is lost there is nothing to give back, and the work's own error says more.
-      await unlock(session, name).catch(session.lose);
+      stop();
+      await session.settled();
+      await release(pool, session, { name, token, leaseMs });
     }
   } finally {
     session.end();
   }
 }
 
-function holdSession(client: pg.PoolClient, leaseMs: number) {
+/** Gives the lease back, unless it has ended: then the next process takes it by itself. */
+async function release(
+  pool: pg.Pool,
+  session: Session,
+  { name, token, leaseMs }: { name: string; token: string; leaseMs: number },
+): Promise<void> {
+  if (session.lost.reason instanceof LeaseEndedError) return;
+  const values = [name, token];
+  // Where a connection was lost, others may lead nowhere too.
+  const waitMs = leaseMs / RENEWALS_PER_LEASE;
+  const released = session.lost.aborted
+    ? askPool(pool, WORKER_LEASES.release, values, waitMs)
+    : session.ask(WORKER_LEASES.release, values, leaseMs);
+  // The work's own error says more, and the lease ends by itself.
+  await released.catch(session.lose);
+}
+
+function holdSession(client: pg.PoolClient) {
   const loss = new AbortController();
   const lose = (error: unknown) => loss.abort(error);
   const ended = () => lose(new Error('The server ended the connection.'));
-  let asking = 0;
+  const asking = new Set<Promise<unknown>>();
 
-  /** Waits no longer than the lease for what can only be quick. */
-  async function ask<R extends pg.QueryResultRow>(
+  async function run<R extends pg.QueryResultRow>(
     text: string,
     values: readonly unknown[],
     waitMs?: number,
   ): Promise<R[]> {
     loss.signal.throwIfAborted();
-    asking++;
+    const query: Partial<TimedQuery> = {
+      text,
+      values: [...values],
+      ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
+    };
+    const asked = client.query<R>(query as TimedQuery);
+    asking.add(asked);
     try {
-      const config = { text, values: [...values], query_timeout: waitMs };
-      const { rows } = await client.query<R>(config);
-      return rows;
+      return (await orAborted(asked, loss.signal)).rows;
     } catch (error) {
       // Anything else than the server's own answer means that there was none.
       if (!(error instanceof pg.DatabaseError)) lose(error);
       throw error;
     } finally {
-      asking--;
+      asking.delete(asked);
     }
   }
 
-  const beat = setInterval(() => {
-    if (asking === 0) ask('select 1', [], leaseMs).catch(lose);
-  }, leaseMs / BEATS_PER_LEASE);
   client.on('error', lose);
   client.on('end', ended);
   return {
     lost: loss.signal,
     lose,
-    ask,
+    isIdle: () => asking.size === 0 && !loss.signal.aborted,
+    ask: run,
     query: <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
-      ask<R>(text, values),
+      run<R>(text, values),
+    /** Resolves once no query is in hand any more, or the session is lost. */
+    async settled(): Promise<void> {
+      await orAborted(Promise.allSettled(asking), loss.signal).catch(() => undefined);
+    },
     end() {
-      clearInterval(beat);
       client.off('error', lose);
       client.off('end', ended);
       const lost = loss.signal.aborted;
-      // What comes late must not run on a connection that is somebody else's by now.
+      // What comes late must not run on a connection that serves something else by now.
       lose(new Error('The lease is over.'));
       // Half-open, it would neither take a goodbye nor let the process end.
       if (lost) client.connection.stream.destroy();
@@ -109,21 +140,12 @@ function holdSession(client: pg.PoolClient, leaseMs: number) {
 
 type Session = ReturnType<typeof holdSession>;
 
-/** The second setting is for a frozen process that was in the middle of reading; elsewhere PostgreSQL would only log it. */
-async function tryLock(session: Session, name: string, leaseMs: number): Promise<boolean> {
-  const rows = await session.ask<{ locked: boolean }>(
-    `select locked, case when locked then set_config('idle_session_timeout', $2, false) end,
-       case when locked and version() like '%linux%' then set_config('tcp_user_timeout', $2, false) end
-     from (select pg_try_advisory_lock(${LOCK_KEY}) as locked offset 0) as try`,
-    [name, String(leaseMs)],
-    leaseMs,
-  );
-  return rows[0]?.locked === true;
-}
-
-async function unlock(session: Session, name: string): Promise<void> {
-  await session.query(
-    `select pg_advisory_unlock(${LOCK_KEY}), set_config('idle_session_timeout', '0', false)`,
-    [name],
-  );
+async function askPool<R extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  text: string,
+  values: readonly unknown[],
+  waitMs: number,
+): Promise<R[]> {
+  const query: TimedQuery = { text, values: [...values], query_timeout: waitMs };
+  return (await pool.query<R>(query)).rows;
 }

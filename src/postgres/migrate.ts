@@ -6,6 +6,7 @@ import { runCommitted } from './committed.ts';
 import { withConnection } from './connection.ts';
 import { ConnectionError, isConnectionLoss, NotMigratedError, StandbyError } from './error.ts';
 import { assertMigratable, explainRefusal } from './preconditions.ts';
+import { withMigrationLease } from './migration_lease.ts';
 import { makeRetry } from './retry.ts';
 import { setSession } from './session_override.ts';
 import { installWorkerSchema } from './worker_schema.ts';
@@ -14,9 +15,6 @@ import type { Logger } from '../lib/log.ts';
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 /** What pg_stat_activity shows. */
 const NAME = 'halyard migrate';
-
-/** One deploy step at a time on a database; the number is arbitrary and Halyard's own. */
-const MIGRATION_LOCK = 4_215_330_871;
 
 /** How long a migration tries to get the locks that it needs. */
 const PATIENCE_MS = 5 * 60_000;
@@ -33,7 +31,7 @@ interface MigrateOptions {
 
 /**
  * Brings a database up to date: graphile-worker's schema, the committed migrations, the trail's partitions. Harmless when
- * there is nothing to do. A second call at the same time waits for the first, as for any lock. Each migration is one transaction, which waits a
+ * there is nothing to do. A second call at the same time waits for the first, as for any lock: a lease that is renewed (migration_lease.ts). Each migration is one transaction, which waits a
  * second at most for its locks and is tried again; requests wait no longer.
  *
  * @param databaseUrl the owner's URL.
@@ -63,19 +61,22 @@ async function migrateOnce(
   patienceMs: number,
 ): Promise<void> {
   await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
-    const retry = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
+    const retryStep = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
+    const retry = (step: () => Promise<unknown>) => retryStep(() => explainRefusal(step, OWN_ALL));
     await withConnection(databaseUrl, `${NAME} lock`, async (holder) => {
-      // graphile-migrate itself fails, rather than waits, when two run at once.
       await setSession(holder, { lock_timeout: '1s' });
-      await retry(() => holder.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]));
       await assertMigratable(holder);
-      await explainRefusal(() => assertUnchanged(holder), OWN_ALL);
-      for (const step of [
-        () => installWorkerSchema(databaseUrl, log),
-        () => runCommitted(holder, databaseUrl, folder, log),
-        () => makePartitions(databaseUrl),
-      ])
-        await retry(() => explainRefusal(step, OWN_ALL));
+      await withMigrationLease({ holder, spare: client }, retry, async (lost) => {
+        await explainRefusal(() => assertUnchanged(holder), OWN_ALL);
+        for (const step of [
+          () => installWorkerSchema(databaseUrl, log),
+          () => runCommitted(holder, databaseUrl, folder, log),
+          () => makePartitions(databaseUrl),
+        ]) {
+          lost.throwIfAborted();
+          await retry(step);
+        }
+      });
     });
     log.info({ version: await latestMigration() }, 'the database is migrated');
   });

@@ -15,7 +15,7 @@ interface Found {
   readonly missing_roles: string[];
   /** Null where the role is missing. */
   readonly becomes_worker: boolean | null;
-  /** Whether it may create schemas, and let the worker do so. */
+  /** Whether it may create schemas. */
   readonly creates: boolean;
 }
 
@@ -33,7 +33,7 @@ const ASK = `
       where to_regrole(r.name) is null) as missing_roles,
     pg_has_role(to_regrole('halyard_worker')::oid, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)
       as becomes_worker,
-    has_database_privilege(d.oid, 'create with grant option') as creates
+    has_database_privilege(d.oid, 'create') as creates
   from pg_database d
   where d.datname = current_database()`;
 

@@ -4,6 +4,7 @@ import { backOff } from '../lib/backoff.ts';
 import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
 import { describeBlocker, watchBlockers, type Blocker } from './blockers.ts';
+import { MigratingError } from './migration_lease.ts';
 
 /** lock_not_available and deadlock_detected: the step was rolled back because of other sessions' locks. */
 const BLOCKED: ReadonlySet<string> = new Set(['55P03', '40P01']);
@@ -64,6 +65,7 @@ export function makeRetry({ watcher, prefix, patienceMs, log }: RetryOptions) {
         return;
       } catch (error) {
         if (!isErrno(error) || !BLOCKED.has(error.code)) throw error;
+        if (error instanceof MigratingError) see(error.blocker);
         const pauseMs = backOff(failures, PAUSE);
         const now = performance.now();
         if (now + pauseMs > deadline)

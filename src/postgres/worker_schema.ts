@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { runMigrations } from 'graphile-worker';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
@@ -7,8 +8,11 @@ import { withConnection } from './connection.ts';
 import { makePool } from './pool.ts';
 
 /** What pg_stat_activity shows of the two sessions. */
-const NAME = 'halyard migrate';
-const POOL_NAME = `${NAME} jobs`;
+const NAME = 'halyard migrate schema';
+const POOL_NAME = 'halyard migrate jobs';
+
+/** The comment of a schema that isn't complete yet: it is the owner's, and is made from the beginning again. */
+const MARK = 'Halyard is installing graphile-worker.';
 
 /** Only the tables' owner works with them, and a schema that another role installed stays that role's. */
 const FOREIGN_OWNER = `
@@ -19,33 +23,112 @@ const FOREIGN_OWNER = `
     select c.relowner from pg_class c where c.relnamespace = to_regnamespace('graphile_worker')
   ) as o
   where o.owner <> 'halyard_worker'::regrole
+    and obj_description(to_regnamespace('graphile_worker'), 'pg_namespace') is distinct from '${MARK}'
   limit 1`;
 
 /**
- * Installs or updates graphile-worker's schema as the worker's role: its tables have row-level security without policies,
+ * Whether graphile-worker's table of migrations is what the library made, as far as reading it goes. The worker's login owns the schema, so it could put a
+ * view there, or a column whose type has a cast, and what the owner reads would run its functions with the owner's rights.
+ */
+const IS_PLAIN = `
+  select c.relkind = 'r' and not c.relforcerowsecurity and a.atttypid = 'int4'::regtype and a.attgenerated = '' as plain
+  from pg_class c
+  join pg_attribute a on a.attrelid = c.oid and a.attname = 'id'
+  where c.oid = to_regclass('graphile_worker.migrations')`;
+
+const TRANSFER = `do $$ declare
+  v_statement text;
+begin
+  alter schema graphile_worker owner to halyard_worker;
+  for v_statement in
+    select format('alter table %s owner to halyard_worker', c.oid::regclass)
+    from pg_class c
+    where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+    union all
+    select format('alter sequence %s owner to halyard_worker', c.oid::regclass)
+    from pg_class c
+    where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind = 'S'
+      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))
+    union all
+    select format('alter routine %s owner to halyard_worker', p.oid::regprocedure)
+    from pg_proc p
+    where p.pronamespace = 'graphile_worker'::regnamespace
+    union all
+    select format('alter type %s owner to halyard_worker', t.oid::regtype)
+    from pg_type t
+    left join pg_class c on c.oid = t.typrelid
+    where t.typnamespace = 'graphile_worker'::regnamespace and (t.typtype in ('d', 'e') or c.relkind = 'c')
+  loop
+    execute v_statement;
+  end loop;
+  comment on schema graphile_worker is null;
+end $$`;
+
+/**
+ * Installs graphile-worker's schema, and gives it to the worker's role: its tables have row-level security without policies,
  * so only their owner works with them. Waits a second at most for each lock.
+ *
+ * One that is older than the library's is made from the beginning: the jobs in it are wake-ups, and come again. To migrate it would
+ * run what the worker's login may have put into its schema, and the owner's session could be made to do anything.
  *
  * @param databaseUrl the owner's URL; the owner is a member of halyard_worker.
  * @throws ConfigError when another role owns the schema or a table in it
  */
 export async function installWorkerSchema(databaseUrl: string, log: Logger): Promise<void> {
-  const pool = makePool(databaseUrl, {
-    name: POOL_NAME,
-    max: 2,
-    settings: { role: 'halyard_worker', lock_timeout: '1s' },
-    log,
-  });
   await withConnection(databaseUrl, NAME, async (owner) => {
     await assertOwner(owner);
+    if (await isUpToDate(owner)) return;
+    await owner.query(
+      `begin; set local lock_timeout = '1s';
+       drop schema if exists graphile_worker cascade;
+       create schema graphile_worker;
+       comment on schema graphile_worker is '${MARK}';
+       commit`,
+    );
+    const pool = makePool(databaseUrl, {
+      name: POOL_NAME,
+      max: 2,
+      settings: { lock_timeout: '1s' },
+      log,
+    });
     try {
-      await grantCreate(owner, true);
       await runMigrations({ pgPool: pool, logger: workerLogger(log) });
     } finally {
       await pool.end();
-      await grantCreate(owner, false);
     }
+    await owner.query(TRANSFER);
     await assertOwner(owner);
   });
+}
+
+/** Asks nothing that could run a function of the worker's. */
+async function isUpToDate(owner: pg.Client): Promise<boolean> {
+  const { rows } = await owner.query<{ installed: boolean }>(
+    `select to_regclass('graphile_worker.migrations') is not null
+       and to_regnamespace('graphile_worker')::oid in (select n.oid from pg_namespace n where n.nspowner = 'halyard_worker'::regrole) as installed`,
+  );
+  if (rows[0]?.installed !== true) return false;
+  await owner.query('begin');
+  try {
+    // It can't be put in another's place meanwhile.
+    await owner.query(
+      `set local lock_timeout = '1s'; lock table only graphile_worker.migrations in access share mode`,
+    );
+    const found = await owner.query<{ plain: boolean }>(IS_PLAIN);
+    if (found.rows[0]?.plain !== true) return false;
+    const newest = await owner.query<{ id: number | null }>(
+      'select max(m.id) as id from only graphile_worker.migrations m',
+    );
+    return (newest.rows[0]?.id ?? 0) >= (await latestOfLibrary());
+  } finally {
+    await owner.query('rollback');
+  }
+}
+
+/** The number of the library's newest migration. */
+async function latestOfLibrary(): Promise<number> {
+  const files = await readdir(new URL('../sql/', import.meta.resolve('graphile-worker')));
+  return Math.max(...files.map((name) => Number.parseInt(name, 10)).filter(Number.isInteger));
 }
 
 async function assertOwner(client: pg.Client): Promise<void> {
@@ -56,12 +139,4 @@ async function assertOwner(client: pg.Client): Promise<void> {
       `graphile-worker's tables belong to ${owner}, and the worker can use them only as their owner, halyard_worker. Stop the workers, ` +
         `run "drop schema graphile_worker cascade" as ${owner}, and migrate again: the jobs in it are wake-ups, and come again.`,
     ]);
-}
-
-/** The worker's role may create a schema only while its own is being installed. */
-async function grantCreate(owner: pg.Client, allowed: boolean): Promise<void> {
-  await owner.query(`do $$ begin
-    execute format('${allowed ? 'grant' : 'revoke'} create on database %I ${allowed ? 'to' : 'from'} halyard_worker',
-      current_database());
-  end $$`);
 }

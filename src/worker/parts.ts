@@ -18,6 +18,7 @@ import { makeStuckSchedules } from '../schedules/stuck.ts';
 import { makeDueTimer } from '../schedules/timer.ts';
 import type { WorkerContext } from './context.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
+import type { StandstillWatch } from './standstill.ts';
 
 interface PartsOptions {
   /** The login halyard_worker's. */
@@ -35,6 +36,8 @@ interface PartsOptions {
   readonly metrics: WorkerMetrics;
   /** See makeForwarder. */
   readonly leaseMs: number;
+  /** See makeStandstillWatch. */
+  readonly standstill: StandstillWatch;
   /** Times of the listener, for tests. */
   readonly listening?: Pick<ListenerOptions, 'heartbeat' | 'queueFullMs'> | undefined;
 }
@@ -86,7 +89,9 @@ export function makeParts(options: PartsOptions) {
   });
   return {
     healthy: () =>
-      !stopping.aborted && [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false),
+      !stopping.aborted &&
+      [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false) &&
+      options.standstill.standing().length === 0,
     /** Resolves once all of it runs; while the database is away each tries until it does. */
     async begin(): Promise<void> {
       // Before anything is applied or forwarded.

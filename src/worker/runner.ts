@@ -9,6 +9,7 @@ import { makeWorkerMetrics } from '../metrics/worker.ts';
 import type { ListenerOptions } from '../postgres/listener.ts';
 import { makePool } from '../postgres/pool.ts';
 import { makeParts, type WorkerParts } from './parts.ts';
+import { makeStandstillWatch, type StandstillWatch } from './standstill.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -25,6 +26,8 @@ export interface WorkerOptions {
   readonly registry?: Registry;
   /** Times of the listener, for tests. */
   readonly listening?: Pick<ListenerOptions, 'heartbeat' | 'queueFullMs'>;
+  /** See makeStandstillWatch, for tests. */
+  readonly standstillMs?: number;
 }
 
 export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
@@ -65,13 +68,19 @@ export async function startWorker(options: WorkerOptions) {
   const metrics = makeWorkerMetrics(options.registry ?? new Registry());
   let parts: WorkerParts | null = null;
   const healthy = () => parts?.healthy() ?? false;
-  metrics.watch({ pool, healthy, sink, divergence });
+  let standstill: StandstillWatch | null = null;
+  const standing = () => standstill?.standing() ?? [];
+  metrics.watch({ pool, healthy, sink, divergence, standing });
   await orAborted(Promise.resolve(options.database), signal);
 
+  const { standstillMs } = options;
+  standstill = makeStandstillWatch({ pool, destination, log, standstillMs });
+  starting.defer(standstill.close);
   if (sink.readTail === undefined) log.info({ destination }, CANNOT_BE_ASKED);
   parts = makeParts({
     ...{ databaseUrl, log, pool, jobsPool, sink, destination, divergence, metrics, listening },
     concurrency: CONCURRENCY,
+    standstill,
     leaseMs: config.audit.leaseMs,
   });
   starting.defer(parts.close);
@@ -86,7 +95,7 @@ export async function startWorker(options: WorkerOptions) {
   }
   log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
   return {
-    /** Whether it receives notifications, reads what is due, and takes jobs. */
+    /** Whether it receives notifications, reads what is due, and takes jobs, and no work of the workers stands still. */
     healthy,
     /** Finishes the tasks that run, and closes everything. May be called twice. */
     stop: stopOnce,

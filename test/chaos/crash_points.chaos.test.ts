@@ -80,8 +80,8 @@ const STEPS: [string, Ambush][] = [
   ['after a seal', atStatement('answered', /app_private\.seal_\w+\(/)],
   ['before it sends', atStatement('answered', /undelivered_audit_events\(/)],
   ['after a put that it knows nothing of', afterPut],
-  ['before the cursor moves', atStatement('before', /advance_audit_cursor\(/)],
-  ['after the cursor has moved', atStatement('answered', /advance_audit_cursor\(/)],
+  ['before the cursor moves', atStatement('before', /confirm_audit_events\(/)],
+  ['after the cursor has moved', atStatement('answered', /confirm_audit_events\(/)],
 ];
 
 /** The steps at which least is known, for the short form. */

@@ -49,6 +49,7 @@ describe.each(['refuse', 'ignore'] as const)('behind a pooler that %ss options',
 
   test('the audit commands read the trail as halyard_auditor', async () => {
     const through = {
+      ownerUrl: pooler.through(logins.ownerUrl),
       authenticatorUrl: pooler.through(logins.authenticatorUrl),
       workerUrl: pooler.through(logins.workerUrl),
     };
@@ -68,6 +69,46 @@ test('graphile-worker’s schema that another role owns is refused, and nothing 
     await client.query('drop schema graphile_worker cascade');
     await migrate(logins.ownerUrl, log);
     expect(await value(client, OWNER)).toBe('halyard_worker');
+  });
+  await logins.drop();
+});
+
+test('what the worker’s login puts into its schema runs with no rights of the owner’s when it is migrated', async () => {
+  const logins = await makeEmpty();
+  await migrate(logins.ownerUrl, log);
+  const escalate = `create or replace function graphile_worker.escalate() returns boolean language plpgsql as $$ begin
+    perform set_config('role', 'halyard_owner', false);
+    create table if not exists app_private.by_the_worker (id int primary key);
+    perform set_config('role', 'none', false);
+    return true;
+  exception when others then return true;
+  end $$`;
+  await withClient(logins.ownerUrl, async (owner) => {
+    for (const trap of [
+      `alter table graphile_worker.migrations rename to old;
+       create view graphile_worker.migrations as select id, ts, breaking from graphile_worker.old where graphile_worker.escalate()`,
+      `alter table graphile_worker.migrations force row level security, enable row level security;
+       create policy trap on graphile_worker.migrations using (graphile_worker.escalate())`,
+      `delete from graphile_worker.migrations where id = (select max(id) from graphile_worker.migrations);
+       create function graphile_worker.tg() returns trigger language plpgsql as $$ begin perform graphile_worker.escalate(); return new; end $$;
+       create trigger trap before insert or update on graphile_worker.migrations for each row execute function graphile_worker.tg()`,
+    ]) {
+      await withClient(logins.workerUrl, (worker) => worker.query(`${escalate}; ${trap}`));
+      await migrate(logins.ownerUrl, log);
+      expect(
+        await value(owner, `select to_regclass('app_private.by_the_worker')`),
+        trap,
+      ).toBeNull();
+      expect(await value(owner, `select to_regproc('graphile_worker.escalate')`), trap).toBeNull();
+      expect(await value(owner, OWNER)).toBe('halyard_worker');
+    }
+    // Nothing is left of an installation that was cut short, nor installed again when all is there.
+    const made = `select oid::int from pg_namespace where nspname = 'graphile_worker'`;
+    const before = await value(owner, made);
+    await migrate(logins.ownerUrl, log);
+    expect(await value(owner, made)).toBe(before);
+    const foreign = `select count(*)::int from pg_class where relnamespace = 'graphile_worker'::regnamespace and relowner <> 'halyard_worker'::regrole`;
+    expect(await value(owner, foreign)).toBe(0);
   });
   await logins.drop();
 });

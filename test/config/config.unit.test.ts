@@ -50,7 +50,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       sink: 'stdout',
       logGroup: '/aws/lambda/lego-api-config-domain',
       logStream: hostname(),
-      leaseMs: 15_000,
+      leaseMs: 5_000,
     },
     logLevel: 'info',
   });

@@ -46,6 +46,51 @@ test('what a worker applies moves the counter and the histogram of lateness', as
   }, soon);
 });
 
+test('work that stands still is a metric and makes the worker unhealthy, and the log names the session in the way', async () => {
+  const database = await useFreshDatabase();
+  const { url, registry } = await startTestMetrics(database.workerUrl);
+  const { worker, sink, lines } = await startTestWorker(database, {
+    registry,
+    standstillMs: 1_500,
+  });
+  const standing = async () => {
+    const samples = await scrape(url);
+    const works = ['applying', 'numbering', 'forwarding'];
+    return works.filter((work) => samples.get(`halyard_work_standing_still{work="${work}"}`) === 1);
+  };
+  const said = (what: string) => lines.filter(({ msg }) => String(msg).startsWith(what));
+  await withClient(database.ownerUrl, async (client) => {
+    // Numbered, and its send hangs: only forwarding stands still.
+    const hanging = Promise.withResolvers<undefined>();
+    sink.trouble = () => hanging.promise;
+    await insertDue(client, { count: 1, dueIn: '1 day' });
+    await expect.poll(standing, soon).toEqual(['forwarding']);
+    expect(worker.healthy()).toBe(false);
+    sink.trouble = null;
+    hanging.resolve(undefined);
+    await expect.poll(standing, soon).toEqual([]);
+    await expect.poll(() => worker.healthy(), soon).toBe(true);
+    expect(said('forwarding goes on')).toHaveLength(1);
+
+    // As a session of the owner's that is left open, with rows locked.
+    await withClient(database.ownerUrl, async (holder) => {
+      await insertDue(client, { count: 1, dueIn: '300 ms' });
+      await holder.query('begin');
+      await holder.query('select from app_public.feature_flags for update');
+      await holder.query(`select from app_private.locks where name = 'numbering' for update`);
+      await expect
+        .poll(standing, { timeout: 25_000 })
+        .toEqual(expect.arrayContaining(['applying', 'numbering']));
+      const { rows } = await holder.query<{ pid: number }>('select pg_backend_pid() as pid');
+      const pids = () =>
+        said('numbering stands still').flatMap(({ blockers }) => blockers as { pid: number }[]);
+      await expect.poll(pids, soon).toContainEqual(expect.objectContaining({ pid: rows[0]?.pid }));
+      await holder.query('rollback');
+    });
+    await expect.poll(standing, soon).toEqual([]);
+  });
+});
+
 test('attempts that are retried, and schedules that failed for good, are counted', async () => {
   const database = await useFreshDatabase();
   const { url, registry } = await startTestMetrics(database.workerUrl);

@@ -21,6 +21,8 @@ app_public.feature_flags             rawdDxt  -              ra(flag_key,environ
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
@@ -79,6 +81,7 @@ app_private.record_denial_counts()                               authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
+app_private.waiting_work(text)                                    worker
 app_private.next_due()                                           worker
 app_private.overdue_flags(double precision,uuid[],uuid[])        worker
 app_private.ensure_audit_partitions(integer)                     worker
@@ -86,14 +89,24 @@ app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker
 app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
-app_private.advance_audit_cursor(text,bigint,bigint)             worker
+app_private.confirm_audit_events(text,bigint,bigint,bigint)      worker
+app_private.take_lease(text,text,integer)                        worker
+app_private.renew_lease(text,bigint,integer)                     worker
+app_private.release_lease(text,bigint)                           worker
 app_private.audit_cursor(text)                                   worker
 app_private.delivery_state(text,jsonb)                           worker
 app_private.destination_is_ahead()                               authenticator worker
-app_private.reconcile_audit(text,jsonb)                          worker
-app_private.dead_letter_count()                                  worker
+app_private.reconcile_due(bigint)                                worker
 
 app_private.actor_kind()
+app_private.advance_audit_cursor(text,bigint,bigint)
+app_private.reconcile_audit(text,jsonb)
+app_private.dead_letter_count()
+app_private.next_work(text,text)
+app_private.take_lock(text)
+app_private.try_lock(text)
+app_private.lease_end(integer)
+app_private.holds_lease(text,bigint)
 app_private.as_system(app_private.audit_event)
 app_private.setting_id(text)
 app_private.setting_reconciled_event(app_private.settings,bigint[])

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { actAsOwner, asWorker, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { sqlStateOf } from '../support/roles.ts';
 import { breakFlag, mendFlag, queuedEvents } from '../support/trail.ts';
 
 const database = useDatabase();
@@ -58,6 +59,23 @@ async function age(client: pg.ClientBase, by: string, ids: string[]): Promise<vo
   await client.query(`select set_config('session_replication_role', 'origin', true)`);
   await actAsOwner(client);
 }
+
+test('a status that is none deletes no schedule by the days of another', async () => {
+  await withActors(database, async (client) => {
+    const flag = await insertFlag(client);
+    const { id } = await insertSchedule(client, flag.id);
+    await cancel(client, id);
+    await age(client, '100 days', [id]);
+    await remove(client, { setting: 'applied=90' });
+    for (const status of ['d', 'applied=90|x', '', null])
+      expect(
+        await sqlStateOf(client, () =>
+          client.query('select app_private.remove_old_schedules($1)', [status]),
+        ),
+      ).toBe('22023');
+    expect(await left(client)).toEqual([id]);
+  });
+});
 
 test('applied ones go after their time, cancelled ones after theirs, failed and pending ones never', async () => {
   await withActors(database, async (client) => {

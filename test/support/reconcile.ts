@@ -41,10 +41,10 @@ async function setTriggers(client: pg.ClientBase, action: string): Promise<void>
       await client.query(`alter table app_public.${table} ${action} trigger _900_audit_${change}`);
 }
 
-/** Reconciles as the worker does, by its login. */
+/** Reconciles as the command does, by the owner's login. */
 export async function reconcileAs(database: TestDatabase, scope: Scope): Promise<Reconciled> {
   const { log } = makeTestLog();
-  const pool = makePool(database.workerUrl, { name: 'halyard test', max: 1, log });
+  const pool = makePool(database.ownerUrl, { name: 'halyard test', max: 1, log });
   try {
     return await reconcile(queryOf(pool), scope, new AbortController().signal);
   } finally {

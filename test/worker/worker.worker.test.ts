@@ -4,6 +4,8 @@ import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
 import { makeApplier } from '../../src/schedules/apply.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { withClient } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { holdLock } from '../support/hold_lock.ts';
 import { makeTestLog } from '../support/log.ts';
 import {
   countByStatus,
@@ -17,27 +19,25 @@ import type pg from 'pg';
 
 const soon = { timeout: 20_000 };
 
-/** The lock that a run of ensure_audit_partitions waits for: whoever has it decides how long the task takes. */
-const PARTITIONS = `hashtext('halyard.ensure_audit_partitions')`;
-
-async function hold(client: pg.ClientBase, jobs = 1): Promise<void> {
+/** Holds the lock that runs of ensure_audit_partitions wait for, which decides how long the task takes. */
+async function hold(database: TestDatabase, client: pg.ClientBase, jobs = 1) {
   // What a worker queues when it starts must be over: there would be two of this task, and others beside it.
   await expect.poll(() => waitingJobs(client), { timeout: 10_000 }).toBe(0);
-  await client.query(`select pg_advisory_lock(${PARTITIONS})`);
+  const lock = await holdLock(database, 'partitions');
   await client.query(
     `select graphile_worker.add_job('ensure_audit_partitions') from generate_series(1, $1)`,
     [jobs],
   );
   await expect.poll(() => lockedJobs(client), { timeout: 10_000 }).toBe(jobs);
   await expect.poll(async () => (await waiting(client)).length, { timeout: 10_000 }).toBe(jobs);
+  return lock;
 }
 
 /** The backends in which the tasks wait for the lock. */
 async function waiting(client: pg.ClientBase): Promise<number[]> {
   const { rows } = await client.query<{ pid: number }>(
-    `select pid from pg_locks
-     where locktype = 'advisory' and not granted
-       and database = (select oid from pg_database where datname = current_database())`,
+    `select pid from pg_stat_activity
+     where datname = current_database() and wait_event_type = 'Lock' and query like '%ensure_audit_partitions%'`,
   );
   return rows.map(({ pid }) => pid);
 }
@@ -65,11 +65,11 @@ test('stopping waits for the task that runs, and leaves nothing locked', async (
   const database = await useFreshDatabase();
   const { worker } = await startTestWorker(database);
   await withClient(database.workerUrl, async (client) => {
-    await hold(client);
+    const lock = await hold(database, client);
     const stopped = worker.stop();
     expect(worker.healthy()).toBe(false);
     expect(await lockedJobs(client)).toBe(1);
-    await client.query(`select pg_advisory_unlock(${PARTITIONS})`);
+    await lock.release();
     await stopped;
     const { rowCount } = await client.query(
       `select from graphile_worker.jobs where locked_at is not null or task_identifier = 'ensure_audit_partitions'`,
@@ -88,7 +88,7 @@ test.each([1, 4])(
     await withClient(withDatabase(database.rootUrl, 'postgres'), async (root) => {
       // Keeps its connection, and so the lock, until the worker has given up: else a job may get the lock, and end, before it is ended.
       await withClient(database.workerUrl, async (client) => {
-        await hold(client, jobs);
+        const lock = await hold(database, client, jobs);
         const pids = await waiting(client);
         const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
         await root.query(`alter database ${database.name} allow_connections false`);
@@ -96,7 +96,7 @@ test.each([1, 4])(
         await expect.poll(() => starting(root), { timeout: 10_000 }).toBe(0);
         await root.query(
           'select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> all ($2)',
-          [database.name, [...pids, ...rows.map(({ pid }) => pid)]],
+          [database.name, [...pids, lock.pid, ...rows.map(({ pid }) => pid)]],
         );
         for (const [i, pid] of pids.entries()) {
           await root.query('select pg_terminate_backend($1)', [pid]);
@@ -258,7 +258,7 @@ test('a second signal, not one that came with the first, ends the command at onc
   const database = await useFreshDatabase();
   const { child, stderr, end } = await spawnWorker(database);
   await withClient(database.workerUrl, async (client) => {
-    await hold(client);
+    await hold(database, client);
     child.kill('SIGINT');
     child.kill('SIGINT');
     await expect

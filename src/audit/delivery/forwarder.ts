@@ -29,7 +29,7 @@ export interface ForwarderOptions {
   readonly divergence?: DivergenceCheck;
   /** Events at a time; 1,000 by default. */
   readonly batch?: number;
-  /** Milliseconds after which another forwarder takes over from one that is silent; 15,000 by default. */
+  /** Milliseconds after which another forwarder takes over from one that is silent; 5,000 by default. */
   readonly leaseMs?: number;
 }
 
@@ -129,8 +129,8 @@ async function sendPage(
     const to = arrived();
     if (to === cursor || overtaken.signal.aborted) return;
     movedAt = performance.now();
-    if (await advanceCursor(lease.query, destination, cursor, to)) cursor = to;
-    else overtaken.abort(new Error('Another forwarder has moved the cursor.'));
+    if (await advanceCursor(lease, destination, cursor, to)) cursor = to;
+    else overtaken.abort(new Error('Another forwarder has the lease, or has moved the cursor.'));
   }
 
   function confirmed(events: number): void {
@@ -152,8 +152,7 @@ async function sendPage(
   }
   await moving.then(move);
   const range = { destination, from: page.from, to: arrived() };
-  const sentTwice =
-    'another forwarder has moved the cursor meanwhile; these events were sent twice';
+  const sentTwice = 'another forwarder has taken over meanwhile; these events were sent twice';
   if (overtaken.signal.aborted) log.warn(range, sentTwice);
   else log.debug(range, 'audit events were delivered');
   return !overtaken.signal.aborted;

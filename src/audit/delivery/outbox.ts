@@ -63,16 +63,16 @@ export async function readPage(query: Query, destination: string, batch: number)
   return { from: Number(head.from_seq), events: rows.map(toEvent) };
 }
 
-/** Confirms everything up to `to`; false, and nothing moved, unless the cursor stood at `from`. */
+/** Confirms everything up to `to`; false, and nothing moved, unless the cursor stood at `from` and the lease is still this one. */
 export async function advanceCursor(
-  query: Query,
+  { query, token }: Pick<Lease, 'query' | 'token'>,
   destination: string,
   from: number,
   to: number,
 ): Promise<boolean> {
   const rows = await query<{ moved: boolean }>(
-    'select app_private.advance_audit_cursor($1, $2, $3) as moved',
-    [destination, from, to],
+    'select app_private.confirm_audit_events($1, $2, $3, $4) as moved',
+    [destination, token, from, to],
   );
   return rows[0]?.moved === true;
 }

@@ -27,41 +27,47 @@ export interface Reconciled {
 interface Step extends Omit<Reconciled, 'unexplained'> {
   /** At the end of the run; a bigint is text. */
   readonly unexplained: string | null;
-  /** Where the next call goes on; null at the end. */
-  readonly cursor: unknown;
+  readonly finished: boolean;
 }
 
-const STEP = `
-  select scope, from_letters as "fromLetters", from_rows as "fromRows", refused, unexplained, cursor
-  from app_private.reconcile_audit($1, $2)`;
+const COLUMNS =
+  'scope, from_letters as "fromLetters", from_rows as "fromRows", refused, unexplained';
+const STEP = `select ${COLUMNS}, cursor is null as finished, cursor from app_private.reconcile_audit($1, $2)`;
+const DUE_STEP = `select ${COLUMNS}, finished from app_private.reconcile_due($1)`;
 
 /**
- * Brings into the trail what is missing from it, step by step, each a transaction of its own. Any number of processes may do
- * so at once: steps wait for each other, and each sees what the one before has written.
+ * Brings into the trail what is missing from it, step by step, each a transaction of its own, as the owner. Any number of processes
+ * may do so at once: steps wait for each other, and each sees what the one before has written.
  *
  * @param stopping ends it after the step in progress; the next run of this scope begins again
  * @throws the database's error when a step fails; the steps before it stand
  */
-export async function reconcile(
-  query: Query,
-  scope: Scope,
+export function reconcile(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
+  let next: { scope: string; cursor: unknown } = { scope, cursor: null };
+  return runSteps(async () => {
+    const json = next.cursor === null ? null : JSON.stringify(next.cursor);
+    const rows = await query<Step & { cursor: unknown }>(STEP, [next.scope, json]);
+    next = rows[0] ?? next;
+    return rows;
+  }, stopping);
+}
+
+async function runSteps(
+  takeStep: () => Promise<readonly Step[]>,
   stopping: AbortSignal,
 ): Promise<Reconciled> {
   const counts = { fromLetters: 0, fromRows: 0, refused: 0 };
-  const total = { scope: scope as string, ...counts, unexplained: null as number | null };
-  let cursor: unknown = null;
-  do {
-    const json = cursor === null ? null : JSON.stringify(cursor);
-    const [step] = await query<Step>(STEP, [total.scope, json]);
-    if (step === undefined) throw new Error('app_private.reconcile_audit gave no row.');
+  const total = { scope: '', ...counts, unexplained: null as number | null };
+  for (;;) {
+    const [step] = await takeStep();
+    if (step === undefined) throw new Error('A step of the reconciliation gave no row.');
     total.scope = step.scope;
     total.fromLetters += step.fromLetters;
     total.fromRows += step.fromRows;
     total.refused += step.refused;
     if (step.unexplained !== null) total.unexplained = Number(step.unexplained);
-    cursor = step.cursor;
-  } while (cursor !== null && !stopping.aborted);
-  return total;
+    if (step.finished || stopping.aborted) return total;
+  }
 }
 
 /**
@@ -77,7 +83,7 @@ export async function reconcileDue(options: {
   readonly stopping: AbortSignal;
 }): Promise<void> {
   const { pool, log, stopping } = options;
-  const run = ({ query }: Lease) => reconcile(query, 'scheduled', stopping);
+  const run = ({ query, token }: Lease) => runSteps(() => query<Step>(DUE_STEP, [token]), stopping);
   const done = await withLease(pool, 'reconcile', LEASE_MS, run);
   if (done === null) {
     log.debug('another reconciliation is under way');

@@ -15,7 +15,6 @@ const ADDRESSES = {
     ['AUDITOR_DATABASE_URL', 'auditorDatabaseUrl'],
     ['AUTH_DATABASE_URL', 'authDatabaseUrl'],
   ],
-  worker: [['WORKER_DATABASE_URL', 'workerDatabaseUrl']],
   owner: [['DATABASE_URL', 'databaseUrl']],
 } as const;
 

@@ -16,7 +16,7 @@ export interface ReconcileArguments {
 export function run({ full = false, recordRows = false }: ReconcileArguments): Promise<void> {
   const scope = recordRows ? 'recording' : full ? 'full' : 'incremental';
   return exitWith(() =>
-    withLogin('worker', async (pool) => {
+    withLogin('owner', async (pool) => {
       const done = await reconcile(queryOf(pool), scope, new AbortController().signal);
       const { rows } = await pool.query<{ count: string }>(
         'select app_private.dead_letter_count() as count',

@@ -113,7 +113,7 @@ test('while another sequencer is at work nothing is taken for seen', async () =>
 });
 
 test('what came late does not make a run go back', async () => {
-  const numbering = makeNumbering();
+  const numbering = makeNumbering(500);
   const insert = (count: number) =>
     withClient(database.ownerUrl, (client) => insertDue(client, { count, dueIn: '1 day' }));
   await withClient(database.ownerUrl, async (late) => {
@@ -124,7 +124,7 @@ test('what came late does not make a run go back', async () => {
     await late.query('commit');
   });
   // This look takes long, and only what came late.
-  delayMs = 200;
+  delayMs = 600;
   expect(await run(numbering)).toBe('all');
   delayMs = 0;
   await insert(1);

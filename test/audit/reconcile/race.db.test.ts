@@ -2,6 +2,7 @@ import { expect, test, vi } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
+import { WAITING } from '../../support/hold_lock.ts';
 import { problemsOf, reconcileAs } from '../../support/reconcile.ts';
 import { sealAll } from '../../support/sealed_trail.ts';
 import { useFreshDatabase } from '../../support/worker.ts';
@@ -82,9 +83,7 @@ test('a second reconciler waits for the step of the first, and sees what it has 
     const second = reconcileAs(database, 'full');
     await vi.waitFor(
       async () => {
-        const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
-        and database = (select oid from pg_database where datname = current_database())`;
-        expect(await value(client, waiting)).toBe(1);
+        expect(await value(client, WAITING)).toBe(1);
       },
       { timeout: 10_000 },
     );

@@ -9,6 +9,7 @@ import { value } from '../../support/actors.ts';
 import { withClient } from '../../support/database.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { insertFlag } from '../../support/factory.ts';
+import { holdLock, WAITING } from '../../support/hold_lock.ts';
 import { makeTestLog } from '../../support/log.ts';
 import { problemsOf } from '../../support/reconcile.ts';
 import { startTestWorker, useFreshDatabase } from '../../support/worker.ts';
@@ -30,7 +31,7 @@ async function runCommand(
   database: TestDatabase,
   ...args: string[]
 ): Promise<{ status: number; stdout: string; stderr: string }> {
-  const env = { PATH: process.env.PATH, NODE_ENV: 'test', WORKER_DATABASE_URL: database.workerUrl };
+  const env = { PATH: process.env.PATH, NODE_ENV: 'test', DATABASE_URL: database.ownerUrl };
   const command = [MAIN, 'audit', 'reconcile', ...args];
   try {
     const { stdout, stderr } = await promisify(execFile)(process.execPath, command, { env });
@@ -83,14 +84,12 @@ test('while a reconciliation lasts, the next ones leave at once and take no slot
     onTestFinished(() => pool.end());
     const stopping = new AbortController().signal;
     // Another's step, which takes long.
-    await client.query(`begin; select pg_advisory_xact_lock(hashtext('halyard.reconcile_audit'))`);
+    const lock = await holdLock(database, 'reconciliation');
     const first = reconcileDue({ pool, log, stopping });
-    const waiting = `select count(*)::int from pg_locks where locktype = 'advisory' and not granted
-      and database = (select oid from pg_database where datname = current_database())`;
-    await expect.poll(() => value(client, waiting)).toBe(1);
+    await expect.poll(() => value(client, WAITING)).toBe(1);
     await Promise.all([1, 2, 3].map(() => reconcileDue({ pool, log, stopping })));
-    expect(await value(client, waiting)).toBe(1);
-    await client.query('commit');
+    expect(await value(client, WAITING)).toBe(1);
+    await lock.release();
     await first;
     expect(lines.filter(({ msg }) => msg === WARNING)).toMatchObject([
       { scope: 'full', fromLetters: 1, fromRows: 1 },
@@ -150,9 +149,35 @@ test('the command says what it did, and its status whether letters remain', asyn
   });
 });
 
+test('the worker’s login reconciles under the present lease only, from where the database says that it is', async () => {
+  const database = await useFreshDatabase();
+  await withClient(database.ownerUrl, async (owner) => {
+    await insertFlag(owner);
+    const runs = 'select count(*)::int from audit.reconciliations';
+    await withClient(database.workerUrl, async (worker) => {
+      const step = 'select finished from app_private.reconcile_due($1)';
+      const take = `select app_private.take_lease('reconcile', 'test', 60000)`;
+      const refused = { code: '55000' };
+      await expect(worker.query(step, [1])).rejects.toMatchObject(refused);
+      const token = await value<string>(worker, take);
+      expect(await value(worker, step, [token])).toBe(false);
+      await expect(worker.query(step, [null])).rejects.toMatchObject(refused);
+      await worker.query(`select app_private.release_lease('reconcile', $1)`, [token]);
+      const next = await value<string>(worker, take);
+      await expect(worker.query(step, [token])).rejects.toMatchObject(refused);
+      expect(await value(owner, runs)).toBe(0);
+      // Begun again, all steps of a full run make one.
+      let steps = 1;
+      while (!(await value<boolean>(worker, step, [next]))) steps++;
+      expect(steps).toBeGreaterThanOrEqual(8);
+      expect(await value(owner, runs)).toBe(1);
+    });
+  });
+});
+
 test('a run inside a snapshot that can’t see what others commit is refused', async () => {
   const database = await useFreshDatabase();
-  await withClient(database.workerUrl, async (client) => {
+  await withClient(database.ownerUrl, async (client) => {
     await client.query('begin isolation level repeatable read');
     await expect(client.query('select app_private.reconcile_audit()')).rejects.toMatchObject({
       code: '25000',

@@ -49,7 +49,7 @@ test('the command counts them with status 1, and records them as found when it i
     const { rows } = await client.query<TrailEvent>(
       `select * from audit.events where metadata ? 'differs' order by event_type`,
     );
-    const same = { level: 'warning', actor_kind: 'system', database_user: 'halyard_worker' };
+    const same = { level: 'warning', actor_kind: 'system', database_user: 'halyard_owner' };
     expect(rows).toMatchObject([
       {
         ...{ ...same, event_type: 'feature_flag.reconciled', flag_id: flag.id, revision: '3' },

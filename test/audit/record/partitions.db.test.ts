@@ -57,6 +57,15 @@ describe('the trail’s partitions', () => {
   });
 });
 
+test('the worker’s login can’t fill the catalog with months', async () => {
+  await withClient(database.workerUrl, async (worker) => {
+    for (const months of [25, -1, null])
+      await expect(
+        worker.query('select app_private.ensure_audit_partitions($1)', [months]),
+      ).rejects.toMatchObject({ code: '22023' });
+  });
+});
+
 // A join of a thousand events to the trail reads all of it once there are many months.
 test('numbering, delivering and verifying look for events in their own months only', async () => {
   await withActors(database, async (client) => {

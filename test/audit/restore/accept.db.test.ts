@@ -197,7 +197,7 @@ describe('while others are at work', () => {
         .poll(() =>
           value(
             client,
-            `select count(*)::int from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
+            `select count(*)::int from pg_locks where locktype = 'relation' and relation = 'app_private.locks'::regclass`,
           ),
         )
         .toBe(0);

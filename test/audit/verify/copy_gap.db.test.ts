@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { checkAnchors } from '../../../src/audit/verification/anchors.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
+import { confirmNext } from '../../support/confirm.ts';
 import { withClient, type TestDatabase } from '../../support/database.ts';
 import { makeTestLog } from '../../support/log.ts';
 import { sealAll, sealFlags } from '../../support/sealed_trail.ts';
@@ -12,11 +13,7 @@ async function deliver(worker: pg.ClientBase): Promise<string[]> {
   const { rows } = await worker.query<{ message: string }>(
     `select message from app_private.undelivered_audit_events('stdout', 1000)`,
   );
-  await worker.query(
-    `select app_private.advance_audit_cursor('stdout', c, max(u.seq))
-     from app_private.audit_cursor('stdout') as c, app_private.undelivered_audit_events('stdout', 1000) as u
-     group by c`,
-  );
+  await confirmNext(worker, 'stdout', 1_000);
   return rows.map(({ message }) => message);
 }
 

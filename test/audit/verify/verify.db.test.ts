@@ -1,3 +1,4 @@
+import type pg from 'pg';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { checkAnchors, NoAnchorsError } from '../../../src/audit/verification/anchors.ts';
 import { parseProof, proofProblems } from '../../../src/audit/seals/proof.ts';
@@ -10,6 +11,7 @@ import {
   withClient,
   type TestDatabase,
 } from '../../support/database.ts';
+import { confirmNext } from '../../support/confirm.ts';
 import { makeTestLog } from '../../support/log.ts';
 import { become, sqlStateOf } from '../../support/roles.ts';
 import { sealFlags, tamper } from '../../support/sealed_trail.ts';
@@ -152,19 +154,20 @@ describe('a verification', () => {
     const own = await sealedDatabase();
     const pool = poolOf(own);
     let writing = true;
-    const repeat = (url: string, statements: readonly string[]) =>
+    const repeat = (url: string, step: (client: pg.Client) => Promise<unknown>) =>
       withClient(url, async (client) => {
-        while (writing) for (const statement of statements) await client.query(statement);
+        while (writing) await step(client);
       });
     const background = [
-      repeat(own.ownerUrl, [
-        `insert into app_public.feature_flags (flag_key) select gen_random_uuid()::text from generate_series(1, 3)`,
-      ]),
-      repeat(own.workerUrl, [
-        'select from app_private.seal_and_hand_out(5, 0)',
-        `select app_private.advance_audit_cursor('live', c, max(seq)) from app_private.audit_cursor('live') as c,
-           app_private.undelivered_audit_events('live', 100) group by c`,
-      ]),
+      repeat(own.ownerUrl, (client) =>
+        client.query(
+          `insert into app_public.feature_flags (flag_key) select gen_random_uuid()::text from generate_series(1, 3)`,
+        ),
+      ),
+      repeat(own.workerUrl, async (client) => {
+        await client.query('select from app_private.seal_and_hand_out(5, 0)');
+        await confirmNext(client, 'live', 100);
+      }),
     ];
     try {
       let last = 0;

@@ -12,11 +12,12 @@ export interface Outcome {
 }
 
 /** Runs `halyard audit …` on that database, as its logins, to its end. */
-export function runAudit(database: Omit<Logins, 'ownerUrl'>, ...args: string[]): Promise<Outcome> {
+export function runAudit(database: Logins, ...args: string[]): Promise<Outcome> {
   const env = {
     PATH: process.env.PATH,
     NODE_ENV: 'test',
     ...COMPILE_CACHE,
+    DATABASE_URL: database.ownerUrl,
     AUTH_DATABASE_URL: database.authenticatorUrl,
     WORKER_DATABASE_URL: database.workerUrl,
   };
