@@ -136,6 +136,7 @@ alter table app_public.feature_flag_schedules enable row level security;
 CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'applied'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
+CREATE INDEX feature_flag_schedules_pending_of_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
   with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
@@ -3604,6 +3605,32 @@ end;
 $function$;
 comment on function app_private.require_auditor() is 'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
 
+CREATE OR REPLACE FUNCTION app_private.require_room_for_pending(flag_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_limit integer;
+begin
+  if session_user <> 'halyard_authenticator' then
+    return;
+  end if;
+  v_limit := coalesce(app_private.setting('pending_per_flag'), '1000');
+  if exists (
+    select from app_public.feature_flag_schedules s
+    where s.flag_id = require_room_for_pending.flag_id and s.status = 'pending'
+    offset v_limit - 1
+  ) then
+    raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.', v_limit
+      using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_room_for_pending(uuid) is 'Raises ZF013 for a call by the API where the flag has as many pending schedules as the setting pending_per_flag allows.';
+grant execute on function app_private.require_room_for_pending(uuid) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4164,7 +4191,7 @@ AS $function$
   values
     ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
-    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
+    ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
     ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $function$;
@@ -5554,6 +5581,7 @@ begin
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
+  perform app_private.require_room_for_pending(v_schedule.flag_id);
   update app_public.feature_flag_schedules s
   set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
   where s.id = v_schedule.id
@@ -5589,6 +5617,7 @@ begin
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
   end if;
 
+  perform app_private.require_room_for_pending(v_flag_id);
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;

@@ -1,5 +1,5 @@
 import { LIST } from '../../src/schedules/routes.ts';
-import { readEvents } from '../../src/audit/export/export.ts';
+import { makeEventReader } from '../../src/audit/export/export.ts';
 import type { Claims } from '../../src/auth/claims.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { transactionAs } from '../../src/postgres/transaction.ts';
@@ -150,7 +150,9 @@ async function openHistory(stand: Stand, rows: number) {
     }
     const query = { flag: key.flagKey, environment: key.environment, limit: PAGE + 1 };
     let found = 0;
-    for await (const page of readEvents(transaction, query, rows)) found += page.rows.length;
+    const reader = makeEventReader(transaction, query, rows);
+    for (let page = await reader.next(); page !== undefined; page = await reader.next())
+      found += page.rows.length;
     if (found === 0) throw new Error(`The trail has no event of ${key.flagKey}.`);
   }
 

@@ -25,8 +25,12 @@ const REACH_S = { cold: 6, warm: 2 } as const;
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 
 const LIST = `{"query": "{ auditEvents(first: 20) { nodes { id occurredAt eventType metadata } } }"}`;
+/** Flags for which schedules are created, bench-0 and so on. */
+const FLAGS = 10;
 const FILL = `
-  with flag as (insert into app_public.feature_flags (flag_key) values ('bench') returning id)
+  with flags as (
+    insert into app_public.feature_flags (flag_key) select 'bench-' || n from generate_series(0, ${FLAGS - 1}) as n
+  ), flag as (insert into app_public.feature_flags (flag_key) values ('bench') returning id)
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   select flag.id, now(), jsonb_build_object('rollout_percentage', n % 100)
   from flag cross join generate_series(1, $1::integer) as n`;
@@ -138,10 +142,11 @@ async function load(api: HalyardProcess, { root }: BenchDatabase, size: Size): P
     connections: CONNECTIONS,
     amount: requests,
     headers,
-    requests: [
-      { method: 'POST', path: '/api/admin/flags/bench/schedule', body: create },
+    // In turn over flags, each of which may have 1,000 pending schedules.
+    requests: Array.from({ length: FLAGS }, (_, n): autocannon.Request[] => [
+      { method: 'POST', path: `/api/admin/flags/bench-${n}/schedule`, body: create },
       { method: 'POST', path: '/graphql', body: LIST },
-    ],
+    ]).flat(),
   });
   if (result.non2xx > 0 || result.errors > 0)
     throw new Error(`${result.non2xx + result.errors} of ${requests} requests failed.`);

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8e3218876f0536f23e345ca1387a6552c61a436a
+--! Hash: sha1:7242daf167790051d519c70fbb800bd9c12045bf
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -273,6 +273,10 @@ create index if not exists feature_flag_schedules_retry_idx
 -- A flag's schedules, newest first; also serves the foreign key.
 create index if not exists feature_flag_schedules_flag_id_created_at_idx
   on app_public.feature_flag_schedules (flag_id, created_at desc, id desc);
+-- How many of a flag's schedules are pending.
+create index if not exists feature_flag_schedules_pending_of_flag_idx
+  on app_public.feature_flag_schedules (flag_id)
+  where status = 'pending';
 -- What a schedule that comes late must not undo.
 create index if not exists feature_flag_schedules_applied_idx
   on app_public.feature_flag_schedules (flag_id, scheduled_at, id)

@@ -1,5 +1,5 @@
---! Previous: sha1:8e3218876f0536f23e345ca1387a6552c61a436a
---! Hash: sha1:f4013d0695cea601f2749fc2ddd858cf9b4d177e
+--! Previous: sha1:7242daf167790051d519c70fbb800bd9c12045bf
+--! Hash: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:f4013d0695cea601f2749fc2ddd858cf9b4d177e
---! Hash: sha1:fe6a3a2ed12ddba8e57a5296f635157599c4a795
+--! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
+--! Hash: sha1:2192cb3237bae1277dc918466a0c4faf9a2419e4
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -839,7 +839,7 @@ as $$
   values
     ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
-    ('pending_per_flag', '1000', 'Reserved for the limit on pending schedules of one flag; not enforced yet.'),
+    ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
     ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
     ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
 $$;
@@ -2558,6 +2558,37 @@ comment on function app_private.schedule_found(app_public.feature_flag_schedules
 --! Included schedules/lifecycle.sql
 -- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
 
+-- A client that schedules in a loop would make one flag's lists and its applying slow. Only what comes by the API is limited: a DBA
+-- knows what a statement does. At most so many index entries are counted, about 0.2 ms for 1,000. No lock is taken for it, so calls
+-- at the same moment may go beyond the limit by as many as they are.
+create or replace function app_private.require_room_for_pending(flag_id uuid)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_limit integer;
+begin
+  if session_user <> 'halyard_authenticator' then
+    return;
+  end if;
+  v_limit := coalesce(app_private.setting('pending_per_flag'), '1000');
+  if exists (
+    select from app_public.feature_flag_schedules s
+    where s.flag_id = require_room_for_pending.flag_id and s.status = 'pending'
+    offset v_limit - 1
+  ) then
+    raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.', v_limit
+      using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_room_for_pending(uuid) is
+  'Raises ZF013 for a call by the API where the flag has as many pending schedules as the setting pending_per_flag allows.';
+
 -- Runs with the caller's rights: the flag is found, and the schedule inserted, under row-level security.
 create or replace function app_public.schedule_flag_change(
   flag_key text,
@@ -2590,6 +2621,7 @@ begin
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
   end if;
 
+  perform app_private.require_room_for_pending(v_flag_id);
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;
@@ -2699,6 +2731,7 @@ begin
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
+  perform app_private.require_room_for_pending(v_schedule.flag_id);
   update app_public.feature_flag_schedules s
   set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
   where s.id = v_schedule.id
@@ -2710,6 +2743,8 @@ $$;
 comment on function app_public.retry_flag_schedule(uuid) is
   'Makes a failed schedule due again, now, with all its attempts.';
 
+-- schedule_flag_change runs with the caller's rights.
+grant execute on function app_private.require_room_for_pending(uuid) to halyard_admin;
 grant execute on function
   app_public.schedule_flag_change(text, text, timestamptz, jsonb),
   app_public.cancel_flag_schedule(uuid, text),

@@ -7,6 +7,7 @@ import { pgSettings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
 import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
+import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -22,12 +23,15 @@ import { makeScheduleRoutes } from '../schedules/routes.ts';
 export function makeRest(
   pool: pg.Pool,
   authentication: Authentication,
+  limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
   const query: QueryAsCaller = async (request, sql, values) => {
     const claims = claimsOf(request);
     try {
-      return await queryAs(pool, pgSettings(claims, requestIdsOf(request)), { ...sql, values });
+      const asking = { isLimited: true, client: request.res };
+      const settings = pgSettings(claims, requestIdsOf(request), asking);
+      return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
       throw explainDenial(error, claims.role, reads ? 'read_flags' : 'change_flags');
@@ -40,7 +44,7 @@ export function makeRest(
     '/admin',
     makeFlagRoutes(query),
     makeScheduleRoutes(query),
-    makeAuditRoutes(pool, ending),
+    makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);
   return router;

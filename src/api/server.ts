@@ -4,6 +4,7 @@ import { Registry } from 'prom-client';
 import { makeDenialRecorder } from '../audit/denials/recorder.ts';
 import { makeAuthentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
+import { shareByUser } from '../postgres/fair_pool.ts';
 import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
 import type { ProblemCode } from '../lib/errors.ts';
@@ -17,6 +18,7 @@ import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
 import { sendRequestId } from '../http/request_id.ts';
+import { cutUnread } from '../http/unread.ts';
 import type { makeGraphql } from '../graphql/index.ts';
 import { denialOf } from './denials.ts';
 import { makeHealth } from './health.ts';
@@ -77,6 +79,7 @@ export async function startApi(options: ApiOptions) {
     holdMs: options.holdMs ?? HOLD_MS,
     log,
   });
+  shareByUser(pool, config.limits.queuePerUser);
   starting.defer(async () => {
     if (!(await within(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
@@ -107,10 +110,11 @@ export async function startApi(options: ApiOptions) {
   // No proxy is believed (Express's default), and no ETag: nothing here may be cached.
   app.disable('x-powered-by').disable('etag');
   app.use(metrics.middleware, sendRequestId, makeAccessLog(log), setHeaders);
+  app.use(cutUnread(config.limits.streamWriteMs));
   const draining = () => drain.signal.aborted;
   app.use(makeHealth({ pool, log, listener: graphql, draining }));
   await graphql?.attach(app, server);
-  app.use('/api', makeRest(pool, authentication, drain.signal));
+  app.use('/api', makeRest(pool, authentication, config.limits, drain.signal));
   const onDenied = (request: Request, code: ProblemCode) => denials.record(denialOf(request, code));
   app.use(notFound, makeErrorHandler(log, onDenied));
   server.on('request', app);

@@ -28,6 +28,11 @@ export class InvalidClaimsError extends Error {
   readonly headers = { 'WWW-Authenticate': 'Bearer error="invalid_token"' } as const;
 }
 
+/** The user for whom shares and limits count: tokens without a user id are one user for each role. */
+export function userKey({ userId, role }: Pick<Claims, 'userId' | 'role'>): string {
+  return userId === null ? `role:${role ?? ''}` : `user:${userId}`;
+}
+
 export function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);
 }

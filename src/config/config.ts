@@ -51,10 +51,6 @@ function makeConfig(values: Values) {
     host: values.HOST,
     port: values.PORT,
     metrics: Object.freeze({ host: values.METRICS_HOST, port: values.METRICS_PORT }),
-    limits: Object.freeze({
-      socketsPerUser: values.SOCKETS_PER_USER,
-      subscriptionsPerUser: values.SUBSCRIPTIONS_PER_USER,
-    }),
     databaseUrl: values.DATABASE_URL,
     authDatabaseUrl: values.AUTH_DATABASE_URL,
     workerDatabaseUrl: values.WORKER_DATABASE_URL,
@@ -72,6 +68,14 @@ function makeConfig(values: Values) {
       algorithms: Object.freeze(algorithmsOf(values)),
       audience: values.JWT_AUDIENCE,
       issuer: values.JWT_ISSUER,
+    }),
+    limits: Object.freeze({
+      socketsPerUser: values.SOCKETS_PER_USER,
+      subscriptionsPerUser: values.SUBSCRIPTIONS_PER_USER,
+      queuePerUser: values.QUEUE_PER_USER,
+      streams: values.STREAMS,
+      streamsPerUser: values.STREAMS_PER_USER,
+      streamWriteMs: values.STREAM_WRITE_TIMEOUT * 1_000,
     }),
     audit: Object.freeze({
       sink: values.AUDIT_SINK,

@@ -177,6 +177,30 @@ export const SETTINGS = {
     processes: TOKENS,
     doc: 'issuer (iss) that a token must name',
   },
+  QUEUE_PER_USER: {
+    schema: is.wholeNumber(1, 100_000),
+    default: '256',
+    processes: SERVERS,
+    doc: 'requests of one user that may wait for a connection or for planning; further ones get 429 too_many_requests',
+  },
+  STREAMS: {
+    schema: is.wholeNumber(1, 10_000),
+    default: '50',
+    processes: SERVERS,
+    doc: 'exports of the audit trail that may be open at a process, those that follow it too; further ones get 503 too_many_streams',
+  },
+  STREAMS_PER_USER: {
+    schema: is.wholeNumber(1, 10_000),
+    default: '10',
+    processes: SERVERS,
+    doc: 'of those, the exports of one user; further ones get 429 too_many_streams',
+  },
+  STREAM_WRITE_TIMEOUT: {
+    schema: is.wholeNumber(1, 3_600),
+    default: '60',
+    processes: SERVERS,
+    doc: 'seconds after which an answer is cut off whose client reads nothing of it',
+  },
   AUDIT_SINK: {
     schema: is.oneOf(['stdout', 'cloudwatch']),
     default: 'stdout',

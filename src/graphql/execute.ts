@@ -8,8 +8,10 @@ import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphi
 import { makeSchema } from 'postgraphile/graphile-build';
 
 import type { Denial } from '../audit/denials/recorder.ts';
-import type { Claims } from '../auth/claims.ts';
-import { pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
+import { userKey, type Claims } from '../auth/claims.ts';
+import { requireRoom } from '../postgres/fair_pool.ts';
+import { ASKER, pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
+import type { Asker } from '../lib/fair_queue.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeTurns } from '../lib/turns.ts';
 import type { Changes } from './live/changes.ts';
@@ -18,7 +20,9 @@ import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
-import { checkLimits, coerceVariables, textOfVariables } from './limits.ts';
+import { checkLimits } from './limits.ts';
+import { coerceVariables, textOfVariables } from './variables.ts';
+import { makePlanning } from './planning.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
@@ -46,6 +50,8 @@ export interface Caller {
   readonly request: RequestIds;
   /** Knows the request's id. */
   readonly log: Logger;
+  /** The answer. When it closes before, the request leaves the queues in which it waits. */
+  readonly client?: Asker['client'];
 }
 
 /** What an operation runs with. */
@@ -61,6 +67,7 @@ const runningIn = (context: object) => (context as { halyard: Running }).halyard
  * Reads the database's structure and makes the schema of it, which takes about 200 ms.
  *
  * @param options.executionMs milliseconds that a query or a mutation may take
+ * @param options.queuePerUser operations of one user that may wait for their turn
  * @throws Error when the database can't be reached or isn't migrated
  */
 export async function makeEngine(options: {
@@ -68,10 +75,13 @@ export async function makeEngine(options: {
   readonly changes: Changes;
   readonly production: boolean;
   readonly executionMs?: number | undefined;
+  readonly queuePerUser?: number | undefined;
   readonly log: Logger;
   readonly onDenied?: ((denial: Denial) => void) | undefined;
 }) {
-  const { pool, changes, production, executionMs = 15_000, log, onDenied } = options;
+  const { pool, changes, production, log, onDenied } = options;
+  const { executionMs = 15_000, queuePerUser = 256 } = options;
+  const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const turns = makeTurns(TURNS_AT_ONCE);
   const feed = makeFeed({ changes, reader, turns, log });
@@ -108,8 +118,8 @@ export async function makeEngine(options: {
           : 'Subscribe by WebSocket, with the protocol graphql-transport-ws.',
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
-    checkLimits(schema, document, operation, variables);
-    return { document, operation };
+    const isLarge = checkLimits(schema, document, operation, variables);
+    return { document, operation, isLarge };
   }
 
   /** The arguments of grafast. */
@@ -126,6 +136,29 @@ export async function makeEngine(options: {
     });
   }
 
+  /**
+   * Checks and plans a query or a mutation in its user's turns, and starts it.
+   *
+   * @throws as `check` and makePlanning's turns do
+   */
+  async function start(request: GraphqlRequest, settings: Settings) {
+    const asker = { ...settings[ASKER], isLimited: true };
+    const { isLarge, ...checked } = await planning.run(asker, () => check(request, false));
+    const endLarge = isLarge ? await planning.beginLarge(asker) : () => undefined;
+    // In an object, because what is running isn't to be waited for in the turn.
+    const { running } = await planning
+      .run(asker, async () => {
+        const args = await argumentsOf(request, checked.document, { settings });
+        return { running: Promise.resolve(execute(args)) };
+      })
+      .catch((error: unknown) => {
+        endLarge();
+        throw error;
+      });
+    whenSent(asker.client, running, endLarge);
+    return { ...checked, running };
+  }
+
   function report(result: Result, run: Run, { claims, request }: Caller): void {
     if (onDenied === undefined) return;
     for (const denied of deniedIn(result, run)) onDenied({ claims, request, ...denied });
@@ -134,11 +167,14 @@ export async function makeEngine(options: {
   return {
     /** Runs a query or a mutation. Never rejects: what goes wrong is in the result, which has no data if nothing ran. */
     async run(request: GraphqlRequest, caller: Caller): Promise<Result> {
-      const { claims, log } = caller;
+      const { claims, log, client } = caller;
       try {
-        const settings = pgSettings(claims, caller.request);
-        const run = { ...check(request, false), role: claims.role, variables: request.variables };
-        const result = await execute(await argumentsOf(request, run.document, { settings }));
+        // Its statements wait in any case: what has begun isn't to fail half-way because the queue is full.
+        const settings = pgSettings(claims, caller.request, { client });
+        requireRoom(pool, settings);
+        const { running, ...checked } = await start(request, settings);
+        const run = { ...checked, role: claims.role, variables: request.variables };
+        const result = await running;
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
         const formatted = format(explainDenials(result, run), log);
         report(formatted, run, caller);
@@ -152,10 +188,11 @@ export async function makeEngine(options: {
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
       const { claims, log } = caller;
-      const user = userOf(claims);
+      const user = userKey(claims);
       const start = async () => {
-        const run = { ...check(request, true), role: claims.role, variables: request.variables };
         const rights = rightsOf(claims);
+        const checked = await planning.run(rights[ASKER], () => check(request, true));
+        const run = { ...checked, role: claims.role, variables: request.variables };
         const followed = await feed.follow({
           key: keyOf(request, run.operation, rights),
           rights,
@@ -163,8 +200,11 @@ export async function makeEngine(options: {
           log,
           run: async (settings, give) => {
             const running = { settings, subscriber: makeSubscriber(give) };
-            const results = await subscribe(await argumentsOf(request, run.document, running));
-            const result = await resultOf(results as Parameters<typeof resultOf>[0]);
+            const { results } = await planning.run(rights[ASKER], async () => {
+              const args = await argumentsOf(request, run.document, running);
+              return { results: Promise.resolve(subscribe(args)) };
+            });
+            const result = await resultOf((await results) as Parameters<typeof resultOf>[0]);
             return result && explainDenials(result, run);
           },
         });
@@ -197,9 +237,11 @@ function keepFewPlans({ extensions }: GraphQLSchema): void {
   Object.assign(extensions, { grafast });
 }
 
-/** Whose turn it is. All tokens without a user id are one user. */
-export function userOf({ userId }: Claims): string {
-  return userId ?? 'unknown';
+/** Calls `end` once the answer has gone out or has no reader any more; where no client is known, once it is made. */
+function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => void): void {
+  if (client === undefined) made.then(end, end);
+  else if (client.destroyed) end();
+  else client.once('close', end);
 }
 
 /** The same for requests that come to the same, asked by whoever has these rights. */

@@ -36,11 +36,13 @@ export function makeHttp(options: {
       claims: claimsOf(request),
       request: ids,
       log: log.child(ids),
+      client: response,
     });
     if (result.errors !== undefined) onErrors?.(codesOf(result));
     // With data, or the null of a field that failed, it ran: 200.
     const status = result.data === undefined ? statusOf(result) : 200;
     const type = typeFor(request);
+    if (status === 429 || status === 503) response.setHeader('Retry-After', '1');
     // Under plain JSON, a well-formed request gets 200 with its errors; that type can't tell them from a proxy's.
     send(response, type === JSON_TYPE && status === 400 ? 200 : status, type, result);
   };
@@ -81,10 +83,10 @@ export function readBody(body: unknown): GraphqlRequest {
   return { query, operationName, variables: { ...variables } };
 }
 
-/** What failed before anything ran: our own fault or the client's. */
+/** What failed before anything ran: our own fault, too many requests, or another fault of the client's. */
 function statusOf(result: Result): number {
   const statuses = codesOf(result).map((code) => PROBLEMS[code].status);
-  return Math.max(400, ...statuses.filter((status) => status >= 500));
+  return Math.max(400, ...statuses.filter((status) => status >= 429));
 }
 
 function codesOf({ errors = [] }: Result): ProblemCode[] {

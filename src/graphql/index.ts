@@ -55,10 +55,9 @@ export async function makeGraphql(options: GraphqlOptions) {
   const log = options.log.child({ part: 'graphql' });
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
-  const engine = makeLasting(
-    () => makeEngine({ pool, changes, production, executionMs, log, onDenied }),
-    log,
-  );
+  const { queuePerUser } = config.limits;
+  const engineOptions = { pool, changes, production, executionMs, queuePerUser, log, onDenied };
+  const engine = makeLasting(() => makeEngine(engineOptions), log);
   const parts = { engine: engine.current, authentication, log, onDenied };
   const sockets = makeSockets({
     ...parts,

@@ -5,6 +5,7 @@ import { hash } from 'node:crypto';
 import type pg from 'pg';
 import { makePgAdaptorWithPgClient, makePgService } from 'postgraphile/adaptors/pg';
 
+import { connectAs } from '../postgres/fair_pool.ts';
 import { connect, DatabaseUnavailableError, isLost } from '../postgres/pool.ts';
 import type { Settings } from '../postgres/request_settings.ts';
 import { SCHEMAS } from './schema/preset.ts';
@@ -68,7 +69,11 @@ function makeStepwise(pool: pg.Pool): WithPgClient {
     const failures: unknown[] = [];
     let connection: pg.PoolClient | undefined;
     // The adaptor asks a pool for nothing but a connection.
-    const connecting = { connect: async () => (connection = await connect(pool)) };
+    const asked = pgSettings as unknown as Settings | null;
+    const connecting = {
+      connect: async () =>
+        (connection = await (asked === null ? connect(pool) : connectAs(pool, asked))),
+    };
     const plain = makePgAdaptorWithPgClient(connecting as unknown as pg.Pool);
     try {
       return await plain(pgSettings, async (client) => {

@@ -7,13 +7,13 @@ import { WebSocketServer, type WebSocket } from 'ws';
 
 import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
-import type { Claims } from '../auth/claims.ts';
+import { userKey, type Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 import { ProblemError, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeQuota } from '../lib/quota.ts';
 import { requestIdsOf } from '../http/request_id.ts';
-import { userOf, type Engine } from './execute.ts';
+import type { Engine } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
@@ -114,7 +114,7 @@ export function makeSockets(options: {
   function takePlace(socket: WebSocket, claims: Claims): boolean {
     // It may have been closed while the token was verified, and then would never give its place back.
     if (socket.readyState !== socket.OPEN) return false;
-    const outcome = places.verify(socket, userOf(claims));
+    const outcome = places.verify(socket, userKey(claims));
     const reason: ProblemCode = 'too_many_sockets';
     if (outcome === 'user_full') socket.close(CLOSE.tooMany, reason);
     if (outcome === 'full') socket.close(CLOSE.tryAgain, reason);
@@ -135,7 +135,7 @@ export function makeSockets(options: {
       if (claims === undefined) throw new Error('A subscription came before connection_init.');
       const ids = requestIdsOf(request);
       const caller = { claims, request: ids, log: log.child(ids) };
-      const giveBack = takeSubscription(userOf(claims));
+      const giveBack = takeSubscription(userKey(claims));
       try {
         if (giveBack === null)
           throw new ProblemError(

@@ -137,7 +137,7 @@ function httpProblemOf(error: unknown): Problem {
 
 /** What a known error wants in the answer's head: WWW-Authenticate, or when to try again. */
 export function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {
-  const retry = problem.status === 503 ? { 'Retry-After': '1' } : {};
+  const retry = [429, 503].includes(problem.status) ? { 'Retry-After': '1' } : {};
   if (typeof error !== 'object' || error === null || !('headers' in error)) return retry;
   // body-parser's and Express's own errors may carry headers too, but none of ours lacks a problem code.
   if (!('code' in error) || error.code !== problem.code) return retry;

@@ -40,13 +40,15 @@ export const PROBLEMS = {
   schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
   schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
+  too_many_schedules: { status: 409, title: 'The flag has too many pending schedules' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
   too_many_sockets: { status: 429, title: 'Too many WebSockets' },
   too_many_subscriptions: { status: 429, title: 'Too many subscriptions' },
+  too_many_streams: { status: 429, title: 'Too many exports are open' },
+  too_many_requests: { status: 429, title: 'Too many requests of this user wait here' },
   internal_error: { status: 500, title: 'Something went wrong here' },
   busy: { status: 503, title: 'Another change is in the way; try again' },
-  too_many_followers: { status: 503, title: 'Too many clients wait for events here' },
   timeout: { status: 503, title: 'It took too long; try again' },
   audit_unavailable: {
     status: 503,
@@ -75,6 +77,7 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   ZF009: 'append_only',
   ZF010: 'immutable_field',
   ZF011: 'audit_unavailable',
+  ZF013: 'too_many_schedules',
   '42501': 'forbidden',
   '23505': 'flag_exists',
   '22001': 'invalid_value',
@@ -169,9 +172,19 @@ export class ProblemError extends Error {
   override readonly name = 'ProblemError';
   readonly problem: Problem;
 
-  constructor(code: ProblemCode, detail: string, options?: ErrorOptions & Pick<Problem, 'errors'>) {
+  /** @param options.status another than the code's usual one */
+  constructor(
+    code: ProblemCode,
+    detail: string,
+    options?: ErrorOptions & Partial<Pick<Problem, 'errors' | 'status'>>,
+  ) {
     super(detail, options);
-    this.problem = { ...problem(code, detail), ...(options?.errors && { errors: options.errors }) };
+    const { errors, status } = options ?? {};
+    this.problem = {
+      ...problem(code, detail),
+      ...(errors && { errors }),
+      ...(status && { status }),
+    };
   }
 }
 

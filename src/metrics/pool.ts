@@ -1,6 +1,8 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type pg from 'pg';
 
+import { waitingFor } from '../postgres/fair_pool.ts';
+
 /** Gauges of how much of a pool of connections is in use. @param part both may be in one process */
 export function watchPool(registry: Registry, part: 'api' | 'worker', pool: pg.Pool): void {
   new Gauge({
@@ -15,7 +17,7 @@ export function watchPool(registry: Registry, part: 'api' | 'worker', pool: pg.P
   });
   watch(registry, `halyard_${part}_pool_waiting`, {
     help: `What waits for a connection of the ${part}. More than 0 for long: queries are slow, or too many are asked.`,
-    read: () => pool.waitingCount,
+    read: () => waitingFor(pool),
   });
 }
 

@@ -186,7 +186,12 @@ export async function connect(pool: pg.Pool): Promise<pg.PoolClient> {
     outage?.back();
     return client;
   } catch (error) {
-    if (!pool.ending) outage?.failed(error);
-    throw new DatabaseUnavailableError(error);
+    throw noConnection(pool, error);
   }
+}
+
+/** Notes in the log that a pool had no connection to give. @returns the error for the request that asked */
+export function noConnection(pool: pg.Pool, cause: unknown): DatabaseUnavailableError {
+  if (!pool.ending) outages.get(pool)?.failed(cause);
+  return new DatabaseUnavailableError(cause);
 }

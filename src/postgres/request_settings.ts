@@ -1,4 +1,5 @@
-import type { Claims } from '../auth/claims.ts';
+import { userKey, type Claims } from '../auth/claims.ts';
+import type { Asker } from '../lib/fair_queue.ts';
 import type { Statement } from './pipeline.ts';
 
 /** The token is good, but names no role that may do anything: 403. */
@@ -29,25 +30,39 @@ export interface RequestIds {
   readonly clientRequestId?: string | undefined;
 }
 
-export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>>;
+/** Under this key the settings carry who asks for the connection. A symbol: neither a statement nor JSON text has it. */
+export const ASKER = Symbol('asker');
+
+/** How a request waits for a connection. */
+export type Asking = Partial<Omit<Asker, 'user'>>;
+
+export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
+  readonly [ASKER]: Asker;
+};
 
 /**
  * The settings of a request's transaction, for GraphQL and REST both. '' means unknown, and all environments. Statement
  * timeouts are settings of the roles, not of this.
  *
+ * @param asking how the request waits for a connection; by default its turn comes in any case
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, request: RequestIds): Settings {
+export function pgSettings(claims: Claims, request: RequestIds, asking: Asking = {}): Settings {
   if (claims.role === null) throw new NoRoleError();
-  return { ...loginSettings(claims, request), role: `halyard_${claims.role}` };
+  return {
+    ...loginSettings(claims, request),
+    [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
+    role: `halyard_${claims.role}`,
+  };
 }
 
-/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. */
+/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. It has a share of its own. */
 export function loginSettings(
   claims: Claims,
   { requestId, clientRequestId }: RequestIds,
 ): Settings {
   return {
+    [ASKER]: { user: 'login', isLimited: false },
     role: 'none',
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',

@@ -2,8 +2,15 @@ import pg from 'pg';
 
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
-import { connect, DatabaseUnavailableError, isLost } from './pool.ts';
-import { pgSettings, setStatement, type RequestIds, type Settings } from './request_settings.ts';
+import { connectAs } from './fair_pool.ts';
+import { DatabaseUnavailableError, isLost } from './pool.ts';
+import {
+  pgSettings,
+  setStatement,
+  type Asking,
+  type RequestIds,
+  type Settings,
+} from './request_settings.ts';
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
@@ -22,7 +29,8 @@ const STALE_PLAN: ReadonlySet<string> = new Set(['0A000', '42804']);
  * Runs one statement in a transaction of its own, as the role and with the claims of the caller, in one round trip. If the
  * settings can't be set, the statement isn't run. If a migration made its plan stale, it was rolled back and is run again, once.
  *
- * @throws DatabaseUnavailableError when there is no connection or it is lost, and the statement's or the commit's error
+ * @throws DatabaseUnavailableError when there is no connection or it is lost, ProblemError too_many_requests where the user's
+ *   queue is full, and the statement's or the commit's error
  */
 export async function queryAs<R extends pg.QueryResultRow>(
   pool: pg.Pool,
@@ -42,7 +50,7 @@ async function queryOnce<R extends pg.QueryResultRow>(
   settings: Settings,
   statement: Statement,
 ): Promise<pg.QueryResult<R>> {
-  const client = await connect(pool);
+  const client = await connectAs(pool, settings);
   try {
     const [, result] = await pipeline(client, [
       setStatement(settings),
@@ -60,17 +68,19 @@ async function queryOnce<R extends pg.QueryResultRow>(
  * Runs `work` in one transaction as the role and with the claims of the caller: committed when it
  * resolves, rolled back when it rejects. For one statement queryAs is faster.
  *
- * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none or it is
- *   lost, and what `work` or the commit throws
+ * @param asking how it waits for a connection; by default its turn comes in any case
+ * @throws NoRoleError before any connection is taken, DatabaseUnavailableError when there is none or it is lost, ProblemError
+ *   too_many_requests where the user's queue is full, and what `work` or the commit throws
  */
 export async function transactionAs<T>(
   pool: pg.Pool,
   claims: Claims,
   request: RequestIds,
   work: (client: pg.PoolClient) => Promise<T>,
+  asking?: Asking,
 ): Promise<T> {
-  const settings = pgSettings(claims, request);
-  const client = await connect(pool);
+  const settings = pgSettings(claims, request, asking);
+  const client = await connectAs(pool, settings);
   let ending = false;
   try {
     await pipeline(client, [BEGIN, setStatement(settings)]);

@@ -37,7 +37,6 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     host: '127.0.0.1',
     port: 3000,
     metrics: { host: '127.0.0.1', port: null },
-    limits: { socketsPerUser: 100, subscriptionsPerUser: 200 },
     databaseUrl: null,
     authDatabaseUrl: null,
     workerDatabaseUrl: null,
@@ -46,6 +45,14 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     connectionLimits: { api: null, worker: null, reader: 5 },
     dataDir: path.resolve('.halyard'),
     jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
+    limits: {
+      socketsPerUser: 100,
+      subscriptionsPerUser: 200,
+      queuePerUser: 256,
+      streams: 50,
+      streamsPerUser: 10,
+      streamWriteMs: 60_000,
+    },
     audit: {
       sink: 'stdout',
       logGroup: '/aws/lambda/lego-api-config-domain',
@@ -54,8 +61,8 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     },
     logLevel: 'info',
   });
-  const { jwt, audit, metrics, limits } = config;
-  for (const part of [config, jwt, jwt.algorithms, audit, metrics, limits])
+  const { jwt, audit, metrics, limits, connectionLimits } = config;
+  for (const part of [config, jwt, jwt.algorithms, audit, metrics, limits, connectionLimits])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -86,6 +93,10 @@ test('every variable arrives', () => {
       JWT_ALGORITHMS: 'PS256, ES256',
       JWT_AUDIENCE: 'halyard',
       JWT_ISSUER: 'https://issuer.example',
+      QUEUE_PER_USER: '8',
+      STREAMS: '7',
+      STREAMS_PER_USER: '6',
+      STREAM_WRITE_TIMEOUT: '5',
       AUDIT_SINK: 'cloudwatch',
       AUDIT_LOG_GROUP: 'halyard/audit',
       AUDIT_LOG_STREAM: 'worker 1',
@@ -99,7 +110,6 @@ test('every variable arrives', () => {
     host: '::',
     port: 0,
     metrics: { host: '0.0.0.0', port: 9464 },
-    limits: { socketsPerUser: 2, subscriptionsPerUser: 3 },
     databaseUrl: DATABASES.DATABASE_URL,
     authDatabaseUrl: DATABASES.AUTH_DATABASE_URL,
     workerDatabaseUrl: DATABASES.WORKER_DATABASE_URL,
@@ -113,6 +123,14 @@ test('every variable arrives', () => {
       algorithms: ['PS256', 'ES256'],
       audience: 'halyard',
       issuer: 'https://issuer.example',
+    },
+    limits: {
+      socketsPerUser: 2,
+      subscriptionsPerUser: 3,
+      queuePerUser: 8,
+      streams: 7,
+      streamsPerUser: 6,
+      streamWriteMs: 5_000,
     },
     audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
   });

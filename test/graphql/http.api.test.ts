@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
 import { getIntrospectionQuery } from 'postgraphile/graphql';
@@ -171,11 +173,94 @@ describe('documents', () => {
   });
 });
 
+const NINE_FIELDS =
+  'id status scheduledAt appliedAt attempts maxAttempts createdAt updatedAt createdBy';
+const EVERY = 'id flagKey environment enabled rolloutPercentage description createdAt updatedAt';
+
+/** A document that no cache has seen, and that takes some 50 ms to plan. */
+const unseen = (n: number) =>
+  `{ ${Array.from({ length: 6 }, (_, i) => `x${n}_${i}: featureFlags(first: 1) { nodes { schedules(first: 1) { nodes { flag { schedules(first: 1) { nodes { id } } } } } } }`).join(' ')} }`;
+
+describe('planning', () => {
+  it('is handed out by user: many unseen documents of one hold up no other', async () => {
+    let planned = 0;
+    const token = sign({ role: 'viewer', userId: 'vera' });
+    const flood = Array.from({ length: 24 }, (_, n) =>
+      api()
+        .post(unseen(n), {}, { token })
+        .finally(() => (planned += 1)),
+    );
+    await api().data(unseen(100), {}, sign({ role: 'viewer', userId: 'walter' }));
+    // His came last, and its turn second or third.
+    expect(planned).toBeLessThan(12);
+    for (const { errors } of await Promise.all(flood)) expect(errors).toBeUndefined();
+  });
+
+  it('is waited for by so many operations of a user, and the next is refused', async () => {
+    const limited = await startGraphql(database, { queuePerUser: 3 });
+    try {
+      const flood = Array.from({ length: 12 }, (_, n) => limited.post(unseen(n)));
+      const bob = limited.post(QUERY, {}, { token: sign({ role: 'viewer', userId: 'bob' }) });
+      const refused = (await Promise.all(flood)).filter(({ errors }) => errors !== undefined);
+      expect(refused.length).toBeGreaterThan(0);
+      for (const { status, errors, data, headers } of refused) {
+        expect([status, errors?.[0]?.extensions.code]).toEqual([429, 'too_many_requests']);
+        expect([data, headers.get('retry-after')]).toEqual([undefined, '1']);
+      }
+      expect((await bob).errors).toBeUndefined();
+    } finally {
+      await limited.close();
+    }
+  });
+});
+
+describe('large answers', () => {
+  it('are two at a time for a user, until they have gone out', async () => {
+    await withClient(database.ownerUrl, (client) =>
+      client.query(`with flags as (
+          insert into app_public.feature_flags (flag_key, environment, description)
+          select 'large-' || n, 'large', repeat('€', 2000) from generate_series(1, 90) n returning id)
+        insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+        select id, now() + interval '1 day', '{"enabled": true}' from flags, generate_series(1, 25)`),
+    );
+    // 13 MB, more than what lies between the server and a client holds.
+    const query =
+      '{ featureFlags(first: 90, condition: { environment: "large" }) { nodes { schedules(first: 25) { nodes { flag { description } } } } } }';
+    const unread = await Promise.all([0, 1].map(() => askUnread(query)));
+    let answered = false;
+    const third = api()
+      .post(query)
+      .finally(() => (answered = true));
+    // Small answers of the same user, and large ones of others, wait for none of them.
+    await api().data(QUERY);
+    await api().data(query, {}, sign({ role: 'viewer', userId: 'bob' }));
+    expect(answered).toBe(false);
+    unread[0]?.destroy();
+    expect((await third).errors).toBeUndefined();
+    unread[1]?.destroy();
+  });
+});
+
+/** Asks, and reads no more than the beginning of the answer. */
+async function askUnread(query: string): Promise<Socket> {
+  const { hostname, port } = new URL(api().url);
+  const socket = connect(Number(port), hostname).on('error', () => undefined);
+  const body = JSON.stringify({ query });
+  socket.write(
+    `POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${adminToken()}\r\n` +
+      `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+  await once(socket, 'readable');
+  return socket;
+}
+
 describe('limits', () => {
   const pages = (...firsts: number[]) =>
     firsts.length === 3
       ? `{ featureFlags(first: ${firsts[0]}) { nodes { schedules(first: ${firsts[1]}) { nodes { flag { schedules(first: ${firsts[2]}) { nodes { id } } } } } } } }`
       : `{ featureFlags(first: ${firsts[0]}) { nodes { schedules(first: ${firsts[1]}) { nodes { id } } } } }`;
+  const repeat = (count: number, part: (n: number) => string) =>
+    Array.from({ length: count }, (_, n) => part(n)).join(' ');
   const nested = (depth: number): string =>
     depth === 0 ? 'id' : `schedules { nodes { flag { ${nested(depth - 1)} } } }`;
 
@@ -197,6 +282,31 @@ describe('limits', () => {
       `{ ${Array.from({ length: 21 }, (_, n) => `a${n}: __typename`).join(' ')} }`,
       'invalid_query',
     ],
+    [
+      '26 lists',
+      `{ ${repeat(2, (n) => `a${n}: featureFlags { nodes { ${repeat(12, (m) => `b${m}: schedules { nodes { id } }`)} } }`)} }`,
+      'invalid_query',
+    ],
+    [
+      '101 objects',
+      `{ featureFlagSchedules { nodes { ${repeat(99, (n) => `a${n}: flag { id }`)} } } }`,
+      'invalid_query',
+    ],
+    [
+      'an answer of 150,000 values',
+      `{ featureFlags(first: 100) { nodes { schedules(first: 99) { nodes { ${repeat(15, (n) => `a${n}: id`)} } } } } }`,
+      'invalid_query',
+    ],
+    [
+      'an answer of 10,000 long texts',
+      '{ featureFlags(first: 100) { nodes { schedules(first: 99) { nodes { flag { description } } } } } }',
+      'invalid_query',
+    ],
+    [
+      'an answer of long names',
+      `{ featureFlags(first: 100) { nodes { schedules(first: 9) { nodes { ${'a'.repeat(19_000)}: id } } } } }`,
+      'invalid_query',
+    ],
     ['20,001 characters', `{ __typename ${' '.repeat(20_000)} }`, 'invalid_query'],
     ['2,001 tokens', `{ ${'__typename '.repeat(2_001)} }`, 'invalid_query'],
     ['offset', '{ featureFlags(offset: 5) { nodes { id } } }', 'invalid_query'],
@@ -204,6 +314,17 @@ describe('limits', () => {
   ])('refuse %s', async (_name, query, code) => {
     const { errors } = await api().post(query);
     expect(errors?.[0]?.extensions.code).toBe(code);
+  });
+
+  it.each([
+    ['25 lists', `{ ${repeat(20, (n) => `a${n}: featureFlags { nodes { id } }`)} }`],
+    ['pages of 9,900 rows, with nine fields', pages(90, 99).replace(' id ', ` ${NINE_FIELDS} `)],
+    [
+      'a page of every field that a flag has',
+      `{ featureFlags(first: 100) { nodes { ${EVERY} } } }`,
+    ],
+  ])('let through %s', async (_name, query) => {
+    await api().data(query);
   });
 
   it('hold for variables, given, absent and null', async () => {

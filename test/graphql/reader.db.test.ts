@@ -114,7 +114,7 @@ test('nor does any function that reads what GraphQL shows, or that a policy call
 
 test('what is followed is read with the rights alone', () => {
   const bob = { userId: 'bob', email: 'bob@example.com' };
-  expect(subscriber({ ...bob, environments: ['staging'] })).toEqual({
+  expect(subscriber({ ...bob, environments: ['staging'] })).toMatchObject({
     role: 'halyard_admin',
     'jwt.claims.role': 'admin',
     'jwt.claims.environments': '["staging"]',

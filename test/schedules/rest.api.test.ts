@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { scheduleSchema } from '../../src/schemas.ts';
-import { inMinutes, useApi } from '../support/api.ts';
+import { contentsOf, inMinutes, useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
@@ -230,4 +230,78 @@ test('a schedule of another flag is not found under this one, whatever is asked 
   }
   const still = await api.call(`GET /api/admin/flags/${mine}/schedule/${body.id}`, { token });
   expect(still.body).toEqual(body);
+});
+
+describe('a flag with as many pending schedules as it may have', () => {
+  const limitTo = (count: number) =>
+    asOwner((client) =>
+      client.query(`select app_private.set_setting('pending_per_flag', $1)`, [String(count)]),
+    );
+  beforeAll(() => limitTo(3));
+  afterAll(() => limitTo(1_000));
+
+  const tryToCreate = async (flag: string) => {
+    const { status, body } = await api.call(`POST /api/admin/flags/${flag}/schedule`, {
+      token: adminToken(),
+      json: { scheduled_at: inMinutes(60), updates: { enabled: true } },
+    });
+    return [status, body.code];
+  };
+  const full = async () => {
+    const flag = await newFlag();
+    const schedules = [];
+    for (let i = 0; i < 3; i++) schedules.push((await create(flag)).body);
+    return { flag, schedules };
+  };
+
+  test('gets no more by the API, until one of them is cancelled; other flags do', async () => {
+    const { flag, schedules } = await full();
+    const before = await contentsOf(database);
+    expect(await tryToCreate(flag)).toEqual([409, 'too_many_schedules']);
+    expect(await contentsOf(database)).toBe(before);
+    await create(await newFlag());
+    const [first] = schedules;
+    const path = `/api/admin/flags/${flag}/schedule/${first?.id ?? ''}`;
+    const moved = { token: adminToken(), json: { scheduled_at: inMinutes(90) } };
+    expect((await api.call(`PATCH ${path}`, moved)).status).toBe(200);
+    expect((await api.call(`DELETE ${path}`, { token: adminToken() })).status).toBe(200);
+    await create(flag);
+    expect(await tryToCreate(flag)).toEqual([409, 'too_many_schedules']);
+  });
+
+  test('gets none of its failed ones back by a retry', async () => {
+    const { flag, schedules } = await full();
+    const id = schedules[0]?.id ?? '';
+    await asOwner((client) =>
+      client.query(
+        `update app_public.feature_flag_schedules set status = 'failed', error_message = 'broken' where id = $1`,
+        [id],
+      ),
+    );
+    await create(flag);
+    const before = await contentsOf(database);
+    const retry = () =>
+      api.call(`POST /api/admin/flags/${flag}/schedule/${id}/retry`, { token: adminToken() });
+    const { status, body } = await retry();
+    expect([status, body.code]).toEqual([409, 'too_many_schedules']);
+    expect(await contentsOf(database)).toBe(before);
+    await api.call(`DELETE /api/admin/flags/${flag}/schedule/${schedules[1]?.id ?? ''}`, {
+      token: adminToken(),
+    });
+    expect((await retry()).status).toBe(200);
+  });
+
+  test('gets any number by SQL', async () => {
+    const { flag } = await full();
+    await asOwner(async (client) => {
+      for (const claim of ['user_id', 'role'])
+        await client.query(`select set_config('jwt.claims.${claim}', 'admin', false)`);
+      const { rows } = await client.query<{ status: string }>(
+        `select status from app_public.schedule_flag_change($1, null, now() + interval '1 hour', '{"enabled": true}')`,
+        [flag],
+      );
+      expect(rows).toEqual([{ status: 'pending' }]);
+    });
+    expect(await tryToCreate(flag)).toEqual([409, 'too_many_schedules']);
+  });
 });

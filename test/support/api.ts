@@ -42,15 +42,27 @@ export interface TestApi {
   readonly close: () => Promise<void>;
 }
 
-/** The real application on a free port of 127.0.0.1, with TEST_SECRET and without GraphQL. */
+/**
+ * The real application on a free port of 127.0.0.1, with TEST_SECRET and without GraphQL.
+ *
+ * @param options.env settings besides
+ */
 export async function startTestApi(
   databaseUrl: string,
-  options: Partial<
+  {
+    env,
+    ...options
+  }: Partial<
     Pick<ApiOptions, 'drainMs' | 'holdMs' | 'makeGraphql' | 'maxConnections' | 'registry'>
-  > = {},
+  > & {
+    readonly env?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<TestApi> {
   const { log, lines, text } = makeTestLog();
-  const config = loadConfig({ NODE_ENV: 'test', PORT: '0', JWT_SECRET: TEST_SECRET }, 'api');
+  const config = loadConfig(
+    { NODE_ENV: 'test', PORT: '0', JWT_SECRET: TEST_SECRET, ...env },
+    'api',
+  );
   const server: ApiServer = await startApi({ config, databaseUrl, log, ...options });
   return {
     url: server.url,

@@ -48,12 +48,16 @@ export async function addEvents(
 }
 
 /** Many events of one statement, and so of one time, numbered. */
-export async function addMany(client: pg.ClientBase, count: number): Promise<void> {
+export async function addMany(
+  client: pg.ClientBase,
+  count: number,
+  metadata: object = { n: 1 },
+): Promise<void> {
   await client.query(
     `with one as (
        select e.*, app_private.render_event(e) as text
        from app_private.make_event(
-         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, '{"n": 1}') as e
+         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, $2) as e
      ), added as (
        insert into audit.events (
          id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,
@@ -65,7 +69,7 @@ export async function addMany(client: pg.ClientBase, count: number): Promise<voi
        returning id, occurred_at
      )
      insert into audit.queue (event_id, occurred_at) select id, occurred_at from added`,
-    [count],
+    [count, JSON.stringify(metadata)],
   );
   await number(client);
 }
@@ -100,6 +104,8 @@ export async function openStream(
     agent: false,
     headers: { authorization: `Bearer ${token}`, accept: options.accept ?? 'application/x-ndjson' },
   });
+  // What ends it is seen by the response.
+  request.on('error', () => undefined);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   let text = '';
   response.setEncoding('utf8');

@@ -14,6 +14,7 @@ import { sendRequestId } from '../../src/http/request_id.ts';
 import { makeAuthentication } from '../../src/auth/auth.ts';
 import type { Config } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { shareByUser } from '../../src/postgres/fair_pool.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';
@@ -56,6 +57,7 @@ export interface TestApiOptions {
   readonly maxSockets?: number;
   readonly maxSilent?: number;
   readonly executionMs?: number;
+  readonly queuePerUser?: number;
   /** Settings. */
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -63,17 +65,31 @@ export interface TestApiOptions {
 /** GraphQL alone on a free port, with the middleware that it counts on. */
 export async function startGraphql(
   database: Pick<TestDatabase, 'authenticatorUrl'>,
-  { nodeEnv = 'test', maxSockets, maxSilent, executionMs, env }: TestApiOptions = {},
+  {
+    nodeEnv = 'test',
+    maxSockets,
+    maxSilent,
+    executionMs,
+    queuePerUser = 256,
+    env,
+  }: TestApiOptions = {},
 ): Promise<TestApi> {
   const { log, lines, text } = makeTestLog();
   const config: Config = {
     ...loadConfig(
-      { NODE_ENV: 'test', JWT_SECRET: TEST_SECRET, JWT_ALGORITHMS: 'HS256', ...env },
+      {
+        NODE_ENV: 'test',
+        JWT_SECRET: TEST_SECRET,
+        JWT_ALGORITHMS: 'HS256',
+        QUEUE_PER_USER: String(queuePerUser),
+        ...env,
+      },
       'api',
     ),
     nodeEnv,
   };
   const pool = makePool(database.authenticatorUrl, { name: 'halyard-api', log });
+  shareByUser(pool, queuePerUser);
   const graphql = await makeGraphql({
     pool,
     listenerUrl: database.authenticatorUrl,

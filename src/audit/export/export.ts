@@ -1,7 +1,7 @@
 import type pg from 'pg';
 
 import { pause } from '../../lib/wait.ts';
-import { scanLedger, type EventRow, type SeqRange } from './query.ts';
+import { readPiece, scanLedger, type LongColumn, type Scanned, type SeqRange } from './query.ts';
 import type { ExportAuditEventsQuery } from './schemas.ts';
 
 /** Runs `work` in a short transaction of its own, as the reader. */
@@ -10,11 +10,8 @@ export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Pr
 /** What is asked for: which events, and which part of the trail. */
 export type ExportQuery = Omit<ExportAuditEventsQuery, 'follow'>;
 
-export interface Page {
-  readonly rows: readonly EventRow[];
-  /** The numbers that are still to be read. */
-  readonly remaining: SeqRange;
-}
+/** Some events, one after the other; there may be none. */
+export type Page = Omit<Scanned, 'found'>;
 
 export interface Follow {
   /** Raised when the reader waits no more. */
@@ -25,6 +22,10 @@ export interface Follow {
 
 /** Rows of a page, which are in memory at the same time. */
 const PAGE = 1_000;
+/** Bytes of a page's payloads. An event's text has them about twice, as metadata and in the message: 1 MiB. */
+export const PAGE_BYTES = 2 ** 19;
+/** Characters of a long text that are read at a time. */
+const PIECE = 2 ** 19;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
 
@@ -73,43 +74,85 @@ async function isContinued(client: pg.ClientBase, id: string, filters: string): 
 
 /**
  * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the
- * pages' reader is slow. A page may be empty, and says what remains.
+ * pages' reader is slow. It keeps nothing of a page that it has given.
  *
  * @param last the end of the trail, where the reading ends (in descending order: begins) unless it follows
  * @param follow in ascending order only
- * @throws what the database throws; all pages before it are good
  */
-export async function* readEvents(
+export function makeEventReader(
   transaction: Transaction,
   query: ExportQuery,
   last: number,
   follow?: Follow,
-): AsyncGenerator<Page, void, undefined> {
+) {
   const { order = 'asc' } = query;
   const maxScanned = maxScannedOf(query);
   let remaining = { after: query.after ?? 0, until: Math.min(query.until ?? last, last) };
   let left = query.limit ?? Number.POSITIVE_INFINITY;
+  let pageRows = PAGE;
+  /** Whether the follower knows that it has all there is. */
+  let isIdle = false;
   const goesOn = () =>
     follow === undefined ? !isEmpty(remaining) : !follow.signal.aborted && !follow.isOver();
-  while (left > 0 && goesOn()) {
-    if (follow !== undefined && isEmpty(remaining)) {
-      yield { rows: [], remaining };
-      await pause(POLL_MS, follow.signal);
-      remaining = { ...remaining, until: await transaction(readLastSeq) };
-      continue;
-    }
-    const range = nextRange(remaining, order, maxScanned);
-    const limit = Math.min(left, PAGE);
-    const rows = await transaction((client) =>
-      scanLedger(client, query, { ...range, order, limit }),
-    );
-    left -= rows.length;
-    const end = order === 'asc' ? range.until : range.after + 1;
-    const seq = rows.length < limit ? end : Number(rows.at(-1)?.seq);
-    remaining = rangeBehind(remaining, order, seq);
-    yield { rows, remaining };
+
+  async function waitForMore({ signal }: Follow): Promise<void> {
+    await pause(POLL_MS, signal);
+    remaining = { ...remaining, until: await transaction(readLastSeq) };
+    isIdle = false;
   }
+
+  async function readPage(): Promise<Page> {
+    const range = nextRange(remaining, order, maxScanned);
+    const limit = Math.min(left, pageRows);
+    const { found, ...scanned } = await transaction((client) =>
+      scanLedger(client, query, { ...range, order, limit, bytes: PAGE_BYTES }),
+    );
+    const { rows } = scanned;
+    left -= rows.length;
+    // What was found beside the page was found in vain.
+    const fits = rows.length < found ? Math.ceil(1.1 * rows.length) : 2 * pageRows;
+    pageRows = Math.min(PAGE, fits);
+    const end = order === 'asc' ? range.until : range.after + 1;
+    const isPart = rows.length === limit || rows.length < found;
+    remaining = rangeBehind(remaining, order, isPart ? Number(rows.at(-1)?.seq) : end);
+    return scanned;
+  }
+
+  return {
+    /** The numbers that are still to be read. */
+    get remaining() {
+      return remaining;
+    },
+    /**
+     * The next page; undefined at the end.
+     *
+     * @throws what the database throws; all pages before it are good
+     */
+    async next(): Promise<Page | undefined> {
+      while (left > 0 && goesOn()) {
+        if (!isEmpty(remaining)) return readPage();
+        if (follow === undefined) break;
+        if (isIdle) await waitForMore(follow);
+        else {
+          isIdle = true;
+          return { rows: [], bytes: 0, isLarge: false };
+        }
+      }
+      return undefined;
+    },
+    /** A text of an event of a large page, in pieces. */
+    async *pieces(seq: string, column: LongColumn): AsyncGenerator<string, void, undefined> {
+      for (let from = 1; ; from += PIECE) {
+        const part = { from, length: PIECE };
+        const piece = await transaction((client) => readPiece(client, seq, column, part));
+        if (piece === '') return;
+        yield piece;
+      }
+    },
+  };
 }
+
+export type EventReader = ReturnType<typeof makeEventReader>;
 
 /** What remains of a range, read in this order, behind the event `seq`. */
 export function rangeBehind(range: SeqRange, order: 'asc' | 'desc', seq: number): SeqRange {

@@ -108,3 +108,4 @@ export const auditEventSchema = z.strictObject({
 
 export type AuditEvent = z.infer<typeof auditEventSchema>;
 export type ExportAuditEventsQuery = z.output<typeof exportAuditEventsQuerySchema>;
+export type ListAuditEventsQuery = z.output<typeof listAuditEventsQuerySchema>;

@@ -4,12 +4,12 @@ import type pg from 'pg';
 import { exportAuditEventsQuerySchema } from '../../audit/export/schemas.ts';
 import {
   beginExport,
-  readEvents,
+  makeEventReader,
   readLastSeq,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
-import { FORMATS } from '../../audit/export/format.ts';
+import { FORMATS, textOf } from '../../audit/export/format.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, UsageError } from './exit_codes.ts';
@@ -83,16 +83,18 @@ async function write(
   target: Writable,
 ): Promise<void> {
   const transaction = transactionOf(pool);
-  const { head, textOf } = FORMATS[format];
   const progress = makeProgress(process.stderr);
   let events = 0;
   const last = await begin(transaction, format, query);
   async function* text(): AsyncGenerator<string, void, undefined> {
-    if (head !== '') yield head;
-    for await (const { rows, remaining } of readEvents(transaction, query, last)) {
-      if (rows.length > 0) yield textOf(rows);
-      events += rows.length;
-      const { after, until } = remaining;
+    if (FORMATS[format].head !== '') yield FORMATS[format].head;
+    const reader = makeEventReader(transaction, query, last);
+    for (let page = await reader.next(); page !== undefined; page = await reader.next()) {
+      const part = textOf(FORMATS[format], page, (...what) => reader.pieces(...what));
+      if (typeof part !== 'string') yield* part;
+      else if (part !== '') yield part;
+      events += page.rows.length;
+      const { after, until } = reader.remaining;
       progress.tell(`${count(events)} events, ${count(Math.max(0, until - after))} numbers left`);
     }
   }

@@ -1,7 +1,7 @@
 import type { ExecutionResult } from 'postgraphile/graphql';
 
 import type { Hint } from '../../audit/hint.ts';
-import type { Settings } from '../../postgres/request_settings.ts';
+import { ASKER, type Settings } from '../../postgres/request_settings.ts';
 import { DatabaseUnavailableError } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Turns } from '../../lib/turns.ts';
@@ -31,6 +31,9 @@ export interface Followed {
 export interface Results extends AsyncIterableIterator<string, void, void> {
   return(): Promise<IteratorResult<string, void>>;
 }
+
+/** Who asks for the rows that an audience shares. A user's key never looks like it. */
+const LOOKS = { user: 'looks', isLimited: false };
 
 /**
  * Feeds subscribers with what changed: rows that were read with their rights, never what a notification says. Those with the same
@@ -75,7 +78,8 @@ export function makeFeed(options: {
     const key = JSON.stringify([kind, rights]);
     const known = audiences.get(key);
     if (known !== undefined) return { key, audience: known };
-    const view = makeView(reader, kind, rights);
+    // What all of them share comes out of no one's share of the connections.
+    const view = makeView(reader, kind, { ...rights, [ASKER]: LOOKS });
     const audience = Object.assign(makeAudience({ view, turns, lastMessage }), { kind });
     audiences.set(key, audience);
     return { key, audience };

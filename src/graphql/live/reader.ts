@@ -1,7 +1,7 @@
 import type pg from 'pg';
 
-import type { Claims } from '../../auth/claims.ts';
-import { pgSettings, type Settings } from '../../postgres/request_settings.ts';
+import { userKey, type Claims } from '../../auth/claims.ts';
+import { ASKER, pgSettings, type Settings } from '../../postgres/request_settings.ts';
 import { queryAs } from '../../postgres/transaction.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
 import { makeSharing } from './sharing.ts';
@@ -35,7 +35,12 @@ export function makeReader(pool: pg.Pool) {
 
 export type Reader = ReturnType<typeof makeReader>;
 
-/** A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. */
+/**
+ * A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. Only the
+ * connection comes out of that user's share.
+ */
 export function rightsOf(claims: Claims): Settings {
-  return pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
+  const asker = { user: userKey(claims), isLimited: false };
+  const settings = pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
+  return { ...settings, [ASKER]: asker };
 }

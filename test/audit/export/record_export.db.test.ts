@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 
-import { readEvents } from '../../../src/audit/export/export.ts';
+import { makeEventReader, PAGE_BYTES } from '../../../src/audit/export/export.ts';
 import type { ExportQuery, Transaction } from '../../../src/audit/export/export.ts';
 import { ledgerScanStatement } from '../../../src/audit/export/query.ts';
 import { actAsOwner, value, withActors } from '../../support/actors.ts';
@@ -156,7 +156,7 @@ test('an admin and an auditor get the very message that was shipped', async () =
       client,
       'select app_private.shipped_message(e.payload, l.seq) from audit.events e, audit.ledger l',
     );
-    const scan = { after: 0, until: 10, order: 'asc', limit: 10 } as const;
+    const scan = { after: 0, until: 10, order: 'asc', limit: 10, bytes: PAGE_BYTES } as const;
     for (const role of ['admin', 'auditor'] as const) {
       await become(client, role);
       const { rows } = await client.query<{ message: string }>(ledgerScanStatement({}, scan));
@@ -198,7 +198,7 @@ describe('plans, with all events of one statement and so of one time', () => {
           );
         for (const claims of [{}, { environments: ['production'] }]) {
           await become(client, 'auditor', claims);
-          const range = { after: 4_000, until: 4_500, order, limit: 1_000 };
+          const range = { after: 4_000, until: 4_500, order, limit: 1_000, bytes: PAGE_BYTES };
           const all = await explain(client, {}, range);
           expect(all).toMatch(read('ledger_pkey', 500));
           expect(all).toMatch(lookedUp(500));
@@ -221,9 +221,11 @@ describe('reading events', () => {
       return work(client);
     };
     const seqs: number[] = [];
-    for await (const { rows, remaining } of readEvents(transaction, query, last)) {
+    const reader = makeEventReader(transaction, query, last);
+    for (let page = await reader.next(); page !== undefined; page = await reader.next()) {
+      const { rows } = page;
       seqs.push(...rows.map(({ seq }) => Number(seq)));
-      const { after, until } = remaining;
+      const { after, until } = reader.remaining;
       expect(seqs.filter((seq) => seq > after && seq <= until)).toEqual([]);
     }
     return { seqs, transactions };

@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -29,10 +31,13 @@ interface Site {
 }
 
 /** A database, a clone of that one, and an API of one test's own: what is tested here ends them, or breaks them. */
-async function startSite(template?: TestDatabase): Promise<Site> {
+async function startSite(
+  template?: TestDatabase,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Site> {
   const database = await cloneDatabase(template?.name);
   onTestFinished(() => database.drop());
-  const api = await startTestApi(database.authenticatorUrl, { drainMs: 3_000 });
+  const api = await startTestApi(database.authenticatorUrl, { drainMs: 3_000, env });
   onTestFinished(() => api.close());
   return {
     database,
@@ -118,23 +123,48 @@ describe('a follower', () => {
     expect(performance.now() - begun).toBeLessThan(1_500);
     expect(api.lines.filter(({ msg }) => msg === 'requests did not finish in time')).toEqual([]);
   });
+});
 
-  test('frees its place when it goes, and the twenty-first is turned away until then', async () => {
-    const { api, open } = await startSite();
-    const streams: Stream[] = [];
-    for (let i = 0; i < 20; i++) streams.push(await open('follow=true'));
-    const headers = { accept: 'application/x-ndjson' };
-    const call = { token: auditorToken(), headers };
-    const refused = await api.call(`GET ${PATH}?follow=true`, call);
-    expect([refused.status, refused.body.code]).toEqual([503, 'too_many_followers']);
-    expect(refused.headers.get('retry-after')).toMatch(/^\d+$/);
-    const finite = await open('flag=x');
-    expect(await finite.ended).toBe(true);
+describe('a place', () => {
+  const headers = { accept: 'application/x-ndjson' };
+  const refusalOf = async (api: TestApi, query: string, user: string) => {
+    const token = auditorToken({ userId: user });
+    const refused = await api.call(`GET ${PATH}?${query}`, { token, headers });
+    expect(refused.headers.get('retry-after')).toBe('1');
+    return [refused.status, refused.body.code];
+  };
+
+  test('is had by so many of a user, and so many of all, follower or not, until they end', async () => {
+    const { api, open } = await startSite(undefined, { STREAMS: '3', STREAMS_PER_USER: '2' });
+    const streams = [await open('follow=true'), await open('follow=true')];
+    for (const query of ['follow=true', 'flag=x'])
+      expect(await refusalOf(api, query, 'olga')).toEqual([429, 'too_many_streams']);
+    streams.push(await open('follow=true', { token: auditorToken({ userId: 'bob' }) }));
+    for (const query of ['follow=true', 'flag=x'])
+      expect(await refusalOf(api, query, 'carol')).toEqual([503, 'too_many_streams']);
+    // A page of JSON is no stream, and what asks for no rows takes no place.
+    expect((await api.call(`GET ${PATH}`, { token: auditorToken() })).status).toBe(200);
+    expect((await api.call(`HEAD ${PATH}`, { token: auditorToken(), headers })).status).toBe(200);
     streams[0]?.destroy();
     await vi.waitFor(async () => {
-      const stream = await open('follow=true');
+      const stream = await open('flag=x', { token: auditorToken({ userId: 'carol' }) });
       expect(stream.response.statusCode).toBe(200);
+      expect(await stream.ended).toBe(true);
     }, WAIT);
+  });
+
+  test('is given back by a stream that fails before it begins', async () => {
+    const { api, database, open } = await startSite(undefined, {
+      STREAMS: '1',
+      STREAMS_PER_USER: '1',
+    });
+    const grants = (sql: string) => withClient(database.ownerUrl, (client) => client.query(sql));
+    await grants('revoke select on audit.ledger from halyard_auditor');
+    const { status } = await api.call(`GET ${PATH}`, { token: auditorToken(), headers });
+    // An empty trail isn't looked into.
+    expect([200, 500]).toContain(status);
+    await grants('grant select on audit.ledger to halyard_auditor');
+    expect((await open('')).response.statusCode).toBe(200);
   });
 });
 
@@ -215,6 +245,67 @@ describe('a stream', () => {
     expect(response.complete).toBe(true);
   });
 
+  const cutOffs = (api: TestApi) =>
+    api.lines
+      .filter(({ msg }) => msg === 'an export was cut off')
+      .map(({ level, reason }) => [level, reason]);
+
+  test('of which nothing is read is cut off, and never looks whole', async () => {
+    const { api, open } = await startSite(long, { STREAM_WRITE_TIMEOUT: '1', STREAMS: '1' });
+    const stream = await open('', { paused: true });
+    await vi.waitFor(() => expect(cutOffs(api)).toHaveLength(1), WAIT);
+    expect(cutOffs(api)).toEqual([['warn', 'Its client read nothing for 1000 ms.']]);
+    stream.response.resume();
+    expect(await stream.ended).toBe(false);
+    // Its place is free.
+    expect((await open('limit=1')).response.statusCode).toBe(200);
+  });
+
+  test('is no other answer: a page of JSON is cut off, too', async () => {
+    const { database, api } = await startSite(undefined, { STREAM_WRITE_TIMEOUT: '1' });
+    const { hostname, port } = new URL(api.url);
+    const socket = connect(Number(port), hostname).on('error', () => undefined);
+    onTestFinished(() => void socket.destroy());
+    await withClient(database.ownerUrl, (client) => addMany(client, 700));
+    const page = `GET ${PATH}?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${auditorToken()}\r\n\r\n`;
+    // More pages than all buffers on the way have room for.
+    socket.write(page.repeat(30));
+    const cut = () => api.lines.filter(({ msg }) => msg === 'an answer was cut off');
+    await vi.waitFor(() => expect(cut()).toHaveLength(1), WAIT);
+    expect(cut()[0]).toMatchObject({ level: 'warn' });
+  });
+
+  test('that is read slowly, but goes on, is not cut off', async () => {
+    const { api, open } = await startSite(long, { STREAM_WRITE_TIMEOUT: '2' });
+    const { response, ended } = await open('limit=20000', { paused: true });
+    const begun = performance.now();
+    let lines = 0;
+    for await (const chunk of response) {
+      lines += String(chunk).split('\n').length - 1;
+      if (performance.now() - begun < 3_000) await once(stopwatch(20), 'abort');
+    }
+    expect(lines).toBe(20_000);
+    expect(await ended).toBe(true);
+    expect(cutOffs(api)).toEqual([]);
+  });
+
+  test('ends as no whole one when its token expires, and nothing is sent after that', async () => {
+    const { api, open } = await startSite(long);
+    const exp = nowInSeconds() + 2;
+    const stream = await open('', { token: auditorToken({ exp }), paused: true });
+    await vi.waitFor(() => expect(cutOffs(api)).toHaveLength(1), WAIT);
+    expect(Date.now() / 1_000).toBeGreaterThanOrEqual(exp);
+    expect(cutOffs(api)).toEqual([['warn', 'Its token expired.']]);
+    stream.response.resume();
+    expect(await stream.ended).toBe(false);
+    // Within the tolerance of clocks the token still counts, and its exports are over.
+    for (const accept of ['application/x-ndjson', 'text/csv']) {
+      const call = { token: auditorToken({ exp }), headers: { accept } };
+      const { status, body } = await api.call(`GET ${PATH}`, call);
+      expect([status, body.code]).toEqual([401, 'token_expired']);
+    }
+  });
+
   test('stops reading when the client goes', async () => {
     const { api, open } = await startSite(long);
     const stream = await open('', { paused: true });
@@ -246,6 +337,92 @@ describe('a stream', () => {
     expect([answer.status, answer.body.code]).toEqual([500, 'internal_error']);
     expect(answer.headers.get('content-type')).toMatch('application/problem+json');
     expect(answer.headers.get('content-disposition')).toBeNull();
+  });
+});
+
+/** A signal that is raised after so many milliseconds: for a client that takes its time. */
+const stopwatch = (ms: number) => AbortSignal.timeout(ms);
+
+describe('events of megabytes', () => {
+  const texts = ['"quoted" € \\ 😀\n', 'plain '].map((text) =>
+    text.repeat(1_200_000 / text.length),
+  );
+  let large: TestDatabase;
+  beforeAll(async () => {
+    large = await cloneDatabase();
+    await withClient(large.ownerUrl, (client) =>
+      addEvents(client, [
+        { flag: 'small' },
+        ...texts.map((text) => ({ flag: 'large', metadata: { text } })),
+        { flag: 'small', metadata: { text: 'x'.repeat(300_000) } },
+        { flag: 'small', metadata: { text: 'y'.repeat(300_000) } },
+        { flag: 'small', metadata: { text: 'z'.repeat(300_000) } },
+      ]),
+    );
+  });
+  afterAll(() => large.drop());
+
+  /** The leaf of each event, as the ledger has it. */
+  const leaves = () =>
+    withClient(large.ownerUrl, async (client) => {
+      const { rows } = await client.query<{ leaf: string }>(
+        `select encode(leaf, 'hex') as leaf from audit.ledger order by seq`,
+      );
+      return rows.map(({ leaf }) => leaf);
+    });
+  const leafOf = ({ message }: Record<string, unknown>) =>
+    createHash('sha256')
+      .update(`\0${String(message)}`)
+      .digest('hex');
+  const textsOf = (events: readonly Record<string, unknown>[]) =>
+    events.map(({ metadata }) => (metadata as { text?: string }).text?.length);
+  const lengths = [undefined, ...texts.map(({ length }) => length), 300_000, 300_000, 300_000];
+
+  test('arrive whole, in both orders and as CSV', async () => {
+    const { open } = await startSite(large);
+    const stream = await open('until=6');
+    expect(await stream.ended).toBe(true);
+    const events = linesOf(stream.text());
+    expect(events.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(events.map(leafOf)).toEqual((await leaves()).slice(0, 6));
+    expect(textsOf(events)).toEqual(lengths);
+    const backwards = await open('until=6&order=desc');
+    expect(await backwards.ended).toBe(true);
+    expect(linesOf(backwards.text())).toEqual(events.toReversed());
+    const csv = await open('after=1&until=3', { accept: 'text/csv' });
+    expect(await csv.ended).toBe(true);
+    const cells = csv.text().matchAll(/,false,"(\{(?:[^"]|"")*\})"\r\n/g);
+    const metadata = Array.from(
+      cells,
+      ([, cell = '']) => JSON.parse(cell.replaceAll('""', '"')) as object,
+    );
+    expect(metadata).toEqual(texts.map((text) => ({ text })));
+  });
+
+  test('are a page of JSON each, and so are some that come to a megabyte together', async () => {
+    const { api } = await startSite(large);
+    const token = adminToken();
+    const pages: unknown[][] = [];
+    let next: string | undefined = `${PATH}?until=6`;
+    while (next !== undefined) {
+      const { headers, body } = await api.call(`GET ${next}`, { token });
+      pages.push((body as unknown as Record<string, unknown>[]).map(({ seq }) => seq));
+      next = /^<([^>]+)>; rel="next"$/.exec(headers.get('link') ?? '')?.[1];
+    }
+    expect(pages).toEqual([[1], [2], [3], [4, 5], [6]]);
+  });
+
+  test('are read in pieces, no further ahead than the client reads', async () => {
+    const { api, open } = await startSite(large, { STREAM_WRITE_TIMEOUT: '1' });
+    for (const accept of ['application/x-ndjson', 'application/json']) {
+      const stream = await open('after=1', { accept, paused: true });
+      stream.destroy();
+      await vi.waitFor(
+        () => expect(api.lines.filter(({ msg }) => msg === 'the client went away')).not.toEqual([]),
+        WAIT,
+      );
+    }
+    expect(api.lines.filter(({ level }) => level === 'error')).toEqual([]);
   });
 });
 

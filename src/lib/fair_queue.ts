@@ -1,0 +1,198 @@
+import { ProblemError } from './errors.ts';
+
+/** Where a request's answer goes: a response, or a connection of its own. */
+export interface Client {
+  readonly destroyed: boolean;
+  once(event: 'close', listener: () => void): unknown;
+}
+
+/** What is to be done when a client closes: one listener for a client, of which many statements may wait at once. */
+const departures = new WeakMap<Client, Set<() => void>>();
+
+function departuresOf(client: Client): Set<() => void> {
+  const known = departures.get(client);
+  if (known !== undefined) return known;
+  const leaving = new Set<() => void>();
+  departures.set(client, leaving);
+  client.once('close', () => {
+    for (const leave of leaving) leave();
+  });
+  return leaving;
+}
+
+/** Who asks for a slot. */
+export interface Asker {
+  /** Askers with the same key have one share together. */
+  readonly user: string;
+  /** Whether the asker is refused where its user's queue is full; otherwise it waits in any case. */
+  readonly isLimited: boolean;
+  /** When it closes, its client is gone: the asker leaves the queue. */
+  readonly client?: Client | undefined;
+}
+
+/** No slot was free in time. */
+export class QueueTimeoutError extends Error {
+  override readonly name = 'QueueTimeoutError';
+}
+
+/** An asker in a queue. */
+interface Waiting {
+  /** Gives the slot, or the reason for which there is none. */
+  readonly settle: (error?: Error) => void;
+}
+
+interface User {
+  /** Slots in use, and those after which the user still rests. */
+  held: number;
+  readonly queue: Set<Waiting>;
+}
+
+/**
+ * Hands out slots by user, not by request: a user who asks a thousand times has the same share as one who asks once. It is
+ * max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2), in whole slots: a free slot goes to the waiting user who holds
+ * the fewest; among equals it goes round robin (Nagle, RFC 970). Round robin alone would count grants and not time: a user of slow
+ * statements would come to hold nearly all slots.
+ *
+ * @param options.slots slots in all
+ * @param options.perUser slots that one user may hold at once, also when no other asks
+ * @param options.maxQueued askers of one user that may wait
+ * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot
+ */
+export function makeFairQueue(options: {
+  readonly slots: number;
+  readonly perUser: number;
+  readonly maxQueued: number;
+  readonly waitMs: number;
+}) {
+  const { perUser, maxQueued, waitMs } = options;
+  const users = new Map<string, User>();
+  /** The keys of users who wait; who was served last is at the end. */
+  const ring = new Set<string>();
+  let free = options.slots;
+  let waiting = 0;
+
+  function userOf(key: string): User {
+    const user = users.get(key) ?? { held: 0, queue: new Set() };
+    users.set(key, user);
+    return user;
+  }
+
+  /** The key of the user whose turn it is. */
+  function nextUser(): string | undefined {
+    let next: string | undefined;
+    let fewest = perUser;
+    for (const key of ring) {
+      const { held } = userOf(key);
+      if (held < fewest) [next, fewest] = [key, held];
+    }
+    return next;
+  }
+
+  function grantAll(): void {
+    while (free > 0) {
+      const key = nextUser();
+      if (key === undefined) return;
+      const user = userOf(key);
+      const [first] = user.queue;
+      // Served: back to the end of the ring, if any of its askers still waits.
+      ring.delete(key);
+      if (user.queue.size > 1) ring.add(key);
+      free -= 1;
+      user.held += 1;
+      first?.settle();
+    }
+  }
+
+  function wait({ user: key, client }: Asker): Promise<void> {
+    const user = userOf(key);
+    return new Promise((resolve, reject) => {
+      const settle = (error?: Error) => {
+        clearTimeout(timer);
+        if (client !== undefined) departuresOf(client).delete(leave);
+        waiting -= 1;
+        user.queue.delete(entry);
+        if (user.queue.size === 0) ring.delete(key);
+        forgetIdle(key, user);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const entry: Waiting = { settle };
+      // No client hears of it.
+      const leave = () =>
+        settle(new ProblemError('too_many_requests', 'The client left before its turn came.'));
+      const expire = () =>
+        settle(new QueueTimeoutError(`Its turn did not come within ${waitMs} ms.`));
+      const timer = setTimeout(expire, waitMs);
+      if (client !== undefined) departuresOf(client).add(leave);
+      waiting += 1;
+      user.queue.add(entry);
+      ring.add(key);
+      if (client?.destroyed === true) leave();
+    });
+  }
+
+  function forgetIdle(key: string, { held, queue }: User): void {
+    if (held === 0 && queue.size === 0) users.delete(key);
+  }
+
+  function release(key: string): void {
+    const user = userOf(key);
+    user.held -= 1;
+    forgetIdle(key, user);
+    grantAll();
+  }
+
+  /** @throws ProblemError too_many_requests where as many of the user's askers wait as may */
+  function requireRoom(key: string): void {
+    if ((users.get(key)?.queue.size ?? 0) < maxQueued) return;
+    throw new ProblemError(
+      'too_many_requests',
+      `${maxQueued} requests of this user wait already: wait for their answers, then try again.`,
+    );
+  }
+
+  return {
+    /** Askers that wait. */
+    get waiting() {
+      return waiting;
+    },
+    /** Slots that a user holds. */
+    heldBy: (key: string): number => users.get(key)?.held ?? 0,
+    requireRoom,
+    /** Takes a slot if the user may have one now. @returns whether it did; then `give` must take it back */
+    tryTake(key: string): boolean {
+      const user = userOf(key);
+      const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
+      if (isFree) {
+        free -= 1;
+        user.held += 1;
+      }
+      forgetIdle(key, user);
+      return isFree;
+    },
+    /**
+     * Resolves once the asker has a slot, which `give` must take back.
+     *
+     * @throws ProblemError too_many_requests where it is limited and its user's queue is full, or its client left;
+     *   QueueTimeoutError
+     */
+    async take(asker: Asker): Promise<void> {
+      if (this.tryTake(asker.user)) return;
+      if (asker.isLimited) requireRoom(asker.user);
+      await wait(asker);
+    },
+    /**
+     * Takes a slot back.
+     *
+     * @param restMs milliseconds for which it still counts as the user's, while others may have it
+     */
+    give(key: string, restMs = 0): void {
+      free += 1;
+      if (restMs > 0) setTimeout(() => release(key), restMs).unref();
+      if (restMs > 0) grantAll();
+      else release(key);
+    },
+  };
+}
+
+export type FairQueue = ReturnType<typeof makeFairQueue>;
