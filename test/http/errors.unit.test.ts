@@ -71,10 +71,10 @@ describe('docs/errors.md', () => {
   });
 });
 
-/** By PostgreSQL's own names: raised to auditors and operators, by functions that no request reaches. */
+/** By PostgreSQL's own names: raised to auditors, operators and workers, by functions that no request reaches. */
 const AT_A_PROMPT = [
   ...['data_exception', 'invalid_parameter_value', 'invalid_transaction_state', 'no_data_found'],
-  'null_value_not_allowed',
+  ...['null_value_not_allowed', 'object_not_in_prerequisite_state'],
 ];
 
 test('every error that the SQL raises has a code, and every code of ours is raised', async () => {
