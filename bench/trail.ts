@@ -46,8 +46,8 @@ const FILL = `
       'alice@example.com', 'request-' || m.n, 'halyard_authenticator', 'halyard-api', m.metadata,
       app_private.render_event(row(
         m.id, m.occurred_at, 'feature_flag.updated', 'info', m.flag_id, 'flag-' || m.n, 'production', null, 2, 'admin',
-        'alice', 'alice@example.com', 'request-' || m.n, 'halyard_authenticator', 'halyard-api', false, m.metadata,
-        null)::app_private.audit_event)
+        'alice', 'alice@example.com', 'request-' || m.n, null, 'halyard_authenticator', 'halyard-api', false,
+        m.metadata, null)::app_private.audit_event)
     from made m
   )
   insert into audit.queue (event_id, occurred_at)
