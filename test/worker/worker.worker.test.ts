@@ -263,8 +263,13 @@ test('a worker takes no jobs once their tables are of a version that it does not
     await client.query(
       `insert into graphile_worker.migrations (id, breaking) values (1000000, true)`,
     );
-    await client.query(`notify "worker:migrate", '{}'`);
-    await expect.poll(() => worker.healthy(), soon).toBe(false);
+    // Again until it is heard: a worker that has just begun may not listen yet.
+    await expect
+      .poll(async () => {
+        await client.query(`notify "worker:migrate", '{}'`);
+        return worker.healthy();
+      }, soon)
+      .toBe(false);
     const warnings = () => lines.filter(({ level }) => level === 'warn');
     await expect.poll(() => JSON.stringify(warnings()), soon).toContain('1000000');
     await client.query('delete from graphile_worker.migrations where id = 1000000');
