@@ -24,6 +24,8 @@ import {
 } from '../../src/lib/own_files.ts';
 import { takeLock } from '../../src/postgres/embedded/lock.ts';
 import { superuserPassword } from '../../src/postgres/embedded/password.ts';
+import { clearRemains } from '../../src/postgres/embedded/postmaster.ts';
+import { makeTestLog } from '../support/log.ts';
 
 const isRoot = process.getuid?.() === 0;
 const root = mkdtempSync(join(tmpdir(), 'halyard-own-'));
@@ -93,6 +95,16 @@ describe('a file', () => {
     expect(() => takeLock(folder)).toThrow(isLink);
     rmSync(join(folder, 'halyard.lock'));
     expect(() => takeLock(folder)).toThrow(isLink);
+    expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
+  });
+
+  test('of PostgreSQL’s with a process id that is a link is not written', async () => {
+    const elsewhere = join(folder, 'elsewhere');
+    writeFileSync(elsewhere, SECRET, { mode: 0o600 });
+    symlinkSync(elsewhere, join(folder, 'postmaster.pid'));
+    await expect(clearRemains(folder, makeTestLog().log)).rejects.toEqual(
+      untrusted('it is a link'),
+    );
     expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
   });
 
