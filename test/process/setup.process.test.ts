@@ -146,7 +146,21 @@ describe('a setup where all is so already', () => {
       await client.query('alter role halyard_worker connection limit 3');
       await client.query(`grant connect, temporary on database ${NAME} to public`);
     });
+    const inside = withDatabase(server.rootUrl, NAME);
+    await withClient(inside, (client) =>
+      client.query(
+        'grant create on schema public to public; grant execute on function lo_create(oid) to public',
+      ),
+    );
     await run();
+    expect(
+      await withClient(inside, (client) =>
+        value(
+          client,
+          `select has_schema_privilege('pg_monitor', 'public', 'create') or has_function_privilege('pg_monitor', 'lo_create(oid)', 'execute')`,
+        ),
+      ),
+    ).toBe(false);
     await asRoot(async (client) => {
       expect(
         await value(
