@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -106,6 +107,15 @@ describe('a file', () => {
       untrusted('it is a link'),
     );
     expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
+  });
+
+  test('with the superuser’s password is for its owner alone, also when a copy was for all', async () => {
+    const file = join(folder, 'postgres.password');
+    for (const mode of [null, 0o644]) {
+      if (mode !== null) chmodSync(file, mode);
+      await superuserPassword(folder, true);
+      expect(statSync(file).mode & 0o777).toBe(0o600);
+    }
   });
 
   test('that leads nowhere is not made where it leads to', () => {
