@@ -54,9 +54,10 @@ export function makeJwksKeys(
   log: Logger,
   { cacheMs = 600_000, staleMs = 3_600_000, minIntervalMs = 10_000 }: JwksOptions = {},
 ): GetVerificationKey {
-  return jwksRsa.expressJwtSecret({
+  const { fetcher, isUnknown } = makeFetcher(log, minIntervalMs);
+  const lookUp = jwksRsa.expressJwtSecret({
     jwksUri: uri,
-    fetcher: makeFetcher(log, minIntervalMs),
+    fetcher,
     cache: true,
     cacheMaxEntries: 32,
     cacheMaxAge: cacheMs,
@@ -68,17 +69,29 @@ export function makeJwksKeys(
       const unknownKid = error === null || error instanceof jwksRsa.SigningKeyNotFoundError;
       done(unknownKid ? null : new KeysUnavailableError(error));
     },
-  });
+  }) as GetVerificationKey;
+  // jwks-rsa would read each key of the set again, which takes longer than all the rest of a request, of a client without a token.
+  return (request, token) => (isUnknown(token?.header.kid) ? undefined : lookUp(request, token));
 }
 
-/** Shares what it reads for `minIntervalMs`. jwks-rsa's own limit refuses instead: made-up kids would lock out good tokens. */
-function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promise<KeySet> {
+/**
+ * Shares what it reads for `minIntervalMs`. jwks-rsa's own limit refuses instead: made-up kids would lock out good tokens.
+ *
+ * @returns `isUnknown`: whether no key has that kid, as far as what is shared now says
+ */
+function makeFetcher(log: Logger, minIntervalMs: number) {
   let last: Promise<KeySet> | null = null;
+  // All that were read so far: jwks-rsa keeps one that was withdrawn for a while.
+  const kids = new Set<unknown>();
   let validUntil = 0;
+  // Whether the last read is over and succeeded.
+  let isKnown = false;
 
   async function load(uri: string): Promise<KeySet> {
     try {
       const keys = usable(await fetchKeySet(uri), log);
+      for (const { kid } of keys.keys) kids.add(kid);
+      isKnown = true;
       validUntil = performance.now() + minIntervalMs;
       return keys;
     } catch (error) {
@@ -88,12 +101,17 @@ function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promi
     }
   }
 
-  return (uri) => {
-    if (last === null || performance.now() >= validUntil) {
-      validUntil = Number.POSITIVE_INFINITY; // until it is here, everyone waits for the same read
-      last = load(uri);
-    }
-    return last;
+  return {
+    fetcher: (uri: string): Promise<KeySet> => {
+      if (last === null || performance.now() >= validUntil) {
+        validUntil = Number.POSITIVE_INFINITY; // until it is here, everyone waits for the same read
+        isKnown = false;
+        last = load(uri);
+      }
+      return last;
+    },
+    isUnknown: (kid: unknown): boolean =>
+      isKnown && typeof kid === 'string' && !kids.has(kid) && performance.now() < validUntil,
   };
 }
 
