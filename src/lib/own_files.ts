@@ -21,7 +21,7 @@ const OTHERS_WRITE = 0o002;
 const GROUP_OR_OTHERS_WRITE = 0o022;
 
 /**
- * Makes sure that nobody else can have put files into a folder. A folder of the user's own that a group may write to is
+ * Makes sure that no other user can have put files into a folder. A folder of the user's own that a group may write to is
  * trusted unless the user is root: where the umask is 002 each user has a group of its own.
  *
  * @param folder an existing folder, by its real path
