@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Logger } from '../lib/log.ts';
 
 /** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */
-const LEAST_RSA_BITS = 2048;
+const MIN_RSA_BITS = 2048;
 
 const key = z.looseObject({
   kty: z.unknown(),
@@ -21,7 +21,7 @@ const keySet = z.object({ keys: z.array(key).max(1_000) });
 type KeySet = z.infer<typeof keySet>;
 
 /** More than any provider's keys take, and little enough to be held. */
-const MOST_BYTES = 1_048_576;
+const MAX_BYTES = 1_048_576;
 
 /** How long an identity provider may take before a request is answered without it. */
 const FETCH_TIMEOUT_MS = 5_000;
@@ -135,8 +135,8 @@ async function boundedText(response: Response): Promise<string> {
   let bytes = 0;
   for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
-    if (bytes > MOST_BYTES)
-      throw new Error(`Make JWT_JWKS_URI answer at most ${MOST_BYTES} bytes: it answered more.`);
+    if (bytes > MAX_BYTES)
+      throw new Error(`Make JWT_JWKS_URI answer at most ${MAX_BYTES} bytes: it answered more.`);
     text += decoder.decode(chunk, { stream: true });
   }
   return text + decoder.decode();
@@ -148,7 +148,7 @@ function usable({ keys }: KeySet, log: Logger): KeySet {
   if (weak.length > 0)
     log.warn(
       { kids: weak.map(({ kid }) => kid) },
-      `tokens of RSA keys below ${LEAST_RSA_BITS} bits are refused: have the identity provider sign with others`,
+      `tokens of RSA keys below ${MIN_RSA_BITS} bits are refused: have the identity provider sign with others`,
     );
   if (!strong.some(({ kty, use = 'sig' }) => (kty === 'RSA' || kty === 'EC') && use === 'sig'))
     throw new Error('Make JWT_JWKS_URI answer a key set with a key that verifies signatures.');
@@ -158,5 +158,5 @@ function usable({ keys }: KeySet, log: Logger): KeySet {
 function isWeak({ kty, n }: Key): boolean {
   if (kty !== 'RSA' || typeof n !== 'string') return false;
   const modulus = Buffer.from(n, 'base64url').toString('hex').replace(/^0+/, '');
-  return BigInt(`0x0${modulus}`) < 1n << BigInt(LEAST_RSA_BITS - 1);
+  return BigInt(`0x0${modulus}`) < 1n << BigInt(MIN_RSA_BITS - 1);
 }
