@@ -7,7 +7,7 @@ import type { Algorithm, SignOptions } from 'jsonwebtoken';
 
 import { claimsFromPayload, isRole } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
-import { assertOwnFolder, readOwnFile } from '../lib/own_files.ts';
+import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';
 
 const DEFAULT_EXPIRY = '12h';
 const SECRET_BYTES = 48;
@@ -72,7 +72,7 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
     );
   const file = path.join(dataDir, 'jwt-secret');
   fs.mkdirSync(dataDir, { recursive: true, mode: 0o755 });
-  assertOwnFolder(fs.realpathSync(dataDir));
+  requireOwnFolder(dataDir);
   if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
   const secret = (readOwnFile(file) ?? '').trim();
   // Copied about, it may have lost its mode.

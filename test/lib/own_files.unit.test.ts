@@ -4,6 +4,7 @@ import {
   chownSync,
   closeSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -18,7 +19,7 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { developmentSecret } from '../../src/auth/token.ts';
 import {
   APPEND,
-  assertOwnFolder,
+  requireOwnFolder,
   openForWriting,
   readOwnFile,
   REPLACE,
@@ -46,9 +47,9 @@ beforeEach(() => {
 
 describe('a data folder', () => {
   test('of the user’s own, also where its group may write, is trusted unless by root', () => {
-    expect(() => assertOwnFolder(folder)).not.toThrow();
+    expect(() => requireOwnFolder(folder)).not.toThrow();
     chmodSync(folder, 0o775);
-    const assertion = expect(() => assertOwnFolder(folder));
+    const assertion = expect(() => requireOwnFolder(folder));
     if (isRoot) assertion.toThrow(untrusted('Other users may write to'));
     else assertion.not.toThrow();
   });
@@ -74,6 +75,12 @@ describe('a data folder', () => {
         untrusted('belongs to user 65534'),
       );
     chownSync(folder, 0, 0);
+    expect(developmentSecret(link, 'development')).toBe(SECRET);
+    lchownSync(link, 65_534, 65_534);
+    for (const name of [link, `${link}/`])
+      expect(() => developmentSecret(name, 'development')).toThrow(
+        untrusted('a link of user 65534'),
+      );
     chownSync(join(folder, 'jwt-secret'), 65_534, 65_534);
     expect(() => developmentSecret(folder, 'development')).toThrow(
       untrusted("jwt-secret can't be trusted: it belongs to user 65534"),
