@@ -69,7 +69,7 @@ function readText(claims: Record<string, unknown>, name: string, maxLength: numb
   if (value.trim() === '') return null;
   if (!isUnmistakable(value))
     throw new InvalidClaimsError(
-      `Make the token's ${name} one that shows as what it is: in normal form NFKC, without invisible characters or spaces at its ends, and not of Latin letters mixed with Cyrillic, Greek or others like them.`,
+      `Make the token's ${name} one that shows as what it is: in normal form NFKC, without invisible characters or spaces at its ends, and not of Latin, Cyrillic, Greek or other letters mixed that look alike.`,
     );
   return value;
 }
@@ -79,23 +79,28 @@ function isStorable(value: unknown): value is string {
   return typeof value === 'string' && value.isWellFormed() && !/\p{Cc}/u.test(value);
 }
 
-/** Characters that show as nothing, or change the direction of others, and spaces other than the usual one. */
-const INVISIBLE = /[\p{Default_Ignorable_Code_Point}\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
-const LATIN = /\p{Script=Latin}/u;
-/** Scripts with letters that look like Latin ones. */
-const LIKE_LATIN =
-  /[\p{Script=Cyrillic}\p{Script=Greek}\p{Script=Armenian}\p{Script=Cherokee}\p{Script=Coptic}\p{Script=Lisu}]/u;
+/**
+ * Characters that show as nothing, or change the direction of others, and spaces other than the usual one. Some are symbols to
+ * Unicode: a Braille pattern without dots, a note without a head, the blanks of Egyptian hieroglyphs and Khitan.
+ */
+const INVISIBLE =
+  /[\p{Default_Ignorable_Code_Point}\p{C}\p{Zl}\p{Zp}\u2800\u{1D159}\u{13441}\u{13442}]|\u{16FE4}|(?! )\p{Zs}/u;
+/** Scripts with letters that look like those of another of these (UTS 39, confusables.txt). */
+const ALIKE =
+  'Latin Cyrillic Greek Armenian Cherokee Coptic Lisu Deseret Osage Canadian_Aboriginal Runic Tifinagh Vai Gothic Old_Italic Lycian Lydian Carian Elbasan Warang_Citi Glagolitic Miao Bamum Medefaidrin'
+    .split(' ')
+    .map((script) => new RegExp(`\\p{Script=${script}}`, 'u'));
 
 /**
- * Whether a name can't be taken for another one that a reader of the trail sees the same: UTS 39, Unicode Security Mechanisms
- * (3.1, General Security Profile; 5.2, Restriction-Level Detection), as far as no table of confusable letters is needed.
+ * Whether a name isn't hidden in, or mixed from, what a reader of the trail takes for another one (UTS 39, Unicode Security Mechanisms,
+ * 5.2). A name of one script that looks like one of another passes, and so do letters of one script that look alike.
  */
 function isUnmistakable(name: string): boolean {
   return (
     name === name.trim() &&
     name === name.normalize('NFKC') &&
     !INVISIBLE.test(name) &&
-    !(LATIN.test(name) && LIKE_LATIN.test(name))
+    ALIKE.filter((script) => script.test(name)).length <= 1
   );
 }
 

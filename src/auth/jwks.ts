@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Logger } from '../lib/log.ts';
 
 /** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */
-const LEAST_RSA_BITS = 2048;
+const MIN_RSA_BITS = 2048;
 
 const key = z.looseObject({
   kty: z.unknown(),
@@ -21,7 +21,7 @@ const keySet = z.object({ keys: z.array(key).max(1_000) });
 type KeySet = z.infer<typeof keySet>;
 
 /** More than any provider's keys take, and little enough to be held. */
-const MOST_BYTES = 1_048_576;
+const MAX_BYTES = 1_048_576;
 
 /** How long an identity provider may take before a request is answered without it. */
 const FETCH_TIMEOUT_MS = 5_000;
@@ -54,9 +54,10 @@ export function makeJwksKeys(
   log: Logger,
   { cacheMs = 600_000, staleMs = 3_600_000, minIntervalMs = 10_000 }: JwksOptions = {},
 ): GetVerificationKey {
-  return jwksRsa.expressJwtSecret({
+  const { fetcher, isUnknown } = makeFetcher(log, minIntervalMs);
+  const lookUp = jwksRsa.expressJwtSecret({
     jwksUri: uri,
-    fetcher: makeFetcher(log, minIntervalMs),
+    fetcher,
     cache: true,
     cacheMaxEntries: 32,
     cacheMaxAge: cacheMs,
@@ -68,17 +69,29 @@ export function makeJwksKeys(
       const unknownKid = error === null || error instanceof jwksRsa.SigningKeyNotFoundError;
       done(unknownKid ? null : new KeysUnavailableError(error));
     },
-  });
+  }) as GetVerificationKey;
+  // jwks-rsa would read each key of the set again, which takes longer than all the rest of a request, of a client without a token.
+  return (request, token) => (isUnknown(token?.header.kid) ? undefined : lookUp(request, token));
 }
 
-/** Shares what it reads for `minIntervalMs`. jwks-rsa's own limit refuses instead: made-up kids would lock out good tokens. */
-function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promise<KeySet> {
+/**
+ * Shares what it reads for `minIntervalMs`. jwks-rsa's own limit refuses instead: made-up kids would lock out good tokens.
+ *
+ * @returns `isUnknown`: whether no key has that kid, as far as what is shared now says
+ */
+function makeFetcher(log: Logger, minIntervalMs: number) {
   let last: Promise<KeySet> | null = null;
+  // All that were read so far: jwks-rsa keeps one that was withdrawn for a while.
+  const kids = new Set<unknown>();
   let validUntil = 0;
+  // Whether the last read is over and succeeded.
+  let isKnown = false;
 
   async function load(uri: string): Promise<KeySet> {
     try {
       const keys = usable(await fetchKeySet(uri), log);
+      for (const { kid } of keys.keys) kids.add(kid);
+      isKnown = true;
       validUntil = performance.now() + minIntervalMs;
       return keys;
     } catch (error) {
@@ -88,12 +101,17 @@ function makeFetcher(log: Logger, minIntervalMs: number): (uri: string) => Promi
     }
   }
 
-  return (uri) => {
-    if (last === null || performance.now() >= validUntil) {
-      validUntil = Number.POSITIVE_INFINITY; // until it is here, everyone waits for the same read
-      last = load(uri);
-    }
-    return last;
+  return {
+    fetcher: (uri: string): Promise<KeySet> => {
+      if (last === null || performance.now() >= validUntil) {
+        validUntil = Number.POSITIVE_INFINITY; // until it is here, everyone waits for the same read
+        isKnown = false;
+        last = load(uri);
+      }
+      return last;
+    },
+    isUnknown: (kid: unknown): boolean =>
+      isKnown && typeof kid === 'string' && !kids.has(kid) && performance.now() < validUntil,
   };
 }
 
@@ -117,8 +135,8 @@ async function boundedText(response: Response): Promise<string> {
   let bytes = 0;
   for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
-    if (bytes > MOST_BYTES)
-      throw new Error(`Make JWT_JWKS_URI answer at most ${MOST_BYTES} bytes: it answered more.`);
+    if (bytes > MAX_BYTES)
+      throw new Error(`Make JWT_JWKS_URI answer at most ${MAX_BYTES} bytes: it answered more.`);
     text += decoder.decode(chunk, { stream: true });
   }
   return text + decoder.decode();
@@ -130,7 +148,7 @@ function usable({ keys }: KeySet, log: Logger): KeySet {
   if (weak.length > 0)
     log.warn(
       { kids: weak.map(({ kid }) => kid) },
-      `tokens of RSA keys below ${LEAST_RSA_BITS} bits are refused: have the identity provider sign with others`,
+      `tokens of RSA keys below ${MIN_RSA_BITS} bits are refused: have the identity provider sign with others`,
     );
   if (!strong.some(({ kty, use = 'sig' }) => (kty === 'RSA' || kty === 'EC') && use === 'sig'))
     throw new Error('Make JWT_JWKS_URI answer a key set with a key that verifies signatures.');
@@ -140,5 +158,5 @@ function usable({ keys }: KeySet, log: Logger): KeySet {
 function isWeak({ kty, n }: Key): boolean {
   if (kty !== 'RSA' || typeof n !== 'string') return false;
   const modulus = Buffer.from(n, 'base64url').toString('hex').replace(/^0+/, '');
-  return BigInt(`0x0${modulus}`) < 1n << BigInt(LEAST_RSA_BITS - 1);
+  return BigInt(`0x0${modulus}`) < 1n << BigInt(MIN_RSA_BITS - 1);
 }

@@ -7,11 +7,11 @@ import type { Algorithm, SignOptions } from 'jsonwebtoken';
 
 import { claimsFromPayload, isRole } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
-import { assertOwnFolder, readOwnFile } from '../lib/own_files.ts';
+import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';
 
 const DEFAULT_EXPIRY = '12h';
 const SECRET_BYTES = 48;
-const LEAST_SECRET_BYTES = 32;
+const MIN_SECRET_BYTES = 32;
 
 export interface TokenOptions {
   readonly secret: string;
@@ -72,12 +72,12 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
     );
   const file = path.join(dataDir, 'jwt-secret');
   fs.mkdirSync(dataDir, { recursive: true, mode: 0o755 });
-  assertOwnFolder(fs.realpathSync(dataDir));
+  requireOwnFolder(dataDir);
   if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) createSecretFile(file);
   const secret = (readOwnFile(file) ?? '').trim();
   // Copied about, it may have lost its mode.
   if ((fs.lstatSync(file).mode & 0o077) !== 0) fs.chmodSync(file, 0o600);
-  if (Buffer.byteLength(secret) < LEAST_SECRET_BYTES)
+  if (Buffer.byteLength(secret) < MIN_SECRET_BYTES)
     throw new Error(`Delete ${file}, so that a new secret is made: it holds none.`);
   return secret;
 }

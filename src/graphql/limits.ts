@@ -34,7 +34,7 @@ const LARGE_ANSWER = 250_000;
 const VALUE_LENGTH = 35;
 /** Of a text that can be thousands of characters long. */
 const LONG_TEXT_LENGTH = 1_000;
-/** Rows that a notification tells a subscription of, as a rule. */
+/** Rows that a notification brings to a subscription, as a rule. */
 const NOTIFIED_ROWS = 100;
 const LONG_TEXTS: ReadonlySet<string> = new Set([
   'cancelReason',

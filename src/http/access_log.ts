@@ -31,12 +31,15 @@ export function makeAccessLog(log: Logger): RequestHandler {
 }
 
 /** How often a path is decoded, at most, to find a token in it. */
-const MOST_DECODINGS = 8;
+const MAX_DECODINGS = 8;
+
+/** Characters of a path that are logged. The longest that Halyard has takes some 300; a client without a token may send 16,000. */
+const MAX_PATH = 500;
 
 /** A path as it is logged: as the client sent it, unless a token shows in it once its percent-encodings are read. */
 function loggable(path: string): string {
   let decoded = path;
-  for (let n = 0; n < MOST_DECODINGS && decoded.includes('%'); n++) {
+  for (let n = 0; n < MAX_DECODINGS && decoded.includes('%'); n++) {
     const before = decoded;
     decoded = decoded.replace(/%([0-7][\da-f])/gi, (_, hex: string) =>
       String.fromCharCode(Number.parseInt(hex, 16)),
@@ -44,5 +47,6 @@ function loggable(path: string): string {
     if (decoded === before) break;
   }
   const scrubbed = scrub(decoded);
-  return scrubbed === decoded ? path : scrubbed;
+  const whole = scrubbed === decoded ? path : scrubbed;
+  return whole.length > MAX_PATH ? `${whole.slice(0, MAX_PATH)}…` : whole;
 }

@@ -1,4 +1,13 @@
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+} from 'node:fs';
+import { resolve } from 'node:path';
 import { isErrno } from './errno.ts';
 
 /** A file or folder that another user may have put there or changed. The message is a sentence for the person who named it. */
@@ -21,13 +30,19 @@ const OTHERS_WRITE = 0o002;
 const GROUP_OR_OTHERS_WRITE = 0o022;
 
 /**
- * Makes sure that nobody else can have put files into a folder. A folder of the user's own that a group may write to is
+ * Makes sure that no other user can have put files into a folder. A folder of the user's own that a group may write to is
  * trusted unless the user is root: where the umask is 002 each user has a group of its own.
  *
- * @param folder an existing folder, by its real path
- * @throws UntrustedPathError
+ * @param name an existing folder, or a link to one
+ * @returns its real path
+ * @throws UntrustedPathError when the folder, or the link, is another user's, or others may write to it
  */
-export function assertOwnFolder(folder: string): void {
+export function requireOwnFolder(name: string): string {
+  // A slash at the end would lead through it.
+  const link = lstatSync(resolve(name));
+  if (link.isSymbolicLink() && !isTrusted(link.uid))
+    throw untrusted(name, `it is a link of user ${link.uid}`);
+  const folder = realpathSync(name);
   const { uid, mode } = lstatSync(folder);
   if (!isTrusted(uid))
     throw new UntrustedPathError(
@@ -37,6 +52,7 @@ export function assertOwnFolder(folder: string): void {
     throw new UntrustedPathError(
       `Other users may write to ${folder}, and what is in it decides who may do what: make sure that all of it is yours and run chmod go-w on it, or set HALYARD_DATA_DIR to a folder of your own.`,
     );
+  return folder;
 }
 
 /**

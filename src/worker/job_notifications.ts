@@ -56,6 +56,13 @@ export async function watchNotifications(
       nudging.request();
     }
   });
+  // A migration may have come before this run listens. graphile-worker sends LISTEN behind this event, and the empty query goes behind that.
+  events.on('pool:listen:success', ({ client }) =>
+    setImmediate(() => {
+      // A connection that is lost already is graphile-worker's to replace: then this event comes again.
+      void client.query('').then(checking.request, () => undefined);
+    }),
+  );
   // A slot that has ended throws when it is nudged.
   for (const ending of ['pool:gracefulShutdown', 'pool:forcefulShutdown'] as const)
     events.on(ending, () => {

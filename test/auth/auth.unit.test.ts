@@ -5,7 +5,7 @@ import { Socket } from 'node:net';
 
 import express from 'express';
 import type { ErrorRequestHandler } from 'express';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { claimsOf, makeAuthentication } from '../../src/auth/auth.ts';
 import { claimsFromPayload, InvalidClaimsError } from '../../src/auth/claims.ts';
@@ -237,8 +237,10 @@ describe('with the key set of an identity provider', () => {
     expect(await refusal(verifyToken(expired))).toEqual(unauthorized('token_expired'));
   });
 
-  test('made-up kids cost the provider one read and lock nobody out', async () => {
+  test('made-up kids cost the provider one read, the API hardly any, and lock nobody out', async () => {
     await using provider = await startJwksServer(first, second);
+    const imports = vi.spyOn(crypto.subtle, 'importKey');
+    onTestFinished(() => imports.mockRestore());
     const { verifyToken } = makeAuthentication(jwks(provider.uri), makeTestLog().log);
     for (let n = 0; n < 50; n++) {
       const token = signWith({ ...first, kid: `made-up-${n}` }, admin);
@@ -246,6 +248,8 @@ describe('with the key set of an identity provider', () => {
     }
     expect(await refusal(verifyToken(signWith(second, admin)))).toBeNull();
     expect(provider.requests()).toBe(1);
+    // Both keys, for the first made-up one and for the good one.
+    expect(imports.mock.calls.length).toBe(4);
   });
 
   test('a new key is noticed', async () => {
@@ -413,6 +417,12 @@ describe('claimsFromPayload', () => {
     { userId: 'A\u030asa' },
     { userId: '\u0430lice' },
     { userId: '\u03b1lice' },
+    { userId: 'alice\u2800' },
+    { userId: '\u2800' },
+    { userId: 'al\u{1d159}ice' },
+    { userId: '\u15c5lice' },
+    { userId: '\u{10428}lice' },
+    { userId: '\u0391\u043b\u0438\u0441\u0430' },
     { sub: 'ali\u00adce' },
     { email: 'alic\u0435@example.com' },
     { email: 'alice@exam\u200dple.com' },

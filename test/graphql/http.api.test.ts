@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
@@ -405,6 +406,9 @@ describe('in production', () => {
       // Of a page that is given a token: nothing of other servers, in no other page's frame.
       const policy = ruru.headers.get('content-security-policy') ?? '';
       expect(policy).toMatch(/default-src 'none'; script-src 'self'( 'sha256-[\w+/]+=*'){4}; /);
+      // As a browser hashes them, of what it got.
+      for (const [, script = ''] of (await ruru.text()).matchAll(/<script[^>]*>([^]*?)<\/script>/g))
+        expect(policy).toContain(`'sha256-${hash('sha256', script, 'base64')}'`);
       expect(policy).toContain("connect-src 'self'; ");
       expect(policy).toContain("frame-ancestors 'none'");
     } finally {

@@ -10,7 +10,7 @@ import type { Answer, TestApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule, one } from '../support/factory.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
-import { adminToken, viewerToken } from '../support/tokens.ts';
+import { adminToken, sign, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
 const api = useApi(database);
@@ -363,6 +363,27 @@ describe('the log', () => {
       ),
     );
     expect(api.logText().includes(token.split('.')[2] ?? token)).toBe(false);
+  });
+
+  test('has the beginning of a long address only, and no token that stands where it is cut', async () => {
+    const long = `/api/admin/${'x'.repeat(470)}/${sign({ role: 'admin', text: 'y'.repeat(9_000) })}`;
+    const headers = { 'x-request-id': 'logged-3' };
+    expect((await api.call(`GET ${long}`, { headers })).status).toBe(401);
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({
+          clientRequestId: 'logged-3',
+          path: `/api/admin/${'x'.repeat(470)}/[Redacted]`,
+        }),
+      ),
+    );
+    const path = `/api/${'x'.repeat(15_000)}`;
+    await api.call(`GET ${path}`, { headers: { 'x-request-id': 'logged-4' } });
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({ clientRequestId: 'logged-4', path: `${path.slice(0, 500)}…` }),
+      ),
+    );
   });
 
   test('is not alarmed by a client that goes away in the middle of its body', async () => {

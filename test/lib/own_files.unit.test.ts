@@ -4,10 +4,12 @@ import {
   chownSync,
   closeSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -17,13 +19,15 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { developmentSecret } from '../../src/auth/token.ts';
 import {
   APPEND,
-  assertOwnFolder,
+  requireOwnFolder,
   openForWriting,
   readOwnFile,
   REPLACE,
 } from '../../src/lib/own_files.ts';
 import { takeLock } from '../../src/postgres/embedded/lock.ts';
 import { superuserPassword } from '../../src/postgres/embedded/password.ts';
+import { clearRemains } from '../../src/postgres/embedded/postmaster.ts';
+import { makeTestLog } from '../support/log.ts';
 
 const isRoot = process.getuid?.() === 0;
 const root = mkdtempSync(join(tmpdir(), 'halyard-own-'));
@@ -43,9 +47,9 @@ beforeEach(() => {
 
 describe('a data folder', () => {
   test('of the user’s own, also where its group may write, is trusted unless by root', () => {
-    expect(() => assertOwnFolder(folder)).not.toThrow();
+    expect(() => requireOwnFolder(folder)).not.toThrow();
     chmodSync(folder, 0o775);
-    const assertion = expect(() => assertOwnFolder(folder));
+    const assertion = expect(() => requireOwnFolder(folder));
     if (isRoot) assertion.toThrow(untrusted('Other users may write to'));
     else assertion.not.toThrow();
   });
@@ -71,6 +75,12 @@ describe('a data folder', () => {
         untrusted('belongs to user 65534'),
       );
     chownSync(folder, 0, 0);
+    expect(developmentSecret(link, 'development')).toBe(SECRET);
+    lchownSync(link, 65_534, 65_534);
+    for (const name of [link, `${link}/`])
+      expect(() => developmentSecret(name, 'development')).toThrow(
+        untrusted('a link of user 65534'),
+      );
     chownSync(join(folder, 'jwt-secret'), 65_534, 65_534);
     expect(() => developmentSecret(folder, 'development')).toThrow(
       untrusted("jwt-secret can't be trusted: it belongs to user 65534"),
@@ -94,6 +104,25 @@ describe('a file', () => {
     rmSync(join(folder, 'halyard.lock'));
     expect(() => takeLock(folder)).toThrow(isLink);
     expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
+  });
+
+  test('of PostgreSQL’s with a process id that is a link is not written', async () => {
+    const elsewhere = join(folder, 'elsewhere');
+    writeFileSync(elsewhere, SECRET, { mode: 0o600 });
+    symlinkSync(elsewhere, join(folder, 'postmaster.pid'));
+    await expect(clearRemains(folder, makeTestLog().log)).rejects.toEqual(
+      untrusted('it is a link'),
+    );
+    expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
+  });
+
+  test('with the superuser’s password is for its owner alone, also when a copy was for all', async () => {
+    const file = join(folder, 'postgres.password');
+    for (const mode of [null, 0o644]) {
+      if (mode !== null) chmodSync(file, mode);
+      await superuserPassword(folder, true);
+      expect(statSync(file).mode & 0o777).toBe(0o600);
+    }
   });
 
   test('that leads nowhere is not made where it leads to', () => {

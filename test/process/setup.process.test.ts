@@ -146,7 +146,21 @@ describe('a setup where all is so already', () => {
       await client.query('alter role halyard_worker connection limit 3');
       await client.query(`grant connect, temporary on database ${NAME} to public`);
     });
+    const inside = withDatabase(server.rootUrl, NAME);
+    await withClient(inside, (client) =>
+      client.query(
+        'grant create on schema public to public; grant execute on function lo_create(oid) to public',
+      ),
+    );
     await run();
+    expect(
+      await withClient(inside, (client) =>
+        value(
+          client,
+          `select has_schema_privilege('pg_monitor', 'public', 'create') or has_function_privilege('pg_monitor', 'lo_create(oid)', 'execute')`,
+        ),
+      ),
+    ).toBe(false);
     await asRoot(async (client) => {
       expect(
         await value(
@@ -178,9 +192,16 @@ describe('connections', () => {
       await client.query(`create role dana login password 'dana' in role halyard_auditor`);
       await client.query(`create role dora login password 'dora' connection limit 2 in role dana`);
       await client.query('create role stranger login');
+      // As PostgreSQL gives each role to the administrator who made it.
+      await client.query('create role maker login createrole');
+      await client.query(
+        'grant halyard_auditor to maker with admin true, inherit false, set false',
+      );
     });
     onTestFinished(() =>
-      asRoot((client) => client.query('drop role dora, dana, stranger')).then(() => undefined),
+      asRoot((client) => client.query('drop role dora, dana, stranger, maker')).then(
+        () => undefined,
+      ),
     );
     await run();
     expect(await limitsOf()).toEqual({
@@ -190,6 +211,7 @@ describe('connections', () => {
       dana: 5,
       dora: 2,
       stranger: -1,
+      maker: -1,
     });
     const open = (n: number): Promise<unknown> =>
       withClient(loginUrl(server.rootUrl, 'dana', 'dana', NAME), () =>

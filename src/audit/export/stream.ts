@@ -72,7 +72,7 @@ export async function sendStream({
   await sender.end();
 }
 
-/** Half an answer is out: the connection ends without the mark of a whole one, so that nobody takes it for that. */
+/** Half an answer is out: the connection ends without the mark of a whole one, so that no client takes it for that. */
 export function breakOff(
   request: Request,
   response: Response,

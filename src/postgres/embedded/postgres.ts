@@ -1,4 +1,4 @@
-import { mkdir, realpath, stat, symlink } from 'node:fs/promises';
+import { mkdir, stat, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
 import { chooseAccount } from './account.ts';
@@ -6,7 +6,7 @@ import { findBinaries, reachableBinaries } from './binaries.ts';
 import { checkCluster, makeCluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { assertOwnFolder } from '../../lib/own_files.ts';
+import { requireOwnFolder } from '../../lib/own_files.ts';
 import { takeLock } from './lock.ts';
 import { superuserPassword } from './password.ts';
 import { placeCluster } from './place.ts';
@@ -80,9 +80,7 @@ async function openDataDir(folder: string): Promise<string> {
     const message = `${dataDir} can't be made (${error.code}). Set HALYARD_DATA_DIR to a folder that can.`;
     throw new EmbeddedPostgresError('DATA_DIR_UNUSABLE', message, { cause: error });
   }
-  const path = await realpath(dataDir);
-  assertOwnFolder(path);
-  return path;
+  return requireOwnFolder(dataDir);
 }
 
 /** Finds the data folder's cluster and clears it of what killed starts left, or makes it. */

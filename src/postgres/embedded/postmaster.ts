@@ -1,4 +1,5 @@
-import { readFile, readdir, readlink, writeFile } from 'node:fs/promises';
+import { closeSync, writeFileSync } from 'node:fs';
+import { readFile, readdir, readlink } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -6,6 +7,7 @@ import { promisify } from 'node:util';
 import type { Logger } from '../../lib/log.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
+import { openForWriting, REPLACE } from '../../lib/own_files.ts';
 
 /** Marks our servers: it is on their command line, and shown in their titles by ps. */
 export const MARK = 'cluster_name=halyard';
@@ -40,7 +42,8 @@ export async function readPidFile(
  * Ends what a killed start left behind: a server of ours that still runs, processes of one that was killed, a pid file with
  * another process's number. Call with the lock held: then no living Halyard owns any of it.
  *
- * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start
+ * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start; UntrustedPathError when the
+ *   pid file is a link
  */
 export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
   const found = await readPidFile(pgdata);
@@ -89,7 +92,13 @@ async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
 async function disown(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');
   const lines = (await readFile(file, 'utf8')).split('\n');
-  await writeFile(file, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
+  // The folder is the account's, which as root we must not follow to a file of ours.
+  const fd = openForWriting(file, REPLACE, 0o600);
+  try {
+    writeFileSync(fd, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A busy session outlives a killed postmaster, and keeps a new server from starting. Linux only: found by its working folder. */

@@ -44,7 +44,10 @@ async function limitLogin(client: pg.Client, role: string, limit: number): Promi
   if (rowCount === 1) await client.query(`alter role ${role} connection limit ${value}`);
 }
 
-/** Logins of people and programs that read in SQL. They are others' roles: a limit that one has stays. */
+/**
+ * Logins of people and programs that read in SQL. They are others' roles: a limit that one has stays. Since PostgreSQL 16 an
+ * administrator is a member of each role that it made, and can't work as it.
+ */
 const READERS = `
   select r.rolname as name
   from pg_roles r
@@ -53,7 +56,9 @@ const READERS = `
     and exists (
       select
       from unnest('{halyard_admin,halyard_viewer,halyard_auditor}'::name[]) as g (name)
-      where pg_has_role(r.oid, g.name, 'member'))
+      where pg_has_role(r.oid, g.name, 'usage')
+        or pg_has_role(
+          r.oid, g.name, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end))
   order by 1`;
 
 async function limitReaders(client: pg.Client, limit: number, log: Logger): Promise<void> {
