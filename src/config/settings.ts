@@ -139,7 +139,7 @@ export const SETTINGS = {
     schema: is.wholeNumber(0, 262_143),
     default: '5',
     processes: ['setup', 'start'],
-    doc: 'connections of each login that is granted halyard_admin, halyard_viewer or halyard_auditor and has no limit of its own; 0 for none',
+    doc: 'connections of each login that is granted halyard_admin, halyard_viewer or halyard_auditor and has no limit of its own; 0 for no limit',
   },
   HALYARD_DATA_DIR: {
     schema: is.anyText,

@@ -57,6 +57,8 @@ function launch(
     password_encryption: 'scram-sha-256',
     timezone: 'UTC',
     log_timezone: 'UTC',
+    // A client that sends no password takes a slot for so long.
+    authentication_timeout: '10s',
     // Since 16: slots that only Halyard's own logins get.
     ...(Number(cluster.binaries.version.split('.')[0]) >= 16 && { reserved_connections: '20' }),
     ...settings,
