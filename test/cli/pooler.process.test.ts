@@ -92,6 +92,19 @@ test('what the worker’s login puts into its schema runs with no rights of the 
       `delete from graphile_worker.migrations where id = (select max(id) from graphile_worker.migrations);
        create function graphile_worker.tg() returns trigger language plpgsql as $$ begin perform graphile_worker.escalate(); return new; end $$;
        create trigger trap before insert or update on graphile_worker.migrations for each row execute function graphile_worker.tg()`,
+      // Planning a query of the table evaluates these.
+      `create function graphile_worker.one() returns integer immutable language plpgsql as $$ begin
+         if current_user = 'halyard_owner' then perform setval('audit.dead_letters_id_seq', 7777); end if;
+         perform graphile_worker.escalate();
+         return 1;
+       end $$;
+       create index trap on graphile_worker.migrations (id, (graphile_worker.one()))`,
+      `create function graphile_worker.one() returns integer immutable language plpgsql as $$ begin
+         if current_user = 'halyard_owner' then perform setval('audit.dead_letters_id_seq', 7777); end if;
+         perform graphile_worker.escalate();
+         return 1;
+       end $$;
+       create statistics graphile_worker.trap on id, (id + graphile_worker.one()) from graphile_worker.migrations`,
     ]) {
       await withClient(logins.workerUrl, (worker) => worker.query(`${escalate}; ${trap}`));
       await migrate(logins.ownerUrl, log);
@@ -101,6 +114,11 @@ test('what the worker’s login puts into its schema runs with no rights of the 
       ).toBeNull();
       expect(await value(owner, `select to_regproc('graphile_worker.escalate')`), trap).toBeNull();
       expect(await value(owner, OWNER)).toBe('halyard_worker');
+      // The owner rolls its look back, which doesn't take back a sequence.
+      expect(
+        await value(owner, 'select last_value::int from audit.dead_letters_id_seq'),
+        trap,
+      ).toBe(1);
     }
     // Nothing is left of an installation that was cut short, nor installed again when all is there.
     const made = `select oid::int from pg_namespace where nspname = 'graphile_worker'`;
