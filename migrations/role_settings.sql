@@ -32,8 +32,9 @@ from (
     ('timezone_abbreviations', 'Default', '{}', null, true),
     ('extra_float_digits', '1', '{2,3}', null, true),
     ('bytea_output', 'hex', '{}', null, true),
-    -- Every name is written with its schema; this keeps operators and functions of other schemas from taking the place of PostgreSQL's.
-    ('search_path', 'public', '{}', null, true),
+    -- Every name is written with its schema; this keeps operators and functions of other schemas from taking the place of PostgreSQL's. Not
+    -- even of public, behind pg_catalog: one there whose parameters fit better would be taken.
+    ('search_path', 'pg_catalog', '{}', null, true),
     ('array_nulls', 'on', '{}', null, true),
     ('transform_null_equals', 'off', '{}', null, true),
     -- Views: the auditor's questions.

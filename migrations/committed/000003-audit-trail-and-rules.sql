@@ -1,5 +1,5 @@
 --! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
---! Hash: sha1:419b786e79926809b72d2c0ad4d198c481d834c9
+--! Hash: sha1:34fc4664622db955cec0bcde5a28613d2cf2f3e2
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1615,7 +1615,7 @@ alter table app_private.settings enable always trigger _100_no_delete;
 --! EndIncluded audit/record/append_only.sql
 --! Included platform/named_locks.sql
 -- Locks with a name, for the length of a transaction: rows that only the owner reaches, and the worker through functions. Not
--- advisory locks: any login of the database may take one of those, for as long as it likes, and that can't be revoked.
+-- advisory locks: any login of the database may take one of those, for as long as it likes, unless a superuser has revoked it.
 --
 -- In a transaction a lock's row comes before anything else, leases (leases.sql) after it, then the tables in the order of locks.sql. The rows are
 --   reconciliation   one step of the reconciler at a time

@@ -17,9 +17,14 @@ interface Found {
   readonly becomes_worker: boolean | null;
   /** Whether it may create schemas. */
   readonly creates: boolean;
+  /** What has the name of something of Halyard's and belongs to others, with its owner; null when nothing does. */
+  readonly foreign: string | null;
 }
 
-/** Since PostgreSQL 16 a member may be one that can't SET ROLE. */
+/**
+ * Since PostgreSQL 16 a member may be one that can't SET ROLE. Who owns a schema may drop what is in it, and a trigger of a table's owner
+ * runs with the rights of who writes there: a stranger could have made them before the database was Halyard's.
+ */
 const ASK = `
   select
     current_setting('server_encoding') as encoding,
@@ -33,7 +38,17 @@ const ASK = `
       where to_regrole(r.name) is null) as missing_roles,
     pg_has_role(to_regrole('halyard_worker')::oid, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)
       as becomes_worker,
-    has_database_privilege(d.oid, 'create') as creates
+    has_database_privilege(d.oid, 'create') as creates,
+    (
+      select string_agg(format('%s (owner %s)', o.name, pg_get_userbyid(o.owner)), ', ' order by o.name)
+      from (
+        select n.nspname::text as name, n.nspowner as owner
+        from pg_namespace n
+        where n.nspname in ('app_public', 'app_private', 'audit', 'graphile_migrate')
+        union all
+        select c.oid::regclass::text, c.relowner from pg_class c where c.relnamespace = to_regnamespace('graphile_migrate')
+      ) as o
+      where o.owner <> to_regrole('halyard_owner')) as foreign
   from pg_database d
   where d.datname = current_database()`;
 
@@ -62,6 +77,8 @@ function problemOf(found: Found): string | null {
     return `${login} may not become halyard_worker, which owns graphile-worker's tables. ${RUN_SETUP}`;
   if (!found.creates)
     return `${login} may not create schemas in this database, which belongs to ${found.database_owner}. ${RUN_SETUP}`;
+  if (found.foreign !== null)
+    return `What Halyard makes must belong to ${login}, and others have made ${found.foreign}: drop it, or give it to ${login} if you trust what is in it.`;
   return found.read_only
     ? `Sessions of ${login} are read only: set default_transaction_read_only to off for this role.`
     : null;

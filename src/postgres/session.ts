@@ -52,9 +52,13 @@ const LOGINS = `'{halyard_owner,halyard_authenticator,halyard_worker}'::text[]`;
 /**
  * What differs is found before it is set. What the connection's address sets (source client), such as a command's
  * time-outs, is deliberate. Compiling this one query can take seconds, so jit is off before it: of that setting no lack is named.
+ *
+ * An administrator's session finds no operator in `public` either, not even in this query: a superuser would run what another login
+ * has put there. The roles of Halyard's logins have this setting from setup on.
  */
 const prepare = (asOwner: boolean) => `
   set jit = off;
+  ${asOwner ? 'set search_path = pg_catalog;' : ''}
   with differing as materialized (
     select s.*, current_setting(s.name) as found, k.source, k.settable
     from (${LIST}) as s
@@ -100,8 +104,8 @@ export async function prepareSession(
       ? new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error })
       : error;
   });
-  // Two statements have two results, which pg's types don't know.
-  const [row] = (results as [unknown, pg.QueryResult<Session>])[1].rows;
+  // Several statements have several results, which pg's types don't know.
+  const row = (results as pg.QueryResult<Session>[]).at(-1)?.rows[0];
   if (row === undefined) throw new Error('The server gave no answer about its session.');
   return row;
 }

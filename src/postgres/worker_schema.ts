@@ -28,10 +28,15 @@ const FOREIGN_OWNER = `
 
 /**
  * Whether graphile-worker's table of migrations is what the library made, as far as reading it goes. The worker's login owns the schema, so it could put a
- * view there, or a column whose type has a cast, and what the owner reads would run its functions with the owner's rights.
+ * view there, or a column whose type has a cast, and what the owner reads would run its functions with the owner's rights. Planning does so, too: it
+ * evaluates the expressions of each index and of each statistics object as far as they are constant.
  */
 const IS_PLAIN = `
-  select c.relkind = 'r' and not c.relforcerowsecurity and a.atttypid = 'int4'::regtype and a.attgenerated = '' as plain
+  select c.relkind = 'r' and not c.relforcerowsecurity and a.atttypid = 'int4'::regtype and a.attgenerated = ''
+    and not exists (
+      select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
+    and not exists (select from pg_statistic_ext x where x.stxrelid = c.oid)
+    and not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'c') as plain
   from pg_class c
   join pg_attribute a on a.attrelid = c.oid and a.attname = 'id'
   where c.oid = to_regclass('graphile_worker.migrations')`;

@@ -484,8 +484,8 @@ describe('a connection that is lost', () => {
 
 describe('a connection that is lost while it commits', () => {
   it('is database_unavailable', async () => {
-    await withClient(database.ownerUrl, async (owner) => {
-      await owner.query(`
+    await withClient(database.rootUrl, async (root) => {
+      await root.query(`
         create function app_private.hang() returns trigger language plpgsql security definer
           as $$ begin perform pg_advisory_xact_lock(77); return null; end $$;
         create constraint trigger hang after insert on app_public.feature_flags
@@ -496,7 +496,7 @@ describe('a connection that is lost while it commits', () => {
       );
       await endWaitingSession();
       expect(await code).toBe('database_unavailable');
-      await owner.query(
+      await root.query(
         'drop trigger hang on app_public.feature_flags; drop function app_private.hang()',
       );
     });

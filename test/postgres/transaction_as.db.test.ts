@@ -96,7 +96,7 @@ describe('transactionAs', () => {
   });
 
   describe('a transaction', () => {
-    const table = `with_claims_${process.pid}`;
+    const table = `public.with_claims_${process.pid}`;
     const insert = `insert into ${table} default values`;
     const count = async () =>
       (await pool.query<{ n: number }>(`select count(*)::int as n from ${table}`)).rows[0]?.n;

@@ -15,6 +15,7 @@ import { startOwnServer, type TestServer } from '../support/postgres_server.ts';
 const NAME = 'halyard';
 /** In another form than SASLprep's: each side must prepare it in the same way. */
 const PASSWORD = 'pass wörd\u00a0ﬁ\u00ad';
+const PASSWORD_IN_URL = encodeURIComponent(PASSWORD);
 const LOGINS = ['halyard_owner', 'halyard_authenticator', 'halyard_worker'];
 
 let server: TestServer;
@@ -44,8 +45,7 @@ async function run(
   return lines;
 }
 
-const urls = () =>
-  Object.values<string>({ ...loginsTo(server.rootUrl, encodeURIComponent(PASSWORD), NAME) });
+const urls = () => Object.values<string>({ ...loginsTo(server.rootUrl, PASSWORD_IN_URL, NAME) });
 
 /** Where each row lies that a setup may write: an UPDATE moves it. */
 async function rowsOfSetup(): Promise<unknown> {
@@ -65,7 +65,7 @@ async function rowsOfSetup(): Promise<unknown> {
       client,
       `select jsonb_build_object(
          'public', (select jsonb_agg((ctid, xmin::text)) from pg_namespace where nspname = 'public'),
-         'large objects', (select jsonb_agg((ctid, xmin::text) order by oid) from pg_proc where proname ~ '^lo_?'))`,
+         'functions', (select jsonb_agg((ctid, xmin::text) order by oid) from pg_proc where proname ~ '^lo_?|advisory|^pg_logical'))`,
     ),
   );
   return { shared, own };
@@ -239,10 +239,58 @@ describe('connections', () => {
   });
 });
 
-test('no login can make a large object', async () => {
+test('no login can make a large object, take an advisory lock or fill the write-ahead log', async () => {
   for (const url of urls())
-    for (const call of ['lo_create(0)', 'lo_creat(-1)', `lo_from_bytea(0, 'x')`])
+    for (const call of [
+      'lo_create(0)',
+      'lo_creat(-1)',
+      `lo_from_bytea(0, 'x')`,
+      'pg_advisory_lock(1)',
+      'pg_advisory_xact_lock_shared(1, 2)',
+      'pg_try_advisory_lock(1, 2)',
+      'pg_try_advisory_xact_lock_shared(1)',
+      `pg_logical_emit_message(false, 'x', 'y')`,
+    ])
       await expect(
         withClient(url, (client) => client.query(`select ${call}`)),
       ).rejects.toMatchObject({ code: '42501' });
+});
+
+test('an operator that a login put into public, while it could, doesn’t run with the administrator’s rights', async () => {
+  const name = 'older';
+  await asRoot(async (client) => {
+    await client.query(`create role mallory login password 'x'`);
+    await client.query(`create database ${name}`);
+  });
+  // As PostgreSQL 14 made it.
+  await withClient(withDatabase(server.rootUrl, name), (client) =>
+    client.query('grant create on schema public to public'),
+  );
+  await withClient(loginUrl(server.rootUrl, 'mallory', 'x', name), (client) =>
+    client.query(
+      [
+        ['equals', '=', 'oid, integer', 'boolean', 'false'],
+        ['append', '||', 'text[], text', 'text[]', '$1'],
+      ]
+        .map(
+          ([made, operator, types, result, answer]) =>
+            `create function public.${made}(${types}) returns ${result} language plpgsql as $$ begin
+               if (select rolsuper from pg_roles where rolname = current_user) then
+                 alter role mallory superuser;
+               end if;
+               return ${answer};
+             end $$;
+             create operator public.${operator} (function = public.${made},
+               leftarg = ${types?.split(', ')[0]}, rightarg = ${types?.split(', ')[1]})`,
+        )
+        .join(';'),
+    ),
+  );
+  await setUp({
+    rootUrl: server.rootUrl,
+    ...loginsTo(server.rootUrl, PASSWORD_IN_URL, name),
+    log: makeTestLog().log,
+  });
+  const trapped = `select rolsuper from pg_roles where rolname = 'mallory'`;
+  expect(await asRoot((client) => value(client, trapped))).toBe(false);
 });

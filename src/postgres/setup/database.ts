@@ -44,8 +44,8 @@ const IS_OPEN = `
   where d.datname = $1`;
 
 /**
- * Only Halyard's roles may connect, and only the owner may create anything in `public`. A large object, which any login could
- * make otherwise, needs a superuser to forbid.
+ * Only Halyard's roles may connect, and only the owner may create anything in `public`. Functions of PostgreSQL's that every
+ * login may call need a superuser to forbid.
  *
  * @param client of an administrator, connected to another database
  * @param url the administrator's, to the database
@@ -72,7 +72,7 @@ export async function restrictDatabase(
   }
   await withConnection(url, { name: 'halyard setup', asOwner: true }, async (inside) => {
     await inside.query(CLOSE_SCHEMA_PUBLIC);
-    await inside.query(FORBID_LARGE_OBJECTS);
+    await inside.query(FORBID_FUNCTIONS);
   });
 }
 
@@ -86,8 +86,11 @@ const CLOSE_SCHEMA_PUBLIC = `do $$ begin
     end if;
   end $$`;
 
-/** What makes or changes large objects: none is used, and who may connect could fill the disk with them. */
-const FORBID_LARGE_OBJECTS = `do $$
+/**
+ * Functions that nothing of Halyard's calls, and with which any login that may connect could stop the others: large objects and
+ * pg_logical_emit_message() fill the disk, the latter as fast as it writes, and advisory locks fill the table that all locks share.
+ */
+const FORBID_FUNCTIONS = `do $$
   declare
     v_function regprocedure;
   begin
@@ -98,9 +101,17 @@ const FORBID_LARGE_OBJECTS = `do $$
       select p.oid
       from pg_proc p
       where p.pronamespace = 'pg_catalog'::regnamespace
-        and p.proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_put', 'lowrite', 'lo_truncate', 'lo_truncate64')
+        and (
+          p.proname in (
+            'lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_put', 'lowrite', 'lo_truncate', 'lo_truncate64',
+            'pg_logical_emit_message')
+          or p.proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$')
         and has_function_privilege('halyard_viewer', p.oid, 'execute')
     loop
       execute format('revoke execute on function %s from public', v_function);
     end loop;
+    -- The command line of graphile-migrate takes one when a migration is developed.
+    if not has_function_privilege('halyard_owner', 'pg_try_advisory_lock(bigint)', 'execute') then
+      grant execute on function pg_try_advisory_lock(bigint) to halyard_owner;
+    end if;
   end $$`;

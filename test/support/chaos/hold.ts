@@ -29,7 +29,7 @@ export async function holdAt(
   await client.connect();
   await client.query('select pg_advisory_lock($1)', [KEY]);
   await client.query(
-    `create function public.chaos_hold() returns trigger language plpgsql as $$
+    `create function public.chaos_hold() returns trigger language plpgsql security definer as $$
      begin
        perform pg_advisory_xact_lock_shared(${KEY});
        return new;
