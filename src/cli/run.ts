@@ -9,6 +9,7 @@ import {
   RefusedError,
   StandbyError,
 } from '../postgres/error.ts';
+import { LeaseEndedError } from '../postgres/lease_row.ts';
 import { MigrationBlockedError } from '../postgres/retry.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 import { makeProgram } from './program.ts';
@@ -32,6 +33,7 @@ const FOR_PERSONS = [
   EmbeddedPostgresError,
   UntrustedPathError,
   ConnectionError,
+  LeaseEndedError,
   MigrationBlockedError,
   NotMigratedError,
   RefusedError,

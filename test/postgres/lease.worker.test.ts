@@ -3,6 +3,7 @@ import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import type { Forwarder } from '../../src/audit/delivery/forwarder.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { pause } from '../../src/lib/wait.ts';
+import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
@@ -109,4 +110,20 @@ test('a session that rests in the pool behind a run is not ended', async () => {
   await pause(2 * LEASE_MS, never);
   expect(await pid()).toBe(before);
   expect(lines.filter(({ level }) => level === 'warn')).toStrictEqual([]);
+});
+
+test('a lease that has ended is not renewed, though no other holder has taken it', async () => {
+  await withClient(database.workerUrl, async (client) => {
+    const take = () =>
+      value<string | null>(client, `select app_private.take_lease('forward.x', 'me', 100)::text`);
+    const token = await take();
+    expect(token).not.toBeNull();
+    const isRenewed = () =>
+      value<boolean>(client, `select app_private.renew_lease('forward.x', ${token}, 100)`);
+    expect(await isRenewed()).toBe(true);
+    expect(await take()).toBeNull();
+    await client.query('select pg_sleep(0.2)');
+    expect(await isRenewed()).toBe(false);
+    expect(Number(await take())).toBeGreaterThan(Number(token));
+  });
 });
