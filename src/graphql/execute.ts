@@ -2,7 +2,7 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
