@@ -85,7 +85,7 @@ export async function makeEngine(options: {
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const turns = makeTurns(TURNS_AT_ONCE);
-  const feed = makeFeed({ changes, reader, turns, log });
+  const feed = makeFeed({ changes, reader, turns, planning, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     plugins: [makeBoundedPlans()],
