@@ -30,10 +30,12 @@ export function makeAccessLog(log: Logger): RequestHandler {
   };
 }
 
+/** Characters of a path that are logged: anyone may send 16 kB of it. */
+const MAX_PATH = 1_000;
 /** How often a path is decoded, at most, to find a token in it. */
 const MOST_DECODINGS = 8;
 
-/** A path as it is logged: as the client sent it, unless a token shows in it once its percent-encodings are read. */
+/** A path as it is logged, its beginning if it is long: as the client sent it, unless a token shows in it once its percent-encodings are read. */
 function loggable(path: string): string {
   let decoded = path;
   for (let n = 0; n < MOST_DECODINGS && decoded.includes('%'); n++) {
@@ -44,5 +46,6 @@ function loggable(path: string): string {
     if (decoded === before) break;
   }
   const scrubbed = scrub(decoded);
-  return scrubbed === decoded ? path : scrubbed;
+  const shown = scrubbed === decoded ? path : scrubbed;
+  return shown.length > MAX_PATH ? `${shown.slice(0, MAX_PATH)}…` : shown;
 }

@@ -365,6 +365,16 @@ describe('the log', () => {
     expect(api.logText().includes(token)).toBe(false);
   });
 
+  test('has the beginning of a long address', async () => {
+    await api.call(`GET /${'a'.repeat(12_000)}`, { headers: { 'x-request-id': 'logged-3' } });
+    const path = `/${'a'.repeat(999)}…`;
+    await vi.waitFor(() =>
+      expect(api.lines).toContainEqual(
+        expect.objectContaining({ clientRequestId: 'logged-3', path }),
+      ),
+    );
+  });
+
   test.for([
     ['dots', (text: string) => text.replaceAll('.', '%2e')],
     ['dots, twice', (text: string) => text.replaceAll('.', '%252E')],
