@@ -26,7 +26,7 @@ const MOST_TOKENS = 2_000;
 const MOST_ERRORS = 10;
 const CACHED = 500;
 /** Characters of the queries that are cached: what is made of one takes some 75 bytes for each. */
-const MOST_CACHED_CHARACTERS = 500_000;
+const MOST_CACHED_CHARACTERS = 250_000;
 const TOO_LONG = `A query may have ${MOST_CHARACTERS} characters at most.`;
 
 type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };

@@ -2,7 +2,7 @@ import './environment.ts';
 
 import { hash } from 'node:crypto';
 
-import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
+import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
@@ -23,6 +23,7 @@ import { makeFeed, type Results } from './live/feed.ts';
 import { checkLimits } from './limits.ts';
 import { coerceVariables, textOfVariables } from './variables.ts';
 import { makePlanning } from './planning.ts';
+import { makeBoundedPlans } from './plans.ts';
 import { preset } from './schema/preset.ts';
 import { makeReader, rightsOf } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
@@ -84,9 +85,10 @@ export async function makeEngine(options: {
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const turns = makeTurns(TURNS_AT_ONCE);
-  const feed = makeFeed({ changes, reader, turns, log });
+  const feed = makeFeed({ changes, reader, turns, planning, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
+    plugins: [makeBoundedPlans()],
     pgServices: [makeService(pool, reader, (context) => runningIn(context).settings)],
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
@@ -94,7 +96,6 @@ export async function makeEngine(options: {
       context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
     },
   });
-  keepFewPlans(schema);
   // Nobody waits for a result of a subscription, so only its statements have a timeout.
   const lasting = {
     ...resolvedPreset,
@@ -224,18 +225,6 @@ export async function makeEngine(options: {
 }
 
 export type Engine = Awaited<ReturnType<typeof makeEngine>>;
-
-/**
- * Plans are kept for the operations that were used last. One of 4,000 characters takes 2.2 MB, so that the 500 of grafast's default
- * fill the memory; a client has a few dozen operations.
- */
-const MAX_PLANS = 40;
-
-/** Before the first operation is planned. */
-function keepFewPlans({ extensions }: GraphQLSchema): void {
-  const grafast = { ...extensions.grafast, operationsCacheMaxLength: MAX_PLANS };
-  Object.assign(extensions, { grafast });
-}
 
 /** Calls `end` once the answer has gone out or has no reader any more; where no client is known, once it is made. */
 function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => void): void {

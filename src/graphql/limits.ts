@@ -34,8 +34,8 @@ const LARGE_ANSWER = 250_000;
 const VALUE_LENGTH = 35;
 /** Of a text that can be thousands of characters long. */
 const LONG_TEXT_LENGTH = 1_000;
-/** Rows that a notification brings to a subscription, as a rule. */
-const NOTIFIED_ROWS = 100;
+/** Rows of one message of a subscription, at most. */
+const NOTIFIED_ROWS = 500;
 const LONG_TEXTS: ReadonlySet<string> = new Set([
   'cancelReason',
   'description',

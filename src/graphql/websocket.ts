@@ -30,6 +30,9 @@ const INIT_TIMEOUT_MS = 2_000;
 /** How long clients get to answer the closing handshake: a silent one is gone after 3 s. */
 const CLOSE_MS = 1_000;
 
+/** How long clients get to take a message. */
+const SEND_MS = 10_000;
+
 /** Close codes: 44xx are the protocol's, the others RFC 6455's and its registry's. */
 const CLOSE = {
   goingAway: 1001,
@@ -214,9 +217,18 @@ const SUBSCRIPTION = {
   definitions: [{ kind: 'OperationDefinition', operation: 'subscription' }],
 };
 
-/** Resolves when the bytes are out: a client who reads slowly slows its own subscription only. */
+/**
+ * Resolves when the bytes are out: a client who reads slowly slows its own subscription only. One that has not taken them in 10 s is cut
+ * off, because until then they are in memory: it need not read to answer pings.
+ */
 function send(socket: WebSocket, text: string): Promise<void> {
-  return new Promise((resolve) => socket.send(text, () => resolve()));
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => socket.terminate(), SEND_MS);
+    socket.send(text, () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 }
 
 /**
@@ -260,8 +272,10 @@ function isOwnOrigin({ headers }: IncomingMessage): boolean {
   return URL.canParse(origin) && new URL(origin).host === host;
 }
 
+/** The server no longer counts the connection, so it isn't left to its client to end it. */
 function refuse(stream: Duplex, status: string): void {
-  stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  const answer = `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
+  stream.end(answer, () => stream.destroy());
 }
 
 /** ws itself ends the connection of a client that hasn't answered in CLOSE_MS. */

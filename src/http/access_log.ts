@@ -36,7 +36,7 @@ const MAX_DECODINGS = 8;
 /** Characters of a path that are logged. The longest that Halyard has takes some 300; a client without a token may send 16,000. */
 const MAX_PATH = 500;
 
-/** A path as it is logged: as the client sent it, unless a token shows in it once its percent-encodings are read. */
+/** A path as it is logged, its beginning if it is long: as the client sent it, unless a token shows in it once its percent-encodings are read. */
 function loggable(path: string): string {
   let decoded = path;
   for (let n = 0; n < MAX_DECODINGS && decoded.includes('%'); n++) {

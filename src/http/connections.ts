@@ -6,13 +6,13 @@ const MAX_CONNECTIONS = 2_000;
 
 /**
  * Bounds a server's connections so that those that do nothing never fill the places of others: without a request yet, with a part of one,
- * between two requests, or with a body that still trickles in when it is answered. When all places are taken, the connection that has
- * done nothing for longest makes room. Node's own `maxConnections` would turn the new one away. WebSockets aren't counted.
+ * between two requests, or with a body that still trickles in, also where a token was verified. When all places are taken, the connection
+ * that has done nothing for longest makes room. Node's own `maxConnections` would turn the new one away. WebSockets aren't counted.
  *
  * @param max how many connections there may be; 2,000 by default
  */
 export function limitConnections(server: Server, max = MAX_CONNECTIONS): void {
-  /** Those that have sent no whole head yet, oldest first. */
+  /** Those that have sent no whole request yet, oldest first. */
   const silent = new Set<Socket>();
   /** Those whose requests are all answered, the one that was answered first in front. */
   const idle = new Set<Socket>();
@@ -36,7 +36,7 @@ export function limitConnections(server: Server, max = MAX_CONNECTIONS): void {
     silent.add(socket);
     socket.once('close', () => forget(socket));
   });
-  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+  function begin(socket: Socket, response: ServerResponse): void {
     silent.delete(socket);
     idle.delete(socket);
     busy.set(socket, (busy.get(socket) ?? 0) + 1);
@@ -45,6 +45,22 @@ export function limitConnections(server: Server, max = MAX_CONNECTIONS): void {
       if (left > 0) busy.set(socket, left);
       else if (busy.delete(socket) && !socket.destroyed) idle.add(socket);
     });
+  }
+
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request;
+    if (!hasBody(request)) begin(socket, response);
+    else {
+      if (idle.delete(socket)) silent.add(socket);
+      request.once('end', () => {
+        if (!response.closed) begin(socket, response);
+      });
+    }
   });
   server.on('upgrade', ({ socket }: IncomingMessage) => forget(socket));
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers;
+  return encoding !== undefined || length !== '0';
 }

@@ -7,6 +7,8 @@ import { ASKER, type Settings } from './request_settings.ts';
 
 /** Connections that are left for others while one user has all the rest. */
 const SPARED = 2;
+/** Connections that no user gets, so that /readyz has one: a load balancer must not take the process out because two users are slow. */
+const RESERVED = 1;
 
 /** Of each pool that is shared out by user. */
 const queues = new WeakMap<pg.Pool, FairQueue>();
@@ -15,15 +17,15 @@ const queues = new WeakMap<pg.Pool, FairQueue>();
 const holders = new WeakMap<pg.PoolClient, string>();
 
 /**
- * Hands a pool's connections out by user from now on: to one alone all but two, to several an equal share.
+ * Hands a pool's connections out by user from now on: to one alone all but two, to several an equal share of all but one.
  *
  * @param queuePerUser requests of one user that may wait for one
  */
 export function shareByUser(pool: pg.Pool, queuePerUser: number): void {
-  const slots = pool.options.max;
+  const { max } = pool.options;
   const queue = makeFairQueue({
-    slots,
-    perUser: Math.max(1, slots - SPARED),
+    slots: Math.max(1, max - RESERVED),
+    perUser: Math.max(1, max - SPARED),
     maxQueued: queuePerUser,
     waitMs: CONNECT_TIMEOUT_MS,
   });

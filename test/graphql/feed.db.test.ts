@@ -5,6 +5,7 @@ import { makeChanges } from '../../src/graphql/live/changes.ts';
 import type { Changes } from '../../src/graphql/live/changes.ts';
 import { makeFeed } from '../../src/graphql/live/feed.ts';
 import type { Feed, Followed, Results } from '../../src/graphql/live/feed.ts';
+import { makePlanning } from '../../src/graphql/planning.ts';
 import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
 import { makeTurns } from '../../src/lib/turns.ts';
 import { makePool } from '../../src/postgres/pool.ts';
@@ -30,7 +31,13 @@ afterAll(async () => {
   await pool.end();
 });
 beforeEach(async () => {
-  feed = makeFeed({ changes, reader: makeReader(pool), turns: makeTurns(2), log });
+  feed = makeFeed({
+    changes,
+    reader: makeReader(pool),
+    turns: makeTurns(2),
+    planning: makePlanning(256),
+    log,
+  });
   runs = new Map();
   await vi.waitFor(() => expect(changes.healthy()).toBe(true), 5_000);
 });
@@ -106,6 +113,26 @@ test('who is slow holds up nobody, and gets what it missed in one', async () => 
   await endAll([slow, quick]);
 });
 
+test('of large messages a user has two at a time until they are sent, and other users have theirs', async () => {
+  const own = await Promise.all(['a', 'b', 'c'].map((key) => follow(subscription(key))));
+  const other = await follow(subscription('d', { user: 'bob' }));
+  await asOwner((client) =>
+    client.query(
+      `insert into app_public.feature_flags (flag_key)
+       select gen_random_uuid()::text from generate_series(1, 50)`,
+    ),
+  );
+  const [first, second, third] = own.map(next);
+  expect((await next(other))?.data?.ids.length).toBe(50);
+  await Promise.all([first, second]);
+  expect([...runs.keys()].sort()).toEqual(['a', 'b', 'd']);
+  // Asked for the next, so this one is sent.
+  const later = own[0] && next(own[0]);
+  expect((await third)?.data?.ids.length).toBe(50);
+  await endAll([...own, other]);
+  expect(await later).toBeNull();
+});
+
 test('a client that is too slow gets what it missed in part, and no other does', async () => {
   const [slow, quick] = [await follow(subscription('same')), await follow(subscription('same'))];
   for (let round = 0; round < 3; round += 1) {
@@ -132,7 +159,7 @@ test('a subscription none of whose rows changed costs no query, and many of othe
   const queries: string[] = [];
   const reader = makeReader(pool);
   feed = makeFeed({
-    ...{ changes, turns: makeTurns(2), log },
+    ...{ changes, turns: makeTurns(2), planning: makePlanning(256), log },
     reader: {
       ...reader,
       query(settings, statement) {

@@ -196,6 +196,21 @@ describe('connections', () => {
     });
   });
 
+  test('are never all in use by users, so that the API stays ready', async () => {
+    const { id, path } = await newSchedule();
+    await whileLocked(id, async () => {
+      let answered = 0;
+      const slow = ['alice', 'bob'].flatMap((user) =>
+        Array.from({ length: 12 }, () => change(path, user).finally(() => (answered += 1))),
+      );
+      await untilWaiting(9);
+      // Within the second for which the locks are waited for.
+      expect((await api.call('GET /readyz')).status).toBe(200);
+      expect(answered).toBe(0);
+      await Promise.all(slow);
+    });
+  });
+
   test('are waited for by so many requests of a user, and the next is refused', async () => {
     const { id, path } = await newSchedule();
     const before = await contentsOf(database);

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -50,4 +52,20 @@ test('who offers HTTP/2 is answered in HTTP/1.1', async () => {
 
 test('a WebSocket is for /graphql alone', async () => {
   expect(await offer('WebSocket', 'GET', '/api/admin/flags')).toBe(404);
+});
+
+test('the connection of a refused WebSocket ends, though its client keeps its side open', async () => {
+  const { hostname, port } = new URL(api.url);
+  const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
+  // The error of a write to a connection that is gone.
+  socket.on('error', () => undefined).resume();
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.write(
+    'GET /elsewhere HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  );
+  await once(socket, 'end');
+  // A server that has let go of a connection refuses what still comes.
+  const poke = setInterval(() => socket.write('x'), 50);
+  await closed;
+  clearInterval(poke);
 });

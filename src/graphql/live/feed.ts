@@ -5,6 +5,7 @@ import { ASKER, type Settings } from '../../postgres/request_settings.ts';
 import { DatabaseUnavailableError } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Turns } from '../../lib/turns.ts';
+import type { Planning } from '../planning.ts';
 import { failure, format, type Result } from '../errors.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
 import { makeAudience, type Audience } from './audience.ts';
@@ -32,6 +33,9 @@ export interface Results extends AsyncIterableIterator<string, void, void> {
   return(): Promise<IteratorResult<string, void>>;
 }
 
+/** Rows of a message that is large, by what limits.ts allows for a row: more of these wait for a place, and have it until they are sent. */
+const LARGE_ROWS = 25;
+
 /** Who asks for the rows that an audience shares. A user's key never looks like it. */
 const LOOKS = { user: 'looks', isLimited: false };
 
@@ -47,9 +51,10 @@ export function makeFeed(options: {
   readonly changes: Changes;
   readonly reader: Reader;
   readonly turns: Turns;
+  readonly planning: Pick<Planning, 'beginLarge'>;
   readonly log: Logger;
 }) {
-  const { changes, reader, turns, log } = options;
+  const { changes, reader, turns, planning, log } = options;
   const audiences = new Map<string, Audience & { readonly kind: Topic['kind'] }>();
   const mailboxes = new Set<Mailbox>();
   const share = makeSharing<Message>();
@@ -106,9 +111,19 @@ export function makeFeed(options: {
     return { text, last: result.data === undefined };
   }
 
-  async function next(followed: Followed, mailbox: Mailbox): Promise<Message | null> {
+  async function next(
+    followed: Followed,
+    mailbox: Mailbox,
+    untilSent: (end: () => void) => void,
+  ): Promise<Message | null> {
     const item = await mailbox.take();
     if (item === null || 'text' in item) return item;
+    if (item.ids.length > LARGE_ROWS)
+      try {
+        untilSent(await planning.beginLarge({ user: followed.user, isLimited: false }));
+      } catch (error) {
+        return lastMessage(error, followed.log);
+      }
     // Errors, too, are shared, and logged once.
     return share(item, followed.key, () =>
       turns
@@ -148,7 +163,8 @@ export function makeFeed(options: {
         });
         if (refused === null && place.leave === undefined)
           throw new Error('A subscription followed nothing.');
-        if (refused === null) return makeResults(mailbox, () => next(followed, mailbox));
+        if (refused === null)
+          return makeResults(mailbox, (untilSent) => next(followed, mailbox, untilSent));
         mailbox.close();
         return format(refused, followed.log);
       } catch (error) {
@@ -165,12 +181,25 @@ export function makeFeed(options: {
 
 export type Feed = ReturnType<typeof makeFeed>;
 
-/** The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a change. */
-function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>): Results {
+/**
+ * The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a change.
+ *
+ * @param next gives a message, and before it what is to be called once that is sent: when the next one is asked for, or at the end
+ */
+function makeResults(
+  mailbox: Mailbox,
+  next: (untilSent: (end: () => void) => void) => Promise<Message | null>,
+): Results {
   let ended = false;
+  let endLast: () => void = () => undefined;
   const isOpen = () => !ended;
+  const untilSent = (endThis: () => void) => {
+    if (ended) endThis();
+    else endLast = endThis;
+  };
   const end = (): Promise<IteratorResult<string, void>> => {
     ended = true;
+    endLast();
     mailbox.close();
     return Promise.resolve({ done: true, value: undefined });
   };
@@ -179,7 +208,8 @@ function makeResults(mailbox: Mailbox, next: () => Promise<Message | null>): Res
       return this;
     },
     async next() {
-      const message = isOpen() ? await next() : null;
+      endLast();
+      const message = isOpen() ? await next(untilSent) : null;
       // A client that has left meanwhile may have begun something else under the same id.
       if (message === null || !isOpen()) return end();
       if (message.last) await end();
