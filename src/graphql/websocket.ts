@@ -24,6 +24,9 @@ import { atExpiry, dropSlowConsumer, keepAlive } from './socket_watch.ts';
 const MOST_SOCKETS = 500;
 const MOST_SUBSCRIPTIONS = 20;
 const MOST_BYTES = 100_000;
+/** Characters of a subscription's id, which is kept and goes out with each of its messages. */
+const MAX_ID_LENGTH = 256;
+const LONG_ID = `Give a subscription an id of ${MAX_ID_LENGTH} characters at most.`;
 const TOO_MANY = `Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`;
 /** How long clients get to send their token, after which a socket is closed. */
 const INIT_TIMEOUT_MS = 2_000;
@@ -130,6 +133,7 @@ export function makeSockets(options: {
     onSubscribe: ({ extra, subscriptions }, id, payload) => {
       if (Object.keys(subscriptions).length > MOST_SUBSCRIPTIONS)
         return [graphqlProblem('invalid_query', TOO_MANY)];
+      if (id.length > MAX_ID_LENGTH) return [graphqlProblem('invalid_query', LONG_ID)];
       // Nothing is parsed here: the engine does all of it, with its own limits.
       return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },

@@ -383,6 +383,24 @@ describe('the connection', () => {
     }
   });
 
+  it.for<[number, number]>([
+    [256, 0],
+    [257, 1],
+  ])('takes a subscription with an id of %i characters: %i errors', async ([length, refusals]) => {
+    const client = api().socket(adminToken(), { generateID: () => 'x'.repeat(length) });
+    clients.push(client);
+    const errors: unknown[] = [];
+    const ignore = () => undefined;
+    client.subscribe(
+      { query: EVENTS },
+      { next: ignore, error: (error) => errors.push(error), complete: ignore },
+    );
+    await vi.waitFor(() => {
+      expect(errors).toHaveLength(refusals);
+      expect(api().graphql.load.subscriptions).toBe(1 - refusals);
+    }, 5_000);
+  });
+
   it('carries 20 subscriptions at most', async () => {
     const client = api().socket(adminToken());
     clients.push(client);

@@ -179,13 +179,13 @@ describe('a prepared statement', () => {
     expect((await ask({ ...late, values: [1] })).rows).toEqual([]);
   });
 
-  test('is closed when a hundred others have been used since, and prepared again when it is wanted', async () => {
+  test('is closed when forty others have been used since, and prepared again when it is wanted', async () => {
     const statement = (n: number): Statement => ({ name: `n${n}`, text: `select ${n} as n` });
-    for (let n = 0; n < 130; n++) await ask(statement(n));
+    for (let n = 0; n < 60; n++) await ask(statement(n));
     const { rows } = await pool.query<{ name: string }>('select name from pg_prepared_statements');
-    expect(rows).toHaveLength(100);
+    expect(rows).toHaveLength(40);
     expect(rows).not.toContainEqual({ name: 'halyard_admin:n0' });
-    expect(rows).toContainEqual({ name: 'halyard_admin:n129' });
+    expect(rows).toContainEqual({ name: 'halyard_admin:n59' });
     expect((await ask(statement(0))).rows).toEqual([{ n: 0 }]);
   });
 });
