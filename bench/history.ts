@@ -51,7 +51,7 @@ export async function fillHistory(root: pg.Pool, rows: number): Promise<History>
     });
   });
   await restore();
-  await root.query('drop table bench_month');
+  await root.query('drop table public.bench_month');
   const flags = Array.from({ length: flagCount }, (_, n) => ({
     flagKey: `flag-${n}`,
     environment: ENVIRONMENTS[n % ENVIRONMENTS.length] ?? '',

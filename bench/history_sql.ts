@@ -75,7 +75,7 @@ export const VACUUM = `
  * than all its rest.
  */
 export const MONTH = `
-  create unlogged table bench_month as
+  create unlogged table public.bench_month as
   with flag as materialized (
     select
       f, md5('flag ' || f)::uuid as flag_id, 'flag-' || f as flag_key, ($4::text[])[1 + f % cardinality($4::text[])] as environment,
@@ -121,7 +121,7 @@ export const events = (partition: string) => `
     m.flag_id, 2, m.actor, case m.actor when 'admin' then m.admin end, case m.actor when 'admin' then m.email end,
     'request-' || m.n, case m.actor when 'database' then 'dba' else 'halyard' end, 'halyard bench', m.metadata,
     '{"eventType": "' || m.event_type || '", "environment": "' || m.environment || '"}'
-  from bench_month m`;
+  from public.bench_month m`;
 
 /** The numbers of the same events. */
 export const LEDGER = `
@@ -129,7 +129,7 @@ export const LEDGER = `
   select
     $1::bigint + m.n + 1, ${EVENT_ID}, $2::timestamptz + m.n * $3::interval,
     uuid_send(m.flag_id) || uuid_send(m.flag_id), m.event_type, m.flag_key, m.environment
-  from bench_month m`;
+  from public.bench_month m`;
 
 /** A hundredth is pending, the rest is over: $1 before, from $2, a schedule each $3. */
 export const SCHEDULES = `
@@ -139,5 +139,5 @@ export const SCHEDULES = `
     ${uuidOf('$1::bigint + m.n', 3)}, m.flag_id, case m.status when 'pending' then now() + interval '1 year' else s.at end, m.status,
     '{"enabled": true}', case m.status when 'applied' then s.at end, s.at, s.at, m.admin,
     case m.status when 'cancelled' then m.admin end, case m.status when 'cancelled' then s.at end
-  from bench_month m
+  from public.bench_month m
   cross join lateral (select $2::timestamptz + m.n * $3::interval) as s (at)`;

@@ -46,6 +46,7 @@ interface RunOptions {
  */
 export async function startJobPool(context: WorkerContext, pool: pg.Pool, concurrency: number) {
   const { log, stopping } = context;
+  releaseOnce(pool);
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
   const outage = makeOutage(log, {
@@ -101,6 +102,28 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
       await running;
     },
   };
+}
+
+/**
+ * graphile-worker 0.18 releases the client that listens twice when it is stopped, or loses the connection, before LISTEN is answered
+ * (`listenForChanges` in main.js), and the error of the second time is thrown where nothing can catch it. From now on the second
+ * time does nothing, for clients that are handed to a callback, as that one is.
+ */
+export function releaseOnce(pool: pg.Pool): void {
+  type Release = (error?: Error | boolean) => void;
+  type Callback = (error: Error | undefined, client: unknown, release: Release) => void;
+  const connect = pool.connect.bind(pool) as (callback?: Callback) => unknown;
+  const connectOnce = (callback?: Callback) =>
+    callback === undefined
+      ? connect()
+      : connect((error, client, release) => {
+          let isReleased = false;
+          callback(error, client, (reason) => {
+            if (!isReleased) release(reason);
+            isReleased = true;
+          });
+        });
+  Object.assign(pool, { connect: connectOnce });
 }
 
 /**

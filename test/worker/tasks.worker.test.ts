@@ -1,8 +1,11 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { parseCrontab } from 'graphile-worker';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { TASKS } from '../../src/jobs/jobs.ts';
+import { makePool } from '../../src/postgres/pool.ts';
+import { releaseOnce } from '../../src/worker/job_pool.ts';
 import { useDatabase, withClient } from '../support/database.ts';
+import { makeTestLog } from '../support/log.ts';
 import { startTestWorker } from '../support/worker.ts';
 
 const ROOT = new URL('../../', import.meta.url);
@@ -69,4 +72,21 @@ test('each task runs, and refuses a payload that it would not heed', async () =>
       );
   });
   expect(lines.filter(({ level }) => level === 'error')).toStrictEqual([]);
+});
+
+test('a client that graphile-worker releases twice is released once', async () => {
+  const { log } = makeTestLog();
+  const pool = makePool(database.workerUrl, { name: 'halyard test', log });
+  onTestFinished(() => pool.end());
+  releaseOnce(pool);
+  const release = await new Promise<() => void>((resolve, reject) => {
+    pool.connect((error, _client, done) => {
+      if (error === undefined) resolve(done);
+      else reject(error);
+    });
+  });
+  release();
+  expect(release).not.toThrow();
+  expect([pool.totalCount, pool.idleCount]).toEqual([1, 1]);
+  expect((await pool.query('select 1')).rowCount).toBe(1);
 });
