@@ -84,19 +84,32 @@ test('a transaction that notifies more than the queue holds stops nobody for lon
   // On a busy machine one may try again, and one that lost its connection for another reason has nothing to do.
   const said = [...reconnects(lines), ...reconnects(workerLines)];
   expect(new Set(said.map(({ level }) => level))).toEqual(new Set(['warn']));
-  await expect.poll(() => worker.healthy()).toBe(true);
+  await expect.poll(() => worker.healthy(), { timeout: 15_000 }).toBe(true);
 
-  await withClient(database.ownerUrl, (client) => insertFlag(client));
-  await expect.poll(() => heard.length).toBe(1);
+  // Again until it is heard: what is notified while the listener connects is lost.
+  await withClient(database.ownerUrl, (client) =>
+    expect
+      .poll(
+        async () => {
+          await insertFlag(client);
+          return heard.length;
+        },
+        { timeout: 15_000, interval: 200 },
+      )
+      .toBeGreaterThan(0),
+  );
   // graphile-worker listens again too.
   await withClient(database.rootUrl, (client) =>
     expect
-      .poll(async () => {
-        const { rows } = await client.query(
-          `select from pg_stat_activity where query like 'listen "jobs:insert"%' and state = 'idle'`,
-        );
-        return rows.length;
-      })
+      .poll(
+        async () => {
+          const { rows } = await client.query(
+            `select from pg_stat_activity where query like 'listen "jobs:insert"%' and state = 'idle'`,
+          );
+          return rows.length;
+        },
+        { timeout: 15_000 },
+      )
       .toBe(1),
   );
 });
