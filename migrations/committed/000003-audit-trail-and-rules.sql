@@ -1,5 +1,5 @@
 --! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
---! Hash: sha1:34fc4664622db955cec0bcde5a28613d2cf2f3e2
+--! Hash: sha1:11dd15d3334ddcc0d0588c41994f6a5985c4c670
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1228,7 +1228,7 @@ return value ~ '^[{](?:"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{
 comment on function app_private.is_applying_text(text) is 'Whether this is a JSON object of UUIDs, as halyard.applying is.';
 
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
--- statements. A setting and no table: it ends with the transaction whatever happens, and costs no other session anything. It counts
+-- statements. A setting and no table: it ends with the transaction in any case, and costs no other session anything. It counts
 -- in sessions of the worker alone, and only in the form that apply_schedules() gives it: a cast that fails would lose the event.
 create or replace function app_private.applying()
 returns jsonb

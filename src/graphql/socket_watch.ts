@@ -3,8 +3,6 @@ import type { WebSocket } from 'ws';
 const PING_MS = 20_000;
 /** Answers that may wait for a client who asks on without reading them. */
 const MAX_WAITING_BYTES = 1_000_000;
-/** Longer delays overflow to none. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Pings, and ends a connection whose last ping wasn't answered. */
 export function keepAlive(socket: WebSocket): void {
@@ -24,20 +22,4 @@ export function dropSlowConsumer(socket: WebSocket): void {
     if (socket.bufferedAmount > MAX_WAITING_BYTES) socket.terminate();
   };
   socket.on('message', check).on('ping', check);
-}
-
-/**
- * Calls back when a token expires, unless the socket is closed before that.
- *
- * @param expiresAt seconds since 1970
- */
-export function atExpiry(socket: WebSocket, expiresAt: number, expire: () => void): void {
-  const check = () => {
-    const left = expiresAt * 1_000 - Date.now();
-    if (left <= 0) expire();
-    else timer = setTimeout(check, Math.min(left, MAX_TIMER_MS));
-  };
-  let timer: NodeJS.Timeout | undefined;
-  check();
-  socket.once('close', () => clearTimeout(timer));
 }

@@ -12,13 +12,14 @@ import { NoRoleError } from '../postgres/request_settings.ts';
 import { ProblemError, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeQuota } from '../lib/quota.ts';
+import { atTime } from '../lib/wait.ts';
 import { requestIdsOf } from '../http/request_id.ts';
 import type { Engine } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
 import { makeSocketPlaces } from './socket_places.ts';
-import { atExpiry, dropSlowConsumer, keepAlive } from './socket_watch.ts';
+import { dropSlowConsumer, keepAlive } from './socket_watch.ts';
 
 /** With a token. */
 const MOST_SOCKETS = 500;
@@ -101,10 +102,8 @@ export function makeSockets(options: {
       if (!takePlace(extra.socket, claims)) return false;
       extra.claims = claims;
       const { expiresAt } = claims;
-      if (expiresAt !== null)
-        atExpiry(extra.socket, expiresAt, () =>
-          extra.socket.close(CLOSE.unauthorized, 'token_expired'),
-        );
+      const expire = () => extra.socket.close(CLOSE.unauthorized, 'token_expired');
+      if (expiresAt !== null) extra.socket.once('close', atTime(expiresAt, expire));
       return true;
     } catch (error) {
       const { status, code } = problemOf(error);

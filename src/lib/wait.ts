@@ -60,3 +60,23 @@ export async function within(ms: number, work: Promise<unknown>): Promise<boolea
     timer.abort();
   }
 }
+
+/** Longer delays of a timer overflow to none. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Calls back once the clock has reached a time, at once if it has already.
+ *
+ * @param time seconds since 1970
+ * @returns calls it off
+ */
+export function atTime(time: number, call: () => void): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  const check = () => {
+    const left = time * 1_000 - Date.now();
+    if (left <= 0) call();
+    else timer = setTimeout(check, Math.min(left, MAX_TIMER_MS));
+  };
+  check();
+  return () => clearTimeout(timer);
+}

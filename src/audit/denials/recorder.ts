@@ -38,7 +38,8 @@ const COUNT_MS = 60_000;
 
 const RECORD = 'select app_private.record_denial($1, $2, $3, $4, $5)';
 const RECORD_COUNTS = 'select app_private.record_denial_counts() as left';
-const NOBODY: Claims = Object.freeze({
+/** Of the process itself, which asks for no user. */
+const NO_CLAIMS: Claims = Object.freeze({
   userId: null,
   email: null,
   role: null,
@@ -86,7 +87,7 @@ export function makeDenialRecorder(pool: pg.Pool, log: Logger) {
   async function writeCounts(): Promise<void> {
     if (!isCounting) return;
     try {
-      const settings = loginSettings(NOBODY, { requestId: '' });
+      const settings = loginSettings(NO_CLAIMS, { requestId: '' });
       const { rows } = await queryAs<{ left: string }>(pool, settings, { text: RECORD_COUNTS });
       isCounting = rows[0]?.left !== '0';
     } catch (error) {

@@ -1,6 +1,6 @@
 import type { Response } from 'express';
 
-import { orAborted, pause } from '../../lib/wait.ts';
+import { atTime, orAborted } from '../../lib/wait.ts';
 
 /** Why an answer was cut off, for the log: what the client has is not all, and it gets an error. */
 export class CutOffError extends Error {
@@ -16,8 +16,6 @@ export class CutOffError extends Error {
 
 /** Bytes that are handed to the socket at a time. */
 const SLICE = 2 ** 16;
-/** Longer delays overflow to none. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Sends an answer no faster than its client reads, and not for longer than its token is good. What waits to be read is 64 kB,
@@ -32,21 +30,15 @@ export function makeSender(
 ) {
   const cut = new AbortController();
   const expired = new AbortController();
-  const stopWatching = new AbortController();
   response.once('close', () => {
     cut.abort(new CutOffError('The client went away.', true));
-    stopWatching.abort();
   });
   const isExpired = () => expiresAt !== null && expiresAt * 1_000 <= Date.now();
-  void watchToken();
-
-  async function watchToken(): Promise<void> {
-    while (!isExpired() && !stopWatching.signal.aborted) {
-      const leftMs = expiresAt === null ? MAX_TIMER_MS : expiresAt * 1_000 - Date.now();
-      await pause(Math.min(leftMs, MAX_TIMER_MS), stopWatching.signal);
-    }
-    if (isExpired()) expired.abort();
-  }
+  if (expiresAt !== null)
+    response.once(
+      'close',
+      atTime(expiresAt, () => expired.abort()),
+    );
 
   /** Waits for the client, until the token's end. */
   async function waitFor(event: 'drain' | 'finish'): Promise<void> {
