@@ -1897,6 +1897,13 @@ AS $function$
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
 
+CREATE OR REPLACE FUNCTION app_private.has_no_room_for_pending(flag_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+RETURN ((SESSION_USER = 'halyard_authenticator'::name) AND (EXISTS (SELECT FROM app_public.feature_flag_schedules s WHERE ((s.flag_id = has_no_room_for_pending.flag_id) AND (s.status = 'pending'::text)) OFFSET (COALESCE((SELECT (p.value)::integer AS value FROM app_private.settings p WHERE (p.name = 'pending_per_flag'::text)), 1000) - 1))));
+comment on function app_private.has_no_room_for_pending(uuid) is 'Whether the API calls, and the flag has as many pending schedules as the setting pending_per_flag allows.';
+
 CREATE OR REPLACE FUNCTION app_private.held_schedules(OUT scheduled_until timestamp with time zone, OUT created_until timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
@@ -3307,6 +3314,20 @@ end;
 $function$;
 comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
 
+CREATE OR REPLACE FUNCTION app_private.refuse_pending()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.',
+    coalesce(app_private.setting('pending_per_flag'), '1000')
+    using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
+end;
+$function$;
+comment on function app_private.refuse_pending() is 'Raises ZF013.';
+
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3604,28 +3625,6 @@ begin
 end;
 $function$;
 comment on function app_private.require_auditor() is 'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
-
-CREATE OR REPLACE FUNCTION app_private.require_room_for_pending(flag_id uuid)
- RETURNS void
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  -- In one statement, because each call of a function takes as long as the look itself.
-  if session_user = 'halyard_authenticator' and exists (
-    select from app_public.feature_flag_schedules s
-    where s.flag_id = require_room_for_pending.flag_id and s.status = 'pending'
-    offset coalesce((select p.value::int from app_private.settings p where p.name = 'pending_per_flag'), 1000) - 1
-  ) then
-    raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.',
-      coalesce(app_private.setting('pending_per_flag'), '1000')
-      using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
-  end if;
-end;
-$function$;
-comment on function app_private.require_room_for_pending(uuid) is 'Raises ZF013 for a call by the API where the flag has as many pending schedules as the setting pending_per_flag allows.';
-grant execute on function app_private.require_room_for_pending(uuid) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
@@ -5577,7 +5576,9 @@ begin
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
-  perform app_private.require_room_for_pending(v_schedule.flag_id);
+  if app_private.has_no_room_for_pending(v_schedule.flag_id) then
+    perform app_private.refuse_pending();
+  end if;
   update app_public.feature_flag_schedules s
   set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
   where s.id = v_schedule.id
@@ -5591,26 +5592,29 @@ grant execute on function app_public.retry_flag_schedule(uuid) to halyard_admin;
 CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates jsonb)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
   v_flag_id uuid;
+  v_is_full boolean;
   v_schedule app_public.feature_flag_schedules;
 begin
-  -- What is wrong with the updates the trigger of the table says.
-  perform app_private.require_schedulable(schedule_flag_change.scheduled_at);
-
-  select f.id into v_flag_id
+  perform app_private.require_admin();
+  select f.id, app_private.has_no_room_for_pending(f.id) into v_flag_id, v_is_full
   from app_public.feature_flags f
   where f.flag_key = schedule_flag_change.flag_key
-    and f.environment = coalesce(schedule_flag_change.environment, 'production');
+    and f.environment = coalesce(schedule_flag_change.environment, 'production')
+    and (not app_private.claims_are_limited() or app_private.environment_is_visible(f.environment));
   if v_flag_id is null then
     raise exception 'There is no flag % in %.',
       quote_literal(coalesce(schedule_flag_change.flag_key, '')), coalesce(schedule_flag_change.environment, 'production')
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+  elsif v_is_full then
+    perform app_private.refuse_pending();
   end if;
 
-  perform app_private.require_room_for_pending(v_flag_id);
+  -- What is wrong with the time and the updates, the table's trigger says.
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;

@@ -1,5 +1,5 @@
 --! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
---! Hash: sha1:11dd15d3334ddcc0d0588c41994f6a5985c4c670
+--! Hash: sha1:b5a80a2547989e32334deec3d7ff0cd4d4a03ff1
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2560,32 +2560,36 @@ comment on function app_private.schedule_found(app_public.feature_flag_schedules
 
 -- A client that schedules in a loop would make one flag's lists and its applying slow. Only what comes by the API is limited: a DBA
 -- knows what a statement does. At most so many index entries are counted, about 0.2 ms for 1,000. No lock is taken for it, so calls
--- at the same moment may go beyond the limit by as many as they are.
-create or replace function app_private.require_room_for_pending(flag_id uuid)
+-- at the same moment may go beyond the limit by as many as they are. Put in line: a call takes as long as the look itself.
+create or replace function app_private.has_no_room_for_pending(flag_id uuid)
+returns boolean
+language sql
+stable
+return session_user = 'halyard_authenticator' and exists (
+  select
+  from app_public.feature_flag_schedules s
+  where s.flag_id = has_no_room_for_pending.flag_id and s.status = 'pending'
+  offset coalesce((select p.value::integer from app_private.settings p where p.name = 'pending_per_flag'), 1000) - 1);
+
+comment on function app_private.has_no_room_for_pending(uuid) is
+  'Whether the API calls, and the flag has as many pending schedules as the setting pending_per_flag allows.';
+
+create or replace function app_private.refuse_pending()
 returns void
 language plpgsql
-volatile
-security definer
+stable
 set search_path to pg_catalog, pg_temp
 as $$
 begin
-  -- In one statement, because each call of a function takes as long as the look itself.
-  if session_user = 'halyard_authenticator' and exists (
-    select from app_public.feature_flag_schedules s
-    where s.flag_id = require_room_for_pending.flag_id and s.status = 'pending'
-    offset coalesce((select p.value::int from app_private.settings p where p.name = 'pending_per_flag'), 1000) - 1
-  ) then
-    raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.',
-      coalesce(app_private.setting('pending_per_flag'), '1000')
-      using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
-  end if;
+  raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.',
+    coalesce(app_private.setting('pending_per_flag'), '1000')
+    using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
 end;
 $$;
 
-comment on function app_private.require_room_for_pending(uuid) is
-  'Raises ZF013 for a call by the API where the flag has as many pending schedules as the setting pending_per_flag allows.';
+comment on function app_private.refuse_pending() is 'Raises ZF013.';
 
--- Runs with the caller's rights: the flag is found, and the schedule inserted, under row-level security.
+-- With the owner's rights, as its sisters below: row-level security would look the flag up three times more.
 create or replace function app_public.schedule_flag_change(
   flag_key text,
   environment text,
@@ -2595,26 +2599,29 @@ create or replace function app_public.schedule_flag_change(
 returns app_public.feature_flag_schedules
 language plpgsql
 volatile
+security definer
 set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_flag_id uuid;
+  v_is_full boolean;
   v_schedule app_public.feature_flag_schedules;
 begin
-  -- What is wrong with the updates the trigger of the table says.
-  perform app_private.require_schedulable(schedule_flag_change.scheduled_at);
-
-  select f.id into v_flag_id
+  perform app_private.require_admin();
+  select f.id, app_private.has_no_room_for_pending(f.id) into v_flag_id, v_is_full
   from app_public.feature_flags f
   where f.flag_key = schedule_flag_change.flag_key
-    and f.environment = coalesce(schedule_flag_change.environment, 'production');
+    and f.environment = coalesce(schedule_flag_change.environment, 'production')
+    and (not app_private.claims_are_limited() or app_private.environment_is_visible(f.environment));
   if v_flag_id is null then
     raise exception 'There is no flag % in %.',
       quote_literal(coalesce(schedule_flag_change.flag_key, '')), coalesce(schedule_flag_change.environment, 'production')
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+  elsif v_is_full then
+    perform app_private.refuse_pending();
   end if;
 
-  perform app_private.require_room_for_pending(v_flag_id);
+  -- What is wrong with the time and the updates, the table's trigger says.
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
   returning * into v_schedule;
@@ -2724,7 +2731,9 @@ begin
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
-  perform app_private.require_room_for_pending(v_schedule.flag_id);
+  if app_private.has_no_room_for_pending(v_schedule.flag_id) then
+    perform app_private.refuse_pending();
+  end if;
   update app_public.feature_flag_schedules s
   set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
   where s.id = v_schedule.id
@@ -2736,8 +2745,6 @@ $$;
 comment on function app_public.retry_flag_schedule(uuid) is
   'Makes a failed schedule due again, now, with all its attempts.';
 
--- schedule_flag_change runs with the caller's rights.
-grant execute on function app_private.require_room_for_pending(uuid) to halyard_admin;
 grant execute on function
   app_public.schedule_flag_change(text, text, timestamptz, jsonb),
   app_public.cancel_flag_schedule(uuid, text),

@@ -139,10 +139,13 @@ describe('what the role is meant to do, and the database denies, is the serverâ€
     ],
     [
       'row_security is off',
-      SCHEDULE,
+      CREATE,
       adminToken(),
-      'alter function app_public.schedule_flag_change(text, text, timestamptz, jsonb) set row_security to off',
-      'alter function app_public.schedule_flag_change(text, text, timestamptz, jsonb) reset row_security',
+      `create function app_private.tg_test__look() returns trigger language plpgsql set row_security to off as
+       $$ begin perform from app_public.feature_flags; return new; end $$;
+       create trigger _050_look before insert on app_public.feature_flags
+       for each row execute function app_private.tg_test__look()`,
+      'drop function app_private.tg_test__look() cascade',
     ],
     [
       'a trigger of a strangerâ€™s denies it',

@@ -71,7 +71,6 @@ app_private.is_recording()                                       admin
 app_private.updates_problem(jsonb)                               admin
 app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
-app_private.require_room_for_pending(uuid)                       admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.audit_mode()                                         auditor
@@ -164,6 +163,8 @@ app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)
+app_private.has_no_room_for_pending(uuid)
+app_private.refuse_pending()
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
 app_private.uuid_of(bytea)
 app_private.incarnation()
