@@ -158,6 +158,10 @@ test('a database that pg_restore makes of a pg_dump goes on where the dump was t
   expect(before).toEqual(await contentsOf(from));
   expect(lines.filter(({ level }) => level === 'warn')).toEqual([]);
 
+  const again = ['--data-only', '--single-transaction', '-d', to.rootUrl, file];
+  await expect(runTool(tools, 'pg_restore', ...again)).rejects.toThrow('duplicate key');
+  expect(await contentsOf(to)).toEqual(before);
+
   await withClient(to.rootUrl, async (client) => {
     expect(await settingsOf(client, to.name)).toEqual([]);
     expect(await findings(client)).toEqual([]);
