@@ -136,20 +136,16 @@ describe('a worker that starts on an older snapshot', () => {
     await expect
       .poll(
         () =>
-          ask(restored, `select count(*)::int from audit.queue`).then(async (queued) => [
-            queued,
-            await ask(
-              restored,
-              `select count(*)::int from app_public.feature_flag_schedules where status = 'pending'`,
-            ),
-            await ask(
-              restored,
-              'select (select max(seq) from audit.ledger) - max(last_seq) from audit.cursors',
-            ),
-          ]),
+          // In one statement: an apply between two would queue events that neither sees.
+          ask(
+            restored,
+            `select array[(select count(*) from audit.queue),
+               (select count(*) from app_public.feature_flag_schedules where status = 'pending'),
+               (select max(seq) from audit.ledger) - (select max(last_seq) from audit.cursors)]::int[]`,
+          ),
         { timeout: 30_000 },
       )
-      .toEqual([0, 0, '0']);
+      .toEqual([0, 0, 0]);
     expect(ambiguities(server)).toEqual([]);
     const copy = { destination: DESTINATION, lines: copyOf(server) };
     expect(findBreaches(await collectFacts(restored, [copy], []))).toEqual([]);
