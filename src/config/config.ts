@@ -68,6 +68,14 @@ function makeConfig(values: Values) {
       algorithms: Object.freeze(algorithmsOf(values)),
       audience: values.JWT_AUDIENCE,
       issuer: values.JWT_ISSUER,
+      claims: Object.freeze({
+        userId: values.JWT_USER_ID_CLAIM,
+        email: values.JWT_EMAIL_CLAIM,
+        role: values.JWT_ROLE_CLAIM,
+        roleMap: values.JWT_ROLE_MAP,
+        environments: values.JWT_ENVIRONMENTS_CLAIM,
+        audience: values.JWT_AUDIENCE_CLAIM,
+      }),
     }),
     limits: Object.freeze({
       socketsPerUser: values.SOCKETS_PER_USER,

@@ -177,6 +177,42 @@ export const SETTINGS = {
     processes: TOKENS,
     doc: 'issuer (iss) that a token must name',
   },
+  JWT_AUDIENCE_CLAIM: {
+    schema: is.claimName,
+    default: 'aud',
+    processes: TOKENS,
+    doc: 'claim that must name the audience; client_id for access tokens of Amazon Cognito',
+  },
+  JWT_ROLE_CLAIM: {
+    schema: is.claimName,
+    unset: 'role and roles',
+    processes: TOKENS,
+    doc: 'claim with the role or roles: one of exactly this name, otherwise a path with dots such as realm_access.roles (identity.md)',
+  },
+  JWT_ROLE_MAP: {
+    schema: is.roleMap,
+    unset: 'admin, auditor and viewer are named so',
+    processes: TOKENS,
+    doc: "comma-separated NAME=role: what the names in the role's claim mean, such as platform-admins=admin,ops=viewer; no other names count then",
+  },
+  JWT_USER_ID_CLAIM: {
+    schema: is.claimName,
+    unset: 'userId, otherwise sub',
+    processes: TOKENS,
+    doc: 'claim with the id of the user, whom the audit trail names',
+  },
+  JWT_EMAIL_CLAIM: {
+    schema: is.claimName,
+    unset: 'email',
+    processes: TOKENS,
+    doc: "claim with the user's e-mail address",
+  },
+  JWT_ENVIRONMENTS_CLAIM: {
+    schema: is.claimName,
+    unset: 'environments; a token without it reaches all',
+    processes: TOKENS,
+    doc: 'claim with the only environments of the token; when this is set, a token without it reaches none',
+  },
   QUEUE_PER_USER: {
     schema: is.wholeNumber(1, 100_000),
     default: '256',
