@@ -53,6 +53,12 @@ export const SETTINGS = {
     processes: COMMANDS,
     doc: 'least severe level that is logged to stderr: trace, debug, info, warn, error, fatal or silent',
   },
+  LOG_FORMAT: {
+    schema: is.oneOf(['json', 'text']),
+    unset: 'json; for start in a terminal text',
+    processes: COMMANDS,
+    doc: 'how the log is written: json, or text, short lines for people',
+  },
   HOST: {
     schema: is.host,
     default: '127.0.0.1',
@@ -145,7 +151,7 @@ export const SETTINGS = {
     schema: is.anyText,
     default: '.halyard',
     processes: ['start', 'api', 'token', 'audit', 'settings', 'restore'],
-    doc: 'folder of the embedded database and the development secret',
+    doc: 'folder of the embedded database, the development secret and trail.log',
   },
   JWT_SECRET: {
     schema: is.secret,
@@ -239,7 +245,7 @@ export const SETTINGS = {
   },
   AUDIT_SINK: {
     schema: is.oneOf(['stdout', 'cloudwatch']),
-    default: 'stdout',
+    unset: 'stdout; for start on the embedded server trail.log in the data folder',
     processes: FORWARDERS,
     doc: 'where audit events go: stdout or cloudwatch',
   },

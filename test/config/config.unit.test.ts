@@ -60,12 +60,14 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       streamWriteMs: 60_000,
     },
     audit: {
-      sink: 'stdout',
+      sink: 'file',
+      file: path.resolve('.halyard/trail.log'),
       logGroup: '/aws/lambda/lego-api-config-domain',
       logStream: hostname(),
       leaseMs: 5_000,
     },
     logLevel: 'info',
+    logFormat: null,
   });
   const { jwt, audit, metrics, limits, connectionLimits } = config;
   for (const part of [
@@ -85,6 +87,7 @@ test('every variable arrives', () => {
       ...DATABASES,
       NODE_ENV: 'production',
       LOG_LEVEL: 'silent',
+      LOG_FORMAT: 'text',
       HOST: '::',
       PORT: '0',
       METRICS_HOST: '0.0.0.0',
@@ -121,6 +124,7 @@ test('every variable arrives', () => {
   expect(config).toEqual({
     nodeEnv: 'production',
     logLevel: 'silent',
+    logFormat: 'text',
     host: '::',
     port: 0,
     metrics: { host: '0.0.0.0', port: 9464 },
@@ -158,8 +162,21 @@ test('every variable arrives', () => {
       streamsPerUser: 6,
       streamWriteMs: 5_000,
     },
-    audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
+    audit: {
+      ...{ sink: 'cloudwatch', file: '/var/lib/halyard/trail.log', leaseMs: 5_000 },
+      ...{ logGroup: 'halyard/audit', logStream: 'worker 1' },
+    },
   });
+});
+
+test.for<[Command, NodeJS.ProcessEnv, string]>([
+  ['start', {}, 'file'],
+  ['start', { AUDIT_SINK: 'stdout' }, 'stdout'],
+  ['start', { AUDIT_SINK: 'cloudwatch' }, 'cloudwatch'],
+  ['start', DATABASES, 'stdout'],
+  ['worker', {}, 'stdout'],
+])('the trail of %s with %j goes to %s', ([command, env, sink]) => {
+  expect(loadConfig(env, command).audit.sink).toBe(sink);
 });
 
 test('the default algorithms fit the source of keys', () => {
@@ -215,6 +232,8 @@ test.for<[string, string]>([
   ['JWT_ROLE_MAP', 'ops=viewer,ops=admin'],
   ['JWT_ROLE_MAP', '{"ops": "viewer"}'],
   ['AUDIT_SINK', 'kafka'],
+  ['AUDIT_SINK', 'file'],
+  ['LOG_FORMAT', 'pretty'],
   ['AUDIT_LOG_GROUP', 'a group'],
   ['AUDIT_LOG_GROUP', 'aws/reserved'],
   ['AUDIT_LOG_GROUP', 'g'.repeat(513)],
