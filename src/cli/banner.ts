@@ -55,7 +55,7 @@ function quoted(path: string): string {
   return /^[\w./@%+,:-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 }
 
-const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run halyard -- token\` signs one.
+const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run -s halyard -- token\` signs one.
 `;
 
 function requestsOf(config: Config, url: string): string {

@@ -1,5 +1,5 @@
 import { parseJson } from './json.ts';
-import { printable, timeOfDay } from './printable.ts';
+import { printable, SENTENCE_LENGTH, timeOfDay } from './printable.ts';
 
 type Line = Readonly<Record<string, unknown>>;
 
@@ -38,10 +38,11 @@ export function makeTextStream(destination: { write(text: string): unknown }) {
 /** A line of the log, parsed, as text without a newline at its end. */
 export function textOf(line: Line): string {
   const time = timeOfDay(new Date(String(line.time)));
-  const said = line.msg === 'request' ? requestOf(line) : printable(String(line.msg));
+  const said =
+    line.msg === 'request' ? requestOf(line) : printable(String(line.msg), SENTENCE_LENGTH);
   const word = WORDS[String(line.level)] ?? '';
   const error = line.err ?? line.error;
-  const causes = causesOf(error).map((cause) => `: ${printable(cause)}`);
+  const causes = causesOf(error).map((cause) => `: ${printable(cause, SENTENCE_LENGTH)}`);
   const isStackShown = word === WORDS.error;
   return `${time}  ${word}${said}${causes.join('')}${fieldsOf(line)}${isStackShown ? stackOf(error) : ''}`;
 }

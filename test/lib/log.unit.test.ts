@@ -125,8 +125,9 @@ describe('as text', () => {
   test('a warning has the causes of its error, and an error the stack', () => {
     const { log, lines } = makeTextLog();
     const error = new Error('it is full', { cause: new Error('no room') });
-    log.warn({ err: error, failures: 2 }, 'not delivered');
-    expect(lines()).toEqual(['warning: not delivered: it is full: no room  (failures: 2)']);
+    const sentence = `not delivered, ${'because '.repeat(100)}of this`;
+    log.warn({ err: error, failures: 2 }, sentence);
+    expect(lines()).toEqual([`warning: ${sentence}: it is full: no room  (failures: 2)`]);
     log.error({ err: error }, 'failed');
     expect(lines()[1]).toBe('ERROR: failed: it is full: no room');
     expect(lines()[2]).toMatch(/^ +at /);
