@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   renameSync,
@@ -102,6 +103,13 @@ describe('is refused', () => {
     chmodSync(file, 0o666);
     refused();
     expect(text()).toBe('planted\n');
+  });
+
+  test('a folder, with a sentence for the person who started it', () => {
+    mkdirSync(file);
+    expect(() => makeFileSink(file)).toThrow(
+      expect.objectContaining({ name: 'ConfigError' }) as Error,
+    );
   });
 
   test('a pipe, without waiting for its reader', () => {

@@ -1,7 +1,9 @@
 import { closeSync, fstatSync, fsync, fsyncSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { openOwnForAppending } from '../../../lib/own_files.ts';
+import { ConfigError } from '../../../config/config.ts';
+import { isErrno } from '../../../lib/errno.ts';
+import { openOwnForAppending, UntrustedPathError } from '../../../lib/own_files.ts';
 import type { Sink } from '../sink.ts';
 import { readFileTail } from './file_tail.ts';
 import { makeFileOutput } from './output.ts';
@@ -19,11 +21,10 @@ const sync = promisify(fsync);
  * The file is opened for each send, so that one that was moved away or removed meanwhile is made again.
  *
  * @param file its folder must be the user's own, and exist
- * @throws UntrustedPathError when the file is a link, or others may have written to it; the system's other errors
+ * @throws UntrustedPathError when the file is a link, or others may have written to it; ConfigError when it can't be written to
  */
 export function makeFileSink(file: string): Sink {
-  // At start, and not at the first event, which may be hours later.
-  closeSync(openFile(file).fd);
+  checkFile(file);
   return {
     async send(events, signal) {
       const { fd, torn } = openFile(file);
@@ -41,6 +42,18 @@ export function makeFileSink(file: string): Sink {
     readTail: (trail, signal) => readFileTail(file, trail, signal),
     close: () => Promise.resolve(),
   };
+}
+
+/** At start, and not at the first event, which may be hours later. */
+function checkFile(file: string): void {
+  try {
+    closeSync(openFile(file).fd);
+  } catch (error) {
+    if (error instanceof UntrustedPathError || !isErrno(error)) throw error;
+    throw new ConfigError([
+      `Make room for ${file}, and let this user write to it: it can't be opened (${error.code}).`,
+    ]);
+  }
 }
 
 function openFile(file: string): { fd: number; torn: boolean } {

@@ -24,7 +24,7 @@ export function destinationOf({ audit }: Pick<Config, 'audit'>): string {
  * The sink that the configuration chooses.
  *
  * @throws ConfigError when CloudWatch is chosen and the SDK's chain knows no region: unlike an outage, that never passes;
- *   UntrustedPathError and the system's errors when a file is chosen that can't be written to
+ *   ConfigError or UntrustedPathError when a file is chosen that can't be written to
  */
 export async function makeSink({ audit }: Pick<Config, 'audit'>, log: Logger): Promise<Sink> {
   if (audit.sink === 'stdout') return makeStdoutSink();
