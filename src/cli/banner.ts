@@ -59,7 +59,7 @@ const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is 
 `;
 
 function requestsOf(config: Config, url: string): string {
-  // In production nobody's terminal or log should hold an admin's token.
+  // In production no terminal or log should hold an admin's token.
   if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return NO_TOKENS;
   // With JWT_ENVIRONMENTS_CLAIM a token must name the example's.
   const environments = config.jwt.claims.environments === null ? undefined : ['production'];
