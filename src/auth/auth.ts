@@ -3,11 +3,12 @@ import type { IncomingMessage } from 'node:http';
 
 import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
-import type { Algorithm } from 'jsonwebtoken';
+import type { Algorithm, JwtHeader } from 'jsonwebtoken';
 
 import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
 import { makeJwksKeys, type JwksOptions } from './jwks.ts';
+import { requireRecipient } from './recipient.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
@@ -19,6 +20,11 @@ const SENTENCES = {
   token_invalid: 'The token is not valid here: ask for a new one.',
 };
 
+const WRONG_ALGORITHM =
+  'Ask for a token of another signature: the alg in the head of this one is not in JWT_ALGORITHMS.';
+const NO_KEY =
+  'Ask this API’s identity provider for a token: the kid in the head of this one names no key of JWT_JWKS_URI.';
+
 /** The caller isn't known: 401, with the challenge of RFC 6750 §3 in `headers`. */
 export class AuthenticationError extends Error {
   override readonly name = 'AuthenticationError';
@@ -26,8 +32,9 @@ export class AuthenticationError extends Error {
   readonly code: keyof typeof SENTENCES;
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions) {
-    super(SENTENCES[code], options);
+  /** @param options.detail what to say in place of the code's sentence */
+  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions & { detail?: string }) {
+    super(options?.detail ?? SENTENCES[code], options);
     this.code = code;
     // A request without any token gets no error code (RFC 6750 §3.1).
     const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
@@ -65,8 +72,6 @@ export function makeAuthentication(
     secret: makeKeys(jwt, log, jwksOptions),
     algorithms: jwt.algorithms as Algorithm[],
     clockTolerance: CLOCK_TOLERANCE,
-    ...(jwt.audience === null ? {} : { audience: jwt.audience }),
-    ...(jwt.issuer === null ? {} : { issuer: jwt.issuer }),
   });
 
   /** Gives express-jwt the header alone: it would let a request that looks like a CORS preflight through unverified. */
@@ -85,7 +90,9 @@ export function makeAuthentication(
 
   async function verify(authorization: string | undefined): Promise<Claims> {
     try {
-      return claimsFromPayload(await payloadOf(authorization));
+      const payload = await payloadOf(authorization);
+      requireRecipient(payload, jwt, jwt.claims);
+      return claimsFromPayload(payload, jwt.claims);
     } catch (error) {
       if (error instanceof AuthenticationError || error instanceof InvalidClaimsError)
         onRefused?.(error.code);
@@ -96,7 +103,10 @@ export function makeAuthentication(
   async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
     const claims = await verify(authorization);
     if (claims.userId === null && claims.role === 'admin')
-      log.warn('admin token without a user id: what it does is recorded without a name');
+      log.warn(
+        { claim: jwt.claims.userId ?? 'userId or sub' },
+        'admin token without a user id: what it does is recorded without a name',
+      );
     return claims;
   }
 
@@ -120,14 +130,22 @@ export type Authentication = ReturnType<typeof makeAuthentication>;
 
 function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
   const keys = makeKeySource(jwt, log, options);
-  return (request, token) => {
+  return async (request, token) => {
     // Before any key is looked up, so that such a token costs the identity provider nothing. `crit`
     // names extensions that must be understood (RFC 7515 §4.1.11); none are, and jsonwebtoken ignores it.
-    const header = token?.header;
-    if (header === undefined || !jwt.algorithms.includes(header.alg) || 'crit' in header)
-      throw new AuthenticationError('token_invalid');
-    return keys(request, token);
+    const header: unknown = token?.header;
+    if (!isHeader(header) || 'crit' in header) throw new AuthenticationError('token_invalid');
+    if (!jwt.algorithms.includes(header.alg))
+      throw new AuthenticationError('token_invalid', { detail: WRONG_ALGORITHM });
+    const key = await keys(request, token);
+    if (key === undefined) throw new AuthenticationError('token_invalid', { detail: NO_KEY });
+    return key;
   };
+}
+
+/** The head of a token may be any JSON. */
+function isHeader(header: unknown): header is JwtHeader {
+  return typeof header === 'object' && header !== null;
 }
 
 function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {

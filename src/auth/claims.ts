@@ -1,7 +1,21 @@
-/** Strongest first: a token with several roles acts as the first of these. */
-const ROLES = ['admin', 'auditor', 'viewer'] as const;
+import type { Config } from '../config/config.ts';
+import { ROLES, type Role } from '../lib/roles.ts';
+import { findClaim } from './claim_path.ts';
 
-export type Role = (typeof ROLES)[number];
+export { isRole, type Role } from '../lib/roles.ts';
+
+/** Where a token has its claims, where that isn't Halyard's own names, and what the names of its roles mean. */
+export type ClaimNames = Config['jwt']['claims'];
+
+/** Halyard's own names. */
+export const OWN_CLAIM_NAMES: ClaimNames = Object.freeze({
+  userId: null,
+  email: null,
+  role: null,
+  roleMap: null,
+  environments: null,
+  audience: 'aud',
+});
 
 /** What a verified token says about who asks. */
 export interface Claims {
@@ -9,6 +23,8 @@ export interface Claims {
   readonly email: string | null;
   /** Null when the token names no role that Halyard knows: nothing is allowed (403). */
   readonly role: Role | null;
+  /** Where it names none: a sentence for its holder that says which claim was looked for. */
+  readonly roleProblem?: string;
   /** The only environments the caller may see and change; null means all, an empty array none. */
   readonly environments: readonly string[] | null;
   /** Epoch seconds, or null for a token without end. May lie further ahead than a timer reaches (2^31 ms). */
@@ -33,33 +49,36 @@ export function userKey({ userId, role }: Pick<Claims, 'userId' | 'role'>): stri
   return userId === null ? `role:${role ?? ''}` : `user:${userId}`;
 }
 
-export function isRole(text: string): text is Role {
-  return (ROLES as readonly string[]).includes(text);
-}
-
 /**
- * Reads `userId` (or `sub`), `email`, `role` and `roles`, `environments` and `exp` of a verified payload.
+ * Reads who asks, and as what, of a verified payload: `userId` (or `sub`), `email`, `role` and `roles`, `environments` and `exp`, or
+ * the claims that stand in their place.
  *
  * A user id or e-mail that is absent, null or blank is unknown. A number is refused: JSON rounds large
  * ones, and the trail would name someone else. Unknown roles are ignored; of several the strongest counts.
  *
  * @throws InvalidClaimsError when a claim has another type, is too long, holds control characters, or shows as another one
  */
-export function claimsFromPayload(payload: unknown): Claims {
-  if (typeof payload !== 'object' || payload === null || Array.isArray(payload))
-    throw new InvalidClaimsError("Make the token's payload a JSON object.");
-  const claims = payload as Record<string, unknown>;
+export function claimsFromPayload(payload: unknown, names: ClaimNames = OWN_CLAIM_NAMES): Claims {
+  const claims = requireObject(payload);
+  const id = (name: string) => readText(claims, name, USER_ID_LENGTH);
   return Object.freeze({
-    userId: readText(claims, 'userId', USER_ID_LENGTH) ?? readText(claims, 'sub', USER_ID_LENGTH),
-    email: readText(claims, 'email', EMAIL_LENGTH),
-    role: readRole(claims),
-    environments: readEnvironments(claims),
+    userId: names.userId === null ? (id('userId') ?? id('sub')) : id(names.userId),
+    email: readText(claims, names.email ?? 'email', EMAIL_LENGTH),
+    ...readRole(claims, names),
+    environments: readEnvironments(claims, names.environments),
     expiresAt: readExpiry(claims),
   });
 }
 
-function readText(claims: Record<string, unknown>, name: string, maxLength: number): string | null {
-  const value = claims[name] ?? null;
+/** @throws InvalidClaimsError when a payload is no JSON object */
+export function requireObject(payload: unknown): object {
+  if (typeof payload !== 'object' || payload === null || Array.isArray(payload))
+    throw new InvalidClaimsError("Make the token's payload a JSON object.");
+  return payload;
+}
+
+function readText(claims: object, name: string, maxLength: number): string | null {
+  const value = findClaim(claims, name) ?? null;
   if (value === null) return null;
   // PostgreSQL counts code points, and so does this.
   if (!isStorable(value) || Array.from(value).length > maxLength)
@@ -104,26 +123,47 @@ function isUnmistakable(name: string): boolean {
   );
 }
 
-function readRole(claims: Record<string, unknown>): Role | null {
-  const given = [claims.role, claims.roles].flatMap((value) => value ?? []);
-  if (given.some((role) => typeof role !== 'string'))
-    throw new InvalidClaimsError("Make the token's role or roles a string or an array of strings.");
-  return ROLES.find((role) => given.includes(role)) ?? null;
+/** A string is the name of one role, also with spaces in it: groups have such names, and lists of scopes are no roles. */
+function readRole(
+  claims: object,
+  { role: name, roleMap }: ClaimNames,
+): Pick<Claims, 'role' | 'roleProblem'> {
+  const found = (name === null ? ['role', 'roles'] : [name]).map((n) => findClaim(claims, n));
+  const given = found.flatMap((value) => value ?? []);
+  const title = name ?? 'role or roles';
+  if (!given.every((role) => typeof role === 'string'))
+    throw new InvalidClaimsError(`Make the token's ${title} a string or an array of strings.`);
+  const roles = roleMap === null ? given : given.map((role) => roleMap.get(role));
+  const role = ROLES.find((one) => roles.includes(one));
+  if (role !== undefined) return { role };
+  const wanted =
+    roleMap === null
+      ? 'names admin, auditor or viewer'
+      : 'has a name that JWT_ROLE_MAP maps to a role';
+  const problem = found.every((value) => value === undefined)
+    ? 'this token has no such claim'
+    : 'the claim of this token does not';
+  return { role: null, roleProblem: `Ask for a token whose claim ${title} ${wanted}: ${problem}.` };
 }
 
-/** Null is refused, not taken as absent: absent opens every environment. */
-function readEnvironments(claims: Record<string, unknown>): readonly string[] | null {
-  const value = claims.environments;
-  if (value === undefined) return null;
+/**
+ * Null is refused, not taken as absent: absent opens every environment. Where the configuration names the claim it opens none, so
+ * that a token that the identity provider forgot to limit isn't one for all.
+ */
+function readEnvironments(claims: object, name: string | null): readonly string[] | null {
+  const value = findClaim(claims, name ?? 'environments');
+  if (value === undefined) return name === null ? null : Object.freeze([]);
   if (!Array.isArray(value) || !value.every(isStorable))
     throw new InvalidClaimsError(
-      "Make the token's environments an array of strings, or leave it out.",
+      name === null
+        ? "Make the token's environments an array of strings, or leave it out."
+        : `Make the token's ${name} an array of strings.`,
     );
   return Object.freeze([...value]);
 }
 
-function readExpiry(claims: Record<string, unknown>): number | null {
-  const value = claims.exp;
+function readExpiry(claims: object): number | null {
+  const value = findClaim(claims, 'exp');
   if (value === undefined) return null;
   if (typeof value !== 'number')
     throw new InvalidClaimsError("Make the token's exp a number of seconds since 1970.");

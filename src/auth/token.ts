@@ -5,7 +5,13 @@ import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import type { Algorithm, SignOptions } from 'jsonwebtoken';
 
-import { claimsFromPayload, isRole } from './claims.ts';
+import {
+  claimsFromPayload,
+  isRole,
+  OWN_CLAIM_NAMES,
+  type ClaimNames,
+  type Role,
+} from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
 import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';
 
@@ -27,6 +33,8 @@ export interface TokenOptions {
   readonly expiresIn?: number | string | undefined;
   readonly audience?: string | null | undefined;
   readonly issuer?: string | null | undefined;
+  /** Where the API looks for the claims; Halyard's own names by default. */
+  readonly claimNames?: ClaimNames | undefined;
 }
 
 /**
@@ -35,19 +43,50 @@ export interface TokenOptions {
  * @throws Error or InvalidClaimsError when the API would refuse the token
  */
 export function signToken(options: TokenOptions): string {
-  const { role, userId, email, environments } = options;
-  if (!isRole(role)) throw new Error('Give the token the role admin, auditor or viewer.');
-  // JSON leaves out what is undefined.
-  const payload = { role, userId, email, environments };
-  claimsFromPayload(payload);
+  if (!isRole(options.role)) throw new Error('Give the token the role admin, auditor or viewer.');
+  const names = options.claimNames ?? OWN_CLAIM_NAMES;
+  const payload = makePayload(options, options.role, names);
+  claimsFromPayload(payload, names);
 
   const signOptions: SignOptions = {
     algorithm: options.algorithm ?? 'HS256',
     expiresIn: readSpan(options.expiresIn ?? DEFAULT_EXPIRY),
   };
-  if (typeof options.audience === 'string') signOptions.audience = options.audience;
   if (typeof options.issuer === 'string') signOptions.issuer = options.issuer;
   return jwt.sign(payload, options.secret, signOptions);
+}
+
+/** Each claim under the name where the API looks first: a path is written as one name. @throws Error when two claims have one name */
+function makePayload(
+  { userId, email, environments, audience }: TokenOptions,
+  role: Role,
+  names: ClaimNames,
+): object {
+  if (names.environments !== null && environments === undefined)
+    throw new Error(
+      `Give the token environments: with JWT_ENVIRONMENTS_CLAIM a token without them reaches none.`,
+    );
+  const claims: readonly (readonly [string, unknown])[] = [
+    [names.role ?? 'role', nameOf(role, names.roleMap)],
+    [names.userId ?? 'userId', userId],
+    [names.email ?? 'email', email],
+    [names.environments ?? 'environments', environments],
+    [names.audience, audience ?? undefined],
+  ];
+  const payload = new Map<string, unknown>();
+  for (const [name, value] of claims) {
+    if (value === undefined) continue;
+    if (payload.has(name) && payload.get(name) !== value)
+      throw new Error(`Give the token the same value for all that its claim ${name} stands for.`);
+    payload.set(name, value);
+  }
+  return Object.fromEntries(payload);
+}
+
+function nameOf(role: Role, roleMap: ClaimNames['roleMap']): string {
+  if (roleMap === null) return role;
+  for (const [name, mapped] of roleMap) if (mapped === role) return name;
+  throw new Error(`Have JWT_ROLE_MAP map a name to ${role}: no token can have that role now.`);
 }
 
 /** Digits are seconds; jsonwebtoken takes `"3600"` for milliseconds, and the token is dead at birth. */

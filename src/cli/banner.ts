@@ -4,15 +4,25 @@ import { makeToken } from './token.ts';
 /** How far ahead the example schedules its change, in seconds: time enough to paste the next request. */
 const EXAMPLE_AHEAD_SECONDS = 15;
 
+/** What runs, for the person who started it. */
+export interface Running {
+  /** The address of the API. */
+  readonly api: string;
+  /** Of the metrics, if they are served. */
+  readonly metrics: string | null;
+  /** Where an outside database is, without its password; null for the embedded one. */
+  readonly database: string | null;
+  /** How audit events are shown below: as short lines, as JSON, or not at all. */
+  readonly shown: 'text' | 'json' | null;
+}
+
 /**
- * What `npm start` prints once everything runs: addresses, tokens, and three requests that show the whole path.
- *
- * @param urls the addresses of the API, and of the metrics if they are served.
+ * What `npm start` prints once everything runs: addresses, tokens, three requests that show the whole path, where data live, and how
+ * to begin again. The requests work at every start, and each answer ends in a newline.
  */
-export function welcome(config: Config, urls: { api: string; metrics: string | null }): string {
-  const url = urls.api;
-  const tokens = developmentTokens(config);
-  const metrics = urls.metrics === null ? '' : `\n  Metrics       ${urls.metrics}`;
+export function welcome(config: Config, running: Running): string {
+  const url = running.api;
+  const metrics = running.metrics === null ? '' : `\n  Metrics       ${running.metrics}`;
   const ruru = config.nodeEnv === 'development' ? `\n  GraphQL IDE   ${url}/ruru` : '';
   return `
 Halyard is running.
@@ -21,39 +31,67 @@ Halyard is running.
   GraphQL       ${url}/graphql${ruru}
   Ready         ${url}/readyz${metrics}
 
-${tokens === null ? NO_TOKENS : withTokens(url, tokens)}
-Audit events appear below as they are written, one JSON line each. Ctrl-C stops everything.
+${dataOf(config, running)}
+${requestsOf(config, url)}
+${running.shown === null ? '' : SHOWN[running.shown]}Ctrl-C stops everything.
 
 `;
 }
 
-const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run halyard -- token\` signs one.
+const SHOWN = {
+  text: 'What happens to flags appears below, a line each. ',
+  json: 'Audit events appear below as they are written, one JSON line each. ',
+};
+
+function dataOf({ dataDir, audit }: Config, { database }: Running): string {
+  const trail = audit.sink === 'file' ? `\n  Audit trail   its copy is ${audit.file}` : '';
+  return database === null
+    ? `  Data          ${dataDir}${trail}\n  Begin again   stop it, then rm -rf ${quoted(dataDir)}\n`
+    : `  Data          ${database}${trail}\n`;
+}
+
+/** A word of a shell. */
+function quoted(path: string): string {
+  return /^[\w./@%+,:-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
+}
+
+const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run -s halyard -- token\` signs one.
 `;
 
+function requestsOf(config: Config, url: string): string {
+  // In production no terminal or log should hold an admin's token.
+  if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return NO_TOKENS;
+  // With JWT_ENVIRONMENTS_CLAIM a token must name the example's.
+  const environments = config.jwt.claims.environments === null ? undefined : ['production'];
+  const sign = (role: string, userId: string) =>
+    makeToken({ role, userId, email: `${userId}@example.com`, environments }, config);
+  try {
+    return withTokens(url, { admin: sign('admin', 'alice'), viewer: sign('viewer', 'vera') });
+  } catch (error) {
+    // As where JWT_ROLE_MAP has no name for one of the roles.
+    return `There are no tokens to show. ${error instanceof Error ? error.message : String(error)}\n`;
+  }
+}
+
 function withTokens(url: string, tokens: { admin: string; viewer: string }): string {
+  const send = `-H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json'`;
+  const flags = `${url}/api/admin/flags`;
   return `A token for an admin and one for a viewer, good for 12 hours:
 
 export ADMIN=${tokens.admin}
 export VIEWER=${tokens.viewer}
 
-Then paste these into another terminal: create a flag, switch it on ${EXAMPLE_AHEAD_SECONDS} seconds from now, and see who did it.
+Then paste these into another terminal: make a flag (or switch it off, where it is there already), switch it on ${EXAMPLE_AHEAD_SECONDS} seconds from now, and see who did it.
 
-curl -s ${url}/api/admin/flags -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
-  -d '{"flag_key": "wishlist-gallery"}'
+curl -sf ${flags} ${send} \\
+  -d '{"flag_key": "wishlist-gallery"}' ||
+curl -s -X PATCH ${flags}/wishlist-gallery ${send} \\
+  -d '{"enabled": false}'; echo
 
-curl -s ${url}/api/admin/flags/wishlist-gallery/schedule -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
-  -d "{\\"scheduled_at\\": \\"$(node -p 'new Date(Date.now() + ${EXAMPLE_AHEAD_SECONDS * 1000}).toISOString()')\\", \\"updates\\": {\\"enabled\\": true}}"
+curl -s ${flags}/wishlist-gallery/schedule ${send} \\
+  -d "{\\"scheduled_at\\": \\"$(node -p 'new Date(Date.now() + ${EXAMPLE_AHEAD_SECONDS * 1000}).toISOString()')\\", \\"updates\\": {\\"enabled\\": true}}"; echo
 
-curl -s ${url}/graphql -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
-  -d '{"query": "{ auditEvents(orderBy: OCCURRED_AT_DESC, first: 5) { nodes { occurredAt eventType flagKey actorKind adminEmail metadata } } }"}'
+curl -s ${url}/graphql ${send} \\
+  -d '{"query": "{ auditEvents(orderBy: OCCURRED_AT_DESC, first: 5) { nodes { occurredAt eventType flagKey actorKind adminEmail metadata } } }"}'; echo
 `;
-}
-
-function developmentTokens(config: Config): { admin: string; viewer: string } | null {
-  // In production nobody's terminal or log should hold an admin's token.
-  if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return null;
-  return {
-    admin: makeToken({ role: 'admin', userId: 'alice', email: 'alice@example.com' }, config),
-    viewer: makeToken({ role: 'viewer', userId: 'vera', email: 'vera@example.com' }, config),
-  };
 }

@@ -8,6 +8,7 @@ import { orAborted } from '../lib/wait.ts';
 import { placeOf } from '../postgres/error.ts';
 import { serve, type Service } from './shutdown.ts';
 import { welcome } from './banner.ts';
+import { withView } from './trail_view.ts';
 
 /** By then the database's process has been started, or asked for. */
 const LAUNCHED_MS = 30;
@@ -19,10 +20,11 @@ async function loadParts() {
   const { startMetrics } = await import('../metrics/endpoint.ts');
   const { makeGraphql } = await import('../graphql/index.ts');
   const { startApi } = await import('../api/server.ts');
+  const { makeSink } = await import('../audit/delivery/sinks/index.ts');
   const { startWorker } = await import('../worker/runner.ts');
   const { mayRejectEarly, retryWhileAway, waitForDatabase } = await import('../postgres/wait.ts');
   return {
-    ...{ migrate, startMetrics, makeGraphql, startApi, startWorker },
+    ...{ migrate, startMetrics, makeGraphql, makeSink, startApi, startWorker },
     ...{ mayRejectEarly, retryWhileAway, waitForDatabase },
   };
 }
@@ -36,7 +38,8 @@ type Parts = Awaited<ReturnType<typeof loadParts>>;
  */
 export async function start(): Promise<void> {
   const config = loadProcessConfig('start');
-  const log = makeLogger(config, 'halyard');
+  const format = config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
+  const log = makeLogger({ ...config, logFormat: format }, 'halyard');
   // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
   process.stdout.on('error', (error) => log.warn({ err: error }, 'standard output is closed'));
   await serve(log, async (service) => {
@@ -46,8 +49,17 @@ export async function start(): Promise<void> {
     const preparing = prepareDatabase(config, log, service);
     const database = await orAborted(preparing, service.signal);
     const urls = await startParts(config, log, service, { ...database, ...(await parts) });
-    process.stdout.write(welcome(config, urls));
+    const outside = config.databaseUrl === null ? null : placeOf(config.databaseUrl);
+    process.stdout.write(welcome(config, { ...urls, database: outside, shown: shownOf(config) }));
   });
+}
+
+/** How the terminal shows audit events: what a sink on standard output prints already is the copy itself. */
+function shownOf({ audit, logFormat }: Config): 'text' | 'json' | null {
+  if (audit.sink === 'stdout') return 'json';
+  const format = logFormat ?? (process.stdout.isTTY ? 'text' : 'json');
+  // Of what goes elsewhere a pipe gets nothing, but of the embedded server's file.
+  return format === 'text' || audit.sink === 'file' ? format : null;
 }
 
 /** Starts all but the database; resolves to the addresses once all of it runs. */
@@ -88,6 +100,9 @@ async function startParts(
   });
   running.defer(() => metrics.close());
   const { registry } = metrics;
+  const sink = await parts.makeSink(config, log);
+  running.defer(() => sink.close());
+  const shown = config.audit.sink === 'stdout' ? null : shownOf(config);
   const apiDatabase = { ready: apiReady, delayed: delayed.promise };
   const starting = [
     parts
@@ -103,7 +118,10 @@ async function startParts(
     parts
       .startWorker({
         ...{ config, databaseUrl: workerUrl, log, registry, signal },
-        database: workerReady,
+        ...{
+          database: workerReady,
+          sink: shown === null ? sink : withView(sink, process.stdout, shown),
+        },
       })
       .then((worker) => {
         running.defer(() => worker.stop());

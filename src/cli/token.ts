@@ -3,7 +3,10 @@ import { developmentSecret, signToken, type TokenOptions } from '../auth/token.t
 import { loadProcessConfig, type Config } from '../config/config.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 
-export type TokenArguments = Omit<TokenOptions, 'secret' | 'algorithm' | 'audience' | 'issuer'>;
+export type TokenArguments = Omit<
+  TokenOptions,
+  'secret' | 'algorithm' | 'audience' | 'issuer' | 'claimNames'
+>;
 
 /** `halyard token`: prints a signed token, and nothing else, to stdout; exit status 2 when the API would refuse it. */
 export function token(options: TokenArguments): void {
@@ -25,5 +28,6 @@ export function makeToken(options: TokenArguments, { jwt, dataDir, nodeEnv }: Co
     algorithm: (jwt.algorithms[0] ?? 'HS256') as Algorithm,
     audience: jwt.audience,
     issuer: jwt.issuer,
+    claimNames: jwt.claims,
   });
 }

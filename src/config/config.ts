@@ -19,7 +19,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, command: Command): Config {
   const { values, problems } = readSettings(env);
   problems.push(...ruleProblems(values, command, (name) => (env[name] ?? '').trim() !== ''));
   if (problems.length > 0) throw new ConfigError(problems);
-  return makeConfig(values);
+  return makeConfig(values, command);
 }
 
 /** loadConfig on this process's own environment, which nothing else may read. */
@@ -45,7 +45,9 @@ function readSettings(env: NodeJS.ProcessEnv): { values: Values; problems: strin
   return { values: values as Values, problems };
 }
 
-function makeConfig(values: Values) {
+function makeConfig(values: Values, command: Command) {
+  const dataDir = path.resolve(values.HALYARD_DATA_DIR);
+  const isEmbedded = command === 'start' && values.DATABASE_URL === null;
   return Object.freeze({
     nodeEnv: values.NODE_ENV,
     host: values.HOST,
@@ -61,13 +63,21 @@ function makeConfig(values: Values) {
       worker: values.WORKER_CONNECTION_LIMIT,
       reader: values.READER_CONNECTION_LIMIT,
     }),
-    dataDir: path.resolve(values.HALYARD_DATA_DIR),
+    dataDir,
     jwt: Object.freeze({
       secret: values.JWT_SECRET,
       jwksUri: values.JWT_JWKS_URI,
       algorithms: Object.freeze(algorithmsOf(values)),
       audience: values.JWT_AUDIENCE,
       issuer: values.JWT_ISSUER,
+      claims: Object.freeze({
+        userId: values.JWT_USER_ID_CLAIM,
+        email: values.JWT_EMAIL_CLAIM,
+        role: values.JWT_ROLE_CLAIM,
+        roleMap: values.JWT_ROLE_MAP,
+        environments: values.JWT_ENVIRONMENTS_CLAIM,
+        audience: values.JWT_AUDIENCE_CLAIM,
+      }),
     }),
     limits: Object.freeze({
       socketsPerUser: values.SOCKETS_PER_USER,
@@ -78,11 +88,14 @@ function makeConfig(values: Values) {
       streamWriteMs: values.STREAM_WRITE_TIMEOUT * 1_000,
     }),
     audit: Object.freeze({
-      sink: values.AUDIT_SINK,
+      sink: values.AUDIT_SINK ?? (isEmbedded ? ('file' as const) : ('stdout' as const)),
+      /** Of the sink `file`. */
+      file: path.join(dataDir, 'trail.log'),
       logGroup: values.AUDIT_LOG_GROUP,
       logStream: values.AUDIT_LOG_STREAM ?? hostname(),
       leaseMs: values.AUDIT_LEASE_MS,
     }),
     logLevel: values.LOG_LEVEL,
+    logFormat: values.LOG_FORMAT,
   });
 }

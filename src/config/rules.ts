@@ -63,6 +63,8 @@ function* databaseProblems(command: Command, isProduction: boolean, isSet: IsSet
 }
 
 function* tokenProblems(command: Command, isProduction: boolean, isSet: IsSet) {
+  if (isSet('JWT_AUDIENCE_CLAIM') && !isSet('JWT_AUDIENCE'))
+    yield 'Unset JWT_AUDIENCE_CLAIM, or set JWT_AUDIENCE as well: without it no audience is looked for.';
   const verifies = command === 'api' || command === 'start';
   if (isProduction && verifies && !isSet('JWT_SECRET') && !isSet('JWT_JWKS_URI'))
     yield "Set JWT_SECRET or JWT_JWKS_URI: the API can't verify tokens without.";

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isRole, ROLES, type Role } from '../lib/roles.ts';
 
 // What the settings' texts may be. Each error completes the sentence "Set NAME to …".
 
@@ -69,6 +70,29 @@ export const secret = z
 export const list = z
   .string()
   .transform((text) => [...new Set(text.split(',').map((item) => item.trim()))]);
+
+/** The name of a token's claim, or the path to it. */
+export const claimName = matching(
+  // Neither a list nor a step without a name: both would find nothing in any token.
+  /^(?=.{1,255}$)[^\s.,"']+(\.[^\s.,"']+)*$/u,
+  'the name of one claim, or the path to it, such as roles, realm_access.roles or https://example.com/roles',
+);
+
+/** NAME=role, separated by commas: which role a name in a token stands for. A name may have an equals sign, and no comma. */
+export const roleMap = z.string().transform((text, context): ReadonlyMap<string, Role> => {
+  const map = new Map<string, Role>();
+  for (const item of text.split(',')) {
+    const [, name = '', role = ''] = /^(.*)=(.*)$/s.exec(item) ?? [];
+    const key = name.trim();
+    if (key === '' || !isRole(role.trim()) || map.has(key)) {
+      const error = `names of roles in tokens, each once, with ${ROLES.join(', ')} behind an equals sign, such as platform-admins=admin,ops=viewer`;
+      context.addIssue({ code: 'custom', message: error });
+      return z.NEVER;
+    }
+    map.set(key, role.trim() as Role);
+  }
+  return map;
+});
 
 function loginOf(url: string): string {
   const { username, password } = new URL(url);

@@ -53,6 +53,12 @@ export const SETTINGS = {
     processes: COMMANDS,
     doc: 'least severe level that is logged to stderr: trace, debug, info, warn, error, fatal or silent',
   },
+  LOG_FORMAT: {
+    schema: is.oneOf(['json', 'text']),
+    unset: 'json; for start in a terminal text',
+    processes: COMMANDS,
+    doc: 'how the log is written: json, or text, short lines for people',
+  },
   HOST: {
     schema: is.host,
     default: '127.0.0.1',
@@ -145,7 +151,7 @@ export const SETTINGS = {
     schema: is.anyText,
     default: '.halyard',
     processes: ['start', 'api', 'token', 'audit', 'settings', 'restore'],
-    doc: 'folder of the embedded database and the development secret',
+    doc: 'folder of the embedded database, the development secret and trail.log',
   },
   JWT_SECRET: {
     schema: is.secret,
@@ -177,6 +183,42 @@ export const SETTINGS = {
     processes: TOKENS,
     doc: 'issuer (iss) that a token must name',
   },
+  JWT_AUDIENCE_CLAIM: {
+    schema: is.claimName,
+    default: 'aud',
+    processes: TOKENS,
+    doc: 'claim that must name the audience; client_id for access tokens of Amazon Cognito',
+  },
+  JWT_ROLE_CLAIM: {
+    schema: is.claimName,
+    unset: 'role and roles',
+    processes: TOKENS,
+    doc: 'claim with the role or roles: one of exactly this name, otherwise a path with dots such as realm_access.roles (identity.md)',
+  },
+  JWT_ROLE_MAP: {
+    schema: is.roleMap,
+    unset: 'admin, auditor and viewer are named so',
+    processes: TOKENS,
+    doc: "comma-separated NAME=role: what the names in the role's claim mean, such as platform-admins=admin,ops=viewer; no other names count then",
+  },
+  JWT_USER_ID_CLAIM: {
+    schema: is.claimName,
+    unset: 'userId, otherwise sub',
+    processes: TOKENS,
+    doc: 'claim with the id of the user, whom the audit trail names',
+  },
+  JWT_EMAIL_CLAIM: {
+    schema: is.claimName,
+    unset: 'email',
+    processes: TOKENS,
+    doc: "claim with the user's e-mail address",
+  },
+  JWT_ENVIRONMENTS_CLAIM: {
+    schema: is.claimName,
+    unset: 'environments; a token without it reaches all',
+    processes: TOKENS,
+    doc: 'claim with the only environments of the token; when this is set, a token without it reaches none',
+  },
   QUEUE_PER_USER: {
     schema: is.wholeNumber(1, 100_000),
     default: '256',
@@ -203,7 +245,7 @@ export const SETTINGS = {
   },
   AUDIT_SINK: {
     schema: is.oneOf(['stdout', 'cloudwatch']),
-    default: 'stdout',
+    unset: 'stdout; for start on the embedded server trail.log in the data folder',
     processes: FORWARDERS,
     doc: 'where audit events go: stdout or cloudwatch',
   },

@@ -97,7 +97,7 @@ export function makeSockets(options: {
       if (claims.role === null) {
         const request = requestIdsOf(extra.request);
         onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
-        throw new NoRoleError();
+        throw new NoRoleError(claims);
       }
       if (!takePlace(extra.socket, claims)) return false;
       extra.claims = claims;

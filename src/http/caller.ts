@@ -7,7 +7,8 @@ import { NoRoleError } from '../postgres/request_settings.ts';
 
 /** Express: a token without a role may do nothing, by REST or GraphQL. Behind the authentication. */
 export function requireRole(request: Request, _response: Response, next: NextFunction): void {
-  if (claimsOf(request).role === null) throw new NoRoleError();
+  const claims = claimsOf(request);
+  if (claims.role === null) throw new NoRoleError(claims);
   next();
 }
 

@@ -1,4 +1,5 @@
 import { pino } from 'pino';
+import { makeTextStream } from './log_text.ts';
 
 export type Logger = pino.Logger;
 
@@ -20,16 +21,21 @@ const SECRET_FIELDS = [
 ];
 
 /**
- * A logger that writes JSON lines to stderr: stdout belongs to the audit sink. Credentials are removed twice: as fields, and
+ * A logger that writes JSON lines to stderr, or short ones for people: stdout belongs to the audit sink. Credentials are removed twice: as fields, and
  * from the finished line, because error messages and request URLs quote what they were given.
  *
  * @param options.logLevel the least severe level that is logged, as pino names it; `silent` for none
  * @param options.nodeEnv in every line, as `env`
+ * @param options.logFormat how lines are written; JSON by default
  * @param name the process or part, such as `api`
  * @param destination where lines go, for tests
  */
 export function makeLogger(
-  options: { readonly logLevel: string; readonly nodeEnv: string },
+  options: {
+    readonly logLevel: string;
+    readonly nodeEnv: string;
+    readonly logFormat?: 'json' | 'text' | null;
+  },
   name: string,
   // Synchronous, so that the last lines before a crash are not lost.
   destination: pino.DestinationStream = pino.destination({ dest: 2, sync: true }),
@@ -51,7 +57,7 @@ export function makeLogger(
     },
     hooks: { streamWrite: scrub },
   };
-  return pino(settings, destination);
+  return pino(settings, options.logFormat === 'text' ? makeTextStream(destination) : destination);
 }
 
 /** Takes tokens and URL passwords out of a text. The look-behind keeps the time linear in the length of what a client sent. */

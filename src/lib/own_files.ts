@@ -22,7 +22,13 @@ export const APPEND =
 /** How a file is opened that is written from its beginning, and that a link must not lead elsewhere. */
 export const REPLACE =
   constants.O_WRONLY | constants.O_TRUNC | constants.O_CREAT | constants.O_NOFOLLOW;
-// A pipe in the file's place must not make the reader wait for a writer.
+// A pipe in the file's place must not make the reader wait for a writer, nor the writer for a reader.
+const READ_AND_APPEND =
+  constants.O_RDWR |
+  constants.O_APPEND |
+  constants.O_CREAT |
+  constants.O_NOFOLLOW |
+  constants.O_NONBLOCK;
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** Write permission, as in a mode. */
@@ -62,21 +68,48 @@ export function requireOwnFolder(name: string): string {
  * @throws UntrustedPathError when it is a link, no file, another user's, or others may write to it; the system's other errors
  */
 export function readOwnFile(file: string): string | null {
-  const fd = openOwn(file);
+  const fd = openOwnForReading(file);
   if (fd === null) return null;
   try {
-    const stats = fstatSync(fd);
-    const problem = !stats.isFile()
-      ? 'it is no file'
-      : !isTrusted(stats.uid)
-        ? `it belongs to user ${stats.uid}`
-        : (stats.mode & GROUP_OR_OTHERS_WRITE) !== 0
-          ? 'other users may write to it'
-          : null;
-    if (problem !== null) throw untrusted(file, problem);
     return readFileSync(fd, 'utf8');
   } finally {
     closeSync(fd);
+  }
+}
+
+/**
+ * Opens a file for appending that only the user, or root, can have written; it is made where there is none.
+ *
+ * @param mode of a file that is made
+ * @returns the descriptor, by which it can be read as well
+ * @throws UntrustedPathError as readOwnFile; the system's other errors
+ */
+export function openOwnForAppending(file: string, mode: number): number {
+  const fd = openForWriting(file, READ_AND_APPEND, mode);
+  try {
+    requireOwn(file, fd);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/**
+ * Opens a file for reading that only the user, or root, can have written.
+ *
+ * @returns the descriptor; null when there is none
+ * @throws UntrustedPathError as readOwnFile; the system's other errors
+ */
+export function openOwnForReading(file: string): number | null {
+  const fd = openToRead(file);
+  if (fd === null) return null;
+  try {
+    requireOwn(file, fd);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
 }
 
@@ -96,7 +129,19 @@ export function openForWriting(file: string, flags: number, mode: number): numbe
   }
 }
 
-function openOwn(file: string): number | null {
+function requireOwn(file: string, fd: number): void {
+  const stats = fstatSync(fd);
+  const problem = !stats.isFile()
+    ? 'it is no file'
+    : !isTrusted(stats.uid)
+      ? `it belongs to user ${stats.uid}`
+      : (stats.mode & GROUP_OR_OTHERS_WRITE) !== 0
+        ? 'other users may write to it'
+        : null;
+  if (problem !== null) throw untrusted(file, problem);
+}
+
+function openToRead(file: string): number | null {
   try {
     return openSync(file, READ);
   } catch (error) {

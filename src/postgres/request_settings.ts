@@ -8,8 +8,11 @@ export class NoRoleError extends Error {
   readonly status = 403;
   readonly code = 'role_missing';
 
-  constructor() {
-    super('Ask for a token with the role admin, auditor or viewer: this one has none of them.');
+  constructor({ roleProblem }: Pick<Claims, 'roleProblem'> = {}) {
+    super(
+      roleProblem ??
+        'Ask for a token with the role admin, auditor or viewer: this one has none of them.',
+    );
   }
 }
 
@@ -48,7 +51,7 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
 export function pgSettings(claims: Claims, request: RequestIds, asking: Asking = {}): Settings {
-  if (claims.role === null) throw new NoRoleError();
+  if (claims.role === null) throw new NoRoleError(claims);
   return {
     ...loginSettings(claims, request),
     [ASKER]: { user: userKey(claims), isLimited: false, ...asking },

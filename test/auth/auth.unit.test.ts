@@ -8,7 +8,12 @@ import type { ErrorRequestHandler } from 'express';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { claimsOf, makeAuthentication } from '../../src/auth/auth.ts';
-import { claimsFromPayload, InvalidClaimsError } from '../../src/auth/claims.ts';
+import {
+  claimsFromPayload,
+  InvalidClaimsError,
+  OWN_CLAIM_NAMES,
+  type ClaimNames,
+} from '../../src/auth/claims.ts';
 import type { Authentication, AuthenticationError } from '../../src/auth/auth.ts';
 import { makeTestLog } from '../support/log.ts';
 import {
@@ -33,6 +38,7 @@ const HS256 = {
   algorithms: ['HS256'],
   audience: null,
   issuer: null,
+  claims: OWN_CLAIM_NAMES,
 };
 
 /** What a rejection tells the client; `null` when there was none. */
@@ -443,5 +449,123 @@ describe('claimsFromPayload', () => {
     { exp: 'tomorrow' },
   ])('%j is refused', (payload) => {
     expect(() => claimsFromPayload(payload)).toThrow(InvalidClaimsError);
+  });
+});
+
+describe('claims under other names', () => {
+  const names = (changes: Partial<ClaimNames>): ClaimNames => ({ ...OWN_CLAIM_NAMES, ...changes });
+  const roleMap = new Map([
+    ['platform admins', 'admin'],
+    ['ops', 'viewer'],
+  ] as const);
+
+  test.for<[string, object, string | null]>([
+    ['groups', { groups: ['viewer'] }, 'viewer'],
+    ['groups', { groups: 'viewer' }, 'viewer'],
+    ['groups', { groups: ['x', 'viewer', 'admin', 'auditor'] }, 'admin'],
+    // They stand in for role and roles.
+    ['groups', { role: 'admin', roles: ['admin'] }, null],
+    ['groups', { role: 'admin', groups: ['viewer'] }, 'viewer'],
+    ['https://example.com/roles', { 'https://example.com/roles': ['admin'] }, 'admin'],
+    ['cognito:groups', { 'cognito:groups': ['auditor'] }, 'auditor'],
+    ['realm_access.roles', { realm_access: { roles: ['viewer'] } }, 'viewer'],
+    ['a.b.c', { a: { b: { c: 'viewer' } } }, 'viewer'],
+    // The exact name is there: the path isn't looked at.
+    ['a.b', { 'a.b': ['viewer'], a: { b: ['admin'] } }, 'viewer'],
+    ['a.b', { 'a.b': null, a: { b: ['admin'] } }, null],
+    ['a.b', { a: { 'b.c': 'admin' } }, null],
+    ['a.b', { a: 'b' }, null],
+    ['a.b', { a: null }, null],
+    ['a.0', { a: ['admin'] }, null],
+    ['a.length', { a: ['admin'] }, null],
+    ['groups', { groups: [] }, null],
+    ['groups', { groups: null }, null],
+    // A list in a string is one name.
+    ['groups', { groups: 'admin viewer' }, null],
+    ['groups', { groups: 'admin,viewer' }, null],
+    // Only what the token itself holds.
+    ['constructor', {}, null],
+    ['constructor.name', {}, null],
+    ['__proto__', {}, null],
+    ['a.__proto__.b', { a: {} }, null],
+    ['toString', {}, null],
+  ])('JWT_ROLE_CLAIM=%s with %j is %s', ([role, payload, expected]) => {
+    expect(claimsFromPayload(payload, names({ role })).role).toBe(expected);
+  });
+
+  test.for<[object, string | null]>([
+    [{ role: 'platform admins' }, 'admin'],
+    [{ roles: ['ops', 'other'] }, 'viewer'],
+    [{ roles: ['ops', 'platform admins'] }, 'admin'],
+    [{ role: 'admin' }, null],
+    [{ role: 'viewer', roles: ['admin', 'auditor'] }, null],
+    [{ role: 'Ops' }, null],
+    [{ role: 'constructor' }, null],
+  ])('of a role map only the left sides count: %j is %s', ([payload, expected]) => {
+    expect(claimsFromPayload(payload, names({ roleMap })).role).toBe(expected);
+  });
+
+  test.for<[Partial<ClaimNames>, object, string]>([
+    [{ role: 'groups' }, { groups: 7 }, 'groups'],
+    [{ role: 'groups' }, { groups: true }, 'groups'],
+    [{ role: 'groups' }, { groups: { admin: true } }, 'groups'],
+    [{ role: 'groups' }, { groups: [['admin']] }, 'groups'],
+    [{ role: 'groups' }, { groups: ['admin', 7] }, 'groups'],
+    [{ userId: 'oid' }, { oid: 7 }, 'oid'],
+    [{ userId: 'oid' }, { oid: ['x'] }, 'oid'],
+    [{ userId: 'act.sub' }, { act: { sub: 'a\u200bb' } }, 'act.sub'],
+    [{ email: 'upn' }, { upn: 'x'.repeat(321) }, 'upn'],
+    [{ environments: 'envs' }, { envs: 'staging' }, 'envs'],
+    [{ environments: 'envs' }, { envs: 'staging production' }, 'envs'],
+    [{ environments: 'envs' }, { envs: 7 }, 'envs'],
+    [{ environments: 'envs' }, { envs: null }, 'envs'],
+    [{ environments: 'envs' }, { envs: ['staging', 7] }, 'envs'],
+  ])('%j refuses %j, and names the claim', ([changes, payload, name]) => {
+    const read = () => claimsFromPayload(payload, names(changes));
+    expect(read).toThrow(InvalidClaimsError);
+    expect(read).toThrow(name);
+  });
+
+  test('a user id and an e-mail are those of the claims named, and of no others', () => {
+    const given = names({ userId: 'oid', email: 'profile.mail' });
+    const own = { userId: 'alice', sub: 'alice', email: 'alice@example.com' };
+    expect(claimsFromPayload(own, given)).toMatchObject({ userId: null, email: null });
+    const payload = { ...own, oid: 'o-1', profile: { mail: 'o@example.com' } };
+    expect(claimsFromPayload(payload, given)).toMatchObject({
+      userId: 'o-1',
+      email: 'o@example.com',
+    });
+    expect(
+      claimsFromPayload({ name: 'x' }, names({ userId: 'constructor.name' })).userId,
+    ).toBeNull();
+  });
+
+  test.for<[object, readonly string[]]>([
+    [{}, []],
+    [{ environments: ['production'] }, []],
+    [{ envs: [] }, []],
+    [{ envs: ['staging'] }, ['staging']],
+  ])('with JWT_ENVIRONMENTS_CLAIM=envs %j reaches %j', ([payload, environments]) => {
+    expect(claimsFromPayload(payload, names({ environments: 'envs' })).environments).toEqual(
+      environments,
+    );
+  });
+
+  test.for<[unknown, boolean]>([
+    ['halyard', true],
+    [['other', 'halyard'], true],
+    ['other halyard', false],
+    [7, false],
+    [{ halyard: true }, false],
+    [undefined, false],
+  ])('with JWT_AUDIENCE_CLAIM=client_id the client_id %j counts: %s', async ([given, counts]) => {
+    const { verifyToken } = makeAuthentication(
+      { ...HS256, audience: 'halyard', claims: names({ audience: 'client_id' }) },
+      makeTestLog().log,
+    );
+    const token = adminToken({ client_id: given, aud: 'halyard' });
+    expect(await refusal(verifyToken(token))).toEqual(
+      counts ? null : unauthorized('token_invalid'),
+    );
   });
 });

@@ -8,7 +8,7 @@ import jwt from 'jsonwebtoken';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { makeAuthentication } from '../../src/auth/auth.ts';
-import { InvalidClaimsError } from '../../src/auth/claims.ts';
+import { InvalidClaimsError, OWN_CLAIM_NAMES, type ClaimNames } from '../../src/auth/claims.ts';
 import { developmentSecret, signToken } from '../../src/auth/token.ts';
 import { makeTestLog } from '../support/log.ts';
 import { nowInSeconds, TEST_SECRET } from '../support/tokens.ts';
@@ -27,7 +27,10 @@ describe('signToken', () => {
   test('makes what the API accepts', async () => {
     const settings = { audience: 'halyard', issuer: 'https://issuer.example' };
     const { verifyToken } = makeAuthentication(
-      { secret: TEST_SECRET, jwksUri: null, algorithms: ['HS512'], ...settings },
+      {
+        ...{ secret: TEST_SECRET, jwksUri: null, algorithms: ['HS512'], ...settings },
+        claims: OWN_CLAIM_NAMES,
+      },
       makeTestLog().log,
     );
     const token = signToken({
@@ -48,6 +51,30 @@ describe('signToken', () => {
       expiresAt: expect.any(Number) as number,
     });
     expect(claims.expiresAt).toBeLessThanOrEqual(nowInSeconds() + 60);
+  });
+
+  test('makes what the API accepts where claims have other names', async () => {
+    const claimNames: ClaimNames = {
+      ...{ userId: 'oid', email: 'profile.mail', role: 'realm_access.roles' },
+      ...{ environments: 'envs', audience: 'client_id' },
+      roleMap: new Map([['platform-admins', 'admin'] as const]),
+    };
+    const options = { ...base, userId: 'alice', email: 'alice@example.com', claimNames };
+    const { verifyToken } = makeAuthentication(
+      {
+        ...{ secret: TEST_SECRET, jwksUri: null, algorithms: ['HS256'], issuer: null },
+        ...{ audience: 'halyard', claims: claimNames },
+      },
+      makeTestLog().log,
+    );
+    const token = signToken({ ...options, audience: 'halyard', environments: ['staging'] });
+    expect(await verifyToken(token)).toMatchObject({
+      ...{ userId: 'alice', email: 'alice@example.com', role: 'admin', environments: ['staging'] },
+    });
+    expect(() => signToken(options)).toThrow('JWT_ENVIRONMENTS_CLAIM');
+    expect(() => signToken({ ...options, environments: [], role: 'viewer' })).toThrow('viewer');
+    const same = { ...OWN_CLAIM_NAMES, userId: 'email' };
+    expect(() => signToken({ ...options, claimNames: same })).toThrow('email');
   });
 
   test.for<[number | string | undefined, number]>([

@@ -44,7 +44,13 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     rootDatabaseUrl: null,
     connectionLimits: { api: null, worker: null, reader: 5 },
     dataDir: path.resolve('.halyard'),
-    jwt: { secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
+    jwt: {
+      ...{ secret: null, jwksUri: null, algorithms: ['HS256'], audience: null, issuer: null },
+      claims: {
+        ...{ userId: null, email: null, role: null, roleMap: null, environments: null },
+        audience: 'aud',
+      },
+    },
     limits: {
       socketsPerUser: 100,
       subscriptionsPerUser: 200,
@@ -54,15 +60,19 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       streamWriteMs: 60_000,
     },
     audit: {
-      sink: 'stdout',
+      sink: 'file',
+      file: path.resolve('.halyard/trail.log'),
       logGroup: '/aws/lambda/lego-api-config-domain',
       logStream: hostname(),
       leaseMs: 5_000,
     },
     logLevel: 'info',
+    logFormat: null,
   });
   const { jwt, audit, metrics, limits, connectionLimits } = config;
-  for (const part of [config, jwt, jwt.algorithms, audit, metrics, limits, connectionLimits])
+  for (const part of [
+    ...[config, jwt, jwt.algorithms, jwt.claims, audit, metrics, limits, connectionLimits],
+  ])
     expect(Object.isFrozen(part)).toBe(true);
 });
 
@@ -77,6 +87,7 @@ test('every variable arrives', () => {
       ...DATABASES,
       NODE_ENV: 'production',
       LOG_LEVEL: 'silent',
+      LOG_FORMAT: 'text',
       HOST: '::',
       PORT: '0',
       METRICS_HOST: '0.0.0.0',
@@ -93,6 +104,12 @@ test('every variable arrives', () => {
       JWT_ALGORITHMS: 'PS256, ES256',
       JWT_AUDIENCE: 'halyard',
       JWT_ISSUER: 'https://issuer.example',
+      JWT_AUDIENCE_CLAIM: 'client_id',
+      JWT_ROLE_CLAIM: 'realm_access.roles',
+      JWT_ROLE_MAP: 'platform admins=admin, ops=viewer,a=b=auditor',
+      JWT_USER_ID_CLAIM: 'oid',
+      JWT_EMAIL_CLAIM: 'https://example.com/email',
+      JWT_ENVIRONMENTS_CLAIM: 'envs',
       QUEUE_PER_USER: '8',
       STREAMS: '7',
       STREAMS_PER_USER: '6',
@@ -107,6 +124,7 @@ test('every variable arrives', () => {
   expect(config).toEqual({
     nodeEnv: 'production',
     logLevel: 'silent',
+    logFormat: 'text',
     host: '::',
     port: 0,
     metrics: { host: '0.0.0.0', port: 9464 },
@@ -123,6 +141,18 @@ test('every variable arrives', () => {
       algorithms: ['PS256', 'ES256'],
       audience: 'halyard',
       issuer: 'https://issuer.example',
+      claims: {
+        userId: 'oid',
+        email: 'https://example.com/email',
+        role: 'realm_access.roles',
+        roleMap: new Map([
+          ['platform admins', 'admin'],
+          ['ops', 'viewer'],
+          ['a=b', 'auditor'],
+        ]),
+        environments: 'envs',
+        audience: 'client_id',
+      },
     },
     limits: {
       socketsPerUser: 2,
@@ -132,8 +162,21 @@ test('every variable arrives', () => {
       streamsPerUser: 6,
       streamWriteMs: 5_000,
     },
-    audit: { sink: 'cloudwatch', logGroup: 'halyard/audit', logStream: 'worker 1', leaseMs: 5_000 },
+    audit: {
+      ...{ sink: 'cloudwatch', file: '/var/lib/halyard/trail.log', leaseMs: 5_000 },
+      ...{ logGroup: 'halyard/audit', logStream: 'worker 1' },
+    },
   });
+});
+
+test.for<[Command, NodeJS.ProcessEnv, string]>([
+  ['start', {}, 'file'],
+  ['start', { AUDIT_SINK: 'stdout' }, 'stdout'],
+  ['start', { AUDIT_SINK: 'cloudwatch' }, 'cloudwatch'],
+  ['start', DATABASES, 'stdout'],
+  ['worker', {}, 'stdout'],
+])('the trail of %s with %j goes to %s', ([command, env, sink]) => {
+  expect(loadConfig(env, command).audit.sink).toBe(sink);
 });
 
 test('the default algorithms fit the source of keys', () => {
@@ -172,7 +215,25 @@ test.for<[string, string]>([
   ['JWT_ALGORITHMS', 'RS256'],
   ['JWT_ALGORITHMS', 'HS256,none'],
   ['JWT_ALGORITHMS', 'HS256,'],
+  ['JWT_AUDIENCE_CLAIM', 'client_id'],
+  ['JWT_ROLE_CLAIM', 'role,roles'],
+  ['JWT_ROLE_CLAIM', 'realm_access..roles'],
+  ['JWT_ROLE_CLAIM', '.roles'],
+  ['JWT_ROLE_CLAIM', 'roles.'],
+  ['JWT_USER_ID_CLAIM', 'user id'],
+  ['JWT_EMAIL_CLAIM', '"email"'],
+  ['JWT_ENVIRONMENTS_CLAIM', 'e'.repeat(256)],
+  ['JWT_ROLE_MAP', 'admin'],
+  ['JWT_ROLE_MAP', '=admin'],
+  ['JWT_ROLE_MAP', 'ops='],
+  ['JWT_ROLE_MAP', 'ops=root'],
+  ['JWT_ROLE_MAP', 'ops=Viewer'],
+  ['JWT_ROLE_MAP', 'ops=viewer,'],
+  ['JWT_ROLE_MAP', 'ops=viewer,ops=admin'],
+  ['JWT_ROLE_MAP', '{"ops": "viewer"}'],
   ['AUDIT_SINK', 'kafka'],
+  ['AUDIT_SINK', 'file'],
+  ['LOG_FORMAT', 'pretty'],
   ['AUDIT_LOG_GROUP', 'a group'],
   ['AUDIT_LOG_GROUP', 'aws/reserved'],
   ['AUDIT_LOG_GROUP', 'g'.repeat(513)],

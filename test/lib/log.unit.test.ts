@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
-import { scrub } from '../../src/lib/log.ts';
+import { makeLogger, scrub } from '../../src/lib/log.ts';
 import { makeTestLog } from '../support/log.ts';
 import { adminToken, forge } from '../support/tokens.ts';
 
@@ -94,4 +94,48 @@ test('a thrown value that is no error is logged as it is', () => {
   const { log, lines } = makeTestLog();
   log.error({ err: 'a string' }, 'odd');
   expect(lines[0]).toMatchObject({ err: 'a string' });
+});
+
+describe('as text', () => {
+  /** The logger's lines with their times taken off. */
+  function makeTextLog() {
+    let written = '';
+    const log = makeLogger({ logLevel: 'trace', nodeEnv: 'test', logFormat: 'text' }, 'test', {
+      write: (text) => (written += text),
+    });
+    const lines = () => written.split('\n').map((line) => line.replace(/^\d\d:\d\d:\d\d {2}/, ''));
+    return { log, lines: () => lines().slice(0, -1) };
+  }
+
+  test('a line has what happened, and the fields that a person needs', () => {
+    const { log, lines } = makeTextLog();
+    log.info({ url: 'http://127.0.0.1:3000', part: null, ports: [1, 2] }, 'listening');
+    log.debug('asked');
+    const request = { requestId: 'r', method: 'GET', path: '/api', responseTime: 3 };
+    log.info({ ...request, status: 200 }, 'request');
+    log.info({ ...request, status: null }, 'request');
+    expect(lines()).toEqual([
+      'listening  (url: http://127.0.0.1:3000, ports: [1,2])',
+      'debug: asked',
+      'GET /api  200, 3 ms',
+      'GET /api  its client went away, 3 ms',
+    ]);
+  });
+
+  test('a warning has the causes of its error, and an error the stack', () => {
+    const { log, lines } = makeTextLog();
+    const error = new Error('it is full', { cause: new Error('no room') });
+    const sentence = `not delivered, ${'because '.repeat(100)}of this`;
+    log.warn({ err: error, failures: 2 }, sentence);
+    expect(lines()).toEqual([`warning: ${sentence}: it is full: no room  (failures: 2)`]);
+    log.error({ err: error }, 'failed');
+    expect(lines()[1]).toBe('ERROR: failed: it is full: no room');
+    expect(lines()[2]).toMatch(/^ +at /);
+  });
+
+  test('nothing moves the cursor of a terminal, and tokens are taken out', () => {
+    const { log, lines } = makeTextLog();
+    log.warn({ key: 'a\u001b[2J\nb', token: 'opaque' }, `c\r\u202ed ${TOKEN}`);
+    expect(lines()).toEqual(['warning: c��d [Redacted]  (key: a�[2J�b, token: [Redacted])']);
+  });
 });

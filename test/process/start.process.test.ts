@@ -1,3 +1,4 @@
+import { appendFileSync, readFileSync, statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -7,6 +8,9 @@ import { hasProgram, startProcess, type HalyardProcess } from '../support/proces
 
 /** How late a running product may apply half of its schedules, at most: a busy machine holds up one now and then. */
 const LATEST_MS = 250;
+
+/** util-linux has a terminal to run a command in. */
+const HAS_TERMINAL = process.platform === 'linux' && hasProgram('script');
 
 interface Schedule {
   id: string;
@@ -49,12 +53,15 @@ describe('npm start', () => {
     return { status: response.status, body: await response.json() };
   }
 
+  const trailFile = () => join(dataDir, 'trail.log');
+  const linesIn = (text: string) =>
+    text.split('\n').filter((line) => /^\{"eventType".*\}$/.test(line));
+
+  /** What trail.log has. */
   function shipped(): ShippedEvent[] {
-    return halyard
-      .stdout()
-      .split('\n')
-      .filter((line) => line.startsWith('{"eventType"'))
-      .map((line) => JSON.parse(line) as ShippedEvent);
+    return linesIn(readFileSync(trailFile(), 'utf8')).map(
+      (line) => JSON.parse(line) as ShippedEvent,
+    );
   }
 
   async function scheduleIn(flagKey: string, ms: number): Promise<Schedule> {
@@ -76,6 +83,13 @@ describe('npm start', () => {
         ),
       { timeout: 15_000 },
     );
+  }
+
+  /** In a terminal: no JSON but in the requests to paste, and a line for what has happened. */
+  async function expectShortLines(): Promise<void> {
+    await halyard.waitFor(/^\d\d:\d\d:\d\d {2}schedule applied +sleeper .* late\r?$/m);
+    expect(halyard.stdout()).toMatch(/^\d\d:\d\d:\d\d {2}the API is listening/m);
+    expect(halyard.stdout()).not.toMatch(/^\{/m);
   }
 
   beforeAll(async () => {
@@ -109,9 +123,17 @@ describe('npm start', () => {
     expect(flag.body).toMatchObject({ enabled: true });
   });
 
+  test('keeps the copy of the trail in trail.log, and pipes the same lines', async () => {
+    expect(statSync(trailFile()).mode & 0o777).toBe(0o600);
+    await expect
+      .poll(() => linesIn(halyard.stdout()))
+      .toEqual(linesIn(readFileSync(trailFile(), 'utf8')));
+    expect(halyard.stdout()).toContain(`rm -rf ${dataDir}`);
+  });
+
   // They are for a person's terminal, which has curl; a bare machine may have none.
   test.skipIf(!hasProgram('curl'))(
-    'prints three requests that work when they are pasted into a shell',
+    'prints three requests that work when they are pasted into a shell, and once more',
     async () => {
       const requests = halyard
         .stdout()
@@ -120,21 +142,19 @@ describe('npm start', () => {
         // The first test has made the flag of the example.
         .map((block) => block.replaceAll('wishlist-gallery', 'pasted'));
       expect(requests).toHaveLength(3);
-      const tokens = `export ADMIN=${admin}`;
       const answers: unknown[] = [];
-      for (const request of requests) {
-        const shell = startProcess('sh', ['-c', `${tokens}\n${request}`]);
+      for (const request of [...requests, ...requests.slice(0, 2)]) {
+        const shell = startProcess('sh', ['-c', `export ADMIN=${admin}\n${request}`]);
         expect(await shell.exited).toBe(0);
+        expect(shell.stdout()).toMatch(/^\{.*\}\n$/);
         answers.push(JSON.parse(shell.stdout()));
       }
+      const flag = { flag_key: 'pasted', enabled: false };
+      const schedule = { flag_key: 'pasted', status: 'pending', created_by: 'alice' };
+      const nodes = [{ eventType: 'flag_schedule.created' }, {}, {}, {}, {}];
       expect(answers).toMatchObject([
-        { flag_key: 'pasted', enabled: false },
-        { flag_key: 'pasted', status: 'pending', created_by: 'alice' },
-        {
-          data: {
-            auditEvents: { nodes: [{ eventType: 'flag_schedule.created' }, {}, {}, {}, {}] },
-          },
-        },
+        ...[flag, schedule, { data: { auditEvents: { nodes } } }],
+        ...[flag, schedule],
       ]);
     },
   );
@@ -147,12 +167,17 @@ describe('npm start', () => {
     expect(halyard.stderr()).not.toMatch(/"level":"(warn|error)"/);
 
     // Without npm, which has an exit code of its own.
-    await boot(['node', 'src/main.ts', 'start']);
+    const start = ['node', 'src/main.ts', 'start'];
+    await boot(HAS_TERMINAL ? ['script', '-qec', start.join(' '), '/dev/null'] : start);
     const event = await appliedEvent(schedule);
 
     expect(event.metadata.flagState).toMatchObject({ enabled: true });
-    expect(shipped().map((one) => one.seq)).not.toContain(1);
-    expect(await halyard.end('SIGINT')).toBe(0);
+    // Nothing is sent twice.
+    const seqs = shipped().flatMap(({ seq }: { seq?: number }) => seq ?? []);
+    expect(seqs).toEqual(seqs.map((_, i) => i + 1));
+    if (HAS_TERMINAL) await expectShortLines();
+    process.kill(Number(readFileSync(join(dataDir, 'halyard.pid'), 'utf8')), 'SIGINT');
+    expect(await halyard.exited).toBe(0);
     await boot();
   });
 
@@ -160,12 +185,24 @@ describe('npm start', () => {
     await call('POST', '/api/admin/flags', { flag_key: 'phoenix' });
     const schedule = await scheduleIn('phoenix', 1_500);
     await halyard.end('SIGKILL');
+    // As where the process died in the middle of a line.
+    appendFileSync(trailFile(), '{"eventType": "flag_sche');
 
     await boot();
     await appliedEvent(schedule);
 
     const list = await call('GET', '/api/admin/flags/phoenix/schedule');
     expect(list.body).toMatchObject([{ id: schedule.id, status: 'applied', created_by: 'alice' }]);
+  });
+
+  test('trail.log agrees with the database, in spite of the line that was cut short', async () => {
+    const verify = startProcess(
+      'node',
+      ['src/main.ts', 'audit', 'verify', '--anchors', trailFile()],
+      { env: { HALYARD_DATA_DIR: dataDir } },
+    );
+    expect([await verify.exited, verify.stderr()]).toEqual([0, '']);
+    expect(verify.stdout()).toMatch(/The copy has every event from 1 to \d+/);
   });
 
   test('a second copy with the same data folder says what is wrong and leaves the first alone', async () => {

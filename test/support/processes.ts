@@ -63,11 +63,13 @@ export function startProcess(
         if (child.exitCode !== null || child.signalCode !== null || deadline.aborted) {
           throw new Error(`No ${String(pattern)} came.\nstdout: ${stdout}\nstderr: ${stderr}`);
         }
-        await Promise.race([
-          once(child.stdout, 'data', { signal: deadline }),
-          once(child.stderr, 'data', { signal: deadline }),
-          exited,
-        ]).catch(() => undefined);
+        // What comes first ends the wait: the others must not go on listening.
+        const first = new AbortController();
+        const signal = AbortSignal.any([deadline, first.signal]);
+        const came = [child.stdout, child.stderr].map((stream) => once(stream, 'data', { signal }));
+        await Promise.race([...came, exited]).catch(() => undefined);
+        first.abort();
+        await Promise.allSettled(came);
       }
     },
     async end(signal = 'SIGTERM') {

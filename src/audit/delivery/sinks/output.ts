@@ -11,6 +11,7 @@ export interface Output {
 }
 
 const STDOUT = 1;
+const STDOUT_NAME = 'Standard output';
 const NEWLINE = 0x0a;
 const writeBytes = promisify(write);
 
@@ -22,9 +23,11 @@ export function openStdout(): Output {
 /**
  * A file. Node's own stream takes a short write (a disk filling up) for success, and none of its streams works again
  * after an error; this does as soon as there is room. A line that was cut short by the failure is ended first.
+ *
+ * @param options.name what it is, for errors; standard output by default
+ * @param options.torn whether the file ends in the middle of a line
  */
-export function makeFileOutput(fd: number): Output {
-  let torn = false;
+export function makeFileOutput(fd: number, { name = STDOUT_NAME, torn = false } = {}): Output {
   return {
     async write(text) {
       const bytes = Buffer.from(torn ? `\n${text}` : text);
@@ -35,7 +38,7 @@ export function makeFileOutput(fd: number): Output {
         torn = false;
       } catch (error) {
         if (taken > 0) torn = bytes[taken - 1] !== NEWLINE;
-        throw refused(error);
+        throw refused(name, error);
       }
     },
     release: () => undefined,
@@ -51,7 +54,7 @@ export function makeStreamOutput(stream: Writable): Output {
     write: (text) =>
       new Promise((resolve, reject) => {
         stream.write(text, (error) => {
-          if (error) reject(refused(error));
+          if (error) reject(refused(STDOUT_NAME, error));
           else resolve();
         });
       }),
@@ -60,6 +63,6 @@ export function makeStreamOutput(stream: Writable): Output {
   };
 }
 
-function refused(cause: unknown): Error {
-  return new Error('Standard output does not take the audit events', { cause });
+function refused(name: string, cause: unknown): Error {
+  return new Error(`${name} does not take the audit events`, { cause });
 }

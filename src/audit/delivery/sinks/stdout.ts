@@ -1,10 +1,8 @@
 import type { Writable } from 'node:stream';
 import { withDeadline } from '../../../lib/wait.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
-import type { AuditEvent, Sink } from '../sink.ts';
-
-/** Characters handed to the stream at a time, about what a pipe holds: progress and a stall show after each slice. */
-const SLICE_LENGTH = 65_536;
+import type { Sink } from '../sink.ts';
+import { cutSlices } from './slices.ts';
 
 /**
  * A sink that prints one line an event, exactly its message. `send` resolves when the operating system has taken every line,
@@ -38,16 +36,4 @@ export function makeStdoutSink(stream?: Writable, { stallTimeoutMs = 10_000 } = 
       return Promise.resolve();
     },
   };
-}
-
-/** Slices of whole lines; `count` is how many events end with this one. */
-function* cutSlices(events: readonly AuditEvent[]): Generator<{ text: string; count: number }> {
-  let text = '';
-  for (const [i, event] of events.entries()) {
-    text += `${event.message}\n`;
-    if (text.length >= SLICE_LENGTH || i === events.length - 1) {
-      yield { text, count: i + 1 };
-      text = '';
-    }
-  }
 }

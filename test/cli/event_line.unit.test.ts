@@ -1,0 +1,132 @@
+import { PassThrough } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import type { AuditEvent, Sink } from '../../src/audit/delivery/sink.ts';
+import { eventLine } from '../../src/cli/event_line.ts';
+import { withView } from '../../src/cli/trail_view.ts';
+import { makeEvent } from '../support/audit_events.ts';
+
+const never = new AbortController().signal;
+/** Now, so that a time of today is shown without its date. */
+const now = new Date();
+const clock = now.toTimeString().slice(0, 8);
+
+function line(eventType: string, metadata: object, fields: object = {}): string | null {
+  const event = { eventType, timestamp: now, environment: 'production', actorKind: 'admin' };
+  return eventLine(JSON.stringify({ ...event, metadata, ...fields }));
+}
+
+describe('an event as a line', () => {
+  const flagKey = 'wishlist-gallery';
+  const alice = { flagKey, adminUserId: 'alice', adminEmail: 'alice@example.com' };
+  const worker = { actorKind: 'system' };
+  const state = (enabled: boolean) => ({ enabled, description: null, rolloutPercentage: 100 });
+
+  test.for<[string, object, object, string]>([
+    ['feature_flag.created', alice, {}, 'flag created          wishlist-gallery          by alice'],
+    [
+      'feature_flag.updated',
+      { ...alice, before: state(false), after: state(true) },
+      { environment: 'staging' },
+      'flag updated          wishlist-gallery (staging)  by alice  enabled: true',
+    ],
+    [
+      'feature_flag.updated',
+      { flagKey, requestedBy: 'alice', before: state(false), after: state(true) },
+      worker,
+      'flag updated          wishlist-gallery          by Halyard for alice  enabled: true',
+    ],
+    [
+      'flag_schedule.created',
+      { ...alice, updates: { enabled: true }, scheduledAt: now },
+      {},
+      `schedule created      wishlist-gallery          by alice  enabled: true, at ${clock}`,
+    ],
+    [
+      'flag_schedule.cancelled',
+      { ...alice, reason: 'not today' },
+      {},
+      'schedule cancelled    wishlist-gallery          by alice  “not today”',
+    ],
+    [
+      'flag_schedule.applied',
+      { flagKey, updates: { enabled: true }, scheduledAt: now, latenessMs: 22 },
+      worker,
+      'schedule applied      wishlist-gallery          by Halyard  22 ms late',
+    ],
+    [
+      'flag_schedule.failed',
+      { flagKey, errorMessage: 'there is no room' },
+      worker,
+      'schedule failed       wishlist-gallery          by Halyard  there is no room',
+    ],
+    [
+      'flag_schedule.created',
+      { flagKey },
+      { actorKind: 'database', databaseUser: 'dana' },
+      'schedule created      wishlist-gallery          by dana, in SQL',
+    ],
+    ['access.denied', {}, {}, `${'access denied'.padEnd(48)}by someone without a name`],
+  ])('%s %j %j', ([type, metadata, fields, expected]) => {
+    expect(line(type, metadata, fields)).toBe(`${clock}  ${expected}`);
+  });
+
+  test.for<[number, string]>([
+    [999, '999 ms late'],
+    [1_200, '1.2 s late'],
+    [300_000, '5 min late'],
+    [86_400_000, '24 h late'],
+  ])('a lateness of %i ms is %s', ([latenessMs, expected]) => {
+    expect(line('flag_schedule.applied', { latenessMs }, worker)).toMatch(expected);
+  });
+
+  test('nothing moves the cursor of a terminal, and nothing is too long for one', () => {
+    const reason = `\u001b[2J\r\n\u202e\u2028${'x'.repeat(10_000)}`;
+    const shown = line('flag_schedule.cancelled', { ...alice, reason }) ?? '';
+    expect(shown).not.toMatch(/[\p{C}\u2028]/u);
+    expect(shown.length).toBeLessThan(400);
+  });
+
+  test('a seal, and what is no event, has none', () => {
+    expect(line('audit.sealed', {})).toBeNull();
+    expect(eventLine('nonsense')).toBeNull();
+    expect(eventLine('null')).toBeNull();
+  });
+});
+
+describe('a sink whose events are shown', () => {
+  /** A sink that confirms one event and fails at the third. */
+  const sink: Sink = {
+    send(events: readonly AuditEvent[], _signal, confirmed) {
+      confirmed?.(1);
+      return events.length > 2 ? Promise.reject(new Error('full')) : Promise.resolve();
+    },
+    close: () => Promise.resolve(),
+  };
+  const shown = (out: PassThrough) => (out.read() as Buffer | null)?.toString() ?? '';
+
+  test('shows what the destination has, once, and nothing else', async () => {
+    const out = new PassThrough();
+    const view = withView(sink, out, 'json');
+    const events = [1, 2, 3].map((seq) => makeEvent(seq));
+    await expect(view.send(events, never)).rejects.toThrow('full');
+    await view.send(events.slice(1), never);
+    expect(shown(out)).toBe(events.map(({ message }) => `${message}\n`).join(''));
+  });
+
+  test('as text leaves out what happened before', async () => {
+    const out = new PassThrough();
+    const view = withView(sink, out, 'text', new Date(1_000));
+    await view.send([makeEvent(1, { at: 999 }), makeEvent(2, { at: 1_000 })], never);
+    expect(shown(out).split('\n')).toHaveLength(2);
+  });
+
+  test('goes on beside an output that takes nothing, and keeps a megabyte for it at most', async () => {
+    const out = new PassThrough({ highWaterMark: 1 });
+    const view = withView(sink, out, 'json');
+    const large = makeEvent(1, { message: 'x'.repeat(400_000) });
+    for (let n = 0; n < 10; n++) await view.send([large], never);
+    expect(out.writableLength).toBeLessThan(2_000_000);
+    out.destroy();
+    await view.send([large], never);
+  });
+});
