@@ -86,20 +86,21 @@ test('every error that the SQL raises has a code, and every code of ours is rais
 });
 
 describe('problemOf', () => {
-  test.each(Object.entries(SQLSTATES).filter(([state]) => !/^(23505|23514|42501)$/.test(state)))(
-    'makes %s %s',
-    (state, code) => {
-      const { status } = PROBLEMS[code];
-      expect(problemOf(databaseError(state))).toMatchObject({ status, code });
-    },
-  );
+  test.each(
+    Object.entries(SQLSTATES).filter(([state]) => !/^(23503|23505|23514|42501)$/.test(state)),
+  )('makes %s %s', (state, code) => {
+    const { status } = PROBLEMS[code];
+    expect(problemOf(databaseError(state))).toMatchObject({ status, code });
+  });
 
   test('knows constraints by name, and masks the violation of one that it does not know', () => {
     const key = { constraint: 'feature_flags_environment_flag_key_key' };
     expect(problemOf(databaseError('23505', key)).code).toBe('flag_exists');
     const flagKey = { constraint: 'feature_flags_flag_key_check' };
     expect(problemOf(databaseError('23514', flagKey)).code).toBe('invalid_value');
-    for (const state of ['23505', '23514'])
+    const environment = { constraint: 'feature_flags_environment_fkey' };
+    expect(problemOf(databaseError('23503', environment)).code).toBe('environment_not_found');
+    for (const state of ['23503', '23505', '23514'])
       expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
   });
 
