@@ -338,7 +338,7 @@ create view audit.applied_schedules with (security_invoker=true) as
     date_trunc('milliseconds'::text, ((((metadata ->> 'appliedAt'::text))::timestamp with time zone - ((((metadata ->> 'latenessMs'::text))::bigint)::double precision * '00:00:00.001'::interval)) + '00:00:00.0005'::interval)) AS scheduled_at,
     ((metadata ->> 'appliedAt'::text))::timestamp with time zone AS applied_at,
     ((metadata ->> 'latenessMs'::text))::bigint AS lateness_ms,
-    (metadata -> 'updates'::text) AS updates,
+    app_private.camel_case_keys((metadata -> 'updates'::text)) AS updates,
     id AS event_id
    FROM audit.events e
   WHERE (event_type = 'flag_schedule.applied'::text);
@@ -595,7 +595,7 @@ create view audit.flag_events with (security_invoker=true) as
     schedule_id,
     (COALESCE((metadata ->> 'scheduledAt'::text), (metadata #>> '{after,scheduledAt}'::text[])))::timestamp with time zone AS scheduled_at,
     (metadata -> 'before'::text) AS before,
-    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
     COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
     id AS event_id
    FROM audit.events e
@@ -654,8 +654,8 @@ create view audit.lateness_days with (security_invoker=true) as
  SELECT day,
     environment,
     count(*) AS applied,
-    percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p50_ms,
-    percentile_cont((0.99)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p99_ms,
+    (round(percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision))))::bigint AS p50_ms,
+    (round(percentile_cont((0.99)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision))))::bigint AS p99_ms,
     max(lateness_ms) AS max_ms,
     count(*) FILTER (WHERE (lateness_ms > 1000)) AS over_one_second
    FROM ( SELECT ((s.occurred_at AT TIME ZONE 'UTC'::text))::date AS day,
@@ -717,7 +717,7 @@ create view audit.manual_changes with (security_invoker=true) as
     flag_key,
     schedule_id,
     (metadata -> 'before'::text) AS before,
-    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
     metadata,
     id AS event_id,
     (metadata -> 'claimed'::text) AS claimed
@@ -1261,6 +1261,24 @@ begin
 end;
 $function$;
 comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
+
+CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when jsonb_typeof(fields) <> 'object' or fields::text not like '%!_%' escape '!' then fields
+    else (
+      select jsonb_object_agg(
+        case when strpos(f.key, '_') = 0 then f.key else lower(left(n.name, 1)) || substr(n.name, 2) end, f.value)
+      from jsonb_each(fields) as f
+      cross join lateral (select replace(initcap(replace(f.key, '_', ' ')), ' ', '') as name) as n)
+  end
+$function$;
+comment on function app_private.camel_case_keys(jsonb) is 'The object with its keys in camel case.';
+grant execute on function app_private.camel_case_keys(jsonb) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
  RETURNS text

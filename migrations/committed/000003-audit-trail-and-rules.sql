@@ -1,5 +1,5 @@
 --! Previous: sha1:077ebaed209b28cdc767613120e87c1f1a7e8989
---! Hash: sha1:a8adde26bf737a12b49c8650bce8c07c2503ba28
+--! Hash: sha1:f2408a2d30e5d58933239f792db52c2095259cc3
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -5880,12 +5880,35 @@ grant execute on function app_private.remove_old_schedules(text, integer) to hal
 -- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
 -- trail's own, unchanged, so that its indexes and months serve a condition on them.
 
+-- Events have a flag's fields as its state names them (`rolloutPercentage`) and a schedule's updates as they were sent
+-- (`rollout_percentage`): the shipped texts stay as they are, and the views have one name for a field.
+create or replace function app_private.camel_case_keys(fields jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when jsonb_typeof(fields) <> 'object' or fields::text not like '%!_%' escape '!' then fields
+    else (
+      select jsonb_object_agg(
+        case when strpos(f.key, '_') = 0 then f.key else lower(left(n.name, 1)) || substr(n.name, 2) end, f.value)
+      from jsonb_each(fields) as f
+      cross join lateral (select replace(initcap(replace(f.key, '_', ' ')), ' ', '') as name) as n)
+  end
+$$;
+
+comment on function app_private.camel_case_keys(jsonb) is 'The object with its keys in camel case.';
+
+grant execute on function app_private.camel_case_keys(jsonb) to halyard_auditor;
+
 create or replace view audit.flag_events with (security_invoker = true) as
 select
   e.occurred_at, e.environment, e.flag_key, e.flag_id, e.event_type, e.actor_kind, e.admin_user_id, e.database_user, e.schedule_id,
   coalesce(e.metadata ->> 'scheduledAt', e.metadata #>> '{after,scheduledAt}')::timestamptz as scheduled_at,
   e.metadata -> 'before' as before,
-  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
   coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
   e.id as event_id
 from audit.events e
@@ -5939,7 +5962,7 @@ select
     as scheduled_at,
   (e.metadata ->> 'appliedAt')::timestamptz as applied_at,
   (e.metadata ->> 'latenessMs')::bigint as lateness_ms,
-  e.metadata -> 'updates' as updates,
+  app_private.camel_case_keys(e.metadata -> 'updates') as updates,
   e.id as event_id
 from audit.events e
 where e.event_type = 'flag_schedule.applied';
@@ -5958,8 +5981,8 @@ comment on column audit.applied_schedules.event_id is 'The event: audit.events.i
 create or replace view audit.lateness_days with (security_invoker = true) as
 select
   a.day, a.environment, count(*) as applied,
-  percentile_cont(0.5) within group (order by a.lateness_ms) as p50_ms,
-  percentile_cont(0.99) within group (order by a.lateness_ms) as p99_ms,
+  round(percentile_cont(0.5) within group (order by a.lateness_ms))::bigint as p50_ms,
+  round(percentile_cont(0.99) within group (order by a.lateness_ms))::bigint as p99_ms,
   max(a.lateness_ms) as max_ms,
   count(*) filter (where a.lateness_ms > 1000) as over_one_second
 from (
@@ -6053,7 +6076,7 @@ create or replace view audit.manual_changes with (security_invoker = true) as
 select
   e.occurred_at, e.database_user, e.application_name, e.event_type, e.environment, e.flag_key, e.schedule_id,
   e.metadata -> 'before' as before,
-  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
   e.metadata, e.id as event_id,
   e.metadata -> 'claimed' as claimed
 from audit.events e

@@ -9,7 +9,7 @@ import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { useGraphql } from '../support/graphql.ts';
-import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
+import { adminToken, auditorToken, sign, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
 const graphql = useGraphql(database);
@@ -56,6 +56,11 @@ const LIST_SCHEDULES = {
 const READ_TRAIL = {
   rest: () => ['GET /api/admin/audit/events'] as const,
   graphql: () => '{ ...Events } fragment Events on Query { trail: auditEvents { nodes { id } } }',
+};
+
+const MAKE_ENVIRONMENT = {
+  rest: () => ['POST /api/admin/environments', { name: 'new' }] as const,
+  graphql: () => 'mutation { createEnvironment(input: { name: "new" }) { clientMutationId } }',
 };
 
 interface Request {
@@ -166,6 +171,61 @@ describe('what the role is meant to do, and the database denies, is the server�
     expect(added).toHaveLength(2);
     for (const { err } of added) expect(err).toMatchObject({ code: '42501' });
   });
+});
+
+/** The answer of REST and the first error of GraphQL: code and sentence. */
+async function answersTo(request: Request, token: string): Promise<[string, string][]> {
+  const [target, json] = request.rest();
+  const { body } = await api.call(target, { token, json });
+  const { errors } = await graphql().post(request.graphql(), {}, { token });
+  const [first] = errors ?? [];
+  return [
+    [body.code, body.detail],
+    [first?.extensions.code ?? '', first?.message ?? ''],
+  ];
+}
+
+describe('what a trigger of a DBA’s refuses', () => {
+  const refuse = (table: string, options = '') => [
+    `create function app_private.tg_test__refuse() returns trigger language plpgsql as
+     $$ begin raise exception 'Frozen until Monday: ask Dora.' using detail = 'secret'${options}; end $$;
+     create trigger _050_refuse before insert or update on app_public.${table}
+     for each row execute function app_private.tg_test__refuse()`,
+    'drop function app_private.tg_test__refuse() cascade',
+  ];
+
+  test.each([
+    ['a new flag', CREATE, 'feature_flags'],
+    ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
+    ['a cancellation', CANCEL, 'feature_flag_schedules'],
+  ])('is answered with its text: %s', async (_name, request, table) => {
+    const before = alarms().length;
+    const [breakIt = '', mendIt = ''] = refuse(table);
+    await whileBroken(breakIt, mendIt, async () => {
+      await expectBoth(request, adminToken(), 409, 'change_refused');
+      const answer = ['change_refused', 'Frozen until Monday: ask Dora.'];
+      expect(await answersTo(request, adminToken())).toEqual([answer, answer]);
+    });
+    expect(alarms()).toHaveLength(before);
+  });
+});
+
+test('a 403 names the roles that would do', async () => {
+  for (const [request, caller, roles] of [
+    [CREATE, viewerToken(), ['admin']],
+    [CREATE, auditorToken(), ['admin']],
+    [CREATE, adminToken({ environments: ['staging'] }), ['admin', 'environment']],
+    [SCHEDULE, viewerToken(), ['admin']],
+    [CANCEL, auditorToken(), ['admin']],
+    [MAKE_ENVIRONMENT, viewerToken(), ['admin', 'environments']],
+    [MAKE_ENVIRONMENT, adminToken({ environments: [] }), ['admin', 'environments']],
+    [READ_TRAIL, viewerToken(), ['admin', 'auditor']],
+    [LIST, sign({ userId: 'nobody' }), ['admin', 'viewer', 'auditor']],
+  ] as const)
+    for (const [code, sentence] of await answersTo(request, caller)) {
+      expect(['forbidden', 'role_missing']).toContain(code);
+      for (const role of roles) expect(sentence).toContain(role);
+    }
 });
 
 describe('what a policy or the role’s own limits deny is the caller’s', () => {

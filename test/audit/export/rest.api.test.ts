@@ -97,6 +97,7 @@ describe('filters', () => {
     ['type=', 'type.0'],
     ['type=flag_schedule.applied,', 'type.1'],
     ['type=flag_schedule.aplied', 'type.0'],
+    ['typ=flag_schedule.applied', ''],
     [`type=${'audit.gap,'.repeat(20)}audit.gap`, 'type'],
     ['after=-1', 'after'],
     ['after=1e3', 'after'],
