@@ -250,6 +250,13 @@ describe('flagSchedulesChanged', () => {
     }
   });
 
+  it.each([
+    'subscription { flagSchedulesChanged(environment: "prodction") { schedules { id } } }',
+    'subscription { auditEventsAdded(environment: "prodction") { events { id } } }',
+  ])('refuses an environment that there isn’t: %s', async (query) => {
+    expect(await refusalOf(adminToken(), query)).toBe('environment_not_found');
+  });
+
   it('sends nothing of other environments, and is for auditors too', async () => {
     const staging = await subscribe(viewerToken({ environments: ['staging'] }), SCHEDULES);
     const production = await subscribe(viewerToken(), SCHEDULES);
