@@ -13,6 +13,7 @@ const LAYERS = [
   ['auth'],
   ['postgres'],
   ['http'],
+  ['environments'],
   ['audit', 'flags'],
   ['schedules'],
   ['graphql', 'metrics'],

@@ -29,8 +29,9 @@ export function adminOf(environments: readonly string[] | null): Claims {
   };
 }
 
-/** Of a transaction, and not of what was asked. */
-const FRAME = /^(?:begin|commit|rollback)$|^set |set_config\(|pg_is_in_recovery\(/;
+/** Of a transaction, and not of what was asked; and whether there is an environment, which a process asks once for each. */
+const FRAME =
+  /^(?:begin|commit|rollback)$|^set |set_config\(|pg_is_in_recovery\(|require_environment\(/;
 
 /**
  * @param url the authenticator's; of a database whose tables are logged, for PostGraphile doesn't show others

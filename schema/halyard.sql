@@ -12,6 +12,7 @@ grant usage on schema app_private to halyard_worker;
 create schema app_public;
 comment on schema app_public is 'What the API exposes; row-level security on every table.';
 grant usage on schema app_public to halyard_admin;
+grant usage on schema app_public to halyard_auditor;
 grant usage on schema app_public to halyard_viewer;
 
 create schema audit;
@@ -104,6 +105,47 @@ comment on column app_private.settings.revision is 'How often it was changed.';
 comment on column app_private.settings.updated_at is 'When it last changed.';
 comment on column app_private.settings.value is 'Its value as text; what is allowed depends on the setting.';
 
+create table app_public.environments (
+  created_at timestamp with time zone not null default now(),
+  created_by character varying(255),
+  name character varying(20) not null,
+  revision bigint not null default 0,
+  constraint environments_name_check CHECK (((name)::text ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'::text)),
+  constraint environments_pkey PRIMARY KEY (name)
+);
+alter table app_public.environments enable row level security;
+create policy admin_select on app_public.environments for select to halyard_admin
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'admin'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((name)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+create policy auditor_select on app_public.environments for select to halyard_auditor
+  using (((( SELECT true
+   FROM ( SELECT app_private.claim_role() AS role) c
+  WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((name)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+create policy viewer_select on app_public.environments for select to halyard_viewer
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((name)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.environments FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+alter table app_public.environments enable always trigger _100_no_truncate;
+CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.environments FOR EACH ROW EXECUTE FUNCTION app_private.tg_environments__stamp();
+alter table app_public.environments enable trigger _100_stamp;
+CREATE TRIGGER _900_audit_delete AFTER DELETE ON app_public.environments REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_environments__audit();
+alter table app_public.environments enable always trigger _900_audit_delete;
+CREATE TRIGGER _900_audit_insert AFTER INSERT ON app_public.environments REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_environments__audit();
+alter table app_public.environments enable always trigger _900_audit_insert;
+CREATE TRIGGER _900_audit_update AFTER UPDATE ON app_public.environments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_environments__audit();
+alter table app_public.environments enable always trigger _900_audit_update;
+comment on table app_public.environments is 'Where flags hold, as production or staging.';
+comment on column app_public.environments.created_at is 'When it was created.';
+comment on column app_public.environments.created_by is 'The user id of the admin who created it; null when unknown.';
+comment on column app_public.environments.name is 'The name: 1 to 20 letters, digits, dots, hyphens or underscores.';
+comment on column app_public.environments.revision is 'Counts the row''s versions from 1; 0 for what was there before the audit trail.';
+grant select on table app_public.environments to halyard_admin;
+grant select on table app_public.environments to halyard_auditor;
+grant select on table app_public.environments to halyard_viewer;
+
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
   attempts integer not null default 0,
@@ -148,6 +190,13 @@ create policy admin_select on app_public.feature_flag_schedules for select to ha
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((( SELECT f.environment
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+create policy auditor_select on app_public.feature_flag_schedules for select to halyard_auditor
+  using (((( SELECT true
+   FROM ( SELECT app_private.claim_role() AS role) c
+  WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((( SELECT f.environment
+   FROM app_public.feature_flags f
+  WHERE (f.id = feature_flag_schedules.flag_id)))::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy viewer_select on app_public.feature_flag_schedules for select to halyard_viewer
   using (((( SELECT true
   WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
@@ -185,6 +234,7 @@ comment on column app_public.feature_flag_schedules.status is 'pending, applied,
 comment on column app_public.feature_flag_schedules.updated_at is 'When the row was last changed.';
 comment on column app_public.feature_flag_schedules.updates is 'What to change: enabled, rollout_percentage or both.';
 grant select on table app_public.feature_flag_schedules to halyard_admin;
+grant select on table app_public.feature_flag_schedules to halyard_auditor;
 grant select on table app_public.feature_flag_schedules to halyard_viewer;
 grant insert (flag_id, max_attempts, scheduled_at, updates) on app_public.feature_flag_schedules to halyard_admin;
 
@@ -200,6 +250,7 @@ create table app_public.feature_flags (
   updated_at timestamp with time zone not null default now(),
   constraint feature_flags_description_check CHECK ((char_length(description) <= 2000)),
   constraint feature_flags_environment_check CHECK (((environment)::text ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'::text)),
+  constraint feature_flags_environment_fkey FOREIGN KEY (environment) REFERENCES app_public.environments(name) ON DELETE RESTRICT,
   constraint feature_flags_environment_flag_key_key UNIQUE (environment, flag_key),
   constraint feature_flags_flag_key_check CHECK (((flag_key)::text ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'::text)),
   constraint feature_flags_pkey PRIMARY KEY (id),
@@ -209,6 +260,11 @@ alter table app_public.feature_flags enable row level security;
 create policy admin_all on app_public.feature_flags for all to halyard_admin
   using (((( SELECT true
   WHERE (app_private.claim_role() = 'admin'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
+create policy auditor_select on app_public.feature_flags for select to halyard_auditor
+  using (((( SELECT true
+   FROM ( SELECT app_private.claim_role() AS role) c
+  WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
 create policy viewer_select on app_public.feature_flags for select to halyard_viewer
   using (((( SELECT true
@@ -230,13 +286,14 @@ comment on table app_public.feature_flags is 'A feature flag in one environment.
 comment on column app_public.feature_flags.created_at is 'When the flag was created.';
 comment on column app_public.feature_flags.description is 'What the flag is for, up to 2,000 characters.';
 comment on column app_public.feature_flags.enabled is 'Whether the flag is on.';
-comment on column app_public.feature_flags.environment is 'Where the flag holds, as production or staging.';
+comment on column app_public.feature_flags.environment is 'The environment in which the flag holds.';
 comment on column app_public.feature_flags.flag_key is 'The name that applications ask for: 1 to 100 letters, digits, dots, hyphens or underscores.';
 comment on column app_public.feature_flags.id is 'The flag''s id.';
 comment on column app_public.feature_flags.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
 comment on column app_public.feature_flags.rollout_percentage is 'The share of users that get the feature while the flag is on, 0 to 100.';
 comment on column app_public.feature_flags.updated_at is 'When the flag was last changed.';
 grant select on table app_public.feature_flags to halyard_admin;
+grant select on table app_public.feature_flags to halyard_auditor;
 grant select on table app_public.feature_flags to halyard_viewer;
 grant insert (description, enabled, environment, flag_key, rollout_percentage) on app_public.feature_flags to halyard_admin;
 grant update (description, enabled, rollout_percentage) on app_public.feature_flags to halyard_admin;
@@ -281,7 +338,7 @@ create view audit.applied_schedules with (security_invoker=true) as
     date_trunc('milliseconds'::text, ((((metadata ->> 'appliedAt'::text))::timestamp with time zone - ((((metadata ->> 'latenessMs'::text))::bigint)::double precision * '00:00:00.001'::interval)) + '00:00:00.0005'::interval)) AS scheduled_at,
     ((metadata ->> 'appliedAt'::text))::timestamp with time zone AS applied_at,
     ((metadata ->> 'latenessMs'::text))::bigint AS lateness_ms,
-    (metadata -> 'updates'::text) AS updates,
+    app_private.camel_case_keys((metadata -> 'updates'::text)) AS updates,
     id AS event_id
    FROM audit.events e
   WHERE (event_type = 'flag_schedule.applied'::text);
@@ -538,7 +595,7 @@ create view audit.flag_events with (security_invoker=true) as
     schedule_id,
     (COALESCE((metadata ->> 'scheduledAt'::text), (metadata #>> '{after,scheduledAt}'::text[])))::timestamp with time zone AS scheduled_at,
     (metadata -> 'before'::text) AS before,
-    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
     COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
     id AS event_id
    FROM audit.events e
@@ -597,8 +654,8 @@ create view audit.lateness_days with (security_invoker=true) as
  SELECT day,
     environment,
     count(*) AS applied,
-    percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p50_ms,
-    percentile_cont((0.99)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision)) AS p99_ms,
+    (round(percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision))))::bigint AS p50_ms,
+    (round(percentile_cont((0.99)::double precision) WITHIN GROUP (ORDER BY ((lateness_ms)::double precision))))::bigint AS p99_ms,
     max(lateness_ms) AS max_ms,
     count(*) FILTER (WHERE (lateness_ms > 1000)) AS over_one_second
    FROM ( SELECT ((s.occurred_at AT TIME ZONE 'UTC'::text))::date AS day,
@@ -660,7 +717,7 @@ create view audit.manual_changes with (security_invoker=true) as
     flag_key,
     schedule_id,
     (metadata -> 'before'::text) AS before,
-    COALESCE((metadata -> 'after'::text), (metadata -> 'updates'::text)) AS after,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
     metadata,
     id AS event_id,
     (metadata -> 'claimed'::text) AS claimed
@@ -1205,6 +1262,24 @@ end;
 $function$;
 comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
+CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when jsonb_typeof(fields) <> 'object' or fields::text not like '%!_%' escape '!' then fields
+    else (
+      select jsonb_object_agg(
+        case when strpos(f.key, '_') = 0 then f.key else lower(left(n.name, 1)) || substr(n.name, 2) end, f.value)
+      from jsonb_each(fields) as f
+      cross join lateral (select replace(initcap(replace(f.key, '_', ' ')), ' ', '') as name) as n)
+  end
+$function$;
+comment on function app_private.camel_case_keys(jsonb) is 'The object with its keys in camel case.';
+grant execute on function app_private.camel_case_keys(jsonb) to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_private.chain_problem(previous audit.seals, seal audit.seals)
  RETURNS text
  LANGUAGE sql
@@ -1376,10 +1451,19 @@ begin
         where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
         order by i.id
         limit batch;
+    when 'environments' then
+      return query
+        select
+          i.id, e.name::text, e.created_at, e.revision, null::text, e.name::text, e.name::text, app_private.environment_state(e)
+        from app_public.environments e
+        cross join lateral app_private.environment_id(e.name) as i (id)
+        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
+        order by i.id
+        limit batch;
   end case;
 end;
 $function$;
-comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
+comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules, settings or environments behind an id, as unexplained_rows() compares them.';
 
 CREATE OR REPLACE FUNCTION app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -1459,6 +1543,12 @@ begin
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
+  elsif content ->> 'table' = 'environments' then
+    return array(
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
+      where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -1509,7 +1599,7 @@ AS $function$
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $function$;
-comment on function app_private.dead_letter_rows() is 'The ids of the flags and schedules that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
 CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -1724,6 +1814,19 @@ $function$;
 comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time zone, incarnation uuid, before app_public.environments, after app_public.environments)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text ELSE 'environment.updated'::text END, NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END));
+comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments) is 'The environment event of a change from `before` to `after`.';
+
+CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256(convert_to(('environment '::text || name), 'UTF8'::name)));
+comment on function app_private.environment_id(text) is 'The id that events of an environment are derived from.';
+
 CREATE OR REPLACE FUNCTION app_private.environment_is_visible(environment text)
  RETURNS boolean
  LANGUAGE sql
@@ -1733,6 +1836,19 @@ AS $function$
   select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
+
+CREATE OR REPLACE FUNCTION app_private.environment_reconciled_event(environment app_public.environments, missing bigint[])
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), app_private.environment_id(((environment).name)::text), (environment).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'environment.reconciled'::text, NULL::uuid, NULL::text, ((environment).name)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (environment).name, 'revisions', missing, 'rowRevision', (environment).revision, 'rowCreatedAt', app_private.iso((environment).created_at), 'after', app_private.environment_state(environment))));
+comment on function app_private.environment_reconciled_event(app_public.environments,bigint[]) is 'The environment.reconciled event for an environment''s missing revisions (ascending): the row as it is found.';
+
+CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN jsonb_build_object('createdBy', (environment).created_by);
+comment on function app_private.environment_state(app_public.environments) is 'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
@@ -1765,6 +1881,11 @@ AS $function$
     ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
     ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
     ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.environments', '_100_stamp', 'O', 23, false, 'app_private.tg_environments__stamp()'),
+    ('app_public.environments', '_900_audit_delete', 'A', 8, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_insert', 'A', 4, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_update', 'A', 16, false, 'app_private.tg_environments__audit()'),
     ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
     ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
     ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
@@ -2119,7 +2240,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
@@ -2159,7 +2280,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'environment.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -2561,6 +2682,19 @@ AS $function$
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
 
+CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
+ RETURNS TABLE(name text, state jsonb)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.name::text, app_private.environment_state(e)
+  from app_public.environments e
+  where e.name = any (names) and e.revision = 0
+    and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
+$function$;
+comment on function app_private.original_environments(text[]) is 'Of these environments those that were there before the trail began, and so have no event.';
+
 CREATE OR REPLACE FUNCTION app_private.overdue_flags(overdue_ms double precision, skipped uuid[] DEFAULT '{}'::uuid[], waited uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(flag_id uuid, flag_key text, environment text)
  LANGUAGE plpgsql
@@ -2808,6 +2942,7 @@ AS $function$
 $function$;
 comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 'scheduled'::text, INOUT cursor jsonb DEFAULT NULL::jsonb, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint)
@@ -2819,7 +2954,7 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
 AS $function$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_all constant text[] := '{dead_letters,settings,flags,schedules,deleted,check_settings,check_flags,check_schedules}';
+  v_all constant text[] := '{dead_letters,settings,environments,flags,schedules,deleted,check_settings,check_environments,check_flags,check_schedules}';
   v_steps text[];
   v_step text;
   v_after text;
@@ -2845,7 +2980,7 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
+    when 'incremental' then array['dead_letters', 'settings', 'environments', 'flags', 'schedules']
     when 'full' then v_all
     when 'recording' then v_all
   end;
@@ -2867,6 +3002,9 @@ begin
     when 'settings' then
       from_rows := app_private.reconcile_settings();
       v_after := null;
+    when 'environments' then
+      from_rows := app_private.reconcile_environments();
+      v_after := null;
     when 'flags' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
@@ -2882,6 +3020,7 @@ begin
       from app_private.check_rows(
         case v_step
           when 'check_settings' then 'settings'
+          when 'check_environments' then 'environments'
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
@@ -2969,6 +3108,25 @@ end;
 $function$;
 comment on function app_private.reconcile_due(bigint) is 'The next step of the reconciliation that is due, for the holder of the lease reconcile. Call again until `finished`. Raises object_not_in_prerequisite_state when its token isn''t the present one.';
 grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.reconcile_environments()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app_private.write_lost_events(array(
+    select app_private.environment_reconciled_event(e, m.missing)
+    from (
+      select
+        array_agg(app_private.environment_id(e.name)) as ids, array_agg(e.created_at) as created, array_agg(e.revision) as revisions
+      from app_public.environments e
+    ) as g
+    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+    join app_public.environments e on app_private.environment_id(e.name) = m.row_id));
+end;
+$function$;
+comment on function app_private.reconcile_environments() is 'Writes an environment.reconciled event for each environment that lacks events; returns how many.';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_flags(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
  RETURNS record
@@ -3248,6 +3406,7 @@ declare
   v_flag app_public.feature_flags;
   v_schedule app_public.feature_flag_schedules;
   v_setting app_private.settings;
+  v_environment app_public.environments;
   v_event app_private.audit_event;
 begin
   case source
@@ -3256,6 +3415,11 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
       v_setting.revision := record_row.revision;
       v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
+    when 'environments' then
+      select e.* into v_environment from app_public.environments e where app_private.environment_id(e.name) = row_id;
+      update app_public.environments e set revision = record_row.revision where e.name = v_environment.name;
+      v_environment.revision := record_row.revision;
+      v_event := app_private.environment_reconciled_event(v_environment, array[record_row.revision]);
     when 'feature_flags' then
       select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
@@ -3289,6 +3453,9 @@ begin
     when 'settings' then
       v_ids := array(select app_private.setting_id(n.name) from unnest(names) as n (name));
       perform from app_private.settings s where s.name = any (names) order by s.name for no key update;
+    when 'environments' then
+      v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
+      perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -3524,6 +3691,9 @@ begin
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
+  elsif starts_with(event.event_type, 'environment.') then
+    v_row_id := app_private.environment_id(event.environment);
+    select e.created_at into v_created_at from app_public.environments e where e.name = event.environment;
   end if;
   event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
   return event;
@@ -3626,6 +3796,45 @@ end;
 $function$;
 comment on function app_private.require_auditor() is 'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
 
+CREATE OR REPLACE FUNCTION app_private.require_environment(name text, in_trail boolean DEFAULT false)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_shown constant integer := 20;
+  v_names text[];
+begin
+  if app_private.environment_is_visible(require_environment.name) then
+    if exists (select from app_public.environments e where e.name = require_environment.name) then
+      return;
+    end if;
+    -- Its deletion is its last event: once that is purged, the trail has nothing of it.
+    if in_trail and exists (
+      select from audit.events d where d.event_type = 'environment.deleted' and d.environment = require_environment.name)
+    then
+      return;
+    end if;
+  end if;
+  v_names := array(
+    select e.name::text from app_public.environments e where app_private.environment_is_visible(e.name) order by e.name);
+  raise exception 'There is no environment %. You may see: %.',
+    quote_literal(left(coalesce(require_environment.name, ''), 40)),
+    case
+      when cardinality(v_names) = 0 then 'none'
+      when cardinality(v_names) > c_shown
+        then format('%s and %s more', array_to_string(v_names[:c_shown], ', '), cardinality(v_names) - c_shown)
+      else array_to_string(v_names, ', ')
+    end
+    using errcode = 'ZF014', hint = 'An admin without limits makes one: POST /api/admin/environments, or app_public.create_environment().';
+end;
+$function$;
+comment on function app_private.require_environment(text,boolean) is 'Raises ZF014, which names the environments that the claims let through, unless this is one of them. With in_trail, one that was deleted counts too.';
+grant execute on function app_private.require_environment(text,boolean) to halyard_admin;
+grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
+grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -3723,6 +3932,11 @@ begin
     select e
     from audit.events e
     where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+    union all
+    select e
+    from audit.events e
+    where source = 'environments' and e.metadata ->> 'name' = any (keys)
+      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
   ), placed as materialized (
     select
       a.e,
@@ -3757,7 +3971,11 @@ begin
   -- A setting that was never changed has its default.
   select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
   from app_private.setting_definitions() as d
-  where source = 'settings' and d.name = any (keys);
+  where source = 'settings' and d.name = any (keys)
+  union all
+  select 'environment.original', timestamptz '-infinity', 0, o.state
+  from app_private.original_environments(keys) as o
+  where source = 'environments';
 end;
 $function$;
 comment on function app_private.row_history(text,uuid,timestamp with time zone,text[]) is 'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
@@ -3774,12 +3992,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -3789,6 +4007,11 @@ begin
         null::text
       from app_private.setting_definitions() as d
       where not exists (select from app_private.settings s where s.name = d.name);
+  elsif source = 'environments' and row_problems.after is null then
+    return query
+      select
+        source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
+      from app_private.vanished_environments() as v;
   end if;
 end;
 $function$;
@@ -3798,8 +4021,8 @@ CREATE OR REPLACE FUNCTION app_private.row_recorded(source text, event audit.eve
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) ELSE NULL::jsonb END;
-comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN ((event).metadata -> 'after'::text) ELSE NULL::jsonb END;
+comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
  RETURNS TABLE(status text, differs jsonb, detail text)
@@ -3837,13 +4060,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $function$;
@@ -4436,6 +4659,81 @@ end;
 $function$;
 comment on function app_private.tg_cursors__audit() is 'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
 
+CREATE OR REPLACE FUNCTION app_private.tg_environments__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      -- A name is another row, also where the stamp was off.
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.name = o.name
+      where o.name is null or n.name is null
+        or o.revision <> n.revision and not app_private.is_recording()
+        or app_private.environment_state(o) is distinct from app_private.environment_state(n);
+    else
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if tg_op <> 'DELETE' then
+      v_rows := (select jsonb_agg(to_jsonb(n) || jsonb_build_object('id', app_private.environment_id(n.name))) from new_rows n);
+    end if;
+    if tg_op <> 'INSERT' then
+      v_old_rows := (select jsonb_agg(to_jsonb(o) || jsonb_build_object('id', app_private.environment_id(o.name))) from old_rows o);
+    end if;
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$function$;
+comment on function app_private.tg_environments__audit() is 'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_environments__stamp()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'INSERT' then
+    -- Not the transaction's: the same name may be deleted and made again within one.
+    new.created_at := clock_timestamp();
+    new.created_by := app_private.claim_user_id();
+    new.revision := 1;
+  else
+    if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
+      raise exception 'An environment''s name, created_at and created_by can''t be changed.'
+        using errcode = 'ZF010', hint = 'Create another environment instead.';
+    end if;
+    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+  end if;
+  return new;
+end;
+$function$;
+comment on function app_private.tg_environments__stamp() is 'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -4666,6 +4964,12 @@ begin
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
+    -- The foreign key refuses it too, but can't name those that there are. What the token doesn't reach, the policy refuses.
+    if not exists (select from app_public.environments e where e.name = new.environment)
+      and (not app_private.claims_are_limited() or new.environment = any (app_private.claim_environments()))
+    then
+      perform app_private.require_environment(new.environment);
+    end if;
   else
     if (new.id, new.flag_key, new.environment, new.created_at)
        is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
@@ -5283,6 +5587,24 @@ CREATE OR REPLACE FUNCTION app_private.uuid_of(hash bytea)
 RETURN (encode(set_byte(set_byte(substr(hash, 1, 16), 6, ((get_byte(hash, 6) & 15) | 128)), 8, ((get_byte(hash, 8) & 63) | 128)), 'hex'::text))::uuid;
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
 
+CREATE OR REPLACE FUNCTION app_private.vanished_environments()
+ RETURNS TABLE(name text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select l.name
+  from (
+    select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
+    from audit.events e
+    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
+  ) as l
+  where l.event_type <> 'environment.deleted' and l.name is not null
+    and not exists (select from app_public.environments n where n.name = l.name)
+$function$;
+comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
+
 CREATE OR REPLACE FUNCTION app_private.vanished_row_problems(after text, batch integer)
  RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
  LANGUAGE sql
@@ -5541,6 +5863,26 @@ $function$;
 comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.create_environment(name text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_environment app_public.environments;
+begin
+  perform app_private.require_admin();
+  if app_private.claims_are_limited() then
+    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+  end if;
+  insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
+  return v_environment;
+end;
+$function$;
+comment on function app_public.create_environment(text) is 'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
+grant execute on function app_public.create_environment(text) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
@@ -5607,6 +5949,7 @@ begin
     and f.environment = coalesce(schedule_flag_change.environment, 'production')
     and (not app_private.claims_are_limited() or app_private.environment_is_visible(f.environment));
   if v_flag_id is null then
+    perform app_private.require_environment(coalesce(schedule_flag_change.environment, 'production'));
     raise exception 'There is no flag % in %.',
       quote_literal(coalesce(schedule_flag_change.flag_key, '')), coalesce(schedule_flag_change.environment, 'production')
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
@@ -5846,7 +6189,7 @@ begin
   return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
 end;
 $function$;
-comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 grant execute on function audit.verify_rows(text,text,integer) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify_triggers()

@@ -3,6 +3,7 @@
  * Times are ISO 8601 in UTC with milliseconds, as `Date.toISOString` writes them.
  */
 export * from './audit/export/schemas.ts';
+export * from './environments/schemas.ts';
 export * from './flags/schemas.ts';
 export { environmentSchema, flagKeySchema, LIMITS, problemSchema } from './http/schema_parts.ts';
 export type { ProblemBody } from './http/schema_parts.ts';

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7242daf167790051d519c70fbb800bd9c12045bf
+--! Hash: sha1:1116616ac67db488d33aca04a5747baf18b55551
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -16,6 +16,7 @@ declare
     app_private.leases,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.environments,
     app_private.settings,
     app_private.denials,
     audit.cursors,
@@ -111,14 +112,31 @@ comment on schema app_private is 'Triggers and internals.';
 comment on schema audit is 'The audit trail: append-only, read with plain SQL.';
 
 revoke all on schema app_public, app_private, audit from public;
-grant usage on schema app_public to halyard_admin, halyard_viewer;
+grant usage on schema app_public to halyard_admin, halyard_viewer, halyard_auditor;
 -- A new function is nobody's until it is granted.
 alter default privileges revoke execute on functions from public;
+
+create table if not exists app_public.environments (
+  name varchar(20) primary key,
+  created_at timestamptz not null default now(),
+  created_by varchar(255),
+  revision bigint not null default 0,
+  constraint environments_name_check check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$')
+);
+comment on table app_public.environments is 'Where flags hold, as production or staging.';
+comment on column app_public.environments.name is 'The name: 1 to 20 letters, digits, dots, hyphens or underscores.';
+comment on column app_public.environments.created_at is 'When it was created.';
+comment on column app_public.environments.created_by is 'The user id of the admin who created it; null when unknown.';
+comment on column app_public.environments.revision is 'Counts the row''s versions from 1; 0 for what was there before the audit trail.';
+
+-- Only at first: an admin may have deleted it since.
+insert into app_public.environments (name)
+select 'production' where not exists (select from app_public.environments);
 
 create table if not exists app_public.feature_flags (
   id uuid primary key default gen_random_uuid(),
   flag_key varchar(100) not null,
-  environment varchar(20) not null default 'production',
+  environment varchar(20) not null default 'production' references app_public.environments (name) on delete restrict,
   enabled boolean not null default false,
   rollout_percentage integer not null default 100,
   description text,
@@ -136,7 +154,7 @@ create table if not exists app_public.feature_flags (
 comment on table app_public.feature_flags is 'A feature flag in one environment.';
 comment on column app_public.feature_flags.id is 'The flag''s id.';
 comment on column app_public.feature_flags.flag_key is 'The name that applications ask for: 1 to 100 letters, digits, dots, hyphens or underscores.';
-comment on column app_public.feature_flags.environment is 'Where the flag holds, as production or staging.';
+comment on column app_public.feature_flags.environment is 'The environment in which the flag holds.';
 comment on column app_public.feature_flags.enabled is 'Whether the flag is on.';
 comment on column app_public.feature_flags.rollout_percentage is 'The share of users that get the feature while the flag is on, 0 to 100.';
 comment on column app_public.feature_flags.description is 'What the flag is for, up to 2,000 characters.';
@@ -218,7 +236,7 @@ grant execute on function
 to halyard_admin;
 
 revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
+grant select on table app_public.feature_flags to halyard_admin, halyard_viewer, halyard_auditor;
 grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 --! EndIncluded flags/fields.sql
@@ -282,5 +300,6 @@ create index if not exists feature_flag_schedules_applied_idx
   on app_public.feature_flag_schedules (flag_id, scheduled_at, id)
   where status = 'applied';
 
+alter table app_public.environments enable row level security;
 alter table app_public.feature_flags enable row level security;
 alter table app_public.feature_flag_schedules enable row level security;

@@ -1,5 +1,5 @@
---! Previous: sha1:7242daf167790051d519c70fbb800bd9c12045bf
---! Hash: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
+--! Previous: sha1:1116616ac67db488d33aca04a5747baf18b55551
+--! Hash: sha1:077ebaed209b28cdc767613120e87c1f1a7e8989
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -16,6 +16,7 @@ declare
     app_private.leases,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.environments,
     app_private.settings,
     app_private.denials,
     audit.cursors,

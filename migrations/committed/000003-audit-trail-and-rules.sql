@@ -1,5 +1,5 @@
---! Previous: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
---! Hash: sha1:b5a80a2547989e32334deec3d7ff0cd4d4a03ff1
+--! Previous: sha1:077ebaed209b28cdc767613120e87c1f1a7e8989
+--! Hash: sha1:f2408a2d30e5d58933239f792db52c2095259cc3
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -16,6 +16,7 @@ declare
     app_private.leases,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.environments,
     app_private.settings,
     app_private.denials,
     audit.cursors,
@@ -697,6 +698,7 @@ return row(
     when 'feature_flag.reconciled' then 'warning'
     when 'flag_schedule.reconciled' then 'warning'
     when 'setting.reconciled' then 'warning'
+    when 'environment.reconciled' then 'warning'
     when 'audit.gap' then 'warning'
     when 'audit.restored' then 'warning'
     when 'audit.cursor_moved' then 'warning'
@@ -1099,7 +1101,7 @@ $$;
 comment on function app_private.recent_schedule_ids(integer) is
   'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
 
-grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer;
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
@@ -1606,9 +1608,13 @@ create or replace trigger _100_no_truncate
 create or replace trigger _100_no_truncate
   before truncate on app_public.feature_flag_schedules
   for each statement execute function app_private.tg__refuse();
+create or replace trigger _100_no_truncate
+  before truncate on app_public.environments
+  for each statement execute function app_private.tg__refuse();
 create or replace trigger _100_no_delete
   before delete or truncate on app_private.settings
   for each statement execute function app_private.tg__refuse();
+alter table app_public.environments enable always trigger _100_no_truncate;
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 alter table app_private.settings enable always trigger _100_no_delete;
@@ -1783,6 +1789,344 @@ grant execute on function
   app_private.take_lease(text, text, integer), app_private.renew_lease(text, bigint, integer), app_private.release_lease(text, bigint)
 to halyard_worker;
 --! EndIncluded platform/leases.sql
+--! Included environments/fields.sql
+-- What of an environment is audited, how it is known in the trail, and the question whether there is one.
+
+create or replace function app_private.environment_state(environment app_public.environments)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('createdBy', (environment).created_by);
+
+comment on function app_private.environment_state(app_public.environments) is
+  'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
+
+-- The identity of an environment in the ids of its events: what a row's id is for flags and schedules.
+create or replace function app_private.environment_id(name text)
+returns uuid
+language sql
+stable
+parallel safe
+return app_private.uuid_of(sha256(convert_to('environment ' || name, 'UTF8')));
+
+comment on function app_private.environment_id(text) is 'The id that events of an environment are derived from.';
+
+-- With the owner's rights, because row-level security hides the trail from viewers; so it asks the claims itself. An environment that
+-- the token doesn't reach is answered as one that doesn't exist.
+create or replace function app_private.require_environment(name text, in_trail boolean default false)
+returns void
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_shown constant integer := 20;
+  v_names text[];
+begin
+  if app_private.environment_is_visible(require_environment.name) then
+    if exists (select from app_public.environments e where e.name = require_environment.name) then
+      return;
+    end if;
+    -- Its deletion is its last event: once that is purged, the trail has nothing of it.
+    if in_trail and exists (
+      select from audit.events d where d.event_type = 'environment.deleted' and d.environment = require_environment.name)
+    then
+      return;
+    end if;
+  end if;
+  v_names := array(
+    select e.name::text from app_public.environments e where app_private.environment_is_visible(e.name) order by e.name);
+  raise exception 'There is no environment %. You may see: %.',
+    quote_literal(left(coalesce(require_environment.name, ''), 40)),
+    case
+      when cardinality(v_names) = 0 then 'none'
+      when cardinality(v_names) > c_shown
+        then format('%s and %s more', array_to_string(v_names[:c_shown], ', '), cardinality(v_names) - c_shown)
+      else array_to_string(v_names, ', ')
+    end
+    using errcode = 'ZF014', hint = 'An admin without limits makes one: POST /api/admin/environments, or app_public.create_environment().';
+end;
+$$;
+
+comment on function app_private.require_environment(text, boolean) is
+  'Raises ZF014, which names the environments that the claims let through, unless this is one of them. With in_trail, one that was deleted counts too.';
+
+-- The flag's stamp calls it, as the role that makes the flag; the API calls it when it found nothing.
+grant execute on function app_private.require_environment(text, boolean) to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded environments/fields.sql
+--! Included environments/environments.sql
+-- Environments: made on purpose, so that a misspelt name makes none. They are made, and deleted by SQL when no flag is in them; nothing of
+-- them changes.
+
+create or replace function app_private.tg_environments__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    -- Not the transaction's: the same name may be deleted and made again within one.
+    new.created_at := clock_timestamp();
+    new.created_by := app_private.claim_user_id();
+    new.revision := 1;
+  else
+    if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
+      raise exception 'An environment''s name, created_at and created_by can''t be changed.'
+        using errcode = 'ZF010', hint = 'Create another environment instead.';
+    end if;
+    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+  end if;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_environments__stamp() is
+  'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+
+create or replace trigger _100_stamp
+  before insert or update on app_public.environments
+  for each row execute function app_private.tg_environments__stamp();
+
+-- A token that is limited to environments could make one that it then doesn't reach.
+create or replace function app_public.create_environment(name text)
+returns app_public.environments
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  perform app_private.require_admin();
+  if app_private.claims_are_limited() then
+    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+  end if;
+  insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_public.create_environment(text) is
+  'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
+
+grant execute on function app_public.create_environment(text) to halyard_admin;
+
+drop policy if exists admin_select on app_public.environments;
+create policy admin_select on app_public.environments
+  for select to halyard_admin
+  using (
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists viewer_select on app_public.environments;
+create policy viewer_select on app_public.environments
+  for select to halyard_viewer
+  using (
+    (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists auditor_select on app_public.environments;
+create policy auditor_select on app_public.environments
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+revoke all on table app_public.environments from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.environments to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded environments/environments.sql
+--! Included environments/events.sql
+-- The events of environments, in the shape of flags/events.sql.
+
+-- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change, but past the stamp.
+create or replace function app_private.environment_event(
+  at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    incarnation, app_private.environment_id(coalesce((after).name, (before).name)), coalesce((after).created_at, (before).created_at),
+    (before).revision, coalesce((after).revision, (before).revision + 1)),
+  at,
+  case when (before).name is null then 'environment.created' when (after).name is null then 'environment.deleted' else 'environment.updated' end,
+  null,
+  null,
+  coalesce((after).name, (before).name),
+  null,
+  coalesce((after).revision, (before).revision + 1),
+  jsonb_build_object('name', coalesce((after).name, (before).name))
+  || case when (before).name is null then '{}' else jsonb_build_object('before', app_private.environment_state(before)) end
+  || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end);
+
+comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments) is
+  'The environment event of a change from `before` to `after`.';
+
+create or replace function app_private.tg_environments__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      -- A name is another row, also where the stamp was off.
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.name = o.name
+      where o.name is null or n.name is null
+        or o.revision <> n.revision and not app_private.is_recording()
+        or app_private.environment_state(o) is distinct from app_private.environment_state(n);
+    else
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if tg_op <> 'DELETE' then
+      v_rows := (select jsonb_agg(to_jsonb(n) || jsonb_build_object('id', app_private.environment_id(n.name))) from new_rows n);
+    end if;
+    if tg_op <> 'INSERT' then
+      v_old_rows := (select jsonb_agg(to_jsonb(o) || jsonb_build_object('id', app_private.environment_id(o.name))) from old_rows o);
+    end if;
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_environments__audit() is
+  'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+
+create or replace trigger _900_audit_insert
+  after insert on app_public.environments
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_environments__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.environments
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_environments__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.environments
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_environments__audit();
+alter table app_public.environments enable always trigger _900_audit_insert;
+alter table app_public.environments enable always trigger _900_audit_update;
+alter table app_public.environments enable always trigger _900_audit_delete;
+--! EndIncluded environments/events.sql
+--! Included environments/recorded.sql
+-- Environments held against the trail: audit/verify and audit/reconcile.
+
+-- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
+create or replace function app_private.original_environments(names text[])
+returns table (name text, state jsonb)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.name::text, app_private.environment_state(e)
+  from app_public.environments e
+  where e.name = any (names) and e.revision = 0
+    and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
+$$;
+
+comment on function app_private.original_environments(text[]) is
+  'Of these environments those that were there before the trail began, and so have no event.';
+
+create or replace function app_private.vanished_environments()
+returns table (name text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select l.name
+  from (
+    select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
+    from audit.events e
+    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
+  ) as l
+  where l.event_type <> 'environment.deleted' and l.name is not null
+    and not exists (select from app_public.environments n where n.name = l.name)
+$$;
+
+comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
+
+create or replace function app_private.environment_reconciled_event(environment app_public.environments, missing bigint[])
+returns app_private.audit_event
+language sql
+volatile
+return app_private.as_system(app_private.make_event(
+  app_private.event_id(
+    app_private.incarnation(), app_private.environment_id((environment).name), (environment).created_at, -missing[cardinality(missing)]),
+  clock_timestamp(), 'environment.reconciled', null, null, (environment).name, null, missing[cardinality(missing)],
+  jsonb_build_object(
+    'name', (environment).name,
+    'revisions', missing,
+    'rowRevision', (environment).revision,
+    'rowCreatedAt', app_private.iso((environment).created_at),
+    'after', app_private.environment_state(environment))));
+
+comment on function app_private.environment_reconciled_event(app_public.environments, bigint[]) is
+  'The environment.reconciled event for an environment''s missing revisions (ascending): the row as it is found.';
+
+create or replace function app_private.reconcile_environments()
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.write_lost_events(array(
+    select app_private.environment_reconciled_event(e, m.missing)
+    from (
+      select
+        array_agg(app_private.environment_id(e.name)) as ids, array_agg(e.created_at) as created, array_agg(e.revision) as revisions
+      from app_public.environments e
+    ) as g
+    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+    join app_public.environments e on app_private.environment_id(e.name) = m.row_id));
+end;
+$$;
+
+comment on function app_private.reconcile_environments() is
+  'Writes an environment.reconciled event for each environment that lacks events; returns how many.';
+--! EndIncluded environments/recorded.sql
 --! Included flags/fields.sql
 -- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
 -- migration), a line in each function here, and one in src/flags/fields.ts.
@@ -1857,7 +2201,7 @@ grant execute on function
 to halyard_admin;
 
 revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.feature_flags to halyard_admin, halyard_viewer;
+grant select on table app_public.feature_flags to halyard_admin, halyard_viewer, halyard_auditor;
 grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
 --! EndIncluded flags/fields.sql
@@ -1875,6 +2219,12 @@ begin
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
+    -- The foreign key refuses it too, but can't name those that there are. What the token doesn't reach, the policy refuses.
+    if not exists (select from app_public.environments e where e.name = new.environment)
+      and (not app_private.claims_are_limited() or new.environment = any (app_private.claim_environments()))
+    then
+      perform app_private.require_environment(new.environment);
+    end if;
   else
     if (new.id, new.flag_key, new.environment, new.created_at)
        is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
@@ -1936,6 +2286,18 @@ create policy viewer_select on app_public.feature_flags
   for select to halyard_viewer
   using (
     (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
+drop policy if exists auditor_select on app_public.feature_flags;
+create policy auditor_select on app_public.feature_flags
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
     and (
       (select true where not app_private.claims_are_limited()) is not null
       or environment = any ((select app_private.claim_environments())::text[])
@@ -2270,10 +2632,23 @@ create policy viewer_select on app_public.feature_flag_schedules
     )
   );
 
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
+drop policy if exists auditor_select on app_public.feature_flag_schedules;
+create policy auditor_select on app_public.feature_flag_schedules
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
 -- No update and no delete: a schedule changes only through the functions of lifecycle.sql.
 revoke all on table app_public.feature_flag_schedules
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer;
+grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer, halyard_auditor;
 grant insert (flag_id, scheduled_at, updates, max_attempts) on table app_public.feature_flag_schedules to halyard_admin;
 
 -- The state machine's trigger runs with the rights of whoever inserts.
@@ -2614,6 +2989,7 @@ begin
     and f.environment = coalesce(schedule_flag_change.environment, 'production')
     and (not app_private.claims_are_limited() or app_private.environment_is_visible(f.environment));
   if v_flag_id is null then
+    perform app_private.require_environment(coalesce(schedule_flag_change.environment, 'production'));
     raise exception 'There is no flag % in %.',
       quote_literal(coalesce(schedule_flag_change.flag_key, '')), coalesce(schedule_flag_change.environment, 'production')
       using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
@@ -4149,6 +4525,11 @@ as $$
     ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
     ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
     ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.environments', '_100_stamp', 'O', 23, false, 'app_private.tg_environments__stamp()'),
+    ('app_public.environments', '_900_audit_delete', 'A', 8, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_insert', 'A', 4, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_update', 'A', 16, false, 'app_private.tg_environments__audit()'),
     ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
     ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
     ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
@@ -5499,12 +5880,35 @@ grant execute on function app_private.remove_old_schedules(text, integer) to hal
 -- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
 -- trail's own, unchanged, so that its indexes and months serve a condition on them.
 
+-- Events have a flag's fields as its state names them (`rolloutPercentage`) and a schedule's updates as they were sent
+-- (`rollout_percentage`): the shipped texts stay as they are, and the views have one name for a field.
+create or replace function app_private.camel_case_keys(fields jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when jsonb_typeof(fields) <> 'object' or fields::text not like '%!_%' escape '!' then fields
+    else (
+      select jsonb_object_agg(
+        case when strpos(f.key, '_') = 0 then f.key else lower(left(n.name, 1)) || substr(n.name, 2) end, f.value)
+      from jsonb_each(fields) as f
+      cross join lateral (select replace(initcap(replace(f.key, '_', ' ')), ' ', '') as name) as n)
+  end
+$$;
+
+comment on function app_private.camel_case_keys(jsonb) is 'The object with its keys in camel case.';
+
+grant execute on function app_private.camel_case_keys(jsonb) to halyard_auditor;
+
 create or replace view audit.flag_events with (security_invoker = true) as
 select
   e.occurred_at, e.environment, e.flag_key, e.flag_id, e.event_type, e.actor_kind, e.admin_user_id, e.database_user, e.schedule_id,
   coalesce(e.metadata ->> 'scheduledAt', e.metadata #>> '{after,scheduledAt}')::timestamptz as scheduled_at,
   e.metadata -> 'before' as before,
-  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
   coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
   e.id as event_id
 from audit.events e
@@ -5558,7 +5962,7 @@ select
     as scheduled_at,
   (e.metadata ->> 'appliedAt')::timestamptz as applied_at,
   (e.metadata ->> 'latenessMs')::bigint as lateness_ms,
-  e.metadata -> 'updates' as updates,
+  app_private.camel_case_keys(e.metadata -> 'updates') as updates,
   e.id as event_id
 from audit.events e
 where e.event_type = 'flag_schedule.applied';
@@ -5577,8 +5981,8 @@ comment on column audit.applied_schedules.event_id is 'The event: audit.events.i
 create or replace view audit.lateness_days with (security_invoker = true) as
 select
   a.day, a.environment, count(*) as applied,
-  percentile_cont(0.5) within group (order by a.lateness_ms) as p50_ms,
-  percentile_cont(0.99) within group (order by a.lateness_ms) as p99_ms,
+  round(percentile_cont(0.5) within group (order by a.lateness_ms))::bigint as p50_ms,
+  round(percentile_cont(0.99) within group (order by a.lateness_ms))::bigint as p99_ms,
   max(a.lateness_ms) as max_ms,
   count(*) filter (where a.lateness_ms > 1000) as over_one_second
 from (
@@ -5672,7 +6076,7 @@ create or replace view audit.manual_changes with (security_invoker = true) as
 select
   e.occurred_at, e.database_user, e.application_name, e.event_type, e.environment, e.flag_key, e.schedule_id,
   e.metadata -> 'before' as before,
-  coalesce(e.metadata -> 'after', e.metadata -> 'updates') as after,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
   e.metadata, e.id as event_id,
   e.metadata -> 'claimed' as claimed
 from audit.events e
@@ -5769,6 +6173,12 @@ begin
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
+  elsif content ->> 'table' = 'environments' then
+    return array(
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
+      where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -5823,7 +6233,7 @@ as $$
   where d.error_code <> 'ZF012'
 $$;
 
-comment on function app_private.dead_letter_rows() is 'The ids of the flags and schedules that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
 create or replace function app_private.is_recorded(event_id uuid)
 returns boolean
@@ -6324,10 +6734,11 @@ return case source
   when 'feature_flags' then app_private.flag_recorded(event)
   when 'feature_flag_schedules' then app_private.schedule_recorded(event)
   when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
+  when 'environments' then (event).metadata -> 'after'
 end;
 
 comment on function app_private.row_recorded(text, audit.events) is
-  'What an event says of the row of feature_flags, feature_flag_schedules or settings that it is about, after it; null when it says nothing of that.';
+  'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
 
 create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
@@ -6369,6 +6780,11 @@ begin
     select e
     from audit.events e
     where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+    union all
+    select e
+    from audit.events e
+    where source = 'environments' and e.metadata ->> 'name' = any (keys)
+      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
   ), placed as materialized (
     select
       a.e,
@@ -6403,7 +6819,11 @@ begin
   -- A setting that was never changed has its default.
   select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
   from app_private.setting_definitions() as d
-  where source = 'settings' and d.name = any (keys);
+  where source = 'settings' and d.name = any (keys)
+  union all
+  select 'environment.original', timestamptz '-infinity', 0, o.state
+  from app_private.original_environments(keys) as o
+  where source = 'environments';
 end;
 $$;
 
@@ -6477,13 +6897,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $$;
@@ -6624,12 +7044,21 @@ begin
         where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
         order by i.id
         limit batch;
+    when 'environments' then
+      return query
+        select
+          i.id, e.name::text, e.created_at, e.revision, null::text, e.name::text, e.name::text, app_private.environment_state(e)
+        from app_public.environments e
+        cross join lateral app_private.environment_id(e.name) as i (id)
+        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
+        order by i.id
+        limit batch;
   end case;
 end;
 $$;
 
 comment on function app_private.comparable_rows(text, uuid, integer, uuid[]) is
-  'The next `batch` rows of feature_flags, feature_flag_schedules or settings behind an id, as unexplained_rows() compares them.';
+  'The next `batch` rows of feature_flags, feature_flag_schedules, settings or environments behind an id, as unexplained_rows() compares them.';
 
 create or replace function app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] default null)
 returns table (
@@ -6695,12 +7124,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -6710,6 +7139,11 @@ begin
         null::text
       from app_private.setting_definitions() as d
       where not exists (select from app_private.settings s where s.name = d.name);
+  elsif source = 'environments' and row_problems.after is null then
+    return query
+      select
+        source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
+      from app_private.vanished_environments() as v;
   end if;
 end;
 $$;
@@ -6733,7 +7167,7 @@ end;
 $$;
 
 comment on function audit.verify_rows(text, text, integer) is
-  'Checks that the rows of settings, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+  'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 
 grant execute on function audit.verify_rows(text, text, integer) to halyard_auditor;
 --! EndIncluded audit/verify/verify_rows.sql
@@ -6754,6 +7188,7 @@ declare
   v_flag app_public.feature_flags;
   v_schedule app_public.feature_flag_schedules;
   v_setting app_private.settings;
+  v_environment app_public.environments;
   v_event app_private.audit_event;
 begin
   case source
@@ -6762,6 +7197,11 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
       v_setting.revision := record_row.revision;
       v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
+    when 'environments' then
+      select e.* into v_environment from app_public.environments e where app_private.environment_id(e.name) = row_id;
+      update app_public.environments e set revision = record_row.revision where e.name = v_environment.name;
+      v_environment.revision := record_row.revision;
+      v_event := app_private.environment_reconciled_event(v_environment, array[record_row.revision]);
     when 'feature_flags' then
       select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
@@ -6800,6 +7240,9 @@ begin
     when 'settings' then
       v_ids := array(select app_private.setting_id(n.name) from unnest(names) as n (name));
       perform from app_private.settings s where s.name = any (names) order by s.name for no key update;
+    when 'environments' then
+      v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
+      perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -6855,7 +7298,7 @@ comment on function app_private.check_rows(text, text, integer, boolean) is
 --! EndIncluded audit/reconcile/record_rows.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
--- the settings, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
+-- the settings, environments, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
 -- aren't what the trail says.
 
 -- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
@@ -6902,7 +7345,7 @@ set timezone to 'UTC'
 as $$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_all constant text[] := '{dead_letters,settings,flags,schedules,deleted,check_settings,check_flags,check_schedules}';
+  v_all constant text[] := '{dead_letters,settings,environments,flags,schedules,deleted,check_settings,check_environments,check_flags,check_schedules}';
   v_steps text[];
   v_step text;
   v_after text;
@@ -6928,7 +7371,7 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'settings', 'flags', 'schedules']
+    when 'incremental' then array['dead_letters', 'settings', 'environments', 'flags', 'schedules']
     when 'full' then v_all
     when 'recording' then v_all
   end;
@@ -6950,6 +7393,9 @@ begin
     when 'settings' then
       from_rows := app_private.reconcile_settings();
       v_after := null;
+    when 'environments' then
+      from_rows := app_private.reconcile_environments();
+      v_after := null;
     when 'flags' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
@@ -6965,6 +7411,7 @@ begin
       from app_private.check_rows(
         case v_step
           when 'check_settings' then 'settings'
+          when 'check_environments' then 'environments'
           when 'check_flags' then 'feature_flags'
           when 'check_schedules' then 'feature_flag_schedules'
         end,
@@ -7105,6 +7552,9 @@ begin
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
+  elsif starts_with(event.event_type, 'environment.') then
+    v_row_id := app_private.environment_id(event.environment);
+    select e.created_at into v_created_at from app_public.environments e where e.name = event.environment;
   end if;
   event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
   return event;
@@ -7264,7 +7714,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_private.settings, audit.events, audit.queue,
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;

@@ -9,6 +9,7 @@ import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
 import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
+import { makeEnvironmentRoutes } from '../environments/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
@@ -26,7 +27,7 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values) => {
+  const query: QueryAsCaller = async (request, sql, values, action) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
@@ -34,7 +35,7 @@ export function makeRest(
       return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
-      throw explainDenial(error, claims.role, reads ? 'read_flags' : 'change_flags');
+      throw explainDenial(error, claims.role, action ?? (reads ? 'read_flags' : 'change_flags'));
     }
   };
   const router = express.Router();
@@ -42,6 +43,7 @@ export function makeRest(
   router.use(authentication.middleware, requireRole, requireJson, readJson());
   router.use(
     '/admin',
+    makeEnvironmentRoutes(query),
     makeFlagRoutes(query),
     makeScheduleRoutes(query),
     makeAuditRoutes(pool, limits, ending),

@@ -2,12 +2,19 @@ import { isDenial, ProblemError } from '../lib/errors.ts';
 import type { Role } from './claims.ts';
 
 /** What a request does, as far as roles differ in what they may. */
-export type Action = 'read_flags' | 'change_flags' | 'read_trail';
+export type Action = 'read_flags' | 'change_flags' | 'create_environments' | 'read_trail';
 
 /** Who is meant to do what. The grants in migrations/fixtures enforce it; a test holds them against this. */
 export const RIGHTS: Readonly<Record<Action, { roles: readonly Role[]; takes: string }>> = {
-  read_flags: { roles: ['admin', 'viewer'], takes: 'the token of an admin or a viewer' },
+  read_flags: {
+    roles: ['admin', 'viewer', 'auditor'],
+    takes: 'the token of an admin, a viewer or an auditor',
+  },
   change_flags: { roles: ['admin'], takes: 'the token of an admin of this environment' },
+  create_environments: {
+    roles: ['admin'],
+    takes: 'the token of an admin that isn’t limited to environments',
+  },
   read_trail: { roles: ['admin', 'auditor'], takes: 'the token of an admin or an auditor' },
 };
 

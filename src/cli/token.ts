@@ -8,11 +8,16 @@ export type TokenArguments = Omit<
   'secret' | 'algorithm' | 'audience' | 'issuer' | 'claimNames'
 >;
 
-/** `halyard token`: prints a signed token, and nothing else, to stdout; exit status 2 when the API would refuse it. */
+const NAMELESS =
+  'Warning: without --user-id the audit trail doesn’t say who made the changes that are made with this token.';
+
+/** `halyard token`: prints a signed token, and nothing else, to stdout; warns on stderr of an admin without a user id; exit status 2 when the API would refuse it. */
 export function token(options: TokenArguments): void {
   const config = loadProcessConfig('token');
   try {
     process.stdout.write(`${makeToken(options, config)}\n`);
+    if (options.role === 'admin' && options.userId === undefined)
+      process.stderr.write(`${NAMELESS}\n`);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     process.stderr.write(`${error.message}\n`);

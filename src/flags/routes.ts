@@ -17,6 +17,7 @@ import {
   type Flag,
 } from './schemas.ts';
 import { environmentSchema } from '../http/schema_parts.ts';
+import { requireEnvironment } from '../environments/routes.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import { z } from 'zod';
 
@@ -77,6 +78,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
         cursor.decode(after)?.flag_key ?? null,
         limit + 1,
       ]);
+      if (rows.length === 0) await requireEnvironment(query, request, environment);
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
@@ -98,14 +100,15 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
   router
     .route('/flags/:flagKey')
     .get(async (request, response) => {
-      const { rows } = await query<FlagRow>(request, GET, flagAddress(request));
-      response.json(requireFlag(rows));
+      const address = flagAddress(request);
+      const { rows } = await query<FlagRow>(request, GET, address);
+      response.json(rows[0] ?? (await refuseMissingFlag(query, request, address[1])));
     })
     .patch(async (request, response) => {
       const address = flagAddress(request);
       const change = parse(updateFlagSchema, request.body);
       const { rows } = await query<FlagRow>(request, UPDATE, [...address, change]);
-      response.json(requireFlag(rows));
+      response.json(rows[0] ?? (await refuseMissingFlag(query, request, address[1])));
     })
     .all(onlyMethods('GET', 'PATCH'));
 
@@ -137,9 +140,12 @@ export function flagPath(flagKey: string, environment: string, below = ''): stri
   return `/api/admin/flags/${flagKey}${below}${query}`;
 }
 
-function requireFlag(rows: readonly FlagRow[]): FlagRow {
-  const [flag] = rows;
-  if (flag === undefined)
-    throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
-  return flag;
+/** @throws ProblemError flag_not_found, or the database's ZF014 when there is no such environment either */
+export async function refuseMissingFlag(
+  query: QueryAsCaller,
+  request: Request,
+  environment: string,
+): Promise<never> {
+  await requireEnvironment(query, request, environment);
+  throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
 }

@@ -46,8 +46,9 @@ function explain(error: GraphQLError, run: Run): GraphQLError {
 
 /** @param key of a field at the root, as in the answer; undefined for the only one there is */
 function actionAt(key: string | number | undefined, { document, operation }: Run): Action {
-  if ((operation.operation as string) === 'mutation') return 'change_flags';
   const field = fieldAt(key, document, operation.selectionSet);
+  if ((operation.operation as string) === 'mutation')
+    return field?.name.value === 'createEnvironment' ? 'create_environments' : 'change_flags';
   return field?.name.value.startsWith('auditEvent') === true ? 'read_trail' : 'read_flags';
 }
 

@@ -101,6 +101,11 @@ export function codeAt(names: readonly string[]): ProblemCode {
   return names.at(-1) === 'scheduledAt' ? 'invalid_scheduled_at' : 'invalid_value';
 }
 
+/** Whether names lead to the condition of a list. A field that it doesn't have is a mistake of the query and not of a value. */
+export function isCondition(names: readonly string[]): boolean {
+  return names.at(-1) === 'condition';
+}
+
 /** The arguments and input fields round a node. */
 export function namesTo(document: DocumentNode, wanted: (node: ASTNode) => boolean): string[] {
   let names: string[] = [];
@@ -131,8 +136,11 @@ function ofQuery(error: GraphQLError, production: boolean): GraphQLError {
 function valuesRule(context: ValidationContext) {
   const coded = Object.create(context) as ValidationContext;
   coded.reportError = (error) => {
-    const names = namesTo(context.getDocument(), (node) => node === error.nodes?.[0]);
-    context.reportError(graphqlProblem(codeAt(names), error));
+    const [wrong] = error.nodes ?? [];
+    const names = namesTo(context.getDocument(), (node) => node === wrong);
+    // GraphQL's rule names a field itself only where its type doesn't have it.
+    const isUnknown = wrong?.kind === Kind.OBJECT_FIELD && isCondition(names.slice(0, -1));
+    context.reportError(graphqlProblem(isUnknown ? 'invalid_query' : codeAt(names), error));
   };
   return ValuesOfCorrectTypeRule(coded);
 }

@@ -20,6 +20,7 @@ import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
 import { makeFeed, type Results } from './live/feed.ts';
+import { checkFilters, makeEnvironmentCheck } from './filters.ts';
 import { checkLimits } from './limits.ts';
 import { coerceVariables, textOfVariables } from './variables.ts';
 import { makePlanning } from './planning.ts';
@@ -102,6 +103,7 @@ export async function makeEngine(options: {
     grafast: { ...resolvedPreset.grafast, timeouts: { planning: 1_000 } },
   };
   const documents = makeDocuments(schema, production);
+  const requireEnvironments = makeEnvironmentCheck(pool);
 
   /** @throws GraphQLError, ProblemError or InvalidQuery */
   function check(request: GraphqlRequest, subscribes: boolean) {
@@ -120,7 +122,8 @@ export async function makeEngine(options: {
       );
     const variables = coerceVariables(schema, document, operation, request.variables);
     const isLarge = checkLimits(schema, document, operation, variables);
-    return { document, operation, isLarge };
+    const environments = checkFilters(document, operation, variables);
+    return { document, operation, isLarge, environments };
   }
 
   /** The arguments of grafast. */
@@ -142,9 +145,10 @@ export async function makeEngine(options: {
    *
    * @throws as `check` and makePlanning's turns do
    */
-  async function start(request: GraphqlRequest, settings: Settings) {
+  async function start(request: GraphqlRequest, claims: Claims, settings: Settings) {
     const asker = { ...settings[ASKER], isLimited: true };
     const { isLarge, ...checked } = await planning.run(asker, () => check(request, false));
+    await requireEnvironments(checked.environments, claims, settings);
     const endLarge = isLarge ? await planning.beginLarge(asker) : () => undefined;
     // In an object, because what is running isn't to be waited for in the turn.
     const { running } = await planning
@@ -173,7 +177,7 @@ export async function makeEngine(options: {
         // Its statements wait in any case: what has begun isn't to fail half-way because the queue is full.
         const settings = pgSettings(claims, caller.request, { client });
         requireRoom(pool, settings);
-        const { running, ...checked } = await start(request, settings);
+        const { running, ...checked } = await start(request, claims, settings);
         const run = { ...checked, role: claims.role, variables: request.variables };
         const result = await running;
         if (Symbol.asyncIterator in result) throw new Error('A query has no second result.');
@@ -193,6 +197,7 @@ export async function makeEngine(options: {
       const start = async () => {
         const rights = rightsOf(claims);
         const checked = await planning.run(rights[ASKER], () => check(request, true));
+        await requireEnvironments(checked.environments, claims, rights);
         const run = { ...checked, role: claims.role, variables: request.variables };
         const followed = await feed.follow({
           key: keyOf(request, run.operation, rights),

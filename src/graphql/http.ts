@@ -60,7 +60,10 @@ const onlyPost: RequestHandler = (request, response, next) => {
     return;
   }
   response.setHeader('Allow', 'POST');
-  throw new ProblemError('method_not_allowed', 'Send a POST request.');
+  throw new ProblemError(
+    'method_not_allowed',
+    'Send GraphQL by POST, as JSON with query and variables. A client that sends queries by GET must be set to POST: in urql, preferGetMethod: false.',
+  );
 };
 
 const onlyJson: RequestHandler = (request, _response, next) => {

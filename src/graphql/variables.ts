@@ -14,7 +14,7 @@ import {
 } from 'postgraphile/graphql';
 
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
-import { codeAt, namesTo } from './documents.ts';
+import { codeAt, isCondition, namesTo } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
 
 /** Lists and input objects one inside the other, in a variable: several times what any input has. */
@@ -45,12 +45,14 @@ export function coerceVariables(
     else if (given || isNonNullType(type)) {
       const value = given ? inputs[name] : null;
       const isUse = (node: ASTNode) => node.kind === Kind.VARIABLE && node.name.value === name;
-      coerced[name] = coerceInputValue(value, type, (path, _value, error) => {
+      coerced[name] = coerceInputValue(value, type, (path, wrong: unknown, error) => {
         const keys = path.filter((key) => typeof key === 'string');
         const names = [...namesTo(document, isUse), ...keys];
         const place = [`$${name}`, ...path].join('.');
         const sentence = `${place} (${print(definition.type)}): ${error.message}`;
-        throw problemAt(definition, sentence, codeAt(names));
+        // Of a condition that is an object only a field can be wrong, for it needs none.
+        const isUnknown = isCondition(names) && typeof wrong === 'object' && wrong !== null;
+        throw problemAt(definition, sentence, isUnknown ? 'invalid_query' : codeAt(names));
       });
       // Only now, when the value is no deeper than its type.
       requireStorable(coerced[name], name);

@@ -2,6 +2,7 @@ import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
 
 import { claimsOf } from '../auth/auth.ts';
+import type { Action } from '../auth/rights.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 
@@ -17,9 +18,11 @@ export function requireRole(request: Request, _response: Response, next: NextFun
  *
  * @param sql the statement. Give a name only to a statement whose best plan doesn't depend on the values: it is planned once
  *   for each connection.
+ * @param action what is denied to a role that isn't meant to do it; by default to read or to change flags, by the method
  */
 export type QueryAsCaller = <R extends pg.QueryResultRow>(
   request: Request,
   sql: Statement,
   values: readonly unknown[],
+  action?: Action,
 ) => Promise<pg.QueryResult<R>>;

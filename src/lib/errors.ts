@@ -32,15 +32,18 @@ export const PROBLEMS = {
   forbidden: { status: 403, title: 'Not allowed' },
   append_only: { status: 403, title: 'The audit trail can’t be changed' },
   not_found: { status: 404, title: 'There is nothing at this address' },
+  environment_not_found: { status: 404, title: 'There is no such environment' },
   flag_not_found: { status: 404, title: 'There is no such flag' },
   schedule_not_found: { status: 404, title: 'There is no such schedule' },
   method_not_allowed: { status: 405, title: 'The method is not allowed here' },
   not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
+  environment_exists: { status: 409, title: 'The environment exists' },
   flag_exists: { status: 409, title: 'The flag exists' },
   schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
   schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
   too_many_schedules: { status: 409, title: 'The flag has too many pending schedules' },
+  change_refused: { status: 409, title: 'The database refuses this change' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
   too_many_sockets: { status: 429, title: 'Too many WebSockets' },
@@ -78,7 +81,12 @@ export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
   ZF010: 'immutable_field',
   ZF011: 'audit_unavailable',
   ZF013: 'too_many_schedules',
+  ZF014: 'environment_not_found',
+  ZF015: 'forbidden',
+  // A trigger of the database's administrator: ours all raise codes of their own.
+  P0001: 'change_refused',
   '42501': 'forbidden',
+  '23503': 'environment_not_found',
   '23505': 'flag_exists',
   '22001': 'invalid_value',
   '22003': 'invalid_value',
@@ -124,7 +132,7 @@ const NETWORK_ERRORS: ReadonlySet<string> = new Set([
 ]);
 
 /** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
-const VIOLATIONS: ReadonlySet<string> = new Set(['23505', '23514']);
+const VIOLATIONS: ReadonlySet<string> = new Set(['23503', '23505', '23514']);
 
 const NAME_RULE =
   'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.';
@@ -133,6 +141,10 @@ const NAME_RULE =
 const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flags_flag_key_check: problem('invalid_value', `flag_key ${NAME_RULE}`),
   feature_flags_environment_check: problem('invalid_value', `environment ${NAME_RULE}`),
+  // Deleted since the flag's stamp looked, which names those that there are.
+  feature_flags_environment_fkey: problem('environment_not_found', 'There is no such environment.'),
+  environments_name_check: problem('invalid_value', `name ${NAME_RULE}`),
+  environments_pkey: problem('environment_exists', 'There is an environment with this name.'),
   feature_flag_schedules_cancel_reason_check: problem(
     'invalid_value',
     'reason may have 500 characters at most.',
@@ -143,14 +155,16 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   ),
 };
 
+const MAX_MESSAGE = 1_000;
+
 const MASKED = problem(
   'internal_error',
   'Something went wrong here. The log has it under this request’s id.',
 );
 
-/** What to say in place of the database's own words, where those help nobody or tell too much. */
-const SENTENCES: Partial<Record<ProblemCode, string>> = {
-  forbidden: 'This takes the token of an admin of this environment.',
+/** What to say in place of the database's own words, where those help nobody or tell too much: by code, or by SQLSTATE. */
+const SENTENCES: Partial<Record<string, string>> = {
+  '42501': 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
   database_full:
     'The database’s server has no disk or memory left for this, so nothing was changed. Try again later.',
@@ -209,9 +223,15 @@ function ofDatabase(error: pg.DatabaseError): Problem {
   if (code === undefined || VIOLATIONS.has(state)) return MASKED;
   // A policy refuses a new row. Of any other denial the caller of the database must say whose fault it is (auth/rights.ts).
   if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
-  // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
-  const own = state.startsWith('ZF') || code === 'invalid_value';
-  return problem(code, SENTENCES[code] ?? (own ? message : `${PROBLEMS[code].title}.`));
+  // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value, or an administrator's trigger.
+  const own = state.startsWith('ZF') || code === 'invalid_value' || code === 'change_refused';
+  const sentence = SENTENCES[state] ?? SENTENCES[code];
+  return problem(code, sentence ?? (own ? cut(message) : `${PROBLEMS[code].title}.`));
+}
+
+/** A text of a stranger's trigger may be of any length. */
+function cut(message: string): string {
+  return message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message;
 }
 
 function problem(code: ProblemCode, detail: string): Problem {

@@ -3,7 +3,8 @@ import express from 'express';
 
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
-import { flagAddress, flagPath } from '../flags/routes.ts';
+import { requireEnvironment } from '../environments/routes.ts';
+import { flagAddress, flagPath, refuseMissingFlag } from '../flags/routes.ts';
 import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
@@ -97,11 +98,13 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
     const { environment } = parse(environmentQuerySchema, request.query);
     const all = [flagKey, environment, scheduleId, ...values];
     const [schedule] = (await query<ScheduleRow>(request, sql, all)).rows;
-    if (schedule === undefined)
+    if (schedule === undefined) {
+      await requireEnvironment(query, request, environment);
       throw new ProblemError(
         'schedule_not_found',
         'This flag has no such schedule in this environment.',
       );
+    }
     return schedule;
   }
 
@@ -119,8 +122,7 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
         from?.id,
         limit + 1,
       ]);
-      if (rows.length === 0)
-        throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');
+      if (rows.length === 0) await refuseMissingFlag(query, request, environment);
       const schedules = rows.filter(({ cursor_at }) => (cursor_at as string | null) !== null);
       const page = paginate(request, response, schedules, limit, ({ cursor_at, id }) =>
         cursor.encode({ at: cursor_at, id }),

@@ -40,7 +40,7 @@ async function makeFolder(): Promise<string> {
 
 describe('halyard audit export', () => {
   test('prints NDJSON, filtered as by REST, and is in the trail itself', async () => {
-    const args = ['--flag', 'one', '--type', 'a.b', '--type', 'flag_schedule.applied'];
+    const args = ['--flag', 'one', '--type', 'audit.gap', '--type', 'flag_schedule.applied'];
     const { status, stdout, stderr } = await run(...args);
     expect([status, stderr]).toEqual([0, '']);
     expect(linesOf(stdout)).toMatchObject([{ seq: 3, flag_key: 'one', actor_kind: 'system' }]);
@@ -55,9 +55,22 @@ describe('halyard audit export', () => {
       metadata: {
         format: 'ndjson',
         follow: false,
-        filters: { flag: 'one', type: ['a.b', 'flag_schedule.applied'] },
+        filters: { flag: 'one', type: ['audit.gap', 'flag_schedule.applied'] },
       },
     });
+  });
+
+  test.each([
+    ['type', 'flag_schedule.aplied', /^--type has no type "flag_schedule.aplied": there are /],
+    [
+      'environment',
+      'prodction',
+      /^--environment: There is no environment 'prodction'. You may see: .*production/,
+    ],
+  ])('refuses an unknown %s with status 2, and says what there is', async (name, value, says) => {
+    const { status, stdout, stderr } = await run(`--${name}`, value);
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(says);
   });
 
   test('by a DBA’s own login isn’t, like any other reading in SQL', async () => {

@@ -64,15 +64,20 @@ describe('the command', () => {
 
   test('prints the token, and nothing else', async () => {
     const { out, err, code } = await run(
-      '--role',
-      'admin',
-      '--environments',
-      'staging, production',
+      ...['--role', 'admin', '--user-id', 'alice', '--environments', 'staging, production'],
     );
     expect([err, code]).toEqual(['', 0]);
     const environments = ['staging', 'production'];
     expect(jwt.verify(out.trim(), TEST_SECRET)).toMatchObject({ role: 'admin', environments });
     expect(out).toMatch(/^\S+\n$/);
+  });
+
+  test('warns of an admin without a user id, and prints the token all the same', async () => {
+    const { out, err, code } = await run('--role', 'admin');
+    expect(code).toBe(0);
+    expect(jwt.verify(out.trim(), TEST_SECRET)).toMatchObject({ role: 'admin' });
+    expect(err).toMatch(/^Warning: .*--user-id[^\n]*\n$/);
+    expect((await run('--role', 'viewer')).err).toBe('');
   });
 
   test('says in one line what is wrong, with status 2', async () => {

@@ -154,21 +154,58 @@ describe('queries of flags', () => {
     const token = viewerToken({ environments: ['staging'] });
     const queries = `query ($id: UUID!, $key: String!) {
       featureFlag(id: $id) { id }
-      featureFlagByEnvironmentAndFlagKey(environment: "production", flagKey: $key) { id }
       featureFlags(condition: { flagKey: $key }) { totalCount nodes { id } }
       featureFlagSchedules { totalCount nodes { id } }
     }`;
     expect(await api().data(queries, { id, key }, token)).toEqual({
       featureFlag: null,
-      featureFlagByEnvironmentAndFlagKey: null,
       featureFlags: { totalCount: 0, nodes: [] },
       featureFlagSchedules: { totalCount: 0, nodes: [] },
     });
   });
 
-  it('are forbidden to an auditor', async () => {
-    expect(await api().codeOf('{ featureFlags { nodes { id } } }', {}, auditorToken())).toBe(
-      'forbidden',
+  it('are for auditors too, within the environments of the token', async () => {
+    const { id } = await insert();
+    const query = 'query ($id: UUID!) { featureFlag(id: $id) { id schedules { totalCount } } }';
+    const found = { featureFlag: { id, schedules: { totalCount: 0 } } };
+    expect(await api().data(query, { id }, auditorToken())).toEqual(found);
+    const token = auditorToken({ environments: ['staging'] });
+    expect(await api().data(query, { id }, token)).toEqual({ featureFlag: null });
+  });
+
+  it.for([
+    '{ featureFlags(condition: { environment: "prodction" }) { nodes { id } } }',
+    '{ featureFlagByEnvironmentAndFlagKey(environment: "prodction", flagKey: "any") { id } }',
+    '{ auditEvents(condition: { environment: "prodction" }) { nodes { id } } }',
+    'query { ...all } fragment all on Query { featureFlags(condition: { environment: "prodction" }) { totalCount } }',
+    `mutation { createFeatureFlag(input: { featureFlag: { flagKey: "a", environment: "prodction" } }) { clientMutationId } }`,
+    `mutation { scheduleFlagChange(input: { flagKey: "a", environment: "prodction", scheduledAt: "2090-01-01T00:00:00Z", updates: { enabled: true } }) { clientMutationId } }`,
+  ])(
+    'name the environments that there are, when they ask for an unknown one: %s',
+    async (query) => {
+      const { errors } = await api().post(query, {});
+      expect(errors?.map(({ extensions, message }) => [extensions.code, message])).toEqual([
+        [
+          'environment_not_found',
+          "There is no environment 'prodction'. You may see: development, elsewhere, large, listed, many, pages, production, staging.",
+        ],
+      ]);
+    },
+  );
+
+  it('tell of an environment outside of the token no more than of one that there isn’t', async () => {
+    const token = adminToken({ environments: ['staging'] });
+    const query =
+      'query ($name: String!) { featureFlags(condition: { environment: $name }) { totalCount } }';
+    const messageFor = async (name: string) =>
+      (await api().post(query, { name }, { token })).errors?.[0]?.message;
+    // The API knows that production exists.
+    await api().data(query, { name: 'production' });
+    expect(await messageFor('production')).toBe(
+      "There is no environment 'production'. You may see: staging.",
+    );
+    expect(await messageFor('prodction')).toBe(
+      "There is no environment 'prodction'. You may see: staging.",
     );
   });
 

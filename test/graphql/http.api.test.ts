@@ -127,6 +127,15 @@ describe('bodies', () => {
     expect([answer.status, answer.code]).toEqual([405, 'method_not_allowed']);
     expect(answer.headers.get('allow')).toBe('POST');
   });
+
+  it('are answered, where a client’s defaults send GET, with what to set', async () => {
+    const query = encodeURIComponent('query { __typename }');
+    const response = await fetch(`${api().url}?query=${query}&extensions=%7B%7D`);
+    expect(response.status).toBe(405);
+    const { errors } = (await response.json()) as { errors: { message: string }[] };
+    expect(errors[0]?.message).toMatch(/POST/);
+    expect(errors[0]?.message).toMatch(/preferGetMethod: false/);
+  });
 });
 
 describe('documents', () => {
@@ -136,12 +145,52 @@ describe('documents', () => {
     ['an unknown mutation', 'mutation { deleteFeatureFlag(input: {}) { clientMutationId } }'],
     ['an empty document', ''],
     ['two operations and no name', 'query A { __typename } query B { __typename }'],
+    [
+      'an unknown field of a condition',
+      '{ featureFlags(condition: { flagKy: "a" }) { totalCount } }',
+    ],
     ['a subscription by HTTP', 'subscription { auditEventsAdded { truncated } }'],
   ])('with %s are invalid_query with status 400', async (_name, query) => {
     const answer = await api().post(query);
     expect(answer.status).toBe(400);
     expect(answer.errors?.[0]?.extensions.code).toBe('invalid_query');
     expect(answer.data).toBeUndefined();
+  });
+
+  it.each([
+    [
+      'the condition',
+      'query ($value: FeatureFlagCondition) { featureFlags(condition: $value) { totalCount } }',
+      { flagKy: 'a' },
+    ],
+    [
+      'a list in a list',
+      'query ($value: FeatureFlagScheduleCondition) { featureFlags { nodes { schedules(condition: $value) { totalCount } } } }',
+      { flagID: null },
+    ],
+  ])(
+    'with an unknown field of a condition in a variable are invalid_query: %s',
+    async (_name, query, value) => {
+      expect(await api().codeOf(query, { value })).toBe('invalid_query');
+    },
+  );
+
+  it.each([
+    ['featureFlagSchedules', 'status', 'pendign', 'pending, applied, failed, cancelled'],
+    ['featureFlagSchedules', 'status', 'PENDING', 'pending, applied, failed, cancelled'],
+    ['auditEvents', 'eventType', 'flag_schedule.aplied', 'flag_schedule.applied'],
+    ['auditEvents', 'level', 'warn', 'info, warning, error'],
+  ])('of %s by a %s that there isn’t are refused: %s', async (field, name, value, hint) => {
+    const literal = `{ ${field}(condition: { ${name}: "${value}" }) { nodes { id } } }`;
+    const variable = `query ($value: String) { ${field}(condition: { ${name}: $value }) { nodes { id } } }`;
+    for (const [query, variables] of [
+      [literal, {}],
+      [variable, { value }],
+    ] as const) {
+      const { errors, data } = await api().post(query, variables);
+      expect([errors?.[0]?.extensions.code, data]).toEqual(['invalid_value', undefined]);
+      expect(errors?.[0]?.message).toContain(hint);
+    }
   });
 
   it('get status 200 for the same under plain JSON', async () => {

@@ -33,6 +33,8 @@ describe('the GraphQL schema', () => {
   it('has these queries, mutations and subscriptions, and no others', () => {
     expect(namesOf('Query')).toEqual([
       'auditEvents',
+      'environment',
+      'environments',
       'featureFlag',
       'featureFlagByEnvironmentAndFlagKey',
       'featureFlagSchedule',
@@ -41,6 +43,7 @@ describe('the GraphQL schema', () => {
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',
+      'createEnvironment',
       'createFeatureFlag',
       'rescheduleFlagChange',
       'retryFlagSchedule',
@@ -111,7 +114,7 @@ describe('the GraphQL schema', () => {
   it('explains every type and field of ours', () => {
     const undocumented = Object.values(schema.getTypeMap())
       .filter(({ name }) =>
-        /^(FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
+        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
           name,
         ),
       )

@@ -250,14 +250,22 @@ describe('flagSchedulesChanged', () => {
     }
   });
 
-  it('sends nothing of other environments, and is forbidden to auditors', async () => {
+  it.each([
+    'subscription { flagSchedulesChanged(environment: "prodction") { schedules { id } } }',
+    'subscription { auditEventsAdded(environment: "prodction") { events { id } } }',
+  ])('refuses an environment that there isn’t: %s', async (query) => {
+    expect(await refusalOf(adminToken(), query)).toBe('environment_not_found');
+  });
+
+  it('sends nothing of other environments, and is for auditors too', async () => {
     const staging = await subscribe(viewerToken({ environments: ['staging'] }), SCHEDULES);
     const production = await subscribe(viewerToken(), SCHEDULES);
+    const auditor = await subscribe(auditorToken(), SCHEDULES);
     const flag = await insert();
     await asOwner((client) => insertSchedule(client, flag.id));
     await arrived(production.messages, 1);
+    await arrived(auditor.messages, 1);
     expect(staging.messages).toEqual([]);
-    expect(await refusalOf(auditorToken(), SCHEDULES)).toBe('forbidden');
   });
 });
 

@@ -116,13 +116,13 @@ describe('roles', () => {
     );
   });
 
-  test('an auditor has the trail, and nothing here', async () => {
-    await expectAll(
-      [...reads().map((r) => [r] as const), ...writes()],
-      auditorToken(),
-      403,
-      'forbidden',
-    );
+  test('an auditor reads and does not write', async () => {
+    for (const target of reads())
+      expect([target, (await api.call(target, { token: auditorToken() })).status]).toEqual([
+        target,
+        200,
+      ]);
+    await expectAll(writes(), auditorToken(), 403, 'forbidden');
   });
 
   test.each([
@@ -139,21 +139,12 @@ describe('environments', () => {
   const elsewhere = () => adminToken({ environments: ['staging'] });
 
   test('a token of others finds nothing here and changes nothing', async () => {
-    const missing = { flag: 'flag_not_found', schedule: 'schedule_not_found' };
     await expectAll(
-      [[`GET ${FLAG}`], [`GET ${SCHEDULES}`], [`PATCH ${FLAG}`, { enabled: true }], writes()[2]],
+      [...reads().map((r) => [r] as const), ...writes().slice(1)],
       elsewhere(),
       404,
-      missing.flag,
+      'environment_not_found',
     );
-    await expectAll(
-      [[`GET ${schedule}`], ...writes().slice(3)],
-      elsewhere(),
-      404,
-      missing.schedule,
-    );
-    const list = await api.call('GET /api/admin/flags', { token: elsewhere() });
-    expect([list.status, list.body]).toEqual([200, []]);
   });
 
   test('a token of others makes no flag here, and does not learn which there are', async () => {
@@ -169,7 +160,8 @@ describe('environments', () => {
   });
 
   test('a token of none finds nothing', async () => {
-    await expectAll([[`GET ${FLAG}`]], adminToken({ environments: [] }), 404, 'flag_not_found');
+    const token = adminToken({ environments: [] });
+    await expectAll([[`GET ${FLAG}`]], token, 404, 'environment_not_found');
   });
 
   test('a token of this one works', async () => {

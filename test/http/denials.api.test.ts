@@ -9,7 +9,7 @@ import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { useGraphql } from '../support/graphql.ts';
-import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
+import { adminToken, auditorToken, sign, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
 const graphql = useGraphql(database);
@@ -56,6 +56,11 @@ const LIST_SCHEDULES = {
 const READ_TRAIL = {
   rest: () => ['GET /api/admin/audit/events'] as const,
   graphql: () => '{ ...Events } fragment Events on Query { trail: auditEvents { nodes { id } } }',
+};
+
+const MAKE_ENVIRONMENT = {
+  rest: () => ['POST /api/admin/environments', { name: 'new' }] as const,
+  graphql: () => 'mutation { createEnvironment(input: { name: "new" }) { clientMutationId } }',
 };
 
 interface Request {
@@ -168,6 +173,61 @@ describe('what the role is meant to do, and the database denies, is the server�
   });
 });
 
+/** The answer of REST and the first error of GraphQL: code and sentence. */
+async function answersTo(request: Request, token: string): Promise<[string, string][]> {
+  const [target, json] = request.rest();
+  const { body } = await api.call(target, { token, json });
+  const { errors } = await graphql().post(request.graphql(), {}, { token });
+  const [first] = errors ?? [];
+  return [
+    [body.code, body.detail],
+    [first?.extensions.code ?? '', first?.message ?? ''],
+  ];
+}
+
+describe('what a trigger of a DBA’s refuses', () => {
+  const refuse = (table: string, options = '') => [
+    `create function app_private.tg_test__refuse() returns trigger language plpgsql as
+     $$ begin raise exception 'Frozen until Monday: ask Dora.' using detail = 'secret'${options}; end $$;
+     create trigger _050_refuse before insert or update on app_public.${table}
+     for each row execute function app_private.tg_test__refuse()`,
+    'drop function app_private.tg_test__refuse() cascade',
+  ];
+
+  test.each([
+    ['a new flag', CREATE, 'feature_flags'],
+    ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
+    ['a cancellation', CANCEL, 'feature_flag_schedules'],
+  ])('is answered with its text: %s', async (_name, request, table) => {
+    const before = alarms().length;
+    const [breakIt = '', mendIt = ''] = refuse(table);
+    await whileBroken(breakIt, mendIt, async () => {
+      await expectBoth(request, adminToken(), 409, 'change_refused');
+      const answer = ['change_refused', 'Frozen until Monday: ask Dora.'];
+      expect(await answersTo(request, adminToken())).toEqual([answer, answer]);
+    });
+    expect(alarms()).toHaveLength(before);
+  });
+});
+
+test('a 403 names the roles that would do', async () => {
+  for (const [request, caller, roles] of [
+    [CREATE, viewerToken(), ['admin']],
+    [CREATE, auditorToken(), ['admin']],
+    [CREATE, adminToken({ environments: ['staging'] }), ['admin', 'environment']],
+    [SCHEDULE, viewerToken(), ['admin']],
+    [CANCEL, auditorToken(), ['admin']],
+    [MAKE_ENVIRONMENT, viewerToken(), ['admin', 'environments']],
+    [MAKE_ENVIRONMENT, adminToken({ environments: [] }), ['admin', 'environments']],
+    [READ_TRAIL, viewerToken(), ['admin', 'auditor']],
+    [LIST, sign({ userId: 'nobody' }), ['admin', 'viewer', 'auditor']],
+  ] as const)
+    for (const [code, sentence] of await answersTo(request, caller)) {
+      expect(['forbidden', 'role_missing']).toContain(code);
+      for (const role of roles) expect(sentence).toContain(role);
+    }
+});
+
 describe('what a policy or the role’s own limits deny is the caller’s', () => {
   test('a new flag in an environment that the token doesn’t reach', async () => {
     await expectBoth(CREATE, adminToken({ environments: ['staging'] }), 403, 'forbidden');
@@ -187,8 +247,8 @@ describe('what a policy or the role’s own limits deny is the caller’s', () =
     ['a viewer that cancels', CANCEL, viewerToken()],
     ['a viewer that reads the trail', READ_TRAIL, viewerToken()],
     ['an auditor that creates', CREATE, auditorToken()],
-    ['an auditor that reads flags', LIST, auditorToken()],
-    ['an auditor that reads schedules', LIST_SCHEDULES, auditorToken()],
+    ['an auditor that schedules', SCHEDULE, auditorToken()],
+    ['an auditor that cancels', CANCEL, auditorToken()],
   ])('%s', async (_name, request, token) => {
     const before = alarms().length;
     await expectBoth(request, token, 403, 'forbidden');
@@ -197,12 +257,12 @@ describe('what a policy or the role’s own limits deny is the caller’s', () =
 
   test('each field at the root of a query is judged by itself', async () => {
     const query = '{ featureFlags { nodes { id } } auditEvents { nodes { id } } }';
-    const { data, errors } = await graphql().post(query, {}, { token: auditorToken() });
+    const { data, errors } = await graphql().post(query, {}, { token: viewerToken() });
     expect(data).toMatchObject({
-      featureFlags: null,
-      auditEvents: { nodes: expect.any(Array) as [] },
+      featureFlags: { nodes: expect.any(Array) as [] },
+      auditEvents: null,
     });
-    expect(errors).toMatchObject([{ path: ['featureFlags'], extensions: { code: 'forbidden' } }]);
+    expect(errors).toMatchObject([{ path: ['auditEvents'], extensions: { code: 'forbidden' } }]);
   });
 });
 

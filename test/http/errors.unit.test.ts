@@ -15,13 +15,17 @@ const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url
 /** PostgreSQL's names for codes, where the SQL raises by name. */
 const CONDITIONS: Record<string, string> = { insufficient_privilege: '42501' };
 
-async function raised(): Promise<Set<string>> {
+/** The SQL of every fixture. */
+async function fixtures(): Promise<string[]> {
   const folder = new URL('../../migrations/fixtures', import.meta.url);
   const names = (await readdir(folder, { recursive: true }))
     .filter((name) => name.endsWith('.sql'))
     .sort();
-  const files = await Promise.all(names.map((name) => read(`migrations/fixtures/${name}`)));
-  const codes = files.flatMap((sql) =>
+  return Promise.all(names.map((name) => read(`migrations/fixtures/${name}`)));
+}
+
+async function raised(): Promise<Set<string>> {
+  const codes = (await fixtures()).flatMap((sql) =>
     [...sql.matchAll(/errcode = (?:coalesce\(\w+, )?'(\w+)'/g)].map(
       ([, code = '']) => CONDITIONS[code] ?? code,
     ),
@@ -86,21 +90,35 @@ test('every error that the SQL raises has a code, and every code of ours is rais
 });
 
 describe('problemOf', () => {
-  test.each(Object.entries(SQLSTATES).filter(([state]) => !/^(23505|23514|42501)$/.test(state)))(
-    'makes %s %s',
-    (state, code) => {
-      const { status } = PROBLEMS[code];
-      expect(problemOf(databaseError(state))).toMatchObject({ status, code });
-    },
-  );
+  test.each(
+    Object.entries(SQLSTATES).filter(([state]) => !/^(23503|23505|23514|42501)$/.test(state)),
+  )('makes %s %s', (state, code) => {
+    const { status } = PROBLEMS[code];
+    expect(problemOf(databaseError(state))).toMatchObject({ status, code });
+  });
 
   test('knows constraints by name, and masks the violation of one that it does not know', () => {
     const key = { constraint: 'feature_flags_environment_flag_key_key' };
     expect(problemOf(databaseError('23505', key)).code).toBe('flag_exists');
     const flagKey = { constraint: 'feature_flags_flag_key_check' };
     expect(problemOf(databaseError('23514', flagKey)).code).toBe('invalid_value');
-    for (const state of ['23505', '23514'])
+    const environment = { constraint: 'feature_flags_environment_fkey' };
+    expect(problemOf(databaseError('23503', environment)).code).toBe('environment_not_found');
+    for (const state of ['23503', '23505', '23514'])
       expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
+  });
+
+  test('has the text of an exception without a code, which none of ours is', async () => {
+    const statements = (await fixtures()).flatMap(
+      (sql) => sql.match(/raise exception[^]*?;\n/g) ?? [],
+    );
+    expect(statements.length).toBeGreaterThan(30);
+    expect(statements.filter((statement) => !statement.includes('errcode = '))).toEqual([]);
+    expect(problemOf(databaseError('P0001')).detail).toBe('message of the server');
+    const long = Object.assign(new pg.DatabaseError('x'.repeat(5_000), 0, 'error'), {
+      code: 'P0001',
+    });
+    expect(problemOf(long).detail.length).toBeLessThan(1_010);
   });
 
   test('knows a denial by a policy, and masks one of any other place in the server', () => {

@@ -17,8 +17,9 @@ const database = useDatabase();
  */
 const TABLES = `
 table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
-app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       -        -       -
-app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       -        -       -
+app_public.environments              rawdDxt  -              r                                                                                                  r       r        -       -
+app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       r        -       -
+app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       r        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
@@ -48,6 +49,7 @@ app_public.cancel_flag_schedule(uuid,text)                       admin
 app_public.reschedule_flag_change(uuid,timestamp with time zone) admin
 app_public.retry_flag_schedule(uuid)                             admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) admin
+app_public.create_environment(text)                              admin
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
@@ -64,7 +66,8 @@ app_private.claim_environments()                                 admin viewer au
 app_private.claims_are_limited()                                 admin viewer auditor
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
-app_private.recent_schedule_ids(integer)                          admin viewer
+app_private.recent_schedule_ids(integer)                          admin viewer auditor
+app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin
@@ -74,6 +77,7 @@ app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.audit_mode()                                         auditor
+app_private.camel_case_keys(jsonb)                               auditor
 app_private.schema_version()                                     authenticator worker
 app_private.readiness()                                          authenticator
 app_private.record_denial(text,text,text,text,integer)           authenticator
@@ -108,6 +112,15 @@ app_private.try_lock(text)
 app_private.lease_end(integer)
 app_private.holds_lease(text,bigint)
 app_private.as_system(app_private.audit_event)
+app_private.environment_id(text)
+app_private.environment_state(app_public.environments)
+app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments)
+app_private.environment_reconciled_event(app_public.environments,bigint[])
+app_private.original_environments(text[])
+app_private.reconcile_environments()
+app_private.vanished_environments()
+app_private.tg_environments__stamp()
+app_private.tg_environments__audit()
 app_private.setting_id(text)
 app_private.setting_reconciled_event(app_private.settings,bigint[])
 app_private.reconcile_settings()
@@ -263,7 +276,7 @@ app_private.reconciliation_due()
 /** Usage of schemas (U), and create in them (C). */
 const SCHEMAS = `
 schema           owner  authenticator  admin  viewer  auditor  worker  public
-app_public       UC     -              U      U       -        -       -
+app_public       UC     -              U      U       U        -       -
 app_private      UC     U              U      U       U        U       -
 audit            UC     -              U      -       U        -       -
 graphile_worker  UC     -              -      -       -        UC      -

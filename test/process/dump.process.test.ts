@@ -17,6 +17,7 @@ import {
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { makeTestLog } from '../support/log.ts';
 import { loginsTo, makeMigrated } from '../support/migrated.ts';
+import { rowProblems } from '../support/row_problems.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 import { findings, sealAll } from '../support/sealed_trail.ts';
 import { adminToken } from '../support/tokens.ts';
@@ -87,6 +88,7 @@ async function fill(database: TestDatabase): Promise<void> {
     await client.query(`select app_private.advance_audit_cursor('stdout', 0, 1)`);
     await insertSchedule(client, id, { dueIn: '-1 minute', updates: { rollout_percentage: 7 } });
     await insertSchedule(client, id, { dueIn: '1 year' });
+    await client.query(`insert into app_public.environments (name) values ('dumped')`);
     await sealAll(client);
     await client.query(`select app_private.set_setting('audit_mode', 'strict')`);
     await sealAll(client);
@@ -114,6 +116,7 @@ async function contentsOf(database: TestDatabase): Promise<Record<string, unknow
       seals: await list('select * from audit.seals order by seal_no'),
       cursors: await list('select * from audit.cursors order by 1'),
       settings: await list('select * from app_private.settings order by 1'),
+      environments: await list('select * from app_public.environments order by name'),
       flags: await list('select * from app_public.feature_flags order by id'),
       schedules: await list('select * from app_public.feature_flag_schedules order by id'),
       schema: await schemaDump(client),
@@ -165,6 +168,7 @@ test('a database that pg_restore makes of a pg_dump goes on where the dump was t
   await withClient(to.rootUrl, async (client) => {
     expect(await settingsOf(client, to.name)).toEqual([]);
     expect(await findings(client)).toEqual([]);
+    expect(await rowProblems(client)).toEqual([]);
   });
   const api = await startTestApi(to.authenticatorUrl);
   onTestFinished(api.close);

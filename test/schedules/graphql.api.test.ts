@@ -180,7 +180,7 @@ describe('scheduleFlagChange', () => {
       ['a key with half a character', { flagKey: 'a\ud83d' }, 'invalid_value'],
       ['a key that is a number', { flagKey: 7 }, 'invalid_value'],
       ['a key that is null', { flagKey: null }, 'invalid_value'],
-      ['an unknown environment', { environment: 'moon' }, 'flag_not_found'],
+      ['an unknown environment', { environment: 'moon' }, 'environment_not_found'],
       ['createdBy', { createdBy: 'mallory' }, 'invalid_value'],
       ['status', { status: 'applied' }, 'invalid_value'],
     ];
@@ -322,7 +322,7 @@ describe('roles and environments', () => {
     for (const [query, variables] of mutations(id))
       codes.push(await api().codeOf(query, variables, token));
     expect(codes).toEqual([
-      'flag_not_found',
+      'environment_not_found',
       'schedule_not_found',
       'schedule_not_found',
       'schedule_not_found',

@@ -42,6 +42,35 @@ export async function makeMigrated(
 ): Promise<void> {
   await setUp({ rootUrl, ...logins, log });
   await migrate(logins.ownerUrl, log);
+  await addEnvironments(withDatabase(rootUrl, databaseOf(logins.ownerUrl)));
+}
+
+/** Besides production. Tests don't make them first, and the trail begins empty. */
+const ENVIRONMENTS = ['staging', 'development', 'elsewhere', 'large', 'listed', 'many', 'pages'];
+
+/** As if they had been there before the trail began, like production. */
+async function addEnvironments(rootUrl: string): Promise<void> {
+  await withConnection(rootUrl, 'halyard test', async (client) => {
+    await client.query(`
+      begin;
+      alter table app_public.environments disable trigger user;
+      insert into app_public.environments (name, created_at)
+      select n.name, p.created_at
+      from unnest('{${ENVIRONMENTS.join()}}'::text[]) as n (name), app_public.environments p
+      where p.name = 'production';
+      do $$
+      declare v record;
+      begin
+        for v in select * from app_private.expected_triggers() where table_name = 'app_public.environments' loop
+          execute format('alter table %s enable %s trigger %I', v.table_name, case v.enabled when 'A' then 'always' else '' end, v.trigger_name);
+        end loop;
+      end $$;
+      commit`);
+  });
+}
+
+function databaseOf(url: string): string {
+  return new URL(url).pathname.slice(1);
 }
 
 /**

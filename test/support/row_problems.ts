@@ -8,7 +8,7 @@ export interface RowProblem {
   readonly differs: { column: string; trail: unknown; row: unknown }[];
 }
 
-const SOURCES = ['settings', 'feature_flags', 'feature_flag_schedules', 'events'];
+const SOURCES = ['settings', 'environments', 'feature_flags', 'feature_flag_schedules', 'events'];
 
 /** All such rows, whatever the table, a few rows at a time. */
 export async function rowProblems(client: pg.ClientBase): Promise<RowProblem[]> {
@@ -39,7 +39,12 @@ export async function briefRowProblems(client: pg.ClientBase): Promise<unknown[]
 export async function pastTriggers(client: pg.ClientBase, ...statements: string[]): Promise<void> {
   const set = (action: string) =>
     client.query(
-      ['app_public.feature_flags', 'app_public.feature_flag_schedules', 'app_private.settings']
+      [
+        'app_public.environments',
+        'app_public.feature_flags',
+        'app_public.feature_flag_schedules',
+        'app_private.settings',
+      ]
         .map((table) => `alter table ${table} ${action} trigger user`)
         .join(';'),
     );
@@ -51,7 +56,7 @@ export async function pastTriggers(client: pg.ClientBase, ...statements: string[
     `do $$
      declare v record;
      begin
-       for v in select * from app_private.expected_triggers() where table_name ~ 'flag|settings' loop
+       for v in select * from app_private.expected_triggers() where table_name ~ 'environments|flag|settings' loop
          execute format('alter table %s enable %s trigger %I', v.table_name, case v.enabled when 'A' then 'always' else '' end, v.trigger_name);
        end loop;
        alter table app_public.feature_flag_schedules enable trigger _200_track;

@@ -42,7 +42,7 @@ export interface Export {
  *
  * @param query as it was given
  * @param continued the id of the export that this goes on with: then nothing is written, if its event covers this
- * @throws the database's 42501 for who may not read the trail, ZF011 in strict mode when it can't be written
+ * @throws the database's ZF014 for an unknown environment, 42501 for who may not read the trail, ZF011 in strict mode when it can't be written
  */
 export async function beginExport(
   transaction: Transaction,
@@ -52,6 +52,7 @@ export async function beginExport(
   continued?: string,
 ): Promise<Export> {
   return transaction(async (client) => {
+    await requireEnvironment(client, query);
     const last = await readLastSeq(client);
     const filters = JSON.stringify(query);
     if (continued !== undefined && (await isContinued(client, continued, filters)))
@@ -62,6 +63,19 @@ export async function beginExport(
     );
     return { id: String(rows[0]?.id), last };
   });
+}
+
+/**
+ * Whether the trail has the environment that an export asks for; one that was deleted since counts.
+ *
+ * @throws the database's ZF014, which names those that the reader may see
+ */
+export async function requireEnvironment(
+  client: pg.ClientBase,
+  { environment }: ExportQuery,
+): Promise<void> {
+  if (environment !== undefined)
+    await client.query('select app_private.require_environment($1, true)', [environment]);
 }
 
 async function isContinued(client: pg.ClientBase, id: string, filters: string): Promise<boolean> {

@@ -1,20 +1,16 @@
 /** The shapes of GET /api/admin/audit/events and of `halyard audit export`. */
 import { z } from 'zod';
 
+import { EVENT_LEVELS, eventTypeProblem } from '../event_types.ts';
 import { environmentSchema, flagKeySchema, instantSchema, text } from '../../http/schema_parts.ts';
 
 /** Events of one JSON page. */
 export const AUDIT_PAGE = { default: 100, most: 1_000 } as const;
 
-/** Types that one request may name, of so many characters. */
+/** Types that one request may name. */
 const MOST_TYPES = 20;
-const TYPE_LENGTH = 60;
 /** An e-mail address is the longest of the names that an actor can have. */
 const ACTOR_LENGTH = 320;
-
-/** Not a list of the types that there are: the trail may hold some that this version doesn't write. */
-const TYPE = /^[a-z_]+\.[a-z_]+$/;
-const TYPE_RULE = 'must be a type of event such as flag_schedule.created, or several with commas';
 
 /** 15 digits fit into a JavaScript number, and no trail has more events. */
 const numberSchema = z
@@ -27,7 +23,11 @@ const typesSchema = z
   .transform((given) => [given].flat().flatMap((list) => list.split(',')))
   .pipe(
     z
-      .array(z.string().max(TYPE_LENGTH, TYPE_RULE).regex(TYPE, TYPE_RULE))
+      .array(
+        z.string().refine((type) => eventTypeProblem(type) === null, {
+          error: ({ input }) => eventTypeProblem(String(input)) ?? '',
+        }),
+      )
       .max(MOST_TYPES, `must name ${MOST_TYPES} types at most`),
   );
 
@@ -89,7 +89,7 @@ export const auditEventSchema = z.strictObject({
   id: z.guid(),
   occurred_at: instantTextSchema,
   event_type: z.string(),
-  level: z.enum(['info', 'warning', 'error']),
+  level: z.enum(EVENT_LEVELS),
   flag_id: z.guid().nullable(),
   flag_key: z.string().nullable(),
   environment: z.string().nullable(),

@@ -5,7 +5,7 @@ import type { Problem } from './verify.ts';
 /** A row that isn't what the trail says of it. */
 export interface RowFinding {
   readonly table: string;
-  /** The row's id; of a setting its name. */
+  /** The row's id; of a setting or an environment its name. */
   readonly id: string;
   readonly flagKey: string | null;
   readonly environment: string | null;
@@ -27,14 +27,14 @@ interface Row {
   readonly last_key: string | null;
 }
 
-/** What audit.verify_rows() is asked for: the rows of three tables, and those of the trail's that are gone. */
-const SOURCES = ['settings', 'feature_flags', 'feature_flag_schedules', 'events'];
+/** What audit.verify_rows() is asked for: the rows of four tables, and those of the trail's that are gone. */
+const SOURCES = ['settings', 'environments', 'feature_flags', 'feature_flag_schedules', 'events'];
 
 /** Rows looked at in one statement: 0.1 to 0.2 s, and 2 s where each is looked at event by event. Vacuum waits for a statement's snapshot. */
 const BATCH = 500;
 
 /**
- * Checks that flags, schedules and settings are what the trail says of them, that none is gone without an event, and that the
+ * Checks that flags, schedules, environments and settings are what the trail says of them, that none is gone without an event, and that the
  * triggers, functions and policies that guard the trail are in place. Each statement sees one state of the database, in which a row and its
  * event are both or neither, so that changes meanwhile raise no false alarm.
  *

@@ -6,10 +6,12 @@ import {
   beginExport,
   makeEventReader,
   readLastSeq,
+  requireEnvironment,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
 import { FORMATS, textOf } from '../../audit/export/format.ts';
+import { problemOf } from '../../lib/errors.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, UsageError } from './exit_codes.ts';
@@ -112,6 +114,7 @@ async function begin(
   query: ExportQuery,
 ): Promise<number> {
   const isApi = await transaction(async (client) => {
+    await requireKnownEnvironment(client, query);
     const { rows } = await client.query<{ api: boolean }>(
       `select session_user = 'halyard_authenticator' as api`,
     );
@@ -120,6 +123,16 @@ async function begin(
   if (!isApi) return transaction(readLastSeq);
   const { last } = await beginExport(transaction, format, query, false);
   return last;
+}
+
+/** @throws UsageError which names the environments that there are */
+async function requireKnownEnvironment(client: pg.ClientBase, query: ExportQuery): Promise<void> {
+  try {
+    await requireEnvironment(client, query);
+  } catch (error) {
+    const { code, detail } = problemOf(error);
+    throw code === 'environment_not_found' ? new UsageError(`--environment: ${detail}`) : error;
+  }
 }
 
 /** One transaction of the login's own, without claims: its role is its right. */

@@ -3,6 +3,7 @@ import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 
 /** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
+  'app_public.environments': { condition: ['name'], orderBy: ['name'] },
   'app_public.feature_flags': {
     condition: ['flag_key', 'environment', 'enabled'],
     orderBy: ['flag_key', 'created_at'],
@@ -34,9 +35,16 @@ const smartTags = jsonPgSmartTags({
   version: 1,
   config: {
     class: {
+      'app_public.environments': {
+        // Made by create_environment() only.
+        tags: { behavior: '-insert -update -delete' },
+        attribute: { revision: HIDDEN },
+      },
       'app_public.feature_flags': {
         attribute: { revision: HIDDEN },
         constraint: {
+          // An environment is its name, and its flags are a list of its own.
+          feature_flags_environment_fkey: HIDDEN,
           // One way to name a flag in a mutation is enough.
           feature_flags_environment_flag_key_key: {
             tags: { behavior: '-constraint:resource:update' },
@@ -70,6 +78,7 @@ const smartTags = jsonPgSmartTags({
       'audit.dead_letters': HIDDEN,
     },
     procedure: {
+      'app_public.create_environment': { tags: { resultFieldName: 'environment' } },
       'app_public.schedule_flag_change': RETURNS_SCHEDULE,
       'app_public.cancel_flag_schedule': RETURNS_SCHEDULE,
       'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
@@ -90,14 +99,17 @@ const ALL = '[!]!';
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
+  CreateEnvironmentInput: { name: REQUIRED },
   ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
   CancelFlagScheduleInput: { id: REQUIRED },
   RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
   RetryFlagScheduleInput: { id: REQUIRED },
   FeatureFlagSchedule: { updates: REQUIRED },
+  EnvironmentConnection: { nodes: ALL, edges: ALL },
   FeatureFlagConnection: { nodes: ALL, edges: ALL },
   FeatureFlagScheduleConnection: { nodes: ALL, edges: ALL },
   AuditEventConnection: { nodes: ALL, edges: ALL },
+  EnvironmentEdge: { node: REQUIRED, cursor: REQUIRED },
   FeatureFlagEdge: { node: REQUIRED, cursor: REQUIRED },
   FeatureFlagScheduleEdge: { node: REQUIRED, cursor: REQUIRED },
   AuditEventEdge: { node: REQUIRED, cursor: REQUIRED },
@@ -105,6 +117,9 @@ const nullability = changeNullability({
 
 /** PostgreSQL has no comments on the arguments of functions. */
 const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  CreateEnvironmentInput: {
+    name: 'Its name: 1 to 20 letters, digits, dots, hyphens or underscores.',
+  },
   ScheduleFlagChangeInput: {
     flagKey: 'The key of the flag to change.',
     environment: 'The flag’s environment; production unless given.',

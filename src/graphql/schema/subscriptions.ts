@@ -110,8 +110,8 @@ export const subscriptions = extendSchema((build) => {
         ): AuditEventsAdded!
 
         """
-        Schedules as they are created, cancelled, moved, retried, applied or fail, as they are then. For admins and
-        viewers. It ends as auditEventsAdded does.
+        Schedules as they are created, cancelled, moved, retried, applied or fail, as they are then. For every
+        role. It ends as auditEventsAdded does.
         """
         flagSchedulesChanged(
           """

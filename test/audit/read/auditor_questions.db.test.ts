@@ -105,12 +105,21 @@ const ANSWERS: Record<string, object[]> = {
   'denied attempts, by user': [
     { admin_user_id: 'victor', role: 'viewer', denied: '1', operations: ['PATCH /x'] },
   ],
+  'what flags are on now, and what will change them next': [
+    ...[{ flag_key: 'broken' }, { flag_key: 'lost' }, { flag_key: 'untold' }].map((flag) => ({
+      ...{ ...flag, enabled: false, scheduled_at: null },
+    })),
+    { flag_key: 'wishlist-gallery', enabled: true, scheduled_at: null },
+  ],
+  'which environments there are, and who made or deleted one': [
+    { event_type: 'environment.created', environment: 'qa', admin_user_id: 'carol' },
+  ],
   'what one admin did, with the requests that did it': [
     { event_type: 'flag_schedule.created', request_id: 'request-1' },
     { event_type: 'flag_schedule.created', request_id: 'request-2' },
     { event_type: 'flag_schedule.cancelled', request_id: 'request-3' },
   ],
-  'the numbered trail': Array.from({ length: 12 }, (_, i) => ({
+  'the numbered trail': Array.from({ length: 13 }, (_, i) => ({
     seq: String(i + 1),
     message: expect.stringContaining(`, "seq": ${i + 1}, `) as unknown,
   })),
@@ -165,6 +174,7 @@ async function askAsAdmins(client: pg.Client): Promise<void> {
   const second = await as('alice', schedule(`'{"rollout_percentage": 50}'`));
   await as('alice', 'select id from app_public.cancel_flag_schedule($1)', [first]);
   await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
+  await as('carol', `select name from app_public.create_environment('qa')`);
 }
 
 /** One schedule is applied late, one fails, one event ends as a dead letter, one is lost, and a cursor jumps. */
@@ -209,7 +219,9 @@ test('and changes nothing, nor reads anything else', async () => {
     for (const sql of [
       'delete from audit.events',
       'select from audit.cursors',
-      'select from app_public.feature_flags',
+      'update app_public.feature_flags set enabled = true',
+      'delete from app_public.environments',
+      'select from app_private.settings',
       'select app_private.apply_due()',
     ])
       await expect(client.query(sql), sql).rejects.toMatchObject({ code: '42501' });

@@ -152,6 +152,8 @@ test('each applied schedule has its times and its lateness, and a day sums them 
     expect(Number(days[0]?.p50_ms)).toBeGreaterThanOrEqual(2_000);
     expect(Number(days[0]?.p50_ms)).toBeLessThan(50_000);
     expect(Number(days[0]?.max_ms)).toBeGreaterThanOrEqual(60_000);
+    // Whole milliseconds.
+    for (const figure of ['p50_ms', 'p99_ms', 'max_ms']) expect(days[0]?.[figure]).toMatch(/^\d+$/);
     expect(await read(client, 'lateness_days')).toHaveLength(2);
   });
 });
@@ -286,5 +288,26 @@ test('an auditor who is limited to an environment sees that one only, in every v
       expect(await environmentsSeen(), view).toEqual(['production', 'staging']);
       await actAsOwner(client);
     }
+  });
+});
+
+test('a field has one name in every view, that of the flag’s state', async () => {
+  await withActors(database, async (client) => {
+    const flag = await insertFlag(client, { flag_key: 'spelt' });
+    await client.query(
+      `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+       values ($1, now() - interval '1 second', '{"rollout_percentage": 40}')`,
+      [flag.id],
+    );
+    await apply(client);
+    const updates = { rolloutPercentage: 40 };
+    const flagEvents = await read(client, 'flag_events', `event_type ~ 'schedule|updated'`);
+    expect(flagEvents).toHaveLength(3);
+    for (const row of flagEvents) expect(row).toMatchObject({ after: updates });
+    expect(await read(client, 'applied_schedules')).toMatchObject([{ updates }]);
+    const manual = await read(client, 'manual_changes', `event_type = 'flag_schedule.created'`);
+    expect(manual).toMatchObject([{ after: updates }]);
+    for (const row of [...flagEvents, ...manual])
+      expect(JSON.stringify([row.before, row.after])).not.toContain('_');
   });
 });

@@ -75,11 +75,11 @@ describe('a denied request is an event, with who, what, where and by which reque
       { flag_key: 'denied', environment: 'production' },
     ],
     [
-      `GET ${FLAG}`,
-      undefined,
-      auditorToken,
-      { operation: 'GET /api/admin/flags/:flagKey', role: 'auditor' },
-      { flag_key: 'denied' },
+      `POST /api/admin/environments`,
+      { name: 'denied' },
+      (payload) => adminToken({ ...payload, environments: ['staging'] }),
+      { operation: 'POST /api/admin/environments', role: 'admin' },
+      { flag_key: null },
     ],
     [
       `POST /api/admin/flags`,

@@ -138,7 +138,7 @@ export async function collectFacts(
       `select status, detail from audit.verify() where status <> 'ok'
        union all
        select v.status, concat_ws(' ', v.source_table, v.row_id, v.detail)
-       from unnest('{settings,feature_flags,feature_flag_schedules,events}'::text[]) as s (source)
+       from unnest('{settings,environments,feature_flags,feature_flag_schedules,events}'::text[]) as s (source)
        cross join lateral audit.verify_rows(s.source) as v
        where v.status <> 'ok'
        union all

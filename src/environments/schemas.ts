@@ -1,0 +1,23 @@
+/** The shapes of environments in the REST API. */
+import { z } from 'zod';
+
+import { environmentSchema, LIMITS, pageShape, timeSchema } from '../http/schema_parts.ts';
+
+/** Body of POST /api/admin/environments. */
+export const createEnvironmentSchema = z.strictObject({ name: environmentSchema });
+
+/** Parts of an address. */
+export const environmentPathSchema = z.strictObject({ name: environmentSchema });
+
+/** Query of GET /api/admin/environments. */
+export const listEnvironmentsQuerySchema = z.strictObject(pageShape);
+
+/** An environment, as every route answers it. created_by is null where the admin is not known. */
+export const environmentRowSchema = z.strictObject({
+  name: environmentSchema,
+  created_at: timeSchema,
+  created_by: z.string().max(LIMITS.userId).nullable(),
+});
+
+export type CreateEnvironment = z.infer<typeof createEnvironmentSchema>;
+export type Environment = z.infer<typeof environmentRowSchema>;

@@ -1,0 +1,106 @@
+import {
+  Kind,
+  valueFromASTUntyped,
+  visit,
+  type DocumentNode,
+  type FieldNode,
+  type OperationDefinitionNode,
+} from 'postgraphile/graphql';
+import type pg from 'pg';
+
+import { EVENT_LEVELS, eventTypeProblem } from '../audit/event_types.ts';
+import type { Claims } from '../auth/claims.ts';
+import { ProblemError } from '../lib/errors.ts';
+import type { Settings } from '../postgres/request_settings.ts';
+import { queryAs } from '../postgres/transaction.ts';
+import { SCHEDULE_STATUSES } from '../schedules/schemas.ts';
+import type { Values } from './variables.ts';
+
+/** An environment that a list is narrowed to. */
+export interface NamedEnvironment {
+  readonly name: string;
+  /** Of the trail, which keeps the events of environments that were deleted. */
+  readonly inTrail: boolean;
+}
+
+/** Environments that are known to exist. One that is deleted later answers empty lists until the process ends. */
+const MAX_KNOWN = 1_000;
+
+/**
+ * Checks what lists are narrowed to, in conditions and arguments of fields: a misspelt value would give an empty list, which reads as an
+ * answer.
+ *
+ * @returns the environments that are named, for makeEnvironmentCheck
+ * @throws ProblemError invalid_value for a status, an event type or a level that there isn't
+ */
+export function checkFilters(
+  document: DocumentNode,
+  operation: OperationDefinitionNode,
+  variables: Values,
+): NamedEnvironment[] {
+  const named = new Map<string, NamedEnvironment>();
+  const enter = (field: FieldNode) => {
+    const inTrail = field.name.value.startsWith('auditEvent');
+    for (const { environment, ...condition } of filtersOf(field, variables)) {
+      requireKnown('status', condition.status, SCHEDULE_STATUSES);
+      requireKnown('level', condition.level, EVENT_LEVELS);
+      requireEventType(condition.eventType);
+      if (typeof environment === 'string')
+        named.set(JSON.stringify([environment, inTrail]), { name: environment, inTrail });
+    }
+  };
+  for (const definition of document.definitions)
+    if (definition === operation || definition.kind === Kind.FRAGMENT_DEFINITION)
+      visit(definition, { Field: enter });
+  return [...named.values()];
+}
+
+/** The condition of a field, and its own arguments. Those of a mutation are in `input`, and checked by the database. */
+function filtersOf(field: FieldNode, variables: Values): Readonly<Record<string, unknown>>[] {
+  const values = Object.fromEntries(
+    (field.arguments ?? []).map(({ name, value }) => [
+      name.value,
+      valueFromASTUntyped(value, variables),
+    ]),
+  );
+  const { condition, environment } = values;
+  return [{ environment }, ...(isObject(condition) ? [condition] : [])];
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+function requireKnown(name: string, value: unknown, known: readonly string[]): void {
+  if (typeof value === 'string' && !known.includes(value))
+    throw new ProblemError('invalid_value', `${name} must be one of: ${known.join(', ')}.`);
+}
+
+function requireEventType(value: unknown): void {
+  const problem = typeof value === 'string' ? eventTypeProblem(value) : null;
+  if (problem !== null) throw new ProblemError('invalid_value', `eventType ${problem}.`);
+}
+
+/** Makes the check that environments exist, and that the token reaches them. It asks the database only for names that are new to it. */
+export function makeEnvironmentCheck(pool: pg.Pool) {
+  const known = new Set<string>();
+
+  /** @throws the database's ZF014 for the first that doesn't */
+  return async (
+    named: readonly NamedEnvironment[],
+    { environments }: Claims,
+    settings: Settings,
+  ): Promise<void> => {
+    for (const { name, inTrail } of named) {
+      const isReached = environments === null || environments.includes(name);
+      if (isReached && known.has(name)) continue;
+      const statement = {
+        name: 'require_environment_in',
+        text: 'select exists (select from app_public.environments e where e.name = $1) as exists, app_private.require_environment($1, $2)',
+        values: [name, inTrail],
+      };
+      const { rows } = await queryAs<{ exists: boolean }>(pool, settings, statement);
+      if (rows[0]?.exists === true && known.size < MAX_KNOWN) known.add(name);
+    }
+  };
+}
