@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7242daf167790051d519c70fbb800bd9c12045bf
+--! Hash: sha1:a7912ce111d6cc65499dc3cb37b65e0d51cb80a5
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -235,6 +235,8 @@ create table if not exists app_public.feature_flag_schedules (
   attempts integer not null default 0,
   max_attempts integer not null default 3,
   next_attempt_at timestamptz,
+  requested_by varchar(255),
+  reason text,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   revision bigint not null default 1,
@@ -244,7 +246,10 @@ create table if not exists app_public.feature_flag_schedules (
     isfinite(scheduled_at) and scheduled_at < timestamptz '10000-01-01 00:00:00+00'),
   constraint feature_flag_schedules_attempts_check check (attempts >= 0),
   constraint feature_flag_schedules_max_attempts_check check (max_attempts between 0 and 10),
-  constraint feature_flag_schedules_applied_at_check check ((status = 'applied') = (applied_at is not null))
+  constraint feature_flag_schedules_applied_at_check check ((status = 'applied') = (applied_at is not null)),
+  -- As the API's own check: control characters would forge lines where a reason is printed.
+  constraint feature_flag_schedules_reason_check check (
+    char_length(reason) between 1 and 500 and reason collate "C" !~ '[[:cntrl:]]')
 );
 
 comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';
@@ -258,6 +263,8 @@ comment on column app_public.feature_flag_schedules.error_message is 'Why the la
 comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried. An error that passes by itself, such as a lock, doesn''t count.';
 comment on column app_public.feature_flag_schedules.max_attempts is 'How often it is tried at most; with 0 as with 1 the first failure is final.';
 comment on column app_public.feature_flag_schedules.next_attempt_at is 'When it is tried again after a failure; null before the first attempt and at the end.';
+comment on column app_public.feature_flag_schedules.requested_by is 'The user id of the admin who scheduled it, or moved or retried it last; null when unknown.';
+comment on column app_public.feature_flag_schedules.reason is 'Why it was scheduled, or moved or retried last, if a reason was given: up to 500 characters.';
 comment on column app_public.feature_flag_schedules.created_at is 'When the schedule was made.';
 comment on column app_public.feature_flag_schedules.updated_at is 'When the row was last changed.';
 comment on column app_public.feature_flag_schedules.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';

@@ -1,5 +1,5 @@
---! Previous: sha1:7242daf167790051d519c70fbb800bd9c12045bf
---! Hash: sha1:39c8723809a5cd7f583c227d32c00e1390c3ae38
+--! Previous: sha1:a7912ce111d6cc65499dc3cb37b65e0d51cb80a5
+--! Hash: sha1:25c1c88f279010b7d2ec503dde7b3ae60292f76f
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

@@ -26,11 +26,11 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values) => {
+  const query: QueryAsCaller = async (request, sql, values, reason) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdsOf(request), asking);
+      const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
       return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';

@@ -80,7 +80,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
-      const flag = parse(createFlagSchema, request.body);
+      const { reason, ...flag } = parse(createFlagSchema, request.body);
       const environment = environmentOf(flag, request.query);
       // A column that is not mentioned keeps its default, which only the table knows.
       const given = Object.entries({ ...flag, environment }).filter(
@@ -90,6 +90,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
         request,
         { text: insert(given.map(([column]) => column)) },
         given.map(([, value]) => value),
+        reason,
       );
       response.status(201).location(flagPath(flag.flag_key, environment)).json(rows[0]);
     })
@@ -103,8 +104,8 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
     })
     .patch(async (request, response) => {
       const address = flagAddress(request);
-      const change = parse(updateFlagSchema, request.body);
-      const { rows } = await query<FlagRow>(request, UPDATE, [...address, change]);
+      const { reason, ...change } = parse(updateFlagSchema, request.body);
+      const { rows } = await query<FlagRow>(request, UPDATE, [...address, change], reason);
       response.json(requireFlag(rows));
     })
     .all(onlyMethods('GET', 'PATCH'));
@@ -113,7 +114,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
 }
 
 /** A new flag's environment stands in the body, as a column; one in the address is taken too, unless they differ. */
-function environmentOf(flag: CreateFlag, query: unknown): string {
+function environmentOf(flag: Omit<CreateFlag, 'reason'>, query: unknown): string {
   const schema = z.strictObject({ environment: environmentSchema.optional() });
   const { environment = flag.environment } = parse(schema, query);
   if (flag.environment !== undefined && environment !== flag.environment)

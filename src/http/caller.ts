@@ -16,9 +16,11 @@ export function requireRole(request: Request, _response: Response, next: NextFun
  *
  * @param sql the statement. Give a name only to a statement whose best plan doesn't depend on the values: it is planned once
  *   for each connection.
+ * @param reason why the client makes the change, if it says so
  */
 export type QueryAsCaller = <R extends pg.QueryResultRow>(
   request: Request,
   sql: Statement,
   values: readonly unknown[],
+  reason?: string | null,
 ) => Promise<pg.QueryResult<R>>;

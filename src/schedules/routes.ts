@@ -26,6 +26,7 @@ type ScheduleRow = Omit<Schedule, Time> & Record<Time, Date | null>;
 /** Of a flag `f` and a schedule `s`. */
 const COLUMNS = `
   s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
+  s.requested_by, s.reason,
   s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at`;
 
 /** With microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
@@ -73,7 +74,7 @@ const CREATE: Statement = {
   text: `
   select ${COLUMNS}
   from (select $1::text as flag_key, $2::text as environment) f
-  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, $3, $4) s`,
+  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, $3, $4, $5) s`,
 };
 const GET: Statement = {
   name: 'get_schedule',
@@ -84,19 +85,23 @@ const GET: Statement = {
   where f.flag_key = $1 and f.environment = $2 and s.id = $3`,
 };
 const CANCEL = change('cancel_schedule', 'app_public.cancel_flag_schedule(f.id, $4)');
-const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $4)');
-const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id)');
+const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $5, $4)');
+const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id, $4)');
 
 /** /flags/:flagKey/schedule: the schedules of one flag. */
 export function makeScheduleRoutes(query: QueryAsCaller): Router {
   const router = express.Router();
 
-  /** Runs a statement about the schedule that the address names. */
-  async function requireSchedule(request: Request, sql: Statement, ...values: unknown[]) {
+  /** Runs a statement about the schedule that the address names; for a change, its reason is $4. */
+  async function requireSchedule(
+    request: Request,
+    sql: Statement,
+    ...values: [reason?: string | null, ...rest: unknown[]]
+  ) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
     const all = [flagKey, environment, scheduleId, ...values];
-    const [schedule] = (await query<ScheduleRow>(request, sql, all)).rows;
+    const [schedule] = (await query<ScheduleRow>(request, sql, all, values[0])).rows;
     if (schedule === undefined)
       throw new ProblemError(
         'schedule_not_found',
@@ -130,8 +135,8 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
     })
     .post(async (request, response) => {
       const address = flagAddress(request);
-      const { scheduled_at, updates } = parse(createScheduleSchema, request.body);
-      const values = [...address, scheduled_at, updates];
+      const { scheduled_at, updates, reason } = parse(createScheduleSchema, request.body);
+      const values = [...address, scheduled_at, updates, reason];
       const { rows } = await query<ScheduleRow>(request, CREATE, values);
       const location = flagPath(...address, `/schedule/${rows[0]?.id ?? ''}`);
       response.status(201).location(location).json(rows[0]);
@@ -148,16 +153,16 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(await requireSchedule(request, CANCEL, reason));
     })
     .patch(async (request, response) => {
-      const { scheduled_at } = parse(rescheduleSchema, request.body);
-      response.json(await requireSchedule(request, RESCHEDULE, scheduled_at));
+      const { scheduled_at, reason } = parse(rescheduleSchema, request.body);
+      response.json(await requireSchedule(request, RESCHEDULE, reason, scheduled_at));
     })
     .all(onlyMethods('GET', 'PATCH', 'DELETE'));
 
   router
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
-      parse(retryScheduleSchema, bodyOf(request));
-      response.json(await requireSchedule(request, RETRY));
+      const { reason } = parse(retryScheduleSchema, bodyOf(request));
+      response.json(await requireSchedule(request, RETRY, reason));
     })
     .all(onlyMethods('POST'));
 

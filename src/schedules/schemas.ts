@@ -9,7 +9,7 @@ import {
   instantSchema,
   LIMITS,
   pageShape,
-  text,
+  reasonSchema,
   timeSchema,
 } from '../http/schema_parts.ts';
 
@@ -27,18 +27,22 @@ export const updatesSchema = someOf(updatesShape);
 export const createScheduleSchema = z.strictObject({
   scheduled_at: scheduledAtSchema,
   updates: updatesSchema,
+  reason: reasonSchema,
 });
 
 /** Body, which may be left out, of DELETE /api/admin/flags/:flagKey/schedule/:scheduleId. */
 export const cancelScheduleSchema = z.strictObject({
-  reason: text(LIMITS.cancelReason).nullish(),
+  reason: reasonSchema,
 });
 
 /** Body of PATCH /api/admin/flags/:flagKey/schedule/:scheduleId. */
-export const rescheduleSchema = z.strictObject({ scheduled_at: scheduledAtSchema });
+export const rescheduleSchema = z.strictObject({
+  scheduled_at: scheduledAtSchema,
+  reason: reasonSchema,
+});
 
 /** Body, which may be left out, of POST /api/admin/flags/:flagKey/schedule/:scheduleId/retry. */
-export const retryScheduleSchema = z.strictObject({});
+export const retryScheduleSchema = z.strictObject({ reason: reasonSchema });
 
 /** Parts of an address. */
 export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
@@ -49,7 +53,10 @@ export const listSchedulesQuerySchema = environmentQuerySchema.extend({
   status: scheduleStatusSchema.optional(),
 });
 
-/** A schedule, as every route answers it. created_by and cancelled_by are null where the admin is not known. */
+/**
+ * A schedule, as every route answers it. requested_by is who scheduled it, or moved or retried it last, and reason is why. They, created_by
+ * and cancelled_by are null where they are not known.
+ */
 export const scheduleSchema = z.strictObject({
   id: z.guid(),
   flag_key: flagKeySchema,
@@ -60,6 +67,8 @@ export const scheduleSchema = z.strictObject({
   applied_at: timeSchema.nullable(),
   error_message: z.string().nullable(),
   attempts: z.int().min(0),
+  requested_by: z.string().max(LIMITS.userId).nullable(),
+  reason: z.string().nullable(),
   created_by: z.string().max(LIMITS.userId).nullable(),
   cancelled_by: z.string().max(LIMITS.userId).nullable(),
   cancelled_at: timeSchema.nullable(),

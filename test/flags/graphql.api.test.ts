@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, one } from '../support/factory.ts';
-import { useGraphql } from '../support/graphql.ts';
+import { inMinutes, useGraphql } from '../support/graphql.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -135,6 +135,55 @@ describe('updateFeatureFlag', () => {
     expect(await api().codeOf(CREATE, { flag: { flagKey: 'theirs' } }, token)).toBe('forbidden');
     expect(one(await flagsOf(key))).toMatchObject({ enabled: false });
     expect(await flagsOf('theirs')).toHaveLength(0);
+  });
+});
+
+describe('reasons', () => {
+  const reasons = async (flagKey: string) => {
+    const { auditEvents } = await api().data<{
+      auditEvents: { nodes: { eventType: string; metadata: { reason?: string } }[] };
+    }>(
+      `query ($flagKey: String!) {
+        auditEvents(condition: { flagKey: $flagKey }, orderBy: [OCCURRED_AT_ASC]) { nodes { eventType metadata } }
+      }`,
+      { flagKey },
+    );
+    return auditEvents.nodes.map(({ eventType, metadata }) => [eventType, metadata.reason]);
+  };
+
+  it('are each mutation’s own, in one operation too', async () => {
+    const { id } = await insert();
+    await api().data(
+      `mutation ($id: UUID!, $key: String!, $new: String!, $at: Datetime!, $why: String) {
+        a: createFeatureFlag(input: { featureFlag: { flagKey: $new }, reason: "  made " }) { clientMutationId }
+        b: updateFeatureFlag(input: { id: $id, patch: { enabled: true }, reason: $why }) { clientMutationId }
+        c: updateFeatureFlag(input: { id: $id, patch: { enabled: false } }) { clientMutationId }
+        d: scheduleFlagChange(input: { flagKey: $key, scheduledAt: $at, updates: { enabled: true }, reason: "later" }) { clientMutationId }
+        e: updateFeatureFlag(input: { id: $id, patch: { enabled: true } }) { clientMutationId }
+      }`,
+      { id, key, new: `${key}-new`, at: inMinutes(), why: 'ticket "7" 🎉' },
+    );
+    expect(await reasons(`${key}-new`)).toEqual([['feature_flag.created', 'made']]);
+    expect(await reasons(key)).toEqual([
+      ['feature_flag.created', undefined],
+      ['feature_flag.updated', 'ticket "7" 🎉'],
+      ['feature_flag.updated', undefined],
+      ['flag_schedule.created', 'later'],
+      ['feature_flag.updated', undefined],
+    ]);
+  });
+
+  it.each(['two\nlines', 'x'.repeat(501)])('that are none change nothing: %j', async (reason) => {
+    const { id } = await insert();
+    const update = `mutation ($id: UUID!, $reason: String) {
+      updateFeatureFlag(input: { id: $id, patch: { enabled: true }, reason: $reason }) { clientMutationId }
+    }`;
+    const schedule = `mutation ($key: String!, $at: Datetime!, $reason: String) {
+      scheduleFlagChange(input: { flagKey: $key, scheduledAt: $at, updates: { enabled: true }, reason: $reason }) { clientMutationId }
+    }`;
+    expect(await api().codeOf(update, { id, reason })).toBe('invalid_value');
+    expect(await api().codeOf(schedule, { key, at: inMinutes(), reason })).toBe('invalid_value');
+    expect(await reasons(key)).toEqual([['feature_flag.created', undefined]]);
   });
 });
 

@@ -24,13 +24,15 @@ const CANCEL = `mutation ($id: UUID!, $reason: String) {
     featureFlagSchedule { id status createdBy cancelledBy cancelledAt cancelReason }
   }
 }`;
-const RESCHEDULE = `mutation ($id: UUID!, $at: Datetime!) {
-  rescheduleFlagChange(input: { id: $id, scheduledAt: $at }) {
-    featureFlagSchedule { id scheduledAt status }
+const RESCHEDULE = `mutation ($id: UUID!, $at: Datetime!, $reason: String) {
+  rescheduleFlagChange(input: { id: $id, scheduledAt: $at, reason: $reason }) {
+    featureFlagSchedule { id scheduledAt status reason requestedBy }
   }
 }`;
-const RETRY = `mutation ($id: UUID!) {
-  retryFlagSchedule(input: { id: $id }) { featureFlagSchedule { id status attempts } }
+const RETRY = `mutation ($id: UUID!, $reason: String) {
+  retryFlagSchedule(input: { id: $id, reason: $reason }) {
+    featureFlagSchedule { id status attempts reason requestedBy }
+  }
 }`;
 
 interface Schedule {
@@ -268,7 +270,11 @@ describe('rescheduleFlagChange', () => {
   it('moves a pending schedule, and not into the past', async () => {
     const { id } = await schedule();
     const at = inMinutes(120);
-    await api().data(RESCHEDULE, { id, at });
+    expect(await api().data(RESCHEDULE, { id, at, reason: ' the fair ' })).toMatchObject({
+      rescheduleFlagChange: {
+        featureFlagSchedule: { reason: 'the fair', requestedBy: 'alice' },
+      },
+    });
     expect(one(await rowsOf(flag.id)).scheduled_at).toEqual(new Date(at));
     expect(await api().codeOf(RESCHEDULE, { id, at: inMinutes(-1) })).toBe('scheduled_at_in_past');
     expect(await api().codeOf(RESCHEDULE, { id, at: '2090-01-01' })).toBe('invalid_scheduled_at');
@@ -288,8 +294,11 @@ describe('retryFlagSchedule', () => {
     );
     const { retryFlagSchedule } = await api().data<{
       retryFlagSchedule: { featureFlagSchedule: object };
-    }>(RETRY, { id });
-    expect(retryFlagSchedule.featureFlagSchedule).toEqual({ id, status: 'pending', attempts: 0 });
+    }>(RETRY, { id, reason: 'mended' });
+    expect(retryFlagSchedule.featureFlagSchedule).toEqual({
+      ...{ id, status: 'pending', attempts: 0 },
+      ...{ reason: 'mended', requestedBy: 'alice' },
+    });
   });
 });
 

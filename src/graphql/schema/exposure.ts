@@ -1,6 +1,8 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 
+import { REASON_DESCRIPTION as REASON } from './reasons.ts';
+
 /** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.feature_flags': {
@@ -110,16 +112,18 @@ const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     environment: 'The flag’s environment; production unless given.',
     scheduledAt: 'When to change it: a time in the future.',
     updates: 'What to change: at least one field.',
+    reason: REASON,
   },
   CancelFlagScheduleInput: {
     id: 'The schedule to cancel.',
-    reason: 'Why, for the trail: up to 500 characters.',
+    reason: REASON,
   },
   RescheduleFlagChangeInput: {
     id: 'The schedule to move.',
     scheduledAt: 'Its new time, in the future.',
+    reason: REASON,
   },
-  RetryFlagScheduleInput: { id: 'The schedule that failed.' },
+  RetryFlagScheduleInput: { id: 'The schedule that failed.', reason: REASON },
 };
 
 const exposure: GraphileConfig.Plugin = {
