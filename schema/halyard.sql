@@ -137,10 +137,13 @@ create table app_public.feature_flag_schedules (
 );
 alter table app_public.feature_flag_schedules enable row level security;
 CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'applied'::text);
+CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
+CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_of_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
+CREATE INDEX feature_flag_schedules_scheduled_at_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id);
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
   with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a7912ce111d6cc65499dc3cb37b65e0d51cb80a5
+--! Hash: sha1:a14bbd0cda30fdb8e38b97edb31582aed5bc6abb
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -269,6 +269,16 @@ comment on column app_public.feature_flag_schedules.created_at is 'When the sche
 comment on column app_public.feature_flag_schedules.updated_at is 'When the row was last changed.';
 comment on column app_public.feature_flag_schedules.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
 
+-- The list over all flags, by time. What failed and what was cancelled is rare: among a million applied ones a page of it took 0.2 to
+-- 1.3 s, and these grow only when a schedule comes to that end (bench/sql/all_schedules.md).
+create index if not exists feature_flag_schedules_scheduled_at_idx
+  on app_public.feature_flag_schedules (scheduled_at, id);
+create index if not exists feature_flag_schedules_failed_idx
+  on app_public.feature_flag_schedules (scheduled_at, id)
+  where status = 'failed';
+create index if not exists feature_flag_schedules_cancelled_idx
+  on app_public.feature_flag_schedules (scheduled_at, id)
+  where status = 'cancelled';
 -- First attempts in the order in which they are applied, and retries apart, of which there are few. One index over
 -- coalesce(next_attempt_at, scheduled_at) would serve neither order: every batch would sort all that is due.
 create index if not exists feature_flag_schedules_pending_idx

@@ -1,5 +1,5 @@
---! Previous: sha1:a7912ce111d6cc65499dc3cb37b65e0d51cb80a5
---! Hash: sha1:25c1c88f279010b7d2ec503dde7b3ae60292f76f
+--! Previous: sha1:a14bbd0cda30fdb8e38b97edb31582aed5bc6abb
+--! Hash: sha1:e8f7654f55e7d7515a43d5cea78ade87445fdb0f
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

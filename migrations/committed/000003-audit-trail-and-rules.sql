@@ -1,5 +1,5 @@
---! Previous: sha1:25c1c88f279010b7d2ec503dde7b3ae60292f76f
---! Hash: sha1:cb639711f61a6f313501e05f9aeef9b853a4f00e
+--! Previous: sha1:e8f7654f55e7d7515a43d5cea78ade87445fdb0f
+--! Hash: sha1:57bc39934430cba790882f2294d045cebbb827c2
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql

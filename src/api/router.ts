@@ -13,6 +13,8 @@ import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
 import { requestIdsOf } from '../http/request_id.ts';
+import { makeAllScheduleRoutes } from '../schedules/all.ts';
+import { pendingSchedules } from '../schedules/pending.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
@@ -42,8 +44,9 @@ export function makeRest(
   router.use(authentication.middleware, requireRole, requireJson, readJson());
   router.use(
     '/admin',
-    makeFlagRoutes(query),
+    makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
+    makeAllScheduleRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

@@ -50,14 +50,26 @@ const PATCH = Object.entries(FLAG_FIELDS).map(
     `${column} = case when $3::jsonb ? '${column}' then ($3::jsonb ->> '${column}')::${sql} else f.${column} end`,
 );
 
-const UPDATE: Statement = {
+/** What the answer of a change says beside the flag. Schedules know flags and not the reverse, so the router brings it. */
+export interface PendingSchedules {
+  /** An expression of the flag `f`. */
+  readonly sql: string;
+  /** Its value as the answer has it. */
+  readonly read: (value: unknown) => unknown;
+}
+
+const update = ({ sql }: PendingSchedules): Statement => ({
   name: 'update_flag',
   text: `
-    update app_public.feature_flags f
-    set ${PATCH.join(', ')}
-    where f.flag_key = $1 and f.environment = $2
-    returning ${COLUMNS}`,
-};
+    with f as (
+      update app_public.feature_flags f
+      set ${PATCH.join(', ')}
+      where f.flag_key = $1 and f.environment = $2
+      returning ${COLUMNS}
+    )
+    select f.*, ${sql} as pending_schedules
+    from f`,
+});
 
 const cursor = makeCursor<'flag_key'>(
   /^flag:(?<flag_key>[\w.-]{1,100})$/,
@@ -65,7 +77,8 @@ const cursor = makeCursor<'flag_key'>(
 );
 
 /** /flags: the flags of one environment. */
-export function makeFlagRoutes(query: QueryAsCaller): Router {
+export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules): Router {
+  const changeFlag = update(pending);
   const router = express.Router();
 
   router
@@ -105,8 +118,15 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
     .patch(async (request, response) => {
       const address = flagAddress(request);
       const { reason, ...change } = parse(updateFlagSchema, request.body);
-      const { rows } = await query<FlagRow>(request, UPDATE, [...address, change], reason);
-      response.json(requireFlag(rows));
+      const values = [...address, change];
+      const { rows } = await query<FlagRow & { pending_schedules: unknown }>(
+        request,
+        changeFlag,
+        values,
+        reason,
+      );
+      const flag = requireFlag(rows);
+      response.json({ ...flag, pending_schedules: pending.read(flag.pending_schedules) });
     })
     .all(onlyMethods('GET', 'PATCH'));
 
@@ -138,7 +158,7 @@ export function flagPath(flagKey: string, environment: string, below = ''): stri
   return `/api/admin/flags/${flagKey}${below}${query}`;
 }
 
-function requireFlag(rows: readonly FlagRow[]): FlagRow {
+function requireFlag<T extends FlagRow>(rows: readonly T[]): T {
   const [flag] = rows;
   if (flag === undefined)
     throw new ProblemError('flag_not_found', 'There is no such flag in this environment.');

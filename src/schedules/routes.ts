@@ -15,25 +15,11 @@ import {
   rescheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
-  type Schedule,
 } from './schemas.ts';
-
-type Time = 'scheduled_at' | 'applied_at' | 'cancelled_at' | 'created_at' | 'updated_at';
-
-/** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
-type ScheduleRow = Omit<Schedule, Time> & Record<Time, Date | null>;
-
-/** Of a flag `f` and a schedule `s`. */
-const COLUMNS = `
-  s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
-  s.requested_by, s.reason,
-  s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at`;
-
-/** With microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
-const CREATED_AT = `to_char(s.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+import { COLUMNS, PLACE, preciseTime, type ScheduleRow } from './rows.ts';
 
 const cursor = makeCursor<'at' | 'id'>(
-  /^schedule:(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+  new RegExp(`^schedule:${PLACE}$`),
   ({ at, id }) => `schedule:${at}:${id}`,
 );
 
@@ -42,7 +28,7 @@ export const LIST = `
   select ${COLUMNS}, s.cursor_at
   from app_public.feature_flags f
   left join lateral (
-    select s.*, ${CREATED_AT} as cursor_at
+    select s.*, ${preciseTime('created_at')} as cursor_at
     from app_public.feature_flag_schedules s
     where s.flag_id = f.id
       and ($3::text is null or s.status = $3)

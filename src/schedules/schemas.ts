@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 import { someOf, updatesShape } from '../flags/fields.ts';
-import { environmentQuerySchema } from '../flags/schemas.ts';
+import { environmentQuerySchema, flagSchema } from '../flags/schemas.ts';
 import {
   environmentSchema,
   flagKeySchema,
@@ -53,6 +53,18 @@ export const listSchedulesQuerySchema = environmentQuerySchema.extend({
   status: scheduleStatusSchema.optional(),
 });
 
+/** Query of GET /api/admin/schedules: of all environments of the token, and of all flags, unless given. */
+export const listAllSchedulesQuerySchema = z.strictObject({
+  environment: environmentSchema.optional(),
+  flag: flagKeySchema.optional(),
+  status: scheduleStatusSchema.optional(),
+  /** Inclusive, by scheduled_at. */
+  from: instantSchema.optional(),
+  /** Exclusive, by scheduled_at. */
+  to: instantSchema.optional(),
+  ...pageShape,
+});
+
 /**
  * A schedule, as every route answers it. requested_by is who scheduled it, or moved or retried it last, and reason is why. They, created_by
  * and cancelled_by are null where they are not known.
@@ -77,9 +89,18 @@ export const scheduleSchema = z.strictObject({
   updated_at: timeSchema,
 });
 
+/** Pending schedules that the answer of a changed flag shows. */
+export const MAX_PENDING_SHOWN = 10;
+
+/** A flag, as PATCH answers it: with those of its pending schedules that come first, which will change it again. */
+export const changedFlagSchema = flagSchema.extend({
+  pending_schedules: z.array(scheduleSchema).max(MAX_PENDING_SHOWN),
+});
+
 export type ScheduleStatus = z.infer<typeof scheduleStatusSchema>;
 export type Updates = z.infer<typeof updatesSchema>;
 export type CreateSchedule = z.infer<typeof createScheduleSchema>;
 export type CancelSchedule = z.infer<typeof cancelScheduleSchema>;
 export type Reschedule = z.infer<typeof rescheduleSchema>;
+export type ChangedFlag = z.infer<typeof changedFlagSchema>;
 export type Schedule = z.infer<typeof scheduleSchema>;

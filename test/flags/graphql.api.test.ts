@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, one } from '../support/factory.ts';
+import { insertFlag, insertSchedule, one } from '../support/factory.ts';
 import { inMinutes, useGraphql } from '../support/graphql.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 
@@ -107,6 +107,24 @@ describe('updateFeatureFlag', () => {
       enabled: true,
       rolloutPercentage: 100,
       description: 'on',
+    });
+  });
+
+  it('can be asked what will change the flag again, as its documentation says', async () => {
+    const { id } = await insert();
+    const later = await withClient(database.ownerUrl, async (client) => {
+      const last = await insertSchedule(client, id, { dueIn: '2 hours' });
+      return [await insertSchedule(client, id), last];
+    });
+    const { description } = await api().data<{
+      description: { fields: { description: string }[] };
+    }>('{ description: __type(name: "UpdateFeatureFlagPayload") { fields { description } } }');
+    const [, asked = ''] = /`(schedules.*)`/.exec(description.fields[1]?.description ?? '') ?? [];
+    const update = UPDATE.replace(FIELDS, `${asked} { nodes { id } }`);
+    expect(await api().data(update, { id, patch: { enabled: true } })).toEqual({
+      updateFeatureFlag: {
+        featureFlag: { schedules: { nodes: later.map((each) => ({ id: each.id })) } },
+      },
     });
   });
 
@@ -273,6 +291,31 @@ describe('auditEvents', () => {
       expect(events.auditEvents.nodes[0]?.metadata.flagKey).toBe(key);
       expect(events.auditEvents.nodes[0]?.occurredAt).toMatch(/^\d{4}-.*(Z|[+-]\d\d:\d\d)$/);
     }
+  });
+
+  it('come newest first where no order is asked for: a flag’s, and a schedule’s', async () => {
+    const { id } = await insert();
+    const schedule = await withClient(database.ownerUrl, async (client) => {
+      const made = await insertSchedule(client, id);
+      await client.query(
+        `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`,
+        [made.id],
+      );
+      return made;
+    });
+    const ask = async (condition: object) =>
+      types(
+        await api().data<Events>(
+          'query ($condition: AuditEventCondition) { auditEvents(condition: $condition) { nodes { eventType } } }',
+          { condition },
+        ),
+      );
+    const ofSchedule = ['flag_schedule.cancelled', 'flag_schedule.created'];
+    expect(await ask({ scheduleId: schedule.id })).toEqual(ofSchedule);
+    expect(await ask({ flagKey: key, environment: 'production' })).toEqual([
+      ...ofSchedule,
+      'feature_flag.created',
+    ]);
   });
 
   it('can be narrowed by type, admin, environment and time, and turned round', async () => {

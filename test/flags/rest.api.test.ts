@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 
-import { flagSchema } from '../../src/schemas.ts';
+import { changedFlagSchema, flagSchema } from '../../src/schemas.ts';
 import { useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
+import { insertSchedule } from '../support/factory.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -55,6 +56,39 @@ test('a change leaves alone what it does not mention, and null takes a descripti
     rollout_percentage: 0,
     description: null,
   });
+});
+
+test('the answer of a change names the schedules that will change the flag again, nearest first', async () => {
+  const { body: flag } = await api.call('POST /api/admin/flags', {
+    token,
+    json: { flag_key: 'waited-for' },
+  });
+  const change = async () => {
+    const path = 'PATCH /api/admin/flags/waited-for';
+    const { status, body } = await api.call(path, { token, json: { enabled: false } });
+    expect(status).toBe(200);
+    return changedFlagSchema.parse(body);
+  };
+  expect((await change()).pending_schedules).toEqual([]);
+  const at = new Date(Date.now() + 3_600_000).toISOString();
+  const { body: first } = await api.call('POST /api/admin/flags/waited-for/schedule', {
+    token,
+    json: { scheduled_at: at, updates: { enabled: true }, reason: 'launch' },
+  });
+  await withClient(database.ownerUrl, async (client) => {
+    for (let i = 11; i > 0; i--) await insertSchedule(client, flag.id, { dueIn: `${i + 1} hours` });
+    const { id } = await insertSchedule(client, flag.id, { dueIn: '1 second' });
+    await client.query(
+      `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`,
+      [id],
+    );
+  });
+  const { pending_schedules: pending, ...changed } = await change();
+  expect(changed).toMatchObject({ flag_key: 'waited-for', enabled: false });
+  expect(pending).toHaveLength(10);
+  expect(pending[0]).toEqual(first);
+  const times = pending.map(({ scheduled_at }) => Date.parse(scheduled_at));
+  expect(times).toEqual(times.toSorted((a, b) => a - b));
 });
 
 test('a flag of another environment is not found', async () => {

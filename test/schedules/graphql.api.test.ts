@@ -374,4 +374,32 @@ describe('featureFlagSchedules', () => {
       [old.id, null],
     ]);
   });
+
+  it('can be narrowed to those of one environment and of one flag, and come by time', async () => {
+    const [here, there] = await withClient(database.ownerUrl, async (client) => {
+      const other = await insertFlag(client, {
+        flag_key: flag.flag_key,
+        environment: 'staging',
+      });
+      const later = await insertSchedule(client, flag.id, { dueIn: '2 hours' });
+      const first = await insertSchedule(client, flag.id);
+      return [[first.id, later.id], [(await insertSchedule(client, other.id)).id]] as const;
+    });
+    const query = `query ($condition: FeatureFlagScheduleCondition) {
+      featureFlagSchedules(condition: $condition, orderBy: [SCHEDULED_AT_ASC], first: 100) { nodes { id } totalCount }
+    }`;
+    const ask = async (condition: object, token?: string) => {
+      const data = await api().data<List>(query, { condition }, token);
+      return data.featureFlagSchedules.nodes.map(({ id }) => id);
+    };
+    const flagKey = flag.flag_key;
+    expect(await ask({ flagKey, environment: 'production' })).toEqual(here);
+    expect(await ask({ flagKey, environment: 'staging' })).toEqual(there);
+    expect((await ask({ flagKey })).toSorted()).toEqual([...here, ...there].toSorted());
+    expect(await ask({ environment: 'staging' })).toEqual(expect.arrayContaining([...there]));
+    expect(await ask({ environment: 'staging' })).not.toEqual(expect.arrayContaining([here[0]]));
+    expect(await ask({ flagKey }, viewerToken({ environments: ['staging'] }))).toEqual(there);
+    for (const name of ['flagKey', 'environment'])
+      expect(await api().codeOf(query, { condition: { [name]: null } })).toBe('invalid_value');
+  });
 });

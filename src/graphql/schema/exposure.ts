@@ -126,6 +126,9 @@ const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   RetryFlagScheduleInput: { id: 'The schedule that failed.', reason: REASON },
 };
 
+const CHANGED_FLAG =
+  'The flag after the change. What will change it again: `schedules(condition: { status: "pending" }, orderBy: [SCHEDULED_AT_ASC], first: 10)`.';
+
 const exposure: GraphileConfig.Plugin = {
   name: 'HalyardExposurePlugin',
   version: '0.0.0',
@@ -139,6 +142,11 @@ const exposure: GraphileConfig.Plugin = {
   },
   schema: {
     hooks: {
+      GraphQLObjectType_fields_field(field, _build, { scope, Self }) {
+        const isChanged =
+          Self.name === 'UpdateFeatureFlagPayload' && scope.fieldName === 'featureFlag';
+        return isChanged ? { ...field, description: CHANGED_FLAG } : field;
+      },
       GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
         const description = ARGUMENTS[Self.name]?.[scope.fieldName];
         return description === undefined ? field : { ...field, description };
