@@ -569,7 +569,7 @@ comment on column audit.flag_events.flag_id is 'The flag: another one when it wa
 comment on column audit.flag_events.flag_key is 'The flag''s key.';
 comment on column audit.flag_events.occurred_at is 'When.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
-comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login of what was typed at a prompt. Null when unknown.';
+comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 grant select on table audit.flag_events to halyard_auditor;
@@ -1079,7 +1079,7 @@ begin
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
-  -- Where the triggers have them from: the request, or the schedule that changed the flag, which nobody moves or retries once it is applied.
+  -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s

@@ -1,5 +1,5 @@
 --! Previous: sha1:e8f7654f55e7d7515a43d5cea78ade87445fdb0f
---! Hash: sha1:57bc39934430cba790882f2294d045cebbb827c2
+--! Hash: sha1:01342fdc19f3bfcfa47c0ddb91e67a968c5df926
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -5595,7 +5595,7 @@ comment on column audit.flag_events.before is 'What was before, where the event 
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
-comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login of what was typed at a prompt. Null when unknown.';
+comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 
 create or replace view audit.actor_events with (security_invoker = true) as
 select
@@ -5809,7 +5809,7 @@ begin
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
-  -- Where the triggers have them from: the request, or the schedule that changed the flag, which nobody moves or retries once it is applied.
+  -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s

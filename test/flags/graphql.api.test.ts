@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
@@ -266,6 +267,14 @@ describe('queries of flags', () => {
     for (const after of ['nonsense', '', 'W10=', first.pageInfo.endCursor.slice(0, -4)])
       expect(await api().codeOf(page, { after })).toBe('invalid_value');
   });
+});
+
+const PAGE = await readFile(new URL('../../docs/queries.md', import.meta.url), 'utf8');
+const ASKED = [...PAGE.matchAll(/```graphql\n([^`]*)```/g)].map(([, query = '']) => query);
+
+it.each(ASKED)('docs/queries.md asks: %s', async (query) => {
+  const [connection] = Object.values(await api().data<Record<string, { nodes: unknown[] }>>(query));
+  expect(connection?.nodes).toBeInstanceOf(Array);
 });
 
 describe('auditEvents', () => {
