@@ -14,6 +14,8 @@ import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
 import { requestIdsOf } from '../http/request_id.ts';
+import { makeAllScheduleRoutes } from '../schedules/all.ts';
+import { pendingSchedules } from '../schedules/pending.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 
 /**
@@ -27,11 +29,11 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values, action) => {
+  const query: QueryAsCaller = async (request, sql, values, { reason, action } = {}) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdsOf(request), asking);
+      const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
       return await queryAs(pool, settings, { ...sql, values });
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
@@ -44,8 +46,9 @@ export function makeRest(
   router.use(
     '/admin',
     makeEnvironmentRoutes(query),
-    makeFlagRoutes(query),
+    makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
+    makeAllScheduleRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

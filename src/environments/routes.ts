@@ -53,12 +53,9 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
     .post(async (request, response) => {
       const { name } = parse(createEnvironmentSchema, request.body);
       const values = [name];
-      const { rows } = await query<EnvironmentRow>(
-        request,
-        { text: CREATE },
-        values,
-        'create_environments',
-      );
+      const { rows } = await query<EnvironmentRow>(request, { text: CREATE }, values, {
+        action: 'create_environments',
+      });
       response.status(201).location(`/api/admin/environments/${name}`).json(rows[0]);
     })
     .all(onlyMethods('GET', 'POST'));

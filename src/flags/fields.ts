@@ -84,12 +84,19 @@ export const updatesShape = z
   .object(shapeOf(SCHEDULABLE_FIELDS, withoutNull) as Shape<SchedulableName>)
   .partial().shape;
 
-/** An object of some of these fields, with at least one of them. No other key is let through. */
-export function someOf<T extends z.ZodRawShape>(fields: T): z.ZodObject<T, z.core.$strict> {
+/**
+ * An object of some of these fields, with at least one of them. No other key is let through.
+ *
+ * @param counted the fields of which one must be there; all of them unless given
+ */
+export function someOf<T extends z.ZodRawShape>(
+  fields: T,
+  counted: readonly string[] = Object.keys(fields),
+): z.ZodObject<T, z.core.$strict> {
   return z
     .strictObject(fields)
     .refine(
-      (given) => Object.values(given).some((field) => field !== undefined),
-      `must have at least one of: ${Object.keys(fields).join(', ')}`,
+      (given) => counted.some((name) => (given as Record<string, unknown>)[name] !== undefined),
+      `must have at least one of: ${counted.join(', ')}`,
     );
 }

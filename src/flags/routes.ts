@@ -51,14 +51,26 @@ const PATCH = Object.entries(FLAG_FIELDS).map(
     `${column} = case when $3::jsonb ? '${column}' then ($3::jsonb ->> '${column}')::${sql} else f.${column} end`,
 );
 
-const UPDATE: Statement = {
+/** What the answer of a change says beside the flag. Schedules know flags and not the reverse, so the router brings it. */
+export interface PendingSchedules {
+  /** An expression of the flag `f`. */
+  readonly sql: string;
+  /** Its value as the answer has it. */
+  readonly read: (value: unknown) => unknown;
+}
+
+const update = ({ sql }: PendingSchedules): Statement => ({
   name: 'update_flag',
   text: `
-    update app_public.feature_flags f
-    set ${PATCH.join(', ')}
-    where f.flag_key = $1 and f.environment = $2
-    returning ${COLUMNS}`,
-};
+    with f as (
+      update app_public.feature_flags f
+      set ${PATCH.join(', ')}
+      where f.flag_key = $1 and f.environment = $2
+      returning ${COLUMNS}
+    )
+    select f.*, ${sql} as pending_schedules
+    from f`,
+});
 
 const cursor = makeCursor<'flag_key'>(
   /^flag:(?<flag_key>[\w.-]{1,100})$/,
@@ -66,7 +78,8 @@ const cursor = makeCursor<'flag_key'>(
 );
 
 /** /flags: the flags of one environment. */
-export function makeFlagRoutes(query: QueryAsCaller): Router {
+export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules): Router {
+  const changeFlag = update(pending);
   const router = express.Router();
 
   router
@@ -82,7 +95,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
-      const flag = parse(createFlagSchema, request.body);
+      const { reason, ...flag } = parse(createFlagSchema, request.body);
       const environment = environmentOf(flag, request.query);
       // A column that is not mentioned keeps its default, which only the table knows.
       const given = Object.entries({ ...flag, environment }).filter(
@@ -92,6 +105,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
         request,
         { text: insert(given.map(([column]) => column)) },
         given.map(([, value]) => value),
+        { reason },
       );
       response.status(201).location(flagPath(flag.flag_key, environment)).json(rows[0]);
     })
@@ -106,9 +120,16 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
     })
     .patch(async (request, response) => {
       const address = flagAddress(request);
-      const change = parse(updateFlagSchema, request.body);
-      const { rows } = await query<FlagRow>(request, UPDATE, [...address, change]);
-      response.json(rows[0] ?? (await refuseMissingFlag(query, request, address[1])));
+      const { reason, ...change } = parse(updateFlagSchema, request.body);
+      const values = [...address, change];
+      const { rows } = await query<FlagRow & { pending_schedules: unknown }>(
+        request,
+        changeFlag,
+        values,
+        { reason },
+      );
+      const flag = rows[0] ?? (await refuseMissingFlag(query, request, address[1]));
+      response.json({ ...flag, pending_schedules: pending.read(flag.pending_schedules) });
     })
     .all(onlyMethods('GET', 'PATCH'));
 
@@ -116,7 +137,7 @@ export function makeFlagRoutes(query: QueryAsCaller): Router {
 }
 
 /** A new flag's environment stands in the body, as a column; one in the address is taken too, unless they differ. */
-function environmentOf(flag: CreateFlag, query: unknown): string {
+function environmentOf(flag: Omit<CreateFlag, 'reason'>, query: unknown): string {
   const schema = z.strictObject({ environment: environmentSchema.optional() });
   const { environment = flag.environment } = parse(schema, query);
   if (flag.environment !== undefined && environment !== flag.environment)

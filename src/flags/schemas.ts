@@ -1,7 +1,13 @@
 /** The shapes of flags in the REST API. */
 import { z } from 'zod';
 
-import { environmentSchema, flagKeySchema, pageShape, timeSchema } from '../http/schema_parts.ts';
+import {
+  environmentSchema,
+  flagKeySchema,
+  pageShape,
+  reasonSchema,
+  timeSchema,
+} from '../http/schema_parts.ts';
 import { flagPatchShape, flagShape, someOf } from './fields.ts';
 
 export { rolloutPercentageSchema } from './fields.ts';
@@ -13,10 +19,14 @@ export const createFlagSchema = z.strictObject({
   flag_key: flagKeySchema,
   environment: environmentSchema.optional(),
   ...flagPatchShape,
+  reason: reasonSchema,
 });
 
 /** Body of PATCH /api/admin/flags/:flagKey. */
-export const updateFlagSchema = someOf(flagPatchShape);
+export const updateFlagSchema = someOf(
+  { ...flagPatchShape, reason: reasonSchema },
+  Object.keys(flagPatchShape),
+);
 
 /** Parts of an address. */
 export const flagPathSchema = z.strictObject({ flagKey: flagKeySchema });

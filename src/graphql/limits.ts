@@ -41,6 +41,7 @@ const LONG_TEXTS: ReadonlySet<string> = new Set([
   'description',
   'errorMessage',
   'metadata',
+  'reason',
 ]);
 
 /** Columns to order by: each makes the statement longer. */

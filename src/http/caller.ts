@@ -13,16 +13,23 @@ export function requireRole(request: Request, _response: Response, next: NextFun
   next();
 }
 
+/** What a statement is about, beside its values. */
+export interface QueryOptions {
+  /** Why the client makes the change, if it says so. */
+  readonly reason?: string | null | undefined;
+  /** What is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
+  readonly action?: Action;
+}
+
 /**
  * Runs one statement in a transaction of its own, with the claims and the id of the request.
  *
  * @param sql the statement. Give a name only to a statement whose best plan doesn't depend on the values: it is planned once
  *   for each connection.
- * @param action what is denied to a role that isn't meant to do it; by default to read or to change flags, by the method
  */
 export type QueryAsCaller = <R extends pg.QueryResultRow>(
   request: Request,
   sql: Statement,
   values: readonly unknown[],
-  action?: Action,
+  options?: QueryOptions,
 ) => Promise<pg.QueryResult<R>>;

@@ -8,7 +8,7 @@ export const LIMITS = {
   flagKey: 100,
   environment: 20,
   description: 2000,
-  cancelReason: 500,
+  reason: 500,
   userId: 255,
   /** Items of one page of a list. */
   page: 100,
@@ -42,6 +42,20 @@ export function text(maximum: number) {
     `must be text of ${maximum} characters at most, without NUL`,
   );
 }
+
+/**
+ * Why a person makes a change. The blanks round it go, and nothing but blanks is no reason. As claims, it has no control characters,
+ * which would forge lines where it is printed.
+ */
+export const reasonSchema = z
+  .string()
+  .trim()
+  .refine(
+    (value) => Array.from(value).length <= LIMITS.reason && !/[\p{Cc}\p{Surrogate}]/u.test(value),
+    `must be text of ${LIMITS.reason} characters at most, without control characters`,
+  )
+  .transform((value) => (value === '' ? null : value))
+  .nullish();
 
 export const flagKeySchema = name(LIMITS.flagKey);
 export const environmentSchema = name(LIMITS.environment);

@@ -149,6 +149,10 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
     'invalid_value',
     'reason may have 500 characters at most.',
   ),
+  feature_flag_schedules_reason_check: problem(
+    'invalid_value',
+    'reason must be text of 500 characters at most, without control characters.',
+  ),
   feature_flags_environment_flag_key_key: problem(
     'flag_exists',
     'There is a flag with this key in this environment.',

@@ -25,7 +25,11 @@ const SETTINGS = [
   'jwt.claims.environments',
   'halyard.request_id',
   'halyard.client_request_id',
+  'halyard.reason',
 ] as const;
+
+/** The setting that says why a change is made. */
+export const REASON = 'halyard.reason';
 
 /** The ids of a request: the API's own, and the one that its client gave it, if any. */
 export interface RequestIds {
@@ -48,14 +52,21 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
  * timeouts are settings of the roles, not of this.
  *
  * @param asking how the request waits for a connection; by default its turn comes in any case
+ * @param reason why the client makes a change, if it says so: at most 500 characters
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
-export function pgSettings(claims: Claims, request: RequestIds, asking: Asking = {}): Settings {
+export function pgSettings(
+  claims: Claims,
+  request: RequestIds,
+  asking: Asking = {},
+  reason?: string | null,
+): Settings {
   if (claims.role === null) throw new NoRoleError(claims);
   return {
     ...loginSettings(claims, request),
     [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
     role: `halyard_${claims.role}`,
+    [REASON]: reason ?? '',
   };
 }
 
@@ -74,6 +85,7 @@ export function loginSettings(
       claims.environments === null ? '' : JSON.stringify(claims.environments),
     'halyard.request_id': requestId,
     'halyard.client_request_id': clientRequestId ?? '',
+    [REASON]: '',
   };
 }
 

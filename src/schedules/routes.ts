@@ -16,24 +16,11 @@ import {
   rescheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
-  type Schedule,
 } from './schemas.ts';
-
-type Time = 'scheduled_at' | 'applied_at' | 'cancelled_at' | 'created_at' | 'updated_at';
-
-/** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
-type ScheduleRow = Omit<Schedule, Time> & Record<Time, Date | null>;
-
-/** Of a flag `f` and a schedule `s`. */
-const COLUMNS = `
-  s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
-  s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at`;
-
-/** With microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
-const CREATED_AT = `to_char(s.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+import { COLUMNS, PLACE, preciseTime, type ScheduleRow } from './rows.ts';
 
 const cursor = makeCursor<'at' | 'id'>(
-  /^schedule:(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+  new RegExp(`^schedule:${PLACE}$`),
   ({ at, id }) => `schedule:${at}:${id}`,
 );
 
@@ -42,7 +29,7 @@ export const LIST = `
   select ${COLUMNS}, s.cursor_at
   from app_public.feature_flags f
   left join lateral (
-    select s.*, ${CREATED_AT} as cursor_at
+    select s.*, ${preciseTime('created_at')} as cursor_at
     from app_public.feature_flag_schedules s
     where s.flag_id = f.id
       and ($3::text is null or s.status = $3)
@@ -74,7 +61,7 @@ const CREATE: Statement = {
   text: `
   select ${COLUMNS}
   from (select $1::text as flag_key, $2::text as environment) f
-  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, $3, $4) s`,
+  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, $3, $4, $5) s`,
 };
 const GET: Statement = {
   name: 'get_schedule',
@@ -85,19 +72,23 @@ const GET: Statement = {
   where f.flag_key = $1 and f.environment = $2 and s.id = $3`,
 };
 const CANCEL = change('cancel_schedule', 'app_public.cancel_flag_schedule(f.id, $4)');
-const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $4)');
-const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id)');
+const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $5, $4)');
+const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id, $4)');
 
 /** /flags/:flagKey/schedule: the schedules of one flag. */
 export function makeScheduleRoutes(query: QueryAsCaller): Router {
   const router = express.Router();
 
-  /** Runs a statement about the schedule that the address names. */
-  async function requireSchedule(request: Request, sql: Statement, ...values: unknown[]) {
+  /** Runs a statement about the schedule that the address names; for a change, its reason is $4. */
+  async function requireSchedule(
+    request: Request,
+    sql: Statement,
+    ...values: [reason?: string | null, ...rest: unknown[]]
+  ) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
     const all = [flagKey, environment, scheduleId, ...values];
-    const [schedule] = (await query<ScheduleRow>(request, sql, all)).rows;
+    const [schedule] = (await query<ScheduleRow>(request, sql, all, { reason: values[0] })).rows;
     if (schedule === undefined) {
       await requireEnvironment(query, request, environment);
       throw new ProblemError(
@@ -132,8 +123,8 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
     })
     .post(async (request, response) => {
       const address = flagAddress(request);
-      const { scheduled_at, updates } = parse(createScheduleSchema, request.body);
-      const values = [...address, scheduled_at, updates];
+      const { scheduled_at, updates, reason } = parse(createScheduleSchema, request.body);
+      const values = [...address, scheduled_at, updates, reason];
       const { rows } = await query<ScheduleRow>(request, CREATE, values);
       const location = flagPath(...address, `/schedule/${rows[0]?.id ?? ''}`);
       response.status(201).location(location).json(rows[0]);
@@ -150,16 +141,16 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(await requireSchedule(request, CANCEL, reason));
     })
     .patch(async (request, response) => {
-      const { scheduled_at } = parse(rescheduleSchema, request.body);
-      response.json(await requireSchedule(request, RESCHEDULE, scheduled_at));
+      const { scheduled_at, reason } = parse(rescheduleSchema, request.body);
+      response.json(await requireSchedule(request, RESCHEDULE, reason, scheduled_at));
     })
     .all(onlyMethods('GET', 'PATCH', 'DELETE'));
 
   router
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
-      parse(retryScheduleSchema, bodyOf(request));
-      response.json(await requireSchedule(request, RETRY));
+      const { reason } = parse(retryScheduleSchema, bodyOf(request));
+      response.json(await requireSchedule(request, RETRY, reason));
     })
     .all(onlyMethods('POST'));
 

@@ -2,14 +2,14 @@
 import { z } from 'zod';
 
 import { someOf, updatesShape } from '../flags/fields.ts';
-import { environmentQuerySchema } from '../flags/schemas.ts';
+import { environmentQuerySchema, flagSchema } from '../flags/schemas.ts';
 import {
   environmentSchema,
   flagKeySchema,
   instantSchema,
   LIMITS,
   pageShape,
-  text,
+  reasonSchema,
   timeSchema,
 } from '../http/schema_parts.ts';
 
@@ -27,18 +27,22 @@ export const updatesSchema = someOf(updatesShape);
 export const createScheduleSchema = z.strictObject({
   scheduled_at: scheduledAtSchema,
   updates: updatesSchema,
+  reason: reasonSchema,
 });
 
 /** Body, which may be left out, of DELETE /api/admin/flags/:flagKey/schedule/:scheduleId. */
 export const cancelScheduleSchema = z.strictObject({
-  reason: text(LIMITS.cancelReason).nullish(),
+  reason: reasonSchema,
 });
 
 /** Body of PATCH /api/admin/flags/:flagKey/schedule/:scheduleId. */
-export const rescheduleSchema = z.strictObject({ scheduled_at: scheduledAtSchema });
+export const rescheduleSchema = z.strictObject({
+  scheduled_at: scheduledAtSchema,
+  reason: reasonSchema,
+});
 
 /** Body, which may be left out, of POST /api/admin/flags/:flagKey/schedule/:scheduleId/retry. */
-export const retryScheduleSchema = z.strictObject({});
+export const retryScheduleSchema = z.strictObject({ reason: reasonSchema });
 
 /** Parts of an address. */
 export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
@@ -49,7 +53,22 @@ export const listSchedulesQuerySchema = environmentQuerySchema.extend({
   status: scheduleStatusSchema.optional(),
 });
 
-/** A schedule, as every route answers it. created_by and cancelled_by are null where the admin is not known. */
+/** Query of GET /api/admin/schedules: of all environments of the token, and of all flags, unless given. */
+export const listAllSchedulesQuerySchema = z.strictObject({
+  environment: environmentSchema.optional(),
+  flag: flagKeySchema.optional(),
+  status: scheduleStatusSchema.optional(),
+  /** Inclusive, by scheduled_at. */
+  from: instantSchema.optional(),
+  /** Exclusive, by scheduled_at. */
+  to: instantSchema.optional(),
+  ...pageShape,
+});
+
+/**
+ * A schedule, as every route answers it. requested_by is who scheduled it, or moved or retried it last, and reason is why. They, created_by
+ * and cancelled_by are null where they are not known.
+ */
 export const scheduleSchema = z.strictObject({
   id: z.guid(),
   flag_key: flagKeySchema,
@@ -60,6 +79,8 @@ export const scheduleSchema = z.strictObject({
   applied_at: timeSchema.nullable(),
   error_message: z.string().nullable(),
   attempts: z.int().min(0),
+  requested_by: z.string().max(LIMITS.userId).nullable(),
+  reason: z.string().nullable(),
   created_by: z.string().max(LIMITS.userId).nullable(),
   cancelled_by: z.string().max(LIMITS.userId).nullable(),
   cancelled_at: timeSchema.nullable(),
@@ -68,9 +89,18 @@ export const scheduleSchema = z.strictObject({
   updated_at: timeSchema,
 });
 
+/** Pending schedules that the answer of a changed flag shows. */
+export const MAX_PENDING_SHOWN = 10;
+
+/** A flag, as PATCH answers it: with those of its pending schedules that come first, which will change it again. */
+export const changedFlagSchema = flagSchema.extend({
+  pending_schedules: z.array(scheduleSchema).max(MAX_PENDING_SHOWN),
+});
+
 export type ScheduleStatus = z.infer<typeof scheduleStatusSchema>;
 export type Updates = z.infer<typeof updatesSchema>;
 export type CreateSchedule = z.infer<typeof createScheduleSchema>;
 export type CancelSchedule = z.infer<typeof cancelScheduleSchema>;
 export type Reschedule = z.infer<typeof rescheduleSchema>;
+export type ChangedFlag = z.infer<typeof changedFlagSchema>;
 export type Schedule = z.infer<typeof scheduleSchema>;

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, one } from '../support/factory.ts';
-import { useGraphql } from '../support/graphql.ts';
+import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { inMinutes, useGraphql } from '../support/graphql.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -110,6 +111,24 @@ describe('updateFeatureFlag', () => {
     });
   });
 
+  it('can be asked what will change the flag again, as its documentation says', async () => {
+    const { id } = await insert();
+    const later = await withClient(database.ownerUrl, async (client) => {
+      const last = await insertSchedule(client, id, { dueIn: '2 hours' });
+      return [await insertSchedule(client, id), last];
+    });
+    const { description } = await api().data<{
+      description: { fields: { description: string }[] };
+    }>('{ description: __type(name: "UpdateFeatureFlagPayload") { fields { description } } }');
+    const [, asked = ''] = /`(schedules.*)`/.exec(description.fields[1]?.description ?? '') ?? [];
+    const update = UPDATE.replace(FIELDS, `${asked} { nodes { id } }`);
+    expect(await api().data(update, { id, patch: { enabled: true } })).toEqual({
+      updateFeatureFlag: {
+        featureFlag: { schedules: { nodes: later.map((each) => ({ id: each.id })) } },
+      },
+    });
+  });
+
   it('refuses an unknown flag, one of another environment, an empty patch and bad values', async () => {
     const { id } = await insert();
     const patch = { enabled: true };
@@ -135,6 +154,55 @@ describe('updateFeatureFlag', () => {
     expect(await api().codeOf(CREATE, { flag: { flagKey: 'theirs' } }, token)).toBe('forbidden');
     expect(one(await flagsOf(key))).toMatchObject({ enabled: false });
     expect(await flagsOf('theirs')).toHaveLength(0);
+  });
+});
+
+describe('reasons', () => {
+  const reasons = async (flagKey: string) => {
+    const { auditEvents } = await api().data<{
+      auditEvents: { nodes: { eventType: string; metadata: { reason?: string } }[] };
+    }>(
+      `query ($flagKey: String!) {
+        auditEvents(condition: { flagKey: $flagKey }, orderBy: [OCCURRED_AT_ASC]) { nodes { eventType metadata } }
+      }`,
+      { flagKey },
+    );
+    return auditEvents.nodes.map(({ eventType, metadata }) => [eventType, metadata.reason]);
+  };
+
+  it('are each mutation’s own, in one operation too', async () => {
+    const { id } = await insert();
+    await api().data(
+      `mutation ($id: UUID!, $key: String!, $new: String!, $at: Datetime!, $why: String) {
+        a: createFeatureFlag(input: { featureFlag: { flagKey: $new }, reason: "  made " }) { clientMutationId }
+        b: updateFeatureFlag(input: { id: $id, patch: { enabled: true }, reason: $why }) { clientMutationId }
+        c: updateFeatureFlag(input: { id: $id, patch: { enabled: false } }) { clientMutationId }
+        d: scheduleFlagChange(input: { flagKey: $key, scheduledAt: $at, updates: { enabled: true }, reason: "later" }) { clientMutationId }
+        e: updateFeatureFlag(input: { id: $id, patch: { enabled: true } }) { clientMutationId }
+      }`,
+      { id, key, new: `${key}-new`, at: inMinutes(), why: 'ticket "7" 🎉' },
+    );
+    expect(await reasons(`${key}-new`)).toEqual([['feature_flag.created', 'made']]);
+    expect(await reasons(key)).toEqual([
+      ['feature_flag.created', undefined],
+      ['feature_flag.updated', 'ticket "7" 🎉'],
+      ['feature_flag.updated', undefined],
+      ['flag_schedule.created', 'later'],
+      ['feature_flag.updated', undefined],
+    ]);
+  });
+
+  it.each(['two\nlines', 'x'.repeat(501)])('that are none change nothing: %j', async (reason) => {
+    const { id } = await insert();
+    const update = `mutation ($id: UUID!, $reason: String) {
+      updateFeatureFlag(input: { id: $id, patch: { enabled: true }, reason: $reason }) { clientMutationId }
+    }`;
+    const schedule = `mutation ($key: String!, $at: Datetime!, $reason: String) {
+      scheduleFlagChange(input: { flagKey: $key, scheduledAt: $at, updates: { enabled: true }, reason: $reason }) { clientMutationId }
+    }`;
+    expect(await api().codeOf(update, { id, reason })).toBe('invalid_value');
+    expect(await api().codeOf(schedule, { key, at: inMinutes(), reason })).toBe('invalid_value');
+    expect(await reasons(key)).toEqual([['feature_flag.created', undefined]]);
   });
 });
 
@@ -238,6 +306,14 @@ describe('queries of flags', () => {
   });
 });
 
+const PAGE = await readFile(new URL('../../docs/queries.md', import.meta.url), 'utf8');
+const ASKED = [...PAGE.matchAll(/```graphql\n([^`]*)```/g)].map(([, query = '']) => query);
+
+it.each(ASKED)('docs/queries.md asks: %s', async (query) => {
+  const [connection] = Object.values(await api().data<Record<string, { nodes: unknown[] }>>(query));
+  expect(connection?.nodes).toBeInstanceOf(Array);
+});
+
 describe('auditEvents', () => {
   const EVENTS = `query ($condition: AuditEventCondition, $orderBy: [AuditEventOrderBy!] = [OCCURRED_AT_DESC]) {
     auditEvents(condition: $condition, orderBy: $orderBy) {
@@ -261,6 +337,31 @@ describe('auditEvents', () => {
       expect(events.auditEvents.nodes[0]?.metadata.flagKey).toBe(key);
       expect(events.auditEvents.nodes[0]?.occurredAt).toMatch(/^\d{4}-.*(Z|[+-]\d\d:\d\d)$/);
     }
+  });
+
+  it('come newest first where no order is asked for: a flag’s, and a schedule’s', async () => {
+    const { id } = await insert();
+    const schedule = await withClient(database.ownerUrl, async (client) => {
+      const made = await insertSchedule(client, id);
+      await client.query(
+        `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`,
+        [made.id],
+      );
+      return made;
+    });
+    const ask = async (condition: object) =>
+      types(
+        await api().data<Events>(
+          'query ($condition: AuditEventCondition) { auditEvents(condition: $condition) { nodes { eventType } } }',
+          { condition },
+        ),
+      );
+    const ofSchedule = ['flag_schedule.cancelled', 'flag_schedule.created'];
+    expect(await ask({ scheduleId: schedule.id })).toEqual(ofSchedule);
+    expect(await ask({ flagKey: key, environment: 'production' })).toEqual([
+      ...ofSchedule,
+      'feature_flag.created',
+    ]);
   });
 
   it('can be narrowed by type, admin, environment and time, and turned round', async () => {

@@ -122,5 +122,6 @@ test('what is followed is read with the rights alone', () => {
     'jwt.claims.email': '',
     'halyard.request_id': '',
     'halyard.client_request_id': '',
+    'halyard.reason': '',
   });
 });

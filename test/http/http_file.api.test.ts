@@ -54,6 +54,17 @@ describe.each(Object.entries(FILES))('http/%s', (_, { variables, requests }) => 
   );
 });
 
+describe('the requests of docs/queries.md', async () => {
+  const page = await readFile(new URL('../../docs/queries.md', import.meta.url), 'utf8');
+  const requests = [...page.matchAll(/```http\n([^`]*)```/g)].map(([, text = '']) => text.trim());
+  const api = useApi(useDatabase());
+
+  test.each(requests)('%s', async (request) => {
+    const { status, body } = await api.call(request, { token: adminToken() });
+    expect([status, body]).toEqual([200, []]);
+  });
+});
+
 describe('the parser', () => {
   test('refuses what it does not understand', () => {
     expect(() => parseHttpFile('### \nnonsense\n')).toThrow();

@@ -52,9 +52,11 @@ describe('with the database', () => {
     expect(await lengthOf('feature_flag_schedules', 'created_by')).toBe(LIMITS.userId);
     expect(await lengthOf('feature_flag_schedules', 'cancelled_by')).toBe(LIMITS.userId);
     expect(await checkOf('feature_flags_description_check')).toContain(`<= ${LIMITS.description})`);
-    expect(await checkOf('feature_flag_schedules_cancel_reason_check')).toContain(
-      `<= ${LIMITS.cancelReason})`,
-    );
+    expect(await lengthOf('feature_flag_schedules', 'requested_by')).toBe(LIMITS.userId);
+    for (const column of ['cancel_reason', 'reason'])
+      expect(await checkOf(`feature_flag_schedules_${column}_check`)).toContain(
+        `<= ${LIMITS.reason})`,
+      );
   });
 
   test('statuses agree', async () => {
@@ -147,9 +149,9 @@ describe('with the database', () => {
 
 test('lengths count characters, not half of them', () => {
   const party = '🎉';
-  const { cancelReason, description } = LIMITS;
-  expect(accepts(cancelScheduleSchema, { reason: party.repeat(cancelReason) })).toBe(true);
-  expect(accepts(cancelScheduleSchema, { reason: party.repeat(cancelReason + 1) })).toBe(false);
+  const { reason, description } = LIMITS;
+  expect(accepts(cancelScheduleSchema, { reason: party.repeat(reason) })).toBe(true);
+  expect(accepts(cancelScheduleSchema, { reason: party.repeat(reason + 1) })).toBe(false);
   expect(accepts(updateFlagSchema, { description: party.repeat(description) })).toBe(true);
   expect(accepts(updateFlagSchema, { description: party.repeat(description + 1) })).toBe(false);
 });
@@ -176,6 +178,21 @@ test.each([
   ['+02030-01-31T09:00:00Z'],
 ])('the time %s is not one', (time) => {
   expect(accepts(scheduledAtSchema, time)).toBe(false);
+});
+
+test('a reason loses the blanks round it, nothing but blanks is none, and it is no change by itself', () => {
+  const parse = (reason: unknown) => updateFlagSchema.parse({ enabled: true, reason }).reason;
+  expect(['  why not ', 'why\n', ' \t ', '', null, undefined].map(parse)).toEqual([
+    'why not',
+    'why',
+    null,
+    null,
+    null,
+    undefined,
+  ]);
+  for (const reason of ['a\nb', 'a\0b', 'a\u009fb', '\ud800', 5])
+    expect([reason, accepts(cancelScheduleSchema, { reason })]).toEqual([reason, false]);
+  expect(accepts(updateFlagSchema, { reason: 'why not' })).toBe(false);
 });
 
 test('unknown fields are refused, also those that every object has', () => {

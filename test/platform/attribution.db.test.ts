@@ -32,6 +32,7 @@ const CLAIMED = {
   email: 'alice@example.com',
   role: 'admin',
   requestId: 'forged-request',
+  reason: 'forged',
 };
 
 beforeAll(async () => {
@@ -120,14 +121,16 @@ describe('a DBA with halyard_admin', () => {
         metadata: { claimed: CLAIMED },
       });
       expect(event.metadata).not.toHaveProperty('adminUserId');
+      if (event.event_type !== 'flag_schedule.cancelled')
+        expect(event.metadata).not.toHaveProperty('reason');
       expect(event.schedule_id).toBe(event.event_type.startsWith('flag_schedule.') ? id : null);
     }
     await withClient(database.ownerUrl, async (client) => {
       const { rows } = await client.query(
-        'select created_by, cancelled_by from app_public.feature_flag_schedules where id = $1',
+        'select created_by, cancelled_by, requested_by from app_public.feature_flag_schedules where id = $1',
         [id],
       );
-      expect(rows).toEqual([{ created_by: null, cancelled_by: null }]);
+      expect(rows).toEqual([{ created_by: null, cancelled_by: null, requested_by: null }]);
       const changes = await client.query<{ event_type: string; claimed: object }>(
         'select event_type, claimed from audit.manual_changes where database_user = $1',
         [DBA],
@@ -143,9 +146,10 @@ describe('a DBA with halyard_admin', () => {
     [
       'megabytes',
       Object.fromEntries(
-        ['halyard.applying', 'halyard.request_id', 'jwt.claims.user_id', 'jwt.claims.email'].map(
-          (name) => [name, 'x'.repeat(3_000_000)],
-        ),
+        [
+          ...['halyard.applying', 'halyard.request_id', 'halyard.reason'],
+          ...['jwt.claims.user_id', 'jwt.claims.email'],
+        ].map((name) => [name, 'x'.repeat(3_000_000)]),
       ),
     ],
   ])('leaves no dead letter and a small event with settings of %s', async (_, settings) => {

@@ -19,7 +19,7 @@ const TABLES = `
 table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
 app_public.environments              rawdDxt  -              r                                                                                                  r       r        -       -
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       r        -       -
-app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts)                                                      r       r        -       -
+app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
@@ -46,9 +46,9 @@ audit.reconciliations                rawdDxt  -              -                  
 /** Every function, and who may execute it besides its owner. */
 const FUNCTIONS = `
 app_public.cancel_flag_schedule(uuid,text)                       admin
-app_public.reschedule_flag_change(uuid,timestamp with time zone) admin
-app_public.retry_flag_schedule(uuid)                             admin
-app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) admin
+app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
+app_public.retry_flag_schedule(uuid,text)                        admin
+app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
 
 audit.verify(bigint,bigint)                                      auditor
@@ -72,6 +72,7 @@ app_private.request_id()                                         admin viewer au
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin
 app_private.updates_problem(jsonb)                               admin
+app_private.trim_reason(text)                                    admin
 app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
@@ -125,6 +126,7 @@ app_private.setting_id(text)
 app_private.setting_reconciled_event(app_private.settings,bigint[])
 app_private.reconcile_settings()
 app_private.actor_details()
+app_private.change_reason()
 app_private.client_request_id()
 app_private.claimed()
 app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb)
@@ -173,7 +175,7 @@ app_private.check_rows(text,text,integer,boolean)
 app_private.tg_cursors__audit()
 app_private.bury_events(jsonb,text,text)
 app_private.environment_is_visible(text)
-app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid)
+app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text)
 app_private.iso(timestamp with time zone)
 app_private.lock_schedule(uuid)
 app_private.has_no_room_for_pending(uuid)

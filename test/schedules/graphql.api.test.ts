@@ -24,13 +24,15 @@ const CANCEL = `mutation ($id: UUID!, $reason: String) {
     featureFlagSchedule { id status createdBy cancelledBy cancelledAt cancelReason }
   }
 }`;
-const RESCHEDULE = `mutation ($id: UUID!, $at: Datetime!) {
-  rescheduleFlagChange(input: { id: $id, scheduledAt: $at }) {
-    featureFlagSchedule { id scheduledAt status }
+const RESCHEDULE = `mutation ($id: UUID!, $at: Datetime!, $reason: String) {
+  rescheduleFlagChange(input: { id: $id, scheduledAt: $at, reason: $reason }) {
+    featureFlagSchedule { id scheduledAt status reason requestedBy }
   }
 }`;
-const RETRY = `mutation ($id: UUID!) {
-  retryFlagSchedule(input: { id: $id }) { featureFlagSchedule { id status attempts } }
+const RETRY = `mutation ($id: UUID!, $reason: String) {
+  retryFlagSchedule(input: { id: $id, reason: $reason }) {
+    featureFlagSchedule { id status attempts reason requestedBy }
+  }
 }`;
 
 interface Schedule {
@@ -268,7 +270,11 @@ describe('rescheduleFlagChange', () => {
   it('moves a pending schedule, and not into the past', async () => {
     const { id } = await schedule();
     const at = inMinutes(120);
-    await api().data(RESCHEDULE, { id, at });
+    expect(await api().data(RESCHEDULE, { id, at, reason: ' the fair ' })).toMatchObject({
+      rescheduleFlagChange: {
+        featureFlagSchedule: { reason: 'the fair', requestedBy: 'alice' },
+      },
+    });
     expect(one(await rowsOf(flag.id)).scheduled_at).toEqual(new Date(at));
     expect(await api().codeOf(RESCHEDULE, { id, at: inMinutes(-1) })).toBe('scheduled_at_in_past');
     expect(await api().codeOf(RESCHEDULE, { id, at: '2090-01-01' })).toBe('invalid_scheduled_at');
@@ -288,8 +294,11 @@ describe('retryFlagSchedule', () => {
     );
     const { retryFlagSchedule } = await api().data<{
       retryFlagSchedule: { featureFlagSchedule: object };
-    }>(RETRY, { id });
-    expect(retryFlagSchedule.featureFlagSchedule).toEqual({ id, status: 'pending', attempts: 0 });
+    }>(RETRY, { id, reason: 'mended' });
+    expect(retryFlagSchedule.featureFlagSchedule).toEqual({
+      ...{ id, status: 'pending', attempts: 0 },
+      ...{ reason: 'mended', requestedBy: 'alice' },
+    });
   });
 });
 
@@ -364,5 +373,33 @@ describe('featureFlagSchedules', () => {
       [cancelled.id, 'alice'],
       [old.id, null],
     ]);
+  });
+
+  it('can be narrowed to those of one environment and of one flag, and come by time', async () => {
+    const [here, there] = await withClient(database.ownerUrl, async (client) => {
+      const other = await insertFlag(client, {
+        flag_key: flag.flag_key,
+        environment: 'staging',
+      });
+      const later = await insertSchedule(client, flag.id, { dueIn: '2 hours' });
+      const first = await insertSchedule(client, flag.id);
+      return [[first.id, later.id], [(await insertSchedule(client, other.id)).id]] as const;
+    });
+    const query = `query ($condition: FeatureFlagScheduleCondition) {
+      featureFlagSchedules(condition: $condition, orderBy: [SCHEDULED_AT_ASC], first: 100) { nodes { id } totalCount }
+    }`;
+    const ask = async (condition: object, token?: string) => {
+      const data = await api().data<List>(query, { condition }, token);
+      return data.featureFlagSchedules.nodes.map(({ id }) => id);
+    };
+    const flagKey = flag.flag_key;
+    expect(await ask({ flagKey, environment: 'production' })).toEqual(here);
+    expect(await ask({ flagKey, environment: 'staging' })).toEqual(there);
+    expect((await ask({ flagKey })).toSorted()).toEqual([...here, ...there].toSorted());
+    expect(await ask({ environment: 'staging' })).toEqual(expect.arrayContaining([...there]));
+    expect(await ask({ environment: 'staging' })).not.toEqual(expect.arrayContaining([here[0]]));
+    expect(await ask({ flagKey }, viewerToken({ environments: ['staging'] }))).toEqual(there);
+    for (const name of ['flagKey', 'environment'])
+      expect(await api().codeOf(query, { condition: { [name]: null } })).toBe('invalid_value');
   });
 });

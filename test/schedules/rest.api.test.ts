@@ -40,6 +40,8 @@ test('an admin schedules a change, and the answer says who did', async () => {
     applied_at: null,
     error_message: null,
     attempts: 0,
+    requested_by: 'alice',
+    reason: null,
     created_by: 'alice',
     cancelled_by: null,
     cancelled_at: null,
@@ -96,6 +98,46 @@ test('cancelling answers who, when and why', async () => {
   expect(Date.parse(String(answer.body.cancelled_at))).toBeGreaterThanOrEqual(
     Date.parse(body.created_at),
   );
+});
+
+test('scheduling, moving and retrying say why and who; without a reason the schedule keeps its own', async () => {
+  const flag = await newFlag();
+  const { body } = await api.call(`POST /api/admin/flags/${flag}/schedule`, {
+    token: adminToken(),
+    json: { scheduled_at: inMinutes(60), updates: { enabled: true }, reason: ' launch ' },
+  });
+  expect(body).toMatchObject({ reason: 'launch', requested_by: 'alice' });
+  const path = `/api/admin/flags/${flag}/schedule/${body.id}`;
+  const as = async (userId: string, target: string, json?: object) =>
+    (await api.call(target, { token: adminToken({ userId }), json })).body;
+  const moved = { scheduled_at: inMinutes(90) };
+  expect(await as('bob', `PATCH ${path}`, moved)).toMatchObject({
+    ...{ reason: 'launch', requested_by: 'bob', created_by: 'alice' },
+  });
+  const again = { scheduled_at: inMinutes(91), reason: 'launch' };
+  expect(await as('carol', `PATCH ${path}`, again)).toMatchObject({ requested_by: 'carol' });
+  await asOwner((client) =>
+    client.query(
+      `update app_public.feature_flag_schedules set status = 'failed', error_message = 'broken' where id = $1`,
+      [body.id],
+    ),
+  );
+  expect(await as('dora', `POST ${path}/retry`, { reason: 'mended' })).toMatchObject({
+    ...{ reason: 'mended', requested_by: 'dora', created_by: 'alice' },
+  });
+  const { rows } = await asOwner((client) =>
+    client.query<{ who: string; why: string | null }>(
+      `select admin_user_id as who, metadata ->> 'reason' as why from audit.events
+       where schedule_id = $1 and actor_kind = 'admin' order by revision`,
+      [body.id],
+    ),
+  );
+  expect(rows).toEqual([
+    { who: 'alice', why: 'launch' },
+    { who: 'bob', why: null },
+    { who: 'carol', why: 'launch' },
+    { who: 'dora', why: 'mended' },
+  ]);
 });
 
 test('cancelling needs no body', async () => {

@@ -32,7 +32,7 @@ export async function actAs(client: pg.ClientBase, role: string): Promise<void> 
   await client.query(
     `select set_config(name, '', true)
      from unnest(array['jwt.claims.role', 'jwt.claims.user_id', 'jwt.claims.email', 'jwt.claims.environments',
-       'halyard.request_id', 'halyard.client_request_id']) as setting (name)`,
+       'halyard.request_id', 'halyard.client_request_id', 'halyard.reason']) as setting (name)`,
   );
   await client.query(`select set_config('role', $1, true)`, [role]);
 }

@@ -92,14 +92,15 @@ export async function rerunFixtures(client: pg.ClientBase): Promise<void> {
     await client.query(await readFile(new URL(name, folder), 'utf8'));
 }
 
-/** One statement of an admin's, committed. */
+/** One statement of an admin's, committed; `reason` as the API sets it. */
 export async function asAdmin<T>(
   client: pg.ClientBase,
   sql: string,
   parameters: unknown[],
+  reason = '',
 ): Promise<T> {
   await client.query('begin');
-  await become(client, 'admin', ALICE);
+  await become(client, 'admin', { ...ALICE, reason });
   const result = await value<T>(client, sql, parameters);
   await client.query('commit');
   return result;
@@ -114,30 +115,41 @@ export async function runLifecycle(client: pg.ClientBase, flagKey: string): Prom
     client,
     'insert into app_public.feature_flags (flag_key) values ($1) returning id',
     [flagKey],
+    'a new one',
   );
   await asAdmin(
     client,
     'update app_public.feature_flags set rollout_percentage = 20 where id = $1 returning id',
     [flagId],
+    'for a few',
   );
   const planned = await asAdmin<string>(
     client,
-    `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}')`,
+    `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}', 'the launch')`,
     [flagKey],
   );
-  await asAdmin(
-    client,
-    `select id from app_public.reschedule_flag_change($1, now() + interval '2 hours')`,
-    [planned],
-  );
+  for (const reason of ['', 'the launch', 'the fair'])
+    await asAdmin(
+      client,
+      `select id from app_public.reschedule_flag_change($1, clock_timestamp() + interval '2 hours', $2)`,
+      [planned, reason],
+      reason,
+    );
   await asAdmin(client, `select id from app_public.cancel_flag_schedule($1, 'not now')`, [planned]);
 
   const failing = await insertSchedule(client, flagId, { dueIn: '-1 second', max_attempts: 1 });
   await breakFlag(client, flagKey);
   await client.query('select app_private.apply_due()');
   await mendFlag(client);
-  await asAdmin(client, 'select id from app_public.retry_flag_schedule($1)', [failing.id]);
+  await asAdmin(
+    client,
+    `select id from app_public.retry_flag_schedule($1, 'mended')`,
+    [failing.id],
+    'mended',
+  );
+  await client.query('set session authorization halyard_worker');
   await client.query('select app_private.apply_due()');
+  await client.query('set session authorization default; set role halyard_owner');
   const removed = await insertSchedule(client, flagId);
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [removed.id]);
 }

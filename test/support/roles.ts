@@ -7,6 +7,7 @@ export interface TestClaims {
   readonly environments?: readonly string[];
   readonly requestId?: string;
   readonly clientRequestId?: string;
+  readonly reason?: string;
 }
 
 export type ApiRole = 'admin' | 'viewer' | 'auditor';
@@ -29,7 +30,8 @@ export async function become(
       set_config('jwt.claims.email', $4, true),
       set_config('jwt.claims.environments', $5, true),
       set_config('halyard.request_id', $6, true),
-      set_config('halyard.client_request_id', $7, true)`,
+      set_config('halyard.client_request_id', $7, true),
+      set_config('halyard.reason', $8, true)`,
     [
       `halyard_${role}`,
       role,
@@ -38,6 +40,7 @@ export async function become(
       claims.environments === undefined ? '' : JSON.stringify(claims.environments),
       claims.requestId ?? '',
       claims.clientRequestId ?? '',
+      claims.reason ?? '',
     ],
   );
 }

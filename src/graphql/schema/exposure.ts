@@ -1,6 +1,8 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 
+import { REASON_DESCRIPTION as REASON } from './reasons.ts';
+
 /** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.environments': { condition: ['name'], orderBy: ['name'] },
@@ -125,17 +127,22 @@ const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     environment: 'The flag’s environment; production unless given.',
     scheduledAt: 'When to change it: a time in the future.',
     updates: 'What to change: at least one field.',
+    reason: REASON,
   },
   CancelFlagScheduleInput: {
     id: 'The schedule to cancel.',
-    reason: 'Why, for the trail: up to 500 characters.',
+    reason: REASON,
   },
   RescheduleFlagChangeInput: {
     id: 'The schedule to move.',
     scheduledAt: 'Its new time, in the future.',
+    reason: REASON,
   },
-  RetryFlagScheduleInput: { id: 'The schedule that failed.' },
+  RetryFlagScheduleInput: { id: 'The schedule that failed.', reason: REASON },
 };
+
+const CHANGED_FLAG =
+  'The flag after the change. What will change it again: `schedules(condition: { status: "pending" }, orderBy: [SCHEDULED_AT_ASC], first: 10)`.';
 
 const exposure: GraphileConfig.Plugin = {
   name: 'HalyardExposurePlugin',
@@ -150,6 +157,11 @@ const exposure: GraphileConfig.Plugin = {
   },
   schema: {
     hooks: {
+      GraphQLObjectType_fields_field(field, _build, { scope, Self }) {
+        const isChanged =
+          Self.name === 'UpdateFeatureFlagPayload' && scope.fieldName === 'featureFlag';
+        return isChanged ? { ...field, description: CHANGED_FLAG } : field;
+      },
       GraphQLInputObjectType_fields_field(field, _build, { scope, Self }) {
         const description = ARGUMENTS[Self.name]?.[scope.fieldName];
         return description === undefined ? field : { ...field, description };

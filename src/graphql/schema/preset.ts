@@ -6,6 +6,7 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { shapePlugins } from './exposure.ts';
+import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
 
@@ -14,7 +15,15 @@ export const SCHEMAS = ['app_public', 'audit'];
 
 export const preset: GraphileConfig.Preset = {
   extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-  plugins: [flagUpdates, checkedFlagFields, ...shapePlugins, pages, ...valuePlugins, subscriptions],
+  plugins: [
+    flagUpdates,
+    checkedFlagFields,
+    ...shapePlugins,
+    pages,
+    ...valuePlugins,
+    ...reasons,
+    subscriptions,
+  ],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.
     'SwallowErrorsPlugin',

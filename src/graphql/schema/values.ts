@@ -78,10 +78,30 @@ function span(schemaName: string, tableName: string, column: string, name: strin
   ];
 }
 
+/** Schedules by a column of their flag. EXISTS, which the planner joins: from a few flags to their schedules, or the other way round. */
+function ofFlag(column: string, name: string, description: string): GraphileConfig.Plugin {
+  return addPgTableCondition(
+    { schemaName: 'app_public', tableName: 'feature_flag_schedules' },
+    name,
+    (build) => ({ description, type: build.graphql.GraphQLString }),
+    (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
+      if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+      const wanted = sqlValueWithCodec(value, build.dataplanPg.TYPES.text);
+      const flag = sql.identifier(Symbol('flag'));
+      return sql`exists (
+        select from app_public.feature_flags ${flag}
+        where ${flag}.id = ${sqlTableAlias}.flag_id and ${flag}.${sql.identifier(column)} = ${wanted}
+      )`;
+    },
+  );
+}
+
 /** What values mean and which are refused, where PostgreSQL's types don't say. */
 export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
   checkedUpdate,
   ...span('audit', 'events', 'occurred_at', 'occurred'),
   ...span('app_public', 'feature_flag_schedules', 'scheduled_at', 'scheduled'),
+  ofFlag('environment', 'environment', 'Only of flags in this environment.'),
+  ofFlag('flag_key', 'flagKey', 'Only of flags with this key.'),
 ];

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
@@ -125,6 +125,43 @@ const ANSWERS: Record<string, object[]> = {
   })),
 };
 
+/** The same on call, later. */
+const AT_NIGHT: Record<string, object[]> = {
+  'why is this off, and who wanted that': [
+    {
+      ...{ requested_by: 'pete', reason: 'the bank is in maintenance', actor_kind: 'system' },
+      ...{ before: { enabled: true }, after: { enabled: false } },
+    },
+  ],
+  'what changes tonight': [
+    {
+      ...{ environment: 'production', flag_key: 'checkout', updates: { enabled: true } },
+      ...{ requested_by: 'olga', reason: 'it is over by then' },
+    },
+    { flag_key: 'search', requested_by: 'pete', reason: null },
+    { flag_key: 'search', requested_by: 'olga' },
+  ],
+  'who is asked for most of it': [
+    { requested_by: 'olga', changes: '2', flags: ['production/checkout', 'staging/search'] },
+    { requested_by: 'pete', changes: '1', flags: ['staging/search'] },
+  ],
+  'what happened at 09:00': [
+    { event_type: 'flag_schedule.created', requested_by: 'olga', after: { enabled: false } },
+    { event_type: 'flag_schedule.rescheduled', requested_by: 'pete' },
+    ...['flag_schedule.created', 'flag_schedule.created', 'flag_schedule.created'].map(
+      (event_type) => ({ event_type }),
+    ),
+    { event_type: 'feature_flag.updated', flag_key: 'checkout', requested_by: 'pete' },
+    { event_type: 'flag_schedule.applied', flag_key: 'checkout', requested_by: null },
+  ],
+  'what is waiting though its time has come, and why': [
+    { flag_key: 'broken', attempts: 1, error_message: 'the flag is broken', requested_by: null },
+  ],
+  'what failed and why, and whom to ask': [
+    { flag_key: 'broken', error_message: 'the flag is broken', attempts: 1 },
+  ],
+};
+
 beforeAll(async () => {
   await withClient(database.rootUrl, (client) =>
     client.query(
@@ -199,7 +236,9 @@ async function applyAndFail(client: pg.Client): Promise<void> {
 }
 
 test('the page has the queries that are answered here, and no others', () => {
-  expect([...QUERIES.keys()].toSorted()).toEqual(Object.keys(ANSWERS).toSorted());
+  expect([...QUERIES.keys()].toSorted()).toEqual(
+    [...Object.keys(ANSWERS), ...Object.keys(AT_NIGHT)].toSorted(),
+  );
   expect(PAGE.split('```sql').length - 1).toBe(QUERIES.size);
 });
 
@@ -225,5 +264,67 @@ test('and changes nothing, nor reads anything else', async () => {
       'select app_private.apply_due()',
     ])
       await expect(client.query(sql), sql).rejects.toMatchObject({ code: '42501' });
+  });
+});
+
+describe('at night', () => {
+  let from = '';
+  let to = '';
+
+  beforeAll(async () => {
+    const now = (client: pg.Client) => value<string>(client, 'select clock_timestamp()::text');
+    await withClient(database.ownerUrl, async (client) => {
+      await insertFlag(client, { flag_key: 'checkout', enabled: true });
+      await insertFlag(client, { flag_key: 'search', environment: 'staging' });
+      const broken = `select id from app_public.feature_flags where flag_key = 'broken'`;
+      await insertSchedule(client, await value(client, broken), { dueIn: '-1 minute' });
+      from = await now(client);
+    });
+    await withClient(database.authenticatorUrl, scheduleTheNight);
+    await withClient(database.workerUrl, async (worker) => {
+      const applied = () =>
+        value<number>(worker, 'select applied from app_private.apply_due()', []);
+      await vi.waitFor(async () => expect(await applied()).toBe(1), 10_000);
+      to = await now(worker);
+    });
+  });
+
+  /** Olga schedules what Pete moves to now, and three changes more. */
+  async function scheduleTheNight(client: pg.Client): Promise<void> {
+    const as = async (userId: string, reason: string, sql: string) => {
+      await client.query('begin');
+      await become(client, 'admin', { userId, reason });
+      const id = await value<string>(client, sql, [reason]);
+      await client.query('commit');
+      return id;
+    };
+    const schedule = (flag: string, environment: string, hours: number, updates: string) =>
+      `select id from app_public.schedule_flag_change(
+         '${flag}', '${environment}', now() + interval '${hours} hours', '${updates}', $1)`;
+    const off = schedule('checkout', 'production', 1, '{"enabled": false}');
+    const id = await as('olga', 'the bank is in maintenance', off);
+    const soon = `clock_timestamp() + interval '100 ms'`;
+    await as(
+      ...(['pete', ''] as const),
+      `select id from app_public.reschedule_flag_change('${id}', ${soon}, $1)`,
+    );
+    const on = schedule('checkout', 'production', 3, '{"enabled": true}');
+    await as('olga', 'it is over by then', on);
+    await as('pete', '', schedule('search', 'staging', 4, '{"enabled": true}'));
+    await as('olga', '', schedule('search', 'staging', 5, '{"rollout_percentage": 50}'));
+  }
+
+  test.for(Object.entries(AT_NIGHT))('one on call asks: %s', async ([title, expected]) => {
+    const sql = QUERIES.get(title) ?? '';
+    // Policies of the tables that auditors may read.
+    const url = sql.includes('app_public.')
+      ? database.ownerUrl
+      : loginUrl(inject('rootUrl'), DBA, inject('password'), database.name);
+    const rows = await withClient(url, async (client) => {
+      const asked = sql.replace('2026-11-02 09:00:00Z', from).replace('2026-11-02 09:05:00Z', to);
+      return (await client.query<Record<string, unknown>>(asked)).rows;
+    });
+    expect(rows).toMatchObject(expected);
+    expect(rows).toHaveLength(expected.length);
   });
 });

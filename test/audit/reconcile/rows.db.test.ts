@@ -116,6 +116,7 @@ test('a schedule without events gets one that shows the row, with its stamps', a
       rowUpdatedAt: INSTANT,
       updates: { enabled: true },
       after: { status: 'cancelled', scheduledAt: INSTANT, attempts: 0, errorMessage: null },
+      requestedBy: ALICE.userId,
       createdBy: ALICE.userId,
       cancelledBy: ALICE.userId,
       cancelReason: 'not now',

@@ -322,7 +322,7 @@ test('stamps that were changed past the triggers differ, where an event says wha
     const plan = () =>
       asAdmin<string>(
         client,
-        `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}')`,
+        `select id from app_public.schedule_flag_change($1, 'production', now() + interval '1 hour', '{"enabled": true}', 'launch')`,
         [flagKey],
       );
     const [pending, cancelled, failed, retried] = [
@@ -351,19 +351,27 @@ test('stamps that were changed past the triggers differ, where an event says wha
     await pastTriggers(
       client,
       `${schedules} created_by = 'eve' where id in ('${pending}', '${retried}', '${typed.id}')`,
+      `${schedules} requested_by = 'eve' where id in ('${retried}', '${typed.id}')`,
+      `${schedules} reason = 'none' where id in ('${pending}', '${retried}')`,
+      `${schedules} reason = null, requested_by = null where id = '${cancelled}'`,
       `${schedules} cancelled_by = 'eve', cancel_reason = null where id = '${cancelled}'`,
       `${schedules} error_message = 'whole', attempts = 1, created_by = null where id = '${failed}'`,
     );
     const found = await briefRowProblems(client);
     const eve = ['createdBy', 'alice', 'eve'];
+    const requested = ['requestedBy', 'alice', 'eve'];
+    const reason = ['reason', 'launch', 'none'];
     expect(Object.fromEntries(found.map(([id, ...rest]) => [id, rest]))).toEqual({
-      [pending]: ['row_differs', [eve]],
-      [retried]: ['row_differs', [eve]],
+      [pending]: ['row_differs', [eve, reason]],
+      [retried]: ['row_differs', [eve, reason, requested]],
+      [typed.id]: ['row_differs', [['requestedBy', null, 'eve']]],
       [cancelled]: [
         'row_differs',
         [
           ['cancelReason', 'not now', 'manual_cancellation'],
           ['cancelledBy', 'alice', 'eve'],
+          ['reason', 'launch', null],
+          ['requestedBy', 'alice', null],
         ],
       ],
       [failed]: [
@@ -375,7 +383,7 @@ test('stamps that were changed past the triggers differ, where an event says wha
         ],
       ],
     });
-    expect(await reconcileAs(database, 'recording')).toMatchObject({ fromRows: 4, unexplained: 0 });
+    expect(await reconcileAs(database, 'recording')).toMatchObject({ fromRows: 5, unexplained: 0 });
     expect(await briefRowProblems(client)).toEqual([]);
     // The trail goes on without the tracking columns.
     await client.query(
