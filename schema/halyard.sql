@@ -159,6 +159,8 @@ create table app_public.feature_flag_schedules (
   id uuid not null default gen_random_uuid(),
   max_attempts integer not null default 3,
   next_attempt_at timestamp with time zone,
+  reason text,
+  requested_by character varying(255),
   revision bigint not null default 1,
   scheduled_at timestamp with time zone not null,
   status text not null default 'pending'::text,
@@ -170,16 +172,20 @@ create table app_public.feature_flag_schedules (
   constraint feature_flag_schedules_flag_id_fkey FOREIGN KEY (flag_id) REFERENCES app_public.feature_flags(id) ON DELETE CASCADE,
   constraint feature_flag_schedules_max_attempts_check CHECK (((max_attempts >= 0) AND (max_attempts <= 10))),
   constraint feature_flag_schedules_pkey PRIMARY KEY (id),
+  constraint feature_flag_schedules_reason_check CHECK ((((char_length(reason) >= 1) AND (char_length(reason) <= 500)) AND ((reason COLLATE "C") !~ '[[:cntrl:]]'::text))),
   constraint feature_flag_schedules_scheduled_at_check CHECK ((isfinite(scheduled_at) AND (scheduled_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
   constraint feature_flag_schedules_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'applied'::text, 'failed'::text, 'cancelled'::text]))),
   constraint feature_flag_schedules_updates_check CHECK ((app_private.updates_problem(updates) IS NULL))
 );
 alter table app_public.feature_flag_schedules enable row level security;
 CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'applied'::text);
+CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
+CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_of_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
+CREATE INDEX feature_flag_schedules_scheduled_at_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id);
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
   with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f
@@ -228,6 +234,8 @@ comment on column app_public.feature_flag_schedules.flag_id is 'The flag to chan
 comment on column app_public.feature_flag_schedules.id is 'The schedule''s id.';
 comment on column app_public.feature_flag_schedules.max_attempts is 'How often it is tried at most; with 0 as with 1 the first failure is final.';
 comment on column app_public.feature_flag_schedules.next_attempt_at is 'When it is tried again after a failure; null before the first attempt and at the end.';
+comment on column app_public.feature_flag_schedules.reason is 'Why it was scheduled, or moved or retried last, if a reason was given: up to 500 characters.';
+comment on column app_public.feature_flag_schedules.requested_by is 'The user id of the admin who scheduled it, or moved or retried it last; null when unknown.';
 comment on column app_public.feature_flag_schedules.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
 comment on column app_public.feature_flag_schedules.scheduled_at is 'When to change it.';
 comment on column app_public.feature_flag_schedules.status is 'pending, applied, failed or cancelled.';
@@ -236,7 +244,7 @@ comment on column app_public.feature_flag_schedules.updates is 'What to change: 
 grant select on table app_public.feature_flag_schedules to halyard_admin;
 grant select on table app_public.feature_flag_schedules to halyard_auditor;
 grant select on table app_public.feature_flag_schedules to halyard_viewer;
-grant insert (flag_id, max_attempts, scheduled_at, updates) on app_public.feature_flag_schedules to halyard_admin;
+grant insert (flag_id, max_attempts, reason, scheduled_at, updates) on app_public.feature_flag_schedules to halyard_admin;
 
 create table app_public.feature_flags (
   created_at timestamp with time zone not null default now(),
@@ -597,7 +605,12 @@ create view audit.flag_events with (security_invoker=true) as
     (metadata -> 'before'::text) AS before,
     COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
     COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
-    id AS event_id
+    id AS event_id,
+    COALESCE((metadata ->> 'requestedBy'::text), admin_user_id,
+        CASE
+            WHEN (actor_kind = 'database'::text) THEN database_user
+            ELSE NULL::text
+        END) AS requested_by
    FROM audit.events e
   WHERE ((flag_key IS NOT NULL) AND (event_type <> 'access.denied'::text));
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
@@ -612,7 +625,8 @@ comment on column audit.flag_events.event_type is 'What happened.';
 comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.flag_events.flag_key is 'The flag''s key.';
 comment on column audit.flag_events.occurred_at is 'When.';
-comment on column audit.flag_events.reason is 'Why it was cancelled, or why it failed.';
+comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
+comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 grant select on table audit.flag_events to halyard_auditor;
@@ -1102,7 +1116,8 @@ declare
   v_is_api constant boolean := coalesce(context ->> 'databaseUser' = 'halyard_authenticator', false);
   v_claimed constant jsonb := jsonb_strip_nulls(jsonb_build_object(
     'userId', nullif(context ->> 'userId', ''), 'email', nullif(context ->> 'email', ''), 'role', nullif(context ->> 'role', ''),
-    'requestId', nullif(context ->> 'requestId', '')));
+    'requestId', nullif(context ->> 'requestId', ''), 'reason', nullif(context ->> 'reason', '')));
+  v_request jsonb := '{}';
 begin
   event.actor_kind := case
     when context ->> 'databaseUser' = 'halyard_worker' then 'system'
@@ -1121,13 +1136,22 @@ begin
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
+  -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
+  if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+    v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
+  end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
     || jsonb_strip_nulls(jsonb_build_object('adminUserId', event.admin_user_id, 'adminEmail', event.admin_email))
+    || coalesce(v_request, '{}')
     || case when event.actor_kind = 'database' and v_claimed <> '{}' then jsonb_build_object('claimed', v_claimed) else '{}' end;
   return event;
 end;
 $function$;
-comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor and the request of a dead letter''s context, and without flagState.';
+comment on function app_private.attribute_event(app_private.audit_event,jsonb) is 'The event with the actor, the request and the reason of a dead letter''s context, and without flagState.';
 
 CREATE OR REPLACE FUNCTION app_private.attributed_setting(name text, max_length integer)
  RETURNS text
@@ -1225,6 +1249,7 @@ declare
     'role', left(current_setting('jwt.claims.role', true), 32),
     'requestId', left(current_setting('halyard.request_id', true), 128),
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
     'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
@@ -1312,6 +1337,13 @@ AS $function$
 $function$;
 comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
+CREATE OR REPLACE FUNCTION app_private.change_reason()
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN app_private.attributed_setting('halyard.reason'::text, 500);
+comment on function app_private.change_reason() is 'Why the client of the API makes this change, as the request says; null when it gave no reason, and in sessions of other logins.';
+
 CREATE OR REPLACE FUNCTION app_private.changed_event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision_before bigint, revision_after bigint)
  RETURNS uuid
  LANGUAGE sql
@@ -1390,8 +1422,8 @@ CREATE OR REPLACE FUNCTION app_private.claimed()
  RETURNS jsonb
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN CASE WHEN (concat(current_setting('jwt.claims.user_id'::text, true), current_setting('jwt.claims.email'::text, true), current_setting('jwt.claims.role'::text, true), current_setting('halyard.request_id'::text, true)) = ''::text) THEN '{}'::jsonb ELSE jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object('userId', NULLIF("left"(current_setting('jwt.claims.user_id'::text, true), 255), ''::text), 'email', NULLIF("left"(current_setting('jwt.claims.email'::text, true), 320), ''::text), 'role', NULLIF("left"(current_setting('jwt.claims.role'::text, true), 32), ''::text), 'requestId', NULLIF("left"(current_setting('halyard.request_id'::text, true), 128), ''::text)))) END;
-comment on function app_private.claimed() is '`claimed` with the claims and the request id that a session set, cut to length; an empty object when it set none.';
+RETURN CASE WHEN (concat(current_setting('jwt.claims.user_id'::text, true), current_setting('jwt.claims.email'::text, true), current_setting('jwt.claims.role'::text, true), current_setting('halyard.request_id'::text, true), current_setting('halyard.reason'::text, true)) = ''::text) THEN '{}'::jsonb ELSE jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object('userId', NULLIF("left"(current_setting('jwt.claims.user_id'::text, true), 255), ''::text), 'email', NULLIF("left"(current_setting('jwt.claims.email'::text, true), 320), ''::text), 'role', NULLIF("left"(current_setting('jwt.claims.role'::text, true), 32), ''::text), 'requestId', NULLIF("left"(current_setting('halyard.request_id'::text, true), 128), ''::text), 'reason', NULLIF("left"(current_setting('halyard.reason'::text, true), 500), ''::text)))) END;
+comment on function app_private.claimed() is '`claimed` with the claims, the request id and the reason that a session set, cut to length; an empty object when it set none.';
 
 CREATE OR REPLACE FUNCTION app_private.claims_are_limited()
  RETURNS boolean
@@ -1539,7 +1571,7 @@ begin
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
   elsif content ->> 'table' = 'feature_flags' then
     return array(
-      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null), content -> 'context')
+      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null, null, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
@@ -1932,11 +1964,11 @@ AS $function$
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
-CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid)
+CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END);
-comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid) is 'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), (CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END || CASE WHEN ((requested_by IS NULL) AND (reason IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) END));
+comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text) is 'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  RETURNS jsonb
@@ -4083,7 +4115,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) END;
+RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
@@ -4095,7 +4127,7 @@ comment on function app_private.schedule_changed_event(timestamp with time zone,
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates));
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates) || CASE WHEN ((schedule).reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', (schedule).reason) END));
 comment on function app_private.schedule_created_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
@@ -4108,7 +4140,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
+RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates, 'requestedBy', (schedule).requested_by, 'reason', (schedule).reason) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -4136,14 +4168,14 @@ comment on function app_private.schedule_metrics() is 'Schedules that wait, and 
 CREATE OR REPLACE FUNCTION app_private.schedule_reconciled_event(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'requestedBy', (schedule).requested_by, 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
 comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.retried'::text THEN (((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
+RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text), 'requestedBy', (event).admin_user_id, 'reason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.retried'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'requestedBy', ((event).metadata -> 'requestedBy'::text), 'reason', ((event).metadata #> '{after,reason}'::text[]), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
 comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -4157,7 +4189,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
+RETURN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END;
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
@@ -4801,6 +4833,7 @@ CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__state()
 AS $function$
 declare
   v_problem text;
+  v_is_changed boolean;
 begin
   if tg_op = 'INSERT' then
     v_problem := app_private.updates_problem(new.updates);
@@ -4821,6 +4854,8 @@ begin
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
+    new.requested_by := app_private.claim_user_id();
+    new.reason := app_private.trim_reason(new.reason);
     return new;
   end if;
 
@@ -4838,6 +4873,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- No event of its end says the reason.
+  if new.status <> 'pending' and new.reason is distinct from old.reason then
+    raise exception 'The reason of a schedule that is % can''t be changed.', new.status using errcode = 'ZF003';
+  end if;
   -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
   if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
@@ -4850,16 +4889,22 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
+  if new.reason is distinct from old.reason then
+    new.reason := app_private.trim_reason(new.reason);
+  end if;
+  v_is_changed := app_private.schedule_state(new) is distinct from app_private.schedule_state(old);
   -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
   new.revision := case
-    when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
+    when v_is_changed then old.revision + 1
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
+  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
+  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at and revision.';
+comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__track()
  RETURNS trigger
@@ -4897,25 +4942,32 @@ AS $function$
 declare
   v_at timestamptz := clock_timestamp();
   v_incarnation uuid;
+  v_reason text;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
     v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null)) into v_events from new_rows n;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id)) into v_events
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      -- By its key, one by one: LIMIT keeps it so.
+      left join lateral (
+        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+      ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
       where o.revision <> n.revision and not app_private.is_recording()
         or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null, null, v_reason)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;
@@ -5189,6 +5241,14 @@ AS $function$
     and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
 $function$;
 comment on function app_private.trigger_problems() is 'Triggers that the trail hangs on and that are missing, disabled or altered, those and rules that aren''t Halyard''s, and tables whose row-level security is off.';
+
+CREATE OR REPLACE FUNCTION app_private.trim_reason(reason text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN NULLIF(btrim(reason, (((' '::text || chr(9)) || chr(10)) || chr(13))), ''::text);
+comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
+grant execute on function app_private.trim_reason(text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.try_lock(name text)
  RETURNS boolean
@@ -5854,7 +5914,7 @@ begin
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
-  set status = 'cancelled', cancel_reason = nullif(btrim(cancel_flag_schedule.reason), '')
+  set status = 'cancelled', cancel_reason = app_private.trim_reason(cancel_flag_schedule.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
@@ -5883,7 +5943,7 @@ $function$;
 comment on function app_public.create_environment(text) is 'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
 grant execute on function app_public.create_environment(text) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone)
+CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5897,16 +5957,18 @@ begin
   end if;
   perform app_private.require_schedulable(reschedule_flag_change.scheduled_at);
   update app_public.feature_flag_schedules s
-  set scheduled_at = reschedule_flag_change.scheduled_at, attempts = 0, next_attempt_at = null, error_message = null
+  set
+    scheduled_at = reschedule_flag_change.scheduled_at, attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(reschedule_flag_change.reason), s.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
 end;
 $function$;
-comment on function app_public.reschedule_flag_change(uuid,timestamp with time zone) is 'Moves a pending schedule to another time in the future.';
-grant execute on function app_public.reschedule_flag_change(uuid,timestamp with time zone) to halyard_admin;
+comment on function app_public.reschedule_flag_change(uuid,timestamp with time zone,text) is 'Moves a pending schedule to another time in the future. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
+grant execute on function app_public.reschedule_flag_change(uuid,timestamp with time zone,text) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_public.retry_flag_schedule(id uuid)
+CREATE OR REPLACE FUNCTION app_public.retry_flag_schedule(id uuid, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5922,16 +5984,18 @@ begin
     perform app_private.refuse_pending();
   end if;
   update app_public.feature_flag_schedules s
-  set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
+  set
+    status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(retry_flag_schedule.reason), s.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
 end;
 $function$;
-comment on function app_public.retry_flag_schedule(uuid) is 'Makes a failed schedule due again, now, with all its attempts.';
-grant execute on function app_public.retry_flag_schedule(uuid) to halyard_admin;
+comment on function app_public.retry_flag_schedule(uuid,text) is 'Makes a failed schedule due again, now, with all its attempts. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
+grant execute on function app_public.retry_flag_schedule(uuid,text) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates jsonb)
+CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates jsonb, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5957,15 +6021,15 @@ begin
     perform app_private.refuse_pending();
   end if;
 
-  -- What is wrong with the time and the updates, the table's trigger says.
-  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
+  -- What is wrong with the time and the updates, the table's trigger says. It takes the blanks off the reason, too.
+  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates, reason)
+  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates, schedule_flag_change.reason)
   returning * into v_schedule;
   return v_schedule;
 end;
 $function$;
-comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
-grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb) to halyard_admin;
+comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
+grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1116616ac67db488d33aca04a5747baf18b55551
+--! Hash: sha1:c3cc5b8dd846795c7c0f7a2613c829877a49fb7e
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql

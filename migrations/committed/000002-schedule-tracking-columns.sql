@@ -1,5 +1,5 @@
---! Previous: sha1:1116616ac67db488d33aca04a5747baf18b55551
---! Hash: sha1:077ebaed209b28cdc767613120e87c1f1a7e8989
+--! Previous: sha1:c3cc5b8dd846795c7c0f7a2613c829877a49fb7e
+--! Hash: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

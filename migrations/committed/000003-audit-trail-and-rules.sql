@@ -1,5 +1,5 @@
---! Previous: sha1:077ebaed209b28cdc767613120e87c1f1a7e8989
---! Hash: sha1:f2408a2d30e5d58933239f792db52c2095259cc3
+--! Previous: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
+--! Hash: sha1:b261bf0da9a36fac998a5e8449f22055b430af6c
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -510,6 +510,14 @@ stable
 parallel safe
 return app_private.attributed_setting('halyard.client_request_id', 128);
 
+-- Beside the claims, because a change of a flag is a plain UPDATE, which has no place for it.
+create or replace function app_private.change_reason()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.reason', 500);
+
 -- What a session of another login says of itself, for its event: shown, not believed.
 create or replace function app_private.claimed()
 returns jsonb
@@ -519,13 +527,14 @@ parallel safe
 return case
   when concat(
     current_setting('jwt.claims.user_id', true), current_setting('jwt.claims.email', true), current_setting('jwt.claims.role', true),
-    current_setting('halyard.request_id', true)) = ''
+    current_setting('halyard.request_id', true), current_setting('halyard.reason', true)) = ''
   then '{}'::jsonb
   else jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object(
     'userId', nullif(left(current_setting('jwt.claims.user_id', true), 255), ''),
     'email', nullif(left(current_setting('jwt.claims.email', true), 320), ''),
     'role', nullif(left(current_setting('jwt.claims.role', true), 32), ''),
-    'requestId', nullif(left(current_setting('halyard.request_id', true), 128), ''))))
+    'requestId', nullif(left(current_setting('halyard.request_id', true), 128), ''),
+    'reason', nullif(left(current_setting('halyard.reason', true), 500), ''))))
 end;
 
 -- record_rows() raises a revision and writes the event itself. A login that isn't the owner's, or can't become the owner, has no such
@@ -571,8 +580,10 @@ comment on function app_private.claims_are_limited() is 'Whether the token is li
 comment on function app_private.claim_environments() is 'The environments that the token is limited to; null means all.';
 comment on function app_private.request_id() is 'The API''s id of the HTTP request that this transaction serves; null in sessions of other logins.';
 comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
+comment on function app_private.change_reason() is
+  'Why the client of the API makes this change, as the request says; null when it gave no reason, and in sessions of other logins.';
 comment on function app_private.claimed() is
-  '`claimed` with the claims and the request id that a session set, cut to length; an empty object when it set none.';
+  '`claimed` with the claims, the request id and the reason that a session set, cut to length; an empty object when it set none.';
 comment on function app_private.is_recording() is
   'Whether the running statement is record_rows()''s: it sets halyard.recording, and the login is the worker''s or may become the owner.';
 comment on function app_private.require_admin() is 'Raises insufficient_privilege unless the verified token is an admin''s.';
@@ -1181,6 +1192,7 @@ declare
     'role', left(current_setting('jwt.claims.role', true), 32),
     'requestId', left(current_setting('halyard.request_id', true), 128),
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
     'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
@@ -2310,9 +2322,10 @@ create policy auditor_select on app_public.feature_flags
 -- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
 -- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
 
--- One of the two is null for a flag that was created or deleted.
+-- One of the two is null for a flag that was created or deleted. requestedBy and reason are keys only where they are known.
 create or replace function app_private.flag_event(
-  at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid
+  at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid,
+  requested_by text, reason text
 )
 returns app_private.audit_event
 language sql
@@ -2337,10 +2350,13 @@ return app_private.make_event(
     when (after).id is null then jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before))
     else jsonb_build_object(
       'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
+  end || case
+    when requested_by is null and reason is null then '{}'
+    else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
   end);
 
-comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid) is
-  'The feature_flag event of a change from `before` to `after`, with the schedule that made it, if one did.';
+comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text) is
+  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
 
 -- Statements and their plans: schedules/events.sql.
 create or replace function app_private.tg_feature_flags__audit()
@@ -2354,25 +2370,32 @@ as $$
 declare
   v_at timestamptz := clock_timestamp();
   v_incarnation uuid;
+  v_reason text;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
     v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null)) into v_events from new_rows n;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id)) into v_events
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      -- By its key, one by one: LIMIT keeps it so.
+      left join lateral (
+        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+      ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
       where o.revision <> n.revision and not app_private.is_recording()
         or app_private.flag_state(o) is distinct from app_private.flag_state(n);
     else
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null)) into v_events from old_rows o;
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null, null, v_reason)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;
@@ -2443,12 +2466,18 @@ comment on function app_private.flag_found(app_public.feature_flags) is
 -- The fields of a schedule that are audited.
 
 -- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this
--- differs. Attempts aren't in it: what is tried again is no decision.
+-- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. The key of
+-- a reason is there only with one, because most schedules have none.
 create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
 returns jsonb
 language sql
 stable
-return jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at));
+return case
+  when (schedule).reason is null
+    then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
+  else jsonb_build_object(
+    'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+end;
 
 create or replace function app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
 returns jsonb
@@ -2487,6 +2516,15 @@ $$;
 comment on function app_private.require_schedulable(timestamptz) is
   'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 
+create or replace function app_private.trim_reason(reason text)
+returns text
+language sql
+immutable
+parallel safe
+return nullif(btrim(reason, ' ' || chr(9) || chr(10) || chr(13)), '');
+
+comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
+
 -- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, whoever asks.
 create or replace function app_private.tg_feature_flag_schedules__state()
 returns trigger
@@ -2496,6 +2534,7 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_problem text;
+  v_is_changed boolean;
 begin
   if tg_op = 'INSERT' then
     v_problem := app_private.updates_problem(new.updates);
@@ -2516,6 +2555,8 @@ begin
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
+    new.requested_by := app_private.claim_user_id();
+    new.reason := app_private.trim_reason(new.reason);
     return new;
   end if;
 
@@ -2533,6 +2574,10 @@ begin
   if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
   end if;
+  -- No event of its end says the reason.
+  if new.status <> 'pending' and new.reason is distinct from old.reason then
+    raise exception 'The reason of a schedule that is % can''t be changed.', new.status using errcode = 'ZF003';
+  end if;
   -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
   if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
     raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
@@ -2545,18 +2590,24 @@ begin
     new.next_attempt_at := null;
   end if;
   new.updated_at := now();
+  if new.reason is distinct from old.reason then
+    new.reason := app_private.trim_reason(new.reason);
+  end if;
+  v_is_changed := app_private.schedule_state(new) is distinct from app_private.schedule_state(old);
   -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
   new.revision := case
-    when app_private.schedule_state(new) is distinct from app_private.schedule_state(old) then old.revision + 1
+    when v_is_changed then old.revision + 1
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
+  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
+  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
   return new;
 end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__state() is
-  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at and revision.';
+  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
 
 -- A function of its own, because the tracking columns can be rolled back and the state machine stays.
 create or replace function app_private.tg_feature_flag_schedules__track()
@@ -2649,10 +2700,10 @@ create policy auditor_select on app_public.feature_flag_schedules
 revoke all on table app_public.feature_flag_schedules
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer, halyard_auditor;
-grant insert (flag_id, scheduled_at, updates, max_attempts) on table app_public.feature_flag_schedules to halyard_admin;
+grant insert (flag_id, scheduled_at, updates, max_attempts, reason) on table app_public.feature_flag_schedules to halyard_admin;
 
 -- The state machine's trigger runs with the rights of whoever inserts.
-grant execute on function app_private.require_schedulable(timestamptz) to halyard_admin;
+grant execute on function app_private.require_schedulable(timestamptz), app_private.trim_reason(text) to halyard_admin;
 --! EndIncluded schedules/schedules.sql
 --! Included schedules/events.sql
 -- Which change of a schedule makes which event, and the triggers that write it.
@@ -2673,7 +2724,8 @@ return app_private.make_event(
     'scheduleId', (schedule).id,
     'flagKey', (flag).flag_key,
     'scheduledAt', app_private.iso((schedule).scheduled_at),
-    'updates', (schedule).updates));
+    'updates', (schedule).updates)
+  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end);
 
 create or replace function app_private.schedule_change(
   before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
@@ -2722,6 +2774,9 @@ return case app_private.schedule_change(before, after)
     'flagKey', (flag).flag_key,
     'before', app_private.schedule_snapshot(before),
     'after', app_private.schedule_snapshot(after))
+  -- Of this change. Without one the schedule keeps what it had, which `after` has.
+  || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
+    app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
 end;
 
 create or replace function app_private.schedule_changed_event(
@@ -2871,7 +2926,9 @@ return jsonb_build_object('flagId', (event).flag_id)
     when 'flag_schedule.created' then jsonb_build_object(
       'status', 'pending',
       'scheduledAt', (event).metadata -> 'scheduledAt',
-      'updates', (event).metadata -> 'updates')
+      'updates', (event).metadata -> 'updates',
+      'requestedBy', (event).admin_user_id,
+      'reason', (event).metadata -> 'reason')
     when 'flag_schedule.applied' then jsonb_build_object(
       'status', 'applied',
       'updates', (event).metadata -> 'updates',
@@ -2886,11 +2943,15 @@ return jsonb_build_object('flagId', (event).flag_id)
       'attempts', (event).metadata -> 'attempts',
       'errorMessage', (event).metadata -> 'errorMessage')
     when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+      || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
     when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+      || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
     when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
       || jsonb_build_object(
         'updates', (event).metadata -> 'updates',
         'appliedAt', (event).metadata -> 'appliedAt',
+        'requestedBy', (event).metadata -> 'requestedBy',
+        'reason', (event).metadata #> '{after,reason}',
         'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
       || jsonb_strip_nulls(jsonb_build_object(
         'createdBy', (event).metadata -> 'createdBy',
@@ -2903,7 +2964,9 @@ create or replace function app_private.schedule_found(schedule app_public.featur
 returns jsonb
 language sql
 stable
-return jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates)
+return jsonb_build_object(
+    'flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates,
+    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason)
   || case when (schedule).applied_at is null
     then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
     else jsonb_build_object(
@@ -2969,7 +3032,8 @@ create or replace function app_public.schedule_flag_change(
   flag_key text,
   environment text,
   scheduled_at timestamptz,
-  updates jsonb
+  updates jsonb,
+  reason text default null
 )
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -2997,16 +3061,16 @@ begin
     perform app_private.refuse_pending();
   end if;
 
-  -- What is wrong with the time and the updates, the table's trigger says.
-  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates)
+  -- What is wrong with the time and the updates, the table's trigger says. It takes the blanks off the reason, too.
+  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates, reason)
+  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates, schedule_flag_change.reason)
   returning * into v_schedule;
   return v_schedule;
 end;
 $$;
 
-comment on function app_public.schedule_flag_change(text, text, timestamptz, jsonb) is
-  'Schedules a change of a flag for a time in the future. `environment` is production unless given.';
+comment on function app_public.schedule_flag_change(text, text, timestamptz, jsonb, text) is
+  'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 
 -- Finds a schedule that the claims let through and holds its flag against the worker, in the worker's own order (flag,
 -- then schedule): so a cancel and an apply of the same moment can't deadlock, and one of them wins.
@@ -3057,7 +3121,7 @@ begin
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
-  set status = 'cancelled', cancel_reason = nullif(btrim(cancel_flag_schedule.reason), '')
+  set status = 'cancelled', cancel_reason = app_private.trim_reason(cancel_flag_schedule.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
@@ -3067,7 +3131,7 @@ $$;
 comment on function app_public.cancel_flag_schedule(uuid, text) is
   'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 
-create or replace function app_public.reschedule_flag_change(id uuid, scheduled_at timestamptz)
+create or replace function app_public.reschedule_flag_change(id uuid, scheduled_at timestamptz, reason text default null)
 returns app_public.feature_flag_schedules
 language plpgsql
 volatile
@@ -3082,19 +3146,21 @@ begin
   end if;
   perform app_private.require_schedulable(reschedule_flag_change.scheduled_at);
   update app_public.feature_flag_schedules s
-  set scheduled_at = reschedule_flag_change.scheduled_at, attempts = 0, next_attempt_at = null, error_message = null
+  set
+    scheduled_at = reschedule_flag_change.scheduled_at, attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(reschedule_flag_change.reason), s.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
 end;
 $$;
 
-comment on function app_public.reschedule_flag_change(uuid, timestamptz) is
-  'Moves a pending schedule to another time in the future.';
+comment on function app_public.reschedule_flag_change(uuid, timestamptz, text) is
+  'Moves a pending schedule to another time in the future. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
 
 -- A retry is a new decision, taken now: the schedule becomes due now, after all that was applied since its first time,
 -- so it isn't outdone by them. The time it was meant for stays in the trail.
-create or replace function app_public.retry_flag_schedule(id uuid)
+create or replace function app_public.retry_flag_schedule(id uuid, reason text default null)
 returns app_public.feature_flag_schedules
 language plpgsql
 volatile
@@ -3111,21 +3177,23 @@ begin
     perform app_private.refuse_pending();
   end if;
   update app_public.feature_flag_schedules s
-  set status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null
+  set
+    status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(retry_flag_schedule.reason), s.reason)
   where s.id = v_schedule.id
   returning s.* into v_schedule;
   return v_schedule;
 end;
 $$;
 
-comment on function app_public.retry_flag_schedule(uuid) is
-  'Makes a failed schedule due again, now, with all its attempts.';
+comment on function app_public.retry_flag_schedule(uuid, text) is
+  'Makes a failed schedule due again, now, with all its attempts. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
 
 grant execute on function
-  app_public.schedule_flag_change(text, text, timestamptz, jsonb),
+  app_public.schedule_flag_change(text, text, timestamptz, jsonb, text),
   app_public.cancel_flag_schedule(uuid, text),
-  app_public.reschedule_flag_change(uuid, timestamptz),
-  app_public.retry_flag_schedule(uuid)
+  app_public.reschedule_flag_change(uuid, timestamptz, text),
+  app_public.retry_flag_schedule(uuid, text)
 to halyard_admin;
 --! EndIncluded schedules/lifecycle.sql
 --! Included schedules/attempts.sql
@@ -5910,7 +5978,9 @@ select
   e.metadata -> 'before' as before,
   coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
   coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
-  e.id as event_id
+  e.id as event_id,
+  coalesce(
+    e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) as requested_by
 from audit.events e
 where e.flag_key is not null and e.event_type <> 'access.denied';
 
@@ -5927,8 +5997,9 @@ comment on column audit.flag_events.schedule_id is 'The schedule that it is abou
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 comment on column audit.flag_events.before is 'What was before, where the event tells.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
-comment on column audit.flag_events.reason is 'Why it was cancelled, or why it failed.';
+comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
+comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 
 create or replace view audit.actor_events with (security_invoker = true) as
 select
@@ -6122,7 +6193,8 @@ declare
   v_is_api constant boolean := coalesce(context ->> 'databaseUser' = 'halyard_authenticator', false);
   v_claimed constant jsonb := jsonb_strip_nulls(jsonb_build_object(
     'userId', nullif(context ->> 'userId', ''), 'email', nullif(context ->> 'email', ''), 'role', nullif(context ->> 'role', ''),
-    'requestId', nullif(context ->> 'requestId', '')));
+    'requestId', nullif(context ->> 'requestId', ''), 'reason', nullif(context ->> 'reason', '')));
+  v_request jsonb := '{}';
 begin
   event.actor_kind := case
     when context ->> 'databaseUser' = 'halyard_worker' then 'system'
@@ -6141,15 +6213,24 @@ begin
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
+  -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
+  if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+    v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
+  end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
     || jsonb_strip_nulls(jsonb_build_object('adminUserId', event.admin_user_id, 'adminEmail', event.admin_email))
+    || coalesce(v_request, '{}')
     || case when event.actor_kind = 'database' and v_claimed <> '{}' then jsonb_build_object('claimed', v_claimed) else '{}' end;
   return event;
 end;
 $$;
 
 comment on function app_private.attribute_event(app_private.audit_event, jsonb) is
-  'The event with the actor and the request of a dead letter''s context, and without flagState.';
+  'The event with the actor, the request and the reason of a dead letter''s context, and without flagState.';
 
 create or replace function app_private.dead_letter_events(content jsonb)
 returns app_private.audit_event[]
@@ -6169,7 +6250,7 @@ begin
     return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
   elsif content ->> 'table' = 'feature_flags' then
     return array(
-      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null), content -> 'context')
+      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null, null, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
@@ -6437,6 +6518,7 @@ return app_private.as_system(app_private.make_event(
     'after', app_private.schedule_snapshot(schedule))
   || jsonb_strip_nulls(jsonb_build_object(
     'appliedAt', app_private.iso((schedule).applied_at),
+    'requestedBy', (schedule).requested_by,
     -- By name: the tracking columns can be rolled back, and the trail goes on.
     'createdBy', to_jsonb(schedule) -> 'created_by',
     'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
