@@ -5,6 +5,12 @@
 export * from './audit/export/schemas.ts';
 export * from './environments/schemas.ts';
 export * from './flags/schemas.ts';
-export { environmentSchema, flagKeySchema, LIMITS, problemSchema } from './http/schema_parts.ts';
+export {
+  environmentSchema,
+  flagKeySchema,
+  LIMITS,
+  problemSchema,
+  reasonSchema,
+} from './http/schema_parts.ts';
 export type { ProblemBody } from './http/schema_parts.ts';
 export * from './schedules/schemas.ts';

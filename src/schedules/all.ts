@@ -53,9 +53,9 @@ export function makeAllScheduleRoutes(query: QueryAsCaller): Router {
         { text: LIST_ALL },
         [environments, flag, status, from, to, place?.at, place?.id, limit + 1],
       );
+      // A name that there isn't is a slip, and an empty list would say that nothing is to happen.
       if (rows.length === 0 && environment !== undefined)
         await requireEnvironment(query, request, environment);
-      // A key that no flag has is a slip, and an empty list would say that nothing is to happen.
       if (rows.length === 0 && flag !== undefined) {
         const found = await query(request, { text: FIND_FLAG }, [environments, flag]);
         if (found.rowCount === 0)
