@@ -1846,11 +1846,11 @@ $function$;
 comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time zone, incarnation uuid, before app_public.environments, after app_public.environments)
+CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time zone, incarnation uuid, before app_public.environments, after app_public.environments, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text ELSE 'environment.updated'::text END, NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END));
-comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments) is 'The environment event of a change from `before` to `after`.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text ELSE 'environment.updated'::text END, NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), (((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END));
+comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
  RETURNS uuid
@@ -4701,24 +4701,26 @@ AS $function$
 declare
   v_at timestamptz := clock_timestamp();
   v_incarnation uuid;
+  v_reason text;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
     v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
       -- A name is another row, also where the stamp was off.
-      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n)) into v_events
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n, v_reason)) into v_events
       from old_rows o
       full join new_rows n on n.name = o.name
       where o.name is null or n.name is null
         or o.revision <> n.revision and not app_private.is_recording()
         or app_private.environment_state(o) is distinct from app_private.environment_state(n);
     else
-      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null, v_reason)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;

@@ -1,5 +1,5 @@
 --! Previous: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
---! Hash: sha1:b261bf0da9a36fac998a5e8449f22055b430af6c
+--! Hash: sha1:a50471cf7a08e443ccf31f44cd114d618aeb44fd
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1967,7 +1967,7 @@ grant select on table app_public.environments to halyard_admin, halyard_viewer, 
 
 -- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change, but past the stamp.
 create or replace function app_private.environment_event(
-  at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments
+  at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments, reason text
 )
 returns app_private.audit_event
 language sql
@@ -1985,10 +1985,11 @@ return app_private.make_event(
   coalesce((after).revision, (before).revision + 1),
   jsonb_build_object('name', coalesce((after).name, (before).name))
   || case when (before).name is null then '{}' else jsonb_build_object('before', app_private.environment_state(before)) end
-  || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end);
+  || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end
+  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end);
 
-comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments) is
-  'The environment event of a change from `before` to `after`.';
+comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments, text) is
+  'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
 create or replace function app_private.tg_environments__audit()
 returns trigger
@@ -2001,24 +2002,26 @@ as $$
 declare
   v_at timestamptz := clock_timestamp();
   v_incarnation uuid;
+  v_reason text;
   v_events app_private.audit_event[];
   v_rows jsonb;
   v_old_rows jsonb;
 begin
   begin
     v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
     if tg_op = 'INSERT' then
-      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
       -- A name is another row, also where the stamp was off.
-      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n)) into v_events
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n, v_reason)) into v_events
       from old_rows o
       full join new_rows n on n.name = o.name
       where o.name is null or n.name is null
         or o.revision <> n.revision and not app_private.is_recording()
         or app_private.environment_state(o) is distinct from app_private.environment_state(n);
     else
-      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null, v_reason)) into v_events from old_rows o;
     end if;
     if v_events is null then
       return null;

@@ -51,10 +51,11 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
-      const { name } = parse(createEnvironmentSchema, request.body);
+      const { name, reason } = parse(createEnvironmentSchema, request.body);
       const values = [name];
       const { rows } = await query<EnvironmentRow>(request, { text: CREATE }, values, {
         action: 'create_environments',
+        reason,
       });
       response.status(201).location(`/api/admin/environments/${name}`).json(rows[0]);
     })

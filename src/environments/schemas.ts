@@ -1,10 +1,19 @@
 /** The shapes of environments in the REST API. */
 import { z } from 'zod';
 
-import { environmentSchema, LIMITS, pageShape, timeSchema } from '../http/schema_parts.ts';
+import {
+  environmentSchema,
+  LIMITS,
+  pageShape,
+  reasonSchema,
+  timeSchema,
+} from '../http/schema_parts.ts';
 
 /** Body of POST /api/admin/environments. */
-export const createEnvironmentSchema = z.strictObject({ name: environmentSchema });
+export const createEnvironmentSchema = z.strictObject({
+  name: environmentSchema,
+  reason: reasonSchema,
+});
 
 /** Parts of an address. */
 export const environmentPathSchema = z.strictObject({ name: environmentSchema });

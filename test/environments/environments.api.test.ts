@@ -24,7 +24,10 @@ async function namesFor(reader: string): Promise<string[]> {
 }
 
 test('an environment is made, found, listed, and in the trail with who made it', async () => {
-  const made = await api.call('POST /api/admin/environments', { token, json: { name: 'made' } });
+  const made = await api.call('POST /api/admin/environments', {
+    token,
+    json: { name: 'made', reason: ' a new region ' },
+  });
   expect(made.status).toBe(201);
   expect(environmentRowSchema.parse(made.body)).toMatchObject({
     name: 'made',
@@ -44,7 +47,9 @@ test('an environment is made, found, listed, and in the trail with who made it',
   expect(events).toEqual([
     {
       ...{ actor_kind: 'admin', admin_user_id: 'alice', environment: 'made' },
-      metadata: expect.objectContaining({ name: 'made', after: { createdBy: 'alice' } }) as object,
+      metadata: expect.objectContaining({
+        ...{ name: 'made', after: { createdBy: 'alice' }, reason: 'a new region' },
+      }) as object,
     },
   ]);
   const flag = { flag_key: 'in-it', environment: 'made' };
@@ -156,7 +161,7 @@ describe('an environment that there isn’t', () => {
 
 describe('GraphQL', () => {
   const CREATE = `mutation ($name: String!) {
-    createEnvironment(input: { name: $name }) { environment { name createdAt createdBy } }
+    createEnvironment(input: { name: $name, reason: "why not" }) { environment { name createdAt createdBy } }
   }`;
 
   test('makes an environment and lists them', async () => {
@@ -168,6 +173,12 @@ describe('GraphQL', () => {
           createdBy: 'alice',
         },
       },
+    });
+    const events = await graphql().data(
+      '{ auditEvents(condition: { eventType: "environment.created" }, first: 1) { nodes { metadata } } }',
+    );
+    expect(events).toMatchObject({
+      auditEvents: { nodes: [{ metadata: { name: 'by-graphql', reason: 'why not' } }] },
     });
     const query = '{ environments { nodes { name } } environment(name: "by-graphql") { name } }';
     const found = await graphql().data<{ environments: { nodes: Named[] } }>(query);

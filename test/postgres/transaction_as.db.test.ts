@@ -78,7 +78,7 @@ describe('transactionAs', () => {
     const after = await transactionAs(pool, NOBODY, { requestId: '' }, readSettings);
     expect(pgSettings(NOBODY, { requestId: '' })).toMatchObject(after);
     const client = await pool.connect();
-    expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '', '']);
+    expect(Object.values(await readSettings(client))).toEqual(['none', '', '', '', '', '', '', '']);
     client.release();
     expect(await backend()).toBe(before);
   });

@@ -9,8 +9,12 @@ import { REASON } from '../../postgres/request_settings.ts';
 export const REASON_DESCRIPTION =
   'Why, for the trail: up to 500 characters, without control characters.';
 
-/** Made of a table, so that their inputs have no argument of a function. */
-const OF_TABLES = ['CreateFeatureFlagInput', 'UpdateFeatureFlagInput'];
+/** Inputs that have no argument of a function for it: the event alone keeps the reason. */
+const WITHOUT_ARGUMENT = [
+  'CreateEnvironmentInput',
+  'CreateFeatureFlagInput',
+  'UpdateFeatureFlagInput',
+];
 
 const inputs: GraphileConfig.Plugin = {
   name: 'HalyardReasonsPlugin',
@@ -18,7 +22,7 @@ const inputs: GraphileConfig.Plugin = {
   schema: {
     hooks: {
       GraphQLInputObjectType_fields(fields, build, { Self }) {
-        if (!OF_TABLES.includes(Self.name)) return fields;
+        if (!WITHOUT_ARGUMENT.includes(Self.name)) return fields;
         const reason = { type: build.graphql.GraphQLString, description: REASON_DESCRIPTION };
         return build.extend(fields, { reason }, `Adding reason to ${Self.name}`);
       },
@@ -48,6 +52,7 @@ export const reasons: GraphileConfig.Plugin[] = [
   inputs,
   wrapPlans({
     Mutation: {
+      createEnvironment: withReason,
       createFeatureFlag: withReason,
       updateFeatureFlag: withReason,
       scheduleFlagChange: withReason,
