@@ -1,9 +1,9 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { promisify } from 'node:util';
+import { parseEnv, promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { makeProgram } from '../../src/cli/program.ts';
@@ -182,3 +182,54 @@ function apiVariables(services: Record<string, Service>): Record<string, string>
   const set = Object.entries(services.api?.environment ?? {});
   return Object.fromEntries(set.map(([name, value]) => [name, interpolate(String(value))]));
 }
+
+/** The lines of a unit's [Service]: the last value of each name. */
+async function serviceOf(command: string): Promise<Record<string, string>> {
+  const text = await read(`examples/halyard-${command}.service`);
+  const [, section = ''] = /\n\[Service\]\n(.*?)\n\[Install\]\n/s.exec(text) ?? [];
+  return Object.fromEntries(
+    [...section.matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [name, value]),
+  ) as Record<string, string>;
+}
+
+describe.each(['api', 'worker'])('examples/halyard-%s.service', async (command) => {
+  const service = await serviceOf(command);
+
+  test('runs Node itself, as the npm script does, on variables that the command reads', async () => {
+    const [node, ...args] = await nodeCommand();
+    expect(service.ExecStart).toBe(
+      [`${service.WorkingDirectory}/node_modules/.bin/${node}`, ...args, command].join(' '),
+    );
+    expect(service.EnvironmentFile).toBe(`/etc/halyard/${command}.env`);
+    const variables = parseEnv(await read(`examples/halyard-${command}.env`));
+    expect(variables.NODE_ENV).toBe('production');
+    expectStarts(command, variables as Record<string, string>);
+  });
+
+  test('ends in order, and begins again after a failure', () => {
+    expect(service).toMatchObject({
+      ...{ Type: 'exec', Restart: 'on-failure' },
+      ...{ KillSignal: 'SIGTERM', KillMode: 'mixed', TimeoutStopSec: '30s' },
+    });
+  });
+
+  test('may do little', () => {
+    expect(service).toMatchObject({
+      ...{ User: 'halyard', NoNewPrivileges: 'yes', ProtectSystem: 'strict', ProtectHome: 'yes' },
+      ...{
+        CapabilityBoundingSet: '',
+        RestrictNamespaces: 'yes',
+        SystemCallFilter: '@system-service',
+      },
+    });
+    // V8 could compile nothing.
+    expect(service).not.toHaveProperty('MemoryDenyWriteExecute');
+    const unit = new URL(`../../examples/halyard-${command}.service`, import.meta.url).pathname;
+    const analyze = spawnSync('systemd-analyze', ['verify', '--man=no', unit], {
+      encoding: 'utf8',
+    });
+    // Absent, or it knows the unit; /opt/halyard is the host's that runs it.
+    const said = analyze.error === undefined ? analyze.stderr.trim().split('\n') : [];
+    expect(said.filter((line) => line !== '' && !line.includes('is not executable'))).toEqual([]);
+  });
+});
