@@ -57,7 +57,8 @@ export function reasonOf(error: unknown): string {
   if (NO_TLS.test(message))
     return 'the server offers no TLS: switch it on there or, where the network is your own, put sslmode=disable into the address';
   if (SILENT.test(message)) return `no answer in time: ${ADVICE.ETIMEDOUT}`;
-  const said = message.replace(/\.$/, '');
+  // Node's own advice names an option that none of the ways to start Halyard gives it.
+  const said = message.replace(/; if the root CA is installed locally.*|\.$/, '');
   return isErrno(error) ? ofCode(error, said) : said;
 }
 
