@@ -81,9 +81,11 @@ function nameLogin(login: keyof typeof ADDRESSES): (error: unknown) => never {
   return (error) => {
     if (!isErrno(error) || (error.code !== REFUSED && error.code !== READ_ONLY)) throw error;
     const names = ADDRESSES[login].map(([name]) => name).join(' or ');
+    const role = `halyard_${login}`;
+    const whose = login === 'owner' ? role : `a login that is granted ${role}`;
     const advice =
       error.code === REFUSED
-        ? `Set ${names} to the address of halyard_${login}${login === 'auditor' ? ', or of a login that is granted it' : ''}.`
+        ? `Set ${names} to the address of ${whose}.`
         : `${names} must lead to the primary, and its sessions must be allowed to write.`;
     const reason = error.message.replace(/\.$/, '');
     throw new RefusedError(`The database refuses: ${reason}. ${advice}`, { cause: error });
