@@ -3,9 +3,11 @@ import express from 'express';
 import pg from 'pg';
 import { withDeadline } from '../lib/wait.ts';
 import { singleFlight } from '../lib/coalesce.ts';
+import { ExplainedError } from '../lib/explained.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { latestMigration } from '../postgres/migrate.ts';
+import { pipeline, type Statement } from '../postgres/pipeline.ts';
 import { probe } from '../postgres/pool.ts';
 import { DIFFERING_SETTINGS } from '../postgres/session.ts';
 import { onlyMethods } from '../http/problems.ts';
@@ -54,6 +56,8 @@ export function makeHealth(options: HealthOptions): Router {
       response.status(ready ? 200 : 503).json({
         status: draining ? 'draining' : ready ? 'ready' : 'not_ready',
         ...(ready || draining ? {} : { reason: reasonOf(checks) }),
+        // What it takes is not to be seen from the code, and says nothing about who or what is here.
+        ...('prepared' in asked && !asked.prepared && { detail: NEEDS_PREPARED }),
         checks: Object.fromEntries(
           Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
         ),
@@ -78,6 +82,35 @@ interface Answer {
   readonly differing: string | null;
 }
 
+/**
+ * What PgBouncer makes of prepared statements where it keeps none (26000: this client's are gone; 42P05: another client's have the same
+ * name), and of a transaction where it pools statements (08P01).
+ */
+const POOLER_STATES: ReadonlySet<string> = new Set(['26000', '42P05', '08P01']);
+
+const NEEDS_PREPARED =
+  'A pooler between the API and PostgreSQL forgets prepared statements, which requests need: it must be PgBouncer 1.21 or later with max_prepared_statements above 0, and pool_mode transaction or session.';
+
+/** The database is there, and a pooler before it that requests fail by. */
+class PoolerError extends ExplainedError {
+  override readonly name = 'PoolerError';
+}
+
+/** What requests do: one prepared statement, in two transactions. */
+const PREPARED: Statement = { name: 'readyz', text: 'select' };
+
+/** @throws PoolerError, and the connection's error */
+async function assertKeepsPrepared(client: pg.ClientBase): Promise<void> {
+  try {
+    await pipeline(client, [PREPARED]);
+    await pipeline(client, [{ text: 'begin' }, PREPARED, { text: 'commit' }]);
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && POOLER_STATES.has(error.code ?? ''))
+      throw new PoolerError(NEEDS_PREPARED, { cause: error });
+    throw error;
+  }
+}
+
 const ASK = `select r.version, r.ahead, r.audit_mode, r.writable, r.privileges, ${DIFFERING_SETTINGS} as differing
   from app_private.readiness() as r`;
 
@@ -86,11 +119,10 @@ async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Ou
   const needed = await latestMigration();
   try {
     const answer = await withDeadline(
-      () => probe<Answer>(pool, ASK, (found) => problemOf(found) === null),
+      () => probe(pool, askOn, (found) => problemOf(found) === null),
       deadlineMs,
       `The database did not answer within ${deadlineMs} ms.`,
     );
-    if (answer === undefined) throw new Error('app_private.readiness gave no row.');
     const problem = problemOf(answer);
     if (problem === null) outage.back();
     else outage.failed(new Error(problem), {}, problem);
@@ -98,6 +130,7 @@ async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Ou
   } catch (error) {
     outage.failed(error);
     const none = { ahead: false, audit_mode: null };
+    if (error instanceof PoolerError) return { ...none, database: true, prepared: false };
     // Insufficient privilege: what is asked is there.
     if (error instanceof pg.DatabaseError && error.code === '42501')
       return { ...none, database: true, privileges: false };
@@ -105,10 +138,18 @@ async function ask({ pool, deadlineMs = DEADLINE_MS }: HealthOptions, outage: Ou
   }
 }
 
+async function askOn(client: pg.ClientBase): Promise<Answer> {
+  await assertKeepsPrepared(client);
+  const [row] = (await client.query<Answer>(ASK)).rows;
+  if (row === undefined) throw new Error('app_private.readiness gave no row.');
+  return row;
+}
+
 function judge(answer: Answer, needed: string) {
   const { version, ahead, audit_mode, writable, privileges, differing } = answer;
   const checks = {
     database: true,
+    prepared: true,
     migrations: (version ?? '') >= needed,
     settings: differing === null,
     writable,
@@ -128,6 +169,7 @@ function problemOf({ writable, privileges, differing }: Answer): string | null {
 /** The reason for each check that fails, that which the others hang on first. */
 const REASONS: Readonly<Record<string, string>> = {
   database: 'database_unavailable',
+  prepared: 'prepared_statements_lost',
   migrations: 'not_migrated',
   writable: 'not_writable',
   privileges: 'privileges_missing',

@@ -1,9 +1,10 @@
 import { makeGraphql } from '../graphql/index.ts';
 import { startApi } from '../api/server.ts';
 import { ConfigError, loadProcessConfig } from '../config/config.ts';
+import { assertCanListen } from '../http/listen.ts';
 import { makeLogger } from '../lib/log.ts';
 import { startMetrics } from '../metrics/endpoint.ts';
-import { waitForDatabase } from '../postgres/wait.ts';
+import { API_LOGIN, waitForDatabase } from '../postgres/wait.ts';
 import { serve } from './shutdown.ts';
 
 /**
@@ -18,11 +19,13 @@ export async function api(): Promise<void> {
     ]);
   const log = makeLogger(config, 'api');
   await serve(log, async ({ running, signal }) => {
+    await assertCanListen({ '': config, METRICS_: config.metrics });
     const metrics = await startMetrics({ config, databaseUrl, delivers: false, log });
     running.defer(() => metrics.close());
     const delayed = Promise.withResolvers<undefined>();
     const ready = waitForDatabase({
       ...{ url: databaseUrl, name: 'halyard-api', nodeEnv, log, signal },
+      login: API_LOGIN,
       onWaiting: () => delayed.resolve(undefined),
     });
     const database = { ready, delayed: delayed.promise };

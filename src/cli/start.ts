@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts';
 import { startEmbeddedPostgres } from '../postgres/embedded/postgres.ts';
+import { assertCanListen } from '../http/listen.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
 import { orAborted } from '../lib/wait.ts';
@@ -22,10 +23,10 @@ async function loadParts() {
   const { startApi } = await import('../api/server.ts');
   const { makeSink } = await import('../audit/delivery/sinks/index.ts');
   const { startWorker } = await import('../worker/runner.ts');
-  const { mayRejectEarly, retryWhileAway, waitForDatabase } = await import('../postgres/wait.ts');
+  const wait = await import('../postgres/wait.ts');
   return {
     ...{ migrate, startMetrics, makeGraphql, makeSink, startApi, startWorker },
-    ...{ mayRejectEarly, retryWhileAway, waitForDatabase },
+    ...wait,
   };
 }
 
@@ -43,6 +44,8 @@ export async function start(): Promise<void> {
   // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
   process.stdout.on('error', (error) => log.warn({ err: error }, 'standard output is closed'));
   await serve(log, async (service) => {
+    // Before a cluster is made.
+    await assertCanListen({ '': config, METRICS_: config.metrics });
     const parts = loadParts();
     parts.catch(() => undefined);
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
@@ -85,12 +88,13 @@ async function startParts(
   const migrated = prepare(rootUrl ?? ownerUrl, setUpFirst).then(() =>
     prepare(ownerUrl, () => parts.migrate(ownerUrl, log)),
   );
-  const ready = (url: string, waiting?: { onWaiting: () => void }) =>
+  const ready = (url: string, login: typeof parts.API_LOGIN, waiting?: { onWaiting: () => void }) =>
     parts.mayRejectEarly(
-      migrated.then(() => parts.waitForDatabase({ ...options, ...waiting, url })),
+      migrated.then(() => parts.waitForDatabase({ ...options, ...waiting, url, login })),
     );
   // Only the API goes on without a database.
-  const [apiReady, workerReady] = [ready(authenticatorUrl, { onWaiting }), ready(workerUrl)];
+  const apiReady = ready(authenticatorUrl, parts.API_LOGIN, { onWaiting });
+  const workerReady = ready(workerUrl, parts.WORKER_LOGIN);
   const metrics = await parts.startMetrics({
     // Without a port of its own any free one: two copies on one machine must not disturb each other.
     config: { ...config, metrics: { ...config.metrics, port: config.metrics.port ?? 0 } },

@@ -1,6 +1,7 @@
 import type { Algorithm } from 'jsonwebtoken';
 import { developmentSecret, signToken, type TokenOptions } from '../auth/token.ts';
 import { loadProcessConfig, type Config } from '../config/config.ts';
+import { isErrno } from '../lib/errno.ts';
 import { BAD_ARGUMENTS } from './exit_codes.ts';
 
 export type TokenArguments = Omit<
@@ -19,7 +20,8 @@ export function token(options: TokenArguments): void {
     if (options.role === 'admin' && options.userId === undefined)
       process.stderr.write(`${NAMELESS}\n`);
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    // Of the data folder: the arguments are good.
+    if (!(error instanceof Error) || isErrno(error)) throw error;
     process.stderr.write(`${error.message}\n`);
     process.exitCode = BAD_ARGUMENTS;
   }

@@ -1,7 +1,7 @@
 import { ConfigError, loadProcessConfig } from '../config/config.ts';
 import { makeLogger } from '../lib/log.ts';
 import { startMetrics } from '../metrics/endpoint.ts';
-import { waitForDatabase } from '../postgres/wait.ts';
+import { WORKER_LOGIN, waitForDatabase } from '../postgres/wait.ts';
 import { serve } from './shutdown.ts';
 import { startWorker } from '../worker/runner.ts';
 
@@ -19,6 +19,7 @@ export async function worker(): Promise<void> {
     running.defer(() => metrics.close());
     const database = waitForDatabase({
       ...{ url: databaseUrl, name: 'halyard worker', nodeEnv, log, signal },
+      login: WORKER_LOGIN,
     });
     const { registry } = metrics;
     const started = await startWorker({ config, databaseUrl, log, registry, database, signal });

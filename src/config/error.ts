@@ -1,5 +1,7 @@
+import { ExplainedError } from '../lib/explained.ts';
+
 /** The configuration can't work; `problems` holds one sentence for each mistake, without any secret in it. */
-export class ConfigError extends Error {
+export class ConfigError extends ExplainedError {
   override readonly name = 'ConfigError';
   readonly problems: readonly string[];
 

@@ -34,17 +34,7 @@ export const host = matching(
 
 export const port = wholeNumber(0, 65_535);
 
-/** The address of a database. */
-export const databaseUrl = z
-  .url({
-    protocol: /^postgres(ql)?$/,
-    error: 'an address such as postgres://user:password@host:5432/database',
-    abort: true,
-  })
-  .refine((text) => !/%(?![0-9a-f]{2})/i.test(loginOf(text)), {
-    error: 'an address with the user and the password percent-encoded: % is written %25',
-  })
-  .meta(SECRET);
+export { databaseUrl } from './database_url.ts';
 
 /** The address of an identity provider's public keys. */
 export const jwksUri = z

@@ -1,4 +1,5 @@
 import { pino } from 'pino';
+import { ExplainedError } from './explained.ts';
 import { makeTextStream } from './log_text.ts';
 
 export type Logger = pino.Logger;
@@ -68,20 +69,29 @@ export function scrub(text: string): string {
     .replace(/(:\/\/[^\s:@/"]{0,255}:)[^\s@/"]{1,1024}@/g, `$1${CENSOR}@`);
 }
 
-/** What is logged of an error. Not all its properties: `detail` and `where` quote rows, and pool errors carry their client. */
+/**
+ * What is logged of an error. Not all its properties: `detail` and `where` quote rows, and pool errors carry their client. Of what a person
+ * can put right the message says all, and neither it nor its causes have a stack.
+ */
 function serialiseError(error: unknown): unknown {
+  return serialise(error, true);
+}
+
+function serialise(error: unknown, isDefect: boolean): unknown {
   if (!(error instanceof Error)) return error;
+  const withStack = isDefect && !(error instanceof ExplainedError);
   const fields: Record<string, unknown> = {
     type: error.name,
     message: error.message,
-    stack: error.stack,
+    ...(withStack && { stack: error.stack }),
   };
   for (const key of ['code', 'status', 'severity', 'schema', 'table', 'column', 'constraint']) {
     const value: unknown = Reflect.get(error, key);
     if (typeof value === 'string' || typeof value === 'number') fields[key] = value;
   }
-  if (error.cause !== undefined) fields.cause = serialiseError(error.cause);
+  if (error.cause !== undefined) fields.cause = serialise(error.cause, withStack);
   // Node reports a refused connection to a name with two addresses as one error with no message.
-  if (error instanceof AggregateError) fields.errors = error.errors.map(serialiseError);
+  if (error instanceof AggregateError)
+    fields.errors = error.errors.map((one) => serialise(one, withStack));
   return fields;
 }

@@ -9,9 +9,10 @@ import {
 } from 'node:fs';
 import { resolve } from 'node:path';
 import { isErrno } from './errno.ts';
+import { ExplainedError } from './explained.ts';
 
 /** A file or folder that another user may have put there or changed. The message is a sentence for the person who named it. */
-export class UntrustedPathError extends Error {
+export class UntrustedPathError extends ExplainedError {
   override readonly name = 'UntrustedPathError';
   readonly code = 'UNTRUSTED_PATH';
 }

@@ -1,7 +1,9 @@
 import { isErrno } from '../lib/errno.ts';
+import { ExplainedError } from '../lib/explained.ts';
+import { reasonOf } from './reason.ts';
 
 /** The database can't be connected to. The message is a sentence for a person: which database, and why. No secret is in it. */
-export class ConnectionError extends Error {
+export class ConnectionError extends ExplainedError {
   override readonly name = 'ConnectionError';
 
   /** @param url the login's URL, of which the message has host, port and database */
@@ -12,7 +14,7 @@ export class ConnectionError extends Error {
 }
 
 /** The database lacks migrations that this version needs. The message says what to run. */
-export class NotMigratedError extends Error {
+export class NotMigratedError extends ExplainedError {
   override readonly name = 'NotMigratedError';
 
   /**
@@ -28,7 +30,7 @@ export class NotMigratedError extends Error {
 }
 
 /** The server is a standby, as for a moment after a failover. */
-export class StandbyError extends Error {
+export class StandbyError extends ExplainedError {
   override readonly name = 'StandbyError';
 
   constructor() {
@@ -39,7 +41,7 @@ export class StandbyError extends Error {
 }
 
 /** The database or its server isn't prepared for what a command does. The message is a sentence that says what is missing. */
-export class RefusedError extends Error {
+export class RefusedError extends ExplainedError {
   override readonly name = 'RefusedError';
 }
 
@@ -47,8 +49,6 @@ export class RefusedError extends Error {
 const PERMANENT_STATES = /^(28|3D|42|22|0A)/;
 /** Node's names for what is wrong with a certificate, such as CERT_HAS_EXPIRED, or with TLS. */
 const TLS_CODES = /CERT|SIGNATURE|^ERR_(TLS|SSL|OSSL)/;
-/** pg's words for an address without a password, which name a step of the protocol. */
-const NO_PASSWORD = /client password must be a (non-empty )?string$/;
 /** pg gives these no code: SASL is the login. */
 const PERMANENT_MESSAGES = /^(SASL:|The server does not support SSL connections$)/;
 
@@ -118,14 +118,5 @@ function isDatabaseError(
 export function placeOf(url: string): string {
   const { hostname, port, pathname, searchParams } = new URL(url);
   const host = searchParams.get('host') ?? (decodeURIComponent(hostname) || 'localhost');
-  return `${host}:${port || '5432'}${decodeURIComponent(pathname)}`;
-}
-
-function reasonOf(error: unknown): string {
-  // Node reports a refused connection to a name with two addresses as one error with no message.
-  if (error instanceof AggregateError && error.message === '')
-    return error.errors.map(reasonOf).join('; ');
-  if (error instanceof Error && NO_PASSWORD.test(error.message))
-    return "the server asks for a password, and the login's address has none";
-  return error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
+  return `${host}:${searchParams.get('port') ?? (port || '5432')}${decodeURIComponent(pathname)}`;
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
+import { ExplainedError } from '../lib/explained.ts';
 
 /** Often enough that one renewal may fail or come late. */
 export const RENEWALS_PER_LEASE = 5;
@@ -37,7 +38,7 @@ function holderName(): string {
 }
 
 /** The lease was not renewed in time. */
-export class LeaseEndedError extends Error {
+export class LeaseEndedError extends ExplainedError {
   override readonly name = 'LeaseEndedError';
 }
 

@@ -78,7 +78,15 @@ async function migrateOnce(
         }
       });
     });
-    log.info({ version: await latestMigration() }, 'the database is migrated');
+    const needed = await latestMigration();
+    const version = await schemaVersion(client);
+    // As before an older version is deployed again.
+    if (version !== null && version > needed)
+      log.warn(
+        { version, needed },
+        'a newer version has migrated the database: it is left as it is',
+      );
+    else log.info({ version: needed }, 'the database is migrated');
   });
 }
 

@@ -138,24 +138,25 @@ function replaceReadOnly(pool: pg.Pool): void {
 }
 
 /**
- * Runs a query that shows what a session is good for. A connection whose session isn't good is closed, so that the next call sees
+ * Asks what a session is good for. A connection whose session isn't good is closed, so that the next call sees
  * whether a new one is.
  *
- * @param isGood of the first row
- * @returns that row
- * @throws the database's error, or the pool's when there is no connection
+ * @param ask on the connection
+ * @param isGood of its answer
+ * @returns that answer
+ * @throws what `ask` throws, or the pool's error when there is no connection
  */
-export async function probe<T extends pg.QueryResultRow>(
+export async function probe<T>(
   pool: pg.Pool,
-  query: string | pg.QueryConfig,
-  isGood: (row: T) => boolean,
-): Promise<T | undefined> {
+  ask: (client: pg.ClientBase) => Promise<T>,
+  isGood: (answer: T) => boolean,
+): Promise<T> {
   const client = await pool.connect();
   let isKept = false;
   try {
-    const [row] = (await client.query<T>(query)).rows;
-    isKept = row !== undefined && isGood(row);
-    return row;
+    const answer = await ask(client);
+    isKept = isGood(answer);
+    return answer;
   } finally {
     client.release(!isKept);
   }

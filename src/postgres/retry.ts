@@ -5,6 +5,7 @@ import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
 import { describeBlocker, watchBlockers, type Blocker } from './blockers.ts';
 import { MigratingError } from './migration_lease.ts';
+import { ExplainedError } from '../lib/explained.ts';
 
 /** lock_not_available and deadlock_detected: the step was rolled back because of other sessions' locks. */
 const BLOCKED: ReadonlySet<string> = new Set(['55P03', '40P01']);
@@ -19,7 +20,7 @@ const NAMED_MS = 30_000;
 const MAX_BLOCKERS = 5;
 
 /** Other sessions' locks were in the way for the whole time. The step that waited was rolled back. */
-export class MigrationBlockedError extends Error {
+export class MigrationBlockedError extends ExplainedError {
   override readonly name = 'MigrationBlockedError';
   readonly blockers: readonly Blocker[];
 

@@ -10,6 +10,7 @@ import {
   isPassing,
   NotMigratedError,
   placeOf,
+  RefusedError,
   StandbyError,
 } from './error.ts';
 import { assertMigrated } from './migrate.ts';
@@ -20,6 +21,21 @@ const BACK_OFF = { baseMs: 200, capMs: 3_000 };
 const DELAYED_MS = 1_000;
 /** In development a person waits, who may not know that there is something to run. */
 const UNMIGRATED_MS = 30_000;
+
+/** Which role a login must be, and the setting that has its address. */
+export interface DatabaseLogin {
+  readonly role: string;
+  readonly setting: string;
+}
+
+export const API_LOGIN: DatabaseLogin = {
+  role: 'halyard_authenticator',
+  setting: 'AUTH_DATABASE_URL',
+};
+export const WORKER_LOGIN: DatabaseLogin = {
+  role: 'halyard_worker',
+  setting: 'WORKER_DATABASE_URL',
+};
 
 interface WaitOptions {
   readonly log: Logger;
@@ -91,19 +107,22 @@ export async function retryWhileAway<T>(
  *
  * @param options.url the login with which it is asked
  * @param options.name what pg_stat_activity shows as application_name
+ * @param options.login the role that it must be
  * @param options.onWaiting called also when the first try takes longer than a second
- * @throws ConnectionError at once for what waiting doesn't mend, NotMigratedError, and the signal's reason
+ * @throws ConnectionError and RefusedError at once for what waiting doesn't mend, NotMigratedError, and the signal's reason
  */
 export function waitForDatabase({
   url,
   name,
   nodeEnv,
+  login,
   unmigratedMs = nodeEnv === 'development' ? UNMIGRATED_MS : Infinity,
   ...options
 }: WaitOptions & {
   readonly url: string;
   readonly name: string;
   readonly nodeEnv: string;
+  readonly login?: DatabaseLogin;
   readonly unmigratedMs?: number;
 }): Promise<void> {
   const givesUpAt = performance.now() + unmigratedMs;
@@ -111,7 +130,7 @@ export function waitForDatabase({
   const delayed = setTimeout(() => options.onWaiting?.(), DELAYED_MS);
   return mayRejectEarly(
     retryWhileAway(
-      () => ask(url, name),
+      () => ask(url, name, login),
       { ...options, log },
       (error) =>
         error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
@@ -120,7 +139,7 @@ export function waitForDatabase({
 }
 
 /** On a connection of its own, which takes no goodbye: a server that is frozen would never answer it. */
-async function ask(url: string, name: string): Promise<void> {
+async function ask(url: string, name: string, login?: DatabaseLogin): Promise<void> {
   let client: pg.Client | undefined;
   let reached = false;
   try {
@@ -136,6 +155,7 @@ async function ask(url: string, name: string): Promise<void> {
     const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS });
     if (session.standby) throw new StandbyError();
     reached = true;
+    if (login !== undefined) await assertLogin(client, login);
     await assertMigrated(client);
   } catch (error) {
     // The database's own refusals too: a lock or a time-out passes, a missing grant doesn't.
@@ -144,4 +164,14 @@ async function ask(url: string, name: string): Promise<void> {
   } finally {
     client?.connection.stream.destroy();
   }
+}
+
+/** Attribution goes by the login, and another one has other rights: it would fail at each request, without an end. */
+async function assertLogin(client: pg.Client, { role, setting }: DatabaseLogin): Promise<void> {
+  const { rows } = await client.query<{ login: string }>('select session_user as login');
+  const [found] = rows;
+  if (found !== undefined && found.login !== role)
+    throw new RefusedError(
+      `${setting} must log in as ${role}, and it logs in as ${found.login}: put that login's user and password into the address.`,
+    );
 }

@@ -180,6 +180,7 @@ async function nextDue(pool: pg.Pool): Promise<Due> {
       from app_private.next_due()`,
     query_timeout: QUERY_TIMEOUT_MS,
   };
-  const due = await probe<Due>(pool, query, ({ readOnly }) => !readOnly);
-  return due ?? { overdueForMs: null, dueInMs: null, readOnly: false };
+  const none: Due = { overdueForMs: null, dueInMs: null, readOnly: false };
+  const ask = async (client: pg.ClientBase) => (await client.query<Due>(query)).rows[0] ?? none;
+  return probe(pool, ask, ({ readOnly }) => !readOnly);
 }

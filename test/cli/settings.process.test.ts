@@ -50,7 +50,9 @@ test.for<[string[], string]>([
 test('without the owner’s rights, its address or a database it fails with status 1', async () => {
   const worker = await settings(['set', 'audit_mode', 'lax'], database.workerUrl);
   expect(worker).toMatchObject({ code: 1, out: '' });
-  expect(worker.err).toMatch(/^permission denied .*\n$/);
+  expect(worker.err).toMatch(
+    /^The database refuses: permission denied .*\. Set DATABASE_URL to .*\n$/,
+  );
   const nowhere = await settings(['list'], null);
   expect(nowhere).toMatchObject({ code: 1, out: '' });
   expect(nowhere.err).toContain('Set DATABASE_URL');

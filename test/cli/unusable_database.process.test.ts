@@ -1,3 +1,9 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test, type TestContext } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
 import { useDatabase } from '../support/database.ts';
@@ -40,6 +46,11 @@ const NO_PASSWORD = (url: URL) => void Object.assign(url, { password: '' });
 const ABSENT = (url: URL) => void Object.assign(url, { pathname: '/absent' });
 const TLS = (url: URL) => url.searchParams.set('sslmode', 'verify-full');
 const OLD_TLS = (url: URL) => url.searchParams.set('sslmode', 'require');
+const OTHER_LOGIN = (url: URL) => {
+  // Of the three logins, whose passwords are the same, the next one's.
+  const names = ['halyard_owner', 'halyard_authenticator', 'halyard_worker', 'halyard_owner'];
+  url.username = names[names.indexOf(url.username) + 1] ?? '';
+};
 const UNMIGRATED = (url: URL) => {
   url.href = withDatabase(url.href, 'postgres');
 };
@@ -57,7 +68,7 @@ test.concurrent.for<[string, string, (url: URL) => void, number, RegExp]>([
     /can't be used: the server asks for a password/,
   ],
   ['migrate', 'is not there', ABSENT, 1, /can't be used: .*absent/],
-  ['migrate', 'has no TLS', TLS, 1, /can't be used: .*SSL/],
+  ['migrate', 'has no TLS', TLS, 1, /can't be used: the server offers no TLS/],
   ['settings list', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
   ['settings list', 'is not migrated', UNMIGRATED, 1, /no migration at all .*migrate/],
   ['audit verify', 'is away', UNREACHABLE, 3, /can't be reached: .*ECONNREFUSED/],
@@ -69,11 +80,17 @@ test.concurrent.for<[string, string, (url: URL) => void, number, RegExp]>([
     /can't be used: the server asks for a password/,
   ],
   ['audit verify', 'is not migrated', UNMIGRATED, 3, /no migration at all .*migrate/],
-  ['audit reconcile', 'has no TLS', TLS, 3, /can't be used: .*SSL/],
+  ['audit reconcile', 'has no TLS', TLS, 3, /can't be used: the server offers no TLS/],
   ['api', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
-  ['api', 'has no TLS', TLS, 1, /can't be used: .*SSL/],
+  ['api', 'has no TLS', TLS, 1, /can't be used: the server offers no TLS/],
   ['api', 'asks for a password', NO_PASSWORD, 1, /can't be used: the server asks for a password/],
   ['worker', 'is not there', ABSENT, 1, /can't be used: .*absent/],
+  ['migrate', 'is given another login', OTHER_LOGIN, 1, /must log in as halyard_owner/],
+  ['settings list', 'is given another login', OTHER_LOGIN, 1, /Set DATABASE_URL to .*_owner/],
+  ['restore status', 'is given another login', OTHER_LOGIN, 3, /Set DATABASE_URL to .*_owner/],
+  ['audit verify', 'is given another login', OTHER_LOGIN, 3, /grant it the right/],
+  ['api', 'is given another login', OTHER_LOGIN, 1, /must log in as halyard_authenticator/],
+  ['worker', 'is given another login', OTHER_LOGIN, 1, /must log in as halyard_worker/],
   ['start', 'asks for a password', NO_PASSWORD, 1, /can't be used: the server asks for a password/],
   ['start', 'refuses the password', PASSWORD, 1, /can't be used: .*password/],
 ])(
@@ -89,14 +106,26 @@ test.concurrent.for<[string, string, (url: URL) => void, number, RegExp]>([
   },
 );
 
-// pg's warning about this mode has eight lines.
-test.concurrent.for(['migrate', 'settings list', 'worker'])(
-  '%s with sslmode=require has one line of the log more',
-  async (args, { onTestFinished }) => {
-    const { err } = await run(args.split(' '), OLD_TLS, onTestFinished);
-    const lines = err.trimEnd().split('\n');
-    expect(lines.pop()).toMatch(/can't be used: .*SSL/);
-    const messages = lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
-    expect(messages.filter((msg) => msg === 'Node.js warns')).toHaveLength(1);
-  },
-);
+// pg warns about this mode, in eight lines.
+test('sslmode=require has no line of the log more', async ({ onTestFinished }) => {
+  const { err } = await run(['settings', 'list'], OLD_TLS, onTestFinished);
+  expect(err).toMatch(/^The database .* can't be used: the server offers no TLS.*\n$/);
+});
+
+test('start finds a port that is taken before it makes anything', async ({ onTestFinished }) => {
+  const taken = createServer();
+  await once(taken.listen(0, '127.0.0.1'), 'listening');
+  onTestFinished(() => void taken.close());
+  const { port } = taken.address() as AddressInfo;
+  const folder = join(tmpdir(), `halyard-${randomUUID()}`);
+  for (const settings of [{ PORT: `${port}` }, { PORT: '0', METRICS_PORT: `${port}` }]) {
+    const running = startProcess(process.execPath, ['src/main.ts', 'start'], {
+      env: { HALYARD_DATA_DIR: folder, ...(settings as Record<string, string>) },
+    });
+    expect(await running.exited).toBe(1);
+    expect(running.stderr()).toMatch(
+      /configuration:\n- Set (METRICS_)?PORT to a free port, [^\n]*EADDRINUSE[^\n]*\n$/,
+    );
+    expect(existsSync(folder)).toBe(false);
+  }
+});

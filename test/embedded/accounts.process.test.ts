@@ -123,6 +123,7 @@ describe.skipIf(!isRoot)('as an ordinary user', () => {
     for (const [from, to] of [
       [process.execPath, 'bin/node'],
       [join(source, 'src/postgres/embedded'), 'src/postgres/embedded'],
+      [join(source, 'src/lib/explained.ts'), 'src/lib/explained.ts'],
       [join(source, 'src/lib/errno.ts'), 'src/lib/errno.ts'],
       [join(source, 'src/lib/own_files.ts'), 'src/lib/own_files.ts'],
       [join(source, 'src/lib/wait.ts'), 'src/lib/wait.ts'],

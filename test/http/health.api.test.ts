@@ -12,6 +12,7 @@ import { makePool } from '../../src/postgres/pool.ts';
 import { callApi, startTestApi, useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
+import { startPooler } from '../support/pooler.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
 
 const database = useDatabase();
@@ -20,6 +21,7 @@ const api = useApi(database);
 /** What is asked of a database that answers and is migrated. */
 const ALL_OK = {
   database: 'ok',
+  prepared: 'ok',
   migrations: 'ok',
   settings: 'ok',
   writable: 'ok',
@@ -131,6 +133,23 @@ describe('not ready', () => {
       503,
       { ...failed({ ...ALL_OK, listener: 'failed' }, 'not_listening'), audit_mode: 'lax' },
     ]);
+  });
+
+  test('is a server behind a pooler that forgets prepared statements, and says what to do', async () => {
+    await using pooler = await startPooler(database.authenticatorUrl, 'forget');
+    const { get } = await startHealth(pooler.through(database.authenticatorUrl));
+    const answer = await get('/readyz');
+    expect([answer.status, answer.body]).toEqual([
+      503,
+      {
+        ...failed({ database: 'ok', prepared: 'failed' }, 'prepared_statements_lost'),
+        detail: expect.stringMatching(/PgBouncer 1\.21 .*max_prepared_statements/) as string,
+      },
+    ]);
+    // In session mode it forgets nothing.
+    await using session = await startPooler(database.authenticatorUrl, 'ignore');
+    const good = await startHealth(session.through(database.authenticatorUrl));
+    expect((await good.get('/readyz')).status).toBe(200);
   });
 
   test('is a server without a database, which is alive all the same', async () => {

@@ -346,7 +346,7 @@ test('a port that is taken ends the worker before it takes a job', async () => {
     env: { ...env, WORKER_DATABASE_URL: database.workerUrl },
   });
   expect(await worker.exited).toBe(1);
-  expect(worker.stderr()).toContain('Set METRICS_HOST and METRICS_PORT to a free address');
+  expect(worker.stderr()).toContain('Set METRICS_PORT to a free port');
   expect(worker.stderr()).not.toContain('the worker is running');
 });
 

@@ -119,6 +119,17 @@ test('from zero and one at a time end at the same schema, and migrating again ch
   expect(await dump(ownerUrl)).toBe(first);
   const generated = await readFile(new URL('../../schema/halyard.sql', import.meta.url), 'utf8');
   expect(generated.endsWith(first)).toBe(true);
+
+  // As before an older version is deployed again.
+  await withClient(ownerUrl, (client) =>
+    client.query(
+      `insert into graphile_migrate.migrations (hash, filename) values ('sha1:newer', '999999.sql')`,
+    ),
+  );
+  const newer = makeTestLog();
+  await migrate(ownerUrl, newer.log);
+  expect(newer.text()).toMatch(/"version":"999999.sql".*a newer version has migrated/);
+  expect(newer.text()).not.toMatch(/the database is migrated/);
 });
 
 test('a database that ran a migration which has changed since is refused, and left as it is', async () => {

@@ -37,7 +37,7 @@ test.for<[string, string, (url: URL) => void]>([
   ['a wrong password', 'password', (url) => (url.password = 'gr8secret')],
   ['no password', 'password', (url) => (url.password = '')],
   ['no such database', 'database', (url) => (url.pathname = '/absent')],
-  ['TLS that is refused', 'SSL', (url) => url.searchParams.set('sslmode', 'require')],
+  ['TLS that is refused', 'no TLS', (url) => url.searchParams.set('sslmode', 'verify-full')],
 ])('%s ends it at once, with a sentence that has no secret', async ([, word, change]) => {
   const { ready, text, failures } = wait(changed(change));
   const error: unknown = await ready.catch((reason: unknown) => reason);

@@ -45,6 +45,21 @@ test.each([
   expect(starting.stderr()).not.toMatch(/"level":"(warn|error)"|^ +at /m);
 });
 
+// npm runs a script by a shell, which may stay between the two, and drops what it gets while it waits.
+test('worker that npm runs ends in order when npm gets SIGTERM', async () => {
+  const running = startProcess('npm', ['run', '-s', 'halyard', '--', 'worker'], {
+    env: { NODE_ENV: 'production', WORKER_DATABASE_URL: database.workerUrl },
+  });
+  onTestFinished(() => {
+    // The group: npm may be gone, and what it ran left.
+    spawnSync('kill', ['-KILL', '--', `-${running.child.pid}`]);
+  });
+  await running.waitFor(/the worker is running/);
+  running.child.kill('SIGTERM');
+  await expect.poll(running.stderr, { timeout: 30_000 }).toMatch(/the worker has stopped/);
+  expect(await running.exited).toBe(0);
+});
+
 /** Why process 1 of a namespace can't be tried here; undefined when it can. */
 function whyNot(): string | undefined {
   if (process.platform !== 'linux') return 'a namespace of processes needs Linux';

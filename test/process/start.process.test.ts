@@ -162,8 +162,10 @@ describe('npm start', () => {
   test('stops in order at SIGTERM, keeps its data, and applies what came due meanwhile', async () => {
     await call('POST', '/api/admin/flags', { flag_key: 'sleeper' });
     const schedule = await scheduleIn('sleeper', 1_500);
-    await halyard.end('SIGTERM');
-    expect(halyard.stderr()).toMatch(/"msg":"stopping"/);
+    // To npm alone, as a service manager or a script does.
+    halyard.child.kill('SIGTERM');
+    await expect.poll(halyard.stderr, { timeout: 30_000 }).toMatch(/"msg":"stopping"/);
+    expect(await halyard.exited).toBe(0);
     expect(halyard.stderr()).not.toMatch(/"level":"(warn|error)"/);
 
     // Without npm, which has an exit code of its own.

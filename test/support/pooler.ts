@@ -1,10 +1,13 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { readMessages } from './chaos/postgres_wire.ts';
 
-/** What the proxy does with the parameter `options` of a start-up packet. */
-export type Treatment = 'refuse' | 'ignore';
+/**
+ * What the proxy does: with the parameter `options` of a start-up packet, as PgBouncer in session mode, or with prepared statements behind
+ * each transaction, as PgBouncer before 1.21 in transaction mode.
+ */
+export type Treatment = 'refuse' | 'ignore' | 'forget';
 
-/** Stands before PostgreSQL as PgBouncer does in session mode, as far as `options` are concerned. */
+/** Stands before PostgreSQL as PgBouncer does. */
 export interface Pooler extends AsyncDisposable {
   /** The same login and database, by way of the proxy. */
   through(url: string): string;
@@ -17,6 +20,8 @@ export interface Pooler extends AsyncDisposable {
 export async function startPooler(url: string, treatment: Treatment): Promise<Pooler> {
   const { hostname, port } = new URL(url);
   const open = new Set<Socket>();
+  // A socket was cut in the middle; the other one is, too.
+  const ended = () => undefined;
   const server = createServer((near) => {
     const far = connect(Number(port), hostname);
     for (const [socket, peer] of [
@@ -31,8 +36,9 @@ export async function startPooler(url: string, treatment: Treatment): Promise<Po
         peer.destroy();
       });
     }
-    far.pipe(near);
-    void carry(near, far, treatment);
+    if (treatment === 'forget') carryBack(far, near).catch(ended);
+    else far.pipe(near);
+    carry(near, far, treatment).catch(ended);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port: nearPort } = server.address() as AddressInfo;
@@ -59,6 +65,32 @@ async function carry(near: Socket, far: Socket, treatment: Treatment): Promise<v
   }
   far.end();
 }
+
+/** Passes on what the server says. Before the client hears that a transaction is over, what was prepared is gone. */
+async function carryBack(far: Socket, near: Socket): Promise<void> {
+  let held: Buffer | null = null;
+  for await (const message of readMessages(far, false)) {
+    const [type, , , , , status] = message;
+    const isReady = type === READY;
+    if (held !== null) {
+      if (isReady) near.write(held);
+      held = isReady ? null : held;
+    } else if (isReady && status === IDLE) {
+      held = Buffer.from(message);
+      far.write(FORGET);
+    } else near.write(message);
+  }
+  near.end();
+}
+
+const READY = 'Z'.charCodeAt(0);
+const IDLE = 'I'.charCodeAt(0);
+const DEALLOCATE = Buffer.from('deallocate all\0');
+/** A Query. */
+const FORGET = Buffer.concat([
+  Buffer.from(['Q'.charCodeAt(0), 0, 0, 0, DEALLOCATE.length + 4]),
+  DEALLOCATE,
+]);
 
 /** A start-up packet: length, protocol, then names and values, each with a zero behind it, and a zero at the end. */
 function withoutOptions(packet: Buffer): Buffer {

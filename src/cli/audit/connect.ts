@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { ConfigError, loadProcessConfig, type Config } from '../../config/config.ts';
-import { ConnectionError, NotMigratedError } from '../../postgres/error.ts';
+import { ConnectionError, NotMigratedError, RefusedError } from '../../postgres/error.ts';
+import { isErrno } from '../../lib/errno.ts';
 import { latestMigration } from '../../postgres/migrate.ts';
 import { makePool } from '../../postgres/pool.ts';
 import type { SessionSettings } from '../../postgres/session_override.ts';
@@ -55,7 +56,7 @@ export async function withLogin<T>(
     });
     try {
       await assertUsable(pool, address);
-      return await work(pool, config);
+      return await work(pool, config).catch(nameLogin(login));
     } finally {
       await pool.end();
     }
@@ -69,6 +70,26 @@ export async function withLogin<T>(
   return withEmbeddedPostgres({ dataDir: config.dataDir, log }, (superuserUrl) =>
     run(withDatabase(superuserUrl, 'halyard'), { role }),
   );
+}
+
+/** insufficient_privilege, and a change on a standby or in a session that is read only. */
+const REFUSED = '42501';
+const READ_ONLY = '25006';
+
+/** Makes a sentence of the database's refusal of a login, or of changes, that says what to do. Rethrows other errors. */
+function nameLogin(login: keyof typeof ADDRESSES): (error: unknown) => never {
+  return (error) => {
+    if (!isErrno(error) || (error.code !== REFUSED && error.code !== READ_ONLY)) throw error;
+    const names = ADDRESSES[login].map(([name]) => name).join(' or ');
+    const role = `halyard_${login}`;
+    const whose = login === 'owner' ? role : `a login that is granted ${role}`;
+    const advice =
+      error.code === REFUSED
+        ? `Set ${names} to the address of ${whose}.`
+        : `${names} must lead to the primary, and its sessions must be allowed to write.`;
+    const reason = error.message.replace(/\.$/, '');
+    throw new RefusedError(`The database refuses: ${reason}. ${advice}`, { cause: error });
+  };
 }
 
 /** Looks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may ask. */

@@ -1,9 +1,8 @@
-import { inspect } from 'node:util';
-import { ConfigError } from '../../config/error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { scrub } from '../../lib/log.ts';
-import { ConnectionError, NotMigratedError } from '../../postgres/error.ts';
+import { explain } from '../explain.ts';
 import { BAD_ARGUMENTS, FOUND_PROBLEMS, NOT_CHECKED } from '../exit_codes.ts';
+import { ExplainedError } from '../../lib/explained.ts';
 
 export { FOUND_PROBLEMS };
 
@@ -13,7 +12,7 @@ export class UsageError extends Error {
 }
 
 /** What kept a check from being made, in a sentence. */
-export class NotCheckedError extends Error {
+export class NotCheckedError extends ExplainedError {
   override readonly name = 'NotCheckedError';
 }
 
@@ -46,18 +45,9 @@ export function asUsageError(...codes: readonly string[]): (error: unknown) => n
   };
 }
 
-/** Why something failed: what a person can put right is its message; anything else may be a defect and keeps its stack. */
+/** Why something failed. A code is of the database, the system or AWS ($metadata): its message says enough where nothing says more. */
 function reasonOf(error: unknown): string {
-  // Node reports a refused connection to a name with two addresses as one error with no message.
-  if (error instanceof AggregateError && error.message === '')
-    return error.errors.map(reasonOf).join('; ');
-  // A code: of the system, the database, or the embedded one. $metadata: of AWS.
-  const known =
-    error instanceof NotCheckedError ||
-    error instanceof ConfigError ||
-    error instanceof ConnectionError ||
-    error instanceof NotMigratedError ||
-    isErrno(error) ||
-    (error instanceof Error && '$metadata' in error);
-  return known ? error.message : inspect(error);
+  const text = explain(error);
+  const known = isErrno(error) || (error instanceof Error && '$metadata' in error);
+  return known && text.includes('\n') ? error.message : text;
 }

@@ -1,3 +1,5 @@
+import { ExplainedError } from '../../lib/explained.ts';
+
 /** Why the embedded server did not start; stable, so that callers and tests need not read the sentence. */
 type EmbeddedPostgresErrorCode =
   | 'UNSUPPORTED_PLATFORM'
@@ -12,7 +14,7 @@ type EmbeddedPostgresErrorCode =
   | 'START_FAILED';
 
 /** An error whose message is a sentence for the person who typed `npm start`: what happened and what to do. */
-export class EmbeddedPostgresError extends Error {
+export class EmbeddedPostgresError extends ExplainedError {
   override readonly name = 'EmbeddedPostgresError';
   readonly code: EmbeddedPostgresErrorCode;
 
