@@ -172,7 +172,7 @@ create table app_public.feature_flag_schedules (
   constraint feature_flag_schedules_flag_id_fkey FOREIGN KEY (flag_id) REFERENCES app_public.feature_flags(id) ON DELETE CASCADE,
   constraint feature_flag_schedules_max_attempts_check CHECK (((max_attempts >= 0) AND (max_attempts <= 10))),
   constraint feature_flag_schedules_pkey PRIMARY KEY (id),
-  constraint feature_flag_schedules_reason_check CHECK ((((char_length(reason) >= 1) AND (char_length(reason) <= 500)) AND ((reason COLLATE "C") !~ '[[:cntrl:]]'::text))),
+  constraint feature_flag_schedules_reason_check CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500) AND ((reason COLLATE "C") !~ '[[:cntrl:]]'::text))),
   constraint feature_flag_schedules_scheduled_at_check CHECK ((isfinite(scheduled_at) AND (scheduled_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
   constraint feature_flag_schedules_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'applied'::text, 'failed'::text, 'cancelled'::text]))),
   constraint feature_flag_schedules_updates_check CHECK ((app_private.updates_problem(updates) IS NULL))

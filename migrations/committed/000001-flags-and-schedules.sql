@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c3cc5b8dd846795c7c0f7a2613c829877a49fb7e
+--! Hash: sha1:e12b2582d15a8bf8c9b3a5f54b270e6fa22a925a
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -267,7 +267,7 @@ create table if not exists app_public.feature_flag_schedules (
   constraint feature_flag_schedules_applied_at_check check ((status = 'applied') = (applied_at is not null)),
   -- As the API's own check: control characters would forge lines where a reason is printed.
   constraint feature_flag_schedules_reason_check check (
-    char_length(reason) between 1 and 500 and reason collate "C" !~ '[[:cntrl:]]')
+    char_length(reason) >= 1 and char_length(reason) <= 500 and reason collate "C" !~ '[[:cntrl:]]')
 );
 
 comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';

@@ -1,5 +1,5 @@
---! Previous: sha1:c3cc5b8dd846795c7c0f7a2613c829877a49fb7e
---! Hash: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
+--! Previous: sha1:e12b2582d15a8bf8c9b3a5f54b270e6fa22a925a
+--! Hash: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

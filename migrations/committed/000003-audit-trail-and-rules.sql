@@ -1,5 +1,5 @@
---! Previous: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
---! Hash: sha1:a50471cf7a08e443ccf31f44cd114d618aeb44fd
+--! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
+--! Hash: sha1:209474e652776ae9d3bf3641ea2e67b4d00832e5
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
