@@ -31,9 +31,18 @@ export const EVENT_LEVELS = ['info', 'warning', 'error'] as const;
 
 const KNOWN: ReadonlySet<string> = new Set(EVENT_TYPES);
 
-/** What is wrong with a type, as a sentence's end; null when there are such events. */
+/** What is wrong with a type, as a sentence's end; null when there are such events. It names those of its kind, or else the kinds. */
 export function eventTypeProblem(type: string): string | null {
-  return KNOWN.has(type)
-    ? null
-    : `has no type ${JSON.stringify(type.slice(0, 60))}: there are ${EVENT_TYPES.join(', ')}`;
+  if (KNOWN.has(type)) return null;
+  const ends = Map.groupBy(EVENT_TYPES, kindOf);
+  const alike = ends.get(kindOf(type))?.map((known) => known.slice(known.indexOf('.') + 1));
+  const choice =
+    alike === undefined
+      ? `the kinds are ${[...ends.keys()].join(', ')}`
+      : `of ${kindOf(type)} there are ${alike.join(', ')}`;
+  return `has no type ${JSON.stringify(type.slice(0, 60))}: ${choice}`;
+}
+
+function kindOf(type: string): string {
+  return type.slice(0, Math.max(0, type.indexOf('.')));
 }

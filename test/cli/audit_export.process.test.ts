@@ -61,7 +61,11 @@ describe('halyard audit export', () => {
   });
 
   test.each([
-    ['type', 'flag_schedule.aplied', /^--type has no type "flag_schedule.aplied": there are /],
+    [
+      'type',
+      'flag_schedule.aplied',
+      /^--type has no type "flag_schedule.aplied": of flag_schedule there are .*applied/,
+    ],
     [
       'environment',
       'prodction',
