@@ -2720,7 +2720,7 @@ CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select e.name::text, app_private.environment_state(e)
+  select e.name::text, jsonb_build_object('createdBy', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)

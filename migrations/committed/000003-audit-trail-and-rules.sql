@@ -1,5 +1,5 @@
 --! Previous: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
---! Hash: sha1:b261bf0da9a36fac998a5e8449f22055b430af6c
+--! Hash: sha1:900d78f281f1076cdcc5b9b714897ca0d206626f
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2065,13 +2065,14 @@ alter table app_public.environments enable always trigger _900_audit_delete;
 -- Environments held against the trail: audit/verify and audit/reconcile.
 
 -- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
+-- Who created it was never known: the row itself isn't asked, for it is what is checked.
 create or replace function app_private.original_environments(names text[])
 returns table (name text, state jsonb)
 language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select e.name::text, app_private.environment_state(e)
+  select e.name::text, jsonb_build_object('createdBy', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
