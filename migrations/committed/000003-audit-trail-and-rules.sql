@@ -1,5 +1,5 @@
 --! Previous: sha1:3dc43546f5a17661af9b4887c0aff4220d5246db
---! Hash: sha1:900d78f281f1076cdcc5b9b714897ca0d206626f
+--! Hash: sha1:d688060ac15cfe0ed3246b4961637216472c4354
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2517,12 +2517,21 @@ $$;
 comment on function app_private.require_schedulable(timestamptz) is
   'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 
+-- The blanks are those of JavaScript's trim(), so that one reason is the same by REST, by GraphQL and in the event.
 create or replace function app_private.trim_reason(reason text)
 returns text
 language sql
 immutable
 parallel safe
-return nullif(btrim(reason, ' ' || chr(9) || chr(10) || chr(13)), '');
+set search_path to pg_catalog, pg_temp
+as $$
+  -- As text, because a bound body would be dumped with the characters themselves.
+  select nullif(
+    btrim(
+      reason,
+      U&' !0009!000a!000b!000c!000d!00a0!1680!2000!2001!2002!2003!2004!2005!2006!2007!2008!2009!200a!2028!2029!202f!205f!3000!feff' uescape '!'),
+    '')
+$$;
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 
