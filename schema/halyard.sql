@@ -2720,7 +2720,7 @@ CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select e.name::text, app_private.environment_state(e)
+  select e.name::text, jsonb_build_object('createdBy', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -5248,7 +5248,15 @@ CREATE OR REPLACE FUNCTION app_private.trim_reason(reason text)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN NULLIF(btrim(reason, (((' '::text || chr(9)) || chr(10)) || chr(13))), ''::text);
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- As text, because a bound body would be dumped with the characters themselves.
+  select nullif(
+    btrim(
+      reason,
+      U&' !0009!000a!000b!000c!000d!00a0!1680!2000!2001!2002!2003!2004!2005!2006!2007!2008!2009!200a!2028!2029!202f!205f!3000!feff' uescape '!'),
+    '')
+$function$;
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 grant execute on function app_private.trim_reason(text) to halyard_admin;
 

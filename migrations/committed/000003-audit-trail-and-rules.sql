@@ -1,5 +1,5 @@
 --! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
---! Hash: sha1:209474e652776ae9d3bf3641ea2e67b4d00832e5
+--! Hash: sha1:a1d1b48fa70095350b42747ffe27cd194b86fb18
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2068,13 +2068,14 @@ alter table app_public.environments enable always trigger _900_audit_delete;
 -- Environments held against the trail: audit/verify and audit/reconcile.
 
 -- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
+-- Who created it was never known: the row itself isn't asked, for it is what is checked.
 create or replace function app_private.original_environments(names text[])
 returns table (name text, state jsonb)
 language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select e.name::text, app_private.environment_state(e)
+  select e.name::text, jsonb_build_object('createdBy', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -2519,12 +2520,21 @@ $$;
 comment on function app_private.require_schedulable(timestamptz) is
   'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 
+-- The blanks are those of JavaScript's trim(), so that one reason is the same by REST, by GraphQL and in the event.
 create or replace function app_private.trim_reason(reason text)
 returns text
 language sql
 immutable
 parallel safe
-return nullif(btrim(reason, ' ' || chr(9) || chr(10) || chr(13)), '');
+set search_path to pg_catalog, pg_temp
+as $$
+  -- As text, because a bound body would be dumped with the characters themselves.
+  select nullif(
+    btrim(
+      reason,
+      U&' !0009!000a!000b!000c!000d!00a0!1680!2000!2001!2002!2003!2004!2005!2006!2007!2008!2009!200a!2028!2029!202f!205f!3000!feff' uescape '!'),
+    '')
+$$;
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 

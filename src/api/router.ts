@@ -29,12 +29,12 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values, { reason, action } = {}) => {
+  const query: QueryAsCaller = async (request, sql, values, { reason, action, first } = {}) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
       const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
-      return await queryAs(pool, settings, { ...sql, values });
+      return await queryAs(pool, settings, { ...sql, values }, first);
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
       throw explainDenial(error, claims.role, action ?? (reads ? 'read_flags' : 'change_flags'));

@@ -72,6 +72,16 @@ const update = ({ sql }: PendingSchedules): Statement => ({
     from f`,
 });
 
+/**
+ * Waits for who holds the flag, as the worker or an admin who retries a schedule, before the change looks at its schedules: a
+ * statement that waited itself would show those of before.
+ */
+const lock = (address: readonly string[]): Statement => ({
+  name: 'lock_flag',
+  text: 'select from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2 for no key update',
+  values: address,
+});
+
 const cursor = makeCursor<'flag_key'>(
   /^flag:(?<flag_key>[\w.-]{1,100})$/,
   ({ flag_key }) => `flag:${flag_key}`,
@@ -126,7 +136,7 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
         request,
         changeFlag,
         values,
-        { reason },
+        { reason, first: lock(address) },
       );
       const flag = rows[0] ?? (await refuseMissingFlag(query, request, address[1]));
       response.json({ ...flag, pending_schedules: pending.read(flag.pending_schedules) });

@@ -31,7 +31,7 @@ const MAX_KNOWN = 1_000;
  * answer.
  *
  * @returns the environments that are named, for makeEnvironmentCheck
- * @throws ProblemError invalid_value for a status, an event type or a level that there isn't
+ * @throws ProblemError invalid_value for a status, an event type or a level that there isn't, null among them: every row has each
  */
 export function checkFilters(
   document: DocumentNode,
@@ -72,11 +72,18 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 function requireKnown(name: string, value: unknown, known: readonly string[]): void {
+  requireGiven(name, value);
   if (typeof value === 'string' && !known.includes(value))
     throw new ProblemError('invalid_value', `${name} must be one of: ${known.join(', ')}.`);
 }
 
+/** A variable of null would find nothing; one that is left out narrows nothing. */
+function requireGiven(name: string, value: unknown): void {
+  if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+}
+
 function requireEventType(value: unknown): void {
+  requireGiven('eventType', value);
   const problem = typeof value === 'string' ? eventTypeProblem(value) : null;
   if (problem !== null) throw new ProblemError('invalid_value', `eventType ${problem}.`);
 }

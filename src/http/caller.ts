@@ -19,6 +19,8 @@ export interface QueryOptions {
   readonly reason?: string | null | undefined;
   /** What is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
   readonly action?: Action;
+  /** A statement before it, in the same transaction. */
+  readonly first?: Statement;
 }
 
 /**

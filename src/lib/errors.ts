@@ -143,6 +143,8 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flags_environment_check: problem('invalid_value', `environment ${NAME_RULE}`),
   // Deleted since the flag's stamp looked, which names those that there are.
   feature_flags_environment_fkey: problem('environment_not_found', 'There is no such environment.'),
+  // Deleted in SQL since schedule_flag_change() looked.
+  feature_flag_schedules_flag_id_fkey: problem('flag_not_found', 'There is no such flag.'),
   environments_name_check: problem('invalid_value', `name ${NAME_RULE}`),
   environments_pkey: problem('environment_exists', 'There is an environment with this name.'),
   feature_flag_schedules_cancel_reason_check: problem(

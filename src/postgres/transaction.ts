@@ -29,6 +29,7 @@ const STALE_PLAN: ReadonlySet<string> = new Set(['0A000', '42804']);
  * Runs one statement in a transaction of its own, as the role and with the claims of the caller, in one round trip. If the
  * settings can't be set, the statement isn't run. If a migration made its plan stale, it was rolled back and is run again, once.
  *
+ * @param first a statement before it, in the same transaction, whose result isn't returned
  * @throws DatabaseUnavailableError when there is no connection or it is lost, ProblemError too_many_requests where the user's
  *   queue is full, and the statement's or the commit's error
  */
@@ -36,12 +37,13 @@ export async function queryAs<R extends pg.QueryResultRow>(
   pool: pg.Pool,
   settings: Settings,
   statement: Statement,
+  first?: Statement,
 ): Promise<pg.QueryResult<R>> {
   try {
-    return await queryOnce<R>(pool, settings, statement);
+    return await queryOnce<R>(pool, settings, statement, first);
   } catch (error) {
     if (!(error instanceof pg.DatabaseError) || !STALE_PLAN.has(error.code ?? '')) throw error;
-    return queryOnce<R>(pool, settings, statement);
+    return queryOnce<R>(pool, settings, statement, first);
   }
 }
 
@@ -49,15 +51,17 @@ async function queryOnce<R extends pg.QueryResultRow>(
   pool: pg.Pool,
   settings: Settings,
   statement: Statement,
+  first?: Statement,
 ): Promise<pg.QueryResult<R>> {
   const client = await connectAs(pool, settings);
+  const statements = first === undefined ? [statement] : [first, statement];
   try {
-    const [, result] = await pipeline(client, [
+    const results = await pipeline(client, [
       setStatement(settings),
-      preparedFor(settings, statement),
+      ...statements.map((one) => preparedFor(settings, one)),
     ]);
     client.release(!isIdle(client));
-    return result as pg.QueryResult<R>;
+    return results.at(-1) as pg.QueryResult<R>;
   } catch (error) {
     client.release(await awaitReady(client));
     throw isLost(client) ? new DatabaseUnavailableError(error) : error;

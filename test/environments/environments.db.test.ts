@@ -94,11 +94,12 @@ describe('past the triggers', () => {
         client,
         `insert into app_public.environments (name) values ('secret')`,
         `delete from app_public.environments where name = 'gone'`,
-        `update app_public.environments set created_by = 'eve' where name = 'forged'`,
+        `update app_public.environments set created_by = 'eve' where name in ('forged', 'production')`,
       );
       expect((await briefRowProblems(client)).toSorted()).toEqual([
         ['forged', 'row_differs', [['createdBy', null, 'eve']]],
         ['gone', 'row_vanished', []],
+        ['production', 'row_differs', [['createdBy', null, 'eve']]],
         ['secret', 'row_unrecorded', []],
       ]);
       await reconcile(client, 'recording');
@@ -107,6 +108,13 @@ describe('past the triggers', () => {
           ...['environment.reconciled', 'warning', 'forged'],
           {
             ...{ name: 'forged', revisions: [2], rowRevision: 2, after: { createdBy: 'eve' } },
+            differs: [{ column: 'createdBy', trail: null, row: 'eve' }],
+          },
+        ],
+        [
+          ...['environment.reconciled', 'warning', 'production'],
+          {
+            ...{ name: 'production', revisions: [1], rowRevision: 1, after: { createdBy: 'eve' } },
             differs: [{ column: 'createdBy', trail: null, row: 'eve' }],
           },
         ],

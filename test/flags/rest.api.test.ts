@@ -4,6 +4,7 @@ import { changedFlagSchema, flagSchema } from '../../src/schemas.ts';
 import { useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertSchedule } from '../support/factory.ts';
+import { become } from '../support/roles.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -89,6 +90,31 @@ test('the answer of a change names the schedules that will change the flag again
   expect(pending[0]).toEqual(first);
   const times = pending.map(({ scheduled_at }) => Date.parse(scheduled_at));
   expect(times).toEqual(times.toSorted((a, b) => a - b));
+});
+
+test('the answer of a change that waited for a retry names the schedule that was retried', async () => {
+  const key = 'retried-meanwhile';
+  const { body: flag } = await api.call('POST /api/admin/flags', {
+    token,
+    json: { flag_key: key },
+  });
+  await withClient(database.rootUrl, async (client) => {
+    const { id } = await insertSchedule(client, flag.id, { dueIn: '1 hour' });
+    const fail = `update app_public.feature_flag_schedules set status = 'failed', error_message = 'x' where id = $1`;
+    await client.query(fail, [id]);
+    await client.query('begin');
+    await become(client, 'admin');
+    await client.query('select app_public.retry_flag_schedule($1)', [id]);
+    const path = `PATCH /api/admin/flags/${key}`;
+    const answer = api.call(path, { token, json: { enabled: false } });
+    const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+    await withClient(database.rootUrl, (watcher) =>
+      expect.poll(async () => (await watcher.query(waiting)).rowCount).toBe(1),
+    );
+    await client.query('commit');
+    const { pending_schedules: pending } = changedFlagSchema.parse((await answer).body);
+    expect(pending.map((schedule) => schedule.id)).toEqual([id]);
+  });
 });
 
 test('a flag of another environment is not found', async () => {

@@ -193,6 +193,16 @@ describe('documents', () => {
     }
   });
 
+  it.each([
+    ['featureFlagSchedules', 'status'],
+    ['auditEvents', 'eventType'],
+    ['auditEvents', 'level'],
+  ])('of %s by a %s of null are refused, and of none are not', async (field, name) => {
+    const query = `query ($value: String) { ${field}(condition: { ${name}: $value }) { nodes { id } } }`;
+    expect(await api().codeOf(query, { value: null })).toBe('invalid_value');
+    expect((await api().post(query, {})).errors).toBeUndefined();
+  });
+
   it('get status 200 for the same under plain JSON', async () => {
     const answer = await api().post('{ flags }', {}, { headers: { accept: 'application/json' } });
     expect(answer.status).toBe(200);

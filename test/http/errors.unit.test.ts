@@ -104,6 +104,8 @@ describe('problemOf', () => {
     expect(problemOf(databaseError('23514', flagKey)).code).toBe('invalid_value');
     const environment = { constraint: 'feature_flags_environment_fkey' };
     expect(problemOf(databaseError('23503', environment)).code).toBe('environment_not_found');
+    const flag = { constraint: 'feature_flag_schedules_flag_id_fkey' };
+    expect(problemOf(databaseError('23503', flag)).code).toBe('flag_not_found');
     for (const state of ['23503', '23505', '23514'])
       expect(problemOf(databaseError(state, { constraint: 'other' })).code).toBe('internal_error');
   });

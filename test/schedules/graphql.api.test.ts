@@ -259,6 +259,16 @@ describe('cancelFlagSchedule', () => {
     expect(await api().codeOf(CANCEL, { id: null })).toBe('invalid_value');
   });
 
+  it('takes every blank off a reason that REST takes off', async () => {
+    const blanks = '\u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff \t\n\v\f\r';
+    expect(blanks.trim()).toBe('');
+    const reason = `${blanks}${'x'.repeat(500)}${blanks}`;
+    const { id } = await schedule();
+    expect(await api().data(CANCEL, { id, reason })).toMatchObject({
+      cancelFlagSchedule: { featureFlagSchedule: { cancelReason: 'x'.repeat(500) } },
+    });
+  });
+
   it('refuses a reason of 501 characters', async () => {
     const { id } = await schedule();
     expect(await api().codeOf(CANCEL, { id, reason: 'x'.repeat(501) })).toBe('invalid_value');
