@@ -44,7 +44,8 @@ const MODES: Readonly<Record<string, string>> = {
 const UNANCHORED =
   'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
 
-const STATE_CHECKED = 'Rows: flags, schedules, environments, settings and triggers were compared with the trail.';
+const STATE_CHECKED =
+  'Rows: flags, schedules, environments, settings and triggers were compared with the trail.';
 const STATE_UNCHECKED = 'Rows and triggers were not looked at.';
 
 function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): string[] {
