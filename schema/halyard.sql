@@ -5253,11 +5253,11 @@ CREATE OR REPLACE FUNCTION app_private.trim_reason(reason text)
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  -- As text, because a bound body would be dumped with the characters themselves.
+  -- As text, because a bound body would be dumped with the characters themselves. E'…' counts with any standard_conforming_strings.
   select nullif(
     btrim(
       reason,
-      U&' !0009!000a!000b!000c!000d!00a0!1680!2000!2001!2002!2003!2004!2005!2006!2007!2008!2009!200a!2028!2029!202f!205f!3000!feff' uescape '!'),
+      E' \u0009\u000a\u000b\u000c\u000d\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'),
     '')
 $function$;
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';

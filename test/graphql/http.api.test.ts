@@ -178,7 +178,7 @@ describe('documents', () => {
   it.each([
     ['featureFlagSchedules', 'status', 'pendign', 'pending, applied, failed, cancelled'],
     ['featureFlagSchedules', 'status', 'PENDING', 'pending, applied, failed, cancelled'],
-    ['auditEvents', 'eventType', 'flag_schedule.aplied', 'flag_schedule.applied'],
+    ['auditEvents', 'eventType', 'flag_schedule.aplied', 'of flag_schedule there are created'],
     ['auditEvents', 'level', 'warn', 'info, warning, error'],
   ])('of %s by a %s that there isn’t are refused: %s', async (field, name, value, hint) => {
     const literal = `{ ${field}(condition: { ${name}: "${value}" }) { nodes { id } } }`;

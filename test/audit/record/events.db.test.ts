@@ -557,9 +557,9 @@ test('the text depends on no setting of the session', async () => {
       for (const setting of settings) await client.query(`set local ${setting}`);
       const flag = await insertFlag(client, { flag_key: 'search' });
       await client.query(
-        `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-         values ($1, '2000-01-02 03:04:05.000006+00', '{"rollout_percentage": 7}')`,
-        [flag.id],
+        `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates, reason)
+         values ($1, '2000-01-02 03:04:05.000006+00', '{"rollout_percentage": 7}', $2)`,
+        [flag.id, '\u00a0because '],
       );
       await client.query('select app_private.apply_due()');
       return (await queuedEvents(client)).map(({ payload }) =>
@@ -572,6 +572,7 @@ test('the text depends on no setting of the session', async () => {
   const plain = await render([]);
   expect(plain).toHaveLength(4);
   expect(plain.join('\n')).toContain('"scheduledAt": "2000-01-02T03:04:05.000006Z"');
+  expect(plain.join('\n')).toContain('"reason": "because"');
   expect(
     await render([
       `timezone = 'Asia/Kolkata'`,
