@@ -13,6 +13,7 @@ import {
   type Role,
 } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
+import { ExplainedError } from '../lib/explained.ts';
 import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';
 
 const DEFAULT_EXPIRY = '12h';
@@ -102,7 +103,7 @@ function readSpan(span: number | string): NonNullable<SignOptions['expiresIn']> 
  * The secret that development signs with, made at the first call and kept in `<dataDir>/jwt-secret`.
  * Two processes that start at once end with the same one.
  *
- * @throws Error in production, and when the file doesn't hold a secret; UntrustedPathError
+ * @throws Error in production; ExplainedError when the file doesn't hold a secret; UntrustedPathError
  */
 export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
   if (nodeEnv === 'production')
@@ -117,7 +118,7 @@ export function developmentSecret(dataDir: string, nodeEnv: NodeEnv): string {
   // Copied about, it may have lost its mode.
   if ((fs.lstatSync(file).mode & 0o077) !== 0) fs.chmodSync(file, 0o600);
   if (Buffer.byteLength(secret) < MIN_SECRET_BYTES)
-    throw new Error(`Delete ${file}, so that a new secret is made: it holds none.`);
+    throw new ExplainedError(`Delete ${file}, so that a new secret is made: it holds none.`);
   return secret;
 }
 

@@ -51,8 +51,8 @@ function readAddress(text: string): URL | string {
   if (parts === undefined) return unreadable;
   const { login = '', host = '', database = '', query = '' } = parts;
   if ([login, host, database].some((part) => !isEncoded(part))) return ENCODED;
-  // A ? of the password, and all before it would be a host and its port.
-  if (login === '' && query.includes('@')) return ENCODED;
+  // A ? of the password: what stands before it would be the host, which messages show and the resolver is asked for.
+  if (query.includes('@')) return ENCODED;
   if (host.includes(',')) return ONE_HOST;
   const asked = new URLSearchParams(query);
   const isSocket = asked.get('host')?.startsWith('/') === true;

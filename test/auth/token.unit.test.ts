@@ -10,6 +10,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { makeAuthentication } from '../../src/auth/auth.ts';
 import { InvalidClaimsError, OWN_CLAIM_NAMES, type ClaimNames } from '../../src/auth/claims.ts';
 import { developmentSecret, signToken } from '../../src/auth/token.ts';
+import { ExplainedError } from '../../src/lib/explained.ts';
 import { makeTestLog } from '../support/log.ts';
 import { nowInSeconds, TEST_SECRET } from '../support/tokens.ts';
 
@@ -144,6 +145,7 @@ describe('developmentSecret', () => {
     expect(() => developmentSecret(folder, 'production')).toThrow();
     expect(readdirSync(folder)).toEqual([]);
     writeFileSync(path.join(folder, 'jwt-secret'), 'short\n');
-    expect(() => developmentSecret(folder, 'development')).toThrow();
+    // A sentence without a stack.
+    expect(() => developmentSecret(folder, 'development')).toThrow(ExplainedError);
   });
 });

@@ -251,6 +251,8 @@ const OWNER = 'postgres://halyard_owner';
 
 test.for([
   'p@ss:/%#w',
+  's3cr3t@tail?more',
+  's3cr3t@tail/more?still',
   's3cr3t/tail',
   's3cr3t?tail',
   '6543?tail',
