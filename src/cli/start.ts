@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts';
 import { startEmbeddedPostgres } from '../postgres/embedded/postgres.ts';
+import type { Sink } from '../audit/delivery/sink.ts';
 import { assertCanListen } from '../http/listen.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
@@ -48,10 +49,14 @@ export async function start(): Promise<void> {
     await assertCanListen({ '': config, METRICS_: config.metrics });
     const parts = loadParts();
     parts.catch(() => undefined);
+    // CloudWatch's region never comes later, so this too is before a cluster; a file's folder is made with it.
+    const { makeSink } = config.audit.sink === 'cloudwatch' ? await parts : { makeSink: null };
+    const sink = (await makeSink?.(config, log)) ?? null;
+    if (sink !== null) service.running.defer(() => sink.close());
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
     const preparing = prepareDatabase(config, log, service);
     const database = await orAborted(preparing, service.signal);
-    const urls = await startParts(config, log, service, { ...database, ...(await parts) });
+    const urls = await startParts(config, log, service, { ...database, ...(await parts), sink });
     const outside = config.databaseUrl === null ? null : placeOf(config.databaseUrl);
     process.stdout.write(welcome(config, { ...urls, database: outside, shown: shownOf(config) }));
   });
@@ -70,7 +75,7 @@ async function startParts(
   config: Config,
   log: Logger,
   service: Service,
-  { logins, rootUrl, setUpFirst, ...parts }: Parts & Database,
+  { logins, rootUrl, setUpFirst, ...parts }: Parts & Database & { readonly sink: Sink | null },
 ): Promise<{ api: string; metrics: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
@@ -104,8 +109,8 @@ async function startParts(
   });
   running.defer(() => metrics.close());
   const { registry } = metrics;
-  const sink = await parts.makeSink(config, log);
-  running.defer(() => sink.close());
+  const sink = parts.sink ?? (await parts.makeSink(config, log));
+  if (parts.sink === null) running.defer(() => sink.close());
   const shown = config.audit.sink === 'stdout' ? null : shownOf(config);
   const apiDatabase = { ready: apiReady, delayed: delayed.promise };
   const starting = [

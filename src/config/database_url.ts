@@ -24,6 +24,8 @@ const FORM =
   'an address such as postgres://user@host:5432/database, with a colon and the password behind the user';
 const ENCODED =
   "an address whose user and password are percent-encoded: in them / is written %2F, ? %3F, # %23, % %25, @ %40, and a space %20. encodeURIComponent('…') in Node does it";
+const PORT =
+  'an address whose port is a number up to 65535, and whose user and password are percent-encoded';
 const ONE_HOST = 'an address with one host, which leads to the primary';
 const SSLMODE =
   'an address whose sslmode is verify-full (require and verify-ca mean the same here), no-verify or disable';
@@ -55,6 +57,7 @@ function readAddress(text: string): URL | string {
   if (query.includes('@')) return ENCODED;
   if (host.includes(',')) return ONE_HOST;
   const asked = new URLSearchParams(query);
+  if (![portOf(host), asked.get('port')].every(isPort)) return PORT;
   const isSocket = asked.get('host')?.startsWith('/') === true;
   const lacksHost = host === '' && login !== '';
   if (lacksHost && !isSocket) return FORM;
@@ -62,6 +65,16 @@ function readAddress(text: string): URL | string {
   const url = URL.parse(lacksHost ? text.replace(/@(?=[/?])/, '@localhost') : text);
   if (url === null) return unreadable;
   return withTlsMode(url);
+}
+
+/** Behind the last colon, but for those within an IPv6 address. */
+function portOf(host: string): string | null {
+  return /:(?<port>[^:\]]*)$/.exec(host)?.groups?.port ?? null;
+}
+
+/** Left out, as after a colon too, it is pg's own. */
+function isPort(port: string | null): boolean {
+  return port === null || (/^\d{0,5}$/.test(port) && Number(port) <= 65_535);
 }
 
 function isEncoded(part: string): boolean {

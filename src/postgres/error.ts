@@ -88,7 +88,12 @@ function isPermanent(error: unknown): boolean {
   if (!(error instanceof Error)) return true;
   if (isDatabaseError(error)) return PERMANENT_STATES.test(error.code);
   // ENOENT of a socket passes, ENOENT of a certificate's file doesn't.
-  if (isErrno(error)) return TLS_CODES.test(error.code) || Reflect.get(error, 'syscall') === 'open';
+  if (isErrno(error))
+    return (
+      TLS_CODES.test(error.code) ||
+      error.code === 'EISDIR' ||
+      Reflect.get(error, 'syscall') === 'open'
+    );
   return error instanceof TypeError || PERMANENT_MESSAGES.test(error.message);
 }
 

@@ -73,6 +73,8 @@ function ofCode(error: Error & { readonly code: string }, said: string): string 
   // Of a certificate or key; of a socket it is connect.
   if (syscall === 'open')
     return `${path ?? 'a file'}, which the address names, can't be read (${error.code}): correct its name, or let this user read it`;
+  if (error.code === 'EISDIR')
+    return 'a file that the address names, as sslrootcert, is a folder: name the file in it';
   if (error.code === 'ENOENT' && syscall === 'connect')
     return `there is no socket ${address ?? ''}: start the server or the proxy that makes it, or correct the address`;
   const advice = 'severity' in error ? STATE_ADVICE[error.code] : ADVICE[error.code];

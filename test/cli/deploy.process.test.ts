@@ -1,6 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { signToken } from '../../src/auth/token.ts';
 import { loginsTo } from '../support/migrated.ts';
 import { startProcess, type HalyardProcess } from '../support/processes.ts';
@@ -151,6 +155,20 @@ describe('setup, migrate, worker, api', () => {
     });
     expect(await worker.exited).toBe(1);
     expect(worker.stderr()).toContain('Set AWS_REGION');
+  });
+
+  test('so does a start, before it makes a cluster', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'halyard-no-region-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const dataDir = join(folder, 'data');
+    const starting = run('start', {
+      NODE_ENV: 'development',
+      ...{ HALYARD_DATA_DIR: dataDir, PORT: '0', METRICS_PORT: '0' },
+      ...{ AUDIT_SINK: 'cloudwatch', HOME: '/nonexistent', AWS_EC2_METADATA_DISABLED: 'true' },
+    });
+    expect(await starting.exited).toBe(1);
+    expect(starting.stderr()).toContain('Set AWS_REGION');
+    expect(existsSync(dataDir)).toBe(false);
   });
 
   test('token prints a token and nothing else, and refuses what the API would', async () => {

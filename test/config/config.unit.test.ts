@@ -270,6 +270,20 @@ test.for([
   expect(loadConfig({ DATABASE_URL: encoded }, 'migrate').databaseUrl).toBe(encoded);
 });
 
+test.for([
+  ['@db:99999/halyard', false],
+  ['@db:abc/halyard', false],
+  ['@[::1]:99999/halyard', false],
+  ['@db/halyard?port=abc', false],
+  ['@[::1]:5432/halyard', true],
+  ['@[::1]/halyard', true],
+  ['@db:/halyard', true],
+] as const)('the port of …%s is good: %s', ([given, isGood]) => {
+  const found = problems({ DATABASE_URL: OWNER + given });
+  if (isGood) expect(found).toEqual([]);
+  else expect(found[0]).toMatch(/^Set DATABASE_URL to an address whose port is a number/);
+});
+
 test.for<[string, string]>([
   // What pg means by them, without its warning.
   ['@db/halyard?sslmode=require', '@db/halyard?sslmode=verify-full'],
