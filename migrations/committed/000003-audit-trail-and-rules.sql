@@ -1,5 +1,5 @@
 --! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
---! Hash: sha1:d216f240cf02a550ab33ec08d0b5b7245582a05c
+--! Hash: sha1:8eb0a6484f3113092fa2221439a542c95de4eea3
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -2526,15 +2526,12 @@ returns text
 language sql
 immutable
 parallel safe
-set search_path to pg_catalog, pg_temp
-as $$
-  -- As text, because a bound body would be dumped with the characters themselves. E'…' counts with any standard_conforming_strings.
-  select nullif(
-    btrim(
-      reason,
-      E' \u0009\u000a\u000b\u000c\u000d\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'),
-    '')
-$$;
+return nullif(btrim(
+  reason,
+  ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160) || chr(5760) || chr(8192) || chr(8193)
+    || chr(8194) || chr(8195) || chr(8196) || chr(8197) || chr(8198) || chr(8199) || chr(8200) || chr(8201)
+    || chr(8202) || chr(8232) || chr(8233) || chr(8239) || chr(8287) || chr(12288) || chr(65279)
+), '');
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 

@@ -7,7 +7,7 @@ import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
 import { spawnGuarded, whenOver } from './guard.ts';
 import { writeSecret } from './password.ts';
-import { tail } from './server_log.ts';
+import { failureIn, tail } from './server_log.ts';
 
 /** Everything needed to make or check one cluster. */
 export interface Cluster {
@@ -91,9 +91,13 @@ async function initdb(cluster: Cluster, pgdata: string, options: readonly string
     logFile: cluster.logFile,
   });
   if ((await whenOver(child)) === 0) return;
+  const end = await tail(cluster.logFile);
+  const failure = failureIn(end);
   throw new EmbeddedPostgresError(
     'INITDB_FAILED',
-    `PostgreSQL could not make its data folder. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
+    failure === null
+      ? `PostgreSQL could not make its data folder. Its log, ${cluster.logFile}, ends with:\n${end}`
+      : `PostgreSQL could not make its data folder: ${failure}. Its log, ${cluster.logFile}, says more.`,
   );
 }
 

@@ -21,3 +21,13 @@ export async function tail(file: string): Promise<string> {
   const lines = buffer.toString('utf8', 0, bytesRead).trimEnd().split('\n');
   return lines.slice(-TAIL_LINES).join('\n');
 }
+
+/**
+ * What a program of PostgreSQL says that it failed for, in one line; null where it says nothing of the kind.
+ *
+ * @param text the end of its log
+ */
+export function failureIn(text: string): string | null {
+  const line = text.split('\n').find((one) => /(?:FATAL|PANIC|error): /.test(one));
+  return line?.replace(/^.*?(?:FATAL|PANIC|error): +/, '') ?? null;
+}
