@@ -49,13 +49,17 @@ export async function start(): Promise<void> {
     await assertCanListen({ '': config, METRICS_: config.metrics });
     const parts = loadParts();
     parts.catch(() => undefined);
+    const openSink = async () => {
+      const sink = await (await parts).makeSink(config, log);
+      service.running.defer(() => sink.close());
+      return sink;
+    };
     // CloudWatch's region never comes later, so this too is before a cluster; a file's folder is made with it.
-    const { makeSink } = config.audit.sink === 'cloudwatch' ? await parts : { makeSink: null };
-    const sink = (await makeSink?.(config, log)) ?? null;
-    if (sink !== null) service.running.defer(() => sink.close());
+    const early = config.audit.sink === 'cloudwatch' ? await openSink() : null;
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
     const preparing = prepareDatabase(config, log, service);
     const database = await orAborted(preparing, service.signal);
+    const sink = early ?? (await openSink());
     const urls = await startParts(config, log, service, { ...database, ...(await parts), sink });
     const outside = config.databaseUrl === null ? null : placeOf(config.databaseUrl);
     process.stdout.write(welcome(config, { ...urls, database: outside, shown: shownOf(config) }));
@@ -75,7 +79,7 @@ async function startParts(
   config: Config,
   log: Logger,
   service: Service,
-  { logins, rootUrl, setUpFirst, ...parts }: Parts & Database & { readonly sink: Sink | null },
+  { logins, rootUrl, setUpFirst, sink, ...parts }: Parts & Database & { readonly sink: Sink },
 ): Promise<{ api: string; metrics: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
@@ -109,8 +113,6 @@ async function startParts(
   });
   running.defer(() => metrics.close());
   const { registry } = metrics;
-  const sink = parts.sink ?? (await parts.makeSink(config, log));
-  if (parts.sink === null) running.defer(() => sink.close());
   const shown = config.audit.sink === 'stdout' ? null : shownOf(config);
   const apiDatabase = { ready: apiReady, delayed: delayed.promise };
   const starting = [

@@ -1,6 +1,7 @@
 import type { RequestHandler } from 'express';
 
 import { scrub, type Logger } from '../lib/log.ts';
+import { shorten } from '../lib/printable.ts';
 import { requestIdsOf } from './request_id.ts';
 
 /** Probes ask these every few seconds. */
@@ -47,6 +48,5 @@ function loggable(path: string): string {
     if (decoded === before) break;
   }
   const scrubbed = scrub(decoded);
-  const whole = scrubbed === decoded ? path : scrubbed;
-  return whole.length > MAX_PATH ? `${whole.slice(0, MAX_PATH)}…` : whole;
+  return shorten(scrubbed === decoded ? path : scrubbed, MAX_PATH);
 }

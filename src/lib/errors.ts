@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { isErrno } from './errno.ts';
+import { shorten } from './printable.ts';
 
 /** What a client is told of an error: an HTTP status, a stable code to act on, a sentence to read. */
 export interface Problem {
@@ -161,6 +162,7 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   ),
 };
 
+/** Of the database's own words: a text of a stranger's trigger may be of any length. */
 const MAX_MESSAGE = 1_000;
 
 const MASKED = problem(
@@ -232,12 +234,10 @@ function ofDatabase(error: pg.DatabaseError): Problem {
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value, or an administrator's trigger.
   const own = state.startsWith('ZF') || code === 'invalid_value' || code === 'change_refused';
   const sentence = SENTENCES[state] ?? SENTENCES[code];
-  return problem(code, sentence ?? (own ? cut(message) : `${PROBLEMS[code].title}.`));
-}
-
-/** A text of a stranger's trigger may be of any length. */
-function cut(message: string): string {
-  return message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message;
+  return problem(
+    code,
+    sentence ?? (own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`),
+  );
 }
 
 function problem(code: ProblemCode, detail: string): Problem {

@@ -8,8 +8,12 @@ export const SENTENCE_LENGTH = 2_000;
  * shows, become �, and what is too long is cut.
  */
 export function printable(text: string, maxLength = MAX_LENGTH): string {
-  const clean = text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '�');
-  return clean.length > maxLength ? `${clean.slice(0, maxLength)}…` : clean;
+  return shorten(text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '�'), maxLength);
+}
+
+/** The text, or its beginning and … where it is longer than `maxLength` characters. */
+export function shorten(text: string, maxLength: number): string {
+  return text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
 }
 
 /** The time of the day here, as in 09:00:00. */

@@ -52,7 +52,7 @@ export async function beginExport(
   continued?: string,
 ): Promise<Export> {
   return transaction(async (client) => {
-    await requireEnvironment(client, query);
+    await requireEnvironmentInTrail(client, query);
     const last = await readLastSeq(client);
     const filters = JSON.stringify(query);
     if (continued !== undefined && (await isContinued(client, continued, filters)))
@@ -70,7 +70,7 @@ export async function beginExport(
  *
  * @throws the database's ZF014, which names those that the reader may see
  */
-export async function requireEnvironment(
+export async function requireEnvironmentInTrail(
   client: pg.ClientBase,
   { environment }: ExportQuery,
 ): Promise<void> {

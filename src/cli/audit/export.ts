@@ -6,7 +6,7 @@ import {
   beginExport,
   makeEventReader,
   readLastSeq,
-  requireEnvironment,
+  requireEnvironmentInTrail,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
@@ -128,7 +128,7 @@ async function begin(
 /** @throws UsageError which names the environments that there are */
 async function requireKnownEnvironment(client: pg.ClientBase, query: ExportQuery): Promise<void> {
   try {
-    await requireEnvironment(client, query);
+    await requireEnvironmentInTrail(client, query);
   } catch (error) {
     const { code, detail } = problemOf(error);
     throw code === 'environment_not_found' ? new UsageError(`--environment: ${detail}`) : error;
