@@ -5939,7 +5939,7 @@ declare
 begin
   perform app_private.require_admin();
   if app_private.claims_are_limited() then
-    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+    raise exception 'This takes the token of an admin that isn’t limited to environments.' using errcode = 'ZF015';
   end if;
   insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
   return v_environment;

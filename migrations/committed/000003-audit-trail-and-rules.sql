@@ -1,5 +1,5 @@
 --! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
---! Hash: sha1:8eb0a6484f3113092fa2221439a542c95de4eea3
+--! Hash: sha1:e9f0bccc8a6557f6459db39acb6aed1118d94d79
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1914,7 +1914,7 @@ declare
 begin
   perform app_private.require_admin();
   if app_private.claims_are_limited() then
-    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+    raise exception 'This takes the token of an admin that isn’t limited to environments.' using errcode = 'ZF015';
   end if;
   insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
   return v_environment;

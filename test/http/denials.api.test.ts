@@ -196,7 +196,7 @@ describe('what a trigger of a DBA’s refuses', () => {
     'drop schema ops cascade',
   ];
 
-  test.each([
+  const refusals: [string, Request, string, string?, string?, string?][] = [
     ['a new flag', CREATE, 'feature_flags'],
     ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
     ['a cancellation', CANCEL, 'feature_flag_schedules'],
@@ -209,7 +209,9 @@ describe('what a trigger of a DBA’s refuses', () => {
       ", constraint = 'feature_flags_flag_key_check'",
     ],
     ['without a text', CREATE, 'feature_flags', '', '', 'The database refuses this change.'],
-  ])('is answered with its text: %s', async (_name, request, table, ...rest) => {
+  ];
+
+  test.each(refusals)('is answered with its text: %s', async (_name, request, table, ...rest) => {
     const [options = '', text = TEXT, detail = text] = rest;
     const before = alarms().length;
     const [breakIt = '', mendIt = ''] = refuse(table, text, options);
