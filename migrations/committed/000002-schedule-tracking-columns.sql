@@ -1,5 +1,5 @@
---! Previous: sha1:e12b2582d15a8bf8c9b3a5f54b270e6fa22a925a
---! Hash: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
+--! Previous: sha1:df3e23ce5856ac669cc5c90801836807fa7026a7
+--! Hash: sha1:d477539a84c9721944175386ef6123a02208784b
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -28,6 +28,7 @@ declare
     audit.queue,
     audit.events,
     audit.reconciliations,
+    app_private.audited_rows,
     audit.flag_events,
     audit.actor_events,
     audit.applied_schedules,

@@ -1,5 +1,5 @@
---! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
---! Hash: sha1:e9f0bccc8a6557f6459db39acb6aed1118d94d79
+--! Previous: sha1:d477539a84c9721944175386ef6123a02208784b
+--! Hash: sha1:165ae30b1e506e16f5c52daf0b0260a43ec0114b
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -28,6 +28,7 @@ declare
     audit.queue,
     audit.events,
     audit.reconciliations,
+    app_private.audited_rows,
     audit.flag_events,
     audit.actor_events,
     audit.applied_schedules,
@@ -2102,46 +2103,6 @@ as $$
 $$;
 
 comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
-
-create or replace function app_private.environment_reconciled_event(environment app_public.environments, missing bigint[])
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(
-    app_private.incarnation(), app_private.environment_id((environment).name), (environment).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'environment.reconciled', null, null, (environment).name, null, missing[cardinality(missing)],
-  jsonb_build_object(
-    'name', (environment).name,
-    'revisions', missing,
-    'rowRevision', (environment).revision,
-    'rowCreatedAt', app_private.iso((environment).created_at),
-    'after', app_private.environment_state(environment))));
-
-comment on function app_private.environment_reconciled_event(app_public.environments, bigint[]) is
-  'The environment.reconciled event for an environment''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.reconcile_environments()
-returns integer
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.environment_reconciled_event(e, m.missing)
-    from (
-      select
-        array_agg(app_private.environment_id(e.name)) as ids, array_agg(e.created_at) as created, array_agg(e.revision) as revisions
-      from app_public.environments e
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_public.environments e on app_private.environment_id(e.name) = m.row_id));
-end;
-$$;
-
-comment on function app_private.reconcile_environments() is
-  'Writes an environment.reconciled event for each environment that lacks events; returns how many.';
 --! EndIncluded environments/recorded.sql
 --! Included flags/fields.sql
 -- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
@@ -6191,6 +6152,85 @@ grant select on table
   audit.cancellations_by_others, audit.manual_changes
 to halyard_auditor;
 --! EndIncluded audit/read/views.sql
+--! Included audit/verify/audited_rows.sql
+-- The rows of every audited table under the same names. What holds rows against the trail, and what records them as they are found,
+-- reads them here: another audited table is another branch. Each reader has a plan of its own for its `source`, so that the other
+-- branches aren't in it (`plan_cache_mode`).
+--
+-- Every branch is of one table and casts its columns to the same types: only then does the planner put it in line, and walk the
+-- table's index for a page.
+--
+-- `found` is what the trail is asked about, `details` what a *.reconciled event shows. A setting that another version of Halyard
+-- defined isn't comparable: its default isn't known.
+create or replace view app_private.audited_rows with (security_invoker = true) as
+select
+  'feature_flags'::text as source, f.id as row_id, f.id::text as name, f.created_at, f.updated_at, f.revision,
+  f.id as flag_id, f.flag_key::text as flag_key, f.environment::text as environment, null::uuid as schedule_id,
+  f.flag_key::text as key, true as comparable,
+  app_private.flag_found(f) as found,
+  jsonb_build_object(
+    'rowCreatedAt', app_private.iso(f.created_at),
+    'rowUpdatedAt', app_private.iso(f.updated_at),
+    'after', app_private.flag_state(f)) as details
+from app_public.feature_flags f
+union all
+select
+  'feature_flag_schedules'::text, s.id, s.id::text, s.created_at, s.updated_at, s.revision,
+  s.flag_id,
+  (select f.flag_key::text from app_public.feature_flags f where f.id = s.flag_id),
+  (select f.environment::text from app_public.feature_flags f where f.id = s.flag_id),
+  s.id,
+  null::text, true,
+  app_private.schedule_found(s),
+  jsonb_build_object(
+    'scheduleId', s.id,
+    'rowCreatedAt', app_private.iso(s.created_at),
+    'rowUpdatedAt', app_private.iso(s.updated_at),
+    'updates', s.updates,
+    'after', app_private.schedule_snapshot(s))
+  || jsonb_strip_nulls(jsonb_build_object(
+    'appliedAt', app_private.iso(s.applied_at),
+    'requestedBy', s.requested_by,
+    -- By name: the tracking columns can be rolled back, and the trail goes on.
+    'createdBy', to_jsonb(s) -> 'created_by',
+    'cancelledBy', to_jsonb(s) -> 'cancelled_by',
+    'cancelReason', to_jsonb(s) -> 'cancel_reason'))
+from app_public.feature_flag_schedules s
+union all
+select
+  'settings'::text, app_private.setting_id(s.name), s.name, timestamptz 'epoch', s.updated_at, s.revision,
+  null::uuid, null::text, null::text, null::uuid,
+  s.name, exists (select from app_private.setting_definitions() as d where d.name = s.name),
+  jsonb_build_object('value', s.value),
+  jsonb_build_object('name', s.name, 'rowUpdatedAt', app_private.iso(s.updated_at), 'after', s.value)
+from app_private.settings s
+union all
+select
+  'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
+  null::uuid, null::text, e.name::text, null::uuid,
+  e.name::text, true,
+  app_private.environment_state(e),
+  jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
+from app_public.environments e;
+
+comment on view app_private.audited_rows is
+  'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+
+comment on column app_private.audited_rows.source is 'The table, without its schema.';
+comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
+comment on column app_private.audited_rows.name is 'The row''s key as text.';
+comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
+comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
+comment on column app_private.audited_rows.revision is 'How often the row was changed with an event.';
+comment on column app_private.audited_rows.flag_id is 'The flag that the row''s events are about.';
+comment on column app_private.audited_rows.flag_key is 'That flag''s key.';
+comment on column app_private.audited_rows.environment is 'The environment that the row''s events are about.';
+comment on column app_private.audited_rows.schedule_id is 'The schedule that the row''s events are about.';
+comment on column app_private.audited_rows.key is 'By which row_history() finds the row''s events; null for schedules, which it finds by row_id.';
+comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
+comment on column app_private.audited_rows.found is 'What is compared with the trail.';
+comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
+--! EndIncluded audit/verify/audited_rows.sql
 --! Included audit/reconcile/dead_letters.sql
 -- Dead letters, replayed as they are: the events that a letter holds, or those that the triggers' own functions make of its rows.
 
@@ -6269,7 +6309,7 @@ begin
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
   elsif content ->> 'table' = 'environments' then
     return array(
-      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n), content -> 'context')
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
@@ -6447,14 +6487,9 @@ set search_path to pg_catalog, pg_temp
 set enable_nestloop to off
 set jit to off
 as $$
-  with lives as materialized (
-    select array_agg(i.id) as ids from audit.incarnations i
-  ), versions as materialized (
-    select
-      r.id, r.created_at, v.revision,
-      array(select app_private.event_id(i.id, r.id, r.created_at, v.revision) from unnest(l.ids) as i (id)) as event_ids
-    from lives l
-    cross join unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
+  with versions as materialized (
+    select r.id, r.created_at, v.revision, app_private.event_ids(r.id, r.created_at, v.revision) as event_ids
+    from unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
   ), unnumbered as materialized (
     select v.*
@@ -6473,10 +6508,7 @@ as $$
     select
       u.id, u.revision,
       max(u.revision) filter (where exists (
-        select
-        from lives l
-        cross join unnest(l.ids) as i (id)
-        where app_private.is_recorded(app_private.event_id(i.id, u.id, u.created_at, -u.revision))))
+        select from unnest(app_private.event_ids(u.id, u.created_at, -u.revision)) as e (id) where app_private.is_recorded(e.id)))
         over (partition by u.id) as reconciled_to
     from unnumbered u
     where (u.id, u.revision) not in (select q.id, q.revision from queued q)
@@ -6491,54 +6523,25 @@ $$;
 comment on function app_private.missing_revisions(uuid[], timestamptz[], bigint[]) is
   'For each row with lost events: its revisions, ascending, that neither an event nor a dead letter nor a *.reconciled event accounts for.';
 
-create or replace function app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
+create or replace function app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
 returns app_private.audit_event
 language sql
 volatile
 return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'feature_flag.reconciled', (flag).id, (flag).flag_key, (flag).environment, null,
-  missing[cardinality(missing)],
-  jsonb_build_object(
-    'flagKey', (flag).flag_key,
-    'revisions', missing,
-    'rowRevision', (flag).revision,
-    'rowCreatedAt', app_private.iso((flag).created_at),
-    'rowUpdatedAt', app_private.iso((flag).updated_at),
-    'after', app_private.flag_state(flag))));
+  app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, -missing[cardinality(missing)]),
+  clock_timestamp(),
+  case (found).source
+    when 'feature_flags' then 'feature_flag.reconciled'
+    when 'feature_flag_schedules' then 'flag_schedule.reconciled'
+    when 'settings' then 'setting.reconciled'
+    when 'environments' then 'environment.reconciled'
+  end,
+  (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, missing[cardinality(missing)],
+  (found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)
+  || case when (found).flag_key is null then '{}' else jsonb_build_object('flagKey', (found).flag_key) end));
 
-comment on function app_private.flag_reconciled_event(app_public.feature_flags, bigint[]) is
-  'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.schedule_reconciled_event(
-  schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[]
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'flag_schedule.reconciled', (flag).id, (flag).flag_key, (flag).environment, (schedule).id,
-  missing[cardinality(missing)],
-  jsonb_build_object(
-    'scheduleId', (schedule).id,
-    'flagKey', (flag).flag_key,
-    'revisions', missing,
-    'rowRevision', (schedule).revision,
-    'rowCreatedAt', app_private.iso((schedule).created_at),
-    'rowUpdatedAt', app_private.iso((schedule).updated_at),
-    'updates', (schedule).updates,
-    'after', app_private.schedule_snapshot(schedule))
-  || jsonb_strip_nulls(jsonb_build_object(
-    'appliedAt', app_private.iso((schedule).applied_at),
-    'requestedBy', (schedule).requested_by,
-    -- By name: the tracking columns can be rolled back, and the trail goes on.
-    'createdBy', to_jsonb(schedule) -> 'created_by',
-    'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
-    'cancelReason', to_jsonb(schedule) -> 'cancel_reason'))));
-
-comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]) is
-  'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
+comment on function app_private.reconciled_event(app_private.audited_rows, bigint[]) is
+  'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
 
 -- When the trail refuses one of the events, each is tried alone, so that the others get in.
 create or replace function app_private.write_lost_events(events app_private.audit_event[])
@@ -6573,119 +6576,41 @@ $$;
 comment on function app_private.write_lost_events(app_private.audit_event[]) is
   'Writes *.reconciled and audit.gap events, and warns of those that the trail refuses; returns how many were written.';
 
-create or replace function app_private.reconcile_flags(
-  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
+create or replace function app_private.reconcile_rows(
+  source text, after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
 )
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
 set jit to off
 as $$
 declare
   v_events app_private.audit_event[];
 begin
   with page as materialized (
-    select f as flag
-    from app_public.feature_flags f
-    where f.id > reconcile_flags.after and f.updated_at >= since
-    order by f.id
+    select r.row_id, r.created_at, r.revision
+    from app_private.audited_rows r
+    where r.source = reconcile_rows.source and r.row_id > reconcile_rows.after and r.updated_at >= since
+    order by r.row_id
     limit batch
   ), pages as materialized (
-    select
-      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions
-    from page p
+    select array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions from page p
   )
   select
-    (select (p.flag).id from page p order by 1 desc limit 1),
+    (select p.row_id from page p order by p.row_id desc limit 1),
     array(
-      select app_private.flag_reconciled_event(p.flag, m.missing)
+      select app_private.reconciled_event(r, m.missing)
       from pages g
       cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.flag).id = m.row_id)
+      join app_private.audited_rows r on r.source = reconcile_rows.source and r.row_id = m.row_id)
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $$;
 
-comment on function app_private.reconcile_flags(uuid, timestamptz, integer) is
-  'Writes a feature_flag.reconciled event for each of the next `batch` flags updated since then that lacks events; says how many, and the last flag seen (null when there was none).';
-
-create or replace function app_private.reconcile_schedules(
-  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
-)
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-set jit to off
-as $$
-declare
-  v_events app_private.audit_event[];
-begin
-  with page as materialized (
-    select s as schedule
-    from app_public.feature_flag_schedules s
-    where s.id > reconcile_schedules.after and s.updated_at >= since
-    order by s.id
-    limit batch
-  ), pages as materialized (
-    select
-      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions
-    from page p
-  )
-  select
-    (select (p.schedule).id from page p order by 1 desc limit 1),
-    array(
-      select app_private.schedule_reconciled_event(p.schedule, f, m.missing)
-      from pages g
-      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.schedule).id = m.row_id
-      join app_public.feature_flags f on f.id = (p.schedule).flag_id)
-  into last_id, v_events;
-  events := app_private.write_lost_events(v_events);
-end;
-$$;
-
-comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
-  'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
-
-create or replace function app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), 'epoch', -missing[cardinality(missing)]),
-  clock_timestamp(), 'setting.reconciled', null, null, null, null, missing[cardinality(missing)],
-  jsonb_build_object(
-    'name', (setting).name,
-    'revisions', missing,
-    'rowRevision', (setting).revision,
-    'rowUpdatedAt', app_private.iso((setting).updated_at),
-    'after', (setting).value)));
-
-comment on function app_private.setting_reconciled_event(app_private.settings, bigint[]) is
-  'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.reconcile_settings()
-returns integer
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.setting_reconciled_event(s, m.missing)
-    from (
-      select array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions
-      from app_private.settings s
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_private.settings s on app_private.setting_id(s.name) = m.row_id));
-end;
-$$;
-
-comment on function app_private.reconcile_settings() is
-  'Writes a setting.reconciled event for each setting that lacks events; returns how many.';
+comment on function app_private.reconcile_rows(text, uuid, timestamptz, integer) is
+  'Writes a *.reconciled event for each of the next `batch` rows of a table, updated since then, that lacks events; says how many, and the last row seen (null when there was none).';
 --! EndIncluded audit/reconcile/reconcile_rows.sql
 --! Included audit/reconcile/reconcile_deleted.sql
 -- Rows that the trail knows alive and that are gone without a deleted event: one audit.gap event for each. When the row was
@@ -7097,88 +7022,40 @@ comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bi
 --! Included audit/verify/verify_rows.sql
 -- The tables, a page at a time, held against the trail.
 
--- What of each table is compared, under the same names. `ids` are rows that are asked for; null for all.
-create or replace function app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] default null)
-returns table (id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, found jsonb)
-language plpgsql
-stable
-set search_path to pg_catalog, pg_temp
-set jit to off
-as $$
-#variable_conflict use_column
-begin
-  case source
-    when 'feature_flags' then
-      return query
-        select
-          f.id, f.id::text, f.created_at, f.revision, f.flag_key::text, f.environment::text, f.flag_key::text, app_private.flag_found(f)
-        from app_public.feature_flags f
-        where f.id > comparable_rows.after and (comparable_rows.ids is null or f.id = any (comparable_rows.ids))
-        order by f.id
-        limit batch;
-    when 'feature_flag_schedules' then
-      return query
-        select
-          s.id, s.id::text, s.created_at, s.revision, f.flag_key::text, f.environment::text, null::text, app_private.schedule_found(s)
-        from (
-          select s.*
-          from app_public.feature_flag_schedules s
-          where s.id > comparable_rows.after and (comparable_rows.ids is null or s.id = any (comparable_rows.ids))
-          order by s.id
-          limit batch
-        ) as s
-        left join app_public.feature_flags f on f.id = s.flag_id
-        order by s.id;
-    when 'settings' then
-      return query
-        select i.id, s.name, timestamptz 'epoch', s.revision, null::text, null::text, s.name, jsonb_build_object('value', s.value)
-        from app_private.settings s
-        -- A setting of another version of Halyard isn't defined here, and so neither is its default.
-        join app_private.setting_definitions() as d on d.name = s.name
-        cross join lateral app_private.setting_id(s.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-    when 'environments' then
-      return query
-        select
-          i.id, e.name::text, e.created_at, e.revision, null::text, e.name::text, e.name::text, app_private.environment_state(e)
-        from app_public.environments e
-        cross join lateral app_private.environment_id(e.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-  end case;
-end;
-$$;
-
-comment on function app_private.comparable_rows(text, uuid, integer, uuid[]) is
-  'The next `batch` rows of feature_flags, feature_flag_schedules, settings or environments behind an id, as unexplained_rows() compares them.';
-
 create or replace function app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] default null)
 returns table (
   row_id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, status text, differs jsonb,
   detail text
 )
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
 set jit to off
 as $$
+#variable_conflict use_column
+begin
+  return query
   with page as materialized (
-    select r.* from app_private.comparable_rows(source, unexplained_page.after, batch, unexplained_page.ids) as r
+    select r.row_id, r.name, r.created_at, r.revision, r.flag_key, r.environment, r.key, r.found
+    from app_private.audited_rows r
+    where r.source = unexplained_page.source and r.row_id > unexplained_page.after and r.comparable
+      and (unexplained_page.ids is null or r.row_id = any (unexplained_page.ids))
+    order by r.row_id
+    limit batch
   ), pages as materialized (
     select
-      array_agg(p.id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
       array_agg(p.found) as found
     from page p
   )
-  select p.id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
+  select p.row_id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
   from pages g
-  cross join lateral app_private.unexplained_rows(source, g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join page p on p.id = u.row_id
+  cross join lateral app_private.unexplained_rows(unexplained_page.source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.row_id = u.row_id
   union all
-  (select p.id, null, null, null, null, null, null, 'ok', null, null from page p order by p.id desc limit 1)
+  (select p.row_id, null, null, null, null, null, null, 'ok', null, null from page p order by p.row_id desc limit 1);
+end;
 $$;
 
 comment on function app_private.unexplained_page(text, uuid, integer, uuid[]) is
@@ -7280,35 +7157,22 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_flag app_public.feature_flags;
-  v_schedule app_public.feature_flag_schedules;
-  v_setting app_private.settings;
-  v_environment app_public.environments;
+  v_found app_private.audited_rows;
   v_event app_private.audit_event;
 begin
+  select r.* into v_found from app_private.audited_rows r where r.source = record_row.source and r.row_id = record_row.row_id;
   case source
     when 'settings' then
-      select s.* into v_setting from app_private.settings s where app_private.setting_id(s.name) = row_id;
-      update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
-      v_setting.revision := record_row.revision;
-      v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
+      update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
-      select e.* into v_environment from app_public.environments e where app_private.environment_id(e.name) = row_id;
-      update app_public.environments e set revision = record_row.revision where e.name = v_environment.name;
-      v_environment.revision := record_row.revision;
-      v_event := app_private.environment_reconciled_event(v_environment, array[record_row.revision]);
+      update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
     when 'feature_flags' then
-      select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
-      v_flag.revision := record_row.revision;
-      v_event := app_private.flag_reconciled_event(v_flag, array[record_row.revision]);
     when 'feature_flag_schedules' then
-      select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = row_id;
       update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
-      v_schedule.revision := record_row.revision;
-      v_event := app_private.schedule_reconciled_event(
-        v_schedule, (select f from app_public.feature_flags f where f.id = v_schedule.flag_id), array[record_row.revision]);
   end case;
+  v_found.revision := record_row.revision;
+  v_event := app_private.reconciled_event(v_found, array[record_row.revision]);
   v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
   return app_private.write_reconciled_events(array[v_event]);
 end;
@@ -7440,7 +7304,9 @@ set timezone to 'UTC'
 as $$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_all constant text[] := '{dead_letters,settings,environments,flags,schedules,deleted,check_settings,check_environments,check_flags,check_schedules}';
+  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_all constant text[] := '{dead_letters}'::text[] || v_tables
+    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -7466,7 +7332,7 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'settings', 'environments', 'flags', 'schedules']
+    when 'incremental' then '{dead_letters}'::text[] || v_tables
     when 'full' then v_all
     when 'recording' then v_all
   end;
@@ -7485,32 +7351,17 @@ begin
       refused := v_letters.refused;
       -- While the store is broken, one try a minute is enough.
       v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
-    when 'settings' then
-      from_rows := app_private.reconcile_settings();
-      v_after := null;
-    when 'environments' then
-      from_rows := app_private.reconcile_environments();
-      v_after := null;
-    when 'flags' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
-    when 'schedules' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_schedules(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_rows(
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
-      from app_private.check_rows(
-        case v_step
-          when 'check_settings' then 'settings'
-          when 'check_environments' then 'environments'
-          when 'check_flags' then 'feature_flags'
-          when 'check_schedules' then 'feature_flag_schedules'
-        end,
-        v_after, 500, scope = 'recording') as r;
+      from app_private.check_rows(substr(v_step, length('check_') + 1), v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);

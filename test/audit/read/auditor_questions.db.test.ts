@@ -229,7 +229,7 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await client.query('alter table audit.events_away rename to events');
   await withoutAudit(client, () => insertFlag(client, { flag_key: 'lost' }));
   await client.query(
-    `select app_private.reconcile_flags('00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
+    `select app_private.reconcile_rows('feature_flags', '00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
   );
   await client.query('select app_private.seal_and_hand_out(1000, 0)');
   await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);
