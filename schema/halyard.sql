@@ -1412,7 +1412,7 @@ AS $function$
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
-    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    -- A changed head is reported where it was: the next seal still has the former one.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
       (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
@@ -1842,7 +1842,7 @@ exception when lock_not_available or deadlock_detected then
   return 'Somebody is reading the trail: try again when they are done.';
 end;
 $function$;
-comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
@@ -2272,7 +2272,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = schedule_id
   for update;
-  -- Deleted by hand since the statement before.
+  -- Deleted in SQL since the statement before.
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
@@ -2500,7 +2500,7 @@ begin
   loop
     v_chain := coalesce(
       app_private.chain_problem((select s from audit.seals s where s.seal_no < v_seal.seal_no order by s.seal_no desc limit 1), v_seal),
-      -- What gives away a seal that was written anew, head and all.
+      -- What gives away a seal that was rewritten, with its head.
       (
         select 'The next seal isn''t chained to its head.'
         from audit.seals s
@@ -2687,7 +2687,7 @@ begin
   ), numbered as (
     select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
     from taken t
-  ), told as materialized (
+  ), described as materialized (
     select
       n.*, e.event_type, e.flag_key, e.environment,
       coalesce(
@@ -2705,10 +2705,10 @@ begin
     -- As leaf_hash(), without the way through text.
     select
       t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
-    from told t
+    from described t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
-  from told t
+  from described t
   order by t.seq;
 end;
 $function$;
@@ -2849,7 +2849,7 @@ declare
   v_name text;
 begin
   if month is null then
-    return 'Its partition isn''t one month (UTC): it was made by hand.';
+    return 'Its partition isn''t one month (UTC): an administrator made it.';
   end if;
   if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
     return 'Some of its events wait for their number: is a worker running?';
@@ -2870,7 +2870,7 @@ begin
   )
   select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
-    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+    return format('%s of its events have no number and don''t wait for one: they were inserted past the triggers.', v_count);
   end if;
   select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
   -- The whole of its last seal must be outside: with it goes the head.
@@ -4772,7 +4772,7 @@ begin
 
   if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
     raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
-      using errcode = 'ZF010', hint = 'Cancel it and schedule anew.';
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
@@ -5020,7 +5020,7 @@ CREATE OR REPLACE FUNCTION app_private.told_id(payload text)
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
-comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
 
 CREATE OR REPLACE FUNCTION app_private.trail_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -5498,7 +5498,7 @@ begin
     having count(*) > 0;
   return query
     select 'event_unsealed', null::bigint[],
-      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+      format('%s events are neither sealed nor queued for it: they were inserted past the triggers, or their rows in the ledger are gone: %s',
         count(*),
         array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
     from app_private.unsealed_events() as e
@@ -5813,7 +5813,7 @@ AS $function$
     app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
   from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
   cross join (
-    -- Without any seal before it, the chain begins anew; verification tells.
+    -- Without any seal before it, the chain begins again; verification says so.
     select
       coalesce((previous).seal_no, 0) + 1,
       coalesce((previous).head, sha256('')),

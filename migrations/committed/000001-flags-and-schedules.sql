@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:df3e23ce5856ac669cc5c90801836807fa7026a7
+--! Hash: sha1:480c80457e328d6103181b4451821e49b7f94a36
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -179,7 +179,7 @@ return jsonb_build_object(
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
--- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
 create or replace function app_private.updates_problem(updates jsonb)
 returns text

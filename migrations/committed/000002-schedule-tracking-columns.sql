@@ -1,5 +1,5 @@
---! Previous: sha1:df3e23ce5856ac669cc5c90801836807fa7026a7
---! Hash: sha1:d477539a84c9721944175386ef6123a02208784b
+--! Previous: sha1:480c80457e328d6103181b4451821e49b7f94a36
+--! Hash: sha1:d63262184f1aa65bd8cc1741cbd3607e5e45356f
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql

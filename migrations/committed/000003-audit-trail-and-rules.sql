@@ -1,5 +1,5 @@
---! Previous: sha1:d477539a84c9721944175386ef6123a02208784b
---! Hash: sha1:165ae30b1e506e16f5c52daf0b0260a43ec0114b
+--! Previous: sha1:d63262184f1aa65bd8cc1741cbd3607e5e45356f
+--! Hash: sha1:c71d0cc70c0d86dee3b9852b68ff67aa0a76c0df
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -474,7 +474,7 @@ stable
 parallel safe
 return nullif(current_setting('jwt.claims.role', true), '');
 
--- Asked before the environments themselves: those take a call, and nearly nobody is limited.
+-- Asked before the environments themselves: those take a call, and few tokens are limited.
 create or replace function app_private.claims_are_limited()
 returns boolean
 language sql
@@ -841,7 +841,7 @@ comment on function app_private.event_ids(uuid, timestamptz, bigint) is
   'The ids that the event of a row''s revision may have.';
 --! EndIncluded audit/record/incarnation.sql
 --! Included platform/settings.sql
--- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
+-- Settings that hold for the database, for every process: one row each, in every dump. The owner writes them, by
 -- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
 
 create or replace function app_private.setting_definitions()
@@ -2120,7 +2120,7 @@ return jsonb_build_object(
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
--- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
 create or replace function app_private.updates_problem(updates jsonb)
 returns text
@@ -2227,7 +2227,7 @@ create or replace trigger _100_stamp
   before insert or update on app_public.feature_flags
   for each row execute function app_private.tg_feature_flags__stamp();
 
--- Ahead of the foreign key's cascade, which comes when the flag is gone and nobody can tell any more whose the schedules were.
+-- Ahead of the foreign key's cascade, which comes when the flag is gone, and with it the way to know whose the schedules were.
 create or replace function app_private.tg_feature_flags__delete_schedules()
 returns trigger
 language plpgsql
@@ -2496,7 +2496,7 @@ return nullif(btrim(
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 
--- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, whoever asks.
+-- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, to every role.
 create or replace function app_private.tg_feature_flag_schedules__state()
 returns trigger
 language plpgsql
@@ -2536,7 +2536,7 @@ begin
 
   if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
     raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
-      using errcode = 'ZF010', hint = 'Cancel it and schedule anew.';
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
@@ -2676,7 +2676,7 @@ revoke all on table app_public.feature_flag_schedules
 grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer, halyard_auditor;
 grant insert (flag_id, scheduled_at, updates, max_attempts, reason) on table app_public.feature_flag_schedules to halyard_admin;
 
--- The state machine's trigger runs with the rights of whoever inserts.
+-- The state machine's trigger runs with the rights of the role that inserts.
 grant execute on function app_private.require_schedulable(timestamptz), app_private.trim_reason(text) to halyard_admin;
 --! EndIncluded schedules/schedules.sql
 --! Included schedules/events.sql
@@ -3070,7 +3070,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = schedule_id
   for update;
-  -- Deleted by hand since the statement before.
+  -- Deleted in SQL since the statement before.
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
@@ -3827,7 +3827,7 @@ grant execute on function app_private.ensure_audit_partitions(integer) to halyar
 select app_private.ensure_audit_partitions();
 --! EndIncluded audit/record/partitions.sql
 --! Included audit/seal/sealing.sql
--- From the queue to the ledger: number the events, and seal each batch, so that whoever holds a seal's head can tell whether
+-- From the queue to the ledger: number the events, and seal each batch, so that a holder of a seal's head can check whether
 -- anything before it was changed, taken out or put in.
 --
 -- A seal is the root of an RFC 6962 Merkle tree over the batch's leaves, chained to the seal before it. A leaf is the hash of
@@ -3937,7 +3937,7 @@ begin
   ), numbered as (
     select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
     from taken t
-  ), told as materialized (
+  ), described as materialized (
     select
       n.*, e.event_type, e.flag_key, e.environment,
       coalesce(
@@ -3955,10 +3955,10 @@ begin
     -- As leaf_hash(), without the way through text.
     select
       t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
-    from told t
+    from described t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
-  from told t
+  from described t
   order by t.seq;
 end;
 $$;
@@ -3974,7 +3974,7 @@ comment on function app_private.number_and_hand_out(integer, bigint, bigint) is
 -- looked from the start each time would walk over all that it has taken before. So a run hands the last id that it took to
 -- its next call, and looks from the start again at its end, for what was committed late.
 --
--- What has just been sealed is in hand, so whoever delivers it needn't read it from the trail again. Times are microseconds,
+-- What has just been sealed is in hand, so the forwarder needn't read it from the trail again. Times are microseconds,
 -- which a client reads quicker than a timestamp.
 create or replace function app_private.seal_and_hand_out(batch integer, after bigint)
 returns table (queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
@@ -4043,7 +4043,7 @@ as $$
     app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
   from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
   cross join (
-    -- Without any seal before it, the chain begins anew; verification tells.
+    -- Without any seal before it, the chain begins again; verification says so.
     select
       coalesce((previous).seal_no, 0) + 1,
       coalesce((previous).head, sha256('')),
@@ -4077,9 +4077,9 @@ comment on function app_private.seal_message(audit.seals) is 'The audit.sealed r
 grant execute on function app_private.seal_and_hand_out(integer, bigint) to halyard_worker;
 --! EndIncluded audit/seal/sealing.sql
 --! Included audit/retain/purges.sql
--- What was purged from the trail, as the trail itself tells it.
+-- What was purged from the trail, as the trail itself says.
 
--- What a purge's own text tells; nulls when it isn't one that Halyard wrote.
+-- What a purge's own text says; nulls when it isn't one that Halyard wrote.
 create or replace function app_private.purge_told(payload text, out before timestamptz, out events bigint, out last_seq bigint)
 language plpgsql
 stable
@@ -4100,7 +4100,7 @@ $$;
 
 comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
 
--- Purges are told by the trail itself: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
+-- The trail itself records purges: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
 create or replace function app_private.purges()
 returns table (before timestamptz, events bigint, last_seq bigint)
 language sql
@@ -4180,7 +4180,7 @@ $$;
 comment on function app_private.differing_columns(audit.events) is
   'The columns of an event that don''t say what its text says.';
 
--- The id that an event's text tells; null when it tells none.
+-- The id in an event's text; null when it has none.
 create or replace function app_private.told_id(payload text)
 returns uuid
 language sql
@@ -4188,7 +4188,7 @@ immutable
 parallel safe
 return substring(payload from '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')::uuid;
 
-comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
 
 -- The numbers whose event isn't where the ledger has it: because it is gone, or because its key or the ledger's was changed. Then
 -- a row without a number has the very text that was sealed under this one. Candidates are found by a key, for many events may be of
@@ -4237,7 +4237,7 @@ comment on function app_private.moved_events(bigint[]) is
 --! Included audit/verify/unsealed.sql
 -- What no seal covers, though it should be in one.
 
--- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
+-- Not those whose key was changed after they were sealed: moved_events() reports them under their number.
 create or replace function app_private.unsealed_events()
 returns table (id uuid, occurred_at timestamptz)
 language sql
@@ -4302,7 +4302,7 @@ begin
     having count(*) > 0;
   return query
     select 'event_unsealed', null::bigint[],
-      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+      format('%s events are neither sealed nor queued for it: they were inserted past the triggers, or their rows in the ledger are gone: %s',
         count(*),
         array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
     from app_private.unsealed_events() as e
@@ -4462,7 +4462,7 @@ as $$
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
-    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    -- A changed head is reported where it was: the next seal still has the former one.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
       (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
@@ -5109,7 +5109,7 @@ grant execute on function
 to halyard_worker;
 --! EndIncluded audit/deliver/delivery.sql
 --! Included audit/deliver/cursor_events.sql
--- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and nobody
+-- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and no one
 -- outside would know. Each change of a cursor but the worker's own step forward is an event.
 --
 -- The worker is known by its login: session_user can't be set by a session, as a setting can, and the worker's login reaches the
@@ -5279,7 +5279,7 @@ grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boo
   to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql
--- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
+-- What Prometheus reads of the database, at each scrape by every process that serves /metrics. Nothing here counts a
 -- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were reconciled, and a
 -- million pending schedules.
 
@@ -5545,7 +5545,7 @@ grant execute on function app_private.waiting_work(text) to halyard_worker;
 --! Included audit/retain/purge_check.sql
 -- May a month of the trail be purged?
 
--- A partition that isn't one month (UTC) has no `month`; it was made by hand, and comes first: what lies behind it can't be told.
+-- A partition that isn't one month (UTC) has no `month`; an administrator made it, and it comes first: what lies behind it isn't known.
 create or replace function app_private.audit_months()
 returns table (partition regclass, month timestamptz, ends timestamptz)
 language sql
@@ -5571,8 +5571,8 @@ $$;
 
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
 
--- Evidence must outlive whoever it is against: a month that has been tampered with stays. So does one with a gap that a purge
--- would paper over, or with an event that nobody outside has seen.
+-- Evidence must outlive the person whom it is against: a month that has been tampered with stays. So does one with a gap that a purge
+-- would paper over, or with an event that no destination has.
 create or replace function app_private.purge_obstacle(month timestamptz, ends timestamptz)
 returns text
 language plpgsql
@@ -5587,7 +5587,7 @@ declare
   v_name text;
 begin
   if month is null then
-    return 'Its partition isn''t one month (UTC): it was made by hand.';
+    return 'Its partition isn''t one month (UTC): an administrator made it.';
   end if;
   if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
     return 'Some of its events wait for their number: is a worker running?';
@@ -5608,7 +5608,7 @@ begin
   )
   select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
-    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+    return format('%s of its events have no number and don''t wait for one: they were inserted past the triggers.', v_count);
   end if;
   select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
   -- The whole of its last seal must be outside: with it goes the head.
@@ -5656,7 +5656,7 @@ begin
   loop
     v_chain := coalesce(
       app_private.chain_problem((select s from audit.seals s where s.seal_no < v_seal.seal_no order by s.seal_no desc limit 1), v_seal),
-      -- What gives away a seal that was written anew, head and all.
+      -- What gives away a seal that was rewritten, with its head.
       (
         select 'The next seal isn''t chained to its head.'
         from audit.seals s
@@ -5722,7 +5722,7 @@ end;
 $$;
 
 comment on function app_private.drop_audit_months(regclass[], timestamptz[], bigint[]) is
-  'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+  'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
 -- What it says `inAll` counts the months before it too: their own events will be purged in their turn.
 create or replace function app_private.purged_event(month timestamptz, events bigint, events_in_all bigint, last_seq_in_all bigint)
@@ -5839,7 +5839,7 @@ $$;
 comment on function app_private.retain_audit_events() is
   'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
 
--- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1. The table's trigger
+-- A destination that is in use no more would hold every purge up. One that is in use would begin again at seq 1. The table's trigger
 -- writes the event.
 create or replace function audit.forget_destination(name text)
 returns boolean
