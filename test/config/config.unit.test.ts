@@ -64,6 +64,8 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       values: {
         AUDIT_LOG_GROUP: '/aws/lambda/lego-api-config-domain',
         AUDIT_LOG_STREAM: null,
+        ...{ WEBHOOK_URL: null, WEBHOOK_SECRET: null, WEBHOOK_EVENTS: null },
+        ...{ WEBHOOK_FORMAT: 'standard', WEBHOOK_ALLOW_PRIVATE: false },
       },
       leaseMs: 5_000,
     },
@@ -168,6 +170,8 @@ test('every variable arrives', () => {
       sinks: ['cloudwatch'],
       values: {
         ...{ AUDIT_LOG_GROUP: 'halyard/audit', AUDIT_LOG_STREAM: 'worker 1' },
+        ...{ WEBHOOK_URL: null, WEBHOOK_SECRET: null, WEBHOOK_EVENTS: null },
+        ...{ WEBHOOK_FORMAT: 'standard', WEBHOOK_ALLOW_PRIVATE: false },
       },
       leaseMs: 5_000,
     },

@@ -5,9 +5,10 @@ import { cloudwatch } from './cloudwatch.ts';
 import { file } from './file.ts';
 import type { SinkConfig, SinkKind } from './kind.ts';
 import { stdout } from './stdout.ts';
+import { webhook } from './webhook.ts';
 
 /** The sinks that AUDIT_SINK can name. A new one is a file, and a word here. */
-export const SINKS: readonly SinkKind[] = [stdout, cloudwatch];
+export const SINKS: readonly SinkKind[] = [stdout, cloudwatch, webhook];
 
 /** Those, and what `start` delivers to on the embedded server. */
 const ALL: readonly SinkKind[] = [...SINKS, file];
