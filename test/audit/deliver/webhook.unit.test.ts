@@ -1,7 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { inspect } from 'node:util';
 import { Webhook } from 'standardwebhooks';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { readRetryAfter } from '../../../src/audit/delivery/sinks/webhook/post.ts';
 import { makeEvent, makeEvents } from '../../support/audit_events.ts';
+import { startProcess } from '../../support/processes.ts';
 import {
   makeTestWebhook,
   SECRET,
@@ -37,6 +40,51 @@ describe('a post', () => {
     const { headers, body } = server.posted[0] ?? { headers: {}, body: '' };
     for (const secret of [SECRET, `whsec_${other.toString('base64')}`])
       new Webhook(secret).verify(body, headers as Record<string, string>);
+  });
+
+  test('has the credentials of the URL, which no error and no log has', async () => {
+    const server = await startWebhookServer();
+    const url = new URL(server.url.replace('//', '//user:hunter2@'));
+    const { sink, text } = makeTestWebhook(server, { url, attemptMs: 100 });
+    const failures: unknown[] = [];
+    const send = () =>
+      sink.send([makeEvent(1)], never).catch((error: unknown) => failures.push(error));
+    for (const answer of [status(401), status(500), () => undefined]) {
+      server.answer = answer;
+      await send();
+    }
+    server.answer = status(400);
+    for (let i = 0; i < 5; i++) await send();
+    const basic = `Basic ${Buffer.from('user:hunter2').toString('base64')}`;
+    expect(new Set(server.posted.map(({ headers }) => headers.authorization))).toEqual(
+      new Set([basic]),
+    );
+    expect(failures).toHaveLength(6);
+    expect(text() + failures.map((error) => inspect(error)).join('')).not.toMatch(/hunter2|\/hook/);
+  });
+
+  test('is taken by the receiver of docs/webhook.md, and refused where another secret signed it', async () => {
+    const page = await readFile(new URL('../../../docs/webhook.md', import.meta.url), 'utf8');
+    const code = /```js\n(.*?)```/s.exec(page)?.[1] ?? '';
+    const receiver = startProcess(
+      process.execPath,
+      [
+        '--input-type=module',
+        '--eval',
+        code.replace(
+          'listen(8080)',
+          'listen(0, function () { console.log(`port ${this.address().port}`) })',
+        ),
+      ],
+      { env: { WEBHOOK_SECRET: SECRET } },
+    );
+    onTestFinished(() => void receiver.end('SIGKILL'));
+    const [, port = ''] = await receiver.waitFor(/port (\d+)/);
+    const url = new URL(`http://127.0.0.1:${port}/`);
+    await makeTestWebhook({ url: url.href }).sink.send([makeEvent(1)], never);
+    await receiver.waitFor(/wishlist-gallery/);
+    const other = makeTestWebhook({ url: url.href }, { keys: [Buffer.alloc(32, 8)] });
+    await expect(other.sink.send([makeEvent(2)], never)).rejects.toThrow('answered 401');
   });
 
   test('is made of the wanted types only, and of seals where they are named', async () => {
