@@ -133,7 +133,9 @@ describe('docker-compose.yml', async () => {
     ]);
     // AUDIT_LOG_GROUP is for one of the sinks, which another variable names.
     expectStarts(service.command?.[0] ?? '', Object.fromEntries(set) as Record<string, string>);
-    const urls = Object.entries(service.environment).filter(([name]) => name.endsWith('DATABASE_URL'));
+    const urls = Object.entries(service.environment).filter(([name]) =>
+      name.endsWith('DATABASE_URL'),
+    );
     for (const [name, url] of urls)
       expect(String(url), name).toMatch(/^postgres:\/\/\w+:[\w-]+@postgres:5432\/\w+$/);
     expect(service.entrypoint, 'the image has it').toBeUndefined();

@@ -1,4 +1,6 @@
 import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -130,6 +132,27 @@ describe('an answer', () => {
       await sink.send([makeEvent(1)], never);
     }
     expect(server.posted).toHaveLength(3);
+  });
+
+  test('that comes before the receiver has read all counts, though the connection is cut then', async () => {
+    let connections = 0;
+    const raw = createServer((socket) => {
+      connections += 1;
+      socket.on('error', () => undefined);
+      socket.once('data', () => {
+        socket.pause();
+        socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n', () =>
+          // One turn of the loop for the client's read, which is in this process too.
+          setImmediate(() => setImmediate(() => socket.resetAndDestroy())),
+        );
+      });
+    });
+    await new Promise<void>((resolve) => raw.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void raw.close());
+    const { port } = raw.address() as AddressInfo;
+    const { sink } = makeTestWebhook({ url: `http://127.0.0.1:${port}/` });
+    await sink.send([makeEvent(1, { message: 'x'.repeat(20_000_000) })], never);
+    expect(connections).toBe(1);
   });
 
   test.for([301, 307, 308])('%i is not followed, and says what to do', async (code) => {
