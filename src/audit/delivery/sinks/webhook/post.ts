@@ -6,7 +6,7 @@ import { withDeadline } from '../../../../lib/wait.ts';
 
 /** For one attempt, from the lookup of the name to the status. */
 const ATTEMPT_MS = 10_000;
-/** Of an answer's body, which nobody reads: a longer or slower one costs the connection. */
+/** Of an answer's body, which is thrown away: a longer or slower one costs the connection. */
 const MAX_BODY_BYTES = 65_536;
 const MAX_BODY_MS = 1_000;
 
