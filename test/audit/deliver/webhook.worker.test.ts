@@ -51,12 +51,12 @@ const numbers = () => server.posted.map(({ body }) => parseShipped(body).seq);
 const seqs = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
 
 /** A worker with two destinations: the webhook, and one in memory that is always up. */
-async function startBoth() {
+async function startBoth(standstillMs = 60_000) {
   const memory = makeMemorySink();
   const registry = new Registry();
   const { sink } = makeTestWebhook(server);
   const { worker, lines } = await startTestWorker(database, {
-    registry,
+    ...{ registry, standstillMs },
     destinations: [
       { destination: 'webhook:test', sink },
       { destination: 'memory', sink: memory },
@@ -93,19 +93,25 @@ test('of two destinations one that is down delays neither the other nor schedule
 
 test('a destination that is gone gets nothing more, and everything else goes on', async () => {
   server.answer = status(410);
-  const { worker, lines, memory, sample } = await startBoth();
+  const { worker, lines, memory, sample } = await startBoth(1_000);
   const events = () => memory.taken.filter(({ message }) => !message.includes('"audit.sealed"'));
   await asOwner(async (client) => {
     await insertDue(client, { count: 1, dueIn: '1 day' });
     await expect.poll(() => server.posted.length, soon).toBe(1);
     await expect.poll(() => events().length, soon).toBe(2);
-    await insertDue(client, { count: 1, dueIn: '100 ms' });
+    await insertDue(client, { count: 1, dueIn: '2 seconds' });
     await expect.poll(() => events().length, soon).toBe(6);
   });
   expect(server.posted).toHaveLength(1);
   expect(await sample('halyard_delivery_stopped{destination="webhook:test"}')).toBe(1);
   expect(await sample('halyard_delivery_stopped{destination="memory"}')).toBe(0);
-  expect(worker.healthy()).toBe(true);
+  // Nor does it stand still: all that time its first event has been next.
+  const standing = lines.filter(
+    ({ msg, destination }) =>
+      destination === 'webhook:test' && String(msg).startsWith('forwarding stands still'),
+  );
+  expect(standing).toEqual([]);
+  await expect.poll(() => worker.healthy(), soon).toBe(true);
   const said = lines.filter(({ msg }) => msg === 'nothing is sent to this destination any more');
   expect(said).toMatchObject([{ level: 'error', destination: 'webhook:test' }]);
 });
