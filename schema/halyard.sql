@@ -2331,7 +2331,7 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'environment.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
+RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'environment.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'audit.undeliverable'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
 comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
@@ -3431,6 +3431,60 @@ end;
 $function$;
 comment on function app_private.record_rows(text,text[]) is 'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
 
+CREATE OR REPLACE FUNCTION app_private.record_undeliverable(destination text, lease_token bigint, seq bigint, event_id uuid, status integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text;
+  v_id uuid;
+  v_details jsonb;
+  v_events app_private.audit_event[];
+begin
+  if not app_private.holds_lease('forward.' || destination, lease_token) then
+    return false;
+  end if;
+  select coalesce(e.event_type, 'audit.missing') into v_type
+  from audit.ledger l
+  left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
+  where l.seq = record_undeliverable.seq and l.event_id = record_undeliverable.event_id;
+  if v_type is null then
+    select 'audit.sealed' into v_type
+    from audit.seals s
+    where s.last_seq = record_undeliverable.seq and app_private.uuid_of(s.head) = record_undeliverable.event_id;
+  end if;
+  if v_type is null then
+    raise exception 'No event and no seal at % has the id %.', seq, event_id using errcode = 'invalid_parameter_value';
+  end if;
+  v_id := app_private.uuid_of(sha256(
+    uuid_send(app_private.incarnation()) || uuid_send(event_id) || convert_to(destination, 'UTF8')));
+  if v_type = 'audit.undeliverable' or app_private.is_recorded(v_id) then
+    return true;
+  end if;
+  v_details := jsonb_build_object(
+    'destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status);
+  begin
+    v_events := array[app_private.make_event(
+      v_id, v_at, 'audit.undeliverable', null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'DELIVER', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'audit.undeliverable', 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return true;
+end;
+$function$;
+comment on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) is 'Writes, once, the audit.undeliverable event of an event or a seal that a destination refuses for good, for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value where nothing has that number and id.';
+grant execute on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) to halyard_worker;
+
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
  LANGUAGE plpgsql
@@ -4480,7 +4534,7 @@ CREATE OR REPLACE FUNCTION app_private.shipped_message(payload text, seq bigint)
  LANGUAGE sql
  STABLE PARALLEL SAFE
 RETURN convert_from(app_private.shipped_bytes(payload, seq), 'UTF8'::name);
-comment on function app_private.shipped_message(text,bigint) is 'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
+comment on function app_private.shipped_message(text,bigint) is 'The message that destinations get: an event''s payload with its seq put in.';
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 

@@ -1,5 +1,6 @@
 import { format, resolveConfig } from 'prettier';
-import { COMMANDS, SETTINGS, type Setting } from '../src/config/settings.ts';
+import { COMMANDS } from '../src/config/setting.ts';
+import { SETTINGS } from '../src/config/settings.ts';
 
 /** A row of app_private.setting_definitions(). */
 export interface SettingDefinition {
@@ -19,7 +20,7 @@ export async function withTables(
   page: string,
   definitions: readonly SettingDefinition[],
 ): Promise<string> {
-  const variables = Object.entries<Setting>(SETTINGS).map(([name, setting]) => [
+  const variables = Object.entries(SETTINGS).map(([name, setting]) => [
     `\`${name}\``,
     setting.default === undefined ? (setting.unset ?? 'none') : `\`${setting.default}\``,
     setting.processes.length === COMMANDS.length ? 'every command' : setting.processes.join(', '),

@@ -25,16 +25,21 @@ export const delay: Question = {
       config,
       databaseUrl: database.workerUrl,
       log: stand.log,
-      sink: {
-        ...sink,
-        async send(events, ...rest) {
-          await sink.send(events, ...rest);
-          // Both clocks are this machine's.
-          const now = Date.now();
-          for (const { message, occurredAt } of events)
-            if (!message.includes('"audit.sealed"')) delays.push(now - occurredAt.getTime());
+      destinations: [
+        {
+          destination: 'stdout',
+          sink: {
+            ...sink,
+            async send(events, ...rest) {
+              await sink.send(events, ...rest);
+              // Both clocks are this machine's.
+              const now = Date.now();
+              for (const { message, occurredAt } of events)
+                if (!message.includes('"audit.sealed"')) delays.push(now - occurredAt.getTime());
+            },
+          },
         },
-      },
+      ],
     });
     const alone: number[] = [];
     try {

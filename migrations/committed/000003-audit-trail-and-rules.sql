@@ -1,5 +1,5 @@
 --! Previous: sha1:d63262184f1aa65bd8cc1741cbd3607e5e45356f
---! Hash: sha1:c71d0cc70c0d86dee3b9852b68ff67aa0a76c0df
+--! Hash: sha1:29f872ed6fce58a15eb7192d6035a2b142890e18
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -714,6 +714,7 @@ return row(
     when 'audit.gap' then 'warning'
     when 'audit.restored' then 'warning'
     when 'audit.cursor_moved' then 'warning'
+    when 'audit.undeliverable' then 'warning'
     when 'access.denied' then 'warning'
     else 'info'
   end,
@@ -803,7 +804,7 @@ parallel safe
 return convert_from(app_private.shipped_bytes(payload, seq), 'UTF8');
 
 comment on function app_private.shipped_message(text, bigint) is
-  'The message that CloudWatch and stdout get: an event''s payload with its seq put in.';
+  'The message that destinations get: an event''s payload with its seq put in.';
 
 -- A DBA may want to see the very message that was shipped.
 grant execute on function app_private.shipped_bytes(text, bigint), app_private.shipped_message(text, bigint)
@@ -5175,6 +5176,73 @@ alter table audit.cursors enable always trigger _900_audit_insert;
 alter table audit.cursors enable always trigger _900_audit_update;
 alter table audit.cursors enable always trigger _900_audit_delete;
 --! EndIncluded audit/deliver/cursor_events.sql
+--! Included audit/deliver/undeliverable.sql
+-- What a destination refuses for good: the forwarder passes over it, so that what is behind it arrives. That is an event of its own, in
+-- the trail and in every other copy.
+
+-- The event's id is derived from the incarnation, the destination and the id of what it refuses: a forwarder that dies between this and
+-- its cursor is refused again, and records nothing twice. What says that an event is undeliverable may itself be: of that there is no event,
+-- or each would make another.
+create or replace function app_private.record_undeliverable(
+  destination text, lease_token bigint, seq bigint, event_id uuid, status integer
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_type text;
+  v_id uuid;
+  v_details jsonb;
+  v_events app_private.audit_event[];
+begin
+  if not app_private.holds_lease('forward.' || destination, lease_token) then
+    return false;
+  end if;
+  select coalesce(e.event_type, 'audit.missing') into v_type
+  from audit.ledger l
+  left join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at
+  where l.seq = record_undeliverable.seq and l.event_id = record_undeliverable.event_id;
+  if v_type is null then
+    select 'audit.sealed' into v_type
+    from audit.seals s
+    where s.last_seq = record_undeliverable.seq and app_private.uuid_of(s.head) = record_undeliverable.event_id;
+  end if;
+  if v_type is null then
+    raise exception 'No event and no seal at % has the id %.', seq, event_id using errcode = 'invalid_parameter_value';
+  end if;
+  v_id := app_private.uuid_of(sha256(
+    uuid_send(app_private.incarnation()) || uuid_send(event_id) || convert_to(destination, 'UTF8')));
+  if v_type = 'audit.undeliverable' or app_private.is_recorded(v_id) then
+    return true;
+  end if;
+  v_details := jsonb_build_object(
+    'destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status);
+  begin
+    v_events := array[app_private.make_event(
+      v_id, v_at, 'audit.undeliverable', null, null, null, null, null, v_details)];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'table', null, 'operation', 'DELIVER', 'at', v_at, 'events', to_jsonb(v_events),
+        'eventType', 'audit.undeliverable', 'eventId', v_id, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return true;
+end;
+$$;
+
+comment on function app_private.record_undeliverable(text, bigint, bigint, uuid, integer) is
+  'Writes, once, the audit.undeliverable event of an event or a seal that a destination refuses for good, for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value where nothing has that number and id.';
+
+grant execute on function app_private.record_undeliverable(text, bigint, bigint, uuid, integer) to halyard_worker;
+--! EndIncluded audit/deliver/undeliverable.sql
 --! Included audit/read/export.sql
 -- Copies of the trail for those who may read it: where it ends, and that somebody took one.
 

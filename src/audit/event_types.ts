@@ -24,6 +24,7 @@ export const EVENT_TYPES = [
   'audit.restored',
   'audit.gap',
   'audit.cursor_moved',
+  'audit.undeliverable',
   'audit.destination_forgotten',
 ] as const;
 

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import { SINKS } from '../audit/delivery/sinks/index.ts';
 import type { ExportArguments } from './audit/export.ts';
 import type { ReconcileArguments } from './audit/reconcile.ts';
 import type { RetainArguments } from './audit/retain.ts';
@@ -8,6 +9,9 @@ import type { VerifyProofArguments } from './audit/verify_proof.ts';
 const notEmpty = matching(/./s, 'Give a name.');
 const uuid = matching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'Give a UUID.');
 const seq = matching(/^[1-9]\d{0,14}$/, 'Give the number of an event: a whole number from 1 on.');
+
+/** The sinks that can be read. */
+const READABLE = SINKS.flatMap((kind) => (kind.readAnchors ? kind.name : [])).join(', ');
 
 /** Adds `halyard audit` with its subcommands. */
 export function addAuditCommand(program: Command): void {
@@ -40,7 +44,7 @@ function addVerify(audit: Command): void {
     .description('check that the trail is what was sealed, and the rows what it says')
     .option('--from <seq>', 'the first event to check', (text) => Number(seq(text)))
     .option('--to <seq>', 'the last event to check', (text) => Number(seq(text)))
-    .option('--anchors <file>', 'a copy to compare with: a file, - or cloudwatch', notEmpty)
+    .option('--anchors <file>', `a copy to compare with: a file, - or ${READABLE}`, notEmpty)
     .option('--no-rows', 'leave out the comparison of rows and triggers with the trail')
     .option('--json', 'print JSON')
     .action(async (options: VerifyArguments) => (await import('./audit/verify.ts')).run(options));

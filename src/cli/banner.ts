@@ -1,3 +1,4 @@
+import { trailFile } from '../audit/delivery/sinks/file.ts';
 import type { Config } from '../config/config.ts';
 import { makeToken } from './token.ts';
 
@@ -44,7 +45,9 @@ const SHOWN = {
 };
 
 function dataOf({ dataDir, audit }: Config, { database }: Running): string {
-  const trail = audit.sink === 'file' ? `\n  Audit trail   its copy is ${audit.file}` : '';
+  const trail = audit.sinks.includes('file')
+    ? `\n  Audit trail   its copy is ${trailFile(dataDir)}`
+    : '';
   return database === null
     ? `  Data          ${dataDir}${trail}\n  Begin again   stop it, then rm -rf ${quoted(dataDir)}\n`
     : `  Data          ${database}${trail}\n`;

@@ -39,7 +39,7 @@ interface Ahead {
 }
 
 const NOTHING_REFUSED =
-  "Warning: this copy knows of no place that its original has delivered to, so none is refused. Set another AUDIT_LOG_GROUP than the original's.";
+  "Warning: this copy knows of no place that its original has delivered to, so none is refused. Set other destinations than the original's (AUDIT_SINK and its variables).";
 
 /** invalid_parameter_value. */
 const REFUSED = '22023';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError, loadProcessConfig, type Config } from '../config/config.ts';
 import { startEmbeddedPostgres } from '../postgres/embedded/postgres.ts';
-import type { Sink } from '../audit/delivery/sink.ts';
+import { chosenSinks, makeSinks, type Destination } from '../audit/delivery/sinks/index.ts';
 import { assertCanListen } from '../http/listen.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
@@ -22,11 +22,10 @@ async function loadParts() {
   const { startMetrics } = await import('../metrics/endpoint.ts');
   const { makeGraphql } = await import('../graphql/index.ts');
   const { startApi } = await import('../api/server.ts');
-  const { makeSink } = await import('../audit/delivery/sinks/index.ts');
   const { startWorker } = await import('../worker/runner.ts');
   const wait = await import('../postgres/wait.ts');
   return {
-    ...{ migrate, startMetrics, makeGraphql, makeSink, startApi, startWorker },
+    ...{ migrate, startMetrics, makeGraphql, startApi, startWorker },
     ...wait,
   };
 }
@@ -49,18 +48,18 @@ export async function start(): Promise<void> {
     await assertCanListen({ '': config, METRICS_: config.metrics });
     const parts = loadParts();
     parts.catch(() => undefined);
-    const openSink = async () => {
-      const sink = await (await parts).makeSink(config, log);
-      service.running.defer(() => sink.close());
-      return sink;
-    };
-    // CloudWatch's region never comes later, so this too is before a cluster; a file's folder is made with it.
-    const early = config.audit.sink === 'cloudwatch' ? await openSink() : null;
+    const openSinks = () =>
+      makeSinks(config, log, (sink) => service.running.defer(() => sink.close()));
+    // What can never work, as CloudWatch without a region, shows before a cluster is made.
+    const isLate = chosenSinks(config.audit.sinks).some(({ isInDataDir = false }) => isInDataDir);
+    const early = isLate ? null : await openSinks();
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
     const preparing = prepareDatabase(config, log, service);
     const database = await orAborted(preparing, service.signal);
-    const sink = early ?? (await openSink());
-    const urls = await startParts(config, log, service, { ...database, ...(await parts), sink });
+    const destinations = early ?? (await openSinks());
+    const urls = await startParts(config, log, service, {
+      ...{ ...database, ...(await parts), destinations },
+    });
     const outside = config.databaseUrl === null ? null : placeOf(config.databaseUrl);
     process.stdout.write(welcome(config, { ...urls, database: outside, shown: shownOf(config) }));
   });
@@ -68,10 +67,10 @@ export async function start(): Promise<void> {
 
 /** How the terminal shows audit events: what a sink on standard output prints already is the copy itself. */
 function shownOf({ audit, logFormat }: Config): 'text' | 'json' | null {
-  if (audit.sink === 'stdout') return 'json';
+  if (audit.sinks.includes('stdout')) return 'json';
   const format = logFormat ?? (process.stdout.isTTY ? 'text' : 'json');
   // Of what goes elsewhere a pipe gets nothing, but of the embedded server's file.
-  return format === 'text' || audit.sink === 'file' ? format : null;
+  return format === 'text' || audit.sinks.includes('file') ? format : null;
 }
 
 /** Starts all but the database; resolves to the addresses once all of it runs. */
@@ -79,7 +78,13 @@ async function startParts(
   config: Config,
   log: Logger,
   service: Service,
-  { logins, rootUrl, setUpFirst, sink, ...parts }: Parts & Database & { readonly sink: Sink },
+  {
+    logins,
+    rootUrl,
+    setUpFirst,
+    destinations,
+    ...parts
+  }: Parts & Database & { readonly destinations: readonly Destination[] },
 ): Promise<{ api: string; metrics: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
@@ -113,7 +118,7 @@ async function startParts(
   });
   running.defer(() => metrics.close());
   const { registry } = metrics;
-  const shown = config.audit.sink === 'stdout' ? null : shownOf(config);
+  const shown = config.audit.sinks.includes('stdout') ? null : shownOf(config);
   const apiDatabase = { ready: apiReady, delayed: delayed.promise };
   const starting = [
     parts
@@ -131,7 +136,12 @@ async function startParts(
         ...{ config, databaseUrl: workerUrl, log, registry, signal },
         ...{
           database: workerReady,
-          sink: shown === null ? sink : withView(sink, process.stdout, shown),
+          destinations: destinations.map((one, i) =>
+            // Each event once, when the first destination has it.
+            shown === null || i > 0
+              ? one
+              : { ...one, sink: withView(one.sink, process.stdout, shown) },
+          ),
         },
       })
       .then((worker) => {

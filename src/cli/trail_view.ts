@@ -37,16 +37,17 @@ export function withView(
 
   return {
     ...sink,
-    async send(events, signal, confirmed) {
+    async send(events, signal, confirmed, undeliverable) {
       let shown = 0;
       const arrived = (count: number) => {
         show(events.slice(shown, count));
         shown = Math.max(shown, count);
       };
-      await sink.send(events, signal, (count) => {
+      const note = (count: number) => {
         arrived(count);
         confirmed?.(count);
-      });
+      };
+      await sink.send(events, signal, note, undeliverable);
       arrived(events.length);
     },
   };

@@ -1,8 +1,9 @@
-import { hostname } from 'node:os';
 import path from 'node:path';
+import { SINK_SETTINGS } from '../audit/delivery/sinks/index.ts';
 import { ConfigError } from './error.ts';
 import { algorithmsOf, ruleProblems } from './rules.ts';
-import { SETTINGS, type Command, type Setting, type Values } from './settings.ts';
+import type { Command } from './setting.ts';
+import { SETTINGS, type Values } from './settings.ts';
 
 export { ConfigError, type Command };
 export type NodeEnv = Values['NODE_ENV'];
@@ -31,7 +32,7 @@ export function loadProcessConfig(command: Command): Config {
 function readSettings(env: NodeJS.ProcessEnv): { values: Values; problems: string[] } {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+  for (const [name, setting] of Object.entries(SETTINGS)) {
     const given = env[name] ?? '';
     const text = given.trim();
     // A secret that was read from a file often ends in a newline, and then no signature matches.
@@ -88,11 +89,17 @@ function makeConfig(values: Values, command: Command) {
       streamWriteMs: values.STREAM_WRITE_TIMEOUT * 1_000,
     }),
     audit: Object.freeze({
-      sink: values.AUDIT_SINK ?? (isEmbedded ? ('file' as const) : ('stdout' as const)),
-      /** Of the sink `file`. */
-      file: path.join(dataDir, 'trail.log'),
-      logGroup: values.AUDIT_LOG_GROUP,
-      logStream: values.AUDIT_LOG_STREAM ?? hostname(),
+      /** The names of the sinks; `file` is the embedded server's own. */
+      sinks: Object.freeze(values.AUDIT_SINK ?? [isEmbedded ? 'file' : 'stdout']),
+      /** What was read of the sinks' settings, by variable. */
+      values: Object.freeze(
+        Object.fromEntries(
+          Object.keys(SINK_SETTINGS).map((name) => [
+            name,
+            (values as Record<string, unknown>)[name],
+          ]),
+        ),
+      ),
       leaseMs: values.AUDIT_LEASE_MS,
     }),
     logLevel: values.LOG_LEVEL,

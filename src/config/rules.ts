@@ -1,4 +1,6 @@
-import { SETTINGS, type Command, type Name, type Setting, type Values } from './settings.ts';
+import { chosenSinks } from '../audit/delivery/sinks/index.ts';
+import { FORWARDERS, type Command } from './setting.ts';
+import { SETTINGS, type Values } from './settings.ts';
 
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
 const KEY_ALGORITHMS = ['RS', 'ES', 'PS'].flatMap((kind) =>
@@ -12,7 +14,7 @@ const MOVED = {
 } as const;
 
 /** Whether a variable is set, be its value good or bad. */
-type IsSet = (name: Name | keyof typeof MOVED) => boolean;
+type IsSet = (name: string) => boolean;
 
 /** What settings must agree on: a sentence for each mistake. */
 export function* ruleProblems(values: Values, command: Command, isSet: IsSet): Generator<string> {
@@ -21,11 +23,13 @@ export function* ruleProblems(values: Values, command: Command, isSet: IsSet): G
   yield* algorithmProblems(values, isSet);
   yield* databaseProblems(command, isProduction, isSet);
   yield* tokenProblems(command, isProduction, isSet);
+  if (!FORWARDERS.some((forwarder) => forwarder === command)) return;
+  for (const kind of chosenSinks(values.AUDIT_SINK ?? []))
+    yield* kind.problems?.(values, isSet) ?? [];
   // A worker that ignored them would keep what is to be purged.
-  if (command === 'worker' || command === 'start')
-    for (const name of Object.keys(MOVED) as (keyof typeof MOVED)[])
-      if (isSet(name))
-        yield `Unset ${name}, which is a setting in the database now: npm run halyard -- settings set ${MOVED[name]}.`;
+  for (const name of Object.keys(MOVED) as (keyof typeof MOVED)[])
+    if (isSet(name))
+      yield `Unset ${name}, which is a setting in the database now: npm run halyard -- settings set ${MOVED[name]}.`;
 }
 
 /** The signature algorithms that count. Never a mix: a public key must not become the secret of an HS* signature. */
@@ -52,9 +56,8 @@ function* algorithmProblems(values: Values, isSet: IsSet): Generator<string> {
 /** In development the embedded server stands in for a database that isn't named, except for setup. */
 function* databaseProblems(command: Command, isProduction: boolean, isSet: IsSet) {
   if (isProduction || command === 'setup') {
-    for (const [name, { required }] of Object.entries<Setting>(SETTINGS))
-      if (required?.includes(command) && !isSet(name as Name))
-        yield `Set ${name}: ${command} needs it.`;
+    for (const [name, { required }] of Object.entries(SETTINGS))
+      if (required?.includes(command) && !isSet(name)) yield `Set ${name}: ${command} needs it.`;
   } else if (command === 'start' && !isSet('DATABASE_URL')) {
     // Half of it on the embedded server and half on another would migrate one and serve the other.
     for (const name of ['AUTH_DATABASE_URL', 'WORKER_DATABASE_URL'] as const)

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { isRole, ROLES, type Role } from '../lib/roles.ts';
 
+/** Items separated by commas. */
+const items = z.string().transform((text) => text.split(',').map((item) => item.trim()));
+
 // What the settings' texts may be. Each error completes the sentence "Set NAME to …".
 
 /** The value may hold a password or a key: no message quotes it. */
@@ -9,6 +12,15 @@ const SECRET = { secret: true };
 /** One of these words. */
 export function oneOf<const T extends readonly string[]>(words: T) {
   return z.enum(words, { error: `one of ${words.join(', ')}` });
+}
+
+/** Some of these words, separated by commas, each once. */
+export function someOf(words: readonly string[]) {
+  const error = `some of ${words.join(', ')}, each once, separated by commas`;
+  return items.refine(
+    (given) => new Set(given).size === given.length && given.every((word) => words.includes(word)),
+    { error },
+  );
 }
 
 /** Any text; which ones count depends on other settings. */
@@ -57,9 +69,7 @@ export const secret = z
   .meta(SECRET);
 
 /** Items separated by commas, each once. */
-export const list = z
-  .string()
-  .transform((text) => [...new Set(text.split(',').map((item) => item.trim()))]);
+export const list = items.transform((given) => [...new Set(given)]);
 
 /** The name of a token's claim, or the path to it. */
 export const claimName = matching(

@@ -1,46 +1,13 @@
-import type { z } from 'zod';
+import { SINK_SETTINGS, SINKS } from '../audit/delivery/sinks/index.ts';
 import * as is from './schemas.ts';
-
-/** Every command that a setting may be for. */
-export const COMMANDS = [
-  'setup',
-  'migrate',
-  'start',
-  'api',
-  'worker',
-  'token',
-  'audit',
-  'settings',
-  'restore',
-] as const;
-
-/** What loads a configuration: a command, or `schema`, the tools of graphile-migrate and PostGraphile, which need nothing. */
-export type Command = (typeof COMMANDS)[number] | 'schema';
-
-/** An environment variable that Halyard reads. */
-export interface Setting {
-  /** Reads the variable's text; its error completes the sentence "Set NAME to …". */
-  readonly schema: z.ZodType<unknown, string>;
-  /** The text that counts when the variable is unset. */
-  readonly default?: string;
-  /** What being unset means, for people, when there is no default. */
-  readonly unset?: string;
-  /** The commands that use it. All commands check it. */
-  readonly processes: readonly Command[];
-  /** Those of them that can't do without it in production. */
-  readonly required?: readonly Command[];
-  /** What it is, for docs/configuration.md. */
-  readonly doc: string;
-}
+import { COMMANDS, FORWARDERS, type Settings, type ValuesOf } from './setting.ts';
 
 const EMBEDDED = 'the embedded server; required in production';
 const SERVERS = ['start', 'api'] as const;
 const SERVICES = ['start', 'api', 'worker'] as const;
 const TOKENS = ['start', 'api', 'token'] as const;
-const FORWARDERS = ['start', 'worker'] as const;
 
-/** Every environment variable that Halyard reads. docs/configuration.md is printed from it. */
-export const SETTINGS = {
+const OWN_SETTINGS = {
   NODE_ENV: {
     schema: is.oneOf(['development', 'production', 'test']),
     default: 'development',
@@ -244,25 +211,10 @@ export const SETTINGS = {
     doc: 'seconds after which an answer is cut off whose client reads nothing of it',
   },
   AUDIT_SINK: {
-    schema: is.oneOf(['stdout', 'cloudwatch']),
+    schema: is.someOf(SINKS.map(({ name }) => name)),
     unset: 'stdout; for start on the embedded server trail.log in the data folder',
     processes: FORWARDERS,
-    doc: 'where audit events go: stdout or cloudwatch',
-  },
-  AUDIT_LOG_GROUP: {
-    schema: is.matching(
-      /^(?!aws\/)[\w./#-]{1,512}$/,
-      "1 to 512 of a-z A-Z 0-9 _ - / . # that don't start with aws/",
-    ),
-    default: '/aws/lambda/lego-api-config-domain',
-    processes: ['start', 'worker', 'audit'],
-    doc: 'CloudWatch log group',
-  },
-  AUDIT_LOG_STREAM: {
-    schema: is.matching(/^[^:*]{1,512}$/, '1 to 512 characters without : and *'),
-    unset: "the host's name",
-    processes: FORWARDERS,
-    doc: 'CloudWatch log stream; one per process that forwards',
+    doc: `where audit events go, separated by commas: ${SINKS.map(({ name }) => name).join(', ')}`,
   },
   AUDIT_LEASE_MS: {
     // Shorter, and a short stall looks like a dead worker; longer, and the trail waits for one that is gone.
@@ -271,14 +223,10 @@ export const SETTINGS = {
     processes: FORWARDERS,
     doc: 'milliseconds after which another worker forwards in place of one that was killed, is frozen or out of reach',
   },
-} as const satisfies Record<string, Setting>;
+} as const satisfies Settings;
 
-/** Only these can be read, so that nothing is read that isn't documented. */
-export type Name = keyof typeof SETTINGS;
+/** Every environment variable that Halyard reads, those of the sinks last. docs/configuration.md is printed from it. */
+export const SETTINGS: Settings = { ...OWN_SETTINGS, ...SINK_SETTINGS };
 
-/** What was read, by name; null for what is unset and has no default. */
-export type Values = {
-  readonly [N in Name]:
-    | z.output<(typeof SETTINGS)[N]['schema']>
-    | ((typeof SETTINGS)[N] extends { default: string } ? never : null);
-};
+/** What was read of those that aren't a sink's. */
+export type Values = ValuesOf<typeof OWN_SETTINGS>;

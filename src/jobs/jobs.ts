@@ -27,16 +27,15 @@ const ANSWER_MS = 3_000;
  * Jobs are wake-ups and never the only record of something to do: the tables are.
  *
  * @param when.inMs milliseconds from now, by the database's clock
- * @param when.keepTime leaves a job that waits already at its time, so that a hint doesn't cut a back-off short
  * @throws Error when the database can't be reached, the jobs' tables are locked, or the request was dropped each time
  */
 export async function addJob(
   pool: pg.Pool,
   task: TaskName,
-  { inMs = 0, keepTime = false }: { inMs?: number; keepTime?: boolean } = {},
+  { inMs = 0 }: { inMs?: number } = {},
 ): Promise<void> {
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const query = { text: addJobSql(task, inMs, keepTime), query_timeout: ANSWER_MS };
+    const query = { text: addJobSql(task, inMs), query_timeout: ANSWER_MS };
     const results: unknown = await pool.query(query);
     const { rows } = (results as [unknown, pg.QueryResult<{ id: string | null }>])[1];
     // A row of nulls: the job with this key was locked between two steps of add_job, and nothing was queued.
@@ -49,11 +48,11 @@ export async function addJob(
  * Two statements sent together are one transaction, with which the setting ends. The setting comes first, and in a statement of its
  * own: PostgreSQL locks the jobs' table as soon as it reads the second. Such a text takes no parameters.
  */
-function addJobSql(task: TaskName, inMs: number, keepTime: boolean): string {
+function addJobSql(task: TaskName, inMs: number): string {
   const key = pg.escapeLiteral(task);
   return `
     select set_config('lock_timeout', '${LOCK_TIMEOUT_MS}ms', true);
     select id from graphile_worker.add_job(
       ${key}, run_at => now() + ${inMs} * interval '1 ms', job_key => ${key},
-      job_key_mode => '${keepTime ? 'preserve_run_at' : 'replace'}')`;
+      job_key_mode => 'replace')`;
 }

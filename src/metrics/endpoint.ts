@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { destinationOf } from '../audit/delivery/sinks/index.ts';
+import { destinationsOf } from '../audit/delivery/sinks/index.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeDatabaseMetrics } from './database.ts';
@@ -9,7 +9,7 @@ import { startMetricsServer } from './server.ts';
 export type MetricsEndpoint = Awaited<ReturnType<typeof startMetrics>>;
 
 export interface EndpointOptions {
-  readonly config: Pick<Config, 'metrics' | 'audit'>;
+  readonly config: Pick<Config, 'metrics' | 'audit' | 'dataDir'>;
   /** The worker's or the authenticator's; it is asked at each scrape. */
   readonly databaseUrl: string;
   /** Whether this process delivers the trail. */
@@ -31,7 +31,7 @@ export async function startMetrics(options: EndpointOptions) {
   if (port === null) return { registry, url: null, close: () => Promise.resolve() };
   collectDefaultMetrics({ register: registry });
   await using starting = new AsyncDisposableStack();
-  const database = makeDatabaseMetrics(databaseUrl, delivers ? [destinationOf(config)] : [], log);
+  const database = makeDatabaseMetrics(databaseUrl, delivers ? destinationsOf(config) : [], log);
   starting.defer(() => database.close());
   const render = async () => (await database.render()) + (await registry.metrics());
   const server = await startMetricsServer({ host, port }, render, log);

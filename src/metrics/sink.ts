@@ -7,7 +7,7 @@ export function meterSink(sink: Sink, metrics: DeliveryMetrics): Sink {
 
   return {
     ...sink,
-    async send(events, signal, confirmed) {
+    async send(events, signal, confirmed, undeliverable) {
       const repeated = events.filter(({ seq }) => seq <= highest).length;
       if (repeated > 0) metrics.repeated(repeated);
       highest = events.reduce((most, { seq }) => Math.max(most, seq), highest);
@@ -17,10 +17,11 @@ export function meterSink(sink: Sink, metrics: DeliveryMetrics): Sink {
         arrived = Math.max(arrived, count);
       };
       try {
-        await sink.send(events, signal, (count) => {
+        const note = (count: number) => {
           arrive(count);
           confirmed?.(count);
-        });
+        };
+        await sink.send(events, signal, note, undeliverable);
       } catch (error) {
         // Given up by ourselves, at the end of the process: no fault of the destination's.
         if (!signal.aborted) metrics.failed();

@@ -1,14 +1,13 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type pg from 'pg';
-import type { CloudWatchSink } from '../audit/delivery/sinks/cloudwatch/sink.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
-import type { Sink } from '../audit/delivery/sink.ts';
+import type { Destination } from '../audit/delivery/sinks/index.ts';
 import type { AppliedBatch } from '../schedules/batch.ts';
 import { watch, watchIgnored, watchPool } from './pool.ts';
 
 /** What a worker counts of what it does itself; of several workers the sum is the whole. */
 export type WorkerMetrics = ReturnType<typeof makeWorkerMetrics>;
-export type DeliveryMetrics = WorkerMetrics['delivery'];
+export type DeliveryMetrics = ReturnType<WorkerMetrics['delivery']>;
 
 /** What is read at each scrape. */
 interface WorkerParts {
@@ -16,8 +15,9 @@ interface WorkerParts {
   readonly healthy: () => boolean;
   /** How many notifications were ignored. */
   readonly ignored: () => number;
-  readonly sink: Sink;
-  readonly divergence: DivergenceCheck;
+  readonly destinations: readonly (Destination & { readonly divergence: DivergenceCheck })[];
+  /** Whether nothing is sent to a destination because it asked for that. */
+  readonly stopped: (destination: string) => boolean;
   /** Of the kinds of work, those that stand still. */
   readonly standing: () => readonly string[];
 }
@@ -33,23 +33,41 @@ export function makeWorkerMetrics(registry: Registry) {
   return {
     applied: makeScheduleMetrics(registry),
     delivery: makeDeliveryMetrics(registry),
-    watch({ pool, healthy, ignored, sink, divergence, standing }: WorkerParts) {
+    watch({ pool, healthy, ignored, destinations, stopped, standing }: WorkerParts) {
       watchPool(registry, 'worker', pool);
       watchIgnored(registry, 'worker', ignored);
       watchStandstill(registry, standing);
-      watchExceptions(registry, sink);
+      watchDegraded(registry, destinations);
       watch(registry, 'halyard_worker_healthy', {
         help: '1 while the worker receives notifications, reads what is due and takes jobs, and nothing stands still. 0 for long: see its log.',
         read: () => Number(healthy()),
       });
-      watch(registry, 'halyard_destination_unasked', {
-        help: '1 while this worker could not ask its destination for its newest seal: a restored database that is behind it goes unnoticed. See its log.',
-        read: () => divergence.gauges().unasked,
-      });
-      watch(registry, 'halyard_destination_refused', {
-        help: '1 while this worker forwards nothing because its destination belongs to the original of this copy. Set another destination.',
-        read: () => divergence.gauges().refused,
-      });
+      const watchEach = (
+        name: string,
+        help: string,
+        read: (one: (typeof destinations)[number]) => number,
+      ) =>
+        new Gauge({
+          ...{ name, help, labelNames: ['destination'], registers: [registry] },
+          collect() {
+            for (const one of destinations) this.set({ destination: one.destination }, read(one));
+          },
+        });
+      watchEach(
+        'halyard_destination_unasked',
+        '1 while this worker could not ask its destination for its newest seal: a restored database that is behind it goes unnoticed. See its log.',
+        ({ divergence }) => divergence.gauges().unasked,
+      );
+      watchEach(
+        'halyard_destination_refused',
+        '1 while this worker forwards nothing because its destination belongs to the original of this copy. Set another destination.',
+        ({ divergence }) => divergence.gauges().refused,
+      );
+      watchEach(
+        'halyard_delivery_stopped',
+        '1 while this worker sends nothing because its destination asked for that (HTTP 410). Mend or remove the destination, and start the worker again.',
+        ({ destination }) => Number(stopped(destination)),
+      );
     },
   };
 }
@@ -80,31 +98,41 @@ function makeScheduleMetrics(registry: Registry) {
   };
 }
 
+/** @returns what counts for one destination */
 function makeDeliveryMetrics(registry: Registry) {
   const latency = new Histogram({
     name: 'halyard_delivery_latency_seconds',
     help: 'From an audit event to the confirmation of its destination, by the clocks of database and worker. High after an outage.',
     buckets: DELIVERY_BUCKETS,
+    labelNames: ['destination'],
     registers: [registry],
   });
-  const { events, repeated, failures } = makeCounters(registry, 'delivery', {
+  const helps = {
     events: 'Records, events and seals, that the destination confirmed.',
     repeated:
       'Records that were handed to the destination again, because it had not confirmed them before.',
     failures:
       'Sendings that the destination refused or did not confirm. Rising: see the log of the worker.',
-  });
-  return {
-    /** Records that the destination has confirmed, with their times. */
-    delivered(occurredAt: readonly Date[]) {
-      const now = Date.now();
-      events.inc(occurredAt.length);
-      // The histogram throws at what is no number, and events that have arrived must be confirmed.
-      for (const at of occurredAt)
-        if (!Number.isNaN(at.getTime())) latency.observe(Math.max(0, now - at.getTime()) / 1_000);
-    },
-    repeated: (records: number) => repeated.inc(records),
-    failed: () => failures.inc(),
+  };
+  const { events, repeated, failures } = makeCounters(registry, 'delivery', helps, ['destination']);
+  return (destination: string) => {
+    const label = { destination };
+    // Each series is there from the start.
+    latency.zero(label);
+    for (const counter of [events, repeated, failures]) counter.inc(label, 0);
+    return {
+      /** Records that the destination has confirmed, with their times. */
+      delivered(occurredAt: readonly Date[]) {
+        const now = Date.now();
+        events.inc(label, occurredAt.length);
+        // The histogram throws at what is no number, and events that have arrived must be confirmed.
+        for (const at of occurredAt)
+          if (!Number.isNaN(at.getTime()))
+            latency.observe(label, Math.max(0, now - at.getTime()) / 1_000);
+      },
+      repeated: (records: number) => repeated.inc(label, records),
+      failed: () => failures.inc(label),
+    };
   };
 }
 
@@ -122,17 +150,18 @@ function watchStandstill(registry: Registry, standing: WorkerParts['standing']):
   });
 }
 
-/** Of a sink that keeps count of what it could not deliver plainly. */
-function watchExceptions(registry: Registry, sink: Partial<CloudWatchSink>): void {
+/** Of sinks that don't deliver every event as it is. */
+function watchDegraded(registry: Registry, destinations: readonly Destination[]): void {
   new Counter({
     name: 'halyard_delivery_exceptions_total',
-    help: 'Audit events delivered under the time of sending (late, ahead) or as a stub (stubbed). stubbed: read them in the database.',
-    labelNames: ['kind'],
+    help: 'Audit events delivered under the time of sending (late, ahead) or as a stub (stubbed), or passed over because the destination refuses them (skipped). stubbed, skipped: read them in the database.',
+    labelNames: ['destination', 'kind'],
     registers: [registry],
     collect() {
       this.reset();
-      for (const [kind, count] of Object.entries<number>({ ...sink.exceptions?.() }))
-        this.inc({ kind }, count);
+      for (const { destination, sink } of destinations)
+        for (const [kind, count] of Object.entries(sink.degraded?.() ?? {}))
+          this.inc({ destination, kind }, count);
     },
   });
 }
@@ -142,10 +171,11 @@ function makeCounters<K extends string>(
   registry: Registry,
   part: string,
   helps: Record<K, string>,
+  labelNames: readonly string[] = [],
 ) {
   const counters = Object.entries<string>(helps).map(([key, help]) => [
     key,
-    new Counter({ name: `halyard_${part}_${key}_total`, help, registers: [registry] }),
+    new Counter({ name: `halyard_${part}_${key}_total`, help, labelNames, registers: [registry] }),
   ]);
   return Object.fromEntries(counters) as Record<K, Counter>;
 }

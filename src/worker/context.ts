@@ -4,14 +4,14 @@ import { z } from 'zod';
 import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Applier } from '../schedules/apply.ts';
-import type { Delivery } from '../audit/delivery/loop.ts';
+import type { Deliveries } from '../audit/delivery/deliveries.ts';
 
 /** What a worker process lends to its tasks. */
 export interface WorkerContext {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly applier: Applier;
-  readonly delivery: Delivery;
+  readonly deliveries: Deliveries;
   readonly metrics: WorkerMetrics;
   /** Raised when the worker is to stop: finish what is in hand and begin nothing new. */
   readonly stopping: AbortSignal;

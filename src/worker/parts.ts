@@ -5,8 +5,8 @@ import { pause } from '../lib/wait.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
 import { looksLikeHint } from '../audit/hint.ts';
-import { makeDelivery } from '../audit/delivery/loop.ts';
-import type { Sink } from '../audit/delivery/sink.ts';
+import { makeDeliveries } from '../audit/delivery/deliveries.ts';
+import type { Destination } from '../audit/delivery/sinks/index.ts';
 import { addJob } from '../jobs/jobs.ts';
 import type { Logger } from '../lib/log.ts';
 import { meterSink } from '../metrics/sink.ts';
@@ -19,7 +19,11 @@ import { makeStuckSchedules } from '../schedules/stuck.ts';
 import { makeDueTimer } from '../schedules/timer.ts';
 import type { WorkerContext } from './context.ts';
 import { startJobPool, type JobPool } from './job_pool.ts';
-import type { StandstillWatch } from './standstill.ts';
+
+/** A destination, and the check whether the database is behind it. */
+export interface CheckedDestination extends Destination {
+  readonly divergence: DivergenceCheck;
+}
 
 interface PartsOptions {
   /** The login halyard_worker's. */
@@ -30,22 +34,17 @@ interface PartsOptions {
   readonly jobsPool: pg.Pool;
   /** Tasks at a time. */
   readonly concurrency: number;
-  readonly sink: Sink;
-  /** The cursor's name. */
-  readonly destination: string;
-  readonly divergence: DivergenceCheck;
+  readonly destinations: readonly CheckedDestination[];
   readonly metrics: WorkerMetrics;
   /** See makeForwarder. */
   readonly leaseMs: number;
-  /** See makeStandstillWatch. */
-  readonly standstill: StandstillWatch;
   /** Times of the listener, for tests. */
   readonly listening?: Pick<ListenerOptions, 'heartbeat' | 'queueFullMs'> | undefined;
 }
 
 export type WorkerParts = ReturnType<typeof makeParts>;
 
-/** What shouldn't wait for the crontab: room for the trail, forwarding by this process's own sink, and what the trail lacks. */
+/** What shouldn't wait for the crontab: room for the trail, forwarding to this process's own destinations, and what the trail lacks. */
 const FIRST_JOBS = ['ensure_audit_partitions', 'forward_audit_events', 'reconcile_audit'] as const;
 const FIRST_JOBS_BACK_OFF = { baseMs: 200, capMs: 2_000 };
 /** How long events that are being sent may take, from the request to stop on, before they are given up and sent again later. */
@@ -53,21 +52,23 @@ const SEND_GRACE_MS = 3_000;
 
 /** Everything that a worker runs on its pools, none of it waited for yet. */
 export function makeParts(options: PartsOptions) {
-  const { databaseUrl, log, pool, jobsPool, concurrency, divergence, metrics } = options;
+  const { databaseUrl, log, pool, jobsPool, concurrency, destinations, metrics } = options;
   const stop = new AbortController();
   const abort = new AbortController();
   const stopping = stop.signal;
   const applying = makeApplying(options, stopping);
   const { applier } = applying;
-  const forwarder = makeForwarder({
-    ...{ pool, divergence, log, leaseMs: options.leaseMs, destination: options.destination },
-    sink: meterSink(options.sink, metrics.delivery),
+  const deliveries = makeDeliveries({
+    ...{ pool, log, stopping, abort: abort.signal, waitFor: () => applier.idle() },
+    forwarders: destinations.map(({ destination, sink, divergence }) => ({
+      destination,
+      forwarder: makeForwarder({
+        ...{ pool, divergence, log, leaseMs: options.leaseMs, destination },
+        sink: meterSink(sink, metrics.delivery(destination)),
+      }),
+    })),
   });
-  const delivery = makeDelivery({
-    ...{ pool, forwarder, log, stopping, abort: abort.signal },
-    waitFor: () => applier.idle(),
-  });
-  const context = { pool, log, applier, delivery, metrics, stopping };
+  const context = { pool, log, applier, deliveries, metrics, stopping };
   const dueTimer = makeDueTimer({
     ...{ pool, log, applyLocked: applying.applyLocked },
     queueJob: () => addJob(pool, 'apply_due_schedules'),
@@ -75,7 +76,7 @@ export function makeParts(options: PartsOptions) {
   });
   const hint = () => {
     dueTimer.refresh();
-    delivery.hint();
+    deliveries.hint();
   };
   let jobs: JobPool | null = null;
   const listener = makeListener({
@@ -94,14 +95,14 @@ export function makeParts(options: PartsOptions) {
   });
   return {
     healthy: () =>
-      !stopping.aborted &&
-      [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false) &&
-      options.standstill.standing().length === 0,
+      !stopping.aborted && [listener, dueTimer, jobs].every((part) => part?.healthy() ?? false),
+    /** Whether nothing is sent to a destination any more, because it asked for that. */
+    stopped: deliveries.stopped,
     ignored: listener.ignored,
     /** Resolves once all of it runs; while the database is away each tries until it does. */
     async begin(): Promise<void> {
       // Before anything is applied or forwarded.
-      await divergence.settled(stopping);
+      await applying.settled();
       jobs = await startJobPool(context, jobsPool, concurrency);
       await Promise.all([jobs.started, queueFirstJobs(context), listener.start()]);
     },
@@ -110,30 +111,31 @@ export function makeParts(options: PartsOptions) {
       stop.abort(reason);
       const giveUp = setTimeout(() => abort.abort(reason), SEND_GRACE_MS);
       await Promise.all([listener.close(), dueTimer.close(), jobs?.stop()]);
-      await delivery.close();
+      await deliveries.close();
       clearTimeout(giveUp);
     },
   };
 }
 
-/** What a destination may have applied is held, so it is asked before each run that may be on another server than the last. */
-function makeApplying(
-  { pool, log, divergence, metrics }: Pick<PartsOptions, 'pool' | 'log' | 'divergence' | 'metrics'>,
-  stopping: AbortSignal,
-) {
+/** What a destination may have applied is held, so all are asked before each run that may be on another server than the last. */
+function makeApplying({ pool, log, destinations, metrics }: PartsOptions, stopping: AbortSignal) {
   const shared = {
     ...{ pool, log, stopping, stuck: makeStuckSchedules() },
     onBatch: (batch: AppliedBatch) => metrics.applied(batch),
   };
   const applier = makeApplier(shared);
   const lockedFlags = makeLockedFlags({ ...shared, drainedAt: applier.drainedAt });
+  const settled = async () => {
+    await Promise.all(destinations.map(({ divergence }) => divergence.settled(stopping)));
+  };
   const checked =
     <T>(apply: () => Promise<T>) =>
     async (): Promise<T> => {
-      await divergence.settled(stopping);
+      await settled();
       return apply();
     };
   return {
+    settled,
     applier: { ...applier, apply: checked(() => applier.apply()) },
     applyLocked: checked(() => lockedFlags.apply()),
   };

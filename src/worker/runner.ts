@@ -1,7 +1,6 @@
 import { Registry } from 'prom-client';
-import { destinationOf, makeSink } from '../audit/delivery/sinks/index.ts';
+import { makeSinks, type Destination } from '../audit/delivery/sinks/index.ts';
 import { makeDivergenceCheck } from '../audit/delivery/divergence.ts';
-import type { Sink } from '../audit/delivery/sink.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 import { orAborted, withDeadline } from '../lib/wait.ts';
@@ -20,8 +19,8 @@ export interface WorkerOptions {
   readonly database?: Promise<unknown>;
   /** Ends the start: it is undone, and rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Where audit events go; by default the configuration's choice. One that is given stays open. */
-  readonly sink?: Sink;
+  /** Where audit events go; by default the configuration's choice. What is given stays open. */
+  readonly destinations?: readonly Destination[];
   /** Where its metrics go. */
   readonly registry?: Registry;
   /** Times of the listener, for tests. */
@@ -34,8 +33,10 @@ export type RunningWorker = Awaited<ReturnType<typeof startWorker>>;
 
 /** Tasks at a time. */
 const CONCURRENCY = 4;
-/** For the tasks, the timer, what applies beside the tasks, and the delivery loop with its lease. */
+/** For the tasks, the timer, what applies beside the tasks, and the delivery loop with its lease … */
 const CONNECTIONS = 10;
+/** … and for that of each further destination. */
+const CONNECTIONS_PER_DESTINATION = 2;
 /** graphile-worker's own: it listens on one, and each slot for a task asks for jobs on one. */
 const JOB_CONNECTIONS = CONCURRENCY + 1;
 /** A little above the 60 s that the server itself gives a statement of the worker's (migrations/roles.sql). */
@@ -50,38 +51,47 @@ const CANNOT_BE_ASKED =
  * Starts a worker: schedules are applied as they come due, audit events forwarded as they are written. When the database goes
  * away meanwhile, the start takes as long as it is away.
  *
- * @throws ConfigError when its sink can't work, what `database` rejects with, and the signal's reason
+ * @throws ConfigError when one of its sinks can't work, what `database` rejects with, and the signal's reason
  */
 export async function startWorker(options: WorkerOptions) {
   const { config, databaseUrl, log, listening, signal = new AbortController().signal } = options;
-  const destination = destinationOf(config);
   await using starting = new AsyncDisposableStack();
   const makeOne = (name: string, max: number) => {
     const pool = makePool(databaseUrl, { name, max, answerMs: ANSWER_MS, log });
     starting.defer(() => pool.end());
     return pool;
   };
-  const pool = makeOne('halyard worker', CONNECTIONS);
+  const made =
+    options.destinations ??
+    (await makeSinks(config, log, (sink) => starting.defer(() => sink.close())));
+  const max = CONNECTIONS + CONNECTIONS_PER_DESTINATION * (made.length - 1);
+  const pool = makeOne('halyard worker', max);
   const jobsPool = makeOne('halyard worker jobs', JOB_CONNECTIONS);
-  const sink = options.sink ?? starting.adopt(await makeSink(config, log), (made) => made.close());
-  const divergence = makeDivergenceCheck({ pool, sink, destination, log });
+  const destinations = made.map((one) => ({
+    ...one,
+    divergence: makeDivergenceCheck({ pool, log, ...one }),
+  }));
   const metrics = makeWorkerMetrics(options.registry ?? new Registry());
   let parts: WorkerParts | null = null;
-  const healthy = () => parts?.healthy() ?? false;
   let standstill: StandstillWatch | null = null;
   const standing = () => standstill?.standing() ?? [];
+  const healthy = () => (parts?.healthy() ?? false) && standing().length === 0;
+  const stopped = (destination: string) => parts?.stopped(destination) ?? false;
   const ignored = () => parts?.ignored() ?? 0;
-  metrics.watch({ pool, healthy, ignored, sink, divergence, standing });
+  metrics.watch({ pool, healthy, ignored, destinations, stopped, standing });
   await orAborted(Promise.resolve(options.database), signal);
 
-  const { standstillMs } = options;
-  standstill = makeStandstillWatch({ pool, destination, log, standstillMs });
+  const names = destinations.map(({ destination }) => destination);
+  standstill = makeStandstillWatch({
+    ...{ pool, log, standstillMs: options.standstillMs },
+    destinations: () => names.filter((name) => !stopped(name)),
+  });
   starting.defer(standstill.close);
-  if (sink.readTail === undefined) log.info({ destination }, CANNOT_BE_ASKED);
+  for (const { sink, destination } of destinations)
+    if (sink.readTail === undefined) log.info({ destination }, CANNOT_BE_ASKED);
   parts = makeParts({
-    ...{ databaseUrl, log, pool, jobsPool, sink, destination, divergence, metrics, listening },
+    ...{ databaseUrl, log, pool, jobsPool, destinations, metrics, listening },
     concurrency: CONCURRENCY,
-    standstill,
     leaseMs: config.audit.leaseMs,
   });
   starting.defer(parts.close);
@@ -94,7 +104,7 @@ export async function startWorker(options: WorkerOptions) {
     await stopOnce();
     throw error;
   }
-  log.info({ destination, concurrency: CONCURRENCY }, 'the worker is running');
+  log.info({ destinations: names, concurrency: CONCURRENCY }, 'the worker is running');
   return {
     /** Whether it receives notifications, reads what is due, and takes jobs, and no work of the workers stands still. */
     healthy,

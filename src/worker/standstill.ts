@@ -34,6 +34,8 @@ const SENTENCES: Readonly<Record<Work, { failing: string; back: string }>> = {
 
 interface Waiting {
   readonly work: Work;
+  /** Of forwarding; null for the other kinds. */
+  readonly destination: string | null;
   readonly item: string;
   /** Since when it waits; null where that can't be read. */
   readonly dueAt: Date | null;
@@ -43,17 +45,17 @@ interface Waiting {
  * Notices that a kind of work stands still, for any reason: by what is next in the database, which is the same at each look.
  * Any number of workers share the work, so it may be another one's that stands still.
  *
- * @param options.destination the cursor's name
+ * @param options.destinations the names of the cursors that are to move now
  * @param options.standstillMs milliseconds for which the same is next; 60,000 by default
  */
 export function makeStandstillWatch(options: {
   readonly pool: pg.Pool;
-  readonly destination: string;
+  readonly destinations: () => readonly string[];
   readonly log: Logger;
   readonly standstillMs?: number | undefined;
 }) {
-  const { pool, destination, log, standstillMs = STANDSTILL_MS } = options;
-  const states = WORKS.map((work) => ({ work, ...makeState(log, work, standstillMs) }));
+  const { pool, destinations, log, standstillMs = STANDSTILL_MS } = options;
+  const states = new Map<string, ReturnType<typeof makeState>>();
   let looking: Promise<void> | null = null;
   const timer = setInterval(() => {
     looking ??= look().finally(() => (looking = null));
@@ -62,8 +64,12 @@ export function makeStandstillWatch(options: {
 
   async function look(): Promise<void> {
     try {
-      const waiting = await readWaiting(pool, destination);
-      const late = states.filter(({ work, see }) => see(waiting.find((one) => one.work === work)));
+      const waiting = await readWaiting(pool, destinations());
+      for (const one of waiting)
+        if (!states.has(keyOf(one))) states.set(keyOf(one), makeState(log, one, standstillMs));
+      const late = [...states].flatMap(([key, state]) =>
+        state.see(waiting.find((one) => keyOf(one) === key)) ? state : [],
+      );
       if (late.length === 0) return;
       // That work stands still is said without them, too.
       const blockers = await blockersOfRole(pool, 'halyard worker').catch(() => []);
@@ -76,7 +82,10 @@ export function makeStandstillWatch(options: {
 
   return {
     /** The kinds of work that stand still. */
-    standing: (): Work[] => states.filter(({ stands }) => stands()).map(({ work }) => work),
+    standing: (): Work[] => {
+      const works = [...states.values()].flatMap(({ work, stands }) => (stands() ? work : []));
+      return [...new Set(works)];
+    },
     /** Looks no more; resolves once a look in hand is over. */
     close: async (): Promise<void> => {
       clearInterval(timer);
@@ -87,13 +96,19 @@ export function makeStandstillWatch(options: {
 
 export type StandstillWatch = ReturnType<typeof makeStandstillWatch>;
 
-function makeState(log: Logger, work: Work, standstillMs: number) {
-  const outage = makeOutage(log, SENTENCES[work]);
+function keyOf({ work, destination }: Waiting): string {
+  return `${work} ${destination ?? ''}`;
+}
+
+function makeState(log: Logger, { work, destination }: Waiting, standstillMs: number) {
+  const details = destination === null ? {} : { destination };
+  const outage = makeOutage(log, SENTENCES[work], details);
   let next: { item: string; since: number; dueAt: Date | null } | null = null;
   let blockers: readonly Blocker[] = [];
   let stands = false;
   const sinceMs = () => (next === null ? 0 : performance.now() - next.since);
   return {
+    work,
     stands: () => stands,
     /** Notes what is next; whether that has been so for half of the time already. */
     see: (waiting: Waiting | undefined): boolean => {
@@ -114,13 +129,20 @@ function makeState(log: Logger, work: Work, standstillMs: number) {
   };
 }
 
-/** One message is one transaction, so the time-outs are its own, also through PgBouncer. Such a message takes no parameters. */
-async function readWaiting(pool: pg.Pool, destination: string): Promise<Waiting[]> {
+/**
+ * One message is one transaction, so the time-outs are its own, also through PgBouncer. Such a message takes no parameters. Applying and
+ * numbering wait for no destination: also without one they are asked for.
+ */
+async function readWaiting(pool: pg.Pool, destinations: readonly string[]): Promise<Waiting[]> {
+  const names = ['', ...destinations].map((name) => pg.escapeLiteral(name)).join(', ');
   const query: TimedQuery = {
     text: `
       set local lock_timeout = ${LOCK_TIMEOUT_MS};
       set local statement_timeout = ${ANSWER_MS};
-      select work, item, due_at as "dueAt" from app_private.waiting_work(${pg.escapeLiteral(destination)})`,
+      select w.work, nullif(d.name, '') as destination, w.item, w.due_at as "dueAt"
+      from unnest(array[${names}]) as d (name)
+      cross join lateral app_private.waiting_work(d.name) as w
+      where (w.work = 'forwarding') = (d.name <> '')`,
     query_timeout: ANSWER_MS,
   };
   const results: unknown = await pool.query(query);

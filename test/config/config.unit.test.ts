@@ -1,11 +1,11 @@
-import { hostname } from 'node:os';
 import path from 'node:path';
 
 import { describe, expect, test } from 'vitest';
 
 import { ConfigError, loadConfig } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
-import { SETTINGS, type Setting } from '../../src/config/settings.ts';
+import type { Setting } from '../../src/config/setting.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 
 const DATABASES = {
   DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
@@ -60,10 +60,13 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
       streamWriteMs: 60_000,
     },
     audit: {
-      sink: 'file',
-      file: path.resolve('.halyard/trail.log'),
-      logGroup: '/aws/lambda/lego-api-config-domain',
-      logStream: hostname(),
+      sinks: ['file'],
+      values: {
+        AUDIT_LOG_GROUP: '/aws/lambda/lego-api-config-domain',
+        AUDIT_LOG_STREAM: null,
+        ...{ WEBHOOK_URL: null, WEBHOOK_SECRET: null, WEBHOOK_EVENTS: null },
+        ...{ WEBHOOK_FORMAT: 'standard', WEBHOOK_ALLOW_PRIVATE: false },
+      },
       leaseMs: 5_000,
     },
     logLevel: 'info',
@@ -71,7 +74,8 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
   });
   const { jwt, audit, metrics, limits, connectionLimits } = config;
   for (const part of [
-    ...[config, jwt, jwt.algorithms, jwt.claims, audit, metrics, limits, connectionLimits],
+    ...[config, jwt, jwt.algorithms, jwt.claims, audit, audit.sinks, audit.values],
+    ...[metrics, limits, connectionLimits],
   ])
     expect(Object.isFrozen(part)).toBe(true);
 });
@@ -163,8 +167,13 @@ test('every variable arrives', () => {
       streamWriteMs: 5_000,
     },
     audit: {
-      ...{ sink: 'cloudwatch', file: '/var/lib/halyard/trail.log', leaseMs: 5_000 },
-      ...{ logGroup: 'halyard/audit', logStream: 'worker 1' },
+      sinks: ['cloudwatch'],
+      values: {
+        ...{ AUDIT_LOG_GROUP: 'halyard/audit', AUDIT_LOG_STREAM: 'worker 1' },
+        ...{ WEBHOOK_URL: null, WEBHOOK_SECRET: null, WEBHOOK_EVENTS: null },
+        ...{ WEBHOOK_FORMAT: 'standard', WEBHOOK_ALLOW_PRIVATE: false },
+      },
+      leaseMs: 5_000,
     },
   });
 });
@@ -172,11 +181,11 @@ test('every variable arrives', () => {
 test.for<[Command, NodeJS.ProcessEnv, string]>([
   ['start', {}, 'file'],
   ['start', { AUDIT_SINK: 'stdout' }, 'stdout'],
-  ['start', { AUDIT_SINK: 'cloudwatch' }, 'cloudwatch'],
+  ['start', { AUDIT_SINK: 'stdout, cloudwatch' }, 'stdout,cloudwatch'],
   ['start', DATABASES, 'stdout'],
   ['worker', {}, 'stdout'],
 ])('the trail of %s with %j goes to %s', ([command, env, sink]) => {
-  expect(loadConfig(env, command).audit.sink).toBe(sink);
+  expect(loadConfig(env, command).audit.sinks.join(',')).toBe(sink);
 });
 
 test('the default algorithms fit the source of keys', () => {
@@ -233,6 +242,8 @@ test.for<[string, string]>([
   ['JWT_ROLE_MAP', '{"ops": "viewer"}'],
   ['AUDIT_SINK', 'kafka'],
   ['AUDIT_SINK', 'file'],
+  ['AUDIT_SINK', 'stdout,stdout'],
+  ['AUDIT_SINK', 'stdout,'],
   ['LOG_FORMAT', 'pretty'],
   ['AUDIT_LOG_GROUP', 'a group'],
   ['AUDIT_LOG_GROUP', 'aws/reserved'],

@@ -50,7 +50,13 @@ async function scrapeAll(): Promise<string> {
   const metrics = await startMetrics({ config, databaseUrl, delivers: true, log });
   const { registry } = metrics;
   const sink = makeMemorySink();
-  const worker = await startWorker({ config, databaseUrl, log, registry, sink });
+  const worker = await startWorker({
+    config,
+    databaseUrl,
+    log,
+    registry,
+    destinations: [{ destination: 'stdout', sink }],
+  });
   const api = await startTestApi(database.authenticatorUrl, { makeGraphql, registry });
   const text = await (await fetch(metrics.url ?? '')).text();
   await worker.stop();

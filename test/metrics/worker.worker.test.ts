@@ -121,24 +121,28 @@ test('what can not be delivered shows as behind and as failures, and what is sen
     // By name before it has ever confirmed anything.
     expect(samples.get('halyard_delivery_behind_events{destination="stdout"}')).toBe(4);
     expect(samples.get('halyard_delivery_oldest_seconds{destination="stdout"}')).toBeGreaterThan(0);
-    expect(samples.get('halyard_delivery_failures_total')).toBeGreaterThan(0);
-    expect(samples.get('halyard_delivery_events_total')).toBe(0);
+    expect(samples.get('halyard_delivery_failures_total{destination="stdout"}')).toBeGreaterThan(0);
+    expect(samples.get('halyard_delivery_events_total{destination="stdout"}')).toBe(0);
   }, soon);
   sink.trouble = null;
   await vi.waitFor(async () => {
     const samples = await scrape(url);
     expect(samples.get('halyard_delivery_behind_events{destination="stdout"}')).toBe(0);
     expect(samples.get('halyard_delivery_oldest_seconds{destination="stdout"}')).toBe(0);
-    expect(samples.get('halyard_delivery_events_total')).toBe(sink.taken.length);
-    expect(samples.get('halyard_delivery_repeated_total')).toBeGreaterThan(0);
-    expect(samples.get('halyard_delivery_latency_seconds_count')).toBe(sink.taken.length);
+    expect(samples.get('halyard_delivery_events_total{destination="stdout"}')).toBe(
+      sink.taken.length,
+    );
+    expect(samples.get('halyard_delivery_repeated_total{destination="stdout"}')).toBeGreaterThan(0);
+    expect(samples.get('halyard_delivery_latency_seconds_count{destination="stdout"}')).toBe(
+      sink.taken.length,
+    );
   }, soon);
 });
 
 test('what is given up at the end of a process is no failure of the destination', async () => {
   const registry = new Registry();
   const sink = makeMemorySink();
-  const metered = meterSink(sink, makeWorkerMetrics(registry).delivery);
+  const metered = meterSink(sink, makeWorkerMetrics(registry).delivery('memory'));
   const abort = new AbortController();
   sink.trouble = (_events, signal) => {
     abort.abort(new Error('The worker is stopping.'));
@@ -147,7 +151,7 @@ test('what is given up at the end of a process is no failure of the destination'
   const event = { seq: 1, eventId: 'x', occurredAt: new Date(), message: '{}' };
   await expect(metered.send([event], abort.signal)).rejects.toThrow('stopping');
   const samples = parseSamples(await registry.metrics());
-  expect(samples.get('halyard_delivery_failures_total')).toBe(0);
+  expect(samples.get('halyard_delivery_failures_total{destination="memory"}')).toBe(0);
 });
 
 test('what a destination confirms of a sending that fails is delivered, once', async () => {
@@ -160,7 +164,7 @@ test('what a destination confirms of a sending that fails is delivered, once', a
     },
     close: () => Promise.resolve(),
   };
-  const metered = meterSink(sink, makeWorkerMetrics(registry).delivery);
+  const metered = meterSink(sink, makeWorkerMetrics(registry).delivery('memory'));
   const events = [1, 2, 3].map((seq) => ({
     seq,
     eventId: `${seq}`,
@@ -175,22 +179,28 @@ test('what a destination confirms of a sending that fails is delivered, once', a
   await send(2);
   const samples = parseSamples(await registry.metrics());
   expect(counts).toEqual([2, 1]);
-  expect(samples.get('halyard_delivery_events_total')).toBe(3);
-  expect(samples.get('halyard_delivery_repeated_total')).toBe(1);
-  expect(samples.get('halyard_delivery_failures_total')).toBe(1);
+  expect(samples.get('halyard_delivery_events_total{destination="memory"}')).toBe(3);
+  expect(samples.get('halyard_delivery_repeated_total{destination="memory"}')).toBe(1);
+  expect(samples.get('halyard_delivery_failures_total{destination="memory"}')).toBe(1);
 });
 
 test('deliveries other than plain are counted by kind, from what the sink says', async () => {
   const database = await useFreshDatabase();
   const { url, registry } = await startTestMetrics(database.workerUrl);
   const sink = Object.assign(makeMemorySink(), {
-    exceptions: () => ({ late: 3, ahead: 0, stubbed: 1 }),
+    degraded: () => ({ late: 3, ahead: 0, stubbed: 1 }),
   });
   await startTestWorker(database, { registry, sink });
   const samples = await scrape(url);
-  expect(samples.get('halyard_delivery_exceptions_total{kind="late"}')).toBe(3);
-  expect(samples.get('halyard_delivery_exceptions_total{kind="ahead"}')).toBe(0);
-  expect(samples.get('halyard_delivery_exceptions_total{kind="stubbed"}')).toBe(1);
+  expect(samples.get('halyard_delivery_exceptions_total{destination="stdout",kind="late"}')).toBe(
+    3,
+  );
+  expect(samples.get('halyard_delivery_exceptions_total{destination="stdout",kind="ahead"}')).toBe(
+    0,
+  );
+  expect(
+    samples.get('halyard_delivery_exceptions_total{destination="stdout",kind="stubbed"}'),
+  ).toBe(1);
 });
 
 test('a database that does not answer is said to be down, and the process tells the rest', async () => {

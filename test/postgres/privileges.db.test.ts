@@ -96,6 +96,7 @@ app_private.remove_old_schedules(text,integer)                   worker
 app_private.seal_and_hand_out(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.confirm_audit_events(text,bigint,bigint,bigint)      worker
+app_private.record_undeliverable(text,bigint,bigint,uuid,integer) worker
 app_private.take_lease(text,text,integer)                        worker
 app_private.renew_lease(text,bigint,integer)                     worker
 app_private.release_lease(text,bigint)                           worker

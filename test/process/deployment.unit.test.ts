@@ -8,7 +8,8 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { makeProgram } from '../../src/cli/program.ts';
 import { loadConfig, type Command } from '../../src/config/config.ts';
-import { SETTINGS, type Setting } from '../../src/config/settings.ts';
+import type { Setting } from '../../src/config/setting.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 
 const read = (name: string) => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
 
@@ -132,7 +133,9 @@ describe('docker-compose.yml', async () => {
     ]);
     // AUDIT_LOG_GROUP is for one of the sinks, which another variable names.
     expectStarts(service.command?.[0] ?? '', Object.fromEntries(set) as Record<string, string>);
-    const urls = Object.entries(service.environment).filter(([name]) => name.endsWith('_URL'));
+    const urls = Object.entries(service.environment).filter(([name]) =>
+      name.endsWith('DATABASE_URL'),
+    );
     for (const [name, url] of urls)
       expect(String(url), name).toMatch(/^postgres:\/\/\w+:[\w-]+@postgres:5432\/\w+$/);
     expect(service.entrypoint, 'the image has it').toBeUndefined();
@@ -151,7 +154,7 @@ describe('docker-compose.yml', async () => {
   test('ports are those that processes listen on', async () => {
     const { HOST } = await imageVariables();
     expect(HOST).toBe('0.0.0.0');
-    const port = SETTINGS.PORT.default;
+    const port = SETTINGS.PORT?.default;
     expect(services.api?.ports).toEqual([`127.0.0.1:${port}:${port}`]);
     expect(await read('Dockerfile')).toMatch(new RegExp(`^EXPOSE ${port}$`, 'm'));
     expect(services.api?.healthcheck?.test.join(' ')).toContain(`//127.0.0.1:${port}/readyz'`);
@@ -167,7 +170,7 @@ describe('docker-compose.yml', async () => {
     const run = () =>
       promisify(execFile)(
         process.execPath,
-        args.map((arg) => arg.replace(`:${SETTINGS.PORT.default}/`, `:${port}/`)),
+        args.map((arg) => arg.replace(`:${SETTINGS.PORT?.default}/`, `:${port}/`)),
       );
     await run();
     status = 503;

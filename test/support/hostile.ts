@@ -127,7 +127,12 @@ export async function startServices(database: TestDatabase) {
   const sink = makeMemorySink();
   const { log, lines } = makeTestLog();
   const config = loadConfig({ NODE_ENV: 'test' }, 'worker');
-  const worker = await startWorker({ config, databaseUrl: database.workerUrl, log, sink });
+  const worker = await startWorker({
+    config,
+    databaseUrl: database.workerUrl,
+    log,
+    destinations: [{ destination: 'stdout', sink }],
+  });
   const stop = () => Promise.all([api.close(), worker.stop()]);
   await vi.waitFor(async () => expect((await api.call('GET /readyz')).status).toBe(200), 10_000);
   return { api, sink, worker: { lines }, stop };

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { expect, onTestFinished, vi } from 'vitest';
 import type { AuditEvent, Sink } from '../../src/audit/delivery/sink.ts';
+import { destinationsOf } from '../../src/audit/delivery/sinks/index.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { addJob } from '../../src/jobs/jobs.ts';
 import type { TaskName } from '../../src/jobs/jobs.ts';
@@ -69,16 +70,18 @@ export async function useFreshDatabase(): Promise<TestDatabase> {
 /** A worker in this process, stopped at the end of the test. */
 export async function startTestWorker(
   database: TestDatabase,
-  options: Partial<WorkerOptions> & { env?: NodeJS.ProcessEnv } = {},
+  options: Partial<WorkerOptions> & { env?: NodeJS.ProcessEnv; sink?: Sink } = {},
 ): Promise<TestWorker> {
-  const { env, ...overrides } = options;
+  const { env, sink: given, ...overrides } = options;
   const sink = makeMemorySink();
+  const config = loadConfig({ NODE_ENV: 'test', ...env }, 'worker');
+  const [destination = ''] = destinationsOf(config);
   const { log, lines } = makeTestLog();
   const worker = await startWorker({
-    config: loadConfig({ NODE_ENV: 'test', ...env }, 'worker'),
+    config,
     databaseUrl: database.workerUrl,
     log,
-    sink,
+    destinations: [{ destination, sink: given ?? sink }],
     ...overrides,
   });
   onTestFinished(() => worker.stop());

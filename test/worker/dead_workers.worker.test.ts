@@ -58,7 +58,7 @@ test('a request for a task runs it although a dead worker holds its job', async 
     await leaveLocked(client, TASKS);
     const before = TASKS.map((task) => runs(live, task));
     // As the crontab and the worker do.
-    for (const task of TASKS) await addJob(pool, task, { keepTime: true });
+    for (const task of TASKS) await addJob(pool, task);
     for (const [i, task] of TASKS.entries())
       await expect.poll(() => runs(live, task), soon).toBeGreaterThan(before[i] ?? 0);
     expect(await countJobs(client, `locked_by = 'pool-dead'`)).toBe(TASKS.length);

@@ -3,9 +3,9 @@ import type { Logger } from '../../lib/log.ts';
 import { pause } from '../../lib/wait.ts';
 import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
 import { makeNumbering, type Found } from './sequencer.ts';
-import type { Sink } from './sink.ts';
+import type { Sink, Undeliverable } from './sink.ts';
 import { makeDivergenceCheck, type DivergenceCheck } from './divergence.ts';
-import { advanceCursor, confirmedSeq, readPage, type Page } from './outbox.ts';
+import { advanceCursor, confirmedSeq, readPage, recordUndeliverable, type Page } from './outbox.ts';
 
 /**
  * How a run ended. skimmed: all is delivered but what may have come late, or another forwarder numbers, for another run in a
@@ -140,8 +140,13 @@ async function sendPage(
     moving = moving.then(move).catch(() => undefined);
   }
 
+  const undeliverable: Undeliverable = (event, status) =>
+    recordUndeliverable(lease, destination, event, status);
+
+  // A destination that has confirmed nothing yet has a cursor too, so that no event is purged before it has it.
+  if (page.from === 0 && !(await advanceCursor(lease, destination, 0, 0))) return false;
   try {
-    await sink.send(page.events, signal, confirmed);
+    await sink.send(page.events, signal, confirmed, undeliverable);
     count = page.events.length;
   } catch (error) {
     await moving.then(move).catch(() => undefined);

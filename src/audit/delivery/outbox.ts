@@ -77,6 +77,25 @@ export async function advanceCursor(
   return rows[0]?.moved === true;
 }
 
+/**
+ * Records in the trail that a destination refuses an event or a seal for good, once, also when it is asked for again.
+ *
+ * @param status the destination's answer
+ * @throws Error when the lease is no longer this one; the database's error
+ */
+export async function recordUndeliverable(
+  { query, token }: Pick<Lease, 'query' | 'token'>,
+  destination: string,
+  { seq, eventId }: AuditEvent,
+  status: number,
+): Promise<void> {
+  const rows = await query<{ recorded: boolean }>(
+    'select app_private.record_undeliverable($1, $2, $3, $4, $5) as recorded',
+    [destination, token, seq, eventId, status],
+  );
+  if (rows[0]?.recorded !== true) throw new Error('Another forwarder has the lease.');
+}
+
 /** The seq to confirm once `count` events have arrived: a seal's record shares its last event's seq, so both must have. */
 export function confirmedSeq({ from, events }: Page, count: number): number {
   const last = events[count - 1];

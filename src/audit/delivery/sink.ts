@@ -1,3 +1,4 @@
+import { ExplainedError } from '../../lib/explained.ts';
 import type { Tail } from './tail.ts';
 
 /** One event of the audit trail, numbered and ready to ship. */
@@ -16,6 +17,29 @@ export class NotReadableError extends Error {
   override readonly name = 'NotReadableError';
 }
 
+/** Thrown by `send` where the destination asks to be left alone: nothing is sent to it until the process is started again. */
+export class DestinationGoneError extends ExplainedError {
+  override readonly name = 'DestinationGoneError';
+}
+
+/** Thrown by `send` where the destination says when it may be asked again. */
+export class RetryLaterError extends Error {
+  override readonly name = 'RetryLaterError';
+  /** Milliseconds from now. */
+  readonly retryInMs: number;
+
+  constructor(message: string, retryInMs: number) {
+    super(message);
+    this.retryInMs = retryInMs;
+  }
+}
+
+/** How many events a sink has delivered other than as they are, or not at all, by kind, since it was made. */
+export type DegradedCounts = Readonly<Record<string, number>>;
+
+/** Records, in the trail, that a destination refuses an event for good; `status` is its answer. Once it resolves, the sink goes on behind the event. */
+export type Undeliverable = (event: AuditEvent, status: number) => Promise<void>;
+
 /** A place outside the database that audit events are copied to. */
 export interface Sink {
   /**
@@ -25,12 +49,16 @@ export interface Sink {
    * @param signal gives up promptly when aborted: the promise rejects with the signal's reason
    * @param confirmed is called with how many of the events, from the first one on, have arrived for good; so after a throw
    *   only those behind them need to be sent again
+   * @param undeliverable is awaited for each event that the sink passes over
    */
   send(
     events: readonly AuditEvent[],
     signal: AbortSignal,
     confirmed?: (count: number) => void,
+    undeliverable?: Undeliverable,
   ): Promise<void>;
+  /** Absent where every event is delivered as it is, or the delivery fails. */
+  readonly degraded?: () => DegradedCounts;
   /**
    * The end of what the destination holds of a trail: nothing when it holds none. Absent where a destination can't be asked.
    *

@@ -4,8 +4,7 @@ import {
   NoAnchorsError,
   type AnchorReport,
 } from '../../audit/verification/anchors.ts';
-import { makeCloudWatchClient } from '../../audit/delivery/sinks/cloudwatch/client.ts';
-import { cloudWatchAnchors } from '../../audit/delivery/sinks/cloudwatch/anchors.ts';
+import { SINKS } from '../../audit/delivery/sinks/index.ts';
 import { verifyState, type StateProblem } from '../../audit/verification/state.ts';
 import { verifyTrail, type Range, type Verification } from '../../audit/verification/verify.ts';
 import type { Config } from '../../config/config.ts';
@@ -18,7 +17,7 @@ import { summarize, toJson } from './verify_report.ts';
 export interface VerifyArguments {
   readonly from?: number;
   readonly to?: number;
-  /** A file, `-`, or `cloudwatch`. */
+  /** A file, `-`, or the name of a sink that can be read. */
   readonly anchors?: string;
   /** False: rows and triggers aren't looked at. Nor are they when a range was asked for. */
   readonly rows?: boolean;
@@ -85,27 +84,23 @@ async function auditMode(pool: pg.Pool): Promise<string | null> {
 
 async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<AnchorReport> {
   try {
-    if (anchors !== 'cloudwatch') return await checkAnchors(pool, linesOf(anchors));
-    const client = makeCloudWatchClient();
-    const { signal } = new AbortController();
-    try {
-      const messages = cloudWatchAnchors(client, config.audit.logGroup, signal);
-      return await checkAnchors(pool, readable(messages), { sealsOnly: true });
-    } finally {
-      client.destroy();
-    }
+    const kind = SINKS.find(({ name }) => name === anchors);
+    if (!kind?.readAnchors) return await checkAnchors(pool, linesOf(anchors));
+    const { audit, dataDir } = config;
+    const messages = kind.readAnchors({ ...audit, dataDir }, new AbortController().signal);
+    return await checkAnchors(pool, readable(messages, kind.title), { sealsOnly: true });
   } catch (error) {
     if (error instanceof NoAnchorsError) throw new NotCheckedError(error.message, { cause: error });
     throw error;
   }
 }
 
-/** Whatever the service or its client says, such as that it has no region, is for whoever set them up. */
-async function* readable(messages: AsyncIterable<string>): AsyncGenerator<string> {
+/** What the service or its client says, such as that it has no region, is for the person who set them up. */
+async function* readable(messages: AsyncIterable<string>, title: string): AsyncGenerator<string> {
   try {
     yield* messages;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new NotCheckedError(`CloudWatch Logs can't be read (${reason}).`, { cause: error });
+    throw new NotCheckedError(`${title} can't be read (${reason}).`, { cause: error });
   }
 }

@@ -53,7 +53,7 @@ describe('an event that the service refuses', () => {
     expect(lines.filter(({ level }) => level === ERROR)).toMatchObject([
       { seq: 6, eventId: poison.eventId },
     ]);
-    expect(sink.exceptions().stubbed).toBe(1);
+    expect(sink.degraded().stubbed).toBe(1);
   });
 
   test('an empty message, which the service never takes, blocks nothing', async () => {

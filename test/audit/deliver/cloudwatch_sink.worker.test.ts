@@ -99,7 +99,7 @@ describe('delivery', () => {
       truncated: true,
       sha256: createHash('sha256').update(large.message).digest('hex'),
     });
-    expect(sink.exceptions()).toEqual({ late: 0, ahead: 0, stubbed: 1 });
+    expect(sink.degraded()).toEqual({ late: 0, ahead: 0, stubbed: 1 });
     expect(lines).toMatchObject([{ level: WARN, kind: 'stubbed', events: [{ seq: 2 }] }]);
   });
 });
@@ -137,7 +137,7 @@ describe('time', () => {
         },
       },
     ]);
-    expect(sink.exceptions()).toEqual({ late: 1, ahead: 0, stubbed: 0 });
+    expect(sink.degraded()).toEqual({ late: 1, ahead: 0, stubbed: 0 });
     expect(lines).toMatchObject([
       {
         level: WARN,
@@ -158,7 +158,7 @@ describe('time', () => {
     await sink.send(events, never);
     expect(server.calls.map((call) => call.events.length)).toEqual([4, 2, 1]);
     expect(messages()).toEqual([3, 4, 1, 2].map((seq) => events[seq - 1]?.message));
-    expect(sink.exceptions().late).toBe(2);
+    expect(sink.degraded().late).toBe(2);
   });
 
   test.each([
@@ -198,7 +198,7 @@ describe('time', () => {
     const events = makeEvents(5);
     await sink.send(events, never);
     expect(messages()).toEqual(order.map((seq) => events[seq - 1]?.message));
-    expect(sink.exceptions()).toMatchObject(counts);
+    expect(sink.degraded()).toMatchObject(counts);
     const marked = records().map(({ metadata }) => [metadata.reason, metadata.count]);
     expect(marked).toEqual(Object.entries(counts).filter(([, count]) => count > 0));
   });
@@ -255,7 +255,7 @@ describe('time', () => {
     await sink.send([makeEvent(1, { at })], never);
     expect(behind.calls.map((call) => call.events.length)).toEqual([1, 1, 1]);
     expect(behind.stored(GROUP, STREAM)[0]?.message).toBe(makeEvent(1, { at }).message);
-    expect(sink.exceptions().ahead).toBe(1);
+    expect(sink.degraded().ahead).toBe(1);
   });
 });
 

@@ -188,7 +188,9 @@ describe('the destination', () => {
     const { lines } = await startCloudWatchWorker(server, database, { registry });
     await changeFlags(database, 10);
     await delivered(database, 5);
-    expect(await registry.metrics()).toContain('halyard_destination_unasked 1');
+    expect(await registry.metrics()).toContain(
+      `halyard_destination_unasked{destination="${DESTINATION}"} 1`,
+    );
     const warnings = lines.filter(({ msg }) => String(msg).includes("can't be read"));
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ level: 'warn' });

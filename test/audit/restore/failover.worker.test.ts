@@ -14,6 +14,7 @@ import {
   changeFlags,
   copyOf,
   delivered,
+  DESTINATION,
   makeLoss,
   startCloudWatchWorker,
 } from '../../support/restored.ts';
@@ -130,7 +131,9 @@ test('a copy forwards nothing to its original’s place, applies nothing, and wo
   await expect
     .poll(() => lines.filter(({ level }) => level === 'error').map(({ msg }) => msg))
     .toEqual([expect.stringContaining('this database is a copy')]);
-  expect(await registry.metrics()).toContain('halyard_destination_refused 1');
+  expect(await registry.metrics()).toContain(
+    `halyard_destination_refused{destination="${DESTINATION}"} 1`,
+  );
   await worker.stop();
   expect(copyOf(server)).toHaveLength(before);
   const { sink } = await startTestWorker(restored);

@@ -165,8 +165,12 @@ test('a log group that was deleted is said, and forwarded to', async () => {
   expect(warnings.map(({ msg }) => msg)).toEqual([
     expect.stringContaining('holds nothing of this trail, though it has confirmed events up to 13'),
   ]);
-  expect(await registry.metrics()).toContain('halyard_destination_unasked 1');
+  expect(await registry.metrics()).toContain(
+    `halyard_destination_unasked{destination="${DESTINATION}"} 1`,
+  );
   await changeFlags(lost, 50);
   await delivered(lost, 18);
-  expect(await registry.metrics()).toContain('halyard_destination_unasked 0');
+  expect(await registry.metrics()).toContain(
+    `halyard_destination_unasked{destination="${DESTINATION}"} 0`,
+  );
 });

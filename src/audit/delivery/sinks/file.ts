@@ -1,11 +1,12 @@
 import { closeSync, fstatSync, fsync, fsyncSync, openSync, readSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { ConfigError } from '../../../config/config.ts';
+import { ConfigError } from '../../../config/error.ts';
 import { isErrno } from '../../../lib/errno.ts';
 import { openOwnForAppending, UntrustedPathError } from '../../../lib/own_files.ts';
 import type { Sink } from '../sink.ts';
 import { readFileTail } from './file_tail.ts';
+import { defineSink } from './kind.ts';
 import { makeFileOutput } from './output.ts';
 import { cutSlices } from './slices.ts';
 
@@ -13,6 +14,19 @@ import { cutSlices } from './slices.ts';
 const MODE = 0o600;
 const NEWLINE = 0x0a;
 const sync = promisify(fsync);
+
+/** The copy of the trail in a data folder. */
+export const trailFile = (dataDir: string): string => join(dataDir, 'trail.log');
+
+/** The file in the data folder, by which the embedded server delivers. A cursor's name hasn't its folder, which may be moved. */
+export const file = defineSink({
+  name: 'file',
+  title: 'The file',
+  settings: {},
+  isInDataDir: true,
+  destination: ({ dataDir }) => `file:${basename(trailFile(dataDir))}`,
+  make: ({ dataDir }) => new Promise((resolve) => resolve(makeFileSink(trailFile(dataDir)))),
+});
 
 /**
  * A sink that appends one line an event to a file, exactly its message. `send` resolves when all lines are on disk. What a crash

@@ -1,42 +1,56 @@
-import { basename } from 'node:path';
-import { ConfigError, type Config } from '../../../config/config.ts';
+import type { Settings } from '../../../config/setting.ts';
 import type { Logger } from '../../../lib/log.ts';
-import { makeCloudWatchSink } from './cloudwatch/sink.ts';
-import { makeCloudWatchClient } from './cloudwatch/client.ts';
 import type { Sink } from '../sink.ts';
-import { makeFileSink } from './file.ts';
-import { makeStdoutSink } from './stdout.ts';
+import { cloudwatch } from './cloudwatch.ts';
+import { file } from './file.ts';
+import type { SinkConfig, SinkKind } from './kind.ts';
+import { stdout } from './stdout.ts';
+import { webhook } from './webhook.ts';
 
-/** The cursor's name in audit.cursors. Not the stream: one is written per host, and each event goes to one of them. */
-export function destinationOf({ audit }: Pick<Config, 'audit'>): string {
-  switch (audit.sink) {
-    case 'cloudwatch':
-      return `cloudwatch:${audit.logGroup}`;
-    case 'file':
-      // Without its folder, which may be moved.
-      return `file:${basename(audit.file)}`;
-    case 'stdout':
-      return 'stdout';
-  }
+/** The sinks that AUDIT_SINK can name. A new one is a file, and a word here. */
+export const SINKS: readonly SinkKind[] = [stdout, cloudwatch, webhook];
+
+/** Those, and what `start` delivers to on the embedded server. */
+const ALL: readonly SinkKind[] = [...SINKS, file];
+
+/** The settings of all sinks. */
+export const SINK_SETTINGS: Settings = Object.fromEntries(
+  ALL.flatMap(({ settings }) => Object.entries(settings)),
+);
+
+/** A sink that was made, and the name of its cursor. */
+export interface Destination {
+  readonly destination: string;
+  readonly sink: Sink;
+}
+
+/** The sinks of these names, in their order. */
+export function chosenSinks(names: readonly string[]): SinkKind[] {
+  return names.flatMap((name) => ALL.find((kind) => kind.name === name) ?? []);
+}
+
+/** The names of the cursors that the configuration's sinks have. */
+export function destinationsOf({ audit, dataDir }: SinkConfig): string[] {
+  return chosenSinks(audit.sinks).map((kind) => kind.destination({ ...audit, dataDir }));
 }
 
 /**
- * The sink that the configuration chooses.
+ * Makes the sinks that the configuration chooses.
  *
- * @throws ConfigError when CloudWatch is chosen and the SDK's chain knows no region: unlike an outage, that never passes;
- *   ConfigError or UntrustedPathError when a file is chosen that can't be written to
+ * @param made gets each as soon as it is made, so that it can be closed also when a later one fails
+ * @throws ConfigError when one can't work as configured; UntrustedPathError for a file that others may have written to
  */
-export async function makeSink({ audit }: Pick<Config, 'audit'>, log: Logger): Promise<Sink> {
-  if (audit.sink === 'stdout') return makeStdoutSink();
-  if (audit.sink === 'file') return makeFileSink(audit.file);
-  const client = makeCloudWatchClient();
-  try {
-    await client.config.region();
-  } catch (error) {
-    client.destroy();
-    throw new ConfigError([
-      `Set AWS_REGION: AUDIT_SINK=cloudwatch needs it (${error instanceof Error ? error.message : String(error)}).`,
-    ]);
+export async function makeSinks(
+  { audit, dataDir }: SinkConfig,
+  log: Logger,
+  made: (sink: Sink) => void,
+): Promise<Destination[]> {
+  const destinations: Destination[] = [];
+  for (const kind of chosenSinks(audit.sinks)) {
+    const options = { ...audit, dataDir };
+    const sink = await kind.make(options, log);
+    made(sink);
+    destinations.push({ destination: kind.destination(options), sink });
   }
-  return makeCloudWatchSink({ client, logGroup: audit.logGroup, logStream: audit.logStream, log });
+  return destinations;
 }

@@ -1,8 +1,18 @@
 import type { Writable } from 'node:stream';
 import { withDeadline } from '../../../lib/wait.ts';
+import { defineSink } from './kind.ts';
 import { makeStreamOutput, openStdout } from './output.ts';
 import type { Sink } from '../sink.ts';
 import { cutSlices } from './slices.ts';
+
+/** Standard output. */
+export const stdout = defineSink({
+  name: 'stdout',
+  title: 'Standard output',
+  settings: {},
+  destination: () => 'stdout',
+  make: () => Promise.resolve(makeStdoutSink()),
+});
 
 /**
  * A sink that prints one line an event, exactly its message. `send` resolves when the operating system has taken every line,

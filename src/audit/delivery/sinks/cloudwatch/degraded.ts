@@ -1,35 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Logger } from '../../../../lib/log.ts';
 import type { Entry } from './batch.ts';
 import type { AuditEvent } from '../../sink.ts';
-
-/** Deliveries other than plain, since the sink was made: stamped with the time of sending for one of two reasons, or by a stub. */
-export type Exceptions = Readonly<Record<'late' | 'ahead' | 'stubbed', number>>;
-
-/** How many events a warning lists one by one. */
-const LISTED = 20;
-
-/** Keeps count of unusual deliveries, with one warning a batch: after an outage every event of a backlog is late. */
-export function makeExceptionCounter(log: Logger) {
-  const counts = { late: 0, ahead: 0, stubbed: 0 };
-
-  return {
-    /** Counts and logs what is unusual about entries that have arrived. */
-    note(delivered: readonly Entry[]): void {
-      for (const kind of ['late', 'ahead', 'stubbed'] as const) {
-        const noted = delivered.filter(({ restamped, stub }) =>
-          kind === 'stubbed' ? stub !== null : restamped === kind,
-        );
-        if (noted.length === 0) continue;
-        counts[kind] += noted.length;
-        const listed = noted.slice(0, LISTED);
-        const events = listed.map(({ event: { seq, occurredAt } }) => ({ seq, occurredAt }));
-        log.warn({ kind, count: noted.length, events }, 'audit events were not delivered plainly');
-      }
-    },
-    counts: (): Exceptions => ({ ...counts }),
-  };
-}
 
 /**
  * The records that mark restamped events for readers of the copy, one for each reason: an event's own text is hashed, and can't

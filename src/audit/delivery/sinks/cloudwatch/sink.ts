@@ -6,12 +6,11 @@ import {
 import { cutBatches, restamp, toEntry, toStub, type Entry } from './batch.ts';
 import { putLogEvents, type LogStream } from './stream.ts';
 import { readTail } from './tail.ts';
-import { makeExceptionCounter, restampedRecords, type Exceptions } from './degraded.ts';
+import { makeDegradedCounts } from '../../degraded.ts';
 import type { Sink } from '../../sink.ts';
+import { restampedRecords } from './degraded.ts';
 
-export interface CloudWatchSink extends Sink {
-  readonly exceptions: () => Exceptions;
-}
+export type CloudWatchSink = Sink & Required<Pick<Sink, 'degraded'>>;
 
 /** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
 const MAX_RESTAMPS = 3;
@@ -35,7 +34,7 @@ const ADVICE: Readonly<Record<string, string>> = {
 /**
  * A sink that ships audit events to one CloudWatch Logs stream with PutLogEvents: byte for byte, because the trail's hashes are
  * taken of them; only a stub has a text of its own. So events that the service finds too old are named by a record behind them,
- * `audit.restamped` (degraded.ts), and by a warning, and `exceptions()` counts them.
+ * `audit.restamped` (degraded.ts), and by a warning, and `degraded()` counts them.
  *
  * Order is kept, but for events that the service rejects inside an answer of 200: those follow the others of their batch. When
  * an answer is lost, events arrive twice, in order each time: readers drop the repeats by eventId.
@@ -47,7 +46,7 @@ export function makeCloudWatchSink(
 ): CloudWatchSink {
   const { client, log } = options;
   const closing = new AbortController();
-  const exceptions = makeExceptionCounter(log);
+  const degraded = makeDegradedCounts(log, ['late', 'ahead', 'stubbed']);
 
   /** The service's time as the SDK has learnt it from answers: a stamp by a clock that is hours off would be rejected. */
   const now = () => Date.now() + client.config.systemClockOffset;
@@ -83,9 +82,17 @@ export function makeCloudWatchSink(
     arrived(batch.length);
   }
 
-  /** Tells the log and the readers of the stream what is unusual about entries that have arrived. */
+  /** Says to the log and to the readers of the stream what is unusual about entries that have arrived. */
   async function mark(taken: readonly Entry[], signal: AbortSignal): Promise<void> {
-    exceptions.note(taken);
+    for (const reason of ['late', 'ahead'] as const)
+      degraded.note(
+        reason,
+        eventsWhere(taken, ({ restamped }) => restamped === reason),
+      );
+    degraded.note(
+      'stubbed',
+      eventsWhere(taken, ({ stub }) => stub !== null),
+    );
     const time = now();
     const records = restampedRecords(taken, time).map((record) => toEntry(record, time));
     if (records.length === 0) return;
@@ -140,8 +147,12 @@ export function makeCloudWatchSink(
       client.destroy();
       return Promise.resolve();
     },
-    exceptions: exceptions.counts,
+    degraded: degraded.counts,
   };
+}
+
+function eventsWhere(entries: readonly Entry[], filter: (entry: Entry) => boolean) {
+  return entries.filter(filter).map(({ event }) => event);
 }
 
 /** What the service stored and rejected, inside an answer of 200. "end" is exclusive; absent when nothing was rejected. */
