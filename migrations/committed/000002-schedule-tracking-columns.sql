@@ -1,5 +1,5 @@
---! Previous: sha1:e12b2582d15a8bf8c9b3a5f54b270e6fa22a925a
---! Hash: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
+--! Previous: sha1:a6994f15b1c7cd7f111da63e9431f984b7647fd5
+--! Hash: sha1:722353b88a929bea766998732eb6b2006a6476a4
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -27,6 +27,7 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
+    audit.event_types,
     audit.reconciliations,
     audit.flag_events,
     audit.actor_events,

@@ -1,5 +1,5 @@
---! Previous: sha1:78ee9c6bd1fb86c5f3d428a50f4b2c70198fbd05
---! Hash: sha1:8eb0a6484f3113092fa2221439a542c95de4eea3
+--! Previous: sha1:722353b88a929bea766998732eb6b2006a6476a4
+--! Hash: sha1:cd1d0a522814b6c2776bc00566dae5d8d0b3cf06
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -27,6 +27,7 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
+    audit.event_types,
     audit.reconciliations,
     audit.flag_events,
     audit.actor_events,
@@ -166,8 +167,8 @@ create table if not exists audit.events (
 comment on table audit.events is 'The audit trail: one row for each thing that happened. Append-only; partitioned by month (UTC).';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
-comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored, audit.cursor_moved and access.denied.';
+comment on column audit.events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.events.level is 'info, warning or error, by the event''s type: audit.event_types has it. A type that isn''t there is a warning.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.environment is 'The flag''s environment.';
@@ -181,7 +182,7 @@ comment on column audit.events.client_request_id is 'The id that the client gave
 comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
 comment on column audit.events.application_name is 'The application that the database session named itself.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
-comment on column audit.events.metadata is 'The details, with keys by event type.';
+comment on column audit.events.metadata is 'The details, with keys by event type: audit.event_types has them.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 
 -- With the id, because the events of one statement share their time: by the time alone each of them would be looked for among all.
@@ -199,6 +200,22 @@ create index if not exists events_manual_idx on audit.events (occurred_at desc)
   where actor_kind = 'database' or database_user not in ('halyard_authenticator', 'halyard_worker');
 -- What went wrong is rare: without this, a search for it in a trail where nothing did walks over all events.
 create index if not exists events_level_idx on audit.events (occurred_at desc, id desc) where level <> 'info';
+
+-- The catalogue of event types: audit/record/event_types.sql has its rows.
+create table if not exists audit.event_types (
+  type text primary key,
+  position integer not null,
+  level text not null,
+  description text not null,
+  metadata_keys text[] not null,
+  constraint event_types_level_check check (level in ('info', 'warning', 'error'))
+);
+comment on table audit.event_types is 'The types of events that the trail can have. docs/events.md is printed from it, and `audit verify` compares it with the release.';
+comment on column audit.event_types.type is 'The type, as in audit.events.event_type: what it is about, and what happened.';
+comment on column audit.event_types.position is 'Its place in lists: by what the events are about, in the order of a life.';
+comment on column audit.event_types.level is 'The level of such events: error when a person must act, warning when a person should look, else info.';
+comment on column audit.event_types.description is 'When such an event is written, and what its metadata say. Markdown.';
+comment on column audit.event_types.metadata_keys is 'The keys that the metadata of such an event can have, besides those of every event: adminUserId and adminEmail, or claimed, and repeatedId. A key whose value isn''t known is absent.';
 
 -- Events that have no number yet. Writers append, one sequencer takes.
 create table if not exists audit.queue (
@@ -412,6 +429,7 @@ alter table app_private.denials enable row level security;
 alter table app_private.locks enable row level security;
 alter table app_private.leases enable row level security;
 alter table audit.events enable row level security;
+alter table audit.event_types enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
 alter table audit.seals enable row level security;
@@ -597,6 +615,75 @@ grant execute on function
 to halyard_admin, halyard_viewer, halyard_auditor;
 grant execute on function app_private.is_recording() to halyard_admin;
 --! EndIncluded platform/claims.sql
+--! Included audit/record/event_types.sql
+-- The catalogue of event types: one row for each. A new type is a row here and the function that makes its details; `npm run schema`
+-- prints docs/events.md and src/audit/event_types.json from the table.
+--
+-- What is gone from this list is deleted, unless the trail has events of it. A type that was released stays here for as long as that may
+-- be so: `audit verify` names a row that the release doesn't have.
+with listed (type, level, metadata_keys, description) as (
+  values
+    ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
+    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
+      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
+    ('feature_flag.deleted', 'info', '{flagKey,before,reason}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
+    ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
+      'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
+    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
+      'A change of a flag was scheduled: `updates`, for `scheduledAt`.'),
+    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A pending schedule was moved to another time. `before` and `after` have its `scheduledAt`.'),
+    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A schedule that had failed was made due again. `before` has the time that it was scheduled for first.'),
+    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason}',
+      'A pending schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
+    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs}',
+      'The worker applied a schedule, `latenessMs` milliseconds after its time. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
+    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts}',
+      'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
+    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before}',
+      'A schedule was deleted, by `schedule_retention`, with its flag, or in SQL. `before` is its last state.'),
+    ('flag_schedule.reconciled', 'warning',
+      '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
+      'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
+    ('environment.created', 'info', '{name,after,reason}',
+      'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
+    ('environment.updated', 'info', '{name,before,after,reason}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.deleted', 'info', '{name,before,reason}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
+    ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
+      'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
+    ('setting.changed', 'info', '{name,before,after}',
+      'A setting in the database was changed, by `settings set` or in SQL. `databaseUser` is the login.'),
+    ('setting.reconciled', 'warning', '{name,revisions,rowRevision,rowUpdatedAt,after,differs}',
+      'A setting changed, and these changes have no event: as `feature_flag.reconciled`. `after` is its value.'),
+    ('access.denied', 'warning', '{operation,code,flagKey,role,count,minute}',
+      'A request with a verified token was refused for want of rights. `operation` is the method and the route, or the GraphQL operation and its field at the root; `code` is the answer''s. A user has ten such events a minute at most; one with `count` and `minute` stands for the others.'),
+    ('audit.exported', 'info', '{format,filters,follow}',
+      'An admin or an auditor began an export by the API. `filters` are as they were given; `follow` says whether it waits for new events.'),
+    ('audit.purged', 'info', '{month,before,events,firstSeq,lastSeq,eventsInAll,lastSeqInAll}',
+      'A month of the trail was purged: all events before `before`. `eventsInAll` and `lastSeqInAll` count the months before it too.'),
+    ('audit.restored', 'warning',
+      '{trail,incarnation,previousIncarnation,reason,overdue,asCopy,lastSeal,lastSeq,skipped,destinations,refused}',
+      'An operator accepted that a restore or a failover lost the end of the trail, and another incarnation began. `lastSeal` and `lastSeq` are of the state that was restored. `destinations` have their newest seals, or the last event that arrived without one, and in `notSentFrom` from which number on they aren''t sent the events up to `lastSeq`. `skipped` is how many schedules were cancelled; a copy (`asCopy`) forwards nothing to those `refused`.'),
+    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,lastRevision,lastEventId,lastEventAt}',
+      'A flag or a schedule is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
+    ('audit.cursor_moved', 'warning', '{destination,renamedFrom,before,after}',
+      'Another login than the worker''s moved the cursor of a destination, or the worker''s moved it back: the destination may lack events, or get some twice. `before` is 0 for a cursor that was inserted. `databaseUser` is the login.'),
+    ('audit.destination_forgotten', 'info', '{destination,lastSeq}',
+      'The cursor of a destination was deleted, by `audit.forget_destination()` or by DELETE. What is sent there later begins at 1 again.')
+), removed as (
+  delete from audit.event_types t
+  where not exists (select from listed l where l.type = t.type)
+    and not exists (select from audit.events e where e.event_type = t.type)
+)
+insert into audit.event_types as t (type, position, level, metadata_keys, description)
+select l.type, row_number() over (), l.level, l.metadata_keys::text[], l.description
+from listed l
+on conflict (type) do update
+set position = excluded.position, level = excluded.level, metadata_keys = excluded.metadata_keys, description = excluded.description
+where (t.position, t.level, t.metadata_keys, t.description)
+  is distinct from (excluded.position, excluded.level, excluded.metadata_keys, excluded.description);
+--! EndIncluded audit/record/event_types.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
@@ -685,7 +772,8 @@ end;
 comment on function app_private.actor_details() is
   'adminUserId and adminEmail of an admin''s change, as far as they are known; `claimed` of a change at a prompt whose session set claims.';
 
--- An event with all that doesn't depend on its kind filled in. Its text is rendered when it is written.
+-- An event with all that doesn't depend on its type filled in. Its level and its text come when it is written (trail.sql): a look into
+-- audit.event_types here would keep the planner from putting this in line.
 create or replace function app_private.make_event(
   id uuid,
   at timestamptz,
@@ -704,18 +792,7 @@ return row(
   id,
   at,
   event_type,
-  case event_type
-    when 'flag_schedule.failed' then 'error'
-    when 'feature_flag.reconciled' then 'warning'
-    when 'flag_schedule.reconciled' then 'warning'
-    when 'setting.reconciled' then 'warning'
-    when 'environment.reconciled' then 'warning'
-    when 'audit.gap' then 'warning'
-    when 'audit.restored' then 'warning'
-    when 'audit.cursor_moved' then 'warning'
-    when 'access.denied' then 'warning'
-    else 'info'
-  end,
+  null,
   flag_id,
   flag_key,
   environment,
@@ -734,7 +811,7 @@ return row(
 )::app_private.audit_event;
 
 comment on function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) is
-  'An audit event with actor and request, without its text; writes nothing.';
+  'An audit event with actor and request, without its level and text; writes nothing.';
 
 -- The owner's commands write about the trail itself: such an event is the system's, and its database_user says who ran the
 -- command. Apart from make_event(), whose body every change puts in line.
@@ -1122,7 +1199,9 @@ grant execute on function app_private.recent_schedule_ids(integer) to halyard_ad
 -- to the server's log. In strict mode the change fails instead; in any mode it fails where a full disk, or another want of
 -- resources, leaves room for neither: losing nothing wins over succeeding.
 
--- Writes events, and queues them for the sequencer. Here each event's text is rendered, once, for good.
+-- Writes events, and queues them for the sequencer. Here each event gets its level from audit.event_types, and its text is rendered,
+-- once, for good. An event that is written again keeps its level. A type that isn't in the table, as when an administrator emptied it, is
+-- a warning: no change and no event is lost by it, and `audit verify` names what is missing.
 create or replace function app_private.write_events(events app_private.audit_event[])
 returns void
 language plpgsql
@@ -1135,10 +1214,17 @@ begin
       id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
       admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
     select
-      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
-      e.reconciled, e.metadata, app_private.render_event(e)
+      e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+      e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata,
+      app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+        e.reconciled, e.metadata, null)::app_private.audit_event)
     from unnest(events) as e
+    -- One by one: a hash of the table for each statement takes five times as long where one row is written.
+    left join lateral (select t.level from audit.event_types t where t.type = e.event_type limit 1) as t on true
+    cross join lateral (select coalesce(e.level, t.level, 'warning') as level) as l
     returning id, occurred_at
   )
   insert into audit.queue (event_id, occurred_at)
@@ -3761,6 +3847,10 @@ create policy auditor_select on audit.dead_letters
     and (select app_private.claim_environments()) is null
   );
 
+-- The catalogue says nothing of what happened.
+drop policy if exists reader_select on audit.event_types;
+create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor using (true);
+
 -- For functions that read past the policies on behalf of whoever calls them.
 create or replace function app_private.require_auditor()
 returns void
@@ -3781,10 +3871,10 @@ comment on function app_private.require_auditor() is
 
 
 revoke all on table
-  audit.events, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
+  audit.events, audit.event_types, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant usage on schema audit to halyard_admin, halyard_auditor;
-grant select on table audit.events to halyard_admin, halyard_auditor;
+grant select on table audit.events, audit.event_types to halyard_admin, halyard_auditor;
 grant select (seq, event_id, occurred_at, sequenced_at, event_type, flag_key, environment) on table audit.ledger to halyard_admin;
 grant select on table audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.dead_letters to halyard_auditor;
 --! EndIncluded audit/read/policies.sql
@@ -6912,11 +7002,11 @@ begin
   where l.begins_at is null or l.at_revision >= l.begins_at
   union all
   -- A setting that was never changed has its default.
-  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  select 'default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
   from app_private.setting_definitions() as d
   where source = 'settings' and d.name = any (keys)
   union all
-  select 'environment.original', timestamptz '-infinity', 0, o.state
+  select 'original', timestamptz '-infinity', 0, o.state
   from app_private.original_environments(keys) as o
   where source = 'environments';
 end;

@@ -25,6 +25,7 @@ app_private.denials                  rawdDxt  -              -                  
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
+audit.event_types                    rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
 audit.seals                          rawdDxt  -              -                                                                                                  -       r        -       -
