@@ -1,5 +1,5 @@
 --! Previous: sha1:722353b88a929bea766998732eb6b2006a6476a4
---! Hash: sha1:cd1d0a522814b6c2776bc00566dae5d8d0b3cf06
+--! Hash: sha1:dcfaa7934042515d107f2300f89875f43bd573df
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -626,7 +626,7 @@ with listed (type, level, metadata_keys, description) as (
     ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
     ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
       'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
-    ('feature_flag.deleted', 'info', '{flagKey,before,reason}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
+    ('feature_flag.deleted', 'info', '{flagKey,before}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
     ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
       'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
     ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
@@ -648,8 +648,8 @@ with listed (type, level, metadata_keys, description) as (
       'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
     ('environment.created', 'info', '{name,after,reason}',
       'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
-    ('environment.updated', 'info', '{name,before,after,reason}', 'An environment was changed in SQL past the trigger that refuses any change.'),
-    ('environment.deleted', 'info', '{name,before,reason}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
+    ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.deleted', 'info', '{name,before}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
     ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
       'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
     ('setting.changed', 'info', '{name,before,after}',
