@@ -1720,25 +1720,6 @@ $function$;
 comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.denial_event(id uuid, at timestamp with time zone, flag_key text, environment text, details jsonb)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_event app_private.audit_event := app_private.make_event(
-    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
-begin
-  -- A token that names no role makes no admin, and is verified all the same.
-  v_event.actor_kind := 'admin';
-  v_event.admin_user_id := details ->> 'adminUserId';
-  v_event.admin_email := details ->> 'adminEmail';
-  v_event.metadata := jsonb_strip_nulls(details);
-  return v_event;
-end;
-$function$;
-comment on function app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb) is 'The access.denied event with these details, which name the user as the token does.';
-
 CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3322,9 +3303,13 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
-    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
-    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+  -- A token that names no role makes no admin, and is verified all the same.
+  perform app_private.record_event(
+    'access.denied', 'DENY',
+    jsonb_strip_nulls(jsonb_build_object(
+      'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+      'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())),
+    v_flag_key, v_environment, names_user => true);
 end;
 $function$;
 comment on function app_private.record_denial(text,text,text,text,integer) is 'Records that the running request was denied: its operation, the code of the answer, the flag and the environment if it names them. Ten a user and minute are events, the others are counted. Without an operation `count` attempts are counted only. Raises insufficient_privilege for another login than the API''s.';
@@ -3351,9 +3336,9 @@ begin
     for update skip locked
   loop
     if v_denials.denied > v_denials.written then
-      perform app_private.write_denial(null, null, jsonb_build_object(
+      perform app_private.record_event('access.denied', 'DENY', names_user => true, details => jsonb_strip_nulls(jsonb_build_object(
         'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
-        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email)));
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
@@ -3417,6 +3402,39 @@ begin
 end;
 $function$;
 comment on function app_private.record_divergences(text,jsonb) is 'Records what a destination has of the trail at its end and the database lacks, unless it is of a history whose loss was accepted.';
+
+CREATE OR REPLACE FUNCTION app_private.record_event(event_type text, operation text, details jsonb, flag_key text DEFAULT NULL::text, environment text DEFAULT NULL::text, names_user boolean DEFAULT false)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, event_type, null, flag_key, environment, null, null, details)];
+    if names_user then
+      v_events[1].actor_kind := 'admin';
+      v_events[1].admin_user_id := details ->> 'adminUserId';
+      v_events[1].admin_email := details ->> 'adminEmail';
+      v_events[1].metadata := details;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
+        'environment', environment, 'details', details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array[v_id], null);
+  return v_id;
+end;
+$function$;
+comment on function app_private.record_event(text,text,jsonb,text,text,boolean) is 'Writes an event that is about no row, or keeps it as a dead letter of this operation; returns its id.';
 
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text
@@ -4682,31 +4700,16 @@ CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
-  v_details jsonb := case
-    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
-    else jsonb_strip_nulls(jsonb_build_object(
-      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
-      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
-  end;
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
 begin
-  begin
-    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', v_type, 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  if tg_op = 'DELETE' then
+    perform app_private.record_event(
+      'audit.destination_forgotten', tg_op, jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq));
+  else
+    perform app_private.record_event('audit.cursor_moved', tg_op, jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq)));
+  end if;
   return null;
 end;
 $function$;
@@ -5797,32 +5800,6 @@ $function$;
 comment on function app_private.waiting_work(text) is 'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
 grant execute on function app_private.waiting_work(text) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.write_denial(flag_key text, environment text, details jsonb)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
-begin
-  begin
-    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-end;
-$function$;
-comment on function app_private.write_denial(text,text,jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
-
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
  LANGUAGE plpgsql
@@ -6142,13 +6119,7 @@ CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follo
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if session_user <> 'halyard_authenticator' then
     raise exception 'Only the API records exports: this session''s login is %.', session_user
@@ -6169,20 +6140,8 @@ begin
     raise exception 'An export is an event of the trail, and this session is read only.'
       using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
   end if;
-  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-  return v_id;
+  return app_private.record_event(
+    'audit.exported', 'EXPORT', jsonb_build_object('format', format, 'filters', filters, 'follow', follow));
 end;
 $function$;
 comment on function audit.record_export(text,jsonb,boolean) is 'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events. Returns the event''s id. Raises insufficient_privilege for another login than the API''s.';

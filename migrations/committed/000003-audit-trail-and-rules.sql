@@ -1,5 +1,5 @@
 --! Previous: sha1:722353b88a929bea766998732eb6b2006a6476a4
---! Hash: sha1:dcfaa7934042515d107f2300f89875f43bd573df
+--! Hash: sha1:d96703ff7311465f44202e2315591b53bc9cd49d
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1318,6 +1318,46 @@ $$;
 comment on function app_private.bury_events(jsonb, text, text) is
   'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
+-- For an event that is about no row of an audited table: a new type of such events is a row of audit.event_types and a call of this. Who
+-- acts is the session's actor, or with `names_user` the user whom the details name.
+create or replace function app_private.record_event(
+  event_type text, operation text, details jsonb, flag_key text default null, environment text default null, names_user boolean default false
+)
+returns uuid
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, event_type, null, flag_key, environment, null, null, details)];
+    if names_user then
+      v_events[1].actor_kind := 'admin';
+      v_events[1].admin_user_id := details ->> 'adminUserId';
+      v_events[1].admin_email := details ->> 'adminEmail';
+      v_events[1].metadata := details;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
+        'environment', environment, 'details', details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array[v_id], null);
+  return v_id;
+end;
+$$;
+
+comment on function app_private.record_event(text, text, jsonb, text, text, boolean) is
+  'Writes an event that is about no row, or keeps it as a dead letter of this operation; returns its id.';
+
 create or replace function app_private.is_applying_text(value text)
 returns boolean
 language sql
@@ -1518,57 +1558,6 @@ comment on function app_private.settle_repeated_events() is 'Takes the events wh
 -- event with the number of the others: a client that asks on and on fills no trail. The table counts across processes, and keeps the count
 -- of one that dies.
 
--- Of the API alone, like record_export(): who it was, and by which request, says the session.
-create or replace function app_private.denial_event(id uuid, at timestamptz, flag_key text, environment text, details jsonb)
-returns app_private.audit_event
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_event app_private.audit_event := app_private.make_event(
-    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
-begin
-  -- A token that names no role makes no admin, and is verified all the same.
-  v_event.actor_kind := 'admin';
-  v_event.admin_user_id := details ->> 'adminUserId';
-  v_event.admin_email := details ->> 'adminEmail';
-  v_event.metadata := jsonb_strip_nulls(details);
-  return v_event;
-end;
-$$;
-
-comment on function app_private.denial_event(uuid, timestamptz, text, text, jsonb) is
-  'The access.denied event with these details, which name the user as the token does.';
-
-create or replace function app_private.write_denial(flag_key text, environment text, details jsonb)
-returns void
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
-begin
-  begin
-    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-end;
-$$;
-
-comment on function app_private.write_denial(text, text, jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
-
 -- A minute is over when no statement of it can run any more: the API's end after 10 s. A row that another session has is that session's.
 create or replace function app_private.record_denial_counts()
 returns bigint
@@ -1592,9 +1581,9 @@ begin
     for update skip locked
   loop
     if v_denials.denied > v_denials.written then
-      perform app_private.write_denial(null, null, jsonb_build_object(
+      perform app_private.record_event('access.denied', 'DENY', names_user => true, details => jsonb_strip_nulls(jsonb_build_object(
         'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
-        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email)));
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
@@ -1640,9 +1629,13 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
-    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
-    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+  -- A token that names no role makes no admin, and is verified all the same.
+  perform app_private.record_event(
+    'access.denied', 'DENY',
+    jsonb_strip_nulls(jsonb_build_object(
+      'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+      'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())),
+    v_flag_key, v_environment, names_user => true);
 end;
 $$;
 
@@ -5250,31 +5243,16 @@ language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
-  v_details jsonb := case
-    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
-    else jsonb_strip_nulls(jsonb_build_object(
-      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
-      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
-  end;
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
 begin
-  begin
-    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', v_type, 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  if tg_op = 'DELETE' then
+    perform app_private.record_event(
+      'audit.destination_forgotten', tg_op, jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq));
+  else
+    perform app_private.record_event('audit.cursor_moved', tg_op, jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq)));
+  end if;
   return null;
 end;
 $$;
@@ -5328,13 +5306,7 @@ language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if session_user <> 'halyard_authenticator' then
     raise exception 'Only the API records exports: this session''s login is %.', session_user
@@ -5355,20 +5327,8 @@ begin
     raise exception 'An export is an event of the trail, and this session is read only.'
       using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
   end if;
-  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-  return v_id;
+  return app_private.record_event(
+    'audit.exported', 'EXPORT', jsonb_build_object('format', format, 'filters', filters, 'follow', follow));
 end;
 $$;
 
