@@ -323,19 +323,19 @@ create view audit.actor_events with (security_invoker=true) as
    FROM audit.events e
   WHERE (actor_kind <> 'system'::text);
 comment on table audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
-comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
-comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
-comment on column audit.actor_events.application_name is 'What the client called itself.';
-comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
-comment on column audit.actor_events.environment is 'The flag''s environment.';
-comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
-comment on column audit.actor_events.event_type is 'What was done.';
-comment on column audit.actor_events.flag_key is 'The flag''s key.';
-comment on column audit.actor_events.metadata is 'All that the event tells.';
-comment on column audit.actor_events.occurred_at is 'When.';
-comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
-comment on column audit.actor_events.schedule_id is 'The schedule.';
+comment on column audit.actor_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.actor_events.admin_email is 'The admin''s e-mail address, from the verified token.';
+comment on column audit.actor_events.admin_user_id is 'The admin''s user id, from the verified token.';
+comment on column audit.actor_events.application_name is 'What the database session called itself; anybody can set that.';
+comment on column audit.actor_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.actor_events.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.actor_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.actor_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.actor_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.actor_events.metadata is 'The details, with keys by event type: audit.event_types has them.';
+comment on column audit.actor_events.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.actor_events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
+comment on column audit.actor_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.actor_events to halyard_auditor;
 
 create view audit.applied_schedules with (security_invoker=true) as
@@ -352,12 +352,12 @@ create view audit.applied_schedules with (security_invoker=true) as
   WHERE (event_type = 'flag_schedule.applied'::text);
 comment on table audit.applied_schedules is 'Each schedule that was applied, and how late.';
 comment on column audit.applied_schedules.applied_at is 'When it was applied.';
-comment on column audit.applied_schedules.environment is 'The flag''s environment.';
-comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
-comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
+comment on column audit.applied_schedules.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.applied_schedules.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.applied_schedules.flag_key is 'The flag''s key at the time.';
 comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
-comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
-comment on column audit.applied_schedules.schedule_id is 'The schedule.';
+comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.applied_schedules.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
 comment on column audit.applied_schedules.updates is 'What it set.';
 grant select on table audit.applied_schedules to halyard_auditor;
@@ -417,12 +417,12 @@ comment on column audit.cancellations_by_others.canceller_kind is 'admin, or dat
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
-comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
-comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
-comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
+comment on column audit.cancellations_by_others.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.cancellations_by_others.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.cancellations_by_others.flag_key is 'The flag''s key at the time.';
 comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
-comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
+comment on column audit.cancellations_by_others.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.cancellations_by_others to halyard_auditor;
 
 create table audit.cursors (
@@ -567,10 +567,10 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
-comment on column audit.events.application_name is 'The application that the database session named itself.';
+comment on column audit.events.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
-comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
-comment on column audit.events.environment is 'The flag''s environment.';
+comment on column audit.events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.events.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
@@ -603,12 +603,12 @@ create view audit.failed_schedules with (security_invoker=true) as
   WHERE (event_type = 'flag_schedule.failed'::text);
 comment on table audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
-comment on column audit.failed_schedules.environment is 'The flag''s environment.';
+comment on column audit.failed_schedules.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
-comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
-comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
+comment on column audit.failed_schedules.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.failed_schedules.flag_key is 'The flag''s key at the time.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
-comment on column audit.failed_schedules.schedule_id is 'The schedule.';
+comment on column audit.failed_schedules.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
 grant select on table audit.failed_schedules to halyard_auditor;
 
@@ -635,20 +635,20 @@ create view audit.flag_events with (security_invoker=true) as
    FROM audit.events e
   WHERE ((flag_key IS NOT NULL) AND (event_type <> 'access.denied'::text));
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
-comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
+comment on column audit.flag_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.flag_events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.before is 'What was before, where the event tells.';
-comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
-comment on column audit.flag_events.environment is 'The flag''s environment.';
-comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
-comment on column audit.flag_events.event_type is 'What happened.';
+comment on column audit.flag_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.flag_events.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.flag_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.flag_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
 comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
-comment on column audit.flag_events.flag_key is 'The flag''s key.';
-comment on column audit.flag_events.occurred_at is 'When.';
+comment on column audit.flag_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.flag_events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
-comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
+comment on column audit.flag_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 grant select on table audit.flag_events to halyard_auditor;
 
@@ -701,7 +701,7 @@ create view audit.lateness_days with (security_invoker=true) as
 comment on table audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
 comment on column audit.lateness_days.applied is 'How many were applied.';
 comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
-comment on column audit.lateness_days.environment is 'The flags'' environment.';
+comment on column audit.lateness_days.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.lateness_days.max_ms is 'The latest, in milliseconds.';
 comment on column audit.lateness_days.over_one_second is 'How many were more than a second late.';
 comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
@@ -760,17 +760,17 @@ create view audit.manual_changes with (security_invoker=true) as
   WHERE (((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text]))) AND (NOT ((actor_kind = 'system'::text) AND (database_user = 'halyard_owner'::text))) AND (event_type <> 'audit.exported'::text));
 comment on table audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.after is 'What is from then on.';
-comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
+comment on column audit.manual_changes.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
-comment on column audit.manual_changes.database_user is 'The login.';
-comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
-comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
-comment on column audit.manual_changes.event_type is 'What was done.';
-comment on column audit.manual_changes.flag_key is 'The flag''s key.';
-comment on column audit.manual_changes.metadata is 'All that the event tells.';
-comment on column audit.manual_changes.occurred_at is 'When.';
-comment on column audit.manual_changes.schedule_id is 'The schedule.';
+comment on column audit.manual_changes.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.manual_changes.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.manual_changes.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.manual_changes.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.manual_changes.flag_key is 'The flag''s key at the time.';
+comment on column audit.manual_changes.metadata is 'The details, with keys by event type: audit.event_types has them.';
+comment on column audit.manual_changes.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.manual_changes.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.manual_changes to halyard_auditor;
 
 create table audit.queue (
@@ -1162,7 +1162,7 @@ begin
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -1598,7 +1598,7 @@ begin
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
   elsif content ->> 'table' = 'environments' then
     return array(
-      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n), content -> 'context')
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));

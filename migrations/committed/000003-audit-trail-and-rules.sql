@@ -1,5 +1,5 @@
 --! Previous: sha1:722353b88a929bea766998732eb6b2006a6476a4
---! Hash: sha1:d96703ff7311465f44202e2315591b53bc9cd49d
+--! Hash: sha1:fad9cea3ab6d2f08050a18e079a11fe4e28bf4bb
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -171,7 +171,7 @@ comment on column audit.events.event_type is 'What happened, as flag_schedule.cr
 comment on column audit.events.level is 'info, warning or error, by the event''s type: audit.event_types has it. A type that isn''t there is a warning.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
-comment on column audit.events.environment is 'The flag''s environment.';
+comment on column audit.events.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.events.revision is 'The revision of the row that the event is about; the highest missing one in *.reconciled.';
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
@@ -179,8 +179,8 @@ comment on column audit.events.admin_user_id is 'The admin''s user id, from the 
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
 comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
-comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
-comment on column audit.events.application_name is 'The application that the database session named itself.';
+comment on column audit.events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.events.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
 comment on column audit.events.metadata is 'The details, with keys by event type: audit.event_types has them.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
@@ -1663,52 +1663,29 @@ $$;
 
 comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
 
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.events
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _200_append_only_rows
-  before update or delete on audit.events
-  for each row execute function app_private.tg__refuse();
-alter table audit.events enable always trigger _100_append_only;
-alter table audit.events enable always trigger _200_append_only_rows;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.ledger
-  for each statement execute function app_private.tg__refuse();
-alter table audit.ledger enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.seals
-  for each statement execute function app_private.tg__refuse();
-alter table audit.seals enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.incarnations
-  for each statement execute function app_private.tg__refuse();
-alter table audit.incarnations enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.divergences
-  for each statement execute function app_private.tg__refuse();
-alter table audit.divergences enable always trigger _100_append_only;
-
--- Truncating these would take every row past the triggers above that tell of it. A setting is set, and never taken away.
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flags
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flag_schedules
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_truncate
-  before truncate on app_public.environments
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_delete
-  before delete or truncate on app_private.settings
-  for each statement execute function app_private.tg__refuse();
-alter table app_public.environments enable always trigger _100_no_truncate;
-alter table app_public.feature_flags enable always trigger _100_no_truncate;
-alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
-alter table app_private.settings enable always trigger _100_no_delete;
+do $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select *
+    from (values
+      ('_100_append_only', 'update or delete or truncate', 'statement', '{audit.events,audit.ledger,audit.seals,audit.incarnations,audit.divergences}'),
+      ('_200_append_only_rows', 'update or delete', 'row', '{audit.events}'),
+      -- Truncating these would take every row past the triggers that write its event.
+      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,audit.cursors}'),
+      -- A setting is set, and never taken away.
+      ('_100_no_delete', 'delete or truncate', 'statement', '{app_private.settings}')
+    ) as t (name, occasions, level, tables)
+    cross join unnest(t.tables::text[]) as u (table_name)
+  loop
+    execute format(
+      'create or replace trigger %I before %s on %s for each %s execute function app_private.tg__refuse()',
+      v_trigger.name, v_trigger.occasions, v_trigger.table_name, v_trigger.level);
+    execute format('alter table %s enable always trigger %I', v_trigger.table_name, v_trigger.name);
+  end loop;
+end;
+$$;
 --! EndIncluded audit/record/append_only.sql
 --! Included platform/named_locks.sql
 -- Locks with a name, for the length of a transaction: rows that only the owner reaches, and the worker through functions. Not
@@ -3762,83 +3739,37 @@ to halyard_worker;
 -- `is not null`, because the planner takes that for nearly always true. It can't know what a token says, and takes `is null` for
 -- rare: it expected a third of the rows that come, and so read all of a flag's months and sorted them instead of walking
 -- the index from the latest event on (bench/sql/flag_events.md).
-drop policy if exists admin_select on audit.events;
-create policy admin_select on audit.events
-  for select to halyard_admin
-  using (
-    (select app_private.claim_role()) = 'admin'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
-drop policy if exists auditor_select on audit.events;
-create policy auditor_select on audit.events
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
--- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
-drop policy if exists admin_select on audit.ledger;
-create policy admin_select on audit.ledger
-  for select to halyard_admin
-  using (
-    (select app_private.claim_role()) = 'admin'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
-drop policy if exists auditor_select on audit.ledger;
-create policy auditor_select on audit.ledger
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
--- Only for an auditor without limits: these tell of all environments at once.
-drop policy if exists auditor_select on audit.seals;
-create policy auditor_select on audit.seals
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.incarnations;
-create policy auditor_select on audit.incarnations
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.divergences;
-create policy auditor_select on audit.divergences
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.dead_letters;
-create policy auditor_select on audit.dead_letters
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
+do $$
+declare
+  c_admin constant text := $policy$(select app_private.claim_role()) = 'admin'$policy$;
+  c_auditor constant text := $policy$coalesce((select app_private.claim_role()), 'auditor') = 'auditor'$policy$;
+  c_environments constant text := '((select true where not app_private.claims_are_limited()) is not null '
+    'or environment = any ((select app_private.claim_environments())::text[]))';
+  c_no_limits constant text := '(select app_private.claim_environments()) is null';
+  v_policy record;
+begin
+  for v_policy in
+    select *
+    from (values
+      ('events', 'admin', c_admin, c_environments),
+      ('events', 'auditor', c_auditor, c_environments),
+      -- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
+      ('ledger', 'admin', c_admin, c_environments),
+      ('ledger', 'auditor', c_auditor, c_environments),
+      -- These say something of all environments at once.
+      ('seals', 'auditor', c_auditor, c_no_limits),
+      ('incarnations', 'auditor', c_auditor, c_no_limits),
+      ('divergences', 'auditor', c_auditor, c_no_limits),
+      ('dead_letters', 'auditor', c_auditor, c_no_limits)
+    ) as p (table_name, reader, who, which)
+  loop
+    execute format('drop policy if exists %I on audit.%I', v_policy.reader || '_select', v_policy.table_name);
+    execute format(
+      'create policy %I on audit.%I for select to %I using (%s and %s)',
+      v_policy.reader || '_select', v_policy.table_name, 'halyard_' || v_policy.reader, v_policy.who, v_policy.which);
+  end loop;
+end;
+$$;
 
 -- The catalogue says nothing of what happened.
 drop policy if exists reader_select on audit.event_types;
@@ -3861,7 +3792,6 @@ $$;
 
 comment on function app_private.require_auditor() is
   'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
-
 
 revoke all on table
   audit.events, audit.event_types, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
@@ -5260,9 +5190,6 @@ $$;
 comment on function app_private.tg_cursors__audit() is
   'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
 
-create or replace trigger _100_no_truncate
-  before truncate on audit.cursors
-  for each statement execute function app_private.tg__refuse();
 -- A destination begins at 0: that the worker makes its cursor is no jump.
 create or replace trigger _900_audit_insert
   after insert on audit.cursors
@@ -5277,7 +5204,6 @@ create or replace trigger _900_audit_update
 create or replace trigger _900_audit_delete
   after delete on audit.cursors
   for each row execute function app_private.tg_cursors__audit();
-alter table audit.cursors enable always trigger _100_no_truncate;
 alter table audit.cursors enable always trigger _900_audit_insert;
 alter table audit.cursors enable always trigger _900_audit_update;
 alter table audit.cursors enable always trigger _900_audit_delete;
@@ -6048,20 +5974,10 @@ from audit.events e
 where e.flag_key is not null and e.event_type <> 'access.denied';
 
 comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.occurred_at is 'When.';
-comment on column audit.flag_events.environment is 'The flag''s environment.';
-comment on column audit.flag_events.flag_key is 'The flag''s key.';
-comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
-comment on column audit.flag_events.event_type is 'What happened.';
-comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
-comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
-comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
-comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
 comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
 comment on column audit.flag_events.before is 'What was before, where the event tells.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
-comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 
 create or replace view audit.actor_events with (security_invoker = true) as
@@ -6072,19 +5988,6 @@ from audit.events e
 where e.actor_kind <> 'system';
 
 comment on view audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
-comment on column audit.actor_events.occurred_at is 'When.';
-comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
-comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
-comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
-comment on column audit.actor_events.application_name is 'What the client called itself.';
-comment on column audit.actor_events.event_type is 'What was done.';
-comment on column audit.actor_events.environment is 'The flag''s environment.';
-comment on column audit.actor_events.flag_key is 'The flag''s key.';
-comment on column audit.actor_events.schedule_id is 'The schedule.';
-comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
-comment on column audit.actor_events.metadata is 'All that the event tells.';
-comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
 
 -- The event has the time of application to the microsecond and the lateness rounded to the millisecond. Their difference,
 -- rounded likewise, is the time that was scheduled, to the millisecond; half of one goes up, as it did in the lateness.
@@ -6102,15 +6005,10 @@ from audit.events e
 where e.event_type = 'flag_schedule.applied';
 
 comment on view audit.applied_schedules is 'Each schedule that was applied, and how late.';
-comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
-comment on column audit.applied_schedules.environment is 'The flag''s environment.';
-comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
-comment on column audit.applied_schedules.schedule_id is 'The schedule.';
 comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
 comment on column audit.applied_schedules.applied_at is 'When it was applied.';
 comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
 comment on column audit.applied_schedules.updates is 'What it set.';
-comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
 
 create or replace view audit.lateness_days with (security_invoker = true) as
 select
@@ -6127,7 +6025,6 @@ group by a.day, a.environment;
 
 comment on view audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
 comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
-comment on column audit.lateness_days.environment is 'The flags'' environment.';
 comment on column audit.lateness_days.applied is 'How many were applied.';
 comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
 comment on column audit.lateness_days.p99_ms is '99 of 100 were no later than this, in milliseconds.';
@@ -6153,14 +6050,9 @@ from audit.events e
 where e.event_type = 'flag_schedule.failed';
 
 comment on view audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
-comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
-comment on column audit.failed_schedules.environment is 'The flag''s environment.';
-comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
-comment on column audit.failed_schedules.schedule_id is 'The schedule.';
 comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
 comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
-comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
 
 -- Who did it is the admin, or the login of what was typed by hand. An admin whose token names nobody is not known to be the
 -- creator, and neither is anybody when the creation was purged: those are shown.
@@ -6190,10 +6082,6 @@ where e.event_type = 'flag_schedule.cancelled'
   );
 
 comment on view audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
-comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
-comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
-comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
-comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
 comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
@@ -6201,7 +6089,6 @@ comment on column audit.cancellations_by_others.canceller_kind is 'admin, or dat
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
-comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
 
 -- By the login and not by the kind of actor: what another login than Halyard's own did is in, also where its session claimed to be another. An owner's
 -- command (setting.changed, audit.purged, *.reconciled, …), which acts as the system, is left out where the login is halyard_owner, and in
@@ -6219,18 +6106,29 @@ where (e.actor_kind = 'database' or e.database_user not in ('halyard_authenticat
   and e.event_type <> 'audit.exported';
 
 comment on view audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
-comment on column audit.manual_changes.occurred_at is 'When.';
-comment on column audit.manual_changes.database_user is 'The login.';
-comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
-comment on column audit.manual_changes.event_type is 'What was done.';
-comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
-comment on column audit.manual_changes.flag_key is 'The flag''s key.';
-comment on column audit.manual_changes.schedule_id is 'The schedule.';
 comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
-comment on column audit.manual_changes.metadata is 'All that the event tells.';
-comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
+
+-- A column that is the trail's has the trail's comment, but for those below.
+do $$
+declare
+  v_comment text;
+begin
+  for v_comment in
+    select format('comment on column %s.%I is %L', v.oid::regclass, a.attname, col_description(e.attrelid, e.attnum))
+    from pg_class v
+    join pg_attribute a on a.attrelid = v.oid and a.attnum > 0
+    join pg_attribute e on e.attrelid = 'audit.events'::regclass and e.attname = case a.attname when 'event_id' then 'id' else a.attname end
+    where v.relnamespace = 'audit'::regnamespace and v.relkind = 'v'
+  loop
+    execute v_comment;
+  end loop;
+end;
+$$;
+comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
+comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
@@ -6281,7 +6179,7 @@ begin
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -6319,7 +6217,7 @@ begin
       where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
   elsif content ->> 'table' = 'environments' then
     return array(
-      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n), content -> 'context')
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n, null), content -> 'context')
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
