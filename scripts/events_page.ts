@@ -33,7 +33,8 @@ function sectionOf(
   { type, level, description, metadata_keys: keys }: EventType,
   example: string | undefined,
 ): string {
-  if (example === undefined) throw new Error(`There is no example of ${type}.`);
+  if (example === undefined)
+    throw new Error(`There is no event of ${type}: write one in test/support/every_event.ts.`);
   const list = keys.map((key) => `\`${key}\``).join(', ');
   return `## ${type}\n\n${description}\n\nLevel \`${level}\`. Metadata: ${list}.\n\n\`\`\`json\n${example}\n\`\`\``;
 }

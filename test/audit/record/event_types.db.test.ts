@@ -3,7 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
 import { withEventTypes } from '../../../scripts/events_page.ts';
 import { EVENT_TYPES, type EventType } from '../../../src/audit/event_types.ts';
-import { useDatabase, withClient } from '../../support/database.ts';
+import { readEventTypes } from '../../../src/audit/verification/event_types.ts';
+import { useDatabase, withClient, withRollback } from '../../support/database.ts';
 import { writeEveryType, type WrittenEvent } from '../../support/every_event.ts';
 
 const database = useDatabase();
@@ -67,6 +68,25 @@ test('docs/events.md is what the catalogue and the events say', async () => {
     await withEventTypes(await readFile(file, 'utf8'), EVENT_TYPES, examples),
     'docs/events.md differs from audit.event_types: run `npm run schema`',
   ).toMatchFileSnapshot(file);
+});
+
+test('the fixture, run again, mends the rows, and takes those away that no event is of', async () => {
+  const fixture = new URL(
+    '../../../migrations/fixtures/audit/record/event_types.sql',
+    import.meta.url,
+  );
+  const left = await withRollback(database, async (client) => {
+    await client.query(
+      `update audit.event_types set level = 'info', description = '', position = 99;
+       delete from audit.event_types where type = 'audit.gap';
+       insert into audit.event_types values ('plan.made', 1, 'info', '', '{}'), ('plan.used', 2, 'error', '', '{}');
+       select app_private.record_event('plan.used', 'TEST', '{}')`,
+    );
+    await client.query(await readFile(fixture, 'utf8'));
+    return readEventTypes(client);
+  });
+  expect(left.filter(({ type }) => type !== 'plan.used')).toEqual(EVENT_TYPES);
+  expect(left).toHaveLength(EVENT_TYPES.length + 1);
 });
 
 /** Records of a copy that are no events: docs/audit.md. */
