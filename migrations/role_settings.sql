@@ -1,4 +1,4 @@
--- What Halyard counts on in a session, whatever the server or the database defaults to: the only list. `halyard setup` makes each
+-- What Halyard counts on in a session, under any defaults of server and database: the only list. `halyard setup` makes each
 -- a setting of the roles, which wins over settings of the server and of the database; a process compares its sessions with it,
 -- and names each that differs with the statement that mends it (src/postgres/session.ts).
 --

@@ -43,6 +43,92 @@ create type app_private.audit_event as (
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
+create view app_private.audited_rows with (security_invoker=true) as
+ SELECT 'feature_flags'::text AS source,
+    f.id AS row_id,
+    (f.id)::text AS name,
+    f.created_at,
+    f.updated_at,
+    f.revision,
+    f.id AS flag_id,
+    (f.flag_key)::text AS flag_key,
+    (f.environment)::text AS environment,
+    NULL::uuid AS schedule_id,
+    (f.flag_key)::text AS key,
+    true AS comparable,
+    app_private.flag_found(f.*) AS found,
+    jsonb_build_object('rowCreatedAt', app_private.iso(f.created_at), 'rowUpdatedAt', app_private.iso(f.updated_at), 'after', app_private.flag_state(f.*)) AS details
+   FROM app_public.feature_flags f
+UNION ALL
+ SELECT 'feature_flag_schedules'::text AS source,
+    s.id AS row_id,
+    (s.id)::text AS name,
+    s.created_at,
+    s.updated_at,
+    s.revision,
+    s.flag_id,
+    ( SELECT (f.flag_key)::text AS flag_key
+           FROM app_public.feature_flags f
+          WHERE (f.id = s.flag_id)) AS flag_key,
+    ( SELECT (f.environment)::text AS environment
+           FROM app_public.feature_flags f
+          WHERE (f.id = s.flag_id)) AS environment,
+    s.id AS schedule_id,
+    NULL::text AS key,
+    true AS comparable,
+    app_private.schedule_found(s.*) AS found,
+    (jsonb_build_object('scheduleId', s.id, 'rowCreatedAt', app_private.iso(s.created_at), 'rowUpdatedAt', app_private.iso(s.updated_at), 'updates', s.updates, 'after', app_private.schedule_snapshot(s.*)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso(s.applied_at), 'requestedBy', s.requested_by, 'createdBy', (to_jsonb(s.*) -> 'created_by'::text), 'cancelledBy', (to_jsonb(s.*) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(s.*) -> 'cancel_reason'::text)))) AS details
+   FROM app_public.feature_flag_schedules s
+UNION ALL
+ SELECT 'settings'::text AS source,
+    app_private.setting_id(s.name) AS row_id,
+    s.name,
+    '1970-01-01 00:00:00+00'::timestamp with time zone AS created_at,
+    s.updated_at,
+    s.revision,
+    NULL::uuid AS flag_id,
+    NULL::text AS flag_key,
+    NULL::text AS environment,
+    NULL::uuid AS schedule_id,
+    s.name AS key,
+    (EXISTS ( SELECT
+           FROM app_private.setting_definitions() d(name, default_value, description)
+          WHERE (d.name = s.name))) AS comparable,
+    jsonb_build_object('value', s.value) AS found,
+    jsonb_build_object('name', s.name, 'rowUpdatedAt', app_private.iso(s.updated_at), 'after', s.value) AS details
+   FROM app_private.settings s
+UNION ALL
+ SELECT 'environments'::text AS source,
+    app_private.environment_id((e.name)::text) AS row_id,
+    (e.name)::text AS name,
+    e.created_at,
+    e.created_at AS updated_at,
+    e.revision,
+    NULL::uuid AS flag_id,
+    NULL::text AS flag_key,
+    (e.name)::text AS environment,
+    NULL::uuid AS schedule_id,
+    (e.name)::text AS key,
+    true AS comparable,
+    app_private.environment_state(e.*) AS found,
+    jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e.*)) AS details
+   FROM app_public.environments e;
+comment on table app_private.audited_rows is 'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
+comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
+comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
+comment on column app_private.audited_rows.environment is 'The environment that the row''s events are about.';
+comment on column app_private.audited_rows.flag_id is 'The flag that the row''s events are about.';
+comment on column app_private.audited_rows.flag_key is 'That flag''s key.';
+comment on column app_private.audited_rows.found is 'What is compared with the trail.';
+comment on column app_private.audited_rows.key is 'By which row_history() finds the row''s events; null for schedules, which it finds by row_id.';
+comment on column app_private.audited_rows.name is 'The row''s key as text.';
+comment on column app_private.audited_rows.revision is 'How often the row was changed with an event.';
+comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
+comment on column app_private.audited_rows.schedule_id is 'The schedule that the row''s events are about.';
+comment on column app_private.audited_rows.source is 'The table, without its schema.';
+comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
+
 create table app_private.denials (
   denied integer not null,
   email text,
@@ -1347,7 +1433,7 @@ AS $function$
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
-    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    -- A changed head is reported where it was: the next seal still has the former one.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
       (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
@@ -1462,61 +1548,6 @@ CREATE OR REPLACE FUNCTION app_private.client_request_id()
  STABLE PARALLEL SAFE
 RETURN app_private.attributed_setting('halyard.client_request_id'::text, 128);
 comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
-
-CREATE OR REPLACE FUNCTION app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] DEFAULT NULL::uuid[])
- RETURNS TABLE(id uuid, name text, created_at timestamp with time zone, revision bigint, flag_key text, environment text, key text, found jsonb)
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET jit TO 'off'
-AS $function$
-#variable_conflict use_column
-begin
-  case source
-    when 'feature_flags' then
-      return query
-        select
-          f.id, f.id::text, f.created_at, f.revision, f.flag_key::text, f.environment::text, f.flag_key::text, app_private.flag_found(f)
-        from app_public.feature_flags f
-        where f.id > comparable_rows.after and (comparable_rows.ids is null or f.id = any (comparable_rows.ids))
-        order by f.id
-        limit batch;
-    when 'feature_flag_schedules' then
-      return query
-        select
-          s.id, s.id::text, s.created_at, s.revision, f.flag_key::text, f.environment::text, null::text, app_private.schedule_found(s)
-        from (
-          select s.*
-          from app_public.feature_flag_schedules s
-          where s.id > comparable_rows.after and (comparable_rows.ids is null or s.id = any (comparable_rows.ids))
-          order by s.id
-          limit batch
-        ) as s
-        left join app_public.feature_flags f on f.id = s.flag_id
-        order by s.id;
-    when 'settings' then
-      return query
-        select i.id, s.name, timestamptz 'epoch', s.revision, null::text, null::text, s.name, jsonb_build_object('value', s.value)
-        from app_private.settings s
-        -- A setting of another version of Halyard isn't defined here, and so neither is its default.
-        join app_private.setting_definitions() as d on d.name = s.name
-        cross join lateral app_private.setting_id(s.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-    when 'environments' then
-      return query
-        select
-          i.id, e.name::text, e.created_at, e.revision, null::text, e.name::text, e.name::text, app_private.environment_state(e)
-        from app_public.environments e
-        cross join lateral app_private.environment_id(e.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-  end case;
-end;
-$function$;
-comment on function app_private.comparable_rows(text,uuid,integer,uuid[]) is 'The next `batch` rows of feature_flags, feature_flag_schedules, settings or environments behind an id, as unexplained_rows() compares them.';
 
 CREATE OR REPLACE FUNCTION app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -1813,7 +1844,7 @@ exception when lock_not_available or deadlock_detected then
   return 'Somebody is reading the trail: try again when they are done.';
 end;
 $function$;
-comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
@@ -1870,12 +1901,6 @@ AS $function$
   select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
-
-CREATE OR REPLACE FUNCTION app_private.environment_reconciled_event(environment app_public.environments, missing bigint[])
- RETURNS app_private.audit_event
- LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), app_private.environment_id(((environment).name)::text), (environment).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'environment.reconciled'::text, NULL::uuid, NULL::text, ((environment).name)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (environment).name, 'revisions', missing, 'rowRevision', (environment).revision, 'rowCreatedAt', app_private.iso((environment).created_at), 'after', app_private.environment_state(environment))));
-comment on function app_private.environment_reconciled_event(app_public.environments,bigint[]) is 'The environment.reconciled event for an environment''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.environments)
  RETURNS jsonb
@@ -1978,12 +2003,6 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  STABLE
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
 comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
-
-CREATE OR REPLACE FUNCTION app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
- RETURNS app_private.audit_event
- LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'feature_flag.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (flag).revision, 'rowCreatedAt', app_private.iso((flag).created_at), 'rowUpdatedAt', app_private.iso((flag).updated_at), 'after', app_private.flag_state(flag))));
-comment on function app_private.flag_reconciled_event(app_public.feature_flags,bigint[]) is 'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
  RETURNS jsonb
@@ -2255,7 +2274,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = schedule_id
   for update;
-  -- Deleted by hand since the statement before.
+  -- Deleted in SQL since the statement before.
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
@@ -2423,14 +2442,9 @@ CREATE OR REPLACE FUNCTION app_private.missing_revisions(ids uuid[], created tim
  SET enable_nestloop TO 'off'
  SET jit TO 'off'
 AS $function$
-  with lives as materialized (
-    select array_agg(i.id) as ids from audit.incarnations i
-  ), versions as materialized (
-    select
-      r.id, r.created_at, v.revision,
-      array(select app_private.event_id(i.id, r.id, r.created_at, v.revision) from unnest(l.ids) as i (id)) as event_ids
-    from lives l
-    cross join unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
+  with versions as materialized (
+    select r.id, r.created_at, v.revision, app_private.event_ids(r.id, r.created_at, v.revision) as event_ids
+    from unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
   ), unnumbered as materialized (
     select v.*
@@ -2449,10 +2463,7 @@ AS $function$
     select
       u.id, u.revision,
       max(u.revision) filter (where exists (
-        select
-        from lives l
-        cross join unnest(l.ids) as i (id)
-        where app_private.is_recorded(app_private.event_id(i.id, u.id, u.created_at, -u.revision))))
+        select from unnest(app_private.event_ids(u.id, u.created_at, -u.revision)) as e (id) where app_private.is_recorded(e.id)))
         over (partition by u.id) as reconciled_to
     from unnumbered u
     where (u.id, u.revision) not in (select q.id, q.revision from queued q)
@@ -2491,7 +2502,7 @@ begin
   loop
     v_chain := coalesce(
       app_private.chain_problem((select s from audit.seals s where s.seal_no < v_seal.seal_no order by s.seal_no desc limit 1), v_seal),
-      -- What gives away a seal that was written anew, head and all.
+      -- What gives away a seal that was rewritten, with its head.
       (
         select 'The next seal isn''t chained to its head.'
         from audit.seals s
@@ -2678,7 +2689,7 @@ begin
   ), numbered as (
     select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
     from taken t
-  ), told as materialized (
+  ), described as materialized (
     select
       n.*, e.event_type, e.flag_key, e.environment,
       coalesce(
@@ -2696,10 +2707,10 @@ begin
     -- As leaf_hash(), without the way through text.
     select
       t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
-    from told t
+    from described t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
-  from told t
+  from described t
   order by t.seq;
 end;
 $function$;
@@ -2840,7 +2851,7 @@ declare
   v_name text;
 begin
   if month is null then
-    return 'Its partition isn''t one month (UTC): it was made by hand.';
+    return 'Its partition isn''t one month (UTC): an administrator made it.';
   end if;
   if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
     return 'Some of its events wait for their number: is a worker running?';
@@ -2861,7 +2872,7 @@ begin
   )
   select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
-    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+    return format('%s of its events have no number and don''t wait for one: they were inserted past the triggers.', v_count);
   end if;
   select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
   -- The whole of its last seal must be outside: with it goes the head.
@@ -2988,7 +2999,9 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
 AS $function$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_all constant text[] := '{dead_letters,settings,environments,flags,schedules,deleted,check_settings,check_environments,check_flags,check_schedules}';
+  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_all constant text[] := '{dead_letters}'::text[] || v_tables
+    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -3014,7 +3027,7 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'settings', 'environments', 'flags', 'schedules']
+    when 'incremental' then '{dead_letters}'::text[] || v_tables
     when 'full' then v_all
     when 'recording' then v_all
   end;
@@ -3033,32 +3046,17 @@ begin
       refused := v_letters.refused;
       -- While the store is broken, one try a minute is enough.
       v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
-    when 'settings' then
-      from_rows := app_private.reconcile_settings();
-      v_after := null;
-    when 'environments' then
-      from_rows := app_private.reconcile_environments();
-      v_after := null;
-    when 'flags' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
-    when 'schedules' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_schedules(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_rows(
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
-      from app_private.check_rows(
-        case v_step
-          when 'check_settings' then 'settings'
-          when 'check_environments' then 'environments'
-          when 'check_flags' then 'feature_flags'
-          when 'check_schedules' then 'feature_flag_schedules'
-        end,
-        v_after, 500, scope = 'recording') as r;
+      from app_private.check_rows(substr(v_step, length('check_') + 1), v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
@@ -3143,110 +3141,43 @@ $function$;
 comment on function app_private.reconcile_due(bigint) is 'The next step of the reconciliation that is due, for the holder of the lease reconcile. Call again until `finished`. Raises object_not_in_prerequisite_state when its token isn''t the present one.';
 grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.reconcile_environments()
- RETURNS integer
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.environment_reconciled_event(e, m.missing)
-    from (
-      select
-        array_agg(app_private.environment_id(e.name)) as ids, array_agg(e.created_at) as created, array_agg(e.revision) as revisions
-      from app_public.environments e
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_public.environments e on app_private.environment_id(e.name) = m.row_id));
-end;
-$function$;
-comment on function app_private.reconcile_environments() is 'Writes an environment.reconciled event for each environment that lacks events; returns how many.';
-
-CREATE OR REPLACE FUNCTION app_private.reconcile_flags(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
+CREATE OR REPLACE FUNCTION app_private.reconcile_rows(source text, after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
  SET jit TO 'off'
 AS $function$
 declare
   v_events app_private.audit_event[];
 begin
   with page as materialized (
-    select f as flag
-    from app_public.feature_flags f
-    where f.id > reconcile_flags.after and f.updated_at >= since
-    order by f.id
+    select r.row_id, r.created_at, r.revision
+    from app_private.audited_rows r
+    where r.source = reconcile_rows.source and r.row_id > reconcile_rows.after and r.updated_at >= since
+    order by r.row_id
     limit batch
   ), pages as materialized (
-    select
-      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions
-    from page p
+    select array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions from page p
   )
   select
-    (select (p.flag).id from page p order by 1 desc limit 1),
+    (select p.row_id from page p order by p.row_id desc limit 1),
     array(
-      select app_private.flag_reconciled_event(p.flag, m.missing)
+      select app_private.reconciled_event(r, m.missing)
       from pages g
       cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.flag).id = m.row_id)
+      join app_private.audited_rows r on r.source = reconcile_rows.source and r.row_id = m.row_id)
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_flags(uuid,timestamp with time zone,integer) is 'Writes a feature_flag.reconciled event for each of the next `batch` flags updated since then that lacks events; says how many, and the last flag seen (null when there was none).';
+comment on function app_private.reconcile_rows(text,uuid,timestamp with time zone,integer) is 'Writes a *.reconciled event for each of the next `batch` rows of a table, updated since then, that lacks events; says how many, and the last row seen (null when there was none).';
 
-CREATE OR REPLACE FUNCTION app_private.reconcile_schedules(after uuid, since timestamp with time zone, batch integer, OUT events integer, OUT last_id uuid)
- RETURNS record
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET jit TO 'off'
-AS $function$
-declare
-  v_events app_private.audit_event[];
-begin
-  with page as materialized (
-    select s as schedule
-    from app_public.feature_flag_schedules s
-    where s.id > reconcile_schedules.after and s.updated_at >= since
-    order by s.id
-    limit batch
-  ), pages as materialized (
-    select
-      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions
-    from page p
-  )
-  select
-    (select (p.schedule).id from page p order by 1 desc limit 1),
-    array(
-      select app_private.schedule_reconciled_event(p.schedule, f, m.missing)
-      from pages g
-      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.schedule).id = m.row_id
-      join app_public.feature_flags f on f.id = (p.schedule).flag_id)
-  into last_id, v_events;
-  events := app_private.write_lost_events(v_events);
-end;
-$function$;
-comment on function app_private.reconcile_schedules(uuid,timestamp with time zone,integer) is 'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
-
-CREATE OR REPLACE FUNCTION app_private.reconcile_settings()
- RETURNS integer
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.setting_reconciled_event(s, m.missing)
-    from (
-      select array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions
-      from app_private.settings s
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_private.settings s on app_private.setting_id(s.name) = m.row_id));
-end;
-$function$;
-comment on function app_private.reconcile_settings() is 'Writes a setting.reconciled event for each setting that lacks events; returns how many.';
+CREATE OR REPLACE FUNCTION app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), CASE (found).source WHEN 'feature_flags'::text THEN 'feature_flag.reconciled'::text WHEN 'feature_flag_schedules'::text THEN 'flag_schedule.reconciled'::text WHEN 'settings'::text THEN 'setting.reconciled'::text WHEN 'environments'::text THEN 'environment.reconciled'::text ELSE NULL::text END, (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, (missing)[cardinality(missing)], (((found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)) || CASE WHEN ((found).flag_key IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('flagKey', (found).flag_key) END)));
+comment on function app_private.reconciled_event(app_private.audited_rows,bigint[]) is 'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
  RETURNS record
@@ -3474,35 +3405,22 @@ CREATE OR REPLACE FUNCTION app_private.record_row(source text, row_id uuid, revi
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_flag app_public.feature_flags;
-  v_schedule app_public.feature_flag_schedules;
-  v_setting app_private.settings;
-  v_environment app_public.environments;
+  v_found app_private.audited_rows;
   v_event app_private.audit_event;
 begin
+  select r.* into v_found from app_private.audited_rows r where r.source = record_row.source and r.row_id = record_row.row_id;
   case source
     when 'settings' then
-      select s.* into v_setting from app_private.settings s where app_private.setting_id(s.name) = row_id;
-      update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
-      v_setting.revision := record_row.revision;
-      v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
+      update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
-      select e.* into v_environment from app_public.environments e where app_private.environment_id(e.name) = row_id;
-      update app_public.environments e set revision = record_row.revision where e.name = v_environment.name;
-      v_environment.revision := record_row.revision;
-      v_event := app_private.environment_reconciled_event(v_environment, array[record_row.revision]);
+      update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
     when 'feature_flags' then
-      select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
-      v_flag.revision := record_row.revision;
-      v_event := app_private.flag_reconciled_event(v_flag, array[record_row.revision]);
     when 'feature_flag_schedules' then
-      select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = row_id;
       update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
-      v_schedule.revision := record_row.revision;
-      v_event := app_private.schedule_reconciled_event(
-        v_schedule, (select f from app_public.feature_flags f where f.id = v_schedule.flag_id), array[record_row.revision]);
   end case;
+  v_found.revision := record_row.revision;
+  v_event := app_private.reconciled_event(v_found, array[record_row.revision]);
   v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
   return app_private.write_reconciled_events(array[v_event]);
 end;
@@ -4204,12 +4122,6 @@ AS $function$
 $function$;
 comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
 
-CREATE OR REPLACE FUNCTION app_private.schedule_reconciled_event(schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[])
- RETURNS app_private.audit_event
- LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), 'flag_schedule.reconciled'::text, (flag).id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (missing)[cardinality(missing)], (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'revisions', missing, 'rowRevision', (schedule).revision, 'rowCreatedAt', app_private.iso((schedule).created_at), 'rowUpdatedAt', app_private.iso((schedule).updated_at), 'updates', (schedule).updates, 'after', app_private.schedule_snapshot(schedule)) || jsonb_strip_nulls(jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'requestedBy', (schedule).requested_by, 'createdBy', (to_jsonb(schedule) -> 'created_by'::text), 'cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', (to_jsonb(schedule) -> 'cancel_reason'::text))))));
-comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules,app_public.feature_flags,bigint[]) is 'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
-
 CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
@@ -4529,12 +4441,6 @@ begin
 end;
 $function$;
 comment on function app_private.setting_problem(text,text) is 'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
-
-CREATE OR REPLACE FUNCTION app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
- RETURNS app_private.audit_event
- LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), '1970-01-01 00:00:00+00'::timestamp with time zone, (- (missing)[cardinality(missing)])), clock_timestamp(), 'setting.reconciled'::text, NULL::uuid, NULL::text, NULL::text, NULL::uuid, (missing)[cardinality(missing)], jsonb_build_object('name', (setting).name, 'revisions', missing, 'rowRevision', (setting).revision, 'rowUpdatedAt', app_private.iso((setting).updated_at), 'after', (setting).value)));
-comment on function app_private.setting_reconciled_event(app_private.settings,bigint[]) is 'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.settle_repeated_event(event_id uuid, occurred_at timestamp with time zone)
  RETURNS void
@@ -4890,7 +4796,7 @@ begin
 
   if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
     raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
-      using errcode = 'ZF010', hint = 'Cancel it and schedule anew.';
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
@@ -5138,7 +5044,7 @@ CREATE OR REPLACE FUNCTION app_private.told_id(payload text)
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
-comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
 
 CREATE OR REPLACE FUNCTION app_private.trail_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -5397,25 +5303,35 @@ grant execute on function app_private.undelivered_audit_events(text,integer) to 
 
 CREATE OR REPLACE FUNCTION app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] DEFAULT NULL::uuid[])
  RETURNS TABLE(row_id uuid, name text, created_at timestamp with time zone, revision bigint, flag_key text, environment text, key text, status text, differs jsonb, detail text)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
  SET jit TO 'off'
 AS $function$
+#variable_conflict use_column
+begin
+  return query
   with page as materialized (
-    select r.* from app_private.comparable_rows(source, unexplained_page.after, batch, unexplained_page.ids) as r
+    select r.row_id, r.name, r.created_at, r.revision, r.flag_key, r.environment, r.key, r.found
+    from app_private.audited_rows r
+    where r.source = unexplained_page.source and r.row_id > unexplained_page.after and r.comparable
+      and (unexplained_page.ids is null or r.row_id = any (unexplained_page.ids))
+    order by r.row_id
+    limit batch
   ), pages as materialized (
     select
-      array_agg(p.id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
       array_agg(p.found) as found
     from page p
   )
-  select p.id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
+  select p.row_id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
   from pages g
-  cross join lateral app_private.unexplained_rows(source, g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join page p on p.id = u.row_id
+  cross join lateral app_private.unexplained_rows(unexplained_page.source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.row_id = u.row_id
   union all
-  (select p.id, null, null, null, null, null, null, 'ok', null, null from page p order by p.id desc limit 1)
+  (select p.row_id, null, null, null, null, null, null, 'ok', null, null from page p order by p.row_id desc limit 1);
+end;
 $function$;
 comment on function app_private.unexplained_page(text,uuid,integer,uuid[]) is 'Of the next `batch` rows of a table behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a row.';
 
@@ -5606,7 +5522,7 @@ begin
     having count(*) > 0;
   return query
     select 'event_unsealed', null::bigint[],
-      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+      format('%s events are neither sealed nor queued for it: they were inserted past the triggers, or their rows in the ledger are gone: %s',
         count(*),
         array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
     from app_private.unsealed_events() as e
@@ -5902,7 +5818,7 @@ AS $function$
     app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
   from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
   cross join (
-    -- Without any seal before it, the chain begins anew; verification tells.
+    -- Without any seal before it, the chain begins again; verification says so.
     select
       coalesce((previous).seal_no, 0) + 1,
       coalesce((previous).head, sha256('')),
@@ -5944,7 +5860,7 @@ declare
 begin
   perform app_private.require_admin();
   if app_private.claims_are_limited() then
-    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+    raise exception 'This takes the token of an admin that isn’t limited to environments.' using errcode = 'ZF015';
   end if;
   insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
   return v_environment;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a6994f15b1c7cd7f111da63e9431f984b7647fd5
+--! Hash: sha1:6d96189242b34c11a9e444e2c0c7cb905c11c985
 --! Message: Flags and schedules
 
 --! Included platform/locks.sql
@@ -29,6 +29,7 @@ declare
     audit.events,
     audit.event_types,
     audit.reconciliations,
+    app_private.audited_rows,
     audit.flag_events,
     audit.actor_events,
     audit.applied_schedules,
@@ -179,7 +180,7 @@ return jsonb_build_object(
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
--- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
 create or replace function app_private.updates_problem(updates jsonb)
 returns text

@@ -1,5 +1,5 @@
---! Previous: sha1:a6994f15b1c7cd7f111da63e9431f984b7647fd5
---! Hash: sha1:722353b88a929bea766998732eb6b2006a6476a4
+--! Previous: sha1:6d96189242b34c11a9e444e2c0c7cb905c11c985
+--! Hash: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -29,6 +29,7 @@ declare
     audit.events,
     audit.event_types,
     audit.reconciliations,
+    app_private.audited_rows,
     audit.flag_events,
     audit.actor_events,
     audit.applied_schedules,

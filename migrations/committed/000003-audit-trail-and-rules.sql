@@ -1,5 +1,5 @@
---! Previous: sha1:722353b88a929bea766998732eb6b2006a6476a4
---! Hash: sha1:fad9cea3ab6d2f08050a18e079a11fe4e28bf4bb
+--! Previous: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
+--! Hash: sha1:80720d9b9a76ae959a6a8d9c171aa7024f5a876b
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -29,6 +29,7 @@ declare
     audit.events,
     audit.event_types,
     audit.reconciliations,
+    app_private.audited_rows,
     audit.flag_events,
     audit.actor_events,
     audit.applied_schedules,
@@ -491,7 +492,7 @@ stable
 parallel safe
 return nullif(current_setting('jwt.claims.role', true), '');
 
--- Asked before the environments themselves: those take a call, and nearly nobody is limited.
+-- Asked before the environments themselves: those take a call, and few tokens are limited.
 create or replace function app_private.claims_are_limited()
 returns boolean
 language sql
@@ -917,7 +918,7 @@ comment on function app_private.event_ids(uuid, timestamptz, bigint) is
   'The ids that the event of a row''s revision may have.';
 --! EndIncluded audit/record/incarnation.sql
 --! Included platform/settings.sql
--- Settings that hold for the database, whichever process works on it: one row each, in every dump. The owner writes them, by
+-- Settings that hold for the database, for every process: one row each, in every dump. The owner writes them, by
 -- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
 
 create or replace function app_private.setting_definitions()
@@ -1970,7 +1971,7 @@ declare
 begin
   perform app_private.require_admin();
   if app_private.claims_are_limited() then
-    raise exception 'This takes the token of an admin that isn''t limited to environments.' using errcode = 'ZF015';
+    raise exception 'This takes the token of an admin that isn’t limited to environments.' using errcode = 'ZF015';
   end if;
   insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
   return v_environment;
@@ -2158,46 +2159,6 @@ as $$
 $$;
 
 comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
-
-create or replace function app_private.environment_reconciled_event(environment app_public.environments, missing bigint[])
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(
-    app_private.incarnation(), app_private.environment_id((environment).name), (environment).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'environment.reconciled', null, null, (environment).name, null, missing[cardinality(missing)],
-  jsonb_build_object(
-    'name', (environment).name,
-    'revisions', missing,
-    'rowRevision', (environment).revision,
-    'rowCreatedAt', app_private.iso((environment).created_at),
-    'after', app_private.environment_state(environment))));
-
-comment on function app_private.environment_reconciled_event(app_public.environments, bigint[]) is
-  'The environment.reconciled event for an environment''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.reconcile_environments()
-returns integer
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.environment_reconciled_event(e, m.missing)
-    from (
-      select
-        array_agg(app_private.environment_id(e.name)) as ids, array_agg(e.created_at) as created, array_agg(e.revision) as revisions
-      from app_public.environments e
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_public.environments e on app_private.environment_id(e.name) = m.row_id));
-end;
-$$;
-
-comment on function app_private.reconcile_environments() is
-  'Writes an environment.reconciled event for each environment that lacks events; returns how many.';
 --! EndIncluded environments/recorded.sql
 --! Included flags/fields.sql
 -- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
@@ -2215,7 +2176,7 @@ return jsonb_build_object(
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
--- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK anew for each statement, and there a
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
 create or replace function app_private.updates_problem(updates jsonb)
 returns text
@@ -2322,7 +2283,7 @@ create or replace trigger _100_stamp
   before insert or update on app_public.feature_flags
   for each row execute function app_private.tg_feature_flags__stamp();
 
--- Ahead of the foreign key's cascade, which comes when the flag is gone and nobody can tell any more whose the schedules were.
+-- Ahead of the foreign key's cascade, which comes when the flag is gone, and with it the way to know whose the schedules were.
 create or replace function app_private.tg_feature_flags__delete_schedules()
 returns trigger
 language plpgsql
@@ -2591,7 +2552,7 @@ return nullif(btrim(
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 
--- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, whoever asks.
+-- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, to every role.
 create or replace function app_private.tg_feature_flag_schedules__state()
 returns trigger
 language plpgsql
@@ -2631,7 +2592,7 @@ begin
 
   if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
     raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
-      using errcode = 'ZF010', hint = 'Cancel it and schedule anew.';
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
@@ -2771,7 +2732,7 @@ revoke all on table app_public.feature_flag_schedules
 grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer, halyard_auditor;
 grant insert (flag_id, scheduled_at, updates, max_attempts, reason) on table app_public.feature_flag_schedules to halyard_admin;
 
--- The state machine's trigger runs with the rights of whoever inserts.
+-- The state machine's trigger runs with the rights of the role that inserts.
 grant execute on function app_private.require_schedulable(timestamptz), app_private.trim_reason(text) to halyard_admin;
 --! EndIncluded schedules/schedules.sql
 --! Included schedules/events.sql
@@ -3165,7 +3126,7 @@ begin
   from app_public.feature_flag_schedules s
   where s.id = schedule_id
   for update;
-  -- Deleted by hand since the statement before.
+  -- Deleted in SQL since the statement before.
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
@@ -3879,7 +3840,7 @@ grant execute on function app_private.ensure_audit_partitions(integer) to halyar
 select app_private.ensure_audit_partitions();
 --! EndIncluded audit/record/partitions.sql
 --! Included audit/seal/sealing.sql
--- From the queue to the ledger: number the events, and seal each batch, so that whoever holds a seal's head can tell whether
+-- From the queue to the ledger: number the events, and seal each batch, so that a holder of a seal's head can check whether
 -- anything before it was changed, taken out or put in.
 --
 -- A seal is the root of an RFC 6962 Merkle tree over the batch's leaves, chained to the seal before it. A leaf is the hash of
@@ -3989,7 +3950,7 @@ begin
   ), numbered as (
     select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
     from taken t
-  ), told as materialized (
+  ), described as materialized (
     select
       n.*, e.event_type, e.flag_key, e.environment,
       coalesce(
@@ -4007,10 +3968,10 @@ begin
     -- As leaf_hash(), without the way through text.
     select
       t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
-    from told t
+    from described t
   )
   select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
-  from told t
+  from described t
   order by t.seq;
 end;
 $$;
@@ -4026,7 +3987,7 @@ comment on function app_private.number_and_hand_out(integer, bigint, bigint) is
 -- looked from the start each time would walk over all that it has taken before. So a run hands the last id that it took to
 -- its next call, and looks from the start again at its end, for what was committed late.
 --
--- What has just been sealed is in hand, so whoever delivers it needn't read it from the trail again. Times are microseconds,
+-- What has just been sealed is in hand, so the forwarder needn't read it from the trail again. Times are microseconds,
 -- which a client reads quicker than a timestamp.
 create or replace function app_private.seal_and_hand_out(batch integer, after bigint)
 returns table (queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
@@ -4095,7 +4056,7 @@ as $$
     app_private.seal_head(n.previous_head, i.trail, i.id, n.seal_no, write_seal.first_seq, cardinality(leaves), n.root)
   from (select x.trail, x.id from audit.incarnations x order by x.incarnation_no desc limit 1) as i
   cross join (
-    -- Without any seal before it, the chain begins anew; verification tells.
+    -- Without any seal before it, the chain begins again; verification says so.
     select
       coalesce((previous).seal_no, 0) + 1,
       coalesce((previous).head, sha256('')),
@@ -4129,9 +4090,9 @@ comment on function app_private.seal_message(audit.seals) is 'The audit.sealed r
 grant execute on function app_private.seal_and_hand_out(integer, bigint) to halyard_worker;
 --! EndIncluded audit/seal/sealing.sql
 --! Included audit/retain/purges.sql
--- What was purged from the trail, as the trail itself tells it.
+-- What was purged from the trail, as the trail itself says.
 
--- What a purge's own text tells; nulls when it isn't one that Halyard wrote.
+-- What a purge's own text says; nulls when it isn't one that Halyard wrote.
 create or replace function app_private.purge_told(payload text, out before timestamptz, out events bigint, out last_seq bigint)
 language plpgsql
 stable
@@ -4152,7 +4113,7 @@ $$;
 
 comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
 
--- Purges are told by the trail itself: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
+-- The trail itself records purges: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
 create or replace function app_private.purges()
 returns table (before timestamptz, events bigint, last_seq bigint)
 language sql
@@ -4232,7 +4193,7 @@ $$;
 comment on function app_private.differing_columns(audit.events) is
   'The columns of an event that don''t say what its text says.';
 
--- The id that an event's text tells; null when it tells none.
+-- The id in an event's text; null when it has none.
 create or replace function app_private.told_id(payload text)
 returns uuid
 language sql
@@ -4240,7 +4201,7 @@ immutable
 parallel safe
 return substring(payload from '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')::uuid;
 
-comment on function app_private.told_id(text) is 'The id that an event''s text tells; null when it tells none.';
+comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
 
 -- The numbers whose event isn't where the ledger has it: because it is gone, or because its key or the ledger's was changed. Then
 -- a row without a number has the very text that was sealed under this one. Candidates are found by a key, for many events may be of
@@ -4289,7 +4250,7 @@ comment on function app_private.moved_events(bigint[]) is
 --! Included audit/verify/unsealed.sql
 -- What no seal covers, though it should be in one.
 
--- Not those whose key was changed after they were sealed: they are told of under their number, by moved_events().
+-- Not those whose key was changed after they were sealed: moved_events() reports them under their number.
 create or replace function app_private.unsealed_events()
 returns table (id uuid, occurred_at timestamptz)
 language sql
@@ -4354,7 +4315,7 @@ begin
     having count(*) > 0;
   return query
     select 'event_unsealed', null::bigint[],
-      format('%s events are neither sealed nor queued for it: they were put in by hand, or their rows in the ledger are gone: %s',
+      format('%s events are neither sealed nor queued for it: they were inserted past the triggers, or their rows in the ledger are gone: %s',
         count(*),
         array_to_string((array_agg(e.id order by e.occurred_at))[1:5], ', ') || case when count(*) > 5 then ', …' else '' end)
     from app_private.unsealed_events() as e
@@ -4514,7 +4475,7 @@ as $$
     when (previous).seal_no is null then 'There is no seal before it.'
     when seal.seal_no <> (previous).seal_no + 1
       then format('The seals %s to %s are gone.', (previous).seal_no + 1, seal.seal_no - 1)
-    -- A head that was changed is told of where it was: the next seal still tells what it had been.
+    -- A changed head is reported where it was: the next seal still has the former one.
     when seal.previous_head <> (previous).head and seal.previous_head <> app_private.seal_head(
       (previous).previous_head, (previous).trail, (previous).incarnation, (previous).seal_no, (previous).first_seq,
       (previous).last_seq - (previous).first_seq + 1, (previous).root)
@@ -5161,7 +5122,7 @@ grant execute on function
 to halyard_worker;
 --! EndIncluded audit/deliver/delivery.sql
 --! Included audit/deliver/cursor_events.sql
--- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and nobody
+-- A cursor says what a destination has confirmed, so a cursor that jumps can lose events for that destination, and no one
 -- outside would know. Each change of a cursor but the worker's own step forward is an event.
 --
 -- The worker is known by its login: session_user can't be set by a session, as a setting can, and the worker's login reaches the
@@ -5294,7 +5255,7 @@ grant execute on function audit.last_seq(), audit.record_export(text, jsonb, boo
   to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/export.sql
 --! Included platform/metrics.sql
--- What Prometheus is told of the database, read at each scrape by every process that serves /metrics. Nothing here counts a
+-- What Prometheus reads of the database, at each scrape by every process that serves /metrics. Nothing here counts a
 -- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were reconciled, and a
 -- million pending schedules.
 
@@ -5560,7 +5521,7 @@ grant execute on function app_private.waiting_work(text) to halyard_worker;
 --! Included audit/retain/purge_check.sql
 -- May a month of the trail be purged?
 
--- A partition that isn't one month (UTC) has no `month`; it was made by hand, and comes first: what lies behind it can't be told.
+-- A partition that isn't one month (UTC) has no `month`; an administrator made it, and it comes first: what lies behind it isn't known.
 create or replace function app_private.audit_months()
 returns table (partition regclass, month timestamptz, ends timestamptz)
 language sql
@@ -5586,8 +5547,8 @@ $$;
 
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
 
--- Evidence must outlive whoever it is against: a month that has been tampered with stays. So does one with a gap that a purge
--- would paper over, or with an event that nobody outside has seen.
+-- Evidence must outlive the person whom it is against: a month that has been tampered with stays. So does one with a gap that a purge
+-- would paper over, or with an event that no destination has.
 create or replace function app_private.purge_obstacle(month timestamptz, ends timestamptz)
 returns text
 language plpgsql
@@ -5602,7 +5563,7 @@ declare
   v_name text;
 begin
   if month is null then
-    return 'Its partition isn''t one month (UTC): it was made by hand.';
+    return 'Its partition isn''t one month (UTC): an administrator made it.';
   end if;
   if exists (select from audit.queue q where q.occurred_at >= month and q.occurred_at < ends) then
     return 'Some of its events wait for their number: is a worker running?';
@@ -5623,7 +5584,7 @@ begin
   )
   select count(*) into v_count from unnumbered u where not app_private.is_substituted(u.id, u.occurred_at);
   if v_count > 0 then
-    return format('%s of its events have no number and don''t wait for one: they were put in by hand.', v_count);
+    return format('%s of its events have no number and don''t wait for one: they were inserted past the triggers.', v_count);
   end if;
   select max(l.seq) into v_last_seq from audit.ledger l where l.occurred_at >= month and l.occurred_at < ends;
   -- The whole of its last seal must be outside: with it goes the head.
@@ -5671,7 +5632,7 @@ begin
   loop
     v_chain := coalesce(
       app_private.chain_problem((select s from audit.seals s where s.seal_no < v_seal.seal_no order by s.seal_no desc limit 1), v_seal),
-      -- What gives away a seal that was written anew, head and all.
+      -- What gives away a seal that was rewritten, with its head.
       (
         select 'The next seal isn''t chained to its head.'
         from audit.seals s
@@ -5737,7 +5698,7 @@ end;
 $$;
 
 comment on function app_private.drop_audit_months(regclass[], timestamptz[], bigint[]) is
-  'Drops these partitions and tells it in the trail, all or nothing; returns why it didn''t, null when it did.';
+  'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
 -- What it says `inAll` counts the months before it too: their own events will be purged in their turn.
 create or replace function app_private.purged_event(month timestamptz, events bigint, events_in_all bigint, last_seq_in_all bigint)
@@ -5854,7 +5815,7 @@ $$;
 comment on function app_private.retain_audit_events() is
   'audit.retain() for the oldest month that is due by the setting audit_retention, as the system; no row when that is empty.';
 
--- A destination that is in use no more would hold every purge up. One that is in use would begin anew at seq 1. The table's trigger
+-- A destination that is in use no more would hold every purge up. One that is in use would begin again at seq 1. The table's trigger
 -- writes the event.
 create or replace function audit.forget_destination(name text)
 returns boolean
@@ -6139,6 +6100,85 @@ grant select on table
   audit.cancellations_by_others, audit.manual_changes
 to halyard_auditor;
 --! EndIncluded audit/read/views.sql
+--! Included audit/verify/audited_rows.sql
+-- The rows of every audited table under the same names. What holds rows against the trail, and what records them as they are found,
+-- reads them here: another audited table is another branch. Each reader has a plan of its own for its `source`, so that the other
+-- branches aren't in it (`plan_cache_mode`).
+--
+-- Every branch is of one table and casts its columns to the same types: only then does the planner put it in line, and walk the
+-- table's index for a page.
+--
+-- `found` is what the trail is asked about, `details` what a *.reconciled event shows. A setting that another version of Halyard
+-- defined isn't comparable: its default isn't known.
+create or replace view app_private.audited_rows with (security_invoker = true) as
+select
+  'feature_flags'::text as source, f.id as row_id, f.id::text as name, f.created_at, f.updated_at, f.revision,
+  f.id as flag_id, f.flag_key::text as flag_key, f.environment::text as environment, null::uuid as schedule_id,
+  f.flag_key::text as key, true as comparable,
+  app_private.flag_found(f) as found,
+  jsonb_build_object(
+    'rowCreatedAt', app_private.iso(f.created_at),
+    'rowUpdatedAt', app_private.iso(f.updated_at),
+    'after', app_private.flag_state(f)) as details
+from app_public.feature_flags f
+union all
+select
+  'feature_flag_schedules'::text, s.id, s.id::text, s.created_at, s.updated_at, s.revision,
+  s.flag_id,
+  (select f.flag_key::text from app_public.feature_flags f where f.id = s.flag_id),
+  (select f.environment::text from app_public.feature_flags f where f.id = s.flag_id),
+  s.id,
+  null::text, true,
+  app_private.schedule_found(s),
+  jsonb_build_object(
+    'scheduleId', s.id,
+    'rowCreatedAt', app_private.iso(s.created_at),
+    'rowUpdatedAt', app_private.iso(s.updated_at),
+    'updates', s.updates,
+    'after', app_private.schedule_snapshot(s))
+  || jsonb_strip_nulls(jsonb_build_object(
+    'appliedAt', app_private.iso(s.applied_at),
+    'requestedBy', s.requested_by,
+    -- By name: the tracking columns can be rolled back, and the trail goes on.
+    'createdBy', to_jsonb(s) -> 'created_by',
+    'cancelledBy', to_jsonb(s) -> 'cancelled_by',
+    'cancelReason', to_jsonb(s) -> 'cancel_reason'))
+from app_public.feature_flag_schedules s
+union all
+select
+  'settings'::text, app_private.setting_id(s.name), s.name, timestamptz 'epoch', s.updated_at, s.revision,
+  null::uuid, null::text, null::text, null::uuid,
+  s.name, exists (select from app_private.setting_definitions() as d where d.name = s.name),
+  jsonb_build_object('value', s.value),
+  jsonb_build_object('name', s.name, 'rowUpdatedAt', app_private.iso(s.updated_at), 'after', s.value)
+from app_private.settings s
+union all
+select
+  'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
+  null::uuid, null::text, e.name::text, null::uuid,
+  e.name::text, true,
+  app_private.environment_state(e),
+  jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
+from app_public.environments e;
+
+comment on view app_private.audited_rows is
+  'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+
+comment on column app_private.audited_rows.source is 'The table, without its schema.';
+comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
+comment on column app_private.audited_rows.name is 'The row''s key as text.';
+comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
+comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
+comment on column app_private.audited_rows.revision is 'How often the row was changed with an event.';
+comment on column app_private.audited_rows.flag_id is 'The flag that the row''s events are about.';
+comment on column app_private.audited_rows.flag_key is 'That flag''s key.';
+comment on column app_private.audited_rows.environment is 'The environment that the row''s events are about.';
+comment on column app_private.audited_rows.schedule_id is 'The schedule that the row''s events are about.';
+comment on column app_private.audited_rows.key is 'By which row_history() finds the row''s events; null for schedules, which it finds by row_id.';
+comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
+comment on column app_private.audited_rows.found is 'What is compared with the trail.';
+comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
+--! EndIncluded audit/verify/audited_rows.sql
 --! Included audit/reconcile/dead_letters.sql
 -- Dead letters, replayed as they are: the events that a letter holds, or those that the triggers' own functions make of its rows.
 
@@ -6395,14 +6435,9 @@ set search_path to pg_catalog, pg_temp
 set enable_nestloop to off
 set jit to off
 as $$
-  with lives as materialized (
-    select array_agg(i.id) as ids from audit.incarnations i
-  ), versions as materialized (
-    select
-      r.id, r.created_at, v.revision,
-      array(select app_private.event_id(i.id, r.id, r.created_at, v.revision) from unnest(l.ids) as i (id)) as event_ids
-    from lives l
-    cross join unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
+  with versions as materialized (
+    select r.id, r.created_at, v.revision, app_private.event_ids(r.id, r.created_at, v.revision) as event_ids
+    from unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
     cross join lateral generate_series(1, r.revision) as v (revision)
   ), unnumbered as materialized (
     select v.*
@@ -6421,10 +6456,7 @@ as $$
     select
       u.id, u.revision,
       max(u.revision) filter (where exists (
-        select
-        from lives l
-        cross join unnest(l.ids) as i (id)
-        where app_private.is_recorded(app_private.event_id(i.id, u.id, u.created_at, -u.revision))))
+        select from unnest(app_private.event_ids(u.id, u.created_at, -u.revision)) as e (id) where app_private.is_recorded(e.id)))
         over (partition by u.id) as reconciled_to
     from unnumbered u
     where (u.id, u.revision) not in (select q.id, q.revision from queued q)
@@ -6439,54 +6471,25 @@ $$;
 comment on function app_private.missing_revisions(uuid[], timestamptz[], bigint[]) is
   'For each row with lost events: its revisions, ascending, that neither an event nor a dead letter nor a *.reconciled event accounts for.';
 
-create or replace function app_private.flag_reconciled_event(flag app_public.feature_flags, missing bigint[])
+create or replace function app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
 returns app_private.audit_event
 language sql
 volatile
 return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), (flag).id, (flag).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'feature_flag.reconciled', (flag).id, (flag).flag_key, (flag).environment, null,
-  missing[cardinality(missing)],
-  jsonb_build_object(
-    'flagKey', (flag).flag_key,
-    'revisions', missing,
-    'rowRevision', (flag).revision,
-    'rowCreatedAt', app_private.iso((flag).created_at),
-    'rowUpdatedAt', app_private.iso((flag).updated_at),
-    'after', app_private.flag_state(flag))));
+  app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, -missing[cardinality(missing)]),
+  clock_timestamp(),
+  case (found).source
+    when 'feature_flags' then 'feature_flag.reconciled'
+    when 'feature_flag_schedules' then 'flag_schedule.reconciled'
+    when 'settings' then 'setting.reconciled'
+    when 'environments' then 'environment.reconciled'
+  end,
+  (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, missing[cardinality(missing)],
+  (found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)
+  || case when (found).flag_key is null then '{}' else jsonb_build_object('flagKey', (found).flag_key) end));
 
-comment on function app_private.flag_reconciled_event(app_public.feature_flags, bigint[]) is
-  'The feature_flag.reconciled event for a flag''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.schedule_reconciled_event(
-  schedule app_public.feature_flag_schedules, flag app_public.feature_flags, missing bigint[]
-)
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), (schedule).id, (schedule).created_at, -missing[cardinality(missing)]),
-  clock_timestamp(), 'flag_schedule.reconciled', (flag).id, (flag).flag_key, (flag).environment, (schedule).id,
-  missing[cardinality(missing)],
-  jsonb_build_object(
-    'scheduleId', (schedule).id,
-    'flagKey', (flag).flag_key,
-    'revisions', missing,
-    'rowRevision', (schedule).revision,
-    'rowCreatedAt', app_private.iso((schedule).created_at),
-    'rowUpdatedAt', app_private.iso((schedule).updated_at),
-    'updates', (schedule).updates,
-    'after', app_private.schedule_snapshot(schedule))
-  || jsonb_strip_nulls(jsonb_build_object(
-    'appliedAt', app_private.iso((schedule).applied_at),
-    'requestedBy', (schedule).requested_by,
-    -- By name: the tracking columns can be rolled back, and the trail goes on.
-    'createdBy', to_jsonb(schedule) -> 'created_by',
-    'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
-    'cancelReason', to_jsonb(schedule) -> 'cancel_reason'))));
-
-comment on function app_private.schedule_reconciled_event(app_public.feature_flag_schedules, app_public.feature_flags, bigint[]) is
-  'The flag_schedule.reconciled event for a schedule''s missing revisions (ascending): the row as it is found.';
+comment on function app_private.reconciled_event(app_private.audited_rows, bigint[]) is
+  'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
 
 -- When the trail refuses one of the events, each is tried alone, so that the others get in.
 create or replace function app_private.write_lost_events(events app_private.audit_event[])
@@ -6521,119 +6524,41 @@ $$;
 comment on function app_private.write_lost_events(app_private.audit_event[]) is
   'Writes *.reconciled and audit.gap events, and warns of those that the trail refuses; returns how many were written.';
 
-create or replace function app_private.reconcile_flags(
-  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
+create or replace function app_private.reconcile_rows(
+  source text, after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
 )
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
 set jit to off
 as $$
 declare
   v_events app_private.audit_event[];
 begin
   with page as materialized (
-    select f as flag
-    from app_public.feature_flags f
-    where f.id > reconcile_flags.after and f.updated_at >= since
-    order by f.id
+    select r.row_id, r.created_at, r.revision
+    from app_private.audited_rows r
+    where r.source = reconcile_rows.source and r.row_id > reconcile_rows.after and r.updated_at >= since
+    order by r.row_id
     limit batch
   ), pages as materialized (
-    select
-      array_agg((p.flag).id) as ids, array_agg((p.flag).created_at) as created, array_agg((p.flag).revision) as revisions
-    from page p
+    select array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions from page p
   )
   select
-    (select (p.flag).id from page p order by 1 desc limit 1),
+    (select p.row_id from page p order by p.row_id desc limit 1),
     array(
-      select app_private.flag_reconciled_event(p.flag, m.missing)
+      select app_private.reconciled_event(r, m.missing)
       from pages g
       cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.flag).id = m.row_id)
+      join app_private.audited_rows r on r.source = reconcile_rows.source and r.row_id = m.row_id)
   into last_id, v_events;
   events := app_private.write_lost_events(v_events);
 end;
 $$;
 
-comment on function app_private.reconcile_flags(uuid, timestamptz, integer) is
-  'Writes a feature_flag.reconciled event for each of the next `batch` flags updated since then that lacks events; says how many, and the last flag seen (null when there was none).';
-
-create or replace function app_private.reconcile_schedules(
-  after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
-)
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-set jit to off
-as $$
-declare
-  v_events app_private.audit_event[];
-begin
-  with page as materialized (
-    select s as schedule
-    from app_public.feature_flag_schedules s
-    where s.id > reconcile_schedules.after and s.updated_at >= since
-    order by s.id
-    limit batch
-  ), pages as materialized (
-    select
-      array_agg((p.schedule).id) as ids, array_agg((p.schedule).created_at) as created,
-      array_agg((p.schedule).revision) as revisions
-    from page p
-  )
-  select
-    (select (p.schedule).id from page p order by 1 desc limit 1),
-    array(
-      select app_private.schedule_reconciled_event(p.schedule, f, m.missing)
-      from pages g
-      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-      join page p on (p.schedule).id = m.row_id
-      join app_public.feature_flags f on f.id = (p.schedule).flag_id)
-  into last_id, v_events;
-  events := app_private.write_lost_events(v_events);
-end;
-$$;
-
-comment on function app_private.reconcile_schedules(uuid, timestamptz, integer) is
-  'Writes a flag_schedule.reconciled event for each of the next `batch` schedules updated since then that lacks events; says how many, and the last schedule seen (null when there was none).';
-
-create or replace function app_private.setting_reconciled_event(setting app_private.settings, missing bigint[])
-returns app_private.audit_event
-language sql
-volatile
-return app_private.as_system(app_private.make_event(
-  app_private.event_id(app_private.incarnation(), app_private.setting_id((setting).name), 'epoch', -missing[cardinality(missing)]),
-  clock_timestamp(), 'setting.reconciled', null, null, null, null, missing[cardinality(missing)],
-  jsonb_build_object(
-    'name', (setting).name,
-    'revisions', missing,
-    'rowRevision', (setting).revision,
-    'rowUpdatedAt', app_private.iso((setting).updated_at),
-    'after', (setting).value)));
-
-comment on function app_private.setting_reconciled_event(app_private.settings, bigint[]) is
-  'The setting.reconciled event for a setting''s missing revisions (ascending): the row as it is found.';
-
-create or replace function app_private.reconcile_settings()
-returns integer
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-begin
-  return app_private.write_lost_events(array(
-    select app_private.setting_reconciled_event(s, m.missing)
-    from (
-      select array_agg(app_private.setting_id(s.name)) as ids, array_agg(timestamptz 'epoch') as created, array_agg(s.revision) as revisions
-      from app_private.settings s
-    ) as g
-    cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
-    join app_private.settings s on app_private.setting_id(s.name) = m.row_id));
-end;
-$$;
-
-comment on function app_private.reconcile_settings() is
-  'Writes a setting.reconciled event for each setting that lacks events; returns how many.';
+comment on function app_private.reconcile_rows(text, uuid, timestamptz, integer) is
+  'Writes a *.reconciled event for each of the next `batch` rows of a table, updated since then, that lacks events; says how many, and the last row seen (null when there was none).';
 --! EndIncluded audit/reconcile/reconcile_rows.sql
 --! Included audit/reconcile/reconcile_deleted.sql
 -- Rows that the trail knows alive and that are gone without a deleted event: one audit.gap event for each. When the row was
@@ -7045,88 +6970,40 @@ comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bi
 --! Included audit/verify/verify_rows.sql
 -- The tables, a page at a time, held against the trail.
 
--- What of each table is compared, under the same names. `ids` are rows that are asked for; null for all.
-create or replace function app_private.comparable_rows(source text, after uuid, batch integer, ids uuid[] default null)
-returns table (id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, found jsonb)
-language plpgsql
-stable
-set search_path to pg_catalog, pg_temp
-set jit to off
-as $$
-#variable_conflict use_column
-begin
-  case source
-    when 'feature_flags' then
-      return query
-        select
-          f.id, f.id::text, f.created_at, f.revision, f.flag_key::text, f.environment::text, f.flag_key::text, app_private.flag_found(f)
-        from app_public.feature_flags f
-        where f.id > comparable_rows.after and (comparable_rows.ids is null or f.id = any (comparable_rows.ids))
-        order by f.id
-        limit batch;
-    when 'feature_flag_schedules' then
-      return query
-        select
-          s.id, s.id::text, s.created_at, s.revision, f.flag_key::text, f.environment::text, null::text, app_private.schedule_found(s)
-        from (
-          select s.*
-          from app_public.feature_flag_schedules s
-          where s.id > comparable_rows.after and (comparable_rows.ids is null or s.id = any (comparable_rows.ids))
-          order by s.id
-          limit batch
-        ) as s
-        left join app_public.feature_flags f on f.id = s.flag_id
-        order by s.id;
-    when 'settings' then
-      return query
-        select i.id, s.name, timestamptz 'epoch', s.revision, null::text, null::text, s.name, jsonb_build_object('value', s.value)
-        from app_private.settings s
-        -- A setting of another version of Halyard isn't defined here, and so neither is its default.
-        join app_private.setting_definitions() as d on d.name = s.name
-        cross join lateral app_private.setting_id(s.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-    when 'environments' then
-      return query
-        select
-          i.id, e.name::text, e.created_at, e.revision, null::text, e.name::text, e.name::text, app_private.environment_state(e)
-        from app_public.environments e
-        cross join lateral app_private.environment_id(e.name) as i (id)
-        where i.id > comparable_rows.after and (comparable_rows.ids is null or i.id = any (comparable_rows.ids))
-        order by i.id
-        limit batch;
-  end case;
-end;
-$$;
-
-comment on function app_private.comparable_rows(text, uuid, integer, uuid[]) is
-  'The next `batch` rows of feature_flags, feature_flag_schedules, settings or environments behind an id, as unexplained_rows() compares them.';
-
 create or replace function app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] default null)
 returns table (
   row_id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, status text, differs jsonb,
   detail text
 )
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
 set jit to off
 as $$
+#variable_conflict use_column
+begin
+  return query
   with page as materialized (
-    select r.* from app_private.comparable_rows(source, unexplained_page.after, batch, unexplained_page.ids) as r
+    select r.row_id, r.name, r.created_at, r.revision, r.flag_key, r.environment, r.key, r.found
+    from app_private.audited_rows r
+    where r.source = unexplained_page.source and r.row_id > unexplained_page.after and r.comparable
+      and (unexplained_page.ids is null or r.row_id = any (unexplained_page.ids))
+    order by r.row_id
+    limit batch
   ), pages as materialized (
     select
-      array_agg(p.id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
       array_agg(p.found) as found
     from page p
   )
-  select p.id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
+  select p.row_id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
   from pages g
-  cross join lateral app_private.unexplained_rows(source, g.ids, g.created, g.revisions, g.keys, g.found) as u
-  join page p on p.id = u.row_id
+  cross join lateral app_private.unexplained_rows(unexplained_page.source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.row_id = u.row_id
   union all
-  (select p.id, null, null, null, null, null, null, 'ok', null, null from page p order by p.id desc limit 1)
+  (select p.row_id, null, null, null, null, null, null, 'ok', null, null from page p order by p.row_id desc limit 1);
+end;
 $$;
 
 comment on function app_private.unexplained_page(text, uuid, integer, uuid[]) is
@@ -7228,35 +7105,22 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_flag app_public.feature_flags;
-  v_schedule app_public.feature_flag_schedules;
-  v_setting app_private.settings;
-  v_environment app_public.environments;
+  v_found app_private.audited_rows;
   v_event app_private.audit_event;
 begin
+  select r.* into v_found from app_private.audited_rows r where r.source = record_row.source and r.row_id = record_row.row_id;
   case source
     when 'settings' then
-      select s.* into v_setting from app_private.settings s where app_private.setting_id(s.name) = row_id;
-      update app_private.settings s set revision = record_row.revision where s.name = v_setting.name;
-      v_setting.revision := record_row.revision;
-      v_event := app_private.setting_reconciled_event(v_setting, array[record_row.revision]);
+      update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
-      select e.* into v_environment from app_public.environments e where app_private.environment_id(e.name) = row_id;
-      update app_public.environments e set revision = record_row.revision where e.name = v_environment.name;
-      v_environment.revision := record_row.revision;
-      v_event := app_private.environment_reconciled_event(v_environment, array[record_row.revision]);
+      update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
     when 'feature_flags' then
-      select f.* into v_flag from app_public.feature_flags f where f.id = row_id;
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
-      v_flag.revision := record_row.revision;
-      v_event := app_private.flag_reconciled_event(v_flag, array[record_row.revision]);
     when 'feature_flag_schedules' then
-      select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = row_id;
       update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
-      v_schedule.revision := record_row.revision;
-      v_event := app_private.schedule_reconciled_event(
-        v_schedule, (select f from app_public.feature_flags f where f.id = v_schedule.flag_id), array[record_row.revision]);
   end case;
+  v_found.revision := record_row.revision;
+  v_event := app_private.reconciled_event(v_found, array[record_row.revision]);
   v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
   return app_private.write_reconciled_events(array[v_event]);
 end;
@@ -7388,7 +7252,9 @@ set timezone to 'UTC'
 as $$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_all constant text[] := '{dead_letters,settings,environments,flags,schedules,deleted,check_settings,check_environments,check_flags,check_schedules}';
+  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_all constant text[] := '{dead_letters}'::text[] || v_tables
+    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -7414,7 +7280,7 @@ begin
   end if;
   v_steps := case scope
     when 'dead_letters' then array['dead_letters']
-    when 'incremental' then array['dead_letters', 'settings', 'environments', 'flags', 'schedules']
+    when 'incremental' then '{dead_letters}'::text[] || v_tables
     when 'full' then v_all
     when 'recording' then v_all
   end;
@@ -7433,32 +7299,17 @@ begin
       refused := v_letters.refused;
       -- While the store is broken, one try a minute is enough.
       v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
-    when 'settings' then
-      from_rows := app_private.reconcile_settings();
-      v_after := null;
-    when 'environments' then
-      from_rows := app_private.reconcile_environments();
-      v_after := null;
-    when 'flags' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_flags(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
-    when 'schedules' then
-      select r.events, r.last_id into from_rows, v_after
-      from app_private.reconcile_schedules(coalesce(v_after, v_first)::uuid, v_since, 5000) as r;
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_rows(
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
-      from app_private.check_rows(
-        case v_step
-          when 'check_settings' then 'settings'
-          when 'check_environments' then 'environments'
-          when 'check_flags' then 'feature_flags'
-          when 'check_schedules' then 'feature_flag_schedules'
-        end,
-        v_after, 500, scope = 'recording') as r;
+      from app_private.check_rows(substr(v_step, length('check_') + 1), v_after, 500, scope = 'recording') as r;
       from_rows := v_rows.events;
       v_after := v_rows.last_key;
       cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);

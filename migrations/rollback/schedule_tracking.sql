@@ -1,5 +1,5 @@
 -- Takes the tracking columns (created_by, cancelled_by, cancelled_at, cancel_reason) out again, for the day on which code
--- from before them has to run. Not a migration: run by hand, once, as halyard_owner, with the API stopped:
+-- from before them has to run. Not a migration: an administrator runs it once, as halyard_owner, with the API stopped:
 --
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f migrations/rollback/schedule_tracking.sql
 --

@@ -71,18 +71,33 @@ export const instantSchema = z
     return z.NEVER;
   });
 
+/**
+ * Refuses a list's query whose `to` (exclusive) isn't after its `from` (inclusive): nothing lies between, and an empty list would say
+ * that nothing happened.
+ */
+export function withSpan<
+  S extends z.ZodType<{ from?: string | undefined; to?: string | undefined }>,
+>(query: S): S {
+  return query.refine(
+    ({ from = '', to = '' }) =>
+      from === '' || (from !== to && !(Date.parse(to) < Date.parse(from))),
+    { path: ['to'], message: 'must be after from' },
+  );
+}
+
 /** A time that the server answers. */
 export const timeSchema = z.iso.datetime({ precision: 3 });
 
 const DEFAULT_PAGE = 50;
+const PAGE_RULE = `must be a whole number from 1 to ${LIMITS.page}`;
 
 /** The parts of a list's query that choose its page. */
 export const pageShape = {
   limit: z
     .string()
-    .regex(/^\d{1,3}$/)
+    .regex(/^\d{1,15}$/, PAGE_RULE)
     .transform(Number)
-    .pipe(z.number().min(1).max(LIMITS.page))
+    .pipe(z.number().min(1, PAGE_RULE).max(LIMITS.page, PAGE_RULE))
     .default(DEFAULT_PAGE),
   /** The opaque cursor of the `Link` of the page before. */
   after: z.string().min(1).max(400).optional(),

@@ -180,6 +180,10 @@ const SENTENCES: Partial<Record<string, string>> = {
 
 /** PostgreSQL's C function that checks new rows against policies: since 9.5 the only place that raises such a violation. */
 const POLICY_CHECK = 'ExecWithCheckOptions';
+/** The one of PL/pgSQL's RAISE, as against errors that PostgreSQL itself reports. */
+const RAISE = 'exec_stmt_raise';
+/** The first line of an error's context names the function that raised it. */
+const OWN_FUNCTION = /^[^\n]*\b(app_private|app_public|audit)\.\w+\(/;
 
 /**
  * Whether the database denied something (42501): a policy, a missing grant, a file that the server may not read, a trigger of a
@@ -226,18 +230,31 @@ export function problemOf(error: unknown): Problem {
 function ofDatabase(error: pg.DatabaseError): Problem {
   const { code: state = '', constraint = '', routine, message } = error;
   const violated = CONSTRAINTS[constraint];
-  if (violated !== undefined) return violated;
+  if (violated !== undefined && routine !== RAISE) return violated;
   const code = state.startsWith('08') ? 'database_unavailable' : SQLSTATES[state];
-  if (code === undefined || VIOLATIONS.has(state)) return MASKED;
+  if (code === undefined || VIOLATIONS.has(state))
+    return isRaisedByOthers(error) ? refusal(message) : MASKED;
+  if (code === 'change_refused') return refusal(message);
   // A policy refuses a new row. Of any other denial the caller of the database must say whose fault it is (auth/rights.ts).
   if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
-  // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value, or an administrator's trigger.
-  const own = state.startsWith('ZF') || code === 'invalid_value' || code === 'change_refused';
+  // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
+  const own = state.startsWith('ZF') || code === 'invalid_value';
   const sentence = SENTENCES[state] ?? SENTENCES[code];
   return problem(
     code,
     sentence ?? (own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`),
   );
+}
+
+/** Whether a function that isn't Halyard's raised the error itself: an administrator's trigger that refuses a change. */
+function isRaisedByOthers({ routine, where = '' }: pg.DatabaseError): boolean {
+  return routine === RAISE && !OWN_FUNCTION.test(where);
+}
+
+/** @param text of an administrator's trigger: of any length, or none */
+function refusal(text: string): Problem {
+  const { title } = PROBLEMS.change_refused;
+  return problem('change_refused', shorten(text, MAX_MESSAGE).trim() || `${title}.`);
 }
 
 function problem(code: ProblemCode, detail: string): Problem {

@@ -11,6 +11,7 @@ import {
   pageShape,
   reasonSchema,
   timeSchema,
+  withSpan,
 } from '../http/schema_parts.ts';
 
 export const SCHEDULE_STATUSES = ['pending', 'applied', 'failed', 'cancelled'] as const;
@@ -54,16 +55,18 @@ export const listSchedulesQuerySchema = environmentQuerySchema.extend({
 });
 
 /** Query of GET /api/admin/schedules: of all environments of the token, and of all flags, unless given. */
-export const listAllSchedulesQuerySchema = z.strictObject({
-  environment: environmentSchema.optional(),
-  flag: flagKeySchema.optional(),
-  status: scheduleStatusSchema.optional(),
-  /** Inclusive, by scheduled_at. */
-  from: instantSchema.optional(),
-  /** Exclusive, by scheduled_at. */
-  to: instantSchema.optional(),
-  ...pageShape,
-});
+export const listAllSchedulesQuerySchema = withSpan(
+  z.strictObject({
+    environment: environmentSchema.optional(),
+    flag: flagKeySchema.optional(),
+    status: scheduleStatusSchema.optional(),
+    /** Inclusive, by scheduled_at. */
+    from: instantSchema.optional(),
+    /** Exclusive, by scheduled_at. */
+    to: instantSchema.optional(),
+    ...pageShape,
+  }),
+);
 
 /**
  * A schedule, as every route answers it. requested_by is who scheduled it, or moved or retried it last, and reason is why. They, created_by

@@ -111,7 +111,8 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
  */
 export function releaseOnce(pool: pg.Pool): void {
   type Release = (error?: Error | boolean) => void;
-  type Callback = (error: Error | undefined, client: unknown, release: Release) => void;
+  // pg gives neither of a pool that has been ended.
+  type Callback = (error: Error | undefined, client?: unknown, release?: Release) => void;
   const connect = pool.connect.bind(pool) as (callback?: Callback) => unknown;
   const connectOnce = (callback?: Callback) =>
     callback === undefined
@@ -119,7 +120,7 @@ export function releaseOnce(pool: pg.Pool): void {
       : connect((error, client, release) => {
           let isReleased = false;
           callback(error, client, (reason) => {
-            if (!isReleased) release(reason);
+            if (!isReleased) release?.(reason);
             isReleased = true;
           });
         });

@@ -134,18 +134,24 @@ describe('past the triggers', () => {
     });
   });
 
-  test('an event that can’t be written is a dead letter, and is replayed', async () => {
-    await past(async (client) => {
-      const broken = `alter table audit.events add constraint broken check (event_type not like 'environment.%') not valid`;
-      await client.query(broken);
-      await client.query(`insert into app_public.environments (name) values ('late')`);
-      expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(1);
-      await client.query('alter table audit.events drop constraint broken');
-      await reconcile(client, 'full');
-      expect(await eventsOf(client)).toEqual([
-        ['environment.created', 'info', 'late', { name: 'late', after: { createdBy: null } }],
-      ]);
-      expect(await briefRowProblems(client)).toEqual([]);
-    });
-  });
+  test.each(['events', 'rows'])(
+    'an event that can’t be written is a dead letter, and is replayed from its %s',
+    async (holds) => {
+      await past(async (client) => {
+        const broken = `alter table audit.events add constraint broken check (event_type not like 'environment.%') not valid`;
+        await client.query(broken);
+        await client.query(`insert into app_public.environments (name) values ('late')`);
+        expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(1);
+        // As when the event couldn't even be made.
+        if (holds === 'rows')
+          await client.query(`update audit.dead_letters set content = content - 'events'`);
+        await client.query('alter table audit.events drop constraint broken');
+        await reconcile(client, 'full');
+        expect(await eventsOf(client)).toEqual([
+          ['environment.created', 'info', 'late', { name: 'late', after: { createdBy: null } }],
+        ]);
+        expect(await briefRowProblems(client)).toEqual([]);
+      });
+    },
+  );
 });

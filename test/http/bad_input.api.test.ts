@@ -272,6 +272,18 @@ describe('addresses', () => {
     await expectRefused(`GET ${SCHEDULES}?${query}`, {}, 400, 'invalid_request');
   });
 
+  test('of a list say in words what is wrong', async () => {
+    for (const [query = '', message] of [
+      ['limit=1000', 'must be a whole number from 1 to 100'],
+      ['limit=ten', 'must be a whole number from 1 to 100'],
+      ['from=2030-01-02T00:00:00Z&to=2030-01-01T00:00:00Z', 'must be after from'],
+    ]) {
+      const target = `GET /api/admin/schedules?${query}`;
+      const { body } = await expectRefused(target, {}, 400, 'invalid_request');
+      expect(body.errors).toMatchObject([{ message }]);
+    }
+  });
+
   test('of a change with an unknown parameter are refused', async () => {
     await expectRefused(`DELETE ${schedule}?enviroment=staging`, {}, 400, 'invalid_request');
     await expectRefused(`POST ${SCHEDULES}?env=staging`, { json: good() }, 400, 'invalid_request');

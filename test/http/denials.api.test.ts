@@ -186,24 +186,38 @@ async function answersTo(request: Request, token: string): Promise<[string, stri
 }
 
 describe('what a trigger of a DBA’s refuses', () => {
-  const refuse = (table: string, options = '') => [
-    `create function app_private.tg_test__refuse() returns trigger language plpgsql as
-     $$ begin raise exception 'Frozen until Monday: ask Dora.' using detail = 'secret'${options}; end $$;
+  const TEXT = 'Frozen until Monday: ask Dora.';
+  const refuse = (table: string, text: string, options: string) => [
+    `create schema ops; grant usage on schema ops to public;
+     create function ops.tg_test__refuse() returns trigger language plpgsql as
+     $$ begin raise exception '${text}' using detail = 'secret'${options}; end $$;
      create trigger _050_refuse before insert or update on app_public.${table}
-     for each row execute function app_private.tg_test__refuse()`,
-    'drop function app_private.tg_test__refuse() cascade',
+     for each row execute function ops.tg_test__refuse()`,
+    'drop schema ops cascade',
   ];
 
-  test.each([
+  const refusals: [string, Request, string, string?, string?, string?][] = [
     ['a new flag', CREATE, 'feature_flags'],
     ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
     ['a cancellation', CANCEL, 'feature_flag_schedules'],
-  ])('is answered with its text: %s', async (_name, request, table) => {
+    ['with a code of its own', CREATE, 'feature_flags', ", errcode = 'OPS01'"],
+    ['as a check does', CREATE, 'feature_flags', ", errcode = 'check_violation'"],
+    [
+      'in the name of a constraint of Halyard’s',
+      CREATE,
+      'feature_flags',
+      ", constraint = 'feature_flags_flag_key_check'",
+    ],
+    ['without a text', CREATE, 'feature_flags', '', '', 'The database refuses this change.'],
+  ];
+
+  test.each(refusals)('is answered with its text: %s', async (_name, request, table, ...rest) => {
+    const [options = '', text = TEXT, detail = text] = rest;
     const before = alarms().length;
-    const [breakIt = '', mendIt = ''] = refuse(table);
+    const [breakIt = '', mendIt = ''] = refuse(table, text, options);
     await whileBroken(breakIt, mendIt, async () => {
       await expectBoth(request, adminToken(), 409, 'change_refused');
-      const answer = ['change_refused', 'Frozen until Monday: ask Dora.'];
+      const answer = ['change_refused', detail];
       expect(await answersTo(request, adminToken())).toEqual([answer, answer]);
     });
     expect(alarms()).toHaveLength(before);

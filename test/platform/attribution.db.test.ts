@@ -330,7 +330,7 @@ test('stamps that were forged past the triggers make no admin of a *.reconciled 
       await actAsOwner(client);
     });
     await client.query(
-      `select app_private.reconcile_schedules('${'0'.repeat(8)}-0000-0000-0000-000000000000', '-infinity', 100)`,
+      `select app_private.reconcile_rows('feature_flag_schedules', '${'0'.repeat(8)}-0000-0000-0000-000000000000', '-infinity', 100)`,
     );
     const event = one(
       (await queuedEvents(client)).filter(

@@ -90,3 +90,16 @@ test('a client that graphile-worker releases twice is released once', async () =
   expect([pool.totalCount, pool.idleCount]).toEqual([1, 1]);
   expect((await pool.query('select 1')).rowCount).toBe(1);
 });
+
+test('a listener that asks a pool which has been ended may release what it never got', async () => {
+  const pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
+  releaseOnce(pool);
+  await pool.end();
+  const error = await new Promise((resolve) => {
+    pool.connect((failure, _client, release) => {
+      release();
+      resolve(failure);
+    });
+  });
+  expect(error).toMatchObject({ message: 'Cannot use a pool after calling end on the pool' });
+});

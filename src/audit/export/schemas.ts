@@ -2,7 +2,13 @@
 import { z } from 'zod';
 
 import { EVENT_LEVELS, eventTypeProblem } from '../event_types.ts';
-import { environmentSchema, flagKeySchema, instantSchema, text } from '../../http/schema_parts.ts';
+import {
+  environmentSchema,
+  flagKeySchema,
+  instantSchema,
+  text,
+  withSpan,
+} from '../../http/schema_parts.ts';
 
 /** Events of one JSON page. */
 export const AUDIT_PAGE = { default: 100, most: 1_000 } as const;
@@ -51,32 +57,36 @@ const filters = {
 };
 
 /** Query of GET /api/admin/audit/events for a page of JSON. */
-export const listAuditEventsQuerySchema = z.strictObject({
-  ...filters,
-  limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
-  /** The export that a page goes on with; the `Link` of a page has it. */
-  export: z.guid().optional(),
-  follow: z
-    .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')
-    .optional()
-    .transform(() => undefined),
-});
+export const listAuditEventsQuerySchema = withSpan(
+  z.strictObject({
+    ...filters,
+    limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
+    /** The export that a page goes on with; the `Link` of a page has it. */
+    export: z.guid().optional(),
+    follow: z
+      .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')
+      .optional()
+      .transform(() => undefined),
+  }),
+);
 
 /** Query of GET /api/admin/audit/events for a stream of NDJSON or CSV. */
-export const exportAuditEventsQuerySchema = z
-  .strictObject({
-    ...filters,
-    limit: numberSchema.pipe(z.number().min(1)).optional(),
-    follow: z.enum(['true', 'false']).optional(),
-  })
-  .refine(({ follow, until }) => follow !== 'true' || until === undefined, {
-    path: ['follow'],
-    message: 'waits for new events, and so goes without until',
-  })
-  .refine(({ follow, order }) => follow !== 'true' || order !== 'desc', {
-    path: ['follow'],
-    message: 'waits for new events, and so goes without order=desc',
-  });
+export const exportAuditEventsQuerySchema = withSpan(
+  z
+    .strictObject({
+      ...filters,
+      limit: numberSchema.pipe(z.number().min(1)).optional(),
+      follow: z.enum(['true', 'false']).optional(),
+    })
+    .refine(({ follow, until }) => follow !== 'true' || until === undefined, {
+      path: ['follow'],
+      message: 'waits for new events, and so goes without until',
+    })
+    .refine(({ follow, order }) => follow !== 'true' || order !== 'desc', {
+      path: ['follow'],
+      message: 'waits for new events, and so goes without order=desc',
+    }),
+);
 
 const instantTextSchema = z.iso.datetime({ precision: 6 });
 

@@ -89,6 +89,8 @@ describe('filters', () => {
   test.each([
     ['from=yesterday', 'from'],
     ['to=2026-11-20', 'to'],
+    [`from=${DAY}1T09:00:00Z&to=${DAY}0T09:00:00Z`, 'to'],
+    [`from=${DAY}1T09:00:00Z&to=${DAY}1T10:00:00%2B01:00`, 'to'],
     ['flag=', 'flag'],
     ['flag=a%00', 'flag'],
     ['environment=a/b', 'environment'],

@@ -39,10 +39,10 @@ const ANSWERS: Record<string, object[]> = {
     { incarnation_no: 1, first_seal: '0', first_seq: '1', reason: null, lost_to_seal: null },
   ],
   'how late, by day': [{ environment: 'production', applied: '1', over_one_second: '1' }],
-  'cancelled by others, or by hand': [
+  'cancelled by others, or in SQL': [
     { flag_key: 'wishlist-gallery', created_by: 'alice', cancelled_by: 'bob', reason: 'too early' },
   ],
-  'failed, and nobody has done anything about it': [
+  'failed, and nothing has been done about it': [
     { flag_key: 'broken', error_message: 'the flag is broken' },
   ],
   'who created what': [
@@ -85,7 +85,7 @@ const ANSWERS: Record<string, object[]> = {
   ],
   'applied more than a second late': [{ flag_key: 'wishlist-gallery', environment: 'production' }],
   'failed for good': [{ flag_key: 'broken', error: 'the flag is broken', attempts: 1 }],
-  'events that could not be written: nobody may have to look here': [{ error_code: '42P01' }],
+  'events that could not be written (normally empty)': [{ error_code: '42P01' }],
   'changes whose events are lost': [
     { event_type: 'feature_flag.reconciled', flag_key: 'lost', revisions: [1] },
   ],
@@ -235,7 +235,7 @@ async function applyAndFail(client: pg.Client): Promise<void> {
   await client.query('alter table audit.events_away rename to events');
   await withoutAudit(client, () => insertFlag(client, { flag_key: 'lost' }));
   await client.query(
-    `select app_private.reconcile_flags('00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
+    `select app_private.reconcile_rows('feature_flags', '00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
   );
   await client.query('select app_private.seal_and_hand_out(1000, 0)');
   await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);

@@ -47,7 +47,9 @@ test('a flag without events gets one that shows the row, and no actor', async ()
     await client.query(
       `select set_config('jwt.claims.role', 'admin', true), set_config('jwt.claims.user_id', 'alice', true)`,
     );
-    await client.query(`select app_private.reconcile_flags($1, '-infinity', 10)`, [NIL]);
+    await client.query(`select app_private.reconcile_rows('feature_flags', $1, '-infinity', 10)`, [
+      NIL,
+    ]);
     await client.query('commit');
     expect(await reconciledEvents(client)).toMatchObject([
       {
@@ -176,9 +178,9 @@ test('what a purged event stands for isn’t missing', async () => {
     await client.query(
       `select app_private.make_audit_partition(now() - interval '2 months'), app_private.write_events(array[
          jsonb_populate_record(
-           app_private.flag_reconciled_event(f, '{1,2,4}'),
+           app_private.reconciled_event(f, '{1,2,4}'),
            jsonb_build_object('occurred_at', now() - interval '2 months'))])
-       from app_public.feature_flags f where f.id = $1`,
+       from app_private.audited_rows f where f.row_id = $1`,
       [id],
     );
     await sealAll(client);

@@ -107,7 +107,7 @@ test('events in dead letters get other ids too, and replayed they are found as t
     ).toBe(0);
     const full = `select from_letters + from_rows from app_private.reconcile_audit('full', null)`;
     expect(await value<number>(client, full)).toBe(4);
-    for (const step of ['settings', 'flags', 'schedules'])
+    for (const step of ['settings', 'feature_flags', 'feature_flag_schedules'])
       expect(
         await value(
           client,
