@@ -408,7 +408,7 @@ create view audit.actor_events with (security_invoker=true) as
     id AS event_id
    FROM audit.events e
   WHERE (actor_kind <> 'system'::text);
-comment on table audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
+comment on table audit.actor_events is 'What people did: admins by the API, and logins that type SQL. A person is a user id, or a login; an e-mail may change.';
 comment on column audit.actor_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.actor_events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.actor_events.admin_user_id is 'The admin''s user id, from the verified token.';
@@ -499,10 +499,10 @@ create view audit.cancellations_by_others with (security_invoker=true) as
 comment on table audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was made in SQL.';
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
-comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was made in SQL.';
 comment on column audit.cancellations_by_others.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.cancellations_by_others.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.cancellations_by_others.flag_key is 'The flag''s key at the time.';
@@ -695,7 +695,7 @@ comment on column audit.failed_schedules.event_id is 'The event''s id; copies of
 comment on column audit.failed_schedules.flag_key is 'The flag''s key at the time.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
 comment on column audit.failed_schedules.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
-comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
 grant select on table audit.failed_schedules to halyard_auditor;
 
 create view audit.flag_events with (security_invoker=true) as
@@ -724,7 +724,7 @@ comment on table audit.flag_events is 'What happened to each flag and its schedu
 comment on column audit.flag_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.flag_events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
-comment on column audit.flag_events.before is 'What was before, where the event tells.';
+comment on column audit.flag_events.before is 'What was before, where the event says it.';
 comment on column audit.flag_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
 comment on column audit.flag_events.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.flag_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
@@ -735,7 +735,7 @@ comment on column audit.flag_events.occurred_at is 'When it happened, by the dat
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 comment on column audit.flag_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
-comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event says it.';
 grant select on table audit.flag_events to halyard_auditor;
 
 create table audit.incarnations (
@@ -1914,7 +1914,7 @@ CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, c
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN app_private.uuid_of(sha256((((uuid_send(incarnation) || uuid_send(row_id)) || timestamptz_send(created_at)) || int8send(revision))));
-comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision in this incarnation.';
+comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event by which the row came to be at this revision in this incarnation.';
 
 CREATE OR REPLACE FUNCTION app_private.event_ids(row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid[]
@@ -4599,7 +4599,7 @@ begin
   raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
 end;
 $function$;
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
  RETURNS trigger
@@ -6044,7 +6044,7 @@ begin
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
-  -- The trail is for ever: nobody fills it by what is said about an export.
+  -- The trail keeps what it gets: the description of an export must not fill it.
   if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
     or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
   then

@@ -1,5 +1,5 @@
 --! Previous: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
---! Hash: sha1:80720d9b9a76ae959a6a8d9c171aa7024f5a876b
+--! Hash: sha1:f1d0391dd3284e66fe157ec65905a1008fbe0e49
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -692,7 +692,7 @@ where (t.position, t.level, t.metadata_keys, t.description)
 -- planner can put them in line (a call costs more than what they do). It does so only where the volatility that they state is
 -- that of their body: concat() and || of text with anything else are stable, casts to text and || of texts immutable.
 
--- ISO 8601 in UTC with microseconds, whatever the session's time zone and date style.
+-- ISO 8601 in UTC with microseconds. It doesn't depend on the session's time zone and date style.
 create or replace function app_private.iso(at timestamptz)
 returns text
 language sql
@@ -727,7 +727,7 @@ return encode(
 
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
 
--- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
+-- The id of the event of a row's version. A function of the row, and not random, so that one change can have but
 -- one event, however often it is written again, and so that the ledger, which outlives the events, says whether it had one.
 -- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the incarnation, the row's id, its birth and its revision: the same
 -- revision of a restored row is another change than the one that was lost, so it has another id.
@@ -740,10 +740,10 @@ return app_private.uuid_of(sha256(
   uuid_send(incarnation) || uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
 
 comment on function app_private.event_id(uuid, uuid, timestamptz, bigint) is
-  'The id of the event that tells how the row came to be at this revision in this incarnation.';
+  'The id of the event by which the row came to be at this revision in this incarnation.';
 
--- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
--- session_replication_role = replica. The change is told all the same.
+-- The revision stands still when the trigger that counts it was off, as in
+-- session_replication_role = replica. The change has its event all the same.
 create or replace function app_private.changed_event_id(
   incarnation uuid, row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
 )
@@ -1196,7 +1196,7 @@ grant execute on function app_private.recent_schedule_ids(integer) to halyard_ad
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
 --
 -- The trigger functions (flags/events.sql, schedules/events.sql) share one shape. Inside one subtransaction the events are made
--- and written; whatever fails there, the change itself succeeds and the events go to the dead letters; if those are broken too,
+-- and written; if that fails, the change itself succeeds and the events go to the dead letters; if those are broken too,
 -- to the server's log. In strict mode the change fails instead; in any mode it fails where a full disk, or another want of
 -- resources, leaves room for neither: losing nothing wins over succeeding.
 
@@ -1662,7 +1662,7 @@ begin
 end;
 $$;
 
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
 do $$
 declare
@@ -3736,7 +3736,7 @@ $$;
 drop policy if exists reader_select on audit.event_types;
 create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor using (true);
 
--- For functions that read past the policies on behalf of whoever calls them.
+-- For functions that read past the policies for their caller.
 create or replace function app_private.require_auditor()
 returns void
 language plpgsql
@@ -5173,7 +5173,7 @@ alter table audit.cursors enable always trigger _900_audit_delete;
 -- Copies of the trail for those who may read it: where it ends, and that somebody took one.
 
 -- The end of the whole trail, also for a reader who is limited to some environments: row-level security would have to look for
--- the last number that such a reader may see, every time. It tells how many events there are and nothing of any.
+-- the last number that such a reader may see, every time. It says how many events there are and nothing of any.
 create or replace function audit.last_seq()
 returns bigint
 language sql
@@ -5202,7 +5202,7 @@ begin
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
-  -- The trail is for ever: nobody fills it by what is said about an export.
+  -- The trail keeps what it gets: the description of an export must not fill it.
   if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
     or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
   then
@@ -5935,8 +5935,8 @@ from audit.events e
 where e.flag_key is not null and e.event_type <> 'access.denied';
 
 comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
-comment on column audit.flag_events.before is 'What was before, where the event tells.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event says it.';
+comment on column audit.flag_events.before is 'What was before, where the event says it.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
@@ -5948,7 +5948,7 @@ select
 from audit.events e
 where e.actor_kind <> 'system';
 
-comment on view audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
+comment on view audit.actor_events is 'What people did: admins by the API, and logins that type SQL. A person is a user id, or a login; an e-mail may change.';
 
 -- The event has the time of application to the microsecond and the lateness rounded to the millisecond. Their difference,
 -- rounded likewise, is the time that was scheduled, to the millisecond; half of one goes up, as it did in the lateness.
@@ -6013,9 +6013,9 @@ where e.event_type = 'flag_schedule.failed';
 comment on view audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
 comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
-comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
 
--- Who did it is the admin, or the login of what was typed by hand. An admin whose token names nobody is not known to be the
+-- Who did it is the admin, or the login that typed it in SQL. An admin whose token names no user is not known to be the
 -- creator, and neither is anybody when the creation was purged: those are shown.
 create or replace view audit.cancellations_by_others with (security_invoker = true) as
 select
@@ -6044,9 +6044,9 @@ where e.event_type = 'flag_schedule.cancelled'
 
 comment on view audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
-comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was made in SQL.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
-comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was made in SQL.';
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
@@ -6687,7 +6687,7 @@ comment on function app_private.reconcile_deleted_rows(text, integer) is
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/verify/rows.sql
 -- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
--- was off too, no revision that would tell. So each row is held against the last event that is about it.
+-- was off too, no revision that would show it. So each row is held against the last event that is about it.
 --
 -- A row and its event are committed together, and each function here is one statement's: its snapshot has both or neither. What
 -- isn't known, because the event was purged or says nothing of a column, is not compared. A row that a dead letter is about waits for

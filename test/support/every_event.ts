@@ -94,7 +94,7 @@ async function runSchedules(client: pg.Client): Promise<void> {
   );
   await asAdmin(client, `select id from app_public.cancel_flag_schedule($1, 'not now')`, [moved]);
   const applied = await schedule();
-  // Past the triggers, because a move in SQL has nobody who asked for it.
+  // Past the triggers, because after a move in SQL it isn't known who asked for the schedule.
   await pastTriggers(
     client,
     `update app_public.feature_flag_schedules set scheduled_at = now() where id = '${applied}'`,
