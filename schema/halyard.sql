@@ -408,20 +408,20 @@ create view audit.actor_events with (security_invoker=true) as
     id AS event_id
    FROM audit.events e
   WHERE (actor_kind <> 'system'::text);
-comment on table audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
-comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
-comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
-comment on column audit.actor_events.application_name is 'What the client called itself.';
-comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
-comment on column audit.actor_events.environment is 'The flag''s environment.';
-comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
-comment on column audit.actor_events.event_type is 'What was done.';
-comment on column audit.actor_events.flag_key is 'The flag''s key.';
-comment on column audit.actor_events.metadata is 'All that the event tells.';
-comment on column audit.actor_events.occurred_at is 'When.';
-comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
-comment on column audit.actor_events.schedule_id is 'The schedule.';
+comment on table audit.actor_events is 'What people did: admins by the API, and logins that type SQL. A person is a user id, or a login; an e-mail may change.';
+comment on column audit.actor_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.actor_events.admin_email is 'The admin''s e-mail address, from the verified token.';
+comment on column audit.actor_events.admin_user_id is 'The admin''s user id, from the verified token.';
+comment on column audit.actor_events.application_name is 'What the database session called itself; anybody can set that.';
+comment on column audit.actor_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.actor_events.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.actor_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.actor_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.actor_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.actor_events.metadata is 'The details, with keys by event type: audit.event_types has them.';
+comment on column audit.actor_events.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.actor_events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
+comment on column audit.actor_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.actor_events to halyard_auditor;
 
 create view audit.applied_schedules with (security_invoker=true) as
@@ -438,12 +438,12 @@ create view audit.applied_schedules with (security_invoker=true) as
   WHERE (event_type = 'flag_schedule.applied'::text);
 comment on table audit.applied_schedules is 'Each schedule that was applied, and how late.';
 comment on column audit.applied_schedules.applied_at is 'When it was applied.';
-comment on column audit.applied_schedules.environment is 'The flag''s environment.';
-comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
-comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
+comment on column audit.applied_schedules.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.applied_schedules.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.applied_schedules.flag_key is 'The flag''s key at the time.';
 comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
-comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
-comment on column audit.applied_schedules.schedule_id is 'The schedule.';
+comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.applied_schedules.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
 comment on column audit.applied_schedules.updates is 'What it set.';
 grant select on table audit.applied_schedules to halyard_auditor;
@@ -499,16 +499,16 @@ create view audit.cancellations_by_others with (security_invoker=true) as
 comment on table audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was made in SQL.';
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
-comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
-comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
-comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
-comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was made in SQL.';
+comment on column audit.cancellations_by_others.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.cancellations_by_others.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.cancellations_by_others.flag_key is 'The flag''s key at the time.';
 comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
-comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
+comment on column audit.cancellations_by_others.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.cancellations_by_others to halyard_auditor;
 
 create table audit.cursors (
@@ -585,6 +585,27 @@ comment on column audit.divergences.seal_no is 'The seal''s number; null for an 
 comment on column audit.divergences.sealed_at is 'When it was sealed, or the event happened, by the clock of the database that is lost: schedules up to then may have been applied.';
 grant select on table audit.divergences to halyard_auditor;
 
+create table audit.event_types (
+  description text not null,
+  level text not null,
+  metadata_keys text[] not null,
+  "position" integer not null,
+  type text not null,
+  constraint event_types_level_check CHECK ((level = ANY (ARRAY['info'::text, 'warning'::text, 'error'::text]))),
+  constraint event_types_pkey PRIMARY KEY (type)
+);
+alter table audit.event_types enable row level security;
+create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor
+  using (true);
+comment on table audit.event_types is 'The types of events that the trail can have. docs/events.md is printed from it, and `audit verify` compares it with the release.';
+comment on column audit.event_types.description is 'When such an event is written, and what its metadata say. Markdown.';
+comment on column audit.event_types.level is 'The level of such events: error when a person must act, warning when a person should look, else info.';
+comment on column audit.event_types.metadata_keys is 'The keys that the metadata of such an event can have, besides those of every event: adminUserId and adminEmail, or claimed, and repeatedId. A key whose value isn''t known is absent.';
+comment on column audit.event_types."position" is 'Its place in lists: by what the events are about, in the order of a life.';
+comment on column audit.event_types.type is 'The type, as in audit.events.event_type: what it is about, and what happened.';
+grant select on table audit.event_types to halyard_admin;
+grant select on table audit.event_types to halyard_auditor;
+
 create table audit.events (
   actor_kind text not null,
   admin_email text,
@@ -632,16 +653,16 @@ comment on table audit.events is 'The audit trail: one row for each thing that h
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.admin_user_id is 'The admin''s user id, from the verified token.';
-comment on column audit.events.application_name is 'The application that the database session named itself.';
+comment on column audit.events.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
-comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
-comment on column audit.events.environment is 'The flag''s environment.';
-comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
+comment on column audit.events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.events.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored, audit.cursor_moved and access.denied.';
-comment on column audit.events.metadata is 'The details, with keys by event type.';
+comment on column audit.events.level is 'info, warning or error, by the event''s type: audit.event_types has it. A type that isn''t there is a warning.';
+comment on column audit.events.metadata is 'The details, with keys by event type: audit.event_types has them.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
@@ -668,13 +689,13 @@ create view audit.failed_schedules with (security_invoker=true) as
   WHERE (event_type = 'flag_schedule.failed'::text);
 comment on table audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
-comment on column audit.failed_schedules.environment is 'The flag''s environment.';
+comment on column audit.failed_schedules.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
-comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
-comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
+comment on column audit.failed_schedules.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.failed_schedules.flag_key is 'The flag''s key at the time.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
-comment on column audit.failed_schedules.schedule_id is 'The schedule.';
-comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
+comment on column audit.failed_schedules.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
 grant select on table audit.failed_schedules to halyard_auditor;
 
 create view audit.flag_events with (security_invoker=true) as
@@ -700,21 +721,21 @@ create view audit.flag_events with (security_invoker=true) as
    FROM audit.events e
   WHERE ((flag_key IS NOT NULL) AND (event_type <> 'access.denied'::text));
 comment on table audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
-comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
+comment on column audit.flag_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.flag_events.admin_user_id is 'The admin''s user id, from the verified token.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
-comment on column audit.flag_events.before is 'What was before, where the event tells.';
-comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
-comment on column audit.flag_events.environment is 'The flag''s environment.';
-comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
-comment on column audit.flag_events.event_type is 'What happened.';
+comment on column audit.flag_events.before is 'What was before, where the event says it.';
+comment on column audit.flag_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.flag_events.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.flag_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.flag_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
 comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
-comment on column audit.flag_events.flag_key is 'The flag''s key.';
-comment on column audit.flag_events.occurred_at is 'When.';
+comment on column audit.flag_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.flag_events.occurred_at is 'When it happened, by the database''s clock.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
-comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
-comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
+comment on column audit.flag_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event says it.';
 grant select on table audit.flag_events to halyard_auditor;
 
 create table audit.incarnations (
@@ -766,7 +787,7 @@ create view audit.lateness_days with (security_invoker=true) as
 comment on table audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
 comment on column audit.lateness_days.applied is 'How many were applied.';
 comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
-comment on column audit.lateness_days.environment is 'The flags'' environment.';
+comment on column audit.lateness_days.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.lateness_days.max_ms is 'The latest, in milliseconds.';
 comment on column audit.lateness_days.over_one_second is 'How many were more than a second late.';
 comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
@@ -825,17 +846,17 @@ create view audit.manual_changes with (security_invoker=true) as
   WHERE (((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text]))) AND (NOT ((actor_kind = 'system'::text) AND (database_user = 'halyard_owner'::text))) AND (event_type <> 'audit.exported'::text));
 comment on table audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
 comment on column audit.manual_changes.after is 'What is from then on.';
-comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
+comment on column audit.manual_changes.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
-comment on column audit.manual_changes.database_user is 'The login.';
-comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
-comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
-comment on column audit.manual_changes.event_type is 'What was done.';
-comment on column audit.manual_changes.flag_key is 'The flag''s key.';
-comment on column audit.manual_changes.metadata is 'All that the event tells.';
-comment on column audit.manual_changes.occurred_at is 'When.';
-comment on column audit.manual_changes.schedule_id is 'The schedule.';
+comment on column audit.manual_changes.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.manual_changes.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.manual_changes.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.manual_changes.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.manual_changes.flag_key is 'The flag''s key at the time.';
+comment on column audit.manual_changes.metadata is 'The details, with keys by event type: audit.event_types has them.';
+comment on column audit.manual_changes.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.manual_changes.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.manual_changes to halyard_auditor;
 
 create table audit.queue (
@@ -1227,7 +1248,7 @@ begin
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -1730,25 +1751,6 @@ $function$;
 comment on function app_private.delivery_state(text,jsonb) is 'The trail, which server this is, how far the destination has confirmed, up to where it gets nothing, and why nothing may be forwarded to it, after a look at the end of what it holds or has confirmed, if that is given.';
 grant execute on function app_private.delivery_state(text,jsonb) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.denial_event(id uuid, at timestamp with time zone, flag_key text, environment text, details jsonb)
- RETURNS app_private.audit_event
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_event app_private.audit_event := app_private.make_event(
-    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
-begin
-  -- A token that names no role makes no admin, and is verified all the same.
-  v_event.actor_kind := 'admin';
-  v_event.admin_user_id := details ->> 'adminUserId';
-  v_event.admin_email := details ->> 'adminEmail';
-  v_event.metadata := jsonb_strip_nulls(details);
-  return v_event;
-end;
-$function$;
-comment on function app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb) is 'The access.denied event with these details, which name the user as the token does.';
-
 CREATE OR REPLACE FUNCTION app_private.destination_is_ahead()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1912,7 +1914,7 @@ CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, c
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN app_private.uuid_of(sha256((((uuid_send(incarnation) || uuid_send(row_id)) || timestamptz_send(created_at)) || int8send(revision))));
-comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event that tells how the row came to be at this revision in this incarnation.';
+comment on function app_private.event_id(uuid,uuid,timestamp with time zone,bigint) is 'The id of the event by which the row came to be at this revision in this incarnation.';
 
 CREATE OR REPLACE FUNCTION app_private.event_ids(row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid[]
@@ -2331,8 +2333,8 @@ comment on function app_private.make_audit_partition(timestamp with time zone) i
 CREATE OR REPLACE FUNCTION app_private.make_event(id uuid, at timestamp with time zone, event_type text, flag_id uuid, flag_key text, environment text, schedule_id uuid, revision bigint, details jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN ROW(id, at, event_type, CASE event_type WHEN 'flag_schedule.failed'::text THEN 'error'::text WHEN 'feature_flag.reconciled'::text THEN 'warning'::text WHEN 'flag_schedule.reconciled'::text THEN 'warning'::text WHEN 'setting.reconciled'::text THEN 'warning'::text WHEN 'environment.reconciled'::text THEN 'warning'::text WHEN 'audit.gap'::text THEN 'warning'::text WHEN 'audit.restored'::text THEN 'warning'::text WHEN 'audit.cursor_moved'::text THEN 'warning'::text WHEN 'audit.undeliverable'::text THEN 'warning'::text WHEN 'access.denied'::text THEN 'warning'::text ELSE 'info'::text END, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
-comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its text; writes nothing.';
+RETURN ROW(id, at, event_type, NULL::text, flag_id, flag_key, environment, schedule_id, revision, app_private.actor_kind(), CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_user_id() ELSE NULL::text END, CASE app_private.actor_kind() WHEN 'admin'::text THEN app_private.claim_email() ELSE NULL::text END, app_private.request_id(), app_private.client_request_id(), (SESSION_USER)::text, current_setting('application_name'::text), false, (details || app_private.actor_details()), NULL::text)::app_private.audit_event;
+comment on function app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb) is 'An audit event with actor and request, without its level and text; writes nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.merkle_path(leaves bytea[], leaf_index integer)
  RETURNS bytea[]
@@ -3232,9 +3234,13 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
-    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
-    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+  -- A token that names no role makes no admin, and is verified all the same.
+  perform app_private.record_event(
+    'access.denied', 'DENY',
+    jsonb_strip_nulls(jsonb_build_object(
+      'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+      'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())),
+    v_flag_key, v_environment, names_user => true);
 end;
 $function$;
 comment on function app_private.record_denial(text,text,text,text,integer) is 'Records that the running request was denied: its operation, the code of the answer, the flag and the environment if it names them. Ten a user and minute are events, the others are counted. Without an operation `count` attempts are counted only. Raises insufficient_privilege for another login than the API''s.';
@@ -3261,9 +3267,9 @@ begin
     for update skip locked
   loop
     if v_denials.denied > v_denials.written then
-      perform app_private.write_denial(null, null, jsonb_build_object(
+      perform app_private.record_event('access.denied', 'DENY', names_user => true, details => jsonb_strip_nulls(jsonb_build_object(
         'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
-        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email)));
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
@@ -3327,6 +3333,39 @@ begin
 end;
 $function$;
 comment on function app_private.record_divergences(text,jsonb) is 'Records what a destination has of the trail at its end and the database lacks, unless it is of a history whose loss was accepted.';
+
+CREATE OR REPLACE FUNCTION app_private.record_event(event_type text, operation text, details jsonb, flag_key text DEFAULT NULL::text, environment text DEFAULT NULL::text, names_user boolean DEFAULT false, id uuid DEFAULT NULL::uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := coalesce(record_event.id, gen_random_uuid());
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, event_type, null, flag_key, environment, null, null, details)];
+    if names_user then
+      v_events[1].actor_kind := 'admin';
+      v_events[1].admin_user_id := details ->> 'adminUserId';
+      v_events[1].admin_email := details ->> 'adminEmail';
+      v_events[1].metadata := details;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
+        'environment', environment, 'details', details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array[v_id], null);
+  return v_id;
+end;
+$function$;
+comment on function app_private.record_event(text,text,jsonb,text,text,boolean,uuid) is 'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter of this operation; returns its id.';
 
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text
@@ -3436,14 +3475,10 @@ CREATE OR REPLACE FUNCTION app_private.record_undeliverable(destination text, le
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  v_at timestamptz := clock_timestamp();
   v_type text;
   v_id uuid;
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if not app_private.holds_lease('forward.' || destination, lease_token) then
     return false;
@@ -3465,20 +3500,10 @@ begin
   if v_type = 'audit.undeliverable' or app_private.is_recorded(v_id) then
     return true;
   end if;
-  v_details := jsonb_build_object(
-    'destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.undeliverable', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DELIVER', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.undeliverable', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  perform app_private.record_event(
+    'audit.undeliverable', 'DELIVER',
+    jsonb_build_object('destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status),
+    id => v_id);
   return true;
 end;
 $function$;
@@ -3973,11 +3998,11 @@ begin
   where l.begins_at is null or l.at_revision >= l.begins_at
   union all
   -- A setting that was never changed has its default.
-  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  select 'default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
   from app_private.setting_definitions() as d
   where source = 'settings' and d.name = any (keys)
   union all
-  select 'environment.original', timestamptz '-infinity', 0, o.state
+  select 'original', timestamptz '-infinity', 0, o.state
   from app_private.original_environments(keys) as o
   where source = 'environments';
 end;
@@ -4614,38 +4639,23 @@ begin
   raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
 end;
 $function$;
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
-  v_details jsonb := case
-    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
-    else jsonb_strip_nulls(jsonb_build_object(
-      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
-      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
-  end;
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
 begin
-  begin
-    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', v_type, 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  if tg_op = 'DELETE' then
+    perform app_private.record_event(
+      'audit.destination_forgotten', tg_op, jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq));
+  else
+    perform app_private.record_event('audit.cursor_moved', tg_op, jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq)));
+  end if;
   return null;
 end;
 $function$;
@@ -5746,36 +5756,11 @@ $function$;
 comment on function app_private.waiting_work(text) is 'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
 grant execute on function app_private.waiting_work(text) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.write_denial(flag_key text, environment text, details jsonb)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
-begin
-  begin
-    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-end;
-$function$;
-comment on function app_private.write_denial(text,text,jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
-
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 begin
   with written as (
@@ -5783,10 +5768,17 @@ begin
       id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
       admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
     select
-      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
-      e.reconciled, e.metadata, app_private.render_event(e)
+      e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+      e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata,
+      app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+        e.reconciled, e.metadata, null)::app_private.audit_event)
     from unnest(events) as e
+    -- One by one, by the limit: a hash of the table takes longer than one look into it.
+    left join lateral (select t.level from audit.event_types t where t.type = e.event_type limit 1) as t on true
+    cross join lateral (select coalesce(e.level, t.level, 'warning') as level) as l
     returning id, occurred_at
   )
   insert into audit.queue (event_id, occurred_at)
@@ -6084,13 +6076,7 @@ CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follo
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if session_user <> 'halyard_authenticator' then
     raise exception 'Only the API records exports: this session''s login is %.', session_user
@@ -6099,7 +6085,7 @@ begin
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
-  -- The trail is for ever: nobody fills it by what is said about an export.
+  -- The trail keeps what it gets: the description of an export must not fill it.
   if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
     or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
   then
@@ -6111,20 +6097,8 @@ begin
     raise exception 'An export is an event of the trail, and this session is read only.'
       using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
   end if;
-  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-  return v_id;
+  return app_private.record_event(
+    'audit.exported', 'EXPORT', jsonb_build_object('format', format, 'filters', filters, 'follow', follow));
 end;
 $function$;
 comment on function audit.record_export(text,jsonb,boolean) is 'Writes the audit.exported event of an export that begins: its format (json, ndjson or csv), its filters as they were given, and whether it waits for new events. Returns the event''s id. Raises insufficient_privilege for another login than the API''s.';

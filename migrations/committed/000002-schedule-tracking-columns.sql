@@ -1,5 +1,5 @@
---! Previous: sha1:480c80457e328d6103181b4451821e49b7f94a36
---! Hash: sha1:d63262184f1aa65bd8cc1741cbd3607e5e45356f
+--! Previous: sha1:6d96189242b34c11a9e444e2c0c7cb905c11c985
+--! Hash: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
 --! Message: Schedule tracking columns
 
 --! Included platform/locks.sql
@@ -27,6 +27,7 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
+    audit.event_types,
     audit.reconciliations,
     app_private.audited_rows,
     audit.flag_events,

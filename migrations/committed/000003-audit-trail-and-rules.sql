@@ -1,5 +1,5 @@
---! Previous: sha1:d63262184f1aa65bd8cc1741cbd3607e5e45356f
---! Hash: sha1:29f872ed6fce58a15eb7192d6035a2b142890e18
+--! Previous: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
+--! Hash: sha1:b10c2d92144671ec42d1620b9c6c3fc572ada8cb
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -27,6 +27,7 @@ declare
     audit.dead_letters,
     audit.queue,
     audit.events,
+    audit.event_types,
     audit.reconciliations,
     app_private.audited_rows,
     audit.flag_events,
@@ -167,11 +168,11 @@ create table if not exists audit.events (
 comment on table audit.events is 'The audit trail: one row for each thing that happened. Append-only; partitioned by month (UTC).';
 comment on column audit.events.id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
 comment on column audit.events.occurred_at is 'When it happened, by the database''s clock.';
-comment on column audit.events.event_type is 'What happened, as flag_schedule.created.';
-comment on column audit.events.level is 'info; error for a schedule that failed for good; warning for *.reconciled and audit.gap, which stand for lost events, and for audit.restored, audit.cursor_moved and access.denied.';
+comment on column audit.events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.events.level is 'info, warning or error, by the event''s type: audit.event_types has it. A type that isn''t there is a warning.';
 comment on column audit.events.flag_id is 'The flag: another one when it was deleted and made again.';
 comment on column audit.events.flag_key is 'The flag''s key at the time.';
-comment on column audit.events.environment is 'The flag''s environment.';
+comment on column audit.events.environment is 'The environment that it is about; null for what concerns the whole trail.';
 comment on column audit.events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 comment on column audit.events.revision is 'The revision of the row that the event is about; the highest missing one in *.reconciled.';
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
@@ -179,10 +180,10 @@ comment on column audit.events.admin_user_id is 'The admin''s user id, from the 
 comment on column audit.events.admin_email is 'The admin''s e-mail address, from the verified token.';
 comment on column audit.events.request_id is 'The HTTP request that did it, by the API''s own id; also in the API''s log and its X-Request-Id header.';
 comment on column audit.events.client_request_id is 'The id that the client gave the request, in X-Request-Id.';
-comment on column audit.events.database_user is 'The login of the database session: tells who typed SQL by hand.';
-comment on column audit.events.application_name is 'The application that the database session named itself.';
+comment on column audit.events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.events.application_name is 'What the database session called itself; anybody can set that.';
 comment on column audit.events.reconciled is 'Whether the event was written afterwards, because writing it failed at the time: from a dead letter, or in place of lost ones.';
-comment on column audit.events.metadata is 'The details, with keys by event type.';
+comment on column audit.events.metadata is 'The details, with keys by event type: audit.event_types has them.';
 comment on column audit.events.payload is 'The event as JSON text, rendered once: what is hashed and shipped, with seq put in.';
 
 -- With the id, because the events of one statement share their time: by the time alone each of them would be looked for among all.
@@ -200,6 +201,22 @@ create index if not exists events_manual_idx on audit.events (occurred_at desc)
   where actor_kind = 'database' or database_user not in ('halyard_authenticator', 'halyard_worker');
 -- What went wrong is rare: without this, a search for it in a trail where nothing did walks over all events.
 create index if not exists events_level_idx on audit.events (occurred_at desc, id desc) where level <> 'info';
+
+-- The catalogue of event types: audit/record/event_types.sql has its rows.
+create table if not exists audit.event_types (
+  type text primary key,
+  position integer not null,
+  level text not null,
+  description text not null,
+  metadata_keys text[] not null,
+  constraint event_types_level_check check (level in ('info', 'warning', 'error'))
+);
+comment on table audit.event_types is 'The types of events that the trail can have. docs/events.md is printed from it, and `audit verify` compares it with the release.';
+comment on column audit.event_types.type is 'The type, as in audit.events.event_type: what it is about, and what happened.';
+comment on column audit.event_types.position is 'Its place in lists: by what the events are about, in the order of a life.';
+comment on column audit.event_types.level is 'The level of such events: error when a person must act, warning when a person should look, else info.';
+comment on column audit.event_types.description is 'When such an event is written, and what its metadata say. Markdown.';
+comment on column audit.event_types.metadata_keys is 'The keys that the metadata of such an event can have, besides those of every event: adminUserId and adminEmail, or claimed, and repeatedId. A key whose value isn''t known is absent.';
 
 -- Events that have no number yet. Writers append, one sequencer takes.
 create table if not exists audit.queue (
@@ -413,6 +430,7 @@ alter table app_private.denials enable row level security;
 alter table app_private.locks enable row level security;
 alter table app_private.leases enable row level security;
 alter table audit.events enable row level security;
+alter table audit.event_types enable row level security;
 alter table audit.queue enable row level security;
 alter table audit.ledger enable row level security;
 alter table audit.seals enable row level security;
@@ -598,6 +616,77 @@ grant execute on function
 to halyard_admin, halyard_viewer, halyard_auditor;
 grant execute on function app_private.is_recording() to halyard_admin;
 --! EndIncluded platform/claims.sql
+--! Included audit/record/event_types.sql
+-- The catalogue of event types: one row for each. A new type is a row here and the function that makes its details; `npm run schema`
+-- prints docs/events.md and src/audit/event_types.json from the table.
+--
+-- What is gone from this list is deleted, unless the trail has events of it. A type that was released stays here for as long as that may
+-- be so: `audit verify` names a row that the release doesn't have.
+with listed (type, level, metadata_keys, description) as (
+  values
+    ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
+    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
+      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
+    ('feature_flag.deleted', 'info', '{flagKey,before}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
+    ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
+      'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
+    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
+      'A change of a flag was scheduled: `updates`, for `scheduledAt`.'),
+    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A pending schedule was moved to another time. `before` and `after` have its `scheduledAt`.'),
+    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A schedule that had failed was made due again. `before` has the time that it was scheduled for first.'),
+    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason}',
+      'A pending schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
+    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs}',
+      'The worker applied a schedule, `latenessMs` milliseconds after its time. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
+    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts}',
+      'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
+    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before}',
+      'A schedule was deleted, by `schedule_retention`, with its flag, or in SQL. `before` is its last state.'),
+    ('flag_schedule.reconciled', 'warning',
+      '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
+      'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
+    ('environment.created', 'info', '{name,after,reason}',
+      'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
+    ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.deleted', 'info', '{name,before}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
+    ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
+      'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
+    ('setting.changed', 'info', '{name,before,after}',
+      'A setting in the database was changed, by `settings set` or in SQL. `databaseUser` is the login.'),
+    ('setting.reconciled', 'warning', '{name,revisions,rowRevision,rowUpdatedAt,after,differs}',
+      'A setting changed, and these changes have no event: as `feature_flag.reconciled`. `after` is its value.'),
+    ('access.denied', 'warning', '{operation,code,flagKey,role,count,minute}',
+      'A request with a verified token was refused for want of rights. `operation` is the method and the route, or the GraphQL operation and its field at the root; `code` is the answer''s. A user has ten such events a minute at most; one with `count` and `minute` stands for the others.'),
+    ('audit.exported', 'info', '{format,filters,follow}',
+      'An admin or an auditor began an export by the API. `filters` are as they were given; `follow` says whether it waits for new events.'),
+    ('audit.purged', 'info', '{month,before,events,firstSeq,lastSeq,eventsInAll,lastSeqInAll}',
+      'A month of the trail was purged: all events before `before`. `eventsInAll` and `lastSeqInAll` count the months before it too.'),
+    ('audit.restored', 'warning',
+      '{trail,incarnation,previousIncarnation,reason,overdue,asCopy,lastSeal,lastSeq,skipped,destinations,refused}',
+      'An operator accepted that a restore or a failover lost the end of the trail, and another incarnation began. `lastSeal` and `lastSeq` are of the state that was restored. `destinations` have their newest seals, or the last event that arrived without one, and in `notSentFrom` from which number on they aren''t sent the events up to `lastSeq`. `skipped` is how many schedules were cancelled; a copy (`asCopy`) forwards nothing to those `refused`.'),
+    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,lastRevision,lastEventId,lastEventAt}',
+      'A flag or a schedule is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
+    ('audit.cursor_moved', 'warning', '{destination,renamedFrom,before,after}',
+      'Another login than the worker''s moved the cursor of a destination, or the worker''s moved it back: the destination may lack events, or get some twice. `before` is 0 for a cursor that was inserted. `databaseUser` is the login.'),
+    ('audit.undeliverable', 'warning', '{destination,eventId,seq,eventType,status}',
+      'A destination refused an event for good, and the worker passed it over: the copy there lacks it. `eventId`, `seq` and `eventType` name it, `audit.sealed` for a seal; `status` is the answer''s. A refused `audit.undeliverable` makes no other.'),
+    ('audit.destination_forgotten', 'info', '{destination,lastSeq}',
+      'The cursor of a destination was deleted, by `audit.forget_destination()` or by DELETE. What is sent there later begins at 1 again.')
+), removed as (
+  delete from audit.event_types t
+  where not exists (select from listed l where l.type = t.type)
+    and not exists (select from audit.events e where e.event_type = t.type)
+)
+insert into audit.event_types as t (type, position, level, metadata_keys, description)
+select l.type, row_number() over (), l.level, l.metadata_keys::text[], l.description
+from listed l
+on conflict (type) do update
+set position = excluded.position, level = excluded.level, metadata_keys = excluded.metadata_keys, description = excluded.description
+where (t.position, t.level, t.metadata_keys, t.description)
+  is distinct from (excluded.position, excluded.level, excluded.metadata_keys, excluded.description);
+--! EndIncluded audit/record/event_types.sql
 --! Included audit/record/event.sql
 -- One audit event: who acts, what it says, its id, and its text, rendered once.
 --
@@ -605,7 +694,7 @@ grant execute on function app_private.is_recording() to halyard_admin;
 -- planner can put them in line (a call costs more than what they do). It does so only where the volatility that they state is
 -- that of their body: concat() and || of text with anything else are stable, casts to text and || of texts immutable.
 
--- ISO 8601 in UTC with microseconds, whatever the session's time zone and date style.
+-- ISO 8601 in UTC with microseconds. It doesn't depend on the session's time zone and date style.
 create or replace function app_private.iso(at timestamptz)
 returns text
 language sql
@@ -640,7 +729,7 @@ return encode(
 
 comment on function app_private.uuid_of(bytea) is 'The first 16 bytes of a hash as a version 8 UUID.';
 
--- The id of the event that tells of a row's version. A function of the row, and not random, so that one change can have but
+-- The id of the event of a row's version. A function of the row, and not random, so that one change can have but
 -- one event, however often it is written again, and so that the ledger, which outlives the events, says whether it had one.
 -- A version 8 UUID (RFC 9562, section 5.8) of SHA-256 over the incarnation, the row's id, its birth and its revision: the same
 -- revision of a restored row is another change than the one that was lost, so it has another id.
@@ -653,10 +742,10 @@ return app_private.uuid_of(sha256(
   uuid_send(incarnation) || uuid_send(row_id) || timestamptz_send(created_at) || int8send(revision)));
 
 comment on function app_private.event_id(uuid, uuid, timestamptz, bigint) is
-  'The id of the event that tells how the row came to be at this revision in this incarnation.';
+  'The id of the event by which the row came to be at this revision in this incarnation.';
 
--- The revision stands still when whoever changed the row had switched off the trigger that counts it, as in
--- session_replication_role = replica. The change is told all the same.
+-- The revision stands still when the trigger that counts it was off, as in
+-- session_replication_role = replica. The change has its event all the same.
 create or replace function app_private.changed_event_id(
   incarnation uuid, row_id uuid, created_at timestamptz, revision_before bigint, revision_after bigint
 )
@@ -686,7 +775,8 @@ end;
 comment on function app_private.actor_details() is
   'adminUserId and adminEmail of an admin''s change, as far as they are known; `claimed` of a change at a prompt whose session set claims.';
 
--- An event with all that doesn't depend on its kind filled in. Its text is rendered when it is written.
+-- An event with all that doesn't depend on its type filled in. Its level and its text come when it is written (trail.sql): a look into
+-- audit.event_types here would keep the planner from putting this in line.
 create or replace function app_private.make_event(
   id uuid,
   at timestamptz,
@@ -705,19 +795,7 @@ return row(
   id,
   at,
   event_type,
-  case event_type
-    when 'flag_schedule.failed' then 'error'
-    when 'feature_flag.reconciled' then 'warning'
-    when 'flag_schedule.reconciled' then 'warning'
-    when 'setting.reconciled' then 'warning'
-    when 'environment.reconciled' then 'warning'
-    when 'audit.gap' then 'warning'
-    when 'audit.restored' then 'warning'
-    when 'audit.cursor_moved' then 'warning'
-    when 'audit.undeliverable' then 'warning'
-    when 'access.denied' then 'warning'
-    else 'info'
-  end,
+  null,
   flag_id,
   flag_key,
   environment,
@@ -736,7 +814,7 @@ return row(
 )::app_private.audit_event;
 
 comment on function app_private.make_event(uuid, timestamptz, text, uuid, text, text, uuid, bigint, jsonb) is
-  'An audit event with actor and request, without its text; writes nothing.';
+  'An audit event with actor and request, without its level and text; writes nothing.';
 
 -- The owner's commands write about the trail itself: such an event is the system's, and its database_user says who ran the
 -- command. Apart from make_event(), whose body every change puts in line.
@@ -1120,16 +1198,20 @@ grant execute on function app_private.recent_schedule_ids(integer) to halyard_ad
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
 --
 -- The trigger functions (flags/events.sql, schedules/events.sql) share one shape. Inside one subtransaction the events are made
--- and written; whatever fails there, the change itself succeeds and the events go to the dead letters; if those are broken too,
+-- and written; if that fails, the change itself succeeds and the events go to the dead letters; if those are broken too,
 -- to the server's log. In strict mode the change fails instead; in any mode it fails where a full disk, or another want of
 -- resources, leaves room for neither: losing nothing wins over succeeding.
 
--- Writes events, and queues them for the sequencer. Here each event's text is rendered, once, for good.
+-- Writes events, and queues them for the sequencer. Here each event gets its level from audit.event_types, and its text is rendered,
+-- once, for good. An event that is written again keeps its level. A type that isn't in the table, as when an administrator emptied it, is
+-- a warning: no change and no event is lost by it, and `audit verify` names what is missing.
 create or replace function app_private.write_events(events app_private.audit_event[])
 returns void
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
+-- The planner expects many events and so would plan for each call what is written by it: 0.3 ms.
+set plan_cache_mode to force_generic_plan
 as $$
 begin
   with written as (
@@ -1137,10 +1219,17 @@ begin
       id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
       admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
     select
-      e.id, e.occurred_at, e.event_type, e.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
-      e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
-      e.reconciled, e.metadata, app_private.render_event(e)
+      e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+      e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata,
+      app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+        e.reconciled, e.metadata, null)::app_private.audit_event)
     from unnest(events) as e
+    -- One by one, by the limit: a hash of the table takes longer than one look into it.
+    left join lateral (select t.level from audit.event_types t where t.type = e.event_type limit 1) as t on true
+    cross join lateral (select coalesce(e.level, t.level, 'warning') as level) as l
     returning id, occurred_at
   )
   insert into audit.queue (event_id, occurred_at)
@@ -1233,6 +1322,47 @@ $$;
 
 comment on function app_private.bury_events(jsonb, text, text) is
   'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
+
+-- For an event that is about no row of an audited table: a new type of such events is a row of audit.event_types and a call of this. Who
+-- acts is the session's actor, or with `names_user` the user whom the details name.
+create or replace function app_private.record_event(
+  event_type text, operation text, details jsonb, flag_key text default null, environment text default null, names_user boolean default false,
+  id uuid default null
+)
+returns uuid
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := coalesce(record_event.id, gen_random_uuid());
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, event_type, null, flag_key, environment, null, null, details)];
+    if names_user then
+      v_events[1].actor_kind := 'admin';
+      v_events[1].admin_user_id := details ->> 'adminUserId';
+      v_events[1].admin_email := details ->> 'adminEmail';
+      v_events[1].metadata := details;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.bury_events(
+      jsonb_build_object(
+        'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
+        'environment', environment, 'details', details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array[v_id], null);
+  return v_id;
+end;
+$$;
+
+comment on function app_private.record_event(text, text, jsonb, text, text, boolean, uuid) is
+  'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter of this operation; returns its id.';
 
 create or replace function app_private.is_applying_text(value text)
 returns boolean
@@ -1434,57 +1564,6 @@ comment on function app_private.settle_repeated_events() is 'Takes the events wh
 -- event with the number of the others: a client that asks on and on fills no trail. The table counts across processes, and keeps the count
 -- of one that dies.
 
--- Of the API alone, like record_export(): who it was, and by which request, says the session.
-create or replace function app_private.denial_event(id uuid, at timestamptz, flag_key text, environment text, details jsonb)
-returns app_private.audit_event
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-as $$
-declare
-  v_event app_private.audit_event := app_private.make_event(
-    id, at, 'access.denied', null, flag_key, environment, null, null, jsonb_strip_nulls(details));
-begin
-  -- A token that names no role makes no admin, and is verified all the same.
-  v_event.actor_kind := 'admin';
-  v_event.admin_user_id := details ->> 'adminUserId';
-  v_event.admin_email := details ->> 'adminEmail';
-  v_event.metadata := jsonb_strip_nulls(details);
-  return v_event;
-end;
-$$;
-
-comment on function app_private.denial_event(uuid, timestamptz, text, text, jsonb) is
-  'The access.denied event with these details, which name the user as the token does.';
-
-create or replace function app_private.write_denial(flag_key text, environment text, details jsonb)
-returns void
-language plpgsql
-volatile
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
-begin
-  begin
-    v_events := array[app_private.denial_event(v_id, v_at, flag_key, environment, details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DENY', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'access.denied', 'eventId', v_id, 'environment', environment, 'details', jsonb_strip_nulls(details)),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-end;
-$$;
-
-comment on function app_private.write_denial(text, text, jsonb) is 'Writes an access.denied event, or keeps it as a dead letter.';
-
 -- A minute is over when no statement of it can run any more: the API's end after 10 s. A row that another session has is that session's.
 create or replace function app_private.record_denial_counts()
 returns bigint
@@ -1508,9 +1587,9 @@ begin
     for update skip locked
   loop
     if v_denials.denied > v_denials.written then
-      perform app_private.write_denial(null, null, jsonb_build_object(
+      perform app_private.record_event('access.denied', 'DENY', names_user => true, details => jsonb_strip_nulls(jsonb_build_object(
         'count', v_denials.denied - v_denials.written, 'minute', app_private.iso(v_denials.minute), 'role', v_denials.role,
-        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email));
+        'adminUserId', nullif(v_denials.user_id, ''), 'adminEmail', v_denials.email)));
     end if;
     delete from app_private.denials d where (d.user_id, d.minute) = (v_denials.user_id, v_denials.minute);
   end loop;
@@ -1556,9 +1635,13 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  perform app_private.write_denial(v_flag_key, v_environment, jsonb_build_object(
-    'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
-    'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email()));
+  -- A token that names no role makes no admin, and is verified all the same.
+  perform app_private.record_event(
+    'access.denied', 'DENY',
+    jsonb_strip_nulls(jsonb_build_object(
+      'operation', left(operation, 200), 'code', left(code, 50), 'flagKey', v_flag_key, 'role', left(app_private.claim_role(), 32),
+      'adminUserId', app_private.claim_user_id(), 'adminEmail', app_private.claim_email())),
+    v_flag_key, v_environment, names_user => true);
 end;
 $$;
 
@@ -1584,54 +1667,31 @@ begin
 end;
 $$;
 
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, whoever asks: raises ZF009.';
+comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.events
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _200_append_only_rows
-  before update or delete on audit.events
-  for each row execute function app_private.tg__refuse();
-alter table audit.events enable always trigger _100_append_only;
-alter table audit.events enable always trigger _200_append_only_rows;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.ledger
-  for each statement execute function app_private.tg__refuse();
-alter table audit.ledger enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.seals
-  for each statement execute function app_private.tg__refuse();
-alter table audit.seals enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.incarnations
-  for each statement execute function app_private.tg__refuse();
-alter table audit.incarnations enable always trigger _100_append_only;
-
-create or replace trigger _100_append_only
-  before update or delete or truncate on audit.divergences
-  for each statement execute function app_private.tg__refuse();
-alter table audit.divergences enable always trigger _100_append_only;
-
--- Truncating these would take every row past the triggers above that tell of it. A setting is set, and never taken away.
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flags
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_truncate
-  before truncate on app_public.feature_flag_schedules
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_truncate
-  before truncate on app_public.environments
-  for each statement execute function app_private.tg__refuse();
-create or replace trigger _100_no_delete
-  before delete or truncate on app_private.settings
-  for each statement execute function app_private.tg__refuse();
-alter table app_public.environments enable always trigger _100_no_truncate;
-alter table app_public.feature_flags enable always trigger _100_no_truncate;
-alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
-alter table app_private.settings enable always trigger _100_no_delete;
+do $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select *
+    from (values
+      ('_100_append_only', 'update or delete or truncate', 'statement', '{audit.events,audit.ledger,audit.seals,audit.incarnations,audit.divergences}'),
+      ('_200_append_only_rows', 'update or delete', 'row', '{audit.events}'),
+      -- Truncating these would take every row past the triggers that write its event.
+      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,audit.cursors}'),
+      -- A setting is set, and never taken away.
+      ('_100_no_delete', 'delete or truncate', 'statement', '{app_private.settings}')
+    ) as t (name, occasions, level, tables)
+    cross join unnest(t.tables::text[]) as u (table_name)
+  loop
+    execute format(
+      'create or replace trigger %I before %s on %s for each %s execute function app_private.tg__refuse()',
+      v_trigger.name, v_trigger.occasions, v_trigger.table_name, v_trigger.level);
+    execute format('alter table %s enable always trigger %I', v_trigger.table_name, v_trigger.name);
+  end loop;
+end;
+$$;
 --! EndIncluded audit/record/append_only.sql
 --! Included platform/named_locks.sql
 -- Locks with a name, for the length of a transaction: rows that only the owner reaches, and the worker through functions. Not
@@ -3645,85 +3705,43 @@ to halyard_worker;
 -- `is not null`, because the planner takes that for nearly always true. It can't know what a token says, and takes `is null` for
 -- rare: it expected a third of the rows that come, and so read all of a flag's months and sorted them instead of walking
 -- the index from the latest event on (bench/sql/flag_events.md).
-drop policy if exists admin_select on audit.events;
-create policy admin_select on audit.events
-  for select to halyard_admin
-  using (
-    (select app_private.claim_role()) = 'admin'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
+do $$
+declare
+  c_admin constant text := $policy$(select app_private.claim_role()) = 'admin'$policy$;
+  c_auditor constant text := $policy$coalesce((select app_private.claim_role()), 'auditor') = 'auditor'$policy$;
+  c_environments constant text := '((select true where not app_private.claims_are_limited()) is not null '
+    'or environment = any ((select app_private.claim_environments())::text[]))';
+  c_no_limits constant text := '(select app_private.claim_environments()) is null';
+  v_policy record;
+begin
+  for v_policy in
+    select *
+    from (values
+      ('events', 'admin', c_admin, c_environments),
+      ('events', 'auditor', c_auditor, c_environments),
+      -- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
+      ('ledger', 'admin', c_admin, c_environments),
+      ('ledger', 'auditor', c_auditor, c_environments),
+      -- These say something of all environments at once.
+      ('seals', 'auditor', c_auditor, c_no_limits),
+      ('incarnations', 'auditor', c_auditor, c_no_limits),
+      ('divergences', 'auditor', c_auditor, c_no_limits),
+      ('dead_letters', 'auditor', c_auditor, c_no_limits)
+    ) as p (table_name, reader, who, which)
+  loop
+    execute format('drop policy if exists %I on audit.%I', v_policy.reader || '_select', v_policy.table_name);
+    execute format(
+      'create policy %I on audit.%I for select to %I using (%s and %s)',
+      v_policy.reader || '_select', v_policy.table_name, 'halyard_' || v_policy.reader, v_policy.who, v_policy.which);
+  end loop;
+end;
+$$;
 
-drop policy if exists auditor_select on audit.events;
-create policy auditor_select on audit.events
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
+-- The catalogue says nothing of what happened.
+drop policy if exists reader_select on audit.event_types;
+create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor using (true);
 
--- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
-drop policy if exists admin_select on audit.ledger;
-create policy admin_select on audit.ledger
-  for select to halyard_admin
-  using (
-    (select app_private.claim_role()) = 'admin'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
-drop policy if exists auditor_select on audit.ledger;
-create policy auditor_select on audit.ledger
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (
-      (select true where not app_private.claims_are_limited()) is not null
-      or environment = any ((select app_private.claim_environments())::text[])
-    )
-  );
-
--- Only for an auditor without limits: these tell of all environments at once.
-drop policy if exists auditor_select on audit.seals;
-create policy auditor_select on audit.seals
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.incarnations;
-create policy auditor_select on audit.incarnations
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.divergences;
-create policy auditor_select on audit.divergences
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
-drop policy if exists auditor_select on audit.dead_letters;
-create policy auditor_select on audit.dead_letters
-  for select to halyard_auditor
-  using (
-    coalesce((select app_private.claim_role()), 'auditor') = 'auditor'
-    and (select app_private.claim_environments()) is null
-  );
-
--- For functions that read past the policies on behalf of whoever calls them.
+-- For functions that read past the policies for their caller.
 create or replace function app_private.require_auditor()
 returns void
 language plpgsql
@@ -3741,12 +3759,11 @@ $$;
 comment on function app_private.require_auditor() is
   'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
 
-
 revoke all on table
-  audit.events, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
+  audit.events, audit.event_types, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
   from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant usage on schema audit to halyard_admin, halyard_auditor;
-grant select on table audit.events to halyard_admin, halyard_auditor;
+grant select on table audit.events, audit.event_types to halyard_admin, halyard_auditor;
 grant select (seq, event_id, occurred_at, sequenced_at, event_type, flag_key, environment) on table audit.ledger to halyard_admin;
 grant select on table audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.dead_letters to halyard_auditor;
 --! EndIncluded audit/read/policies.sql
@@ -5122,31 +5139,16 @@ language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_type text := case tg_op when 'DELETE' then 'audit.destination_forgotten' else 'audit.cursor_moved' end;
-  v_details jsonb := case
-    when tg_op = 'DELETE' then jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq)
-    else jsonb_strip_nulls(jsonb_build_object(
-      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
-      'before', coalesce(old.last_seq, 0), 'after', new.last_seq))
-  end;
-  v_id uuid := gen_random_uuid();
-  v_events app_private.audit_event[];
 begin
-  begin
-    v_events := array[app_private.make_event(v_id, v_at, v_type, null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', v_type, 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  if tg_op = 'DELETE' then
+    perform app_private.record_event(
+      'audit.destination_forgotten', tg_op, jsonb_build_object('destination', old.destination, 'lastSeq', old.last_seq));
+  else
+    perform app_private.record_event('audit.cursor_moved', tg_op, jsonb_strip_nulls(jsonb_build_object(
+      'destination', new.destination, 'renamedFrom', nullif(old.destination, new.destination),
+      'before', coalesce(old.last_seq, 0), 'after', new.last_seq)));
+  end if;
   return null;
 end;
 $$;
@@ -5154,9 +5156,6 @@ $$;
 comment on function app_private.tg_cursors__audit() is
   'Writes audit.cursor_moved for a cursor that jumps, and audit.destination_forgotten for one that is deleted.';
 
-create or replace trigger _100_no_truncate
-  before truncate on audit.cursors
-  for each statement execute function app_private.tg__refuse();
 -- A destination begins at 0: that the worker makes its cursor is no jump.
 create or replace trigger _900_audit_insert
   after insert on audit.cursors
@@ -5171,7 +5170,6 @@ create or replace trigger _900_audit_update
 create or replace trigger _900_audit_delete
   after delete on audit.cursors
   for each row execute function app_private.tg_cursors__audit();
-alter table audit.cursors enable always trigger _100_no_truncate;
 alter table audit.cursors enable always trigger _900_audit_insert;
 alter table audit.cursors enable always trigger _900_audit_update;
 alter table audit.cursors enable always trigger _900_audit_delete;
@@ -5191,14 +5189,10 @@ language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
 declare
-  v_at timestamptz := clock_timestamp();
   v_type text;
   v_id uuid;
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if not app_private.holds_lease('forward.' || destination, lease_token) then
     return false;
@@ -5220,20 +5214,10 @@ begin
   if v_type = 'audit.undeliverable' or app_private.is_recorded(v_id) then
     return true;
   end if;
-  v_details := jsonb_build_object(
-    'destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.undeliverable', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'DELIVER', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.undeliverable', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  perform app_private.record_event(
+    'audit.undeliverable', 'DELIVER',
+    jsonb_build_object('destination', destination, 'eventId', event_id, 'seq', seq, 'eventType', v_type, 'status', status),
+    id => v_id);
   return true;
 end;
 $$;
@@ -5247,7 +5231,7 @@ grant execute on function app_private.record_undeliverable(text, bigint, bigint,
 -- Copies of the trail for those who may read it: where it ends, and that somebody took one.
 
 -- The end of the whole trail, also for a reader who is limited to some environments: row-level security would have to look for
--- the last number that such a reader may see, every time. It tells how many events there are and nothing of any.
+-- the last number that such a reader may see, every time. It says how many events there are and nothing of any.
 create or replace function audit.last_seq()
 returns bigint
 language sql
@@ -5267,13 +5251,7 @@ language plpgsql
 volatile
 security definer
 set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
 as $$
-declare
-  v_at timestamptz := clock_timestamp();
-  v_id uuid := gen_random_uuid();
-  v_details jsonb;
-  v_events app_private.audit_event[];
 begin
   if session_user <> 'halyard_authenticator' then
     raise exception 'Only the API records exports: this session''s login is %.', session_user
@@ -5282,7 +5260,7 @@ begin
   if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor') then
     raise exception 'Only an admin or an auditor may do this.' using errcode = 'insufficient_privilege';
   end if;
-  -- The trail is for ever: nobody fills it by what is said about an export.
+  -- The trail keeps what it gets: the description of an export must not fill it.
   if format is null or format not in ('json', 'ndjson', 'csv') or follow is null
     or jsonb_typeof(filters) is distinct from 'object' or octet_length(filters::text) > 8000
   then
@@ -5294,20 +5272,8 @@ begin
     raise exception 'An export is an event of the trail, and this session is read only.'
       using errcode = '25006', hint = 'Export from the primary, in a session that may write.';
   end if;
-  v_details := jsonb_build_object('format', format, 'filters', filters, 'follow', follow);
-  begin
-    v_events := array[app_private.make_event(
-      v_id, v_at, 'audit.exported', null, null, null, null, null, v_details)];
-    perform app_private.write_events(v_events);
-  exception when others then
-    perform app_private.bury_events(
-      jsonb_build_object(
-        'table', null, 'operation', 'EXPORT', 'at', v_at, 'events', to_jsonb(v_events),
-        'eventType', 'audit.exported', 'eventId', v_id, 'details', v_details),
-      sqlstate, sqlerrm);
-  end;
-  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
-  return v_id;
+  return app_private.record_event(
+    'audit.exported', 'EXPORT', jsonb_build_object('format', format, 'filters', filters, 'follow', follow));
 end;
 $$;
 
@@ -6027,20 +5993,10 @@ from audit.events e
 where e.flag_key is not null and e.event_type <> 'access.denied';
 
 comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
-comment on column audit.flag_events.occurred_at is 'When.';
-comment on column audit.flag_events.environment is 'The flag''s environment.';
-comment on column audit.flag_events.flag_key is 'The flag''s key.';
-comment on column audit.flag_events.flag_id is 'The flag: another one when it was deleted and made again.';
-comment on column audit.flag_events.event_type is 'What happened.';
-comment on column audit.flag_events.actor_kind is 'admin (by the API), system (a schedule, or Halyard itself), or database (typed by hand).';
-comment on column audit.flag_events.admin_user_id is 'The admin, when known.';
-comment on column audit.flag_events.database_user is 'The login: halyard_authenticator and halyard_worker are Halyard''s own.';
-comment on column audit.flag_events.schedule_id is 'The schedule that it is about, or that did it.';
-comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event tells.';
-comment on column audit.flag_events.before is 'What was before, where the event tells.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event says it.';
+comment on column audit.flag_events.before is 'What was before, where the event says it.';
 comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
 comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
-comment on column audit.flag_events.event_id is 'The event: audit.events.id.';
 comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
 
 create or replace view audit.actor_events with (security_invoker = true) as
@@ -6050,20 +6006,7 @@ select
 from audit.events e
 where e.actor_kind <> 'system';
 
-comment on view audit.actor_events is 'What people did: admins by the API, and whoever types SQL. A person is a user id, or a login; an e-mail may change.';
-comment on column audit.actor_events.occurred_at is 'When.';
-comment on column audit.actor_events.actor_kind is 'admin (by the API) or database (typed by hand).';
-comment on column audit.actor_events.admin_user_id is 'The admin, when known; null for what was typed by hand.';
-comment on column audit.actor_events.admin_email is 'The admin''s e-mail as the token had it then.';
-comment on column audit.actor_events.database_user is 'The login; an admin''s is halyard_authenticator.';
-comment on column audit.actor_events.application_name is 'What the client called itself.';
-comment on column audit.actor_events.event_type is 'What was done.';
-comment on column audit.actor_events.environment is 'The flag''s environment.';
-comment on column audit.actor_events.flag_key is 'The flag''s key.';
-comment on column audit.actor_events.schedule_id is 'The schedule.';
-comment on column audit.actor_events.request_id is 'The request that did it; also in the API''s log.';
-comment on column audit.actor_events.metadata is 'All that the event tells.';
-comment on column audit.actor_events.event_id is 'The event: audit.events.id.';
+comment on view audit.actor_events is 'What people did: admins by the API, and logins that type SQL. A person is a user id, or a login; an e-mail may change.';
 
 -- The event has the time of application to the microsecond and the lateness rounded to the millisecond. Their difference,
 -- rounded likewise, is the time that was scheduled, to the millisecond; half of one goes up, as it did in the lateness.
@@ -6081,15 +6024,10 @@ from audit.events e
 where e.event_type = 'flag_schedule.applied';
 
 comment on view audit.applied_schedules is 'Each schedule that was applied, and how late.';
-comment on column audit.applied_schedules.occurred_at is 'When the trail was told; the same as applied_at but for microseconds. Quick to select by.';
-comment on column audit.applied_schedules.environment is 'The flag''s environment.';
-comment on column audit.applied_schedules.flag_key is 'The flag''s key.';
-comment on column audit.applied_schedules.schedule_id is 'The schedule.';
 comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
 comment on column audit.applied_schedules.applied_at is 'When it was applied.';
 comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
 comment on column audit.applied_schedules.updates is 'What it set.';
-comment on column audit.applied_schedules.event_id is 'The event: audit.events.id.';
 
 create or replace view audit.lateness_days with (security_invoker = true) as
 select
@@ -6106,7 +6044,6 @@ group by a.day, a.environment;
 
 comment on view audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
 comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
-comment on column audit.lateness_days.environment is 'The flags'' environment.';
 comment on column audit.lateness_days.applied is 'How many were applied.';
 comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
 comment on column audit.lateness_days.p99_ms is '99 of 100 were no later than this, in milliseconds.';
@@ -6132,16 +6069,11 @@ from audit.events e
 where e.event_type = 'flag_schedule.failed';
 
 comment on view audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
-comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
-comment on column audit.failed_schedules.environment is 'The flag''s environment.';
-comment on column audit.failed_schedules.flag_key is 'The flag''s key.';
-comment on column audit.failed_schedules.schedule_id is 'The schedule.';
 comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
 comment on column audit.failed_schedules.attempts is 'How often it was tried.';
-comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when it has failed and nobody has done anything.';
-comment on column audit.failed_schedules.event_id is 'The event: audit.events.id.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
 
--- Who did it is the admin, or the login of what was typed by hand. An admin whose token names nobody is not known to be the
+-- Who did it is the admin, or the login that typed it in SQL. An admin whose token names no user is not known to be the
 -- creator, and neither is anybody when the creation was purged: those are shown.
 create or replace view audit.cancellations_by_others with (security_invoker = true) as
 select
@@ -6169,18 +6101,13 @@ where e.event_type = 'flag_schedule.cancelled'
   );
 
 comment on view audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
-comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
-comment on column audit.cancellations_by_others.environment is 'The flag''s environment.';
-comment on column audit.cancellations_by_others.flag_key is 'The flag''s key.';
-comment on column audit.cancellations_by_others.schedule_id is 'The schedule.';
 comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
-comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was typed by hand.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was made in SQL.';
 comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
-comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was typed by hand.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was made in SQL.';
 comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
 comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
 comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
-comment on column audit.cancellations_by_others.event_id is 'The event: audit.events.id.';
 
 -- By the login and not by the kind of actor: what another login than Halyard's own did is in, also where its session claimed to be another. An owner's
 -- command (setting.changed, audit.purged, *.reconciled, …), which acts as the system, is left out where the login is halyard_owner, and in
@@ -6198,18 +6125,29 @@ where (e.actor_kind = 'database' or e.database_user not in ('halyard_authenticat
   and e.event_type <> 'audit.exported';
 
 comment on view audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
-comment on column audit.manual_changes.occurred_at is 'When.';
-comment on column audit.manual_changes.database_user is 'The login.';
-comment on column audit.manual_changes.application_name is 'What the client called itself; anybody can set that.';
-comment on column audit.manual_changes.event_type is 'What was done.';
-comment on column audit.manual_changes.environment is 'The flag''s environment; null for what concerns the whole trail.';
-comment on column audit.manual_changes.flag_key is 'The flag''s key.';
-comment on column audit.manual_changes.schedule_id is 'The schedule.';
 comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
-comment on column audit.manual_changes.metadata is 'All that the event tells.';
-comment on column audit.manual_changes.event_id is 'The event: audit.events.id.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
+
+-- A column that is the trail's has the trail's comment, but for those below.
+do $$
+declare
+  v_comment text;
+begin
+  for v_comment in
+    select format('comment on column %s.%I is %L', v.oid::regclass, a.attname, col_description(e.attrelid, e.attnum))
+    from pg_class v
+    join pg_attribute a on a.attrelid = v.oid and a.attnum > 0
+    join pg_attribute e on e.attrelid = 'audit.events'::regclass and e.attname = case a.attname when 'event_id' then 'id' else a.attname end
+    where v.relnamespace = 'audit'::regnamespace and v.relkind = 'v'
+  loop
+    execute v_comment;
+  end loop;
+end;
+$$;
+comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
+comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
@@ -6339,7 +6277,7 @@ begin
     select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -6807,7 +6745,7 @@ comment on function app_private.reconcile_deleted_rows(text, integer) is
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/verify/rows.sql
 -- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
--- was off too, no revision that would tell. So each row is held against the last event that is about it.
+-- was off too, no revision that would show it. So each row is held against the last event that is about it.
 --
 -- A row and its event are committed together, and each function here is one statement's: its snapshot has both or neither. What
 -- isn't known, because the event was purged or says nothing of a column, is not compared. A row that a dead letter is about waits for
@@ -6905,11 +6843,11 @@ begin
   where l.begins_at is null or l.at_revision >= l.begins_at
   union all
   -- A setting that was never changed has its default.
-  select 'setting.default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  select 'default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
   from app_private.setting_definitions() as d
   where source = 'settings' and d.name = any (keys)
   union all
-  select 'environment.original', timestamptz '-infinity', 0, o.state
+  select 'original', timestamptz '-infinity', 0, o.state
   from app_private.original_environments(keys) as o
   where source = 'environments';
 end;

@@ -50,6 +50,16 @@ test('what functions read of a transaction’s own settings, a session begins wi
   expect([...listed, 'halyard.audit_mode'].toSorted()).toEqual(read);
 });
 
+/** Records that destinations get beside the events. */
+const RECORD_TYPES = `('audit.sealed', 'audit.missing')`;
+
+/** What functions name as 'kind.what_happened': types of events, as it is no table, no setting and no record. */
+const NAMED_EVENT_TYPES = `
+  select distinct m[1] as name
+  from pg_proc p, regexp_matches(pg_get_functiondef(p.oid), $re$'([a-z_]+[.][a-z_]+)'$re$, 'g') m
+  where p.pronamespace::regnamespace::text in ${OURS} and m[1] !~ '^(halyard|jwt)[.]' and to_regclass(m[1]) is null
+    and m[1] not in ${RECORD_TYPES}`;
+
 const PINNED = `'search_path=pg_catalog, pg_temp'`;
 
 const RULES: Record<string, string> = {
@@ -114,6 +124,11 @@ const RULES: Record<string, string> = {
   'no type is an enum': `
     select oid::regtype::text as name from pg_type where typtype = 'e' and typnamespace::regnamespace::text in ${OURS}`,
 
+  'every event type that a function names is in the catalogue': `
+    ${NAMED_EVENT_TYPES} and m[1] not in (select t.type from audit.event_types t)`,
+  'every event type of the catalogue is named by a function': `
+    select t.type as name from audit.event_types t where t.type not in (${NAMED_EVENT_TYPES})`,
+
   'every foreign key says what happens on delete': `
     select conname::text as name from pg_constraint
     where contype = 'f' and connamespace::regnamespace::text in ${OURS} and confdeltype not in ('c', 'r', 'n', 'd')`,
@@ -174,6 +189,12 @@ test('a table and a function that keep none of it are found', async () => {
     );
     await client.query('grant execute on function app_public.open() to public');
     await client.query('create view audit.open_events as select id from audit.events');
+    await client.query(
+      `create function app_private.write() returns text language sql as $$ select 'plan.created' $$`,
+    );
+    await client.query(
+      `insert into audit.event_types select 'plan.made', 1, 'info', '', '{}' from audit.event_types limit 1`,
+    );
     const broken: string[] = [];
     for (const [rule, query] of Object.entries(RULES))
       if ((await names(client, query)).length > 0) broken.push(rule);
@@ -191,6 +212,8 @@ test('a table and a function that keep none of it are found', async () => {
       'every table has a primary key',
       'every view of the trail keeps the row-level security of whoever reads it',
       'every column has a comment',
+      'every event type that a function names is in the catalogue',
+      'every event type of the catalogue is named by a function',
       'every foreign key says what happens on delete',
       'every foreign key has an index that begins with its columns',
       'triggers are named by their order',

@@ -25,6 +25,7 @@ app_private.denials                  rawdDxt  -              -                  
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
+audit.event_types                    rawdDxt  -              r                                                                                                  -       r        -       -
 audit.events_YYYY_MM                 rawdDxt  -              -                                                                                                  -       -        -       -
 audit.ledger                         rawdDxt  -              r(seq,event_id,occurred_at,sequenced_at,event_type,flag_key,environment)                           -       r        -       -
 audit.seals                          rawdDxt  -              -                                                                                                  -       r        -       -
@@ -127,8 +128,7 @@ app_private.actor_details()
 app_private.change_reason()
 app_private.client_request_id()
 app_private.claimed()
-app_private.denial_event(uuid,timestamp with time zone,text,text,jsonb)
-app_private.write_denial(text,text,jsonb)
+app_private.record_event(text,text,jsonb,text,text,boolean,uuid)
 app_private.applying()
 app_private.is_applying_text(text)
 app_private.apply_schedules(uuid[])

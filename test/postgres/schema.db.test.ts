@@ -1,4 +1,6 @@
+import { format } from 'prettier';
 import { expect, test } from 'vitest';
+import { readEventTypes } from '../../src/audit/verification/event_types.ts';
 import { readFunctions } from '../../src/audit/verification/functions.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { schemaDump } from '../support/schema_dump.ts';
@@ -24,4 +26,12 @@ test('the functions that `audit verify` expects are those that the migrations ma
     `${JSON.stringify(functions, null, 2)}\n`,
     'functions.json differs from the database: run `npm run schema` and commit the result',
   ).toMatchFileSnapshot('../../src/audit/verification/functions.json');
+});
+
+test('the event types that the code knows are those of the database', async () => {
+  const types = await withRollback(database, readEventTypes);
+  await expect(
+    await format(JSON.stringify(types), { parser: 'json', printWidth: 100 }),
+    'event_types.json differs from audit.event_types: run `npm run schema` and commit the result',
+  ).toMatchFileSnapshot('../../src/audit/event_types.json');
 });

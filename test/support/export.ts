@@ -57,7 +57,8 @@ export async function addMany(
     `with one as (
        select e.*, app_private.render_event(e) as text
        from app_private.make_event(
-         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, $2) as e
+         gen_random_uuid(), now(), 'feature_flag.created', null, 'many', 'production', null, null, $2) as m
+       cross join lateral jsonb_populate_record(m, '{"level": "info"}') as e
      ), added as (
        insert into audit.events (
          id, occurred_at, event_type, level, flag_key, environment, actor_kind, database_user, application_name, metadata,

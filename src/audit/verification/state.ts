@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { eventTypeProblems } from './event_types.ts';
 import { functionProblems } from './functions.ts';
 import type { Problem } from './verify.ts';
 
@@ -35,7 +36,7 @@ const BATCH = 500;
 
 /**
  * Checks that flags, schedules, environments and settings are what the trail says of them, that none is gone without an event, and that the
- * triggers, functions and policies that guard the trail are in place. Each statement sees one state of the database, in which a row and its
+ * triggers, functions, policies and event types that the trail hangs on are as this version has them. Each statement sees one state of the database, in which a row and its
  * event are both or neither, so that changes meanwhile raise no false alarm.
  *
  * @param pool as an auditor without limits
@@ -49,6 +50,7 @@ export async function verifyState(
   const problems: StateProblem[] = [
     ...(await triggerProblems(pool)),
     ...(await functionProblems(pool)),
+    ...(await eventTypeProblems(pool)),
   ];
   for (const source of SOURCES) {
     let after: string | null = null;

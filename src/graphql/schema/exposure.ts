@@ -73,6 +73,7 @@ const smartTags = jsonPgSmartTags({
       },
       // An auditor reads these in SQL.
       ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, HIDDEN])),
+      'audit.event_types': HIDDEN,
       'audit.ledger': HIDDEN,
       'audit.seals': HIDDEN,
       'audit.incarnations': HIDDEN,

@@ -1,8 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
-
 import { describe, expect, test } from 'vitest';
 
-import { EVENT_TYPES } from '../../../src/audit/event_types.ts';
 import { cellOf, FORMATS, jsonOf } from '../../../src/audit/export/format.ts';
 import type { EventRow } from '../../../src/audit/export/query.ts';
 
@@ -94,36 +91,4 @@ test('a line of NDJSON has the metadata as the database wrote it, whatever JavaS
     message: row.message,
   });
   expect(FORMATS.ndjson.textOf([row, row]).split('\n')).toEqual([jsonOf(row), jsonOf(row), '']);
-});
-
-/** Names in a text of the shape of a type of event. */
-function typesIn(text: string, quote: string): string[] {
-  const type = new RegExp(
-    `${quote}((?:feature_flag|flag_schedule|environment|setting|access|audit)\\.[a-z_]+)${quote}`,
-    'g',
-  );
-  return [...text.matchAll(type)].map(([, name = '']) => name);
-}
-
-describe('the types of events', () => {
-  const root = new URL('../../../', import.meta.url);
-  /** Tables of `audit`, records of a copy, and what row_history() calls that for which there is no event. */
-  const NO_EVENTS =
-    /^audit\.(cursors|dead_letters|divergences|events|incarnations|ledger|queue|seals|sealed|restamped|missing|verify\w*|retain|prove|manual_changes)$|^environment\.original$|^setting\.default$/;
-  const known: readonly string[] = EVENT_TYPES;
-
-  test('are those that the database writes', async () => {
-    const folder = new URL('migrations/fixtures/', root);
-    const files = (await readdir(folder, { recursive: true })).filter((f) => f.endsWith('.sql'));
-    const texts = await Promise.all(files.map((file) => readFile(new URL(file, folder), 'utf8')));
-    const written = new Set(texts.flatMap((text) => typesIn(text, "'")));
-    const types = [...written].filter((name) => !NO_EVENTS.test(name));
-    expect(types.toSorted()).toEqual(known.toSorted());
-  });
-
-  test('are known where docs/audit.md names one', async () => {
-    const named = typesIn(await readFile(new URL('docs/audit.md', root), 'utf8'), '`');
-    expect(named.length).toBeGreaterThan(10);
-    expect(named.filter((name) => !NO_EVENTS.test(name) && !known.includes(name))).toEqual([]);
-  });
 });

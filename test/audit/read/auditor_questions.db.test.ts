@@ -89,6 +89,12 @@ const ANSWERS: Record<string, object[]> = {
   'changes whose events are lost': [
     { event_type: 'feature_flag.reconciled', flag_key: 'lost', revisions: [1] },
   ],
+  'what a person must act on, or should look at, by type': [
+    { event_type: 'flag_schedule.failed', level: 'error', events: '1' },
+    ...['access.denied', 'audit.cursor_moved', 'feature_flag.reconciled'].map((event_type) => ({
+      ...{ event_type, level: 'warning', events: '1', description: expect.any(String) as unknown },
+    })),
+  ],
   'cursors that jumped: a copy may lack the events between': [
     {
       ...{ event_type: 'audit.cursor_moved', database_user: 'halyard_owner' },

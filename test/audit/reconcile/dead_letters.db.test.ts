@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { withClient } from '../../support/database.ts';
 import {
+  asAdmin,
   problemsOf,
   reconcileAs,
   rerunFixtures,
@@ -126,6 +127,21 @@ describe('what is broken is mended, and the dead letters are brought into the tr
       });
     },
   );
+});
+
+test('an environment whose event couldn’t be made has it by the letter, with who made it and why', async () => {
+  const database = await useFreshDatabase();
+  await withOwner(database, async (client) => {
+    await client.query(MAKE_EVENT_FAIL);
+    await asAdmin(client, `select app_public.create_environment('lab')`, [], 'for the trial');
+    await rerunFixtures(client);
+    expect(await reconcileAs(database, 'dead_letters')).toMatchObject({ refused: 0 });
+    const event = `select to_jsonb(e) from audit.events e where event_type = 'environment.created' and environment = 'lab'`;
+    expect(await value(client, event)).toMatchObject({
+      ...{ admin_user_id: 'alice', reconciled: true },
+      metadata: { name: 'lab', after: { createdBy: 'alice' }, reason: 'for the trial' },
+    });
+  });
 });
 
 test('somebody holds a lock on the trail for longer than lock_timeout', async () => {

@@ -57,6 +57,10 @@ const FAILURES: Record<string, { code: string; breakIt: (c: pg.ClientBase) => Pr
       code: '42501',
       breakIt: statement('revoke insert on audit.events from halyard_owner'),
     },
+    'the catalogue of event types is gone': {
+      code: '42P01',
+      breakIt: statement('alter table audit.event_types rename to types'),
+    },
     'the queue is gone': { code: '42P01', breakIt: statement('drop table audit.queue') },
     'a trigger of somebody’s on the trail fails': {
       code: 'P0001',
@@ -103,21 +107,41 @@ describe('a broken trail fails no operation, and the dead letters hold the event
     });
   });
 
-  test('somebody holds a lock on the trail for longer than lock_timeout', async () => {
-    await withClient(database.ownerUrl, async (holder) => {
-      await holder.query('begin');
-      await holder.query('lock table audit.events in access exclusive mode');
-      await withActors(database, async (client) => {
-        await client.query(`set local lock_timeout = '20ms'`);
-        await insertFlag(client, { flag_key: 'search' });
-        const id = await scheduleAndCancel(client);
-        expect(await statusOf(client, id)).toBe('cancelled');
-        const codes = (await deadLetters(client)).map(({ error_code }) => error_code);
-        expect(codes).toEqual(['55P03', '55P03', '55P03']);
-      });
-      await holder.query('rollback');
+  test('types that the catalogue lacks are warnings, and no event is lost', async () => {
+    await withActors(database, async (client) => {
+      await insertFlag(client, { flag_key: 'search' });
+      await client.query(`delete from audit.event_types where type <> 'flag_schedule.cancelled'`);
+      await scheduleAndCancel(client);
+      expect(await deadLetters(client)).toEqual([]);
+      const events = await queuedEvents(client);
+      expect(events.map(({ event_type, level }) => [event_type, level])).toEqual([
+        ['feature_flag.created', 'info'],
+        ['flag_schedule.created', 'warning'],
+        ['flag_schedule.cancelled', 'info'],
+      ]);
+      for (const { payload } of events.slice(1, 2))
+        expect(JSON.parse(payload)).toMatchObject({ level: 'warning' });
     });
   });
+
+  test.for(['events', 'event_types'])(
+    'somebody holds a lock on audit.%s for longer than lock_timeout',
+    async (table) => {
+      await withClient(database.ownerUrl, async (holder) => {
+        await holder.query('begin');
+        await holder.query(`lock table audit.${table} in access exclusive mode`);
+        await withActors(database, async (client) => {
+          await client.query(`set local lock_timeout = '20ms'`);
+          await insertFlag(client, { flag_key: 'search' });
+          const id = await scheduleAndCancel(client);
+          expect(await statusOf(client, id)).toBe('cancelled');
+          const codes = (await deadLetters(client)).map(({ error_code }) => error_code);
+          expect(codes).toEqual(['55P03', '55P03', '55P03']);
+        });
+        await holder.query('rollback');
+      });
+    },
+  );
 
   test('events that can’t even be made: the letter holds the rows before and after, and who acted', async () => {
     await withActors(database, async (client) => {

@@ -325,9 +325,9 @@ describe('the tail is cut', () => {
 describe('a purge', () => {
   /** An audit.purged event that says that everything before tomorrow was purged. */
   const purged = (to: number, events: number) =>
-    `insert into audit.events select e.* from app_private.make_event(
+    `insert into audit.events select e.* from jsonb_populate_record(app_private.make_event(
        gen_random_uuid(), clock_timestamp(), 'audit.purged', null, null, null, null, null, jsonb_build_object(
-         'before', app_private.iso(now() + interval '1 day'), 'eventsInAll', ${events}, 'lastSeqInAll', ${to})) as m
+         'before', app_private.iso(now() + interval '1 day'), 'eventsInAll', ${events}, 'lastSeqInAll', ${to})), '{"level": "info"}') as m
      cross join lateral jsonb_populate_record(
        null::audit.events, to_jsonb(m) || jsonb_build_object('payload', app_private.render_event(m))) as e`;
   const QUEUE = `insert into audit.queue (event_id, occurred_at)

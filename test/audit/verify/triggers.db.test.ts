@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
+import { eventTypeProblems } from '../../../src/audit/verification/event_types.ts';
 import { functionProblems } from '../../../src/audit/verification/functions.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
 import { actAs, withActors } from '../../support/actors.ts';
@@ -152,6 +153,29 @@ test('an auditor without limits may ask, or a DBA as halyard_auditor', async () 
     await become(client, 'admin');
     expect(await states()).toEqual(['42501', '42501']);
   });
+});
+
+test('an event type that an owner changed, deleted or made up is named', async () => {
+  const own = await useFreshDatabase();
+  const settings = { role: 'halyard_auditor' };
+  const pool = makePool(own.rootUrl, { name: 'halyard test', settings, log: makeTestLog().log });
+  onTestFinished(() => pool.end());
+  expect(await eventTypeProblems(pool)).toEqual([]);
+  await withClient(own.ownerUrl, async (client) => {
+    await client.query(
+      `update audit.event_types set level = 'info' where type = 'flag_schedule.failed';
+       update audit.event_types set description = '' where type = 'audit.gap';
+       update audit.event_types set metadata_keys = '{x}' where type = 'audit.purged';
+       delete from audit.event_types where type = 'access.denied';
+       insert into audit.event_types select 'plan.made', 1, 'info', '', '{}' from audit.event_types limit 1`,
+    );
+  });
+  const [found, ...others] = await eventTypeProblems(pool);
+  expect(others).toEqual([]);
+  expect(found).toMatchObject({ status: 'event_type_altered' });
+  expect(found?.detail).toContain(
+    "5 aren't as this version has them: flag_schedule.failed (level info and not error), access.denied (missing), audit.purged (metadata_keys), audit.gap (description), plan.made (added)",
+  );
 });
 
 test('a function whose body was replaced is named', async () => {
