@@ -1,5 +1,4 @@
 import type { Request } from 'express';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import { claimsOf } from '../auth/auth.ts';
 import { DEFAULT_ENVIRONMENT } from '../flags/schemas.ts';

@@ -1,7 +1,6 @@
 import type { GetVerificationKey } from 'express-jwt';
 import jwksRsa from 'jwks-rsa';
 import { z } from 'zod';
-
 import type { Logger } from '../lib/log.ts';
 
 /** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */

@@ -8,7 +8,6 @@ import {
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import type { Role } from '../auth/claims.ts';
 import { explainDenial, type Action } from '../auth/rights.ts';

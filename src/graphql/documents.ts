@@ -16,7 +16,6 @@ import {
   type OperationDefinitionNode,
   type ValidationContext,
 } from 'postgraphile/graphql';
-
 import type { ProblemCode } from '../lib/errors.ts';
 import { graphqlProblem } from './errors.ts';
 

@@ -1,5 +1,4 @@
 import './environment.ts';
-
 import {
   GraphQLError,
   type ExecutionResult,
@@ -7,7 +6,6 @@ import {
   type GraphQLFormattedError,
 } from 'postgraphile/graphql';
 import { isSafeError, type SafeError } from 'postgraphile/grafast';
-
 import {
   isProblemCode,
   ProblemError,

@@ -1,12 +1,9 @@
 import './environment.ts';
-
 import { hash } from 'node:crypto';
-
 import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { requireRoom } from '../postgres/fair_pool.ts';

@@ -7,7 +7,6 @@ import {
   type OperationDefinitionNode,
 } from 'postgraphile/graphql';
 import type pg from 'pg';
-
 import { EVENT_LEVELS, eventTypeProblem } from '../audit/event_types.ts';
 import type { Claims } from '../auth/claims.ts';
 import { ProblemError } from '../lib/errors.ts';

@@ -1,6 +1,5 @@
 import express from 'express';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';

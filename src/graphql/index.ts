@@ -1,10 +1,7 @@
 import './environment.ts';
-
 import type { Server } from 'node:http';
-
 import type { Express } from 'express';
 import type pg from 'pg';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';

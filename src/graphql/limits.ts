@@ -11,7 +11,6 @@ import {
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
-
 import { graphqlProblem } from './errors.ts';
 import { MAX_PAGE } from './schema/pages.ts';
 import { problemAt, type Values } from './variables.ts';

@@ -1,10 +1,7 @@
 import './environment.ts';
-
 import { hash } from 'node:crypto';
-
 import type pg from 'pg';
 import { makePgAdaptorWithPgClient, makePgService } from 'postgraphile/adaptors/pg';
-
 import { connectAs } from '../postgres/fair_pool.ts';
 import { connect, DatabaseUnavailableError, isLost } from '../postgres/pool.ts';
 import type { Settings } from '../postgres/request_settings.ts';

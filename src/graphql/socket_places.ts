@@ -1,5 +1,4 @@
 import type { WebSocket } from 'ws';
-
 import { makeQuota } from '../lib/quota.ts';
 
 /** More than a few hundred attackers keep open; one costs some 20 kB. */

@@ -12,7 +12,6 @@ import {
   type GraphQLSchema,
   type OperationDefinitionNode,
 } from 'postgraphile/graphql';
-
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 import { codeAt, isCondition, namesTo } from './documents.ts';
 import { graphqlProblem } from './errors.ts';

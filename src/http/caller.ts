@@ -1,6 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
-
 import { claimsOf } from '../auth/auth.ts';
 import type { Action } from '../auth/rights.ts';
 import type { Statement } from '../postgres/pipeline.ts';

@@ -1,8 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-
 import express from 'express';
 import type { RequestHandler } from 'express';
-
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 
 /** The largest body that a request needs is a description of 2,000 characters, or a GraphQL query of 20,000. */

@@ -1,5 +1,4 @@
 import type { Request, Response } from 'express';
-
 import { ProblemError } from '../lib/errors.ts';
 
 /**

@@ -1,6 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from 'zod';
-
 import {
   ProblemError,
   PROBLEMS,

@@ -1,5 +1,4 @@
 import type { RequestHandler } from 'express';
-
 import type { Logger } from '../lib/log.ts';
 
 /**

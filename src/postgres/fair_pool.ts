@@ -1,5 +1,4 @@
 import type pg from 'pg';
-
 import { makeFairQueue, QueueTimeoutError, type FairQueue } from '../lib/fair_queue.ts';
 import { CONNECT_TIMEOUT_MS } from './connection.ts';
 import { connect, noConnection } from './pool.ts';

@@ -1,5 +1,4 @@
 import pg from 'pg';
-
 import { Client, CONNECT_TIMEOUT_MS } from './connection.ts';
 import { prepareSession, warnOfDeviations } from './session.ts';
 import { setSession, type SessionSettings } from './session_override.ts';

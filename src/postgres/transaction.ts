@@ -1,5 +1,4 @@
 import pg from 'pg';
-
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { connectAs } from './fair_pool.ts';

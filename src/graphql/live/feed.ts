@@ -1,5 +1,4 @@
 import type { ExecutionResult } from 'postgraphile/graphql';
-
 import type { Hint } from '../../audit/hint.ts';
 import { ASKER, type Settings } from '../../postgres/request_settings.ts';
 import { DatabaseUnavailableError } from '../../postgres/pool.ts';

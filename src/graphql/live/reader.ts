@@ -1,5 +1,4 @@
 import type pg from 'pg';
-
 import { userKey, type Claims } from '../../auth/claims.ts';
 import { ASKER, pgSettings, type Settings } from '../../postgres/request_settings.ts';
 import { queryAs } from '../../postgres/transaction.ts';

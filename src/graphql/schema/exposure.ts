@@ -1,6 +1,5 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
-
 import { REASON_DESCRIPTION as REASON } from './reasons.ts';
 
 /** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */

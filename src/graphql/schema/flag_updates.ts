@@ -1,6 +1,5 @@
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
-
 import { FLAG_FIELDS, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
 import { ProblemError } from '../../lib/errors.ts';
 

@@ -1,8 +1,6 @@
 import '../environment.ts';
-
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
-
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { shapePlugins } from './exposure.ts';

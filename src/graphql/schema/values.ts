@@ -2,7 +2,6 @@ import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
 import { lambda, sideEffect, type ObjectStep, type Step } from 'postgraphile/grafast';
 import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
-
 import { ProblemError } from '../../lib/errors.ts';
 import { scheduledAtSchema } from '../../schedules/schemas.ts';
 
