@@ -1,6 +1,7 @@
 import './environment.ts';
 import {
   GraphQLError,
+  type GraphQLErrorOptions,
   type ExecutionResult,
   type FormattedExecutionResult,
   type GraphQLFormattedError,
@@ -46,13 +47,24 @@ export function failure(error: unknown, log: Logger): Result {
 
 /** An error with its code, for what GraphQL itself finds wrong with a document or its values. */
 export function graphqlProblem(code: ProblemCode, error: GraphQLError | string): GraphQLError {
-  if (typeof error === 'string') return new GraphQLError(error, { extensions: { code } });
-  return new GraphQLError(error.message, {
-    nodes: error.nodes ?? null,
-    source: error.source ?? null,
-    positions: error.positions ?? null,
-    extensions: { code },
-  });
+  return typeof error === 'string'
+    ? new GraphQLError(error, { extensions: { code } })
+    : changed(error, { extensions: { code } });
+}
+
+/** The same error at the same place in the document, with other properties. */
+export function changed(error: GraphQLError, properties: GraphQLErrorOptions): GraphQLError {
+  const { message, nodes, source, positions } = error;
+  const place = { nodes: nodes ?? null, source: source ?? null, positions: positions ?? null };
+  return new GraphQLError(message, { ...place, ...properties });
+}
+
+/** What was thrown, out of the GraphQL errors round it. */
+export function thrownIn(error: unknown): unknown {
+  let cause = error;
+  while (cause instanceof GraphQLError && cause.originalError !== undefined)
+    cause = cause.originalError;
+  return cause;
 }
 
 /**
@@ -71,10 +83,7 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
     if (isProblemCode(code) && error.originalError === undefined)
       return { code, detail: error.message };
   }
-  // What was thrown, out of the GraphQL errors round it.
-  let cause = error;
-  while (cause instanceof GraphQLError && cause.originalError !== undefined)
-    cause = cause.originalError;
+  const cause = thrownIn(error);
   const problem =
     cause instanceof Error && isSafeError(cause) ? ofGrafast(cause) : problemOf(cause);
   if (problem.code === 'internal_error') log.error({ err: cause }, 'a GraphQL field failed');

@@ -8,9 +8,8 @@ import type { Denial } from '../audit/denials/recorder.ts';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { requireRoom } from '../postgres/fair_pool.ts';
 import { ASKER, pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
-import type { Asker } from '../lib/fair_queue.ts';
+import { makeFairQueue, type Asker } from '../lib/fair_queue.ts';
 import type { Logger } from '../lib/log.ts';
-import { makeTurns } from '../lib/turns.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { deniedIn, explainDenials, type Run } from './denials.ts';
@@ -30,7 +29,7 @@ import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts'
  * Subscriptions that begin, look or execute at the same time. Each takes a connection or two, of which others need most; most of
  * their time is the processor's, which more at once would not make less.
  */
-const TURNS_AT_ONCE = 3;
+const TURNS = { slots: 3, perUser: 3 } as const;
 
 /** Characters of a subscription's document, which takes 75 times as many bytes for as long as the subscription is open. */
 const MAX_SUBSCRIPTION_LENGTH = 4_000;
@@ -82,7 +81,7 @@ export async function makeEngine(options: {
   const { executionMs = 15_000, queuePerUser = 256 } = options;
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
-  const turns = makeTurns(TURNS_AT_ONCE);
+  const turns = makeFairQueue(TURNS);
   const feed = makeFeed({ changes, reader, turns, planning, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
@@ -216,7 +215,7 @@ export async function makeEngine(options: {
       };
       try {
         // Parsing and planning keep the processor busy, a document that was never seen before for longest.
-        return await turns.run(user, start);
+        return await turns.run({ user }, start);
       } catch (error) {
         return failure(error, log);
       }

@@ -7,8 +7,10 @@ import {
   print,
   typeFromAST,
   valueFromAST,
+  valueFromASTUntyped,
   type ASTNode,
   type DocumentNode,
+  type FieldNode,
   type GraphQLSchema,
   type OperationDefinitionNode,
 } from 'postgraphile/graphql';
@@ -58,6 +60,15 @@ export function coerceVariables(
     }
   }
   return coerced;
+}
+
+/** A field's arguments as they are written, with the values of variables in them. */
+export function argumentsIn({ arguments: given = [] }: FieldNode, variables: Values): Values {
+  const values = given.map(({ name, value }) => [
+    name.value,
+    valueFromASTUntyped(value, variables),
+  ]);
+  return Object.fromEntries(values) as Values;
 }
 
 /**

@@ -24,8 +24,8 @@ function departuresOf(client: Client): Set<() => void> {
 export interface Asker {
   /** Askers with the same key have one share together. */
   readonly user: string;
-  /** Whether the asker is refused where its user's queue is full; otherwise it waits in any case. */
-  readonly isLimited: boolean;
+  /** Whether the asker is refused where its user's queue is full; by default it waits in any case. */
+  readonly isLimited?: boolean;
   /** When it closes, its client is gone: the asker leaves the queue. */
   readonly client?: Client | undefined;
 }
@@ -35,16 +35,14 @@ export class QueueTimeoutError extends Error {
   override readonly name = 'QueueTimeoutError';
 }
 
-/** An asker in a queue. */
-interface Waiting {
-  /** Gives the slot, or the reason for which there is none. */
-  readonly settle: (error?: Error) => void;
-}
+/** Gives an asker its slot, or the reason for which there is none. */
+type Settle = (error?: Error) => void;
 
 interface User {
   /** Slots in use, and those after which the user still rests. */
   held: number;
-  readonly queue: Set<Waiting>;
+  /** Of those who wait. */
+  readonly queue: Set<Settle>;
 }
 
 /**
@@ -55,16 +53,16 @@ interface User {
  *
  * @param options.slots slots in all
  * @param options.perUser slots that one user may hold at once, also when no other asks
- * @param options.maxQueued askers of one user that may wait
- * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot
+ * @param options.maxQueued askers of one user that may wait; by default any number
+ * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot; no limit by default
  */
 export function makeFairQueue(options: {
   readonly slots: number;
   readonly perUser: number;
-  readonly maxQueued: number;
-  readonly waitMs: number;
+  readonly maxQueued?: number;
+  readonly waitMs?: number;
 }) {
-  const { perUser, maxQueued, waitMs } = options;
+  const { perUser, maxQueued = Infinity, waitMs } = options;
   const users = new Map<string, User>();
   /** The keys of users who wait; who was served last is at the end. */
   const ring = new Set<string>();
@@ -99,33 +97,32 @@ export function makeFairQueue(options: {
       if (user.queue.size > 1) ring.add(key);
       free -= 1;
       user.held += 1;
-      first?.settle();
+      first?.();
     }
   }
 
   function wait({ user: key, client }: Asker): Promise<void> {
     const user = userOf(key);
     return new Promise((resolve, reject) => {
-      const settle = (error?: Error) => {
+      const settle: Settle = (error) => {
         clearTimeout(timer);
         if (client !== undefined) departuresOf(client).delete(leave);
         waiting -= 1;
-        user.queue.delete(entry);
+        user.queue.delete(settle);
         if (user.queue.size === 0) ring.delete(key);
         forgetIdle(key, user);
         if (error === undefined) resolve();
         else reject(error);
       };
-      const entry: Waiting = { settle };
       // No client hears of it.
       const leave = () =>
         settle(new ProblemError('too_many_requests', 'The client left before its turn came.'));
       const expire = () =>
-        settle(new QueueTimeoutError(`Its turn did not come within ${waitMs} ms.`));
-      const timer = setTimeout(expire, waitMs);
+        settle(new QueueTimeoutError(`Its turn did not come within ${waitMs ?? 0} ms.`));
+      const timer = waitMs === undefined ? undefined : setTimeout(expire, waitMs);
       if (client !== undefined) departuresOf(client).add(leave);
       waiting += 1;
-      user.queue.add(entry);
+      user.queue.add(settle);
       ring.add(key);
       if (client?.destroyed === true) leave();
     });
@@ -151,7 +148,7 @@ export function makeFairQueue(options: {
     );
   }
 
-  return {
+  const queue = {
     /** Askers that wait. */
     get waiting() {
       return waiting;
@@ -177,9 +174,23 @@ export function makeFairQueue(options: {
      *   QueueTimeoutError
      */
     async take(asker: Asker): Promise<void> {
-      if (this.tryTake(asker.user)) return;
-      if (asker.isLimited) requireRoom(asker.user);
+      if (queue.tryTake(asker.user)) return;
+      if (asker.isLimited === true) requireRoom(asker.user);
       await wait(asker);
+    },
+    /**
+     * Runs `work` with a slot. Other events are served before the slot goes to the next asker, because much of the work keeps the
+     * processor busy.
+     *
+     * @throws as `take`, and what `work` throws
+     */
+    async run<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
+      await queue.take(asker);
+      try {
+        return await work();
+      } finally {
+        setImmediate(() => queue.give(asker.user));
+      }
     },
     /**
      * Takes a slot back.
@@ -193,6 +204,7 @@ export function makeFairQueue(options: {
       else release(key);
     },
   };
+  return queue;
 }
 
 export type FairQueue = ReturnType<typeof makeFairQueue>;

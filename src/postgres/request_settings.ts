@@ -64,7 +64,7 @@ export function pgSettings(
   if (claims.role === null) throw new NoRoleError(claims);
   return {
     ...loginSettings(claims, request),
-    [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
+    [ASKER]: { user: userKey(claims), ...asking },
     role: `halyard_${claims.role}`,
     [REASON]: reason ?? '',
   };
@@ -76,7 +76,7 @@ export function loginSettings(
   { requestId, clientRequestId }: RequestIds,
 ): Settings {
   return {
-    [ASKER]: { user: 'login', isLimited: false },
+    [ASKER]: { user: 'login' },
     role: 'none',
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',

@@ -7,7 +7,7 @@ import { makeFeed } from '../../src/graphql/live/feed.ts';
 import type { Feed, Followed, Results } from '../../src/graphql/live/feed.ts';
 import { makePlanning } from '../../src/graphql/planning.ts';
 import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
-import { makeTurns } from '../../src/lib/turns.ts';
+import { makeFairQueue } from '../../src/lib/fair_queue.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
@@ -34,7 +34,7 @@ beforeEach(async () => {
   feed = makeFeed({
     changes,
     reader: makeReader(pool),
-    turns: makeTurns(2),
+    turns: makeFairQueue({ slots: 2, perUser: 2 }),
     planning: makePlanning(256),
     log,
   });
@@ -159,7 +159,8 @@ test('a subscription none of whose rows changed costs no query, and many of othe
   const queries: string[] = [];
   const reader = makeReader(pool);
   feed = makeFeed({
-    ...{ changes, turns: makeTurns(2), planning: makePlanning(256), log },
+    turns: makeFairQueue({ slots: 2, perUser: 2 }),
+    ...{ changes, planning: makePlanning(256), log },
     reader: {
       ...reader,
       query(settings, statement) {

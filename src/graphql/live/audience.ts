@@ -1,7 +1,8 @@
 import type { Hint } from '../../audit/hint.ts';
-import type { Turns } from '../../lib/turns.ts';
+import { coalesce } from '../../lib/coalesce.ts';
+import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Topic } from '../schema/subscriptions.ts';
-import { MAX_IDS } from './inbox.ts';
+import { mergeHints } from './inbox.ts';
 import { deliver, type Delivery, type Mailbox, type Message } from './mailbox.ts';
 import type { Change, Found, View } from './view.ts';
 
@@ -11,8 +12,8 @@ interface Followers {
   readonly mailboxes: Set<Mailbox>;
 }
 
-/** Looks have turns beside those of users, whose ids are never empty. */
-const LOOKS = '';
+/** Looks have turns beside those of users, whose keys are never empty. */
+const LOOKS = { user: '' };
 
 /** The subscribers with the same rights to rows of the same kind, and their mailboxes. */
 export type Audience = ReturnType<typeof makeAudience>;
@@ -25,29 +26,23 @@ export type Audience = ReturnType<typeof makeAudience>;
  */
 export function makeAudience(options: {
   readonly view: View;
-  readonly turns: Turns;
+  readonly turns: FairQueue;
   readonly lastMessage: (error: unknown) => Message;
 }) {
   const { view, turns, lastMessage } = options;
   const topics = new Map<string, Followers>();
   let pending: Hint | null = null;
-  let looking = false;
-
-  async function look(): Promise<void> {
-    looking = true;
-    const isLeft = () => pending !== null && topics.size > 0;
+  const looking = coalesce(async () => {
     try {
-      while (isLeft()) await turns.run(LOOKS, lookOnce);
+      if (topics.size > 0) await turns.run(LOOKS, look);
     } catch (error) {
       const message = lastMessage(error);
-      for (const mailbox of all()) mailbox.end(message);
-    } finally {
-      pending = null;
-      looking = false;
+      const mailboxes = Array.from(topics.values()).flatMap((one) => [...one.mailboxes]);
+      for (const mailbox of mailboxes) mailbox.end(message);
     }
-  }
+  }, 0);
 
-  async function lookOnce(): Promise<void> {
+  async function look(): Promise<void> {
     const hint = pending;
     pending = null;
     if (hint !== null) handOut(await view.look(hint));
@@ -61,8 +56,6 @@ export function makeAudience(options: {
       if (delivery !== null) for (const mailbox of mailboxes) mailbox.put(delivery);
     }
   }
-
-  const all = () => Array.from(topics.values()).flatMap(({ mailboxes }) => [...mailboxes]);
 
   return {
     isEmpty: () => topics.size === 0,
@@ -81,8 +74,8 @@ export function makeAudience(options: {
     },
     /** Looks at a hint soon; several that come meanwhile are one. */
     notify(hint: Hint): void {
-      pending = pending === null ? hint : merge(pending, hint);
-      if (!looking) void look();
+      pending = pending === null ? hint : mergeHints([pending, hint]);
+      looking.request();
     },
   };
 }
@@ -101,19 +94,6 @@ function deliveryFor(
     (change) => environment === null || change.environment === environment,
   );
   if (wanted.length === 0 && !more) return null;
-  return deliver(
-    wanted.map(({ id }) => id),
-    look,
-    { truncated: more },
-  );
-}
-
-function merge(older: Hint, newer: Hint): Hint {
-  const events = [...new Set([...older.events, ...newer.events])];
-  const schedules = [...new Set([...older.schedules, ...newer.schedules])];
-  return {
-    events: events.slice(0, MAX_IDS),
-    schedules: schedules.slice(0, MAX_IDS),
-    partial: older.partial || newer.partial || Math.max(events.length, schedules.length) > MAX_IDS,
-  };
+  const ids = wanted.map(({ id }) => id);
+  return deliver(ids, look, { truncated: more });
 }

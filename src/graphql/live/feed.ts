@@ -3,7 +3,7 @@ import type { Hint } from '../../audit/hint.ts';
 import { ASKER, type Settings } from '../../postgres/request_settings.ts';
 import { DatabaseUnavailableError } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Turns } from '../../lib/turns.ts';
+import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Planning } from '../planning.ts';
 import { failure, format, type Result } from '../errors.ts';
 import type { Give, Topic } from '../schema/subscriptions.ts';
@@ -36,7 +36,7 @@ export interface Results extends AsyncIterableIterator<string, void, void> {
 const LARGE_ROWS = 25;
 
 /** Who asks for the rows that an audience shares. A user's key never looks like it. */
-const LOOKS = { user: 'looks', isLimited: false };
+const LOOKS = { user: 'looks' };
 
 /**
  * Feeds subscribers with what changed: rows that were read with their rights, never what a notification says. Those with the same
@@ -49,7 +49,8 @@ const LOOKS = { user: 'looks', isLimited: false };
 export function makeFeed(options: {
   readonly changes: Changes;
   readonly reader: Reader;
-  readonly turns: Turns;
+  /** Of executions and looks. */
+  readonly turns: FairQueue;
   readonly planning: Pick<Planning, 'beginLarge'>;
   readonly log: Logger;
 }) {
@@ -119,14 +120,14 @@ export function makeFeed(options: {
     if (item === null || 'text' in item) return item;
     if (item.ids.length > LARGE_ROWS)
       try {
-        untilSent(await planning.beginLarge({ user: followed.user, isLimited: false }));
+        untilSent(await planning.beginLarge({ user: followed.user }));
       } catch (error) {
         return lastMessage(error, followed.log);
       }
     // Errors, too, are shared, and logged once.
     return share(item, followed.key, () =>
       turns
-        .run(followed.user, () => execute(followed, item))
+        .run({ user: followed.user }, () => execute(followed, item))
         .catch((error: unknown) => lastMessage(error, followed.log)),
     );
   }

@@ -25,27 +25,15 @@ export function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
   const draining = coalesce(drain, MERGE_MS);
 
   function drain(): Promise<void> {
-    const events = new Set<string>();
-    const schedules = new Set<string>();
-    for (const payload of waiting.splice(0)) {
-      const hint = parseHint(payload);
-      if (hint === null) onJunk();
-      else {
-        addUpTo(events, hint.events);
-        addUpTo(schedules, hint.schedules);
-        partial ||= hint.partial;
-      }
-    }
+    const parsed = waiting.splice(0).map(parseHint);
+    const hints = parsed.filter((hint) => hint !== null);
+    for (let junk = parsed.length - hints.length; junk > 0; junk--) onJunk();
+    const merged = mergeHints(hints);
+    partial ||= merged.partial;
     const isPartial = takePartial();
-    if (events.size + schedules.size > 0 || isPartial)
-      onHint({ events: [...events], schedules: [...schedules], partial: isPartial });
+    if (merged.events.length + merged.schedules.length > 0 || isPartial)
+      onHint({ ...merged, partial: isPartial });
     return Promise.resolve();
-  }
-
-  function addUpTo(set: Set<string>, ids: readonly string[]): void {
-    for (const id of ids)
-      if (set.size < MAX_IDS) set.add(id);
-      else partial = true;
   }
 
   /** Whether this hint says that more may have changed: not more often than each second, but then for all that came meanwhile. */
@@ -78,5 +66,16 @@ export function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
       if (timer !== null) clearTimeout(timer);
       await draining.close();
     },
+  };
+}
+
+/** One hint in place of several. It is partial where one of them is, or where they have more ids than one may. */
+export function mergeHints(hints: readonly Hint[]): Hint {
+  const events = new Set(hints.flatMap((hint) => hint.events));
+  const schedules = new Set(hints.flatMap((hint) => hint.schedules));
+  return {
+    events: [...events].slice(0, MAX_IDS),
+    schedules: [...schedules].slice(0, MAX_IDS),
+    partial: hints.some((hint) => hint.partial) || Math.max(events.size, schedules.size) > MAX_IDS,
   };
 }

@@ -39,7 +39,6 @@ export type Reader = ReturnType<typeof makeReader>;
  * connection comes out of that user's share.
  */
 export function rightsOf(claims: Claims): Settings {
-  const asker = { user: userKey(claims), isLimited: false };
   const settings = pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
-  return { ...settings, [ASKER]: asker };
+  return { ...settings, [ASKER]: { user: userKey(claims) } };
 }

@@ -99,13 +99,9 @@ export const subscriptions = extendSchema((build) => {
         of the trail the subscription ends with database_unavailable: read what is missing, and subscribe again.
         """
         auditEventsAdded(
-          """
-          Only of flags with this key.
-          """
+          "Only of flags with this key."
           flagKey: String
-          """
-          Only of this environment.
-          """
+          "Only of this environment."
           environment: String
         ): AuditEventsAdded!
 
@@ -114,42 +110,26 @@ export const subscriptions = extendSchema((build) => {
         role. It ends as auditEventsAdded does.
         """
         flagSchedulesChanged(
-          """
-          Only of flags with this key.
-          """
+          "Only of flags with this key."
           flagKey: String
-          """
-          Only of this environment.
-          """
+          "Only of this environment."
           environment: String
         ): FlagSchedulesChanged!
       }
 
-      """
-      Events that were added at about the same time.
-      """
+      "Events that were added at about the same time."
       type AuditEventsAdded {
-        """
-        The events, oldest first.
-        """
+        "The events, oldest first."
         events: [AuditEvent!]!
-        """
-        Whether there are more than these, because they are many or this client is slow: query auditEvents for all.
-        """
+        "Whether there are more than these, because they are many or this client is slow: query auditEvents for all."
         truncated: Boolean!
       }
 
-      """
-      Schedules that changed at about the same time.
-      """
+      "Schedules that changed at about the same time."
       type FlagSchedulesChanged {
-        """
-        The schedules, by the time for which they are scheduled.
-        """
+        "The schedules, by the time for which they are scheduled."
         schedules: [FeatureFlagSchedule!]!
-        """
-        Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all.
-        """
+        "Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all."
         truncated: Boolean!
       }
     `,
