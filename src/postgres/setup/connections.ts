@@ -13,8 +13,7 @@ export interface ConnectionLimits {
 const LEFT = 20;
 
 /**
- * Limits the connections of each login, so that none takes the slots of the others, and lets Halyard's own use the slots that
- * reserved_connections keeps free (PostgreSQL 16 and later). Changes only what differs.
+ * Limits the connections of each login, so that none takes the slots of the others. Changes only what differs.
  *
  * @param client of an administrator
  * @throws the database's error
@@ -32,7 +31,6 @@ export async function limitConnections(
   await limitLogin(client, 'halyard_authenticator', limits.api ?? fitting);
   await limitLogin(client, 'halyard_worker', limits.worker ?? fitting);
   await limitReaders(client, limits.reader, log);
-  await client.query(RESERVE);
 }
 
 async function limitLogin(client: pg.Client, role: string, limit: number): Promise<void> {
@@ -78,19 +76,3 @@ async function limitReaders(client: pg.Client, limit: number, log: Logger): Prom
       `these logins may take all connections of the server, and the administrator may not limit them: alter role … connection limit ${limit}`,
     );
 }
-
-/** Who has the privilege decides; INHERIT, because the API's login inherits nothing else. */
-const RESERVE = `do $$
-  declare
-    v_role name;
-  begin
-    if to_regrole('pg_use_reserved_connections') is null
-      or not (select rolsuper from pg_roles where rolname = current_user) then
-      return;
-    end if;
-    foreach v_role in array '{halyard_owner,halyard_authenticator,halyard_worker}'::name[] loop
-      if not pg_has_role(v_role, 'pg_use_reserved_connections', 'usage') then
-        execute format('grant pg_use_reserved_connections to %I with inherit true, set false', v_role);
-      end if;
-    end loop;
-  end $$`;
