@@ -52,7 +52,7 @@ export interface ApiOptions {
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
-  readonly holdMs?: number | undefined;
+  readonly maxCheckoutMs?: number | undefined;
   /** HTTP connections at a time; 2,000 by default. */
   readonly maxConnections?: number | undefined;
   /** Where its metrics go. */
@@ -76,7 +76,7 @@ export async function startApi(options: ApiOptions) {
   await using starting = new AsyncDisposableStack();
   const pool = makePool(databaseUrl, {
     name: 'halyard-api',
-    holdMs: options.holdMs ?? HOLD_MS,
+    maxCheckoutMs: options.maxCheckoutMs ?? HOLD_MS,
     log,
   });
   shareByUser(pool, config.limits.queuePerUser);

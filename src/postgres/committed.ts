@@ -33,19 +33,28 @@ export async function runCommitted(
   log: Logger,
 ): Promise<void> {
   const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
+  const connection = new URL(databaseUrl);
+  connection.searchParams.set('application_name', NAME);
   const settings: Settings = {
     pgSettings: {
       ...(await sessionSettings(client)),
       ...gmrc.pgSettings,
       idle_in_transaction_session_timeout: IDLE_TIMEOUT,
     },
-    connectionString: named(databaseUrl),
+    connectionString: connection.href,
     migrationsFolder: folder,
     logger: migrateLogger(log),
   };
   const losses: Error[] = [];
   try {
-    await openSession(settings, losses);
+    await withClient(connection.href, await parseSettings(settings), (session) => {
+      // graphile-migrate doesn't listen for errors of a session that it uses, and a loss would end this process. Its pool gives it this one.
+      session.on('error', (error) => losses.push(error));
+      // Without this graphile-migrate 2.0.0-rc.3 takes an advisory lock (withAdvisoryLock in pgReal.js), which any login may hold for
+      // good. migrate()'s lease keeps other migrations out.
+      Reflect.set(session, '__isMockClient', true);
+      return Promise.resolve();
+    });
     await runGraphileMigrate(settings);
   } catch (error) {
     // An error behind a loss would hide the first one.
@@ -53,29 +62,6 @@ export async function runCommitted(
   } finally {
     await closePool(client);
   }
-}
-
-/**
- * graphile-migrate doesn't listen for errors of a session that it uses, and a loss would end this process. Its pool gives it this
- * session, which has a listener.
- *
- * @param losses takes what the session is lost by
- */
-async function openSession(settings: Settings, losses: Error[]): Promise<void> {
-  const { connectionString = '' } = settings;
-  await withClient(connectionString, await parseSettings(settings), (client) => {
-    client.on('error', (error) => losses.push(error));
-    // Without this graphile-migrate 2.0.0-rc.3 takes an advisory lock (withAdvisoryLock in pgReal.js), which any login may hold for good.
-    // migrate()'s lease keeps other migrations out.
-    Reflect.set(client, '__isMockClient', true);
-    return Promise.resolve();
-  });
-}
-
-function named(databaseUrl: string): string {
-  const url = new URL(databaseUrl);
-  url.searchParams.set('application_name', NAME);
-  return url.href;
 }
 
 /** graphile-migrate would keep its pool for a moment, and end this process if the server went away in that moment. */

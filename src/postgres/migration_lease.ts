@@ -2,8 +2,7 @@ import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
 import { pause } from '../lib/wait.ts';
 import { describeBlocker, type Blocker } from './blockers.ts';
-import { takeLease, type Ask, type LeaseStatements } from './lease_row.ts';
-import type { TimedQuery } from './session.ts';
+import { askOn, takeLease, type Ask, type LeaseStatements } from './lease_row.ts';
 
 /** A killed migration keeps others out for so long; a migration is renewed while it waits for locks, too. */
 const LEASE_MS = 10_000;
@@ -121,15 +120,4 @@ async function makeTable(client: pg.Client): Promise<void> {
     if (!isErrno(error) || !['23505', '42P06', '42P07'].includes(error.code)) throw error;
     await client.query(TABLE);
   }
-}
-
-function askOn(client: pg.Client): Ask {
-  return async <R extends pg.QueryResultRow>(
-    text: string,
-    values: readonly unknown[],
-    waitMs: number,
-  ) => {
-    const query: TimedQuery = { text, values: [...values], query_timeout: waitMs };
-    return (await client.query<R>(query)).rows;
-  };
 }

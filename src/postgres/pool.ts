@@ -29,9 +29,9 @@ export class DatabaseUnavailableError extends Error {
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
  * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, as that it has no time limit
  * @param options.settings what each session has set, before it is used
- * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
+ * @param options.queryTimeoutMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
- * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
+ * @param options.maxCheckoutMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
  *   out of reach; what waits for it gets an error, and isLost knows it
  */
 export function makePool(
@@ -42,18 +42,19 @@ export function makePool(
     standby?: boolean;
     asOwner?: boolean;
     settings?: SessionSettings;
-    answerMs?: number;
-    holdMs?: number;
+    queryTimeoutMs?: number;
+    maxCheckoutMs?: number;
     log: Logger;
   },
 ): pg.Pool {
-  const outage = makeOutage(options.log, OUTAGE, { pool: options.name }, { calmMs: CALM_MS });
+  const { name, max = 10, queryTimeoutMs = 0, maxCheckoutMs, log } = options;
+  const outage = makeOutage(log, OUTAGE, { pool: name }, { calmMs: CALM_MS });
   const pool = new pg.Pool({
     connectionString: url,
-    application_name: options.name,
-    max: options.max ?? 10,
+    application_name: name,
+    max,
     Client,
-    ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
+    query_timeout: queryTimeoutMs,
     verify: (client, done) => {
       prepare(client, options).then(() => {
         outage.back();
@@ -67,8 +68,8 @@ export function makePool(
     keepAliveInitialDelayMillis: 10_000,
   });
   outages.set(pool, outage);
-  pool.on('connect', (client) => watch(client, pool, outage, options.log));
-  if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
+  pool.on('connect', (client) => watch(client, pool, outage, log));
+  if (maxCheckoutMs !== undefined) limitCheckout(pool, maxCheckoutMs);
   replaceReadOnly(pool);
   // For idle clients only, whose own listener has logged it; without this one Node ends the process.
   pool.on('error', () => undefined);
@@ -89,9 +90,8 @@ const outages = new WeakMap<pg.Pool, Outage>();
 /** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
 async function prepare(
   client: pg.PoolClient,
-  options: { standby?: boolean; asOwner?: boolean; settings?: SessionSettings; log: Logger },
+  { standby = false, asOwner, settings, log }: Parameters<typeof makePool>[1],
 ): Promise<void> {
-  const { standby = false, asOwner = false, settings, log } = options;
   const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner });
   warnOfDeviations(log, session.deviations);
   if (session.standby && !standby) throw new StandbyError();

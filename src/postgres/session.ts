@@ -8,7 +8,7 @@ import { RefusedError } from './error.ts';
 const LIST = readFileSync(new URL('../../migrations/role_settings.sql', import.meta.url), 'utf8');
 
 /** A setting of a role that a session began without. */
-export interface Deviation {
+interface Deviation {
   readonly role: string;
   readonly setting: string;
   readonly found: string;
@@ -21,14 +21,14 @@ export interface Deviation {
   readonly mend: string;
 }
 
-export interface Session {
+interface Session {
   /** Whether the server is a standby, which takes no changes. */
   readonly standby: boolean;
   /** What the session's role lacks; none for roles that aren't Halyard's. */
   readonly deviations: readonly Deviation[];
 }
 
-/** pg knows a time-out for each query; its types know it for a whole connection only. */
+/** pg knows a time-out for each query, 0 for none; its types know it for a whole connection only. */
 export type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
 /** Whether a setting that isn't in pg_settings is one of this role in this database. */
@@ -93,26 +93,18 @@ const prepare = (asOwner: boolean) => `
  */
 export async function prepareSession(
   client: pg.ClientBase,
-  { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
+  { waitMs = 0, asOwner = false }: { waitMs?: number; asOwner?: boolean | undefined } = {},
 ): Promise<Session> {
-  const query: Partial<TimedQuery> = {
-    text: prepare(asOwner),
-    ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
-  };
-  const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
-    throw isOld(error)
-      ? new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error })
-      : error;
+  const query: TimedQuery = { text: prepare(asOwner), query_timeout: waitMs };
+  const results: unknown = await client.query(query).catch((error: unknown) => {
+    // undefined_function: what 15 has brought.
+    if (!isErrno(error) || error.code !== '42883') throw error;
+    throw new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error });
   });
   // Several statements have several results, which pg's types don't know.
   const row = (results as pg.QueryResult<Session>[]).at(-1)?.rows[0];
   if (row === undefined) throw new Error('The server gave no answer about its session.');
   return row;
-}
-
-/** undefined_function: what 15 has brought. */
-function isOld(error: unknown): boolean {
-  return isErrno(error) && error.code === '42883';
 }
 
 /** What each log has been given: a setting is named once in a process, and not for each connection. */

@@ -23,19 +23,10 @@ const DELAYED_MS = 1_000;
 const UNMIGRATED_MS = 30_000;
 
 /** Which role a login must be, and the setting that has its address. */
-export interface DatabaseLogin {
-  readonly role: string;
-  readonly setting: string;
-}
+type DatabaseLogin = Readonly<Record<'role' | 'setting', string>>;
 
-export const API_LOGIN: DatabaseLogin = {
-  role: 'halyard_authenticator',
-  setting: 'AUTH_DATABASE_URL',
-};
-export const WORKER_LOGIN: DatabaseLogin = {
-  role: 'halyard_worker',
-  setting: 'WORKER_DATABASE_URL',
-};
+export const API_LOGIN = { role: 'halyard_authenticator', setting: 'AUTH_DATABASE_URL' };
+export const WORKER_LOGIN = { role: 'halyard_worker', setting: 'WORKER_DATABASE_URL' };
 
 interface WaitOptions {
   readonly log: Logger;
@@ -128,14 +119,10 @@ export function waitForDatabase({
   const givesUpAt = performance.now() + unmigratedMs;
   const log = options.log.child({ database: placeOf(url) });
   const delayed = setTimeout(() => options.onWaiting?.(), DELAYED_MS);
-  return mayRejectEarly(
-    retryWhileAway(
-      () => ask(url, name, login),
-      { ...options, log },
-      (error) =>
-        error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
-    ).finally(() => clearTimeout(delayed)),
-  );
+  const isWorthWaiting = (error: unknown) =>
+    error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error);
+  const there = retryWhileAway(() => ask(url, name, login), { ...options, log }, isWorthWaiting);
+  return mayRejectEarly(there.finally(() => clearTimeout(delayed)));
 }
 
 /** On a connection of its own, which takes no goodbye: a server that is frozen would never answer it. */
@@ -143,13 +130,11 @@ async function ask(url: string, name: string, login?: DatabaseLogin): Promise<vo
   let client: pg.Client | undefined;
   let reached = false;
   try {
-    client = new pg.Client({
-      connectionString: url,
-      application_name: name,
+    const timeouts = {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      // Each answer too.
       query_timeout: CONNECT_TIMEOUT_MS,
-    });
+    };
+    client = new pg.Client({ connectionString: url, application_name: name, ...timeouts });
     client.on('error', () => undefined);
     await client.connect();
     const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS });
@@ -169,9 +154,9 @@ async function ask(url: string, name: string, login?: DatabaseLogin): Promise<vo
 /** Attribution goes by the login, and another one has other rights: it would fail at each request, without an end. */
 async function assertLogin(client: pg.Client, { role, setting }: DatabaseLogin): Promise<void> {
   const { rows } = await client.query<{ login: string }>('select session_user as login');
-  const [found] = rows;
-  if (found !== undefined && found.login !== role)
+  const found = rows[0]?.login ?? role;
+  if (found !== role)
     throw new RefusedError(
-      `${setting} must log in as ${role}, and it logs in as ${found.login}: put that login's user and password into the address.`,
+      `${setting} must log in as ${role}, and it logs in as ${found}: put that login's user and password into the address.`,
     );
 }

@@ -57,7 +57,7 @@ export async function startWorker(options: WorkerOptions) {
   const destination = destinationOf(config);
   await using starting = new AsyncDisposableStack();
   const makeOne = (name: string, max: number) => {
-    const pool = makePool(databaseUrl, { name, max, answerMs: ANSWER_MS, log });
+    const pool = makePool(databaseUrl, { name, max, queryTimeoutMs: ANSWER_MS, log });
     starting.defer(() => pool.end());
     return pool;
   };

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isErrno } from '../../lib/errno.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /** How many connections a login may have at a time; 0 for no limit, null for what fits the server. */
@@ -35,10 +36,8 @@ export async function limitConnections(
 
 async function limitLogin(client: pg.Client, role: string, limit: number): Promise<void> {
   const value = limit === 0 ? -1 : limit;
-  const { rowCount } = await client.query(
-    'select from pg_roles where rolname = $1 and rolconnlimit <> $2',
-    [role, value],
-  );
+  const differs = 'select from pg_roles where rolname = $1 and rolconnlimit <> $2';
+  const { rowCount } = await client.query(differs, [role, value]);
   if (rowCount === 1) await client.query(`alter role ${role} connection limit ${value}`);
 }
 
@@ -64,12 +63,12 @@ async function limitReaders(client: pg.Client, limit: number, log: Logger): Prom
   const { rows } = await client.query<{ name: string }>(READERS);
   const unlimited: string[] = [];
   for (const { name } of rows)
-    await client
-      .query(`alter role ${client.escapeIdentifier(name)} connection limit ${limit}`)
-      .catch((error: unknown) => {
-        if ((error as { code?: unknown }).code !== '42501') throw error;
-        unlimited.push(name);
-      });
+    try {
+      await client.query(`alter role ${client.escapeIdentifier(name)} connection limit ${limit}`);
+    } catch (error) {
+      if (!isErrno(error) || error.code !== '42501') throw error;
+      unlimited.push(name);
+    }
   if (unlimited.length > 0)
     log.warn(
       { roles: unlimited },

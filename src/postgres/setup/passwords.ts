@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { isErrno } from '../../lib/errno.ts';
 import { withConnection } from '../connection.ts';
-import { isVerifierOf, scramVerifier } from './scram.ts';
+import { isVerifierOf, ITERATIONS, scramVerifier } from './scram.ts';
 
 /** A role of Halyard's that logs in. An empty password is one that others set. */
 export interface Login {
@@ -23,14 +23,11 @@ export async function setPassword(
   { role, password }: Login,
 ): Promise<void> {
   if (password === '' || (await hasPassword(client, rootUrl, { role, password }))) return;
-  const { rows } = await client.query<{ iterations: string | null }>(
-    `select current_setting('scram_iterations', true) as iterations`,
+  const { rows } = await client.query<{ iterations: number | null }>(
+    `select current_setting('scram_iterations', true)::int as iterations`,
   );
-  const iterations = rows[0]?.iterations;
-  const verifier = scramVerifier(
-    password,
-    typeof iterations === 'string' ? { iterations: Number(iterations) } : {},
-  );
+  const iterations = rows[0]?.iterations ?? ITERATIONS;
+  const verifier = scramVerifier(password, { iterations });
   await client.query(`alter role ${role} with password ${client.escapeLiteral(verifier)}`);
 }
 
@@ -60,12 +57,8 @@ async function logsIn(rootUrl: string, { role, password }: Login): Promise<boole
     await withConnection(url.href, { name: 'halyard setup' }, () => Promise.resolve());
     return true;
   } catch (error) {
-    return isKnown(error);
+    // Past the password the server may still refuse the database.
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    return isErrno(cause) && ['42501', '3D000'].includes(cause.code);
   }
-}
-
-/** Past the password the server may still refuse the database: 42501, 3D000. */
-function isKnown(error: unknown): boolean {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  return isErrno(cause) && ['42501', '3D000'].includes(cause.code);
 }

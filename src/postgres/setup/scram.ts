@@ -1,7 +1,7 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes, timingSafeEqual } from 'node:crypto';
 
 /** PostgreSQL's own, unless the server's scram_iterations says otherwise. */
-const ITERATIONS = 4096;
+export const ITERATIONS = 4096;
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 
