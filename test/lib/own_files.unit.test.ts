@@ -26,7 +26,7 @@ import {
 } from '../../src/lib/own_files.ts';
 import { takeLock } from '../../src/postgres/embedded/lock.ts';
 import { superuserPassword } from '../../src/postgres/embedded/password.ts';
-import { clearRemains } from '../../src/postgres/embedded/postmaster.ts';
+import { cleanUp } from '../../src/postgres/embedded/postmaster.ts';
 import { makeTestLog } from '../support/log.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -110,9 +110,7 @@ describe('a file', () => {
     const elsewhere = join(folder, 'elsewhere');
     writeFileSync(elsewhere, SECRET, { mode: 0o600 });
     symlinkSync(elsewhere, join(folder, 'postmaster.pid'));
-    await expect(clearRemains(folder, makeTestLog().log)).rejects.toEqual(
-      untrusted('it is a link'),
-    );
+    await expect(cleanUp(folder, makeTestLog().log)).rejects.toEqual(untrusted('it is a link'));
     expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
   });
 

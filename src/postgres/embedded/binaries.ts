@@ -4,11 +4,11 @@ import { chmod, cp, lstat, open, readFile, readdir, rename, rm } from 'node:fs/p
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Account } from './account.ts';
+import type { Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { canRun } from './reach.ts';
-import { distrust, openShelter } from './shelter.ts';
+import { canRun } from './os_user.ts';
+import { verifyOwnership, openFallbackDir } from './fallback_dir.ts';
 
 /** A PostgreSQL installation: a folder with bin, lib and share, which finds its parts wherever it lies. */
 export interface Binaries {
@@ -76,7 +76,7 @@ async function checkLinks(root: string): Promise<void> {
 export async function reachableBinaries(binaries: Binaries, account: Account): Promise<Binaries> {
   if (!account.switched) return binaries;
   if (await canRun(join(binaries.root, 'bin', 'postgres'), account)) return binaries;
-  return copyBinaries(binaries, await openShelter(account));
+  return copyBinaries(binaries, await openFallbackDir(account));
 }
 
 /** Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so what is there is whole. */
@@ -93,7 +93,7 @@ export async function copyBinaries(binaries: Binaries, shelter: string): Promise
       verbatimSymlinks: true, // they are relative; resolved ones would point back into node_modules
       mode: constants.COPYFILE_FICLONE,
     });
-    await settle(partial);
+    await normalizeModes(partial);
     await rename(partial, root);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
@@ -106,7 +106,7 @@ export async function copyBinaries(binaries: Binaries, shelter: string): Promise
 /** True when the copy exists and nobody else can have written it; false when there is none. */
 async function isOurs(root: string): Promise<boolean> {
   if (!(await ifExists(lstat(root)))) return false;
-  const reason = await distrust(root);
+  const reason = await verifyOwnership(root);
   if (reason === null) return true;
   throw new EmbeddedPostgresError(
     'NO_SHELTER',
@@ -115,7 +115,7 @@ async function isOurs(root: string): Promise<boolean> {
 }
 
 /** Gives modes that no umask has a say in, and puts the bytes on disk before the rename vouches for them. */
-async function settle(folder: string): Promise<void> {
+async function normalizeModes(folder: string): Promise<void> {
   await chmod(folder, 0o755);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);

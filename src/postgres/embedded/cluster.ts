@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { giveTo, type Account } from './account.ts';
+import { giveTo, type Account } from './os_user.ts';
 import type { Binaries } from './binaries.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
-import { spawnGuarded, whenOver } from './guard.ts';
+import { spawnWatched, whenOver } from './watchdog.ts';
 import { writeSecret } from './password.ts';
 import { failureIn, tail } from './server_log.ts';
 
@@ -75,7 +75,7 @@ export async function makeCluster(cluster: Cluster, password: string, durable: b
 /** The builtin C.UTF-8, of PostgreSQL 17 and later, knows Unicode and is the same on every system; libc and ICU are not. */
 async function initdb(cluster: Cluster, pgdata: string, options: readonly string[]): Promise<void> {
   const hasBuiltinLocale = Number(cluster.binaries.version.split('.')[0]) >= 17;
-  const child = await spawnGuarded({
+  const child = await spawnWatched({
     program: join(cluster.binaries.root, 'bin', 'initdb'),
     args: [
       `--pgdata=${pgdata}`,

@@ -7,8 +7,8 @@ import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { within } from '../../lib/wait.ts';
-import { spawnGuarded, whenOver } from './guard.ts';
-import { MARK, readPidFile, SHUTDOWNS } from './postmaster.ts';
+import { spawnWatched, whenOver } from './watchdog.ts';
+import { OWNER_MARKER, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
 
 /** Recovery after a crash counts as starting, and may have a gigabyte of log to replay. */
@@ -64,9 +64,9 @@ function launch(
     ...settings,
   };
   const options = Object.entries(all).map(([name, value]) => `${name}=${value}`);
-  return spawnGuarded({
+  return spawnWatched({
     program: join(cluster.binaries.root, 'bin', 'postgres'),
-    args: ['-D', cluster.pgdata, ...[MARK, ...options].flatMap((option) => ['-c', option])],
+    args: ['-D', cluster.pgdata, ...[OWNER_MARKER, ...options].flatMap((option) => ['-c', option])],
     account: cluster.account,
     logFile: cluster.logFile,
     pidFile: join(cluster.pgdata, 'postmaster.pid'),

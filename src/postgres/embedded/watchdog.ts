@@ -2,9 +2,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { APPEND } from '../../lib/own_files.ts';
-import { spawnAs, type Account } from './account.ts';
+import { spawnAs, type Account } from './os_user.ts';
 
-interface Guarded {
+interface Watched {
   readonly program: string;
   readonly args: readonly string[];
   readonly account: Account;
@@ -45,7 +45,7 @@ exec "$@"
  *
  * @throws when it can't be started at all
  */
-export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
+export async function spawnWatched(guarded: Watched): Promise<ChildProcess> {
   await using log = await open(guarded.logFile, APPEND, 0o600);
   const { program, args, account, pidFile = '/dev/null' } = guarded;
   const child = spawn('/bin/sh', ['-c', SCRIPT, 'halyard-guard', pidFile, program, ...args], {

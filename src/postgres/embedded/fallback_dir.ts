@@ -1,11 +1,11 @@
 import { chmod, lstat, mkdir, realpath } from 'node:fs/promises';
-import { currentUser, type Account } from './account.ts';
+import { currentUser, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import { canEnter } from './reach.ts';
+import { canEnter } from './os_user.ts';
 
 /** For what PostgreSQL's user must reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
-export const SHELTERS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
+export const FALLBACK_DIRS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
 
 /**
  * Opens the first shelter that can be used, making it if need be.
@@ -13,7 +13,7 @@ export const SHELTERS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyar
  * @returns its real path
  * @throws EmbeddedPostgresError NO_SHELTER, with the reason for each
  */
-export async function openShelter(account: Account, shelters = SHELTERS): Promise<string> {
+export async function openFallbackDir(account: Account, shelters = FALLBACK_DIRS): Promise<string> {
   const reasons: string[] = [];
   for (const folder of shelters) {
     const reason = await makeOwnFolder(folder);
@@ -36,12 +36,12 @@ export async function makeOwnFolder(folder: string): Promise<string | null> {
     return null;
   } catch (error) {
     if (!isErrno(error)) throw error;
-    return error.code === 'EEXIST' ? distrust(folder) : error.code;
+    return error.code === 'EEXIST' ? verifyOwnership(folder) : error.code;
   }
 }
 
 /** Why an existing folder may hold what others have put there, such as programs; null when only we can write to it. */
-export async function distrust(folder: string): Promise<string | null> {
+export async function verifyOwnership(folder: string): Promise<string | null> {
   const stats = await lstat(folder);
   if (!stats.isDirectory()) return 'it is not a folder';
   if (stats.uid !== currentUser().uid) return `it belongs to user ${stats.uid}`;

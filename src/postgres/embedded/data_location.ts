@@ -2,14 +2,14 @@ import { createHash } from 'node:crypto';
 import { lstat, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
-import type { Account } from './account.ts';
+import type { Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
-import { canEnter } from './reach.ts';
-import { SHELTERS, makeOwnFolder, openShelter } from './shelter.ts';
+import { canEnter } from './os_user.ts';
+import { FALLBACK_DIRS, makeOwnFolder, openFallbackDir } from './fallback_dir.ts';
 
 /** Where a data folder's cluster is. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
-export interface Place {
+export interface DataLocation {
   readonly pgdata: string;
   /** The link to make once the cluster exists; null when none is needed. */
   readonly link: string | null;
@@ -21,14 +21,18 @@ export interface Place {
  * @param dataDir real path
  * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, NO_SHELTER
  */
-export async function placeCluster(dataDir: string, account: Account, log: Logger): Promise<Place> {
+export async function locateData(
+  dataDir: string,
+  account: Account,
+  log: Logger,
+): Promise<DataLocation> {
   const inside = join(dataDir, 'postgres');
   const entry = await ifExists(lstat(inside));
   if (entry?.isSymbolicLink()) return followLink(dataDir, inside, log);
 
   const reachable = !account.switched || (await canEnter(dataDir, account));
   if (reachable) return { pgdata: inside, link: null };
-  if (!entry) return shelterCluster(dataDir, inside, account, log);
+  if (!entry) return useFallbackDir(dataDir, inside, account, log);
   throw new EmbeddedPostgresError(
     'DATA_DIR_UNUSABLE',
     `PostgreSQL's data is in ${inside}, which user ${account.uid}, as whom it runs, may no longer enter: a folder ` +
@@ -37,10 +41,10 @@ export async function placeCluster(dataDir: string, account: Account, log: Logge
 }
 
 /** Trusts only a link that an earlier start on this very folder has made. */
-async function followLink(dataDir: string, link: string, log: Logger): Promise<Place> {
+async function followLink(dataDir: string, link: string, log: Logger): Promise<DataLocation> {
   const pgdata = await readlink(link);
   const shelters = await Promise.all(
-    SHELTERS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
+    FALLBACK_DIRS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
   );
   if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres')))
     throw new EmbeddedPostgresError(
@@ -59,13 +63,13 @@ async function followLink(dataDir: string, link: string, log: Logger): Promise<P
 }
 
 /** Prepares a home for a new cluster in a shelter. */
-async function shelterCluster(
+async function useFallbackDir(
   dataDir: string,
   link: string,
   account: Account,
   log: Logger,
-): Promise<Place> {
-  const home = homeIn(await openShelter(account), dataDir);
+): Promise<DataLocation> {
+  const home = homeIn(await openFallbackDir(account), dataDir);
   const reason = await makeOwnFolder(home);
   if (reason !== null)
     throw new EmbeddedPostgresError(
@@ -77,12 +81,12 @@ async function shelterCluster(
     `The database of ${dataDir}; its log and password are there.\n`,
   );
   const pgdata = join(home, 'postgres');
-  await setAside(pgdata, log);
+  await archivePrevious(pgdata, log);
   return { pgdata, link };
 }
 
 /** A cluster that no data folder knows of any more belonged to one that was removed. The last one is kept, in case of need. */
-async function setAside(pgdata: string, log: Logger): Promise<void> {
+async function archivePrevious(pgdata: string, log: Logger): Promise<void> {
   if (!(await ifExists(lstat(pgdata)))) return;
   const previous = join(dirname(pgdata), 'postgres.previous');
   await rm(previous, { recursive: true, force: true });
