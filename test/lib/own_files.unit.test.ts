@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
-  closeSync,
   existsSync,
   lchownSync,
   mkdirSync,
@@ -18,11 +17,10 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { developmentSecret } from '../../src/auth/token.ts';
 import {
-  APPEND,
-  requireOwnFolder,
-  openForWriting,
+  openForAppending,
   readOwnFile,
-  REPLACE,
+  replaceFile,
+  requireOwnFolder,
 } from '../../src/lib/own_files.ts';
 import { takeLock } from '../../src/postgres/embedded/lock.ts';
 import { superuserPassword } from '../../src/postgres/embedded/password.ts';
@@ -98,8 +96,8 @@ describe('a file', () => {
     expect(() => developmentSecret(folder, 'development')).toThrow(isLink);
     expect(() => readOwnFile(join(folder, 'halyard.pid'))).toThrow(isLink);
     await expect(superuserPassword(folder, true)).rejects.toEqual(isLink);
-    for (const flags of [APPEND, REPLACE])
-      expect(() => openForWriting(join(folder, 'log'), flags, 0o600)).toThrow(isLink);
+    expect(() => openForAppending(join(folder, 'log'), 0o600)).toThrow(isLink);
+    expect(() => replaceFile(join(folder, 'log'), 'text', 0o600)).toThrow(isLink);
     expect(() => takeLock(folder)).toThrow(isLink);
     rmSync(join(folder, 'halyard.lock'));
     expect(() => takeLock(folder)).toThrow(isLink);
@@ -144,9 +142,7 @@ describe('a file', () => {
   test('of the user’s own is read and written, and one that isn’t there is null', () => {
     const file = join(folder, 'file');
     expect(readOwnFile(file)).toBeNull();
-    const fd = openForWriting(file, REPLACE, 0o600);
-    writeFileSync(fd, 'mine');
-    closeSync(fd);
+    replaceFile(file, 'mine', 0o600);
     expect(readOwnFile(file)).toBe('mine');
   });
 });

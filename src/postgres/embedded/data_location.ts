@@ -2,10 +2,9 @@ import { createHash } from 'node:crypto';
 import { lstat, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
-import type { Account } from './os_user.ts';
+import { canEnter, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
-import { canEnter } from './os_user.ts';
 import { FALLBACK_DIRS, makeOwnFolder, openFallbackDir } from './fallback_dir.ts';
 
 /** Where a data folder's cluster is. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */

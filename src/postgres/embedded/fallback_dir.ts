@@ -1,8 +1,7 @@
 import { chmod, lstat, mkdir, realpath } from 'node:fs/promises';
-import { currentUser, type Account } from './os_user.ts';
+import { canEnter, currentUser, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import { canEnter } from './os_user.ts';
 
 /** For what PostgreSQL's user must reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
 export const FALLBACK_DIRS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];

@@ -41,12 +41,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
   const dataDir = await openDataDir(options.dataDir);
   const unlock = takeLock(dataDir);
   try {
-    const { cluster, password } = await openCluster(
-      dataDir,
-      log,
-      settings.fsync !== 'off',
-      release,
-    );
+    const isDurable = settings.fsync !== 'off';
+    const { cluster, password } = await openCluster(dataDir, log, isDurable, release);
     const { port, ended, stop } = await startServer(cluster, settings);
     void ended.then(unlock);
     log.info({ port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
@@ -56,8 +52,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
       /** The cluster's real folder (PGDATA). */
       dataDir: cluster.pgdata,
       /** Connection URL of a role to a database on this server. */
-      url: (role: string, password: string, database: string) =>
-        localUrl(port, role, password, database),
+      url: localUrl.bind(null, port),
       /** The administrator's URL, to the database `postgres`. */
       superuserUrl: localUrl(port, 'postgres', password, 'postgres'),
       /** Shuts the server down; every call waits for the same shutdown. */

@@ -1,4 +1,3 @@
-import { closeSync, writeFileSync } from 'node:fs';
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -7,7 +6,7 @@ import { promisify } from 'node:util';
 import type { Logger } from '../../lib/log.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { openForWriting, REPLACE } from '../../lib/own_files.ts';
+import { replaceFile } from '../../lib/own_files.ts';
 
 /** Marks our servers: it is on their command line, and shown in their titles by ps. */
 export const OWNER_MARKER = 'cluster_name=halyard';
@@ -29,9 +28,7 @@ export function localUrl(port: number, role: string, password: string, database:
 }
 
 /** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 4 the port, line 8 the status. */
-export async function readPidFile(
-  pgdata: string,
-): Promise<{ pid: number; port: number; ready: boolean } | null> {
+export async function readPidFile(pgdata: string) {
   const text = await ifExists(readFile(join(pgdata, 'postmaster.pid'), 'utf8'));
   if (text === null) return null;
   const lines = text.split('\n');
@@ -93,12 +90,7 @@ async function clearStalePid(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');
   const lines = (await readFile(file, 'utf8')).split('\n');
   // The folder is the account's, which as root we must not follow to a file of ours.
-  const fd = openForWriting(file, REPLACE, 0o600);
-  try {
-    writeFileSync(fd, [UNUSED_PID, ...lines.slice(1)].join('\n'));
-  } finally {
-    closeSync(fd);
-  }
+  replaceFile(file, [UNUSED_PID, ...lines.slice(1)].join('\n'), 0o600);
 }
 
 /** A busy session outlives a killed postmaster, and keeps a new server from starting. Linux only: found by its working folder. */

@@ -27,7 +27,7 @@ const PORT_ATTEMPTS = 5;
  */
 export async function startServer(
   cluster: Cluster,
-  settings: Readonly<Record<string, string>>,
+  settings: Settings,
   choosePort: () => Promise<number> = freePort,
 ) {
   for (let attempt = 1; ; attempt++) {
@@ -36,8 +36,7 @@ export async function startServer(
     const failure = await whenReady(child, cluster.pgdata);
     if (failure === null) return { port, ended: whenOver(child), stop: () => stop(child) };
     await stop(child);
-    const clash = !(await isFree(port));
-    if (clash && attempt < PORT_ATTEMPTS) continue;
+    if (attempt < PORT_ATTEMPTS && !(await isFree(port))) continue;
     throw new EmbeddedPostgresError(
       'START_FAILED',
       `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
@@ -45,11 +44,9 @@ export async function startServer(
   }
 }
 
-function launch(
-  cluster: Cluster,
-  port: number,
-  settings: Readonly<Record<string, string>>,
-): Promise<ChildProcess> {
+type Settings = Readonly<Record<string, string>>;
+
+function launch(cluster: Cluster, port: number, settings: Settings): Promise<ChildProcess> {
   const all = {
     listen_addresses: '127.0.0.1',
     port: String(port),
@@ -98,14 +95,13 @@ export function freePort(): Promise<number> {
   return listenOnce(0);
 }
 
-function isFree(port: number): Promise<boolean> {
-  return listenOnce(port).then(
-    () => true,
-    (error: unknown) => {
-      if (isErrno(error) && error.code === 'EADDRINUSE') return false;
-      throw error;
-    },
-  );
+async function isFree(port: number): Promise<boolean> {
+  try {
+    return (await listenOnce(port)) === port;
+  } catch (error) {
+    if (isErrno(error) && error.code === 'EADDRINUSE') return false;
+    throw error;
+  }
 }
 
 async function listenOnce(port: number): Promise<number> {

@@ -1,6 +1,7 @@
+import { closeSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { ifExists } from '../../lib/errno.ts';
-import { APPEND } from '../../lib/own_files.ts';
+import { openForAppending } from '../../lib/own_files.ts';
 
 const TAIL_BYTES = 4096;
 const TAIL_LINES = 25;
@@ -9,7 +10,7 @@ const TAIL_LINES = 25;
 export async function rotateLog(file: string): Promise<void> {
   await ifExists(rename(file, `${file}.1`));
   // Only for its owner: with an error the server logs the statement, values included.
-  await (await open(file, APPEND, 0o600)).close();
+  closeSync(openForAppending(file, 0o600));
 }
 
 /** The log's last lines, for the message of an error. */
