@@ -12,7 +12,7 @@ import type { Logger } from '../lib/log.ts';
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;
 
-const SENTENCES = {
+const MESSAGES = {
   token_missing: 'Send a token: Authorization: Bearer <token>.',
   token_expired: 'The token has expired: ask for a new one.',
   token_invalid: 'The token is not valid here: ask for a new one.',
@@ -27,12 +27,12 @@ const NO_KEY =
 export class AuthenticationError extends Error {
   override readonly name = 'AuthenticationError';
   readonly status = 401;
-  readonly code: keyof typeof SENTENCES;
+  readonly code: keyof typeof MESSAGES;
   readonly headers: Readonly<Record<string, string>>;
 
   /** @param options.detail what to say in place of the code's sentence */
-  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions & { detail?: string }) {
-    super(options?.detail ?? SENTENCES[code], options);
+  constructor(code: keyof typeof MESSAGES, options?: ErrorOptions & { detail?: string }) {
+    super(options?.detail ?? MESSAGES[code], options);
     this.code = code;
     // A request without any token gets no error code (RFC 6750 §3.1).
     const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
@@ -81,7 +81,7 @@ export function makeAuthentication(
     return new Promise((resolve, reject) => {
       void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
         if (error === undefined) resolve(carrier.auth);
-        else reject(asTyped(error as Error));
+        else reject(fromExpressJwtError(error as Error));
       });
     });
   }
@@ -161,7 +161,7 @@ function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): 
 }
 
 /** express-jwt's errors as ours; anything that isn't about the token as it is. */
-function asTyped(error: Error): Error {
+function fromExpressJwtError(error: Error): Error {
   if (!(error instanceof UnauthorizedError)) return error;
   if (error.code === 'credentials_required')
     return new AuthenticationError('token_missing', { cause: error });

@@ -85,7 +85,7 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
   }
   const cause = thrownIn(error);
   const problem =
-    cause instanceof Error && isSafeError(cause) ? ofGrafast(cause) : problemOf(cause);
+    cause instanceof Error && isSafeError(cause) ? fromGrafastError(cause) : problemOf(cause);
   if (problem.code === 'internal_error') log.error({ err: cause }, 'a GraphQL field failed');
   else if (problem.status >= 500)
     log[turnedAwayLevel(cause)]({ err: cause }, 'a GraphQL field was turned away');
@@ -93,7 +93,7 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
 }
 
 /** Grafast writes these for clients: a timeout, which it marks with a symbol, or a cursor that it can't use. */
-function ofGrafast(error: SafeError): Problem {
+function fromGrafastError(error: SafeError): Problem {
   const marks = Object.getOwnPropertySymbols(error.extensions ?? {});
   return marks.some(({ description }) => description === 'timeout')
     ? new ProblemError('timeout', `${PROBLEMS.timeout.title}.`).problem

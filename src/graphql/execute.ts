@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
 import type { Denial } from '../audit/denials/recorder.ts';
+import type { Authentication } from '../auth/auth.ts';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { requireRoom } from '../postgres/fair_pool.ts';
 import { ASKER, pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
@@ -42,8 +43,18 @@ export interface GraphqlRequest {
   readonly variables: Readonly<Record<string, unknown>>;
 }
 
+/** What both ends of GraphQL, HTTP and WebSocket, need. */
+export interface EndOptions {
+  /** Throws DatabaseUnavailableError while there is none. */
+  readonly executor: () => Executor;
+  readonly authentication: Authentication;
+  readonly log: Logger;
+  /** Hears of what verified tokens were denied. */
+  readonly onDenied: ((denial: Denial) => void) | undefined;
+}
+
 /** Who asks. */
-export interface Caller {
+interface Caller {
   readonly claims: Claims;
   readonly request: RequestIds;
   /** Knows the request's id. */
@@ -68,7 +79,7 @@ const runningIn = (context: object) => (context as { halyard: Running }).halyard
  * @param options.queuePerUser operations of one user that may wait for their turn
  * @throws Error when the database can't be reached or isn't migrated
  */
-export async function makeEngine(options: {
+export async function makeExecutor(options: {
   readonly pool: pg.Pool;
   readonly changes: Changes;
   readonly production: boolean;
@@ -225,7 +236,7 @@ export async function makeEngine(options: {
   };
 }
 
-export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+export type Executor = Awaited<ReturnType<typeof makeExecutor>>;
 
 /** Calls `end` once the answer has gone out or has no reader any more; where no client is known, once it is made. */
 function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => void): void {

@@ -12,7 +12,7 @@ import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
 import { pause } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
-import { makeEngine, type Engine } from './execute.ts';
+import { makeExecutor, type Executor } from './execute.ts';
 import { makeHttp } from './http.ts';
 import { makeSockets } from './websocket.ts';
 
@@ -53,17 +53,13 @@ export async function makeGraphql(options: GraphqlOptions) {
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const { queuePerUser } = config.limits;
-  const engineOptions = { pool, changes, production, executionMs, queuePerUser, log, onDenied };
-  const engine = makeLasting(() => makeEngine(engineOptions), log);
-  const parts = { engine: engine.current, authentication, log, onDenied };
-  const sockets = makeSockets({
-    ...parts,
-    maxSockets,
-    maxSilent: options.maxSilent,
-    limits: config.limits,
-  });
-  const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
-  const triedOnce = ready.then(() => engine.firstAttempt);
+  const executorOptions = { pool, changes, production, executionMs, queuePerUser, log, onDenied };
+  const executor = retryUntilReady(() => makeExecutor(executorOptions), log);
+  const ends = { executor: executor.current, authentication, log, onDenied };
+  const { maxSilent } = options;
+  const sockets = makeSockets({ ...ends, maxSockets, maxSilent, limits: config.limits });
+  const started = ready.then(() => Promise.all([executor.start(), changes.start()]));
+  const triedOnce = ready.then(() => executor.firstAttempt);
   await Promise.race([triedOnce, delayed, started]);
 
   return {
@@ -71,7 +67,7 @@ export async function makeGraphql(options: GraphqlOptions) {
     started,
     /** Mounts /graphql, in development /ruru, and WebSockets at /graphql. */
     async attach(app: Express, server: Server): Promise<void> {
-      app.use('/graphql', makeHttp({ ...parts, onErrors }));
+      app.use('/graphql', makeHttp(ends, onErrors));
       sockets.attach(server);
       if (config.nodeEnv === 'development') {
         const { mountRuru } = await import('./ide.ts');
@@ -79,17 +75,17 @@ export async function makeGraphql(options: GraphqlOptions) {
       }
     },
     /** Whether the schema is there and changes are being listened to. */
-    healthy: () => engine.ready() && changes.healthy(),
+    healthy: () => executor.ready() && changes.healthy(),
     /** Open WebSockets, with a token and silent, subscriptions on them, and the notifications that were ignored since the start. */
     get load() {
-      const subscriptions = engine.ready() ? engine.current().subscriptions() : 0;
+      const subscriptions = executor.ready() ? executor.current().subscriptions() : 0;
       return { ...sockets.load, subscriptions, ignored: changes.ignored() };
     },
     /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
     async close(): Promise<void> {
-      await engine.close();
+      await executor.close();
       await sockets.close();
-      if (engine.ready()) engine.current().close();
+      if (executor.ready()) executor.current().close();
       await changes.close();
     },
   };
@@ -97,21 +93,21 @@ export async function makeGraphql(options: GraphqlOptions) {
 
 export type GraphqlServer = Awaited<ReturnType<typeof makeGraphql>>;
 
-/** Makes the engine, again and again until it works. */
-function makeLasting(make: () => Promise<Engine>, log: Logger) {
+/** Makes the executor, again and again until it works. */
+function retryUntilReady(make: () => Promise<Executor>, log: Logger) {
   const closing = new AbortController();
   const outage = makeOutage(log, {
     failing: 'the GraphQL schema can’t be made from the database yet',
     back: 'the GraphQL schema is made',
   });
   const firstAttempt = Promise.withResolvers<undefined>();
-  let engine: Engine | undefined;
+  let executor: Executor | undefined;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
     for (let failures = 0; !closing.signal.aborted; failures++) {
       try {
-        engine = await make();
+        executor = await make();
         outage.back();
         return;
       } catch (error) {
@@ -127,11 +123,11 @@ function makeLasting(make: () => Promise<Engine>, log: Logger) {
     firstAttempt: firstAttempt.promise,
     /** Resolves once it is made, or closed. */
     start: () => (running ??= run()),
-    ready: () => engine !== undefined,
-    current: (): Engine => {
-      if (engine === undefined)
+    ready: () => executor !== undefined,
+    current: (): Executor => {
+      if (executor === undefined)
         throw new DatabaseUnavailableError(new Error('There is no GraphQL schema yet.'));
-      return engine;
+      return executor;
     },
     async close() {
       closing.abort();

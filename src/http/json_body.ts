@@ -22,7 +22,7 @@ const MESSAGES: Readonly<Record<string, Message>> = {
   'request.size.invalid': ['invalid_request', 'Send as many bytes as Content-Length says.'],
 };
 
-/** Express: reads a JSON body of any kind into `request.body`; its errors are for ofBody. */
+/** Express: reads a JSON body of any kind into `request.body`; its errors are for fromBodyError. */
 export function readJson(): RequestHandler {
   return express.json({
     limit: LIMIT,
@@ -37,7 +37,7 @@ export function readJson(): RequestHandler {
 }
 
 /** An error of readJson as a problem, and any other as it is. */
-export function ofBody(error: unknown): unknown {
+export function fromBodyError(error: unknown): unknown {
   const type = error instanceof Error && 'type' in error ? error.type : undefined;
   const message = typeof type === 'string' ? MESSAGES[type] : undefined;
   return message === undefined ? error : new ProblemError(...message, { cause: error });

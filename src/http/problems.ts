@@ -9,7 +9,7 @@ import {
 } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
-import { ofBody } from './json_body.ts';
+import { fromBodyError } from './json_body.ts';
 import { requestIdsOf } from './request_id.ts';
 import type { ProblemBody } from './schema_parts.ts';
 
@@ -131,7 +131,7 @@ function httpProblemOf(error: unknown): Problem {
       'invalid_url',
       'The address has a % that isn’t followed by two hex digits, or bytes that aren’t UTF-8.',
     ).problem;
-  return problemOf(ofBody(error));
+  return problemOf(fromBodyError(error));
 }
 
 /** What a known error wants in the answer's head: WWW-Authenticate, or when to try again. */

@@ -141,7 +141,7 @@ const MASKED = problem(
 );
 
 /** What to say in place of the database's own words, where those help nobody or tell too much: by code, or by SQLSTATE. */
-const SENTENCES: Partial<Record<string, string>> = {
+const MESSAGES: Partial<Record<string, string>> = {
   '42501': 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
   database_full:
@@ -186,14 +186,14 @@ export class ProblemError extends Error {
  */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
-  if (error instanceof pg.DatabaseError) return ofDatabase(error);
+  if (error instanceof pg.DatabaseError) return fromDatabaseError(error);
   if (!isErrno(error)) return MASKED;
   if (isProblemCode(error.code)) return problem(error.code, error.message);
   if (!NETWORK_CODES.has(error.code)) return MASKED;
   return problem('database_unavailable', 'The database can’t be reached now: try again.');
 }
 
-function ofDatabase(error: pg.DatabaseError): Problem {
+function fromDatabaseError(error: pg.DatabaseError): Problem {
   const { code: state = '', constraint = '', routine, message } = error;
   const violated = CONSTRAINTS[constraint];
   if (violated !== undefined) return violated;
@@ -203,7 +203,7 @@ function ofDatabase(error: pg.DatabaseError): Problem {
   if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value, or an administrator's trigger.
   const own = state.startsWith('ZF') || code === 'invalid_value' || code === 'change_refused';
-  const sentence = SENTENCES[state] ?? SENTENCES[code];
+  const sentence = MESSAGES[state] ?? MESSAGES[code];
   return problem(
     code,
     sentence ?? (own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`),
