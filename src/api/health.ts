@@ -1,5 +1,4 @@
-import type { Router } from 'express';
-import express from 'express';
+import express, { type RequestHandler, type Router } from 'express';
 import pg from 'pg';
 import { withDeadline } from '../lib/wait.ts';
 import { singleFlight } from '../lib/coalesce.ts';
@@ -38,13 +37,8 @@ export function makeHealth(options: HealthOptions): Router {
   });
   const askOnce = singleFlight(() => ask(options, outage));
 
-  router
-    .route('/healthz')
-    .get((_request, response) => {
-      response.json({ status: 'ok' });
-    })
-    .all(onlyMethods('GET'));
-
+  const ping: RequestHandler = (_request, response) => void response.json({ status: 'ok' });
+  router.route('/healthz').get(ping).all(onlyMethods('GET'));
   router
     .route('/readyz')
     .get(async (_request, response) => {
@@ -53,14 +47,13 @@ export function makeHealth(options: HealthOptions): Router {
       const checks = { ...asked, ...(listener && { listener: listener.healthy() }) };
       const draining = options.draining();
       const ready = !draining && Object.values(checks).every((ok) => ok);
+      const results = Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']);
       response.status(ready ? 200 : 503).json({
         status: draining ? 'draining' : ready ? 'ready' : 'not_ready',
         ...(ready || draining ? {} : { reason: reasonOf(checks) }),
-        // What it takes is not to be seen from the code, and says nothing about who or what is here.
+        // The code alone doesn't say what it takes, and this says nothing about who or what is here.
         ...('prepared' in asked && !asked.prepared && { detail: NEEDS_PREPARED }),
-        checks: Object.fromEntries(
-          Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
-        ),
+        checks: Object.fromEntries(results) as object,
         ...(audit_mode === null ? {} : { audit_mode }),
         // Changes work, and their events wait.
         ...(ahead && { trail: 'destination_ahead' }),
@@ -145,17 +138,9 @@ async function askOn(client: pg.ClientBase): Promise<Answer> {
   return row;
 }
 
-function judge(answer: Answer, needed: string) {
-  const { version, ahead, audit_mode, writable, privileges, differing } = answer;
-  const checks = {
-    database: true,
-    prepared: true,
-    migrations: (version ?? '') >= needed,
-    settings: differing === null,
-    writable,
-    privileges,
-  };
-  return { ahead, audit_mode, ...checks };
+function judge({ version, differing, ...answer }: Answer, needed: string) {
+  const migrations = (version ?? '') >= needed;
+  return { database: true, prepared: true, migrations, settings: differing === null, ...answer };
 }
 
 /** What keeps the database from taking changes, for the log; null for nothing. */

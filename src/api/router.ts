@@ -1,5 +1,4 @@
-import type { NextFunction, Request, Response, Router } from 'express';
-import express from 'express';
+import express, { type NextFunction, type Request, type Response, type Router } from 'express';
 import type pg from 'pg';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { explainDenial } from '../auth/rights.ts';

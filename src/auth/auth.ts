@@ -40,11 +40,6 @@ export class AuthenticationError extends Error {
   }
 }
 
-export interface AuthenticationOptions extends JwksOptions {
-  /** Hears the code of each 401. */
-  readonly onRefused?: ((code: string) => void) | undefined;
-}
-
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
 
 /** A request's claims. @throws Error when nothing verified it, so that a route that lacks the middleware fails closed */
@@ -59,12 +54,13 @@ export function claimsOf(request: IncomingMessage): Claims {
  * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf, audience, issuer. A token without
  * exp is valid for good. Rejects with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
  *
+ * @param options.onRefused hears the code of each 401
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
 export function makeAuthentication(
   jwt: Config['jwt'],
   log: Logger,
-  { onRefused, ...jwksOptions }: AuthenticationOptions = {},
+  { onRefused, ...jwksOptions }: JwksOptions & { onRefused?: (code: string) => void } = {},
 ) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
@@ -74,10 +70,8 @@ export function makeAuthentication(
 
   /** Gives express-jwt the header alone: it would let a request that looks like a CORS preflight through unverified. */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
-    const carrier: { method: string; headers: object; auth?: unknown } = {
-      method: 'GET',
-      headers: authorization === undefined ? {} : { authorization },
-    };
+    const headers = authorization === undefined ? {} : { authorization };
+    const carrier: { auth?: unknown } & object = { method: 'GET', headers } as object;
     return new Promise((resolve, reject) => {
       void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
         if (error === undefined) resolve(carrier.auth);
@@ -86,26 +80,22 @@ export function makeAuthentication(
     });
   }
 
-  async function verify(authorization: string | undefined): Promise<Claims> {
+  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
     try {
       const payload = await payloadOf(authorization);
       requireRecipient(payload, jwt, jwt.claims);
-      return claimsFromPayload(payload, jwt.claims);
+      const claims = claimsFromPayload(payload, jwt.claims);
+      if (claims.userId === null && claims.role === 'admin')
+        log.warn(
+          { claim: jwt.claims.userId ?? 'userId or sub' },
+          'admin token without a user id: what it does is recorded without a name',
+        );
+      return claims;
     } catch (error) {
       if (error instanceof AuthenticationError || error instanceof InvalidClaimsError)
         onRefused?.(error.code);
       throw error;
     }
-  }
-
-  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
-    const claims = await verify(authorization);
-    if (claims.userId === null && claims.role === 'admin')
-      log.warn(
-        { claim: jwt.claims.userId ?? 'userId or sub' },
-        'admin token without a user id: what it does is recorded without a name',
-      );
-    return claims;
   }
 
   return {
@@ -131,19 +121,16 @@ function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVe
   return async (request, token) => {
     // Before any key is looked up, so that such a token costs the identity provider nothing. `crit`
     // names extensions that must be understood (RFC 7515 §4.1.11); none are, and jsonwebtoken ignores it.
+    // The header of a token may be any JSON.
     const header: unknown = token?.header;
-    if (!isHeader(header) || 'crit' in header) throw new AuthenticationError('token_invalid');
-    if (!jwt.algorithms.includes(header.alg))
+    if (typeof header !== 'object' || header === null || 'crit' in header)
+      throw new AuthenticationError('token_invalid');
+    if (!jwt.algorithms.includes((header as JwtHeader).alg))
       throw new AuthenticationError('token_invalid', { detail: WRONG_ALGORITHM });
     const key = await keys(request, token);
     if (key === undefined) throw new AuthenticationError('token_invalid', { detail: NO_KEY });
     return key;
   };
-}
-
-/** The head of a token may be any JSON. */
-function isHeader(header: unknown): header is JwtHeader {
-  return typeof header === 'object' && header !== null;
 }
 
 function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {

@@ -3,13 +3,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import type { Algorithm, SignOptions } from 'jsonwebtoken';
-import {
-  claimsFromPayload,
-  isRole,
-  OWN_CLAIM_NAMES,
-  type ClaimNames,
-  type Role,
-} from './claims.ts';
+import { claimsFromPayload, isRole, OWN_CLAIM_NAMES } from './claims.ts';
+import type { ClaimNames, Role } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
 import { ExplainedError } from '../lib/explained.ts';
 import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';

@@ -107,7 +107,7 @@ const nullability = changeNullability({
   RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
   RetryFlagScheduleInput: { id: REQUIRED },
   FeatureFlagSchedule: { updates: REQUIRED },
-  ...Object.fromEntries(CONNECTIONS),
+  ...(Object.fromEntries(CONNECTIONS) as Record<string, Record<string, string>>),
 });
 
 /** PostgreSQL has no comments on the arguments of functions. */
