@@ -52,28 +52,31 @@ const checkedUpdate = wrapPlans({
   },
 });
 
+/** @throws ProblemError invalid_value for null, which would find nothing */
+function requireValue(name: string, value: unknown): void {
+  if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+}
+
 /** A half-open span of a time column: `…From <= column < …Before`. */
 function span(schemaName: string, tableName: string, column: string, name: string) {
-  const bound = (suffix: string, operator: '>=' | '<', description: string) =>
+  const bound = (argument: string, operator: '>=' | '<', description: string) =>
     addPgTableCondition(
       { schemaName, tableName },
-      `${name}${suffix}`,
-      (build) => ({
+      argument,
+      ({ getInputTypeByName, inflection }) => ({
         description,
-        type: build.getInputTypeByName(build.inflection.builtin('Datetime')),
+        type: getInputTypeByName(inflection.builtin('Datetime')),
       }),
       (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
-        const { TYPES } = build.dataplanPg;
+        requireValue(argument, value);
         const at = sql`${sqlTableAlias}.${sql.identifier(column)}`;
-        if (value === null)
-          throw new ProblemError('invalid_value', `${name}${suffix} can’t be null.`);
-        const limit = sqlValueWithCodec(value, TYPES.timestamptz);
+        const limit = sqlValueWithCodec(value, build.dataplanPg.TYPES.timestamptz);
         return operator === '<' ? sql`${at} < ${limit}` : sql`${at} >= ${limit}`;
       },
     );
   return [
-    bound('From', '>=', `Only from this time on.`),
-    bound('Before', '<', `Only before this time.`),
+    bound(`${name}From`, '>=', `Only from this time on.`),
+    bound(`${name}Before`, '<', `Only before this time.`),
   ];
 }
 
@@ -84,7 +87,7 @@ function ofFlag(column: string, name: string, description: string): GraphileConf
     name,
     (build) => ({ description, type: build.graphql.GraphQLString }),
     (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
-      if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+      requireValue(name, value);
       const wanted = sqlValueWithCodec(value, build.dataplanPg.TYPES.text);
       const flag = sql.identifier(Symbol('flag'));
       return sql`exists (
