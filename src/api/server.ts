@@ -9,7 +9,7 @@ import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
 import type { ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { within } from '../lib/wait.ts';
+import { settlesWithin } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
 import { makeAccessLog } from '../http/access_log.ts';
@@ -81,7 +81,7 @@ export async function startApi(options: ApiOptions) {
   });
   shareByUser(pool, config.limits.queuePerUser);
   starting.defer(async () => {
-    if (!(await within(CLOSE_MS, pool.end())))
+    if (!(await settlesWithin(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
   });
   const denials = makeDenialRecorder(pool, log);

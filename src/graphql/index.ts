@@ -10,7 +10,7 @@ import { NO_WAIT, type DatabaseWait } from '../postgres/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
 import { makeExecutor, type Executor } from './execute.ts';
 import { makeHttp } from './http.ts';
@@ -115,7 +115,7 @@ function retryUntilReady(make: () => Promise<Executor>, log: Logger) {
       } finally {
         firstAttempt.resolve(undefined);
       }
-      await pause(backOff(failures, BACK_OFF), closing.signal);
+      await sleep(backOff(failures, BACK_OFF), closing.signal);
     }
   }
 

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 
 /** A session that another one waits for. */
 export interface Blocker {
@@ -93,7 +93,7 @@ export async function watchBlockers<T>(
     while (!over.signal.aborted) {
       const { rows } = await watcher.query<Blocker>(BLOCKERS_OF_OURS, [prefix]);
       for (const row of rows) seen(row);
-      await pause(POLL_MS, over.signal);
+      await sleep(POLL_MS, over.signal);
     }
   };
   // A query that fails says nothing: the work itself fails when the server is gone.

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { orAborted } from '../lib/wait.ts';
+import { raceAbort } from '../lib/wait.ts';
 import {
   askOn,
   LeaseEndedError,
@@ -98,7 +98,7 @@ function holdSession(client: pg.PoolClient) {
     const asked = askOn(client)<R>(text, values, waitMs);
     asking.add(asked);
     try {
-      return await orAborted(asked, loss.signal);
+      return await raceAbort(asked, loss.signal);
     } catch (error) {
       // Anything else than the server's own answer means that there was none.
       if (!(error instanceof pg.DatabaseError)) lose(error);
@@ -117,7 +117,7 @@ function holdSession(client: pg.PoolClient) {
     query,
     /** Resolves once no query is in hand any more, or the session is lost. */
     async settled(): Promise<void> {
-      await orAborted(Promise.allSettled(asking), loss.signal).catch(() => undefined);
+      await raceAbort(Promise.allSettled(asking), loss.signal).catch(() => undefined);
     },
     end() {
       client.off('error', lose);

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { orAborted, pause } from '../lib/wait.ts';
+import { raceAbort, sleep } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
@@ -94,7 +94,7 @@ export function makeListener(options: ListenerOptions) {
         if (wasHealthy) options.onLost?.();
         const retryInMs = backOff(failures, BACK_OFF);
         outage.failed(error, { retryInMs });
-        await pause(retryInMs, closing.signal);
+        await sleep(retryInMs, closing.signal);
       }
     }
     firstHealthy.resolve(undefined);
@@ -144,7 +144,7 @@ async function listenUntilLost(
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
   client.on('notification', options.notify);
-  const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
+  const orLost = <T>(step: Promise<T>) => raceAbort(step, lostOrClosing);
 
   try {
     await orLost(client.connect());
@@ -152,7 +152,7 @@ async function listenUntilLost(
     await orLost(Promise.resolve(options.onConnect()));
     onHealthy();
     for (;;) {
-      await orLost(pause(heartbeat.everyMs, closing));
+      await orLost(sleep(heartbeat.everyMs, closing));
       options.judgeQueue(
         (await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0,
       );

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import { describeBlocker, type Blocker } from './blockers.ts';
 import { askOn, takeLease, type Ask, type LeaseStatements } from './lease_row.ts';
 
@@ -104,7 +104,7 @@ async function take(ask: Ask, onLost: (error: unknown) => void) {
   for (let tries = 0; tries < TRIES; tries++) {
     const lease = await takeLease(options);
     if (lease !== null) return lease;
-    await pause(ASK_AGAIN_MS, new AbortController().signal);
+    await sleep(ASK_AGAIN_MS, new AbortController().signal);
   }
   const [blocker] = await ask<Blocker & pg.QueryResultRow>(HOLDER, [NAME], LEASE_MS);
   throw new MigratingError(

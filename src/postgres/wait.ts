@@ -2,7 +2,7 @@ import pg from 'pg';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
-import { orAborted, pause } from '../lib/wait.ts';
+import { raceAbort, sleep } from '../lib/wait.ts';
 import { CONNECT_TIMEOUT_MS } from './connection.ts';
 import {
   ConnectionError,
@@ -80,7 +80,7 @@ export async function retryWhileAway<T>(
   for (let failures = 0; ; failures++) {
     try {
       signal.throwIfAborted();
-      const result = await orAborted(work(), signal);
+      const result = await raceAbort(work(), signal);
       outage.back();
       return result;
     } catch (error) {
@@ -88,7 +88,7 @@ export async function retryWhileAway<T>(
       outage.failed(error, {}, error instanceof Error ? error.name : '');
       onWaiting?.();
     }
-    await pause(backOff(failures, BACK_OFF), signal);
+    await sleep(backOff(failures, BACK_OFF), signal);
   }
 }
 

@@ -4,7 +4,7 @@ import { makeDivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Sink } from '../audit/delivery/sink.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
-import { orAborted, withDeadline } from '../lib/wait.ts';
+import { raceAbort, withDeadline } from '../lib/wait.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
 import type { ListenerOptions } from '../postgres/listener.ts';
 import { makePool } from '../postgres/pool.ts';
@@ -72,7 +72,7 @@ export async function startWorker(options: WorkerOptions) {
   const standing = () => standstill?.standing() ?? [];
   const ignored = () => parts?.ignored() ?? 0;
   metrics.watch({ pool, healthy, ignored, sink, divergence, standing });
-  await orAborted(Promise.resolve(options.database), signal);
+  await raceAbort(Promise.resolve(options.database), signal);
 
   const { standstillMs } = options;
   standstill = makeStandstillWatch({ pool, destination, log, standstillMs });
@@ -89,7 +89,7 @@ export async function startWorker(options: WorkerOptions) {
   let stopping: Promise<void> | undefined;
   const stopOnce = () => (stopping ??= stop(running, log));
   try {
-    await orAborted(parts.begin(), signal);
+    await raceAbort(parts.begin(), signal);
   } catch (error) {
     await stopOnce();
     throw error;

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import { within } from '../../lib/wait.ts';
+import { settlesWithin } from '../../lib/wait.ts';
 import { spawnWatched, whenOver } from './watchdog.ts';
 import { OWNER_MARKER, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
@@ -86,7 +86,7 @@ async function whenReady(child: ChildProcess, pgdata: string): Promise<string | 
 async function stop(child: ChildProcess): Promise<void> {
   for (const [signal, ms] of SHUTDOWNS) {
     child.kill(signal); // does nothing to one that is over
-    if (await within(ms, whenOver(child))) return;
+    if (await settlesWithin(ms, whenOver(child))) return;
   }
 }
 
