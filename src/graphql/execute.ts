@@ -23,7 +23,7 @@ import { coerceVariables, textOfVariables } from './variables.ts';
 import { makePlanning } from './planning.ts';
 import { makeBoundedPlans } from './plans.ts';
 import { preset } from './schema/preset.ts';
-import { makeReader, rightsOf } from './live/reader.ts';
+import { makeReader, authorizationScope } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
 /**
@@ -202,7 +202,7 @@ export async function makeExecutor(options: {
       const { claims, log } = caller;
       const user = userKey(claims);
       const start = async () => {
-        const rights = rightsOf(claims);
+        const rights = authorizationScope(claims);
         const checked = await planning.run(rights[ASKER], () => check(request, true));
         await requireEnvironments(checked.environments, claims, rights);
         const run = { ...checked, role: claims.role, variables: request.variables };
@@ -211,8 +211,8 @@ export async function makeExecutor(options: {
           rights,
           user,
           log,
-          run: async (settings, give) => {
-            const running = { settings, subscriber: makeSubscriber(give) };
+          run: async (settings, lookUp) => {
+            const running = { settings, subscriber: makeSubscriber(lookUp) };
             const { results } = await planning.run(rights[ASKER], async () => {
               const args = await argumentsOf(request, run.document, running);
               return { results: Promise.resolve(subscribe(args)) };

@@ -13,8 +13,7 @@ import type { EndOptions } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
 import type { Results } from './live/feed.ts';
 import { readBody } from './http.ts';
-import { makeSocketPlaces } from './socket_places.ts';
-import { dropSlowConsumer, keepAlive } from './socket_watch.ts';
+import { dropSlowConsumer, keepAlive, makeSocketPlaces } from './sockets.ts';
 
 /** With a token. */
 const MAX_SOCKETS = 500;

@@ -4,9 +4,9 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { makeChanges } from '../../src/graphql/live/changes.ts';
 import type { Changes } from '../../src/graphql/live/changes.ts';
 import { makeFeed } from '../../src/graphql/live/feed.ts';
-import type { Feed, Followed, Results } from '../../src/graphql/live/feed.ts';
+import type { Feed, SubscribedEntity, Results } from '../../src/graphql/live/feed.ts';
 import { makePlanning } from '../../src/graphql/planning.ts';
-import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
+import { makeReader, authorizationScope } from '../../src/graphql/live/reader.ts';
 import { makeFairQueue } from '../../src/lib/fair_queue.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { useDatabase, withClient } from '../support/database.ts';
@@ -46,13 +46,13 @@ const ADMIN = { userId: null, email: null, role: 'admin', environments: null, ex
 const EVENTS = { kind: 'events' } as const;
 
 /** A subscription whose results are what it was given. */
-const subscription = (key: string, changed: Partial<Followed> = {}): Followed => ({
+const subscription = (key: string, changed: Partial<SubscribedEntity> = {}): SubscribedEntity => ({
   key,
   user: 'alice',
-  rights: rightsOf({ ...ADMIN, role: 'admin' }),
+  rights: authorizationScope({ ...ADMIN, role: 'admin' }),
   log,
-  async run(_rights, give) {
-    const visible = await give(EVENTS);
+  async run(_rights, lookUp) {
+    const visible = await lookUp(EVENTS);
     if (visible === null) return null;
     runs.set(key, [...(runs.get(key) ?? []), visible]);
     return { data: { ...visible } };
@@ -60,7 +60,7 @@ const subscription = (key: string, changed: Partial<Followed> = {}): Followed =>
   ...changed,
 });
 
-async function follow(followed: Followed): Promise<Results> {
+async function follow(followed: SubscribedEntity): Promise<Results> {
   const results = await feed.follow(followed);
   if (!(Symbol.asyncIterator in results)) throw new Error('It was refused.', { cause: results });
   return results;
@@ -171,8 +171,8 @@ test('a subscription none of whose rows changed costs no query, and many of othe
   });
   const ofFlag = (flagKey: string) =>
     subscription(flagKey, {
-      run: async (_rights, give) => {
-        const visible = await give({ ...EVENTS, flagKey });
+      run: async (_rights, lookUp) => {
+        const visible = await lookUp({ ...EVENTS, flagKey });
         return visible && { data: { ...visible } };
       },
     });
@@ -195,8 +195,8 @@ test('users have turns: one with many subscriptions keeps no other waiting', asy
   const slowly = (user: string, n: number) =>
     subscription(`${user}-${n}`, {
       user,
-      run: async (_rights, give) => {
-        const visible = await give(EVENTS);
+      run: async (_rights, lookUp) => {
+        const visible = await lookUp(EVENTS);
         if (visible === null) return null;
         await new Promise((resolve) => setImmediate(resolve));
         done.push(user);
@@ -219,8 +219,8 @@ test('what is committed while a subscription begins is not missed', async () => 
   const late = subscription('late');
   const results = await follow({
     ...late,
-    async run(rights, give) {
-      const result = await late.run(rights, give);
+    async run(rights, lookUp) {
+      const result = await late.run(rights, lookUp);
       if (result === null) {
         await insert();
         await next(witness);
@@ -236,8 +236,8 @@ test('who leaves ends nobody else’s subscription, and is sent no more', async 
   const running = Promise.withResolvers<undefined>();
   const go = Promise.withResolvers<undefined>();
   const held = subscription('same');
-  const run: Followed['run'] = async (rights, give) => {
-    const result = await held.run(rights, give);
+  const run: SubscribedEntity['run'] = async (rights, lookUp) => {
+    const result = await held.run(rights, lookUp);
     if (result !== null) {
       running.resolve(undefined);
       await go.promise;
@@ -292,8 +292,8 @@ const codeOf = (error: unknown) => (error as { code?: string }).code;
 test('a result with errors and data goes on, and one of errors alone is the last', async () => {
   const failing = subscription('failing');
   let data: { data?: null } = { data: null };
-  const run: Followed['run'] = async (rights, give) => {
-    const result = await failing.run(rights, give);
+  const run: SubscribedEntity['run'] = async (rights, lookUp) => {
+    const result = await failing.run(rights, lookUp);
     return result === null ? null : { errors: [], ...data };
   };
   const alike = [await follow({ ...failing, run }), await follow({ ...failing, run })];
@@ -323,7 +323,7 @@ test('a lost connection ends it for all', async () => {
   expect(feed.size).toBe(0);
 });
 
-test('an operation that is refused keeps no mailbox', async () => {
+test('an operation that is refused keeps no queue', async () => {
   const run = () => Promise.resolve({ errors: [] });
   expect(await feed.follow(subscription('refused', { run }))).toEqual({ errors: [] });
   expect(feed.size).toBe(0);

@@ -3,19 +3,19 @@ import { coalesce } from '../../lib/coalesce.ts';
 import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Topic } from '../schema/subscriptions.ts';
 import { mergeHints } from './inbox.ts';
-import { deliver, type Delivery, type Mailbox, type Message } from './mailbox.ts';
+import { deliver, type Delivery, type SubscriberQueue, type Message } from './subscriber_queue.ts';
 import type { Change, Found, View } from './view.ts';
 
 /** Those who follow the same topic. */
 interface Followers {
   readonly topic: Topic;
-  readonly mailboxes: Set<Mailbox>;
+  readonly queues: Set<SubscriberQueue>;
 }
 
 /** Looks have turns beside those of users, whose keys are never empty. */
 const LOOKS = { user: '' };
 
-/** The subscribers with the same rights to rows of the same kind, and their mailboxes. */
+/** The subscribers with the same rights to rows of the same kind, and their queues. */
 export type Audience = ReturnType<typeof makeAudience>;
 
 /**
@@ -37,8 +37,8 @@ export function makeAudience(options: {
       if (topics.size > 0) await turns.run(LOOKS, look);
     } catch (error) {
       const message = lastMessage(error);
-      const mailboxes = Array.from(topics.values()).flatMap((one) => [...one.mailboxes]);
-      for (const mailbox of mailboxes) mailbox.end(message);
+      const queues = Array.from(topics.values()).flatMap((one) => [...one.queues]);
+      for (const queue of queues) queue.end(message);
     }
   }, 0);
 
@@ -51,26 +51,26 @@ export function makeAudience(options: {
   function handOut(found: Found): void {
     const byFlag = Map.groupBy(found.changes, ({ flagKey }) => flagKey);
     const byTopic = {};
-    for (const { topic, mailboxes } of topics.values()) {
+    for (const { topic, queues } of topics.values()) {
       const delivery = deliveryFor(topic, found, byFlag, byTopic);
-      if (delivery !== null) for (const mailbox of mailboxes) mailbox.put(delivery);
+      if (delivery !== null) for (const queue of queues) queue.put(delivery);
     }
   }
 
   return {
     isEmpty: () => topics.size === 0,
     begin: view.begin,
-    add(topic: Topic, mailbox: Mailbox): void {
+    add(topic: Topic, queue: SubscriberQueue): void {
       const key = keyOf(topic);
-      const followers = topics.get(key) ?? { topic, mailboxes: new Set() };
+      const followers = topics.get(key) ?? { topic, queues: new Set() };
       topics.set(key, followers);
-      followers.mailboxes.add(mailbox);
+      followers.queues.add(queue);
     },
-    remove(topic: Topic, mailbox: Mailbox): void {
+    remove(topic: Topic, queue: SubscriberQueue): void {
       const key = keyOf(topic);
-      const mailboxes = topics.get(key)?.mailboxes;
-      mailboxes?.delete(mailbox);
-      if (mailboxes?.size === 0) topics.delete(key);
+      const queues = topics.get(key)?.queues;
+      queues?.delete(queue);
+      if (queues?.size === 0) topics.delete(key);
     },
     /** Looks at a hint soon; several that come meanwhile are one. */
     notify(hint: Hint): void {

@@ -6,23 +6,27 @@ import type { Logger } from '../../lib/log.ts';
 import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Planning } from '../planning.ts';
 import { failure, format, type Result } from '../errors.ts';
-import type { Give, Topic } from '../schema/subscriptions.ts';
+import type { Lookup, Topic } from '../schema/subscriptions.ts';
 import { makeAudience, type Audience } from './audience.ts';
 import type { Changes } from './changes.ts';
-import { makeMailbox, type Delivery, type Mailbox, type Message } from './mailbox.ts';
-import type { Reader } from './reader.ts';
-import { makeSharing } from './sharing.ts';
+import {
+  makeSubscriberQueue,
+  type Delivery,
+  type SubscriberQueue,
+  type Message,
+} from './subscriber_queue.ts';
+import { makePerNoticeCache, type Reader } from './reader.ts';
 import { makeView } from './view.ts';
 
 /** A subscription that was checked and may begin. */
-export interface Followed {
+export interface SubscribedEntity {
   /** The same for all who are sent the same: those with the same operation, variables and rights. */
   readonly key: string;
   readonly rights: Settings;
   /** Whose turns it takes. */
   readonly user: string;
   /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
-  readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
+  readonly run: (rights: Settings, lookUp: Lookup) => Promise<ExecutionResult | null>;
   /** Knows the request's id. */
   readonly log: Logger;
 }
@@ -56,8 +60,8 @@ export function makeFeed(options: {
 }) {
   const { changes, reader, turns, planning, log } = options;
   const audiences = new Map<string, Audience & { readonly kind: Topic['kind'] }>();
-  const mailboxes = new Set<Mailbox>();
-  const share = makeSharing<Message>();
+  const queues = new Set<SubscriberQueue>();
+  const share = makePerNoticeCache<Message>();
   changes.follow({ onHint, onLost });
 
   function onHint(hint: Hint): void {
@@ -71,7 +75,7 @@ export function makeFeed(options: {
         new Error('The listener lost its connection, and with it what was notified meanwhile.'),
       ),
     );
-    for (const mailbox of mailboxes) mailbox.end(message);
+    for (const queue of queues) queue.end(message);
   }
 
   /** Made, and logged, once for all whose subscriptions it ends. */
@@ -90,18 +94,18 @@ export function makeFeed(options: {
     return { key, audience };
   }
 
-  /** Puts a mailbox where what is committed from now on reaches it. @returns takes it away again */
-  function join(mailbox: Mailbox, topic: Topic, rights: Settings) {
+  /** Puts a queue where what is committed from now on reaches it. @returns takes it away again */
+  function join(queue: SubscriberQueue, topic: Topic, rights: Settings) {
     const { key, audience } = audienceFor(topic.kind, rights);
-    audience.add(topic, mailbox);
+    audience.add(topic, queue);
     const leave = () => {
-      audience.remove(topic, mailbox);
+      audience.remove(topic, queue);
       if (audience.isEmpty() && audiences.get(key) === audience) audiences.delete(key);
     };
     return { leave, begun: audience.begin() };
   }
 
-  async function execute(followed: Followed, delivery: Delivery): Promise<Message> {
+  async function execute(followed: SubscribedEntity, delivery: Delivery): Promise<Message> {
     // An object for this execution alone: by it the reader knows the look.
     const rights = { ...followed.rights };
     reader.follow(rights, delivery.look);
@@ -112,11 +116,11 @@ export function makeFeed(options: {
   }
 
   async function next(
-    followed: Followed,
-    mailbox: Mailbox,
+    followed: SubscribedEntity,
+    queue: SubscriberQueue,
     untilSent: (end: () => void) => void,
   ): Promise<Message | null> {
-    const item = await mailbox.take();
+    const item = await queue.take();
     if (item === null || 'text' in item) return item;
     if (item.ids.length > LARGE_ROWS)
       try {
@@ -135,7 +139,7 @@ export function makeFeed(options: {
   return {
     /** How many subscriptions are open. */
     get size() {
-      return mailboxes.size;
+      return queues.size;
     },
     /**
      * Begins a subscription. Who may not read what it is about hears so now, and not at the first change.
@@ -143,38 +147,38 @@ export function makeFeed(options: {
      * @returns a result of errors when the operation may not be followed
      * @throws DatabaseUnavailableError while nothing is being listened to
      */
-    async follow(followed: Followed): Promise<Result | Results> {
+    async follow(followed: SubscribedEntity): Promise<Result | Results> {
       if (!changes.healthy())
         throw new DatabaseUnavailableError(new Error('The listener has no connection.'));
       const place: { leave?: () => void } = {};
-      const mailbox = makeMailbox(() => {
-        mailboxes.delete(mailbox);
+      const queue = makeSubscriberQueue(() => {
+        queues.delete(queue);
         place.leave?.();
       });
-      mailboxes.add(mailbox);
+      queues.add(queue);
       try {
         const refused = await followed.run(followed.rights, async (topic) => {
-          const joined = join(mailbox, topic, followed.rights);
+          const joined = join(queue, topic, followed.rights);
           place.leave = joined.leave;
           // The connection may be lost already.
-          if (!mailboxes.has(mailbox)) joined.leave();
+          if (!queues.has(queue)) joined.leave();
           await joined.begun;
           return null;
         });
         if (refused === null && place.leave === undefined)
           throw new Error('A subscription followed nothing.');
         if (refused === null)
-          return makeResults(mailbox, (untilSent) => next(followed, mailbox, untilSent));
-        mailbox.close();
+          return makeResults(queue, (untilSent) => next(followed, queue, untilSent));
+        queue.close();
         return format(refused, followed.log);
       } catch (error) {
-        mailbox.close();
+        queue.close();
         throw error;
       }
     },
     /** Ends all subscriptions. */
     close: (): void => {
-      for (const mailbox of mailboxes) mailbox.close();
+      for (const queue of queues) queue.close();
     },
   };
 }
@@ -182,12 +186,12 @@ export function makeFeed(options: {
 export type Feed = ReturnType<typeof makeFeed>;
 
 /**
- * The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a change.
+ * The messages until the queue is closed, which return() does. Not an async generator: its return() would wait for a change.
  *
  * @param next gives a message, and before it what is to be called once that is sent: when the next one is asked for, or at the end
  */
 function makeResults(
-  mailbox: Mailbox,
+  queue: SubscriberQueue,
   next: (untilSent: (end: () => void) => void) => Promise<Message | null>,
 ): Results {
   let ended = false;
@@ -200,7 +204,7 @@ function makeResults(
   const end = (): Promise<IteratorResult<string, void>> => {
     ended = true;
     endLast();
-    mailbox.close();
+    queue.close();
     return Promise.resolve({ done: true, value: undefined });
   };
   return {

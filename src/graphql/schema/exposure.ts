@@ -184,4 +184,4 @@ const exposure: GraphileConfig.Plugin = {
 };
 
 /** What the schema shows of the database, and under which names. */
-export const shapePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];
+export const exposurePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];

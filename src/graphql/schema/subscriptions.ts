@@ -27,12 +27,12 @@ export interface Visible {
 }
 
 /** What there is of a topic, now; null for nothing. */
-export type Give = (topic: Topic) => Promise<Visible | null>;
+export type Lookup = (topic: Topic) => Promise<Visible | null>;
 
 /** What the plans of one execution subscribe through: it gives one value, or none, and ends. */
-export function makeSubscriber(give: Give): GrafastSubscriber {
+export function makeSubscriber(lookUp: Lookup): GrafastSubscriber {
   async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
-    return once(await give(topic));
+    return once(await lookUp(topic));
   }
   // A topic is a string where it names a channel; here the subscriber is our own.
   return { subscribe: subscribe as unknown as GrafastSubscriber['subscribe'] };

@@ -15,10 +15,10 @@ export interface Message {
 }
 
 /** What waits for one subscriber: a slow one holds up no other, and costs one merged delivery. */
-export type Mailbox = ReturnType<typeof makeMailbox>;
+export type SubscriberQueue = ReturnType<typeof makeSubscriberQueue>;
 
 /** @param onClose called once, when it is closed */
-export function makeMailbox(onClose: () => void) {
+export function makeSubscriberQueue(onClose: () => void) {
   let waiting: Delivery | null = null;
   let end: Message | 'closed' | null = null;
   let wake: (() => void) | null = null;
@@ -51,7 +51,7 @@ export function makeMailbox(onClose: () => void) {
 
 const merged = new WeakMap<Delivery, WeakMap<Delivery, Delivery>>();
 
-/** One delivery in place of two: the same object for all mailboxes, so that those that fall behind together share the work. */
+/** One delivery in place of two: the same object for all queues, so that those that fall behind together share the work. */
 function merge(older: Delivery, newer: Delivery): Delivery {
   const known = merged.get(older) ?? new WeakMap<Delivery, Delivery>();
   merged.set(older, known);
