@@ -19,7 +19,7 @@ export interface HealthOptions {
   readonly log: Logger;
   /** What follows the database's notifications, if anything does. */
   readonly listener?: { healthy(): boolean } | undefined;
-  /** Whether the server is ending: then it isn't ready, whatever else holds. */
+  /** Whether the server is ending: then it isn't ready. */
   readonly draining: () => boolean;
   readonly deadlineMs?: number | undefined;
 }

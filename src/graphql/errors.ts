@@ -69,7 +69,7 @@ export function thrownIn(error: unknown): unknown {
 
 /**
  * What the client gets of an error: a sentence, where it happened, and `extensions.code`, which is one of PROBLEMS. An error
- * that isn't known goes to the log, and the client is told no more than that.
+ * that isn't known goes to the log, and the client gets no more than its code.
  */
 function formatError(error: unknown, log: Logger): GraphQLFormattedError {
   const { code, detail } = problemIn(error, log);

@@ -245,7 +245,7 @@ function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => vo
   else client.once('close', end);
 }
 
-/** The same for requests that come to the same, asked by whoever has these rights. */
+/** The same key for requests that have the same answers, by any user with these rights. */
 function keyOf(
   request: GraphqlRequest,
   operation: OperationDefinitionNode,

@@ -37,7 +37,7 @@ export function makeHttp(
     const status = result.data === undefined ? statusOf(result) : 200;
     const type = typeFor(request);
     if (status === 429 || status === 503) response.setHeader('Retry-After', '1');
-    // Under plain JSON, a well-formed request gets 200 with its errors; that type can't tell them from a proxy's.
+    // Under plain JSON, a well-formed request gets 200 with its errors: by that type they look like a proxy's.
     send(response, type === JSON_TYPE && status === 400 ? 200 : status, type, result);
   };
 

@@ -23,7 +23,7 @@ export function makeDrain(server: Server) {
     async run(deadlineMs: number): Promise<number> {
       server.close();
       ending.abort();
-      // Their connections would stay open for the next request, which nobody will answer.
+      // Their connections would stay open for the next request, which this server will not answer.
       for (const response of inFlight)
         if (!response.headersSent) response.setHeader('Connection', 'close');
       if (inFlight.size > 0) await settlesWithin(deadlineMs, empty.promise);

@@ -4,8 +4,8 @@ import { ProblemError } from '../lib/errors.ts';
 /**
  * Makes the cursors of a list: places in it, opaque to clients. A cursor is the sort key of the last item that the client has.
  *
- * @param shape a regular expression whose named groups are the parts of the key. It tells the cursor from that of another
- *   list, and guards the database from text that is no key
+ * @param shape a regular expression whose named groups are the parts of the key. It refuses the cursor of another list, and guards
+ *   the database from text that is no key
  * @param write the text that `shape` matches
  */
 export function makeCursor<T extends string>(

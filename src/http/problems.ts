@@ -19,9 +19,9 @@ const FIELD_CODES: Readonly<Record<string, ProblemCode>> = {
   scheduled_at: 'invalid_scheduled_at',
 };
 
-/** A body may hold thousands of unknown keys; an answer that repeats them helps nobody. */
-const MOST_ISSUES = 20;
-const MOST_CHARACTERS = 200;
+/** A body may hold thousands of unknown keys; an answer that repeats them doesn't help. */
+const MAX_ISSUES = 20;
+const MAX_CHARACTERS = 200;
 
 /**
  * Checks what a client sent against its schema.
@@ -38,9 +38,9 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<
     issues.map(({ path }) => FIELD_CODES[String(path[0])] ?? 'invalid_request'),
   );
   const [code] = codes;
-  const errors = issues.slice(0, MOST_ISSUES).map(({ path, message }) => ({
+  const errors = issues.slice(0, MAX_ISSUES).map(({ path, message }) => ({
     path: path.join('.'),
-    message: message.slice(0, MOST_CHARACTERS),
+    message: message.slice(0, MAX_CHARACTERS),
   }));
   // One value may break the same rule in several ways.
   const sentences = new Set(
@@ -94,7 +94,7 @@ export function makeErrorHandler(
     logProblem(requestLog, problem, error);
     if (problem.status === 403) onDenied?.(request, problem.code);
     if (response.headersSent) {
-      // Half an answer is out: Express ends the connection, so that nobody takes it for a whole one.
+      // Half an answer is out: Express ends the connection, so that no client takes it for a whole one.
       next(error);
       return;
     }

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { isErrno, NETWORK_CODES } from './errno.ts';
 import { shorten } from './printable.ts';
 
-/** What a client is told of an error: an HTTP status, a stable code to act on, a sentence to read. */
+/** What a client gets of an error: an HTTP status, a stable code to act on, a sentence to read. */
 export interface Problem {
   readonly status: number;
   readonly code: ProblemCode;
@@ -140,7 +140,7 @@ const MASKED = problem(
   'Something went wrong here. The log has it under this request’s id.',
 );
 
-/** What to say in place of the database's own words, where those help nobody or tell too much: by code, or by SQLSTATE. */
+/** What a client gets in place of the database's message, where that doesn't help or discloses too much: by code, or by SQLSTATE. */
 const MESSAGES: Partial<Record<string, string>> = {
   '42501': 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
@@ -159,7 +159,7 @@ export function isDenial(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === '42501';
 }
 
-/** An error that already knows what to tell the client. */
+/** An error that already has what the client gets. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
   readonly problem: Problem;

@@ -25,7 +25,7 @@ export interface ListenerOptions {
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
   /** How long the server's notification queue may stay above half before this reconnects, in milliseconds; a minute by default. */
   readonly queueFullMs?: number;
-  /** The queue has stayed above half: this reconnects, and so must whatever else listens in this process. */
+  /** The queue has stayed above half: this reconnects, and so must each other listener of this process. */
   readonly onQueueFull?: () => void;
 }
 
@@ -112,7 +112,7 @@ export function makeListener(options: ListenerOptions) {
       running ??= run();
       await firstHealthy.promise;
     },
-    /** Prompt, whatever it is doing; may be called twice. */
+    /** Ends what is in progress at once; may be called twice. */
     async close(): Promise<void> {
       closing.abort(new Error('The listener is closed.'));
       await running;

@@ -99,7 +99,7 @@ export async function copyBinaries(binaries: Binaries, shelter: string): Promise
   return { ...binaries, root };
 }
 
-/** True when the copy exists and nobody else can have written it; false when there is none. */
+/** True when the copy exists and no other user can have written it; false when there is none. */
 async function isOurs(root: string): Promise<boolean> {
   if (!(await ifExists(lstat(root)))) return false;
   const reason = await verifyOwnership(root);

@@ -90,7 +90,7 @@ async function stop(child: ChildProcess): Promise<void> {
   }
 }
 
-/** A port of 127.0.0.1 that nobody listens on at this moment. */
+/** A port of 127.0.0.1 that is free at this moment. */
 export function freePort(): Promise<number> {
   return listenOnce(0);
 }
