@@ -19,7 +19,7 @@ import { codeAt, isCondition, namesTo } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
 
 /** Lists and input objects one inside the other, in a variable: several times what any input has. */
-const DEEPEST = 10;
+const MAX_DEPTH = 10;
 
 export type Values = Readonly<Record<string, unknown>>;
 
@@ -83,7 +83,7 @@ export function textOfVariables(operation: OperationDefinitionNode, inputs: Valu
 }
 
 function textOf(value: unknown, depth = 0): string {
-  if (depth > DEEPEST)
+  if (depth > MAX_DEPTH)
     throw new ProblemError('invalid_value', 'The variables are nested too deeply.');
   if (Array.isArray(value)) return `[${value.map((inner) => textOf(inner, depth + 1)).join()}]`;
   if (typeof value === 'object' && value !== null) {

@@ -39,15 +39,13 @@ export async function withDeadline<T>(
 ): Promise<T> {
   signal?.throwIfAborted();
   // Not AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
-  const stop = new AbortController();
-  const forward = () => stop.abort(signal?.reason);
-  const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
-  signal?.addEventListener('abort', forward, { once: true });
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(new Error(expired)), ms);
+  const stop = AbortSignal.any([deadline.signal, ...(signal === undefined ? [] : [signal])]);
   try {
-    return await raceAbort(work(stop.signal), stop.signal);
+    return await raceAbort(work(stop), stop);
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', forward);
   }
 }
 

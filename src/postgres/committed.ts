@@ -78,11 +78,9 @@ async function closePool(client: pg.Client): Promise<void> {
   }
 }
 
-/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
+/** graphile-migrate's log in ours; its steps are debug lines. */
 function migrateLogger(log: Logger): GraphileLogger {
   return new GraphileLogger(() => (level: string, message) => {
-    if (level === 'error') log.error(message);
-    else if (level === 'warning') log.warn(message);
-    else log.debug(message);
+    log[level === 'error' ? 'error' : level === 'warning' ? 'warn' : 'debug'](message);
   });
 }

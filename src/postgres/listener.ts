@@ -37,29 +37,25 @@ const QUEUE_FULL = 0.5;
 const QUEUE_FULL_MS = 60_000;
 const MAX_QUEUE_FULL_MS = 3_600_000;
 
+const LISTENING = {
+  failing: 'not listening for notifications',
+  back: 'listening for notifications again',
+};
+const HANDLING = {
+  failing: 'handling a notification failed',
+  back: 'handling notifications works again',
+};
+const IGNORED = 'notifications were ignored: they are none of Halyard’s, or too many';
+
 /**
  * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
  * and every loss is followed by a new connection and a catch-up read.
  */
 export function makeListener(options: ListenerOptions) {
   const { channel, log } = options;
-  const outage = makeOutage(
-    log,
-    { failing: 'not listening for notifications', back: 'listening for notifications again' },
-    { channel },
-  );
-  const ignored = makeTally(
-    log,
-    'notifications were ignored: they are none of Halyard’s, or too many',
-    {
-      channel,
-    },
-  );
-  const failing = makeOutage(
-    log,
-    { failing: 'handling a notification failed', back: 'handling notifications works again' },
-    { channel },
-  );
+  const outage = makeOutage(log, LISTENING, { channel });
+  const failing = makeOutage(log, HANDLING, { channel });
+  const ignored = makeTally(log, IGNORED, { channel });
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   const firstHealthy = Promise.withResolvers<undefined>();
@@ -153,9 +149,8 @@ async function listenUntilLost(
     onHealthy();
     for (;;) {
       await orLost(sleep(heartbeat.everyMs, closing));
-      options.judgeQueue(
-        (await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0,
-      );
+      const { rows } = await orLost(client.query<{ usage: number }>(QUEUE_USAGE));
+      options.judgeQueue(rows[0]?.usage ?? 0);
     }
   } finally {
     client.removeAllListeners('notification');
