@@ -7,14 +7,8 @@ import {
   type GraphQLFormattedError,
 } from 'postgraphile/graphql';
 import { isSafeError, type SafeError } from 'postgraphile/grafast';
-import {
-  isProblemCode,
-  ProblemError,
-  problemOf,
-  PROBLEMS,
-  type Problem,
-  type ProblemCode,
-} from '../lib/errors.ts';
+import { isProblemCode, ProblemError, problemOf, PROBLEMS } from '../lib/errors.ts';
+import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { turnedAwayLevel } from '../http/problems.ts';
 

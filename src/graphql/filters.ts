@@ -1,10 +1,5 @@
-import {
-  Kind,
-  visit,
-  type DocumentNode,
-  type FieldNode,
-  type OperationDefinitionNode,
-} from 'postgraphile/graphql';
+import { Kind, visit } from 'postgraphile/graphql';
+import type { DocumentNode, FieldNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { EVENT_LEVELS, eventTypeProblem } from '../audit/event_types.ts';
 import type { Claims } from '../auth/claims.ts';

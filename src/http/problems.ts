@@ -1,12 +1,7 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from 'zod';
-import {
-  ProblemError,
-  PROBLEMS,
-  problemOf,
-  type Problem,
-  type ProblemCode,
-} from '../lib/errors.ts';
+import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
+import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import { fromBodyError } from './json_body.ts';

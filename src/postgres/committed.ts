@@ -1,10 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  Logger as GraphileLogger,
-  migrate as runGraphileMigrate,
-  type Settings,
-} from 'graphile-migrate';
+import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
+import type { Settings } from 'graphile-migrate';
 import { clearAllPools, withClient } from 'graphile-migrate/dist/pgReal.js';
 import { parseSettings } from 'graphile-migrate/dist/settings.js';
 import type pg from 'pg';

@@ -9,12 +9,8 @@ import { failure, format, type Result } from '../errors.ts';
 import type { Lookup, Topic } from '../schema/subscriptions.ts';
 import { makeAudience, type Audience } from './audience.ts';
 import type { Changes } from './changes.ts';
-import {
-  makeSubscriberQueue,
-  type Delivery,
-  type SubscriberQueue,
-  type Message,
-} from './subscriber_queue.ts';
+import { makeSubscriberQueue } from './subscriber_queue.ts';
+import type { Delivery, SubscriberQueue, Message } from './subscriber_queue.ts';
 import { makePerNoticeCache, type Reader } from './reader.ts';
 import { makeView } from './view.ts';
 

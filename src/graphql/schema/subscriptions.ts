@@ -1,13 +1,5 @@
-import {
-  constant,
-  context,
-  get,
-  listen,
-  object,
-  type FieldArgs,
-  type GrafastSubscriber,
-  type Step,
-} from 'postgraphile/grafast';
+import { constant, context, get, listen, object } from 'postgraphile/grafast';
+import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
 import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
 
