@@ -17,7 +17,7 @@ const DEADLINE_MS = 2_000;
 export interface HealthOptions {
   readonly pool: pg.Pool;
   readonly log: Logger;
-  /** What follows the database's notifications, if anything does. */
+  /** The listener to the database's notifications, if there is one. */
   readonly listener?: { healthy(): boolean } | undefined;
   /** Whether the server is ending: then it isn't ready. */
   readonly draining: () => boolean;
@@ -71,7 +71,7 @@ interface Answer {
   readonly audit_mode: string | null;
   readonly writable: boolean;
   readonly privileges: boolean;
-  /** What of the session's settings would make requests fail or answer wrongly; null for nothing. */
+  /** The session's settings that would make requests fail or answer wrongly; null for none. */
   readonly differing: string | null;
 }
 
@@ -89,7 +89,7 @@ class PoolerError extends ExplainedError {
   override readonly name = 'PoolerError';
 }
 
-/** What requests do: one prepared statement, in two transactions. */
+/** A prepared statement, in two transactions as requests use it. */
 const PREPARED: Statement = { name: 'readyz', text: 'select' };
 
 /** @throws PoolerError, and the connection's error */
@@ -143,7 +143,7 @@ function judge({ version, differing, ...answer }: Answer, needed: string) {
   return { database: true, prepared: true, migrations, settings: differing === null, ...answer };
 }
 
-/** What keeps the database from taking changes, for the log; null for nothing. */
+/** The reason why the database takes no changes, for the log; null for none. */
 function problemOf({ writable, privileges, differing }: Answer): string | null {
   if (!writable) return 'Sessions are read only (default_transaction_read_only): no change works.';
   if (!privileges)

@@ -54,7 +54,7 @@ export function makeRest(
   return router;
 }
 
-/** What is answered here is data, and no browser may take it for a page. */
+/** Answers are data: no browser may take one for a page. */
 function apiSecurityHeaders(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
   next();

@@ -26,7 +26,7 @@ import { makeRest } from './router.ts';
 
 /** How long requests in flight get at the end: as long as the database lets a statement run. */
 const DRAIN_MS = 10_000;
-/** What is left by then has no client any more. */
+/** Milliseconds for connections to close; what is left by then has no client any more. */
 const CLOSE_MS = 2_000;
 /** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
 const HOLD_MS = 20_000;
@@ -55,7 +55,7 @@ export interface ApiOptions {
   readonly maxCheckoutMs?: number | undefined;
   /** HTTP connections at a time; 2,000 by default. */
   readonly maxConnections?: number | undefined;
-  /** Where its metrics go. */
+  /** The registry of its metrics. */
   readonly registry?: Registry | undefined;
 }
 

@@ -4,7 +4,7 @@ import { findClaim } from './claim_path.ts';
 
 export { isRole, type Role } from '../lib/roles.ts';
 
-/** Where a token has its claims, where that isn't Halyard's own names, and what the names of its roles mean. */
+/** The names of a token's claims where they aren't Halyard's own, and the meaning of its roles' names. */
 export type ClaimNames = Config['jwt']['claims'];
 
 /** Halyard's own names. */
@@ -17,13 +17,13 @@ export const OWN_CLAIM_NAMES: ClaimNames = Object.freeze({
   audience: 'aud',
 });
 
-/** What a verified token says about who asks. */
+/** The claims of a verified token. */
 export interface Claims {
   readonly userId: string | null;
   readonly email: string | null;
   /** Null when the token names no role that Halyard knows: nothing is allowed (403). */
   readonly role: Role | null;
-  /** Where it names none: a sentence for its holder that says which claim was looked for. */
+  /** A sentence for the holder of a token without a role: it says which claim was looked for. */
   readonly roleProblem?: string;
   /** The only environments the caller may see and change; null means all, an empty array none. */
   readonly environments: readonly string[] | null;
@@ -31,9 +31,9 @@ export interface Claims {
   readonly expiresAt: number | null;
 }
 
-/** Of feature_flag_schedules.created_by. */
+/** Characters of feature_flag_schedules.created_by. */
 const USER_ID_LENGTH = 255;
-/** Of an address, RFC 3696 erratum 1690 with the older, wider limit. */
+/** Characters of an address: RFC 3696, erratum 1690, with the older, wider limit. */
 const EMAIL_LENGTH = 320;
 
 /** The signature is good, but a claim is not of the documented shape: 401. */

@@ -3,7 +3,7 @@ import jwksRsa from 'jwks-rsa';
 import { z } from 'zod';
 import type { Logger } from '../lib/log.ts';
 
-/** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */
+/** Bits of an RSA key's modulus, as RFC 7518 §3.3 demands. */
 const MIN_RSA_BITS = 2048;
 
 const unknown = z.unknown().optional();

@@ -27,7 +27,7 @@ export interface TokenOptions {
   readonly expiresIn?: number | string | undefined;
   readonly audience?: string | null | undefined;
   readonly issuer?: string | null | undefined;
-  /** Where the API looks for the claims; Halyard's own names by default. */
+  /** The names under which the API looks for claims; Halyard's own by default. */
   readonly claimNames?: ClaimNames | undefined;
 }
 

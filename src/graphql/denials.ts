@@ -15,7 +15,7 @@ import { setOf } from './documents.ts';
 import { changed, thrownIn, type Result } from './errors.ts';
 import { argumentsIn } from './variables.ts';
 
-/** What was run, and for whom. */
+/** An operation that ran, and its caller's role. */
 export interface Run {
   readonly document: DocumentNode;
   readonly operation: OperationDefinitionNode;
@@ -65,7 +65,7 @@ function fieldAt(
   return undefined;
 }
 
-/** What of an answer was denied (403), each but once: the operation and its field at the root, and the flag that its arguments name. */
+/** The denials (403) in an answer, each once: the operation and its field at the root, and the flag that its arguments name. */
 export function deniedIn(result: Result, run: Run): DeniedField[] {
   const denied = (result.errors ?? []).flatMap(({ path, extensions }) => {
     const code: unknown = extensions?.code;

@@ -97,7 +97,7 @@ export function operationIn(document: DocumentNode, name: string | null): Operat
   return operation;
 }
 
-/** What a fragment selects; undefined where the document has none of its name. */
+/** A fragment's selection; undefined where the document has none of its name. */
 export function setOf(
   selection: FragmentSpreadNode | InlineFragmentNode,
   { definitions }: DocumentNode,

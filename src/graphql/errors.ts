@@ -25,7 +25,7 @@ export class InvalidQuery extends Error {
   }
 }
 
-/** What ran, with its errors as clients get them; those that aren't known go to the log. */
+/** A result with its errors as clients get them; unknown errors go to the log. */
 export function format({ data, errors }: ExecutionResult, log: Logger): Result {
   return {
     ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
@@ -46,14 +46,14 @@ export function graphqlProblem(code: ProblemCode, error: GraphQLError | string):
     : changed(error, { extensions: { code } });
 }
 
-/** The same error at the same place in the document, with other properties. */
+/** A copy of an error, at the same place in the document, with other properties. */
 export function changed(error: GraphQLError, properties: GraphQLErrorOptions): GraphQLError {
   const { message, nodes, source, positions } = error;
   const place = { nodes: nodes ?? null, source: source ?? null, positions: positions ?? null };
   return new GraphQLError(message, { ...place, ...properties });
 }
 
-/** What was thrown, out of the GraphQL errors round it. */
+/** The error that was thrown, without the GraphQL errors round it. */
 export function thrownIn(error: unknown): unknown {
   let cause = error;
   while (cause instanceof GraphQLError && cause.originalError !== undefined)

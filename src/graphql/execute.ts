@@ -43,7 +43,7 @@ export interface GraphqlRequest {
   readonly variables: Readonly<Record<string, unknown>>;
 }
 
-/** What both ends of GraphQL, HTTP and WebSocket, need. */
+/** The options of both ends of GraphQL: HTTP and WebSocket. */
 export interface EndOptions {
   /** Throws DatabaseUnavailableError while there is none. */
   readonly executor: () => Executor;
@@ -53,7 +53,7 @@ export interface EndOptions {
   readonly onDenied: ((denial: Denial) => void) | undefined;
 }
 
-/** Who asks. */
+/** The user of an operation, and where its answer goes. */
 interface Caller {
   readonly claims: Claims;
   readonly request: RequestIds;
@@ -63,7 +63,7 @@ interface Caller {
   readonly client?: Asker['client'];
 }
 
-/** What an operation runs with. */
+/** The settings of an operation's transactions, and its subscriber. */
 interface Running {
   /** Of its transactions. */
   readonly settings: Settings;

@@ -12,7 +12,7 @@ import { argumentsIn, type Values } from './variables.ts';
 /** An environment that a list is narrowed to. */
 export interface NamedEnvironment {
   readonly name: string;
-  /** Of the trail, which keeps the events of environments that were deleted. */
+  /** Whether it narrows the trail, which keeps the events of deleted environments. */
   readonly inTrail: boolean;
 }
 

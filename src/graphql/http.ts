@@ -80,7 +80,7 @@ export function readBody(body: unknown): GraphqlRequest {
   return { query, operationName, variables: { ...variables } };
 }
 
-/** What failed before anything ran: our own fault, too many requests, or another fault of the client's. */
+/** The status of an answer when nothing ran: a fault of ours, too many requests, or another fault of the client's. */
 function statusOf(result: Result): number {
   const statuses = codesOf(result).map((code) => PROBLEMS[code].status);
   return Math.max(400, ...statuses.filter((status) => status >= 429));

@@ -31,9 +31,9 @@ const MAX_ROWS = 10_000;
 const MAX_ANSWERED = 5_000_000;
 /** Answers longer than this are large: no more than a few of them are made at once. */
 const LARGE_ANSWER = 250_000;
-/** Of a value, beside its name. */
+/** Characters of a value, beside its name. */
 const VALUE_LENGTH = 35;
-/** Of a text that can be thousands of characters long. */
+/** Characters of a text that can be thousands long. */
 const LONG_TEXT_LENGTH = 1_000;
 /** Rows of one message of a subscription, at most. */
 const NOTIFIED_ROWS = 500;

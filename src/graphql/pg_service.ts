@@ -11,7 +11,7 @@ import type { Reader } from './live/reader.ts';
 type Service = GraphileConfig.PgServiceConfiguration;
 type WithPgClient = ReturnType<typeof makePgAdaptorWithPgClient>;
 type PgClient = Parameters<Parameters<WithPgClient>[1]>[0];
-/** What PostGraphile may ask of a client: all but the raw one, because each query may have a connection of its own. */
+/** The client that PostGraphile gets. It has no raw one, because each query may have a connection of its own. */
 type Client = Omit<PgClient, 'rawClient'>;
 
 /** The database as PostGraphile sees it, with errors that say what happened. The pool stays the caller's. */

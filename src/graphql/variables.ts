@@ -51,7 +51,7 @@ export function coerceVariables(
         const names = [...namesTo(document, isUse), ...keys];
         const place = [`$${name}`, ...path].join('.');
         const sentence = `${place} (${print(definition.type)}): ${error.message}`;
-        // Of a condition that is an object only a field can be wrong, for it needs none.
+        // Where the condition is an object, only a field of it can be wrong.
         const isUnknown = isCondition(names) && typeof wrong === 'object' && wrong !== null;
         throw problemAt(definition, sentence, isUnknown ? 'invalid_query' : codeAt(names));
       });

@@ -48,7 +48,7 @@ interface SocketLimits {
   readonly subscriptionsPerUser: number;
 }
 
-/** What is known of a connection. */
+/** A connection, and the claims of its token. */
 interface Extra {
   readonly socket: WebSocket;
   readonly request: IncomingMessage;

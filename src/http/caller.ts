@@ -12,11 +12,11 @@ export function requireRole(request: Request, _response: Response, next: NextFun
   next();
 }
 
-/** What a statement is about, beside its values. */
+/** Options of a statement, beside its values. */
 export interface QueryOptions {
   /** Why the client makes the change, if it says so. */
   readonly reason?: string | null | undefined;
-  /** What is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
+  /** The action that is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
   readonly action?: Action;
   /** A statement before it, in the same transaction. */
   readonly first?: Statement;

@@ -13,7 +13,7 @@ const NOT_UTF8: Message = [
   'Send JSON in UTF-8: Content-Type: application/json.',
 ];
 
-/** By what body-parser calls its errors, of which only `type` is stable. */
+/** Messages by body-parser's `type`, the only stable part of its errors. */
 const MESSAGES: Readonly<Record<string, Message>> = {
   'entity.too.large': ['body_too_large', 'Send 64 kB at most.'],
   'entity.parse.failed': NOT_JSON,

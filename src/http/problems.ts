@@ -107,14 +107,14 @@ export function makeErrorHandler(
   };
 }
 
-/** What is our fault is an error for the log, what passes by itself a warning, and what is the client's neither. */
+/** Logs our own faults as errors, and what passes by itself as a warning; a client's fault is not logged. */
 export function logProblem(log: Logger, problem: Problem, error: unknown): void {
   if (problem.code === 'internal_error') log.error({ err: error }, 'a request failed');
   else if (problem.status >= 500)
     log[turnedAwayLevel(error)]({ err: error }, 'a request was turned away');
 }
 
-/** Of what passes by itself. An outage is in the log already, once for all that it turns away. */
+/** The level of what passes by itself. An outage is in the log already, once for all that it turns away. */
 export function turnedAwayLevel(error: unknown): 'warn' | 'debug' {
   return error instanceof DatabaseUnavailableError ? 'debug' : 'warn';
 }
@@ -129,7 +129,7 @@ function httpProblemOf(error: unknown): Problem {
   return problemOf(fromBodyError(error));
 }
 
-/** What a known error wants in the answer's head: WWW-Authenticate, or when to try again. */
+/** The headers of a known error: WWW-Authenticate, or when to try again. */
 export function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {
   const retry = [429, 503].includes(problem.status) ? { 'Retry-After': '1' } : {};
   if (typeof error !== 'object' || error === null || !('headers' in error)) return retry;

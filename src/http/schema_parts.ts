@@ -1,9 +1,9 @@
-/** What the shapes of the REST API are made of. */
+/** Parts of the shapes of the REST API. */
 import { z } from 'zod';
 
 import { readInstant } from './instant.ts';
 
-/** As the database has them; a test compares. Lengths are in characters (code points). */
+/** The database's limits; a test compares them. Lengths are in characters (code points). */
 export const LIMITS = {
   flagKey: 100,
   environment: 20,

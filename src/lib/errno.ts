@@ -17,7 +17,7 @@ export async function ifExists<T>(operation: Promise<T>): Promise<T | null> {
   }
 }
 
-/** What Node calls a server that isn't there, or is no longer. */
+/** Node's codes for a server that isn't there, or is no longer. */
 export const NETWORK_CODES: ReadonlySet<string> = new Set(
   'ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENOTFOUND EAI_AGAIN'.split(
     ' ',

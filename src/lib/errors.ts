@@ -7,7 +7,7 @@ export interface Problem {
   readonly status: number;
   readonly code: ProblemCode;
   readonly detail: string;
-  /** Where the input is wrong, for a client that shows it beside a field. */
+  /** The places where the input is wrong, for a client that shows them beside fields. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
 }
 
@@ -108,7 +108,7 @@ const VIOLATIONS: ReadonlySet<string> = new Set(['23503', '23505', '23514']);
 const NAME_RULE =
   'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.';
 
-/** What a violated constraint means to a client. Those of a flag's fields aren't here: FLAG_FIELDS is checked before. */
+/** The problem for each violated constraint. A flag's fields are missing here: FLAG_FIELDS is checked before. */
 const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flags_flag_key_check: problem('invalid_value', `flag_key ${NAME_RULE}`),
   feature_flags_environment_check: problem('invalid_value', `environment ${NAME_RULE}`),
@@ -132,7 +132,7 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   ),
 };
 
-/** Of the database's own words: a text of a stranger's trigger may be of any length. */
+/** Characters of the database's message: a stranger's trigger may raise a text of any length. */
 const MAX_MESSAGE = 1_000;
 
 const MASKED = problem(

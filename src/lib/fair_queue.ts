@@ -1,12 +1,12 @@
 import { ProblemError } from './errors.ts';
 
-/** Where a request's answer goes: a response, or a connection of its own. */
+/** The receiver of an answer: a response, or a WebSocket. */
 export interface Client {
   readonly destroyed: boolean;
   once(event: 'close', listener: () => void): unknown;
 }
 
-/** What is to be done when a client closes: one listener for a client, of which many statements may wait at once. */
+/** The functions to call when a client closes: one listener serves a client, for which many statements may wait at once. */
 const departures = new WeakMap<Client, Set<() => void>>();
 
 function departuresOf(client: Client): Set<() => void> {
@@ -20,7 +20,7 @@ function departuresOf(client: Client): Set<() => void> {
   return leaving;
 }
 
-/** Who asks for a slot. */
+/** A caller that asks for a slot. */
 export interface Asker {
   /** Askers with the same key have one share together. */
   readonly user: string;
@@ -41,7 +41,7 @@ type Settle = (error?: Error) => void;
 interface User {
   /** Slots in use, and those after which the user still rests. */
   held: number;
-  /** Of those who wait. */
+  /** The askers that wait. */
   readonly queue: Set<Settle>;
 }
 

@@ -141,7 +141,7 @@ function requireOwn(file: string, fd: number): number {
   throw untrusted(file, problem);
 }
 
-/** What O_NOFOLLOW answers; FreeBSD says EMLINK. */
+/** O_NOFOLLOW fails with ELOOP; on FreeBSD it is EMLINK. */
 function isLink(error: unknown): boolean {
   return isErrno(error) && (error.code === 'ELOOP' || error.code === 'EMLINK');
 }

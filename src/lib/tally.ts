@@ -20,7 +20,7 @@ export function makeTally(log: Logger, message: string, details: object = {}) {
     log.warn({ ...details, count }, message);
   }
 
-  /** Also for the next minute. */
+  /** Writes a line, and the next one in a minute if there are more by then. */
   function sayAndWait(): void {
     timer = null;
     if (total === said) return;

@@ -6,7 +6,7 @@ import { prepareSession, warnOfDeviations } from './session.ts';
 interface ConnectionOptions {
   /** What pg_stat_activity shows as application_name. */
   readonly name: string;
-  /** Where the settings go that the login lacks; by default they aren't named. */
+  /** The log that gets a warning of each setting that the login lacks; by default there is none. */
   readonly log?: Logger;
   /** Whether a login that isn't Halyard's gets the owner's settings, time-outs included. */
   readonly asOwner?: boolean;
@@ -18,7 +18,7 @@ interface ConnectionOptions {
  */
 export const CONNECT_TIMEOUT_MS = 5_000;
 
-/** The same for a command, which doesn't try again. A start keeps this process busy for seconds meanwhile. */
+/** A command waits longer, because it doesn't try again. A start keeps this process busy for seconds meanwhile. */
 const COMMAND_CONNECT_TIMEOUT_MS = 20_000;
 
 /**

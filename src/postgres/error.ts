@@ -99,7 +99,7 @@ export function isConnectionLoss(error: unknown): boolean {
   return isErrno(error) ? NETWORK_CODES.has(error.code) : LOST_MESSAGES.has(error.message);
 }
 
-/** By its fields and not its class, so that who only prints errors doesn't load pg. */
+/** It looks at fields and not the class, so that a process that only prints errors doesn't load pg. */
 function isDatabaseError(
   error: Error,
 ): error is Error & { readonly code: string; readonly severity: unknown } {

@@ -11,7 +11,7 @@ import type { Ask } from './lease_row.ts';
 
 /** The right to some work, for as long as it is renewed. */
 export interface Lease {
-  /** What the database gave it: what is written under the lease names it, and is refused once another process has the lease. */
+  /** The database's token for it. Writes under the lease name the token, and are refused once another process has the lease. */
   readonly token: string;
   /**
    * Runs one query after those before it.

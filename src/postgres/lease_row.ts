@@ -19,7 +19,7 @@ export interface LeaseStatements {
   readonly release: string;
 }
 
-/** Of the worker's leases: migrations/fixtures/platform/leases.sql. */
+/** The statements of the worker's leases: migrations/fixtures/platform/leases.sql. */
 export const WORKER_LEASES: LeaseStatements = {
   take: 'select app_private.take_lease($1, $2, $3) as token',
   renew: 'select app_private.renew_lease($1, $2, $3) as held',

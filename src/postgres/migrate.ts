@@ -64,7 +64,7 @@ export async function migrate(
     });
     const needed = await latestMigration();
     const version = await schemaVersion(client);
-    // As before an older version is deployed again.
+    // An older version may be about to be deployed again.
     if (version === null || version <= needed)
       log.info({ version: needed }, 'the database is migrated');
     else

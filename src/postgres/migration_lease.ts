@@ -25,7 +25,7 @@ const TABLE = `
 
 const END = `clock_timestamp() + $3::integer * interval '1 ms'`;
 
-/** As app_private.take_lease() and its like, which an empty database lacks. */
+/** The statements of app_private.take_lease() and its like, which an empty database lacks. */
 const STATEMENTS: LeaseStatements = {
   take: `
     with taken as (

@@ -71,7 +71,7 @@ export function makePool(
   pool.on('connect', (client) => watch(client, pool, outage, log));
   if (maxCheckoutMs !== undefined) limitCheckout(pool, maxCheckoutMs);
   replaceReadOnly(pool);
-  // For idle clients only, whose own listener has logged it; without this one Node ends the process.
+  // The pool emits errors of idle clients, which their own listener has logged. Without this listener Node ends the process.
   pool.on('error', () => undefined);
   return pool;
 }
@@ -84,10 +84,10 @@ const OUTAGE = {
 /** A pool that is used up fails some of those who ask, and serves others. */
 const CALM_MS = 5_000;
 
-/** Of each pool, for what takes connections from it. */
+/** Each pool's outage; connect() and noConnection() report to it. */
 const outages = new WeakMap<pg.Pool, Outage>();
 
-/** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
+/** Runs once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
 async function prepare(
   client: pg.PoolClient,
   { standby = false, asOwner, settings, log }: Parameters<typeof makePool>[1],

@@ -8,13 +8,13 @@ const RUN_SETUP =
 interface Found extends Record<'encoding' | 'login' | 'database_owner', string> {
   readonly standby: boolean;
   readonly read_only: boolean;
-  /** Of Halyard's roles, those that the server lacks. */
+  /** Halyard's roles that the server lacks. */
   readonly missing_roles: string[];
   /** Null where the role is missing. */
   readonly becomes_worker: boolean | null;
   /** Whether it may create schemas. */
   readonly creates: boolean;
-  /** What has the name of something of Halyard's and belongs to others, with its owner; null when nothing does. */
+  /** Objects with names of Halyard's that belong to other roles, each with its owner; null when there are none. */
   readonly foreign: string | null;
 }
 

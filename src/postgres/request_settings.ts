@@ -70,7 +70,7 @@ export function pgSettings(
   };
 }
 
-/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. It has a share of its own. */
+/** The settings for a transaction of the login itself, which may do very little, when the token may have no role. It has its own share. */
 export function loginSettings(
   claims: Claims,
   { requestId, clientRequestId }: RequestIds,

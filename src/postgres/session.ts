@@ -24,7 +24,7 @@ interface Deviation {
 interface Session {
   /** Whether the server is a standby, which takes no changes. */
   readonly standby: boolean;
-  /** What the session's role lacks; none for roles that aren't Halyard's. */
+  /** The settings that the session's role lacks; none for roles that aren't Halyard's. */
   readonly deviations: readonly Deviation[];
 }
 
@@ -39,7 +39,7 @@ const IS_IN_DATABASE = `exists (
     and r.setdatabase = (select oid from pg_database where datname = current_database())
     and lower(split_part(c.pair, '=', 1)) = lower(s.name))`;
 
-/** Where a setting comes from, and whether this role may set it: a row for each, looked up only for what differs. */
+/** A setting's source, and whether this role may set it: one row, looked up only for settings that differ. */
 const KNOWN = `lateral (
   select
     coalesce(max(p.source), case when ${IS_IN_DATABASE} then 'database user' else 'user' end) as source,
@@ -107,7 +107,7 @@ export async function prepareSession(
   return row;
 }
 
-/** What each log has been given: a setting is named once in a process, and not for each connection. */
+/** The warnings that each log has: a process warns of a setting once, and not for each connection. */
 const named = new WeakMap<Logger, Set<string>>();
 
 /** Names each setting that a role lacks, once for each log. */

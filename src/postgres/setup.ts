@@ -18,7 +18,7 @@ export interface Logins {
   readonly workerUrl: string;
 }
 
-/** Where `setUp` works, and the logins that it prepares: it sets their passwords. */
+/** The server that `setUp` prepares, and the logins whose passwords it sets. */
 interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
@@ -72,7 +72,7 @@ async function assertWritable(client: pg.Client): Promise<void> {
     );
 }
 
-/** The same server, another database. */
+/** The URL of another database on the same server. */
 export function withDatabase(url: string, database: string): string {
   const changed = new URL(url);
   changed.pathname = `/${encodeURIComponent(database)}`;

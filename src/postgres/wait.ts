@@ -36,7 +36,7 @@ interface WaitOptions {
   readonly onWaiting?: () => void;
 }
 
-/** What a part that starts without the database knows of it. */
+/** The database's state, for a part that starts without it. */
 export interface DatabaseWait {
   /** Resolves once the database is there; rejects when it never will be. */
   readonly ready: Promise<unknown>;
@@ -44,7 +44,7 @@ export interface DatabaseWait {
   readonly delayed: Promise<unknown>;
 }
 
-/** For who knows that the database is there, or tries by itself. */
+/** A caller passes this when the database is there, or when the part retries by itself. */
 export const NO_WAIT: DatabaseWait = {
   ready: Promise.resolve(),
   delayed: new Promise(() => undefined),

@@ -3,7 +3,7 @@ import { makeListener } from '../../postgres/listener.ts';
 import type { Logger } from '../../lib/log.ts';
 import { makeInbox } from './inbox.ts';
 
-/** What follows the changes. */
+/** A follower of the changes. */
 export interface Follower {
   readonly onHint: (hint: Hint) => void;
   /** The connection is lost, and with it what is notified from now on. */

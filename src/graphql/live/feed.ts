@@ -16,7 +16,7 @@ import { makeView } from './view.ts';
 
 /** A subscription that was checked and may begin. */
 export interface SubscribedEntity {
-  /** The same for all who are sent the same: those with the same operation, variables and rights. */
+  /** Subscriptions with the same operation, variables and rights have the same key, and get the same messages. */
   readonly key: string;
   readonly rights: Settings;
   /** Whose turns it takes. */
@@ -35,7 +35,7 @@ export interface Results extends AsyncIterableIterator<string, void, void> {
 /** Rows of a message that is large, by what limits.ts allows for a row: more of these wait for a place, and have it until they are sent. */
 const LARGE_ROWS = 25;
 
-/** Who asks for the rows that an audience shares. A user's key never looks like it. */
+/** The asker of the rows that an audience shares. A user's key never looks like it. */
 const LOOKS = { user: 'looks' };
 
 /**
@@ -49,7 +49,7 @@ const LOOKS = { user: 'looks' };
 export function makeFeed(options: {
   readonly changes: Changes;
   readonly reader: Reader;
-  /** Of executions and looks. */
+  /** The queue of executions and looks. */
   readonly turns: FairQueue;
   readonly planning: Pick<Planning, 'beginLarge'>;
   readonly log: Logger;

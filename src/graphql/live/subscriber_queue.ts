@@ -7,14 +7,14 @@ export interface Delivery extends Visible {
   readonly look: object;
 }
 
-/** What all who follow the same are sent. */
+/** A message for all subscribers with the same key. */
 export interface Message {
   readonly text: string;
   /** It ends the subscription. */
   readonly last: boolean;
 }
 
-/** What waits for one subscriber: a slow one holds up no other, and costs one merged delivery. */
+/** The delivery that waits for one subscriber: a slow one holds up no other, and costs one merged delivery. */
 export type SubscriberQueue = ReturnType<typeof makeSubscriberQueue>;
 
 /** @param onClose called once, when it is closed */
@@ -34,7 +34,7 @@ export function makeSubscriberQueue(onClose: () => void) {
       waiting = waiting === null ? delivery : merge(waiting, delivery);
       wake?.();
     },
-    /** What came since the last call, merged into one; waits for the first. A last message, or null once it is closed. */
+    /** Resolves to what came since the last call, merged into one; waits for the first. A last message, or null once it is closed. */
     async take(): Promise<Delivery | Message | null> {
       while (waiting === null && end === null)
         await new Promise<void>((resolve) => (wake = resolve));

@@ -2,7 +2,7 @@ import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 import { REASON_DESCRIPTION as REASON } from './reasons.ts';
 
-/** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
+/** The columns that lists can be narrowed to and sorted by, listed so that a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.environments': { condition: ['name'], orderBy: ['name'] },
   'app_public.feature_flags': {
@@ -22,13 +22,13 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
   },
 };
 
-/** Of the schema audit: what an auditor reads in SQL. The first two lines are views (migrations/fixtures/audit/read/views.sql). */
+/** Tables and views of the schema audit that auditors read in SQL. The first two lines are views (migrations/fixtures/audit/read/views.sql). */
 const SQL_ONLY = [
   ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
   ...['cancellations_by_others', 'manual_changes'],
   ...['ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
-/** Of the schema audit: functions of the export, by REST and the command line. */
+/** Functions of the schema audit that only REST and the command line call. */
 const COMMANDS_ONLY = [
   ...['verify', 'verify_rows', 'verify_triggers', 'prove', 'last_seq', 'record_export'],
 ];
@@ -183,5 +183,5 @@ const exposure: GraphileConfig.Plugin = {
   },
 };
 
-/** What the schema shows of the database, and under which names. */
+/** Plugins that decide what the schema shows of the database, and under which names. */
 export const exposurePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];

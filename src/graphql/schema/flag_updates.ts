@@ -3,7 +3,7 @@ import { get, lambda, type Step } from 'postgraphile/grafast';
 import { FLAG_FIELDS, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
 import { ProblemError } from '../../lib/errors.ts';
 
-/** Of the table, in jsonb. */
+/** A schedule's updates by column, as the table's jsonb has them. */
 type Updates = Readonly<Record<string, unknown>>;
 
 /** The fields of FlagUpdates and FlagUpdatesInput by their names in GraphQL, each with what `more` says of its column. */
@@ -15,7 +15,7 @@ function fieldsOf<T>(build: GraphileBuild.Build, more: (column: string) => T) {
   return Object.fromEntries(fields);
 }
 
-/** What an input says, by the table's columns. */
+/** An input's values by column. */
 function toColumns({ inflection }: GraphileBuild.Build, given: Updates): Updates {
   const columns = SCHEDULABLE_FIELDS.map(([column]) => [column, inflection.camelCase(column)]);
   return Object.fromEntries(
@@ -74,7 +74,7 @@ export const flagUpdates: GraphileConfig.Plugin = {
 /** How grafast hands an input field's value on. */
 type Apply = (target: unknown, value: unknown, info: unknown) => unknown;
 
-/** As in REST, a value is checked by FLAG_FIELDS before it reaches the database: the table's CHECKs are the net under it. */
+/** FLAG_FIELDS checks a value before it reaches the database, as in REST: the table's CHECKs are the net under it. */
 export const checkedFlagFields: GraphileConfig.Plugin = {
   name: 'HalyardFlagFieldsPlugin',
   version: '0.0.0',

@@ -12,16 +12,16 @@ export interface Topic {
 
 type Kind = 'events' | 'schedules';
 
-/** What reaches the client, once its rows are read. */
+/** The rows that reach the client, once they are read. */
 export interface Visible {
   readonly ids: readonly string[];
   readonly truncated: boolean;
 }
 
-/** What there is of a topic, now; null for nothing. */
+/** Looks a topic's rows up; null for none. */
 export type Lookup = (topic: Topic) => Promise<Visible | null>;
 
-/** What the plans of one execution subscribe through: it gives one value, or none, and ends. */
+/** The subscriber for the plans of one execution: it gives one value, or none, and ends. */
 export function makeSubscriber(lookUp: Lookup): GrafastSubscriber {
   async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
     return once(await lookUp(topic));

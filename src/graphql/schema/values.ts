@@ -5,7 +5,7 @@ import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
 import { ProblemError } from '../../lib/errors.ts';
 import { scheduledAtSchema } from '../../schedules/schemas.ts';
 
-/** As in REST: RFC 3339 with an offset, a day that exists, four digits of year. */
+/** Times as REST takes them: RFC 3339 with an offset, a day that exists, four digits of year. */
 const strictDatetime: GraphileConfig.Plugin = {
   name: 'HalyardDatetimePlugin',
   version: '0.0.0',
@@ -98,7 +98,7 @@ function ofFlag(column: string, name: string, description: string): GraphileConf
   );
 }
 
-/** What values mean and which are refused, where PostgreSQL's types don't say. */
+/** Plugins that check values where PostgreSQL's types don't. */
 export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
   checkedUpdate,

@@ -7,7 +7,7 @@ import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
 import { FALLBACK_DIRS, makeOwnFolder, openFallbackDir } from './fallback_dir.ts';
 
-/** Where a data folder's cluster is. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
+/** The location of a data folder's cluster. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
 export interface DataLocation {
   readonly pgdata: string;
   /** The link to make once the cluster exists; null when none is needed. */

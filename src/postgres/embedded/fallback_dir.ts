@@ -3,7 +3,7 @@ import { canEnter, currentUser, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 
-/** For what PostgreSQL's user must reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
+/** The folders that PostgreSQL's user can reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
 export const FALLBACK_DIRS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
 
 /**

@@ -42,7 +42,7 @@ export function takeLock(dataDir: string): () => void {
   try {
     replaceFile(pidFile, `${process.pid}\n`, 0o644);
   } catch (error) {
-    // As on a full disk: the next try in this process must find the folder free.
+    // The disk may be full. The next try in this process must find the folder free.
     unlock();
     throw error;
   }

@@ -47,7 +47,7 @@ export function findAccount(passwd: string): { uid: number; gid: number } | null
   return null;
 }
 
-/** What `spawn` needs to start a process as the account. */
+/** The options with which `spawn` starts a process as the account. */
 export function spawnAs(account: Account): { uid?: number; gid?: number } {
   // spawn takes signed 32-bit numbers, unlike chown.
   return account.switched ? { uid: account.uid | 0, gid: account.gid | 0 } : {};

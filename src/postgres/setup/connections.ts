@@ -6,11 +6,11 @@ import type { Logger } from '../../lib/log.ts';
 export interface ConnectionLimits {
   readonly api: number | null;
   readonly worker: number | null;
-  /** Of each login that is granted halyard_admin, halyard_viewer or halyard_auditor, and has no limit yet. */
+  /** The limit of each login that is granted halyard_admin, halyard_viewer or halyard_auditor and has no limit yet. */
   readonly reader: number;
 }
 
-/** What one of the two logins leaves at least: a process of the other one, and the owner's commands. */
+/** Connections that one of the two logins leaves at least, for a process of the other one and the owner's commands. */
 const LEFT = 20;
 
 /**
