@@ -44,14 +44,7 @@ export function makePlanning(maxQueued: number) {
      * @returns what ends the turn
      * @throws as `run`
      */
-    async beginLarge(asker: Asker): Promise<() => void> {
-      await large.take(asker).catch(asProblem);
-      let isOver = false;
-      return () => {
-        if (!isOver) large.give(asker.user);
-        isOver = true;
-      };
-    },
+    beginLarge: (asker: Asker): Promise<() => void> => large.hold(asker).catch(asProblem),
   };
 }
 

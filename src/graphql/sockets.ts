@@ -1,5 +1,5 @@
 import type { WebSocket } from 'ws';
-import { makeQuota } from '../lib/quota.ts';
+import { makeFairQueue } from '../lib/fair_queue.ts';
 
 /** More than a few hundred attackers keep open; one costs some 20 kB. */
 const MAX_SILENT = 1_000;
@@ -18,7 +18,7 @@ export function makeSocketPlaces(options: {
   readonly maxSilent?: number | undefined;
 }) {
   const { maxSockets, maxPerUser, maxSilent = MAX_SILENT } = options;
-  const takeOfUser = makeQuota(maxPerUser);
+  const quota = makeFairQueue({ slots: Infinity, perUser: maxPerUser });
   /** Oldest first. */
   const silent = new Set<WebSocket>();
   let verified = 0;
@@ -51,7 +51,7 @@ export function makeSocketPlaces(options: {
      */
     verify(socket: WebSocket, user: string): 'given' | 'full' | 'user_full' {
       if (verified >= maxSockets) return 'full';
-      const giveBack = takeOfUser(user);
+      const giveBack = quota.tryTake(user);
       if (giveBack === null) return 'user_full';
       silent.delete(socket);
       verified += 1;

@@ -6,7 +6,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 import { ProblemError, problemOf, type ProblemCode } from '../lib/errors.ts';
-import { makeQuota } from '../lib/quota.ts';
+import { makeFairQueue } from '../lib/fair_queue.ts';
 import { atTime } from '../lib/wait.ts';
 import { requestIdsOf } from '../http/request_id.ts';
 import type { EndOptions } from './execute.ts';
@@ -74,7 +74,7 @@ export function makeSockets(
   const { maxSockets = MAX_SOCKETS, maxSilent } = options;
   const maxPerUser = limits.socketsPerUser;
   const places = makeSocketPlaces({ maxSockets, maxSilent, maxPerUser });
-  const takeSubscription = makeQuota(limits.subscriptionsPerUser);
+  const quota = makeFairQueue({ slots: Infinity, perUser: limits.subscriptionsPerUser });
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MAX_BYTES,
@@ -124,7 +124,7 @@ export function makeSockets(
     if (claims === undefined) throw new Error('A subscription came before connection_init.');
     const ids = requestIdsOf(request);
     const caller = { claims, request: ids, log: log.child(ids) };
-    const giveBack = takeSubscription(userKey(claims));
+    const giveBack = quota.tryTake(userKey(claims));
     try {
       if (giveBack === null)
         throw new ProblemError(

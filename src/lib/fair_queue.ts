@@ -148,6 +148,27 @@ export function makeFairQueue(options: {
     );
   }
 
+  /** Takes a slot if the user may have one now. */
+  function takeFree(key: string): boolean {
+    const user = userOf(key);
+    const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
+    if (isFree) {
+      free -= 1;
+      user.held += 1;
+    }
+    forgetIdle(key, user);
+    return isFree;
+  }
+
+  /** Makes the function that gives a slot back. */
+  function giver(key: string): () => void {
+    let isTaken = true;
+    return () => {
+      if (isTaken) queue.give(key);
+      isTaken = false;
+    };
+  }
+
   const queue = {
     /** Askers that wait. */
     get waiting() {
@@ -156,16 +177,12 @@ export function makeFairQueue(options: {
     /** Slots that a user holds. */
     heldBy: (key: string): number => users.get(key)?.held ?? 0,
     requireRoom,
-    /** Takes a slot if the user may have one now. @returns whether it did; then `give` must take it back */
-    tryTake(key: string): boolean {
-      const user = userOf(key);
-      const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
-      if (isFree) {
-        free -= 1;
-        user.held += 1;
-      }
-      forgetIdle(key, user);
-      return isFree;
+    /** Takes a slot if the user may have one now. @returns what gives it back and may be called twice, or null */
+    tryTake: (key: string): (() => void) | null => (takeFree(key) ? giver(key) : null),
+    /** Takes a slot as `take` does. @returns what gives it back and may be called twice */
+    async hold(asker: Asker): Promise<() => void> {
+      await queue.take(asker);
+      return giver(asker.user);
     },
     /**
      * Resolves once the asker has a slot, which `give` must take back.
@@ -174,7 +191,7 @@ export function makeFairQueue(options: {
      *   QueueTimeoutError
      */
     async take(asker: Asker): Promise<void> {
-      if (queue.tryTake(asker.user)) return;
+      if (takeFree(asker.user)) return;
       if (asker.isLimited === true) requireRoom(asker.user);
       await wait(asker);
     },

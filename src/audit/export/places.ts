@@ -46,8 +46,9 @@ export function makePlaces({ streams, streamsPerUser }: ExportLimits) {
       reads.run({ user, client }, work),
     /** A place for a stream. @returns what gives it back @throws ProblemError too_many_streams */
     openStream(user: string): () => void {
-      if (!ofStreams.tryTake(user)) throw refusal(user);
-      return () => ofStreams.give(user);
+      const giveBack = ofStreams.tryTake(user);
+      if (giveBack === null) throw refusal(user);
+      return giveBack;
     },
     /** A place for a page, which it gives back when the answer has gone out. @throws ProblemError too_many_streams, after 5 seconds */
     async openPage(user: string, client: Client): Promise<void> {
