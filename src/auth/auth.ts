@@ -3,11 +3,11 @@ import type { IncomingMessage } from 'node:http';
 import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm, JwtHeader } from 'jsonwebtoken';
-import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
 import { makeJwksKeys, type JwksOptions } from './jwks.ts';
-import { requireRecipient } from './recipient.ts';
 import type { Logger } from '../lib/log.ts';
+import { claimsFromPayload, findClaim, InvalidClaimsError, requireObject } from './claims.ts';
+import type { ClaimNames, Claims } from './claims.ts';
 
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;
@@ -154,4 +154,35 @@ function fromExpressJwtError(error: Error): Error {
     return new AuthenticationError('token_missing', { cause: error });
   const expired = 'name' in error.inner && error.inner.name === 'TokenExpiredError';
   return new AuthenticationError(expired ? 'token_expired' : 'token_invalid', { cause: error });
+}
+
+/**
+ * Checks that a verified payload was made for this API, by the issuer that counts here. A string is one audience, an array several.
+ *
+ * @param expected null for what isn't checked
+ * @throws InvalidClaimsError that names the claim that was looked for, and not what is in it
+ */
+function requireRecipient(
+  payload: unknown,
+  expected: { readonly audience: string | null; readonly issuer: string | null },
+  { audience: name }: Pick<ClaimNames, 'audience'>,
+): void {
+  const claims = requireObject(payload);
+  const audience = findClaim(claims, name);
+  const audiences: readonly unknown[] = Array.isArray(audience) ? audience : [audience];
+  if (expected.audience !== null && !audiences.includes(expected.audience))
+    throw new InvalidClaimsError(
+      `Ask for a token for this API: its claim ${name} must name the audience that JWT_AUDIENCE names here, and ${lacks(audience)}.`,
+    );
+  const issuer = findClaim(claims, 'iss');
+  if (expected.issuer !== null && issuer !== expected.issuer)
+    throw new InvalidClaimsError(
+      `Ask this API's identity provider for a token: its claim iss must be exactly what JWT_ISSUER is here, and ${lacks(issuer)}.`,
+    );
+}
+
+function lacks(claim: unknown): string {
+  return claim === undefined
+    ? 'this token has no such claim'
+    : 'the claim of this token is another';
 }

@@ -16,7 +16,7 @@ import { findAccount } from '../../src/postgres/embedded/os_user.ts';
 import type { Binaries } from '../../src/postgres/embedded/binaries.ts';
 import { binaryPackage, copyBinaries } from '../../src/postgres/embedded/binaries.ts';
 import { canEnter, permits } from '../../src/postgres/embedded/os_user.ts';
-import { openFallbackDir } from '../../src/postgres/embedded/fallback_dir.ts';
+import { openFallbackDir } from '../../src/postgres/embedded/data_location.ts';
 
 const isRoot = process.getuid?.() === 0;
 const other = { uid: 4242, gid: 4242, switched: true };

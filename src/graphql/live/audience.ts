@@ -2,7 +2,7 @@ import type { Hint } from '../../audit/hint.ts';
 import { coalesce } from '../../lib/coalesce.ts';
 import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Topic } from '../schema/subscriptions.ts';
-import { mergeHints } from './inbox.ts';
+import { mergeHints } from './changes.ts';
 import { deliver, type Delivery, type SubscriberQueue, type Message } from './subscriber_queue.ts';
 import type { Change, Found, View } from './view.ts';
 

@@ -1,5 +1,5 @@
 import type { Visible } from '../schema/subscriptions.ts';
-import { MAX_IDS } from './inbox.ts';
+import { MAX_IDS } from './changes.ts';
 
 /** Rows that were read and that a subscriber may see. */
 export interface Delivery extends Visible {

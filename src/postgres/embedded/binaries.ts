@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { canRun, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { verifyOwnership, openFallbackDir } from './fallback_dir.ts';
+import { verifyOwnership, openFallbackDir } from './data_location.ts';
 
 /** A PostgreSQL installation: a folder with bin, lib and share, which finds its parts wherever it lies. */
 export interface Binaries {

@@ -1,14 +1,13 @@
+import { chmod, lstat, mkdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import { lstat, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
-import { canEnter, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
-import { ifExists } from '../../lib/errno.ts';
-import { FALLBACK_DIRS, makeOwnFolder, openFallbackDir } from './fallback_dir.ts';
+import { canEnter, currentUser, type Account } from './os_user.ts';
+import { ifExists, isErrno } from '../../lib/errno.ts';
 
 /** The location of a data folder's cluster. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
-export interface DataLocation {
+interface DataLocation {
   readonly pgdata: string;
   /** The link to make once the cluster exists; null when none is needed. */
   readonly link: string | null;
@@ -99,4 +98,48 @@ async function archivePrevious(pgdata: string, log: Logger): Promise<void> {
 /** Two data folders never share a home, and one always finds its own again. */
 function homeIn(shelter: string, dataDir: string): string {
   return join(shelter, createHash('sha256').update(dataDir).digest('hex').slice(0, 12));
+}
+
+/** The folders that PostgreSQL's user can reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
+const FALLBACK_DIRS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
+
+/**
+ * Opens the first shelter that can be used, making it if need be.
+ *
+ * @returns its real path
+ * @throws EmbeddedPostgresError NO_SHELTER, with the reason for each
+ */
+export async function openFallbackDir(account: Account, shelters = FALLBACK_DIRS): Promise<string> {
+  const reasons: string[] = [];
+  for (const folder of shelters) {
+    const reason = await makeOwnFolder(folder);
+    if (reason !== null) reasons.push(`${folder}: ${reason}`);
+    else if (await canEnter(folder, account)) return realpath(folder);
+    else reasons.push(`${folder}: user ${account.uid} may not enter it`);
+  }
+  throw new EmbeddedPostgresError(
+    'NO_SHELTER',
+    `PostgreSQL runs as user ${account.uid}, who may not enter Halyard's own folder, and no other place can be used ` +
+      `(${reasons.join('; ')}). Start Halyard as an ordinary user, or set DATABASE_URL to a PostgreSQL server of your own.`,
+  );
+}
+
+/** Makes, or checks, a folder that others may enter and only we may change. @returns null, or why it can't be used */
+async function makeOwnFolder(folder: string): Promise<string | null> {
+  try {
+    await mkdir(folder);
+    await chmod(folder, 0o755); // mkdir's mode would pass through the umask
+    return null;
+  } catch (error) {
+    if (!isErrno(error)) throw error;
+    return error.code === 'EEXIST' ? verifyOwnership(folder) : error.code;
+  }
+}
+
+/** Why an existing folder may hold what others have put there, such as programs; null when only we can write to it. */
+export async function verifyOwnership(folder: string): Promise<string | null> {
+  const stats = await lstat(folder);
+  if (!stats.isDirectory()) return 'it is not a folder';
+  if (stats.uid !== currentUser().uid) return `it belongs to user ${stats.uid}`;
+  return (stats.mode & 0o022) === 0 ? null : 'others may write to it';
 }
