@@ -16,7 +16,7 @@ import { makeService } from './pg_service.ts';
 import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
-import { makeFeed, type Results } from './live/feed.ts';
+import { makeSubscriptionSource, type Results } from './live/subscription_source.ts';
 import { checkFilters, makeEnvironmentCheck } from './filters.ts';
 import { checkLimits } from './limits.ts';
 import { coerceVariables, textOfVariables } from './variables.ts';
@@ -93,7 +93,7 @@ export async function makeExecutor(options: {
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
   const turns = makeFairQueue(TURNS);
-  const feed = makeFeed({ changes, reader, turns, planning, log });
+  const source = makeSubscriptionSource({ changes, reader, turns, planning, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     plugins: [makeBoundedPlans()],
@@ -196,7 +196,7 @@ export async function makeExecutor(options: {
       }
     },
     /** How many subscriptions are open. */
-    subscriptions: () => feed.size,
+    subscriptions: () => source.size,
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
       const { claims, log } = caller;
@@ -206,7 +206,7 @@ export async function makeExecutor(options: {
         const checked = await planning.run(rights[ASKER], () => check(request, true));
         await requireEnvironments(checked.environments, claims, rights);
         const run = { ...checked, role: claims.role, variables: request.variables };
-        const followed = await feed.follow({
+        const followed = await source.follow({
           key: keyOf(request, run.operation, rights),
           rights,
           user,
@@ -232,7 +232,7 @@ export async function makeExecutor(options: {
       }
     },
     /** Ends all subscriptions. */
-    close: feed.close,
+    close: source.close,
   };
 }
 

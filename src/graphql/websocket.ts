@@ -11,7 +11,7 @@ import { atTime } from '../lib/wait.ts';
 import { requestIdsOf } from '../http/request_id.ts';
 import type { EndOptions } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
-import type { Results } from './live/feed.ts';
+import type { Results } from './live/subscription_source.ts';
 import { readBody } from './http.ts';
 import { dropSlowConsumer, keepAlive, makeSocketPlaces } from './sockets.ts';
 

@@ -18,13 +18,10 @@ export function makeCursor<T extends string>(
     decode(cursor: string | undefined): Readonly<Record<T, string>> | null {
       if (cursor === undefined) return null;
       const groups = shape.exec(Buffer.from(cursor, 'base64url').toString())?.groups;
-      if (groups === undefined) {
-        const message = 'must be the cursor of a Link of this list';
-        throw new ProblemError('invalid_request', `after: ${message}.`, {
-          errors: [{ path: 'after', message }],
-        });
-      }
-      return groups as Record<T, string>;
+      if (groups !== undefined) return groups as Record<T, string>;
+      const message = 'must be the cursor of a Link of this list';
+      const errors = [{ path: 'after', message }];
+      throw new ProblemError('invalid_request', `after: ${message}.`, { errors });
     },
   };
 }

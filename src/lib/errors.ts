@@ -108,6 +108,10 @@ const VIOLATIONS: ReadonlySet<string> = new Set(['23503', '23505', '23514']);
 const NAME_RULE =
   'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.';
 
+const LONG_REASON = 'reason may have 500 characters at most.';
+const REASON_RULE = 'reason must be text of 500 characters at most, without control characters.';
+const SAME_KEY = 'There is a flag with this key in this environment.';
+
 /** The problem for each violated constraint. A flag's fields are missing here: FLAG_FIELDS is checked before. */
 const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flags_flag_key_check: problem('invalid_value', `flag_key ${NAME_RULE}`),
@@ -118,18 +122,9 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flag_schedules_flag_id_fkey: problem('flag_not_found', 'There is no such flag.'),
   environments_name_check: problem('invalid_value', `name ${NAME_RULE}`),
   environments_pkey: problem('environment_exists', 'There is an environment with this name.'),
-  feature_flag_schedules_cancel_reason_check: problem(
-    'invalid_value',
-    'reason may have 500 characters at most.',
-  ),
-  feature_flag_schedules_reason_check: problem(
-    'invalid_value',
-    'reason must be text of 500 characters at most, without control characters.',
-  ),
-  feature_flags_environment_flag_key_key: problem(
-    'flag_exists',
-    'There is a flag with this key in this environment.',
-  ),
+  feature_flag_schedules_cancel_reason_check: problem('invalid_value', LONG_REASON),
+  feature_flag_schedules_reason_check: problem('invalid_value', REASON_RULE),
+  feature_flags_environment_flag_key_key: problem('flag_exists', SAME_KEY),
 };
 
 /** Characters of the database's message: a stranger's trigger may raise a text of any length. */
@@ -203,11 +198,8 @@ function fromDatabaseError(error: pg.DatabaseError): Problem {
   if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value, or an administrator's trigger.
   const own = state.startsWith('ZF') || code === 'invalid_value' || code === 'change_refused';
-  const sentence = MESSAGES[state] ?? MESSAGES[code];
-  return problem(
-    code,
-    sentence ?? (own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`),
-  );
+  const sentence = own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`;
+  return problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence);
 }
 
 function problem(code: ProblemCode, detail: string): Problem {

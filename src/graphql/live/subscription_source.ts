@@ -46,7 +46,7 @@ const LOOKS = { user: 'looks' };
  * When the listener's connection is lost, hints are too: every subscription ends at once, so that its client knows, and reads and
  * subscribes again.
  */
-export function makeFeed(options: {
+export function makeSubscriptionSource(options: {
   readonly changes: Changes;
   readonly reader: Reader;
   /** The queue of executions and looks. */
@@ -179,7 +179,7 @@ export function makeFeed(options: {
   };
 }
 
-export type Feed = ReturnType<typeof makeFeed>;
+export type SubscriptionSource = ReturnType<typeof makeSubscriptionSource>;
 
 /**
  * The messages until the queue is closed, which return() does. Not an async generator: its return() would wait for a change.

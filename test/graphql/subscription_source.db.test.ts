@@ -3,8 +3,12 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 
 import { makeChanges } from '../../src/graphql/live/changes.ts';
 import type { Changes } from '../../src/graphql/live/changes.ts';
-import { makeFeed } from '../../src/graphql/live/feed.ts';
-import type { Feed, SubscribedEntity, Results } from '../../src/graphql/live/feed.ts';
+import { makeSubscriptionSource } from '../../src/graphql/live/subscription_source.ts';
+import type {
+  SubscriptionSource,
+  SubscribedEntity,
+  Results,
+} from '../../src/graphql/live/subscription_source.ts';
 import { makePlanning } from '../../src/graphql/planning.ts';
 import { makeReader, authorizationScope } from '../../src/graphql/live/reader.ts';
 import { makeFairQueue } from '../../src/lib/fair_queue.ts';
@@ -17,7 +21,7 @@ const database = useDatabase();
 const { log } = makeTestLog();
 let pool: pg.Pool;
 let changes: Changes;
-let feed: Feed;
+let source: SubscriptionSource;
 /** Of each key, what was executed. */
 let runs: Map<string, unknown[]>;
 
@@ -31,7 +35,7 @@ afterAll(async () => {
   await pool.end();
 });
 beforeEach(async () => {
-  feed = makeFeed({
+  source = makeSubscriptionSource({
     changes,
     reader: makeReader(pool),
     turns: makeFairQueue({ slots: 2, perUser: 2 }),
@@ -61,7 +65,7 @@ const subscription = (key: string, changed: Partial<SubscribedEntity> = {}): Sub
 });
 
 async function follow(followed: SubscribedEntity): Promise<Results> {
-  const results = await feed.follow(followed);
+  const results = await source.follow(followed);
   if (!(Symbol.asyncIterator in results)) throw new Error('It was refused.', { cause: results });
   return results;
 }
@@ -81,13 +85,13 @@ const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(datab
 const insert = () => asOwner((client) => insertFlag(client));
 const endAll = async (all: readonly Results[]) => {
   for (const results of all) await results.return();
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 };
 
 test('who follows the same shares one execution of each hint, and others have their own', async () => {
   const alike = await Promise.all(Array.from({ length: 20 }, () => follow(subscription('alike'))));
   const other = await follow(subscription('other'));
-  expect(feed.size).toBe(21);
+  expect(source.size).toBe(21);
   for (let round = 1; round <= 2; round += 1) {
     await insert();
     const told = await Promise.all([...alike, other].map(next));
@@ -158,7 +162,7 @@ test('a client that is too slow gets what it missed in part, and no other does',
 test('a subscription none of whose rows changed costs no query, and many of others cost one', async () => {
   const queries: string[] = [];
   const reader = makeReader(pool);
-  feed = makeFeed({
+  source = makeSubscriptionSource({
     turns: makeFairQueue({ slots: 2, perUser: 2 }),
     ...{ changes, planning: makePlanning(256), log },
     reader: {
@@ -252,7 +256,7 @@ test('who leaves ends nobody else’s subscription, and is sent no more', async 
   await insert();
   await running.promise;
   await leaver.return();
-  expect(feed.size).toBe(1);
+  expect(source.size).toBe(1);
   go.resolve(undefined);
   expect(await waiting).toBe(null);
   expect((await told)?.data?.ids).toHaveLength(1);
@@ -279,9 +283,9 @@ test('when rows can’t be looked up, all are told, and it ends for all', async 
       expect((await next(results))?.errors?.[0]?.extensions.code).toBe('internal_error');
       expect(await next(results)).toBe(null);
     }
-    expect(feed.size).toBe(0);
-    expect(await feed.follow({ ...subscription('same') }).catch(codeOf)).toBe('42501');
-    expect(feed.size).toBe(0);
+    expect(source.size).toBe(0);
+    expect(await source.follow({ ...subscription('same') }).catch(codeOf)).toBe('42501');
+    expect(source.size).toBe(0);
   } finally {
     await asOwner((client) => client.query('grant select on audit.events to halyard_admin'));
   }
@@ -305,7 +309,7 @@ test('a result with errors and data goes on, and one of errors alone is the last
     expect(await next(results)).toEqual({ errors: [] });
     expect(await next(results)).toBe(null);
   }
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 });
 
 test('a lost connection ends it for all', async () => {
@@ -320,11 +324,11 @@ test('a lost connection ends it for all', async () => {
   for (const each of await Promise.all(told))
     expect(each?.errors?.[0]?.extensions.code).toBe('database_unavailable');
   for (const results of all) expect(await next(results)).toBe(null);
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 });
 
 test('an operation that is refused keeps no queue', async () => {
   const run = () => Promise.resolve({ errors: [] });
-  expect(await feed.follow(subscription('refused', { run }))).toEqual({ errors: [] });
-  expect(feed.size).toBe(0);
+  expect(await source.follow(subscription('refused', { run }))).toEqual({ errors: [] });
+  expect(source.size).toBe(0);
 });
