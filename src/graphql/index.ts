@@ -6,11 +6,8 @@ import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
-import { NO_WAIT, type DatabaseWait } from '../postgres/wait.ts';
-import { backOff } from '../lib/backoff.ts';
+import { NO_WAIT, retryWhileAway, type DatabaseWait } from '../postgres/wait.ts';
 import type { Logger } from '../lib/log.ts';
-import { makeOutage } from '../lib/outage.ts';
-import { sleep } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
 import { makeExecutor, type Executor } from './execute.ts';
 import { makeHttp } from './http.ts';
@@ -39,6 +36,10 @@ interface GraphqlOptions {
 }
 
 const BACK_OFF = { baseMs: 500, capMs: 10_000 };
+const SCHEMA = {
+  failing: 'the GraphQL schema can’t be made from the database yet',
+  back: 'the GraphQL schema is made',
+};
 
 /**
  * The GraphQL API. The schema is made from the database, here; when that is delayed, or the schema can't be made at once, this
@@ -96,27 +97,16 @@ export type GraphqlServer = Awaited<ReturnType<typeof makeGraphql>>;
 /** Makes the executor, again and again until it works. */
 function retryUntilReady(make: () => Promise<Executor>, log: Logger) {
   const closing = new AbortController();
-  const outage = makeOutage(log, {
-    failing: 'the GraphQL schema can’t be made from the database yet',
-    back: 'the GraphQL schema is made',
-  });
   const firstAttempt = Promise.withResolvers<undefined>();
+  const onWaiting = () => firstAttempt.resolve(undefined);
+  const options = { log, signal: closing.signal, onWaiting, says: SCHEMA, limits: BACK_OFF };
   let executor: Executor | undefined;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
-    for (let failures = 0; !closing.signal.aborted; failures++) {
-      try {
-        executor = await make();
-        outage.back();
-        return;
-      } catch (error) {
-        outage.failed(error);
-      } finally {
-        firstAttempt.resolve(undefined);
-      }
-      await sleep(backOff(failures, BACK_OFF), closing.signal);
-    }
+    // It rejects only when this is closed.
+    executor = await retryWhileAway(make, options, () => true).catch(() => undefined);
+    onWaiting();
   }
 
   return {

@@ -17,6 +17,7 @@ import { assertMigrated } from './migrate.ts';
 import { prepareSession } from './session.ts';
 
 const BACK_OFF = { baseMs: 200, capMs: 3_000 };
+const DATABASE = { failing: 'waiting for the database', back: 'the database is there' };
 /** A server that is there answers in milliseconds. One that is silent must not keep a process from serving /healthz. */
 const DELAYED_MS = 1_000;
 /** In development a person waits, who may not know that there is something to run. */
@@ -34,6 +35,9 @@ interface WaitOptions {
   readonly signal: AbortSignal;
   /** Called when a try has failed, so that what can go on without the database does. */
   readonly onWaiting?: () => void;
+  /** The log's sentences; by default those of the database. */
+  readonly says?: Parameters<typeof makeOutage>[1];
+  readonly limits?: Parameters<typeof backOff>[1];
 }
 
 /** The database's state, for a part that starts without it. */
@@ -70,13 +74,10 @@ export function mayRejectEarly<T>(promise: Promise<T>): Promise<T> {
  */
 export async function retryWhileAway<T>(
   work: () => Promise<T>,
-  { log, signal, onWaiting }: WaitOptions,
+  { log, signal, onWaiting, says = DATABASE, limits = BACK_OFF }: WaitOptions,
   isWorthWaiting = isPassing,
 ): Promise<T> {
-  const outage = makeOutage(log, {
-    failing: 'waiting for the database',
-    back: 'the database is there',
-  });
+  const outage = makeOutage(log, says);
   for (let failures = 0; ; failures++) {
     try {
       signal.throwIfAborted();
@@ -88,7 +89,7 @@ export async function retryWhileAway<T>(
       outage.failed(error, {}, error instanceof Error ? error.name : '');
       onWaiting?.();
     }
-    await sleep(backOff(failures, BACK_OFF), signal);
+    await sleep(backOff(failures, limits), signal);
   }
 }
 
