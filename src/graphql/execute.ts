@@ -133,7 +133,6 @@ export async function makeExecutor(options: {
     return { document, operation, isLarge, environments };
   }
 
-  /** The arguments of grafast. */
   function argumentsOf(request: GraphqlRequest, document: DocumentNode, running: Running) {
     return hookArgs({
       schema,
@@ -195,7 +194,6 @@ export async function makeExecutor(options: {
         return failure(error, log);
       }
     },
-    /** How many subscriptions are open. */
     subscriptions: () => source.size,
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
@@ -231,7 +229,6 @@ export async function makeExecutor(options: {
         return failure(error, log);
       }
     },
-    /** Ends all subscriptions. */
     close: source.close,
   };
 }

@@ -101,7 +101,6 @@ export function makeListener(options: ListenerOptions) {
     healthy: () => isHealthy,
     /** Counts a notification that turned out to be none of Halyard's. */
     ignore: () => ignored.add(),
-    /** How many notifications were ignored. */
     ignored: () => ignored.total,
     /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
     async start(): Promise<void> {

@@ -8,7 +8,7 @@ import { ConnectionError, isConnectionLoss, NotMigratedError, StandbyError } fro
 import { assertMigratable, explainRefusal } from './preconditions.ts';
 import { withMigrationLease } from './migration_lease.ts';
 import { makeRetry } from './retry.ts';
-import { setSession } from './session_override.ts';
+import { setSession } from './session.ts';
 import { installWorkerSchema } from './worker_schema.ts';
 import type { Logger } from '../lib/log.ts';
 

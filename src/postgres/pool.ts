@@ -1,7 +1,6 @@
 import pg from 'pg';
 import { Client, CONNECT_TIMEOUT_MS } from './connection.ts';
-import { prepareSession, warnOfDeviations } from './session.ts';
-import { setSession, type SessionSettings } from './session_override.ts';
+import { prepareSession, setSession, warnOfDeviations, type SessionSettings } from './session.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { StandbyError } from './error.ts';

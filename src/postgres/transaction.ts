@@ -112,7 +112,6 @@ async function rollBack(client: pg.PoolClient): Promise<Error | undefined> {
   }
 }
 
-/** Whether no transaction is open. */
 function isIdle(client: pg.PoolClient): boolean {
   return client.getTransactionStatus() === 'I';
 }

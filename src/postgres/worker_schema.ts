@@ -104,7 +104,6 @@ async function isUpToDate(owner: pg.Client): Promise<boolean> {
   }
 }
 
-/** The number of the library's newest migration. */
 async function latestOfLibrary(): Promise<number> {
   const files = await readdir(new URL('../sql/', import.meta.resolve('graphile-worker')));
   return Math.max(...files.map((name) => Number.parseInt(name, 10)).filter(Number.isInteger));
