@@ -10,7 +10,7 @@ import { SCHEDULE_STATUSES } from '../schedules/schemas.ts';
 import { argumentsIn, type Values } from './variables.ts';
 
 /** An environment that a list is narrowed to. */
-export interface NamedEnvironment {
+interface NamedEnvironment {
   readonly name: string;
   /** Whether it narrows the trail, which keeps the events of deleted environments. */
   readonly inTrail: boolean;

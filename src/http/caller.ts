@@ -13,7 +13,7 @@ export function requireRole(request: Request, _response: Response, next: NextFun
 }
 
 /** Options of a statement, beside its values. */
-export interface QueryOptions {
+interface QueryOptions {
   /** Why the client makes the change, if it says so. */
   readonly reason?: string | null | undefined;
   /** The action that is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
