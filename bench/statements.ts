@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { makeChanges } from '../src/graphql/live/changes.ts';
-import { makeEngine } from '../src/graphql/execute.ts';
+import { makeExecutor } from '../src/graphql/execute.ts';
 import type { Claims } from '../src/auth/claims.ts';
 import { makePool } from '../src/postgres/pool.ts';
 import type { Logger } from '../src/lib/log.ts';
@@ -41,11 +41,11 @@ export async function makeRecorder(url: string, log: Logger): Promise<Recorder> 
   const pool = makePool(url, { name: 'halyard bench', log });
   pool.on('connect', (client) => hear(client, heard));
   const changes = makeChanges(url, log);
-  const engine = await makeEngine({ pool, changes, production: true, log });
+  const executor = await makeExecutor({ pool, changes, production: true, log });
   return {
     async statementOf(query, variables) {
       heard.length = 0;
-      const { errors } = await engine.run(
+      const { errors } = await executor.run(
         { query, operationName: null, variables },
         { claims: adminOf(null), request: { requestId: 'bench' }, log },
       );

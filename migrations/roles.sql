@@ -60,3 +60,20 @@ begin
   end loop;
 end;
 $$;
+
+-- Halyard's own logins may use the slots that reserved_connections keeps free (PostgreSQL 16 and later), where the administrator has
+-- the privilege to let them. INHERIT, because the API's login inherits nothing else.
+do $$
+declare
+  v_role name;
+begin
+  if to_regrole('pg_use_reserved_connections') is null
+    or not (select rolsuper from pg_roles where rolname = current_user) then
+    return;
+  end if;
+  foreach v_role in array '{halyard_owner,halyard_authenticator,halyard_worker}'::name[] loop
+    if not pg_has_role(v_role, 'pg_use_reserved_connections', 'usage') then
+      execute format('grant pg_use_reserved_connections to %I with inherit true, set false', v_role);
+    end if;
+  end loop;
+end $$;

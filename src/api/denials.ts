@@ -1,5 +1,4 @@
 import type { Request } from 'express';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import { claimsOf } from '../auth/auth.ts';
 import { DEFAULT_ENVIRONMENT } from '../flags/schemas.ts';
@@ -21,7 +20,7 @@ export function denialOf(request: Request, code: ProblemCode): Denial {
   return {
     claims: claimsOf(request),
     request: requestIdsOf(request),
-    // Of a request that was refused before a route took it the path is the client's own text.
+    // Before a route takes a request, its path is the client's own text.
     operation: `${request.method} ${route === 'none' ? '/api' : route}`,
     code,
     flagKey: flagKey ?? textOf(query.flag),

@@ -1,5 +1,4 @@
-import type { Router } from 'express';
-import express from 'express';
+import express, { type RequestHandler, type Router } from 'express';
 import pg from 'pg';
 import { withDeadline } from '../lib/wait.ts';
 import { singleFlight } from '../lib/coalesce.ts';
@@ -18,9 +17,9 @@ const DEADLINE_MS = 2_000;
 export interface HealthOptions {
   readonly pool: pg.Pool;
   readonly log: Logger;
-  /** What follows the database's notifications, if anything does. */
+  /** The listener to the database's notifications, if there is one. */
   readonly listener?: { healthy(): boolean } | undefined;
-  /** Whether the server is ending: then it isn't ready, whatever else holds. */
+  /** Whether the server is ending: then it isn't ready. */
   readonly draining: () => boolean;
   readonly deadlineMs?: number | undefined;
 }
@@ -38,13 +37,8 @@ export function makeHealth(options: HealthOptions): Router {
   });
   const askOnce = singleFlight(() => ask(options, outage));
 
-  router
-    .route('/healthz')
-    .get((_request, response) => {
-      response.json({ status: 'ok' });
-    })
-    .all(onlyMethods('GET'));
-
+  const ping: RequestHandler = (_request, response) => void response.json({ status: 'ok' });
+  router.route('/healthz').get(ping).all(onlyMethods('GET'));
   router
     .route('/readyz')
     .get(async (_request, response) => {
@@ -53,14 +47,13 @@ export function makeHealth(options: HealthOptions): Router {
       const checks = { ...asked, ...(listener && { listener: listener.healthy() }) };
       const draining = options.draining();
       const ready = !draining && Object.values(checks).every((ok) => ok);
+      const results = Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']);
       response.status(ready ? 200 : 503).json({
         status: draining ? 'draining' : ready ? 'ready' : 'not_ready',
         ...(ready || draining ? {} : { reason: reasonOf(checks) }),
-        // What it takes is not to be seen from the code, and says nothing about who or what is here.
+        // The code alone doesn't say what it takes, and this says nothing about who or what is here.
         ...('prepared' in asked && !asked.prepared && { detail: NEEDS_PREPARED }),
-        checks: Object.fromEntries(
-          Object.entries(checks).map(([check, ok]) => [check, ok ? 'ok' : 'failed']),
-        ),
+        checks: Object.fromEntries(results) as object,
         ...(audit_mode === null ? {} : { audit_mode }),
         // Changes work, and their events wait.
         ...(ahead && { trail: 'destination_ahead' }),
@@ -78,7 +71,7 @@ interface Answer {
   readonly audit_mode: string | null;
   readonly writable: boolean;
   readonly privileges: boolean;
-  /** What of the session's settings would make requests fail or answer wrongly; null for nothing. */
+  /** The session's settings that would make requests fail or answer wrongly; null for none. */
   readonly differing: string | null;
 }
 
@@ -96,7 +89,7 @@ class PoolerError extends ExplainedError {
   override readonly name = 'PoolerError';
 }
 
-/** What requests do: one prepared statement, in two transactions. */
+/** A prepared statement, in two transactions as requests use it. */
 const PREPARED: Statement = { name: 'readyz', text: 'select' };
 
 /** @throws PoolerError, and the connection's error */
@@ -145,20 +138,12 @@ async function askOn(client: pg.ClientBase): Promise<Answer> {
   return row;
 }
 
-function judge(answer: Answer, needed: string) {
-  const { version, ahead, audit_mode, writable, privileges, differing } = answer;
-  const checks = {
-    database: true,
-    prepared: true,
-    migrations: (version ?? '') >= needed,
-    settings: differing === null,
-    writable,
-    privileges,
-  };
-  return { ahead, audit_mode, ...checks };
+function judge({ version, differing, ...answer }: Answer, needed: string) {
+  const migrations = (version ?? '') >= needed;
+  return { database: true, prepared: true, migrations, settings: differing === null, ...answer };
 }
 
-/** What keeps the database from taking changes, for the log; null for nothing. */
+/** The reason why the database takes no changes, for the log; null for none. */
 function problemOf({ writable, privileges, differing }: Answer): string | null {
   if (!writable) return 'Sessions are read only (default_transaction_read_only): no change works.';
   if (!privileges)

@@ -1,5 +1,4 @@
-import type { NextFunction, Request, Response, Router } from 'express';
-import express from 'express';
+import express, { type NextFunction, type Request, type Response, type Router } from 'express';
 import type pg from 'pg';
 import { claimsOf, type Authentication } from '../auth/auth.ts';
 import { explainDenial } from '../auth/rights.ts';
@@ -55,7 +54,7 @@ export function makeRest(
   return router;
 }
 
-/** What is answered here is data, and no browser may take it for a page. */
+/** Answers are data: no browser may take one for a page. */
 function apiSecurityHeaders(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
   next();

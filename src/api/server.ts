@@ -9,16 +9,15 @@ import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
 import type { ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { within } from '../lib/wait.ts';
+import { settlesWithin } from '../lib/wait.ts';
 import { makeApiMetrics } from '../metrics/api.ts';
 import { developmentSecret } from '../auth/token.ts';
 import { makeAccessLog } from '../http/access_log.ts';
-import { limitConnections } from '../http/connections.ts';
+import { cutUnread, limitConnections } from '../http/connections.ts';
 import { makeDrain } from '../http/drain.ts';
 import { listen } from '../http/listen.ts';
 import { makeErrorHandler, notFound } from '../http/problems.ts';
 import { sendRequestId } from '../http/request_id.ts';
-import { cutUnread } from '../http/unread.ts';
 import type { makeGraphql } from '../graphql/index.ts';
 import { denialOf } from './denials.ts';
 import { makeHealth } from './health.ts';
@@ -26,7 +25,7 @@ import { makeRest } from './router.ts';
 
 /** How long requests in flight get at the end: as long as the database lets a statement run. */
 const DRAIN_MS = 10_000;
-/** What is left by then has no client any more. */
+/** Milliseconds for connections to close; what is left by then has no client any more. */
 const CLOSE_MS = 2_000;
 /** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
 const HOLD_MS = 20_000;
@@ -52,10 +51,10 @@ export interface ApiOptions {
   /** Milliseconds that requests in flight get at the end. */
   readonly drainMs?: number | undefined;
   /** Milliseconds after which a request's connection to the database is given up for lost. */
-  readonly holdMs?: number | undefined;
+  readonly maxCheckoutMs?: number | undefined;
   /** HTTP connections at a time; 2,000 by default. */
   readonly maxConnections?: number | undefined;
-  /** Where its metrics go. */
+  /** The registry of its metrics. */
   readonly registry?: Registry | undefined;
 }
 
@@ -76,12 +75,12 @@ export async function startApi(options: ApiOptions) {
   await using starting = new AsyncDisposableStack();
   const pool = makePool(databaseUrl, {
     name: 'halyard-api',
-    holdMs: options.holdMs ?? HOLD_MS,
+    maxCheckoutMs: options.maxCheckoutMs ?? HOLD_MS,
     log,
   });
   shareByUser(pool, config.limits.queuePerUser);
   starting.defer(async () => {
-    if (!(await within(CLOSE_MS, pool.end())))
+    if (!(await settlesWithin(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
   });
   const denials = makeDenialRecorder(pool, log);

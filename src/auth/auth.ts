@@ -1,20 +1,18 @@
 import { createSecretKey } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-
 import type { NextFunction, Request, Response } from 'express';
 import { expressjwt, UnauthorizedError, type GetVerificationKey } from 'express-jwt';
 import type { Algorithm, JwtHeader } from 'jsonwebtoken';
-
-import { claimsFromPayload, InvalidClaimsError, type Claims } from './claims.ts';
 import type { Config } from '../config/config.ts';
 import { makeJwksKeys, type JwksOptions } from './jwks.ts';
-import { requireRecipient } from './recipient.ts';
 import type { Logger } from '../lib/log.ts';
+import { claimsFromPayload, findClaim, InvalidClaimsError, requireObject } from './claims.ts';
+import type { ClaimNames, Claims } from './claims.ts';
 
 /** Seconds by which clocks of the issuer and of this machine may differ, for exp and nbf. */
 const CLOCK_TOLERANCE = 5;
 
-const SENTENCES = {
+const MESSAGES = {
   token_missing: 'Send a token: Authorization: Bearer <token>.',
   token_expired: 'The token has expired: ask for a new one.',
   token_invalid: 'The token is not valid here: ask for a new one.',
@@ -29,22 +27,17 @@ const NO_KEY =
 export class AuthenticationError extends Error {
   override readonly name = 'AuthenticationError';
   readonly status = 401;
-  readonly code: keyof typeof SENTENCES;
+  readonly code: keyof typeof MESSAGES;
   readonly headers: Readonly<Record<string, string>>;
 
   /** @param options.detail what to say in place of the code's sentence */
-  constructor(code: keyof typeof SENTENCES, options?: ErrorOptions & { detail?: string }) {
-    super(options?.detail ?? SENTENCES[code], options);
+  constructor(code: keyof typeof MESSAGES, options?: ErrorOptions & { detail?: string }) {
+    super(options?.detail ?? MESSAGES[code], options);
     this.code = code;
     // A request without any token gets no error code (RFC 6750 §3.1).
     const challenge = code === 'token_missing' ? 'Bearer' : 'Bearer error="invalid_token"';
     this.headers = { 'WWW-Authenticate': challenge };
   }
-}
-
-export interface AuthenticationOptions extends JwksOptions {
-  /** Hears the code of each 401. */
-  readonly onRefused?: ((code: string) => void) | undefined;
 }
 
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
@@ -61,12 +54,13 @@ export function claimsOf(request: IncomingMessage): Claims {
  * Verifies tokens as the configuration says: signature with a pinned algorithm, exp and nbf, audience, issuer. A token without
  * exp is valid for good. Rejects with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
  *
+ * @param options.onRefused hears the code of each 401
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
 export function makeAuthentication(
   jwt: Config['jwt'],
   log: Logger,
-  { onRefused, ...jwksOptions }: AuthenticationOptions = {},
+  { onRefused, ...jwksOptions }: JwksOptions & { onRefused?: (code: string) => void } = {},
 ) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
@@ -76,38 +70,32 @@ export function makeAuthentication(
 
   /** Gives express-jwt the header alone: it would let a request that looks like a CORS preflight through unverified. */
   function payloadOf(authorization: string | undefined): Promise<unknown> {
-    const carrier: { method: string; headers: object; auth?: unknown } = {
-      method: 'GET',
-      headers: authorization === undefined ? {} : { authorization },
-    };
+    const headers = authorization === undefined ? {} : { authorization };
+    const carrier: { auth?: unknown } & object = { method: 'GET', headers } as object;
     return new Promise((resolve, reject) => {
       void verifier(carrier as unknown as Request, {} as unknown as Response, (error?: unknown) => {
         if (error === undefined) resolve(carrier.auth);
-        else reject(asTyped(error as Error));
+        else reject(fromExpressJwtError(error as Error));
       });
     });
   }
 
-  async function verify(authorization: string | undefined): Promise<Claims> {
+  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
     try {
       const payload = await payloadOf(authorization);
       requireRecipient(payload, jwt, jwt.claims);
-      return claimsFromPayload(payload, jwt.claims);
+      const claims = claimsFromPayload(payload, jwt.claims);
+      if (claims.userId === null && claims.role === 'admin')
+        log.warn(
+          { claim: jwt.claims.userId ?? 'userId or sub' },
+          'admin token without a user id: what it does is recorded without a name',
+        );
+      return claims;
     } catch (error) {
       if (error instanceof AuthenticationError || error instanceof InvalidClaimsError)
         onRefused?.(error.code);
       throw error;
     }
-  }
-
-  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
-    const claims = await verify(authorization);
-    if (claims.userId === null && claims.role === 'admin')
-      log.warn(
-        { claim: jwt.claims.userId ?? 'userId or sub' },
-        'admin token without a user id: what it does is recorded without a name',
-      );
-    return claims;
   }
 
   return {
@@ -133,19 +121,16 @@ function makeKeys(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVe
   return async (request, token) => {
     // Before any key is looked up, so that such a token costs the identity provider nothing. `crit`
     // names extensions that must be understood (RFC 7515 §4.1.11); none are, and jsonwebtoken ignores it.
+    // The header of a token may be any JSON.
     const header: unknown = token?.header;
-    if (!isHeader(header) || 'crit' in header) throw new AuthenticationError('token_invalid');
-    if (!jwt.algorithms.includes(header.alg))
+    if (typeof header !== 'object' || header === null || 'crit' in header)
+      throw new AuthenticationError('token_invalid');
+    if (!jwt.algorithms.includes((header as JwtHeader).alg))
       throw new AuthenticationError('token_invalid', { detail: WRONG_ALGORITHM });
     const key = await keys(request, token);
     if (key === undefined) throw new AuthenticationError('token_invalid', { detail: NO_KEY });
     return key;
   };
-}
-
-/** The head of a token may be any JSON. */
-function isHeader(header: unknown): header is JwtHeader {
-  return typeof header === 'object' && header !== null;
 }
 
 function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): GetVerificationKey {
@@ -163,10 +148,41 @@ function makeKeySource(jwt: Config['jwt'], log: Logger, options?: JwksOptions): 
 }
 
 /** express-jwt's errors as ours; anything that isn't about the token as it is. */
-function asTyped(error: Error): Error {
+function fromExpressJwtError(error: Error): Error {
   if (!(error instanceof UnauthorizedError)) return error;
   if (error.code === 'credentials_required')
     return new AuthenticationError('token_missing', { cause: error });
   const expired = 'name' in error.inner && error.inner.name === 'TokenExpiredError';
   return new AuthenticationError(expired ? 'token_expired' : 'token_invalid', { cause: error });
+}
+
+/**
+ * Checks that a verified payload was made for this API, by the issuer that counts here. A string is one audience, an array several.
+ *
+ * @param expected null for what isn't checked
+ * @throws InvalidClaimsError that names the claim that was looked for, and not what is in it
+ */
+function requireRecipient(
+  payload: unknown,
+  expected: { readonly audience: string | null; readonly issuer: string | null },
+  { audience: name }: Pick<ClaimNames, 'audience'>,
+): void {
+  const claims = requireObject(payload);
+  const audience = findClaim(claims, name);
+  const audiences: readonly unknown[] = Array.isArray(audience) ? audience : [audience];
+  if (expected.audience !== null && !audiences.includes(expected.audience))
+    throw new InvalidClaimsError(
+      `Ask for a token for this API: its claim ${name} must name the audience that JWT_AUDIENCE names here, and ${lacks(audience)}.`,
+    );
+  const issuer = findClaim(claims, 'iss');
+  if (expected.issuer !== null && issuer !== expected.issuer)
+    throw new InvalidClaimsError(
+      `Ask this API's identity provider for a token: its claim iss must be exactly what JWT_ISSUER is here, and ${lacks(issuer)}.`,
+    );
+}
+
+function lacks(claim: unknown): string {
+  return claim === undefined
+    ? 'this token has no such claim'
+    : 'the claim of this token is another';
 }

@@ -1,10 +1,9 @@
 import type { Config } from '../config/config.ts';
 import { ROLES, type Role } from '../lib/roles.ts';
-import { findClaim } from './claim_path.ts';
 
 export { isRole, type Role } from '../lib/roles.ts';
 
-/** Where a token has its claims, where that isn't Halyard's own names, and what the names of its roles mean. */
+/** The names of a token's claims where they aren't Halyard's own, and the meaning of its roles' names. */
 export type ClaimNames = Config['jwt']['claims'];
 
 /** Halyard's own names. */
@@ -17,13 +16,13 @@ export const OWN_CLAIM_NAMES: ClaimNames = Object.freeze({
   audience: 'aud',
 });
 
-/** What a verified token says about who asks. */
+/** The claims of a verified token. */
 export interface Claims {
   readonly userId: string | null;
   readonly email: string | null;
   /** Null when the token names no role that Halyard knows: nothing is allowed (403). */
   readonly role: Role | null;
-  /** Where it names none: a sentence for its holder that says which claim was looked for. */
+  /** A sentence for the holder of a token without a role: it says which claim was looked for. */
   readonly roleProblem?: string;
   /** The only environments the caller may see and change; null means all, an empty array none. */
   readonly environments: readonly string[] | null;
@@ -31,9 +30,9 @@ export interface Claims {
   readonly expiresAt: number | null;
 }
 
-/** Of feature_flag_schedules.created_by. */
+/** Characters of feature_flag_schedules.created_by. */
 const USER_ID_LENGTH = 255;
-/** Of an address, RFC 3696 erratum 1690 with the older, wider limit. */
+/** Characters of an address: RFC 3696, erratum 1690, with the older, wider limit. */
 const EMAIL_LENGTH = 320;
 
 /** The signature is good, but a claim is not of the documented shape: 401. */
@@ -167,5 +166,24 @@ function readExpiry(claims: object): number | null {
   if (value === undefined) return null;
   if (typeof value !== 'number')
     throw new InvalidClaimsError("Make the token's exp a number of seconds since 1970.");
+  return value;
+}
+
+/**
+ * The claim of a payload by its name: the payload's own property of exactly that name, otherwise the one at the end of the path
+ * that the name is with dots for steps, as `realm_access.roles`.
+ *
+ * Only own properties of objects count, so that `constructor` or `__proto__` finds nothing that the token doesn't hold.
+ *
+ * @returns undefined when the payload has no such claim
+ */
+export function findClaim(payload: object, name: string): unknown {
+  if (Object.hasOwn(payload, name)) return Reflect.get(payload, name);
+  let value: unknown = payload;
+  for (const step of name.split('.')) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+    if (!Object.hasOwn(value, step)) return undefined;
+    value = Reflect.get(value, step);
+  }
   return value;
 }

@@ -1,23 +1,16 @@
 import type { GetVerificationKey } from 'express-jwt';
 import jwksRsa from 'jwks-rsa';
 import { z } from 'zod';
-
 import type { Logger } from '../lib/log.ts';
 
-/** Of the modulus of an RSA key, as RFC 7518 §3.3 demands. */
+/** Bits of an RSA key's modulus, as RFC 7518 §3.3 demands. */
 const MIN_RSA_BITS = 2048;
 
-const key = z.looseObject({
-  kty: z.unknown(),
-  use: z.unknown().optional(),
-  kid: z.unknown().optional(),
-  n: z.unknown().optional(),
-});
-
-type Key = z.infer<typeof key>;
-
+const unknown = z.unknown().optional();
+const key = z.looseObject({ kty: z.unknown(), use: unknown, kid: unknown, n: unknown });
 const keySet = z.object({ keys: z.array(key).max(1_000) });
 
+type Key = z.infer<typeof key>;
 type KeySet = z.infer<typeof keySet>;
 
 /** More than any provider's keys take, and little enough to be held. */
@@ -25,14 +18,14 @@ const MAX_BYTES = 1_048_576;
 
 /** How long an identity provider may take before a request is answered without it. */
 const FETCH_TIMEOUT_MS = 5_000;
+/** How much longer a key is used while the identity provider can't be reached. */
+const STALE_MS = 3_600_000;
 /** The same failure is not asked for again within this time. */
 const FAILURE_MEMORY_MS = 1_000;
 
 export interface JwksOptions {
   /** How long a key is used before it is read again, so how long a withdrawn key still counts. */
   readonly cacheMs?: number;
-  /** How much longer, while the identity provider can't be reached. */
-  readonly staleMs?: number;
   /** Least time between two reads of the key set, so how soon a new key is noticed. */
   readonly minIntervalMs?: number;
 }
@@ -52,7 +45,7 @@ export class KeysUnavailableError extends Error {
 export function makeJwksKeys(
   uri: string,
   log: Logger,
-  { cacheMs = 600_000, staleMs = 3_600_000, minIntervalMs = 10_000 }: JwksOptions = {},
+  { cacheMs = 600_000, minIntervalMs = 10_000 }: JwksOptions = {},
 ): GetVerificationKey {
   const { fetcher, isUnknown } = makeFetcher(log, minIntervalMs);
   const lookUp = jwksRsa.expressJwtSecret({
@@ -61,7 +54,7 @@ export function makeJwksKeys(
     cache: true,
     cacheMaxEntries: 32,
     cacheMaxAge: cacheMs,
-    cacheMaxAgeFallback: staleMs,
+    cacheMaxAgeFallback: STALE_MS,
     onStaleCacheFallback: (error) =>
       log.warn({ err: error }, "using a cached key: the identity provider can't be reached"),
     handleSigningKeyError(error, done) {

@@ -1,10 +1,10 @@
 import { isDenial, ProblemError } from '../lib/errors.ts';
 import type { Role } from './claims.ts';
 
-/** What a request does, as far as roles differ in what they may. */
+/** An action that some roles may do and others not. */
 export type Action = 'read_flags' | 'change_flags' | 'create_environments' | 'read_trail';
 
-/** Who is meant to do what. The grants in migrations/fixtures enforce it; a test holds them against this. */
+/** The roles that are meant to do each action. The grants in migrations/fixtures enforce it; a test compares them. */
 export const RIGHTS: Readonly<Record<Action, { roles: readonly Role[]; takes: string }>> = {
   read_flags: {
     roles: ['admin', 'viewer', 'auditor'],

@@ -1,17 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-
 import jwt from 'jsonwebtoken';
 import type { Algorithm, SignOptions } from 'jsonwebtoken';
-
-import {
-  claimsFromPayload,
-  isRole,
-  OWN_CLAIM_NAMES,
-  type ClaimNames,
-  type Role,
-} from './claims.ts';
+import { claimsFromPayload, isRole, OWN_CLAIM_NAMES } from './claims.ts';
+import type { ClaimNames, Role } from './claims.ts';
 import type { NodeEnv } from '../config/config.ts';
 import { ExplainedError } from '../lib/explained.ts';
 import { readOwnFile, requireOwnFolder } from '../lib/own_files.ts';
@@ -34,7 +27,7 @@ export interface TokenOptions {
   readonly expiresIn?: number | string | undefined;
   readonly audience?: string | null | undefined;
   readonly issuer?: string | null | undefined;
-  /** Where the API looks for the claims; Halyard's own names by default. */
+  /** The names under which the API looks for claims; Halyard's own by default. */
   readonly claimNames?: ClaimNames | undefined;
 }
 

@@ -6,7 +6,7 @@ import { chosenSinks, makeSinks, type Destination } from '../audit/delivery/sink
 import { assertCanListen } from '../http/listen.ts';
 import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
-import { orAborted } from '../lib/wait.ts';
+import { raceAbort } from '../lib/wait.ts';
 import { placeOf } from '../postgres/error.ts';
 import { serve, type Service } from './shutdown.ts';
 import { welcome } from './banner.ts';
@@ -55,7 +55,7 @@ export async function start(): Promise<void> {
     const early = isLate ? null : await openSinks();
     // A signal in the middle of it must not leave a server behind: its guard ends it with this process.
     const preparing = prepareDatabase(config, log, service);
-    const database = await orAborted(preparing, service.signal);
+    const database = await raceAbort(preparing, service.signal);
     const destinations = early ?? (await openSinks());
     const urls = await startParts(config, log, service, {
       ...{ ...database, ...(await parts), destinations },
@@ -128,7 +128,7 @@ async function startParts(
       })
       .then(async (api) => {
         running.defer(() => api.close());
-        await orAborted<unknown>(api.started, signal);
+        await raceAbort<unknown>(api.started, signal);
         return api.url;
       }),
     parts

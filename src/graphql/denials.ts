@@ -1,21 +1,21 @@
 import {
-  GraphQLError,
   Kind,
-  valueFromASTUntyped,
+  type GraphQLError,
   type DocumentNode,
   type ExecutionResult,
   type FieldNode,
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import type { Role } from '../auth/claims.ts';
 import { explainDenial, type Action } from '../auth/rights.ts';
 import { isProblemCode, PROBLEMS, type ProblemCode } from '../lib/errors.ts';
-import type { Result } from './errors.ts';
+import { setOf } from './documents.ts';
+import { changed, thrownIn, type Result } from './errors.ts';
+import { argumentsIn } from './variables.ts';
 
-/** What was run, and for whom. */
+/** An operation that ran, and its caller's role. */
 export interface Run {
   readonly document: DocumentNode;
   readonly operation: OperationDefinitionNode;
@@ -30,22 +30,16 @@ export function explainDenials(result: ExecutionResult, run: Run): ExecutionResu
 }
 
 function explain(error: GraphQLError, run: Run): GraphQLError {
-  let cause: unknown = error;
-  while (cause instanceof GraphQLError && cause.originalError !== undefined)
-    cause = cause.originalError;
+  const cause = thrownIn(error);
   const explained = explainDenial(cause, run.role, actionAt(error.path?.[0], run));
   if (explained === cause) return error;
-  return new GraphQLError(error.message, {
-    nodes: error.nodes ?? null,
-    source: error.source ?? null,
-    positions: error.positions ?? null,
-    path: error.path ?? null,
-    originalError: explained as Error,
-  });
+  return changed(error, { path: error.path ?? null, originalError: explained as Error });
 }
 
-/** @param key of a field at the root, as in the answer; undefined for the only one there is */
-function actionAt(key: string | number | undefined, { document, operation }: Run): Action {
+/** The key of a field at the root, as in the answer; undefined for the only one that there is. */
+type Key = string | number | undefined;
+
+function actionAt(key: Key, { document, operation }: Run): Action {
   const field = fieldAt(key, document, operation.selectionSet);
   if ((operation.operation as string) === 'mutation')
     return field?.name.value === 'createEnvironment' ? 'create_environments' : 'change_flags';
@@ -54,7 +48,7 @@ function actionAt(key: string | number | undefined, { document, operation }: Run
 
 /** The field with that key, or alias, also in fragments. */
 function fieldAt(
-  key: string | number | undefined,
+  key: Key,
   document: DocumentNode,
   { selections }: SelectionSetNode,
 ): FieldNode | undefined {
@@ -64,20 +58,14 @@ function fieldAt(
       if (key === undefined || key === (alias ?? name).value) return selection;
       continue;
     }
-    const fragment =
-      selection.kind === Kind.INLINE_FRAGMENT
-        ? selection
-        : document.definitions
-            .filter((definition) => definition.kind === Kind.FRAGMENT_DEFINITION)
-            .find(({ name }) => name.value === selection.name.value);
-    if (fragment === undefined) continue;
-    const found = fieldAt(key, document, fragment.selectionSet);
+    const set = setOf(selection, document);
+    const found = set && fieldAt(key, document, set);
     if (found !== undefined) return found;
   }
   return undefined;
 }
 
-/** What of an answer was denied (403), each but once: the operation and its field at the root, and the flag that its arguments name. */
+/** The denials (403) in an answer, each once: the operation and its field at the root, and the flag that its arguments name. */
 export function deniedIn(result: Result, run: Run): DeniedField[] {
   const denied = (result.errors ?? []).flatMap(({ path, extensions }) => {
     const code: unknown = extensions?.code;
@@ -89,17 +77,10 @@ export function deniedIn(result: Result, run: Run): DeniedField[] {
 
 type DeniedField = Pick<Denial, 'operation' | 'code' | 'flagKey' | 'environment'>;
 
-function deniedField(
-  key: string | number | undefined,
-  code: ProblemCode,
-  { document, operation, variables }: Run,
-): DeniedField {
+function deniedField(key: Key, code: ProblemCode, run: Run): DeniedField {
+  const { document, operation, variables } = run;
   const field = fieldAt(key, document, operation.selectionSet);
-  const values = field?.arguments?.map(({ name, value }) => [
-    name.value,
-    valueFromASTUntyped(value, variables),
-  ]);
-  const given: unknown = Object.fromEntries(values ?? []);
+  const given = field && argumentsIn(field, variables);
   return {
     operation: `${operation.operation} ${field?.name.value ?? ''}`.trim(),
     code,

@@ -12,22 +12,24 @@ import {
   visit,
   type ASTNode,
   type DocumentNode,
+  type FragmentSpreadNode,
   type GraphQLSchema,
+  type InlineFragmentNode,
   type OperationDefinitionNode,
+  type SelectionSetNode,
   type ValidationContext,
 } from 'postgraphile/graphql';
-
 import type { ProblemCode } from '../lib/errors.ts';
 import { graphqlProblem } from './errors.ts';
 
 /** Characters and tokens of a query: several times what the largest useful one has. */
-const MOST_CHARACTERS = 20_000;
-const MOST_TOKENS = 2_000;
-const MOST_ERRORS = 10;
-const CACHED = 500;
+const MAX_CHARACTERS = 20_000;
+const MAX_TOKENS = 2_000;
+const MAX_ERRORS = 10;
+const MAX_CACHED = 500;
 /** Characters of the queries that are cached: what is made of one takes some 75 bytes for each. */
-const MOST_CACHED_CHARACTERS = 250_000;
-const TOO_LONG = `A query may have ${MOST_CHARACTERS} characters at most.`;
+const MAX_CACHED_CHARACTERS = 250_000;
+const TOO_LONG = `A query may have ${MAX_CHARACTERS} characters at most.`;
 
 type Parsed = { readonly document: DocumentNode } | { readonly errors: GraphQLError[] };
 
@@ -61,15 +63,15 @@ export function makeDocuments(
   }
 
   function read(query: string): Parsed {
-    if (query.length > MOST_CHARACTERS)
+    if (query.length > MAX_CHARACTERS)
       return { errors: [graphqlProblem('invalid_query', TOO_LONG)] };
     try {
-      const document = parse(new Source(query, 'query'), { maxTokens: MOST_TOKENS });
-      const errors = validate(schema, document, rules, { maxErrors: MOST_ERRORS });
+      const document = parse(new Source(query, 'query'), { maxTokens: MAX_TOKENS });
+      const errors = validate(schema, document, rules, { maxErrors: MAX_ERRORS });
       if (errors.length === 0) return { document };
-      return { errors: errors.map((error) => ofQuery(error, production)) };
+      return { errors: errors.map((error) => fromQueryError(error, production)) };
     } catch (error) {
-      if (error instanceof GraphQLError) return { errors: [ofQuery(error, production)] };
+      if (error instanceof GraphQLError) return { errors: [fromQueryError(error, production)] };
       throw error;
     }
   }
@@ -80,8 +82,8 @@ export function makeDocuments(
     forget(query);
     cache.set(query, parsed);
     characters += query.length;
-    // The oldest goes: a Map keeps the order of insertion.
-    while (cache.size > CACHED || characters > MOST_CACHED_CHARACTERS)
+    // LRU: re-inserting moves an entry to the end, so the first key is the oldest.
+    while (cache.size > MAX_CACHED || characters > MAX_CACHED_CHARACTERS)
       forget(cache.keys().next().value ?? '');
     return parsed;
   };
@@ -93,6 +95,17 @@ export function operationIn(document: DocumentNode, name: string | null): Operat
   if (operation === null || operation === undefined)
     throw graphqlProblem('invalid_query', 'Say in operationName which operation to run.');
   return operation;
+}
+
+/** A fragment's selection; undefined where the document has none of its name. */
+export function setOf(
+  selection: FragmentSpreadNode | InlineFragmentNode,
+  { definitions }: DocumentNode,
+): SelectionSetNode | undefined {
+  if (selection.kind === Kind.INLINE_FRAGMENT) return selection.selectionSet;
+  return definitions
+    .filter((definition) => definition.kind === Kind.FRAGMENT_DEFINITION)
+    .find(({ name }) => name.value === selection.name.value)?.selectionSet;
 }
 
 /** The code of a value that isn't allowed, by the names that lead to it: REST's for the same mistake. */
@@ -123,11 +136,11 @@ export function namesTo(document: DocumentNode, wanted: (node: ASTNode) => boole
   return names;
 }
 
-function ofQuery(error: GraphQLError, production: boolean): GraphQLError {
+function fromQueryError(error: GraphQLError, production: boolean): GraphQLError {
   if (error.extensions.code !== undefined && !production) return error;
   const code = (error.extensions.code ?? 'invalid_query') as ProblemCode;
   const coded = graphqlProblem(code, error);
-  // A name that nearly exists is told as willingly by validation as by introspection.
+  // Validation would disclose names that nearly match, as introspection discloses all.
   if (production) coded.message = coded.message.replace(/ ?Did you mean .*$/s, '');
   return coded;
 }

@@ -1,21 +1,14 @@
 import './environment.ts';
-
 import {
   GraphQLError,
+  type GraphQLErrorOptions,
   type ExecutionResult,
   type FormattedExecutionResult,
   type GraphQLFormattedError,
 } from 'postgraphile/graphql';
 import { isSafeError, type SafeError } from 'postgraphile/grafast';
-
-import {
-  isProblemCode,
-  ProblemError,
-  problemOf,
-  PROBLEMS,
-  type Problem,
-  type ProblemCode,
-} from '../lib/errors.ts';
+import { isProblemCode, ProblemError, problemOf, PROBLEMS } from '../lib/errors.ts';
+import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { turnedAwayLevel } from '../http/problems.ts';
 
@@ -32,7 +25,7 @@ export class InvalidQuery extends Error {
   }
 }
 
-/** What ran, with its errors as clients get them; those that aren't known go to the log. */
+/** A result with its errors as clients get them; unknown errors go to the log. */
 export function format({ data, errors }: ExecutionResult, log: Logger): Result {
   return {
     ...(errors === undefined ? {} : { errors: errors.map((error) => formatError(error, log)) }),
@@ -48,18 +41,29 @@ export function failure(error: unknown, log: Logger): Result {
 
 /** An error with its code, for what GraphQL itself finds wrong with a document or its values. */
 export function graphqlProblem(code: ProblemCode, error: GraphQLError | string): GraphQLError {
-  if (typeof error === 'string') return new GraphQLError(error, { extensions: { code } });
-  return new GraphQLError(error.message, {
-    nodes: error.nodes ?? null,
-    source: error.source ?? null,
-    positions: error.positions ?? null,
-    extensions: { code },
-  });
+  return typeof error === 'string'
+    ? new GraphQLError(error, { extensions: { code } })
+    : changed(error, { extensions: { code } });
+}
+
+/** A copy of an error, at the same place in the document, with other properties. */
+export function changed(error: GraphQLError, properties: GraphQLErrorOptions): GraphQLError {
+  const { message, nodes, source, positions } = error;
+  const place = { nodes: nodes ?? null, source: source ?? null, positions: positions ?? null };
+  return new GraphQLError(message, { ...place, ...properties });
+}
+
+/** The error that was thrown, without the GraphQL errors round it. */
+export function thrownIn(error: unknown): unknown {
+  let cause = error;
+  while (cause instanceof GraphQLError && cause.originalError !== undefined)
+    cause = cause.originalError;
+  return cause;
 }
 
 /**
  * What the client gets of an error: a sentence, where it happened, and `extensions.code`, which is one of PROBLEMS. An error
- * that isn't known goes to the log, and the client is told no more than that.
+ * that isn't known goes to the log, and the client gets no more than its code.
  */
 function formatError(error: unknown, log: Logger): GraphQLFormattedError {
   const { code, detail } = problemIn(error, log);
@@ -73,12 +77,9 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
     if (isProblemCode(code) && error.originalError === undefined)
       return { code, detail: error.message };
   }
-  // What was thrown, out of the GraphQL errors round it.
-  let cause = error;
-  while (cause instanceof GraphQLError && cause.originalError !== undefined)
-    cause = cause.originalError;
+  const cause = thrownIn(error);
   const problem =
-    cause instanceof Error && isSafeError(cause) ? ofGrafast(cause) : problemOf(cause);
+    cause instanceof Error && isSafeError(cause) ? fromGrafastError(cause) : problemOf(cause);
   if (problem.code === 'internal_error') log.error({ err: cause }, 'a GraphQL field failed');
   else if (problem.status >= 500)
     log[turnedAwayLevel(cause)]({ err: cause }, 'a GraphQL field was turned away');
@@ -86,7 +87,7 @@ function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail'
 }
 
 /** Grafast writes these for clients: a timeout, which it marks with a symbol, or a cursor that it can't use. */
-function ofGrafast(error: SafeError): Problem {
+function fromGrafastError(error: SafeError): Problem {
   const marks = Object.getOwnPropertySymbols(error.extensions ?? {});
   return marks.some(({ description }) => description === 'timeout')
     ? new ProblemError('timeout', `${PROBLEMS.timeout.title}.`).problem

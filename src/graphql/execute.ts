@@ -1,39 +1,36 @@
 import './environment.ts';
-
 import { hash } from 'node:crypto';
-
 import type { DocumentNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
 import { execute, hookArgs, subscribe, type GrafastSubscriber } from 'postgraphile/grafast';
 import { makeSchema } from 'postgraphile/graphile-build';
-
 import type { Denial } from '../audit/denials/recorder.ts';
+import type { Authentication } from '../auth/auth.ts';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { requireRoom } from '../postgres/fair_pool.ts';
 import { ASKER, pgSettings, type RequestIds, type Settings } from '../postgres/request_settings.ts';
-import type { Asker } from '../lib/fair_queue.ts';
+import { makeFairQueue, type Asker } from '../lib/fair_queue.ts';
 import type { Logger } from '../lib/log.ts';
-import { makeTurns } from '../lib/turns.ts';
 import type { Changes } from './live/changes.ts';
 import { makeService } from './pg_service.ts';
 import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
-import { makeFeed, type Results } from './live/feed.ts';
+import { makeSubscriptionSource, type Results } from './live/subscription_source.ts';
 import { checkFilters, makeEnvironmentCheck } from './filters.ts';
 import { checkLimits } from './limits.ts';
 import { coerceVariables, textOfVariables } from './variables.ts';
 import { makePlanning } from './planning.ts';
 import { makeBoundedPlans } from './plans.ts';
 import { preset } from './schema/preset.ts';
-import { makeReader, rightsOf } from './live/reader.ts';
+import { makeReader, authorizationScope } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
 /**
  * Subscriptions that begin, look or execute at the same time. Each takes a connection or two, of which others need most; most of
  * their time is the processor's, which more at once would not make less.
  */
-const TURNS_AT_ONCE = 3;
+const TURNS = { slots: 3, perUser: 3 } as const;
 
 /** Characters of a subscription's document, which takes 75 times as many bytes for as long as the subscription is open. */
 const MAX_SUBSCRIPTION_LENGTH = 4_000;
@@ -46,8 +43,18 @@ export interface GraphqlRequest {
   readonly variables: Readonly<Record<string, unknown>>;
 }
 
-/** Who asks. */
-export interface Caller {
+/** The options of both ends of GraphQL: HTTP and WebSocket. */
+export interface EndOptions {
+  /** Throws DatabaseUnavailableError while there is none. */
+  readonly executor: () => Executor;
+  readonly authentication: Authentication;
+  readonly log: Logger;
+  /** Hears of what verified tokens were denied. */
+  readonly onDenied: ((denial: Denial) => void) | undefined;
+}
+
+/** The user of an operation, and where its answer goes. */
+interface Caller {
   readonly claims: Claims;
   readonly request: RequestIds;
   /** Knows the request's id. */
@@ -56,7 +63,7 @@ export interface Caller {
   readonly client?: Asker['client'];
 }
 
-/** What an operation runs with. */
+/** The settings of an operation's transactions, and its subscriber. */
 interface Running {
   /** Of its transactions. */
   readonly settings: Settings;
@@ -72,7 +79,7 @@ const runningIn = (context: object) => (context as { halyard: Running }).halyard
  * @param options.queuePerUser operations of one user that may wait for their turn
  * @throws Error when the database can't be reached or isn't migrated
  */
-export async function makeEngine(options: {
+export async function makeExecutor(options: {
   readonly pool: pg.Pool;
   readonly changes: Changes;
   readonly production: boolean;
@@ -85,8 +92,8 @@ export async function makeEngine(options: {
   const { executionMs = 15_000, queuePerUser = 256 } = options;
   const planning = makePlanning(queuePerUser);
   const reader = makeReader(pool);
-  const turns = makeTurns(TURNS_AT_ONCE);
-  const feed = makeFeed({ changes, reader, turns, planning, log });
+  const turns = makeFairQueue(TURNS);
+  const source = makeSubscriptionSource({ changes, reader, turns, planning, log });
   const { schema, resolvedPreset } = await makeSchema({
     extends: [preset],
     plugins: [makeBoundedPlans()],
@@ -126,7 +133,6 @@ export async function makeEngine(options: {
     return { document, operation, isLarge, environments };
   }
 
-  /** The arguments of grafast. */
   function argumentsOf(request: GraphqlRequest, document: DocumentNode, running: Running) {
     return hookArgs({
       schema,
@@ -188,24 +194,23 @@ export async function makeEngine(options: {
         return failure(error, log);
       }
     },
-    /** How many subscriptions are open. */
-    subscriptions: () => feed.size,
+    subscriptions: () => source.size,
     /** Starts a subscription: an iterator of results as JSON text, or a result with errors alone. Never rejects. */
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
       const { claims, log } = caller;
       const user = userKey(claims);
       const start = async () => {
-        const rights = rightsOf(claims);
+        const rights = authorizationScope(claims);
         const checked = await planning.run(rights[ASKER], () => check(request, true));
         await requireEnvironments(checked.environments, claims, rights);
         const run = { ...checked, role: claims.role, variables: request.variables };
-        const followed = await feed.follow({
+        const followed = await source.follow({
           key: keyOf(request, run.operation, rights),
           rights,
           user,
           log,
-          run: async (settings, give) => {
-            const running = { settings, subscriber: makeSubscriber(give) };
+          run: async (settings, lookUp) => {
+            const running = { settings, subscriber: makeSubscriber(lookUp) };
             const { results } = await planning.run(rights[ASKER], async () => {
               const args = await argumentsOf(request, run.document, running);
               return { results: Promise.resolve(subscribe(args)) };
@@ -219,17 +224,16 @@ export async function makeEngine(options: {
       };
       try {
         // Parsing and planning keep the processor busy, a document that was never seen before for longest.
-        return await turns.run(user, start);
+        return await turns.run({ user }, start);
       } catch (error) {
         return failure(error, log);
       }
     },
-    /** Ends all subscriptions. */
-    close: feed.close,
+    close: source.close,
   };
 }
 
-export type Engine = Awaited<ReturnType<typeof makeEngine>>;
+export type Executor = Awaited<ReturnType<typeof makeExecutor>>;
 
 /** Calls `end` once the answer has gone out or has no reader any more; where no client is known, once it is made. */
 function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => void): void {
@@ -238,7 +242,7 @@ function whenSent(client: Asker['client'], made: Promise<unknown>, end: () => vo
   else client.once('close', end);
 }
 
-/** The same for requests that come to the same, asked by whoever has these rights. */
+/** The same key for requests that have the same answers, by any user with these rights. */
 function keyOf(
   request: GraphqlRequest,
   operation: OperationDefinitionNode,

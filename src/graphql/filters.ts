@@ -1,25 +1,18 @@
-import {
-  Kind,
-  valueFromASTUntyped,
-  visit,
-  type DocumentNode,
-  type FieldNode,
-  type OperationDefinitionNode,
-} from 'postgraphile/graphql';
+import { Kind, visit } from 'postgraphile/graphql';
+import type { DocumentNode, FieldNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
-
 import { EVENT_LEVELS, eventTypeProblem } from '../audit/event_types.ts';
 import type { Claims } from '../auth/claims.ts';
 import { ProblemError } from '../lib/errors.ts';
 import type { Settings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
 import { SCHEDULE_STATUSES } from '../schedules/schemas.ts';
-import type { Values } from './variables.ts';
+import { argumentsIn, type Values } from './variables.ts';
 
 /** An environment that a list is narrowed to. */
-export interface NamedEnvironment {
+interface NamedEnvironment {
   readonly name: string;
-  /** Of the trail, which keeps the events of environments that were deleted. */
+  /** Whether it narrows the trail, which keeps the events of deleted environments. */
   readonly inTrail: boolean;
 }
 
@@ -42,9 +35,9 @@ export function checkFilters(
   const enter = (field: FieldNode) => {
     const inTrail = field.name.value.startsWith('auditEvent');
     for (const { environment, ...condition } of filtersOf(field, variables)) {
-      requireKnown('status', condition.status, SCHEDULE_STATUSES);
-      requireKnown('level', condition.level, EVENT_LEVELS);
-      requireEventType(condition.eventType);
+      requireKnown('status', condition.status, oneOf(SCHEDULE_STATUSES));
+      requireKnown('level', condition.level, oneOf(EVENT_LEVELS));
+      requireKnown('eventType', condition.eventType, eventTypeProblem);
       if (typeof environment === 'string')
         named.set(JSON.stringify([environment, inTrail]), { name: environment, inTrail });
     }
@@ -56,36 +49,29 @@ export function checkFilters(
 }
 
 /** The condition of a field, and its own arguments. Those of a mutation are in `input`, and checked by the database. */
-function filtersOf(field: FieldNode, variables: Values): Readonly<Record<string, unknown>>[] {
-  const values = Object.fromEntries(
-    (field.arguments ?? []).map(({ name, value }) => [
-      name.value,
-      valueFromASTUntyped(value, variables),
-    ]),
-  );
-  const { condition, environment } = values;
-  return [{ environment }, ...(isObject(condition) ? [condition] : [])];
+function filtersOf(field: FieldNode, variables: Values): Values[] {
+  const { condition, environment } = argumentsIn(field, variables);
+  const isObject = typeof condition === 'object' && condition !== null;
+  return [{ environment }, ...(isObject ? [condition as Values] : [])];
 }
 
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
+/**
+ * A variable of null would find nothing; one that is left out narrows nothing.
+ *
+ * @param problemWith what is wrong with a text, or null
+ */
+function requireKnown(
+  name: string,
+  value: unknown,
+  problemWith: (text: string) => string | null,
+): void {
+  const problem =
+    value === null ? 'can’t be null' : typeof value === 'string' ? problemWith(value) : null;
+  if (problem !== null) throw new ProblemError('invalid_value', `${name} ${problem}.`);
 }
 
-function requireKnown(name: string, value: unknown, known: readonly string[]): void {
-  requireGiven(name, value);
-  if (typeof value === 'string' && !known.includes(value))
-    throw new ProblemError('invalid_value', `${name} must be one of: ${known.join(', ')}.`);
-}
-
-/** A variable of null would find nothing; one that is left out narrows nothing. */
-function requireGiven(name: string, value: unknown): void {
-  if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
-}
-
-function requireEventType(value: unknown): void {
-  requireGiven('eventType', value);
-  const problem = typeof value === 'string' ? eventTypeProblem(value) : null;
-  if (problem !== null) throw new ProblemError('invalid_value', `eventType ${problem}.`);
+function oneOf(known: readonly string[]) {
+  return (text: string) => (known.includes(text) ? null : `must be one of: ${known.join(', ')}`);
 }
 
 /** Makes the check that environments exist, and that the token reaches them. It asks the database only for names that are new to it. */

@@ -1,15 +1,13 @@
 import express from 'express';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
-
-import type { Denial } from '../audit/denials/recorder.ts';
-import { claimsOf, type Authentication } from '../auth/auth.ts';
+import { claimsOf } from '../auth/auth.ts';
 import { ProblemError, PROBLEMS, problemOf, type ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { requireRole } from '../http/caller.ts';
-import { ofBody, readJson } from '../http/json_body.ts';
+import { fromBodyError, readJson } from '../http/json_body.ts';
 import { headersOf, logProblem } from '../http/problems.ts';
 import { requestIdsOf } from '../http/request_id.ts';
-import type { Engine, GraphqlRequest } from './execute.ts';
+import type { EndOptions, GraphqlRequest } from './execute.ts';
 import type { Result } from './errors.ts';
 
 /** GraphQL over HTTP, draft 2025: validation errors have a status of their own under this type. */
@@ -20,19 +18,15 @@ const JSON_TYPE = 'application/json';
  * POST /graphql with one JSON object. No GET, no forms, no batches: what another site can make a browser send is none of
  * these. The token is verified before the body is read.
  *
- * @param options.engine throws DatabaseUnavailableError while there is none
+ * @param onErrors hears the codes of the errors of each answer that has some
  */
-export function makeHttp(options: {
-  readonly engine: () => Engine;
-  readonly authentication: Authentication;
-  readonly log: Logger;
-  readonly onErrors: ((codes: readonly string[]) => void) | undefined;
-  readonly onDenied: ((denial: Denial) => void) | undefined;
-}): express.Router {
-  const { engine, authentication, log, onErrors, onDenied } = options;
+export function makeHttp(
+  { executor, authentication, log, onDenied }: EndOptions,
+  onErrors?: (codes: readonly string[]) => void,
+): express.Router {
   const answer: RequestHandler = async (request, response) => {
     const ids = requestIdsOf(request);
-    const result = await engine().run(readBody(request.body), {
+    const result = await executor().run(readBody(request.body), {
       claims: claimsOf(request),
       request: ids,
       log: log.child(ids),
@@ -43,7 +37,7 @@ export function makeHttp(options: {
     const status = result.data === undefined ? statusOf(result) : 200;
     const type = typeFor(request);
     if (status === 429 || status === 503) response.setHeader('Retry-After', '1');
-    // Under plain JSON, a well-formed request gets 200 with its errors; that type can't tell them from a proxy's.
+    // Under plain JSON, a well-formed request gets 200 with its errors: by that type they look like a proxy's.
     send(response, type === JSON_TYPE && status === 400 ? 200 : status, type, result);
   };
 
@@ -86,7 +80,7 @@ export function readBody(body: unknown): GraphqlRequest {
   return { query, operationName, variables: { ...variables } };
 }
 
-/** What failed before anything ran: our own fault, too many requests, or another fault of the client's. */
+/** The status of an answer when nothing ran: a fault of ours, too many requests, or another fault of the client's. */
 function statusOf(result: Result): number {
   const statuses = codesOf(result).map((code) => PROBLEMS[code].status);
   return Math.max(400, ...statuses.filter((status) => status >= 429));
@@ -105,28 +99,20 @@ function send(response: Response, status: number, type: string, result: Result):
 }
 
 /** Errors from before the execution, in GraphQL's shape and with a status in every media type. */
-function makeErrorHandler(
-  log: Logger,
-  onDenied: ((denial: Denial) => void) | undefined,
-): ErrorRequestHandler {
+function makeErrorHandler(log: Logger, onDenied: EndOptions['onDenied']): ErrorRequestHandler {
   return (error: unknown, request, response, next) => {
     if (response.headersSent || request.socket.destroyed) {
       next(error);
       return;
     }
-    const problem = problemOf(ofBody(error));
-    logProblem(log.child(requestIdsOf(request)), problem, error);
-    if (problem.status === 403)
-      onDenied?.({
-        claims: claimsOf(request),
-        request: requestIdsOf(request),
-        operation: 'POST /graphql',
-        code: problem.code,
-      });
-    response.set(headersOf(error, problem));
+    const problem = problemOf(fromBodyError(error));
     const { status, detail, code } = problem;
-    send(response, status, typeFor(request), {
-      errors: [{ message: detail, extensions: { code } }],
-    });
+    const ids = requestIdsOf(request);
+    logProblem(log.child(ids), problem, error);
+    if (status === 403)
+      onDenied?.({ claims: claimsOf(request), request: ids, operation: 'POST /graphql', code });
+    response.set(headersOf(error, problem));
+    const errors = [{ message: detail, extensions: { code } }];
+    send(response, status, typeFor(request), { errors });
   };
 }

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type { Server } from 'node:http';
-
 import type { Express } from 'express';
 import { buildSchema } from 'postgraphile/graphql';
 import { grafserv } from 'postgraphile/grafserv/express/v4';

@@ -1,21 +1,15 @@
 import './environment.ts';
-
 import type { Server } from 'node:http';
-
 import type { Express } from 'express';
 import type pg from 'pg';
-
 import type { Denial } from '../audit/denials/recorder.ts';
 import type { Authentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
-import { NO_WAIT, type DatabaseWait } from '../postgres/wait.ts';
-import { backOff } from '../lib/backoff.ts';
+import { NO_WAIT, retryWhileAway, type DatabaseWait } from '../postgres/wait.ts';
 import type { Logger } from '../lib/log.ts';
-import { makeOutage } from '../lib/outage.ts';
-import { pause } from '../lib/wait.ts';
 import { makeChanges } from './live/changes.ts';
-import { makeEngine, type Engine } from './execute.ts';
+import { makeExecutor, type Executor } from './execute.ts';
 import { makeHttp } from './http.ts';
 import { makeSockets } from './websocket.ts';
 
@@ -42,6 +36,10 @@ interface GraphqlOptions {
 }
 
 const BACK_OFF = { baseMs: 500, capMs: 10_000 };
+const SCHEMA = {
+  failing: 'the GraphQL schema can’t be made from the database yet',
+  back: 'the GraphQL schema is made',
+};
 
 /**
  * The GraphQL API. The schema is made from the database, here; when that is delayed, or the schema can't be made at once, this
@@ -56,17 +54,13 @@ export async function makeGraphql(options: GraphqlOptions) {
   const production = config.nodeEnv === 'production';
   const changes = makeChanges(options.listenerUrl, log);
   const { queuePerUser } = config.limits;
-  const engineOptions = { pool, changes, production, executionMs, queuePerUser, log, onDenied };
-  const engine = makeLasting(() => makeEngine(engineOptions), log);
-  const parts = { engine: engine.current, authentication, log, onDenied };
-  const sockets = makeSockets({
-    ...parts,
-    maxSockets,
-    maxSilent: options.maxSilent,
-    limits: config.limits,
-  });
-  const started = ready.then(() => Promise.all([engine.start(), changes.start()]));
-  const triedOnce = ready.then(() => engine.firstAttempt);
+  const executorOptions = { pool, changes, production, executionMs, queuePerUser, log, onDenied };
+  const executor = retryUntilReady(() => makeExecutor(executorOptions), log);
+  const ends = { executor: executor.current, authentication, log, onDenied };
+  const { maxSilent } = options;
+  const sockets = makeSockets({ ...ends, maxSockets, maxSilent, limits: config.limits });
+  const started = ready.then(() => Promise.all([executor.start(), changes.start()]));
+  const triedOnce = ready.then(() => executor.firstAttempt);
   await Promise.race([triedOnce, delayed, started]);
 
   return {
@@ -74,7 +68,7 @@ export async function makeGraphql(options: GraphqlOptions) {
     started,
     /** Mounts /graphql, in development /ruru, and WebSockets at /graphql. */
     async attach(app: Express, server: Server): Promise<void> {
-      app.use('/graphql', makeHttp({ ...parts, onErrors }));
+      app.use('/graphql', makeHttp(ends, onErrors));
       sockets.attach(server);
       if (config.nodeEnv === 'development') {
         const { mountRuru } = await import('./ide.ts');
@@ -82,17 +76,17 @@ export async function makeGraphql(options: GraphqlOptions) {
       }
     },
     /** Whether the schema is there and changes are being listened to. */
-    healthy: () => engine.ready() && changes.healthy(),
+    healthy: () => executor.ready() && changes.healthy(),
     /** Open WebSockets, with a token and silent, subscriptions on them, and the notifications that were ignored since the start. */
     get load() {
-      const subscriptions = engine.ready() ? engine.current().subscriptions() : 0;
+      const subscriptions = executor.ready() ? executor.current().subscriptions() : 0;
       return { ...sockets.load, subscriptions, ignored: changes.ignored() };
     },
     /** Closes the WebSockets with 1001, and the listener. The pool is the caller's. */
     async close(): Promise<void> {
-      await engine.close();
+      await executor.close();
       await sockets.close();
-      if (engine.ready()) engine.current().close();
+      if (executor.ready()) executor.current().close();
       await changes.close();
     },
   };
@@ -100,41 +94,30 @@ export async function makeGraphql(options: GraphqlOptions) {
 
 export type GraphqlServer = Awaited<ReturnType<typeof makeGraphql>>;
 
-/** Makes the engine, again and again until it works. */
-function makeLasting(make: () => Promise<Engine>, log: Logger) {
+/** Makes the executor, again and again until it works. */
+function retryUntilReady(make: () => Promise<Executor>, log: Logger) {
   const closing = new AbortController();
-  const outage = makeOutage(log, {
-    failing: 'the GraphQL schema can’t be made from the database yet',
-    back: 'the GraphQL schema is made',
-  });
   const firstAttempt = Promise.withResolvers<undefined>();
-  let engine: Engine | undefined;
+  const onWaiting = () => firstAttempt.resolve(undefined);
+  const options = { log, signal: closing.signal, onWaiting, says: SCHEMA, limits: BACK_OFF };
+  let executor: Executor | undefined;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
-    for (let failures = 0; !closing.signal.aborted; failures++) {
-      try {
-        engine = await make();
-        outage.back();
-        return;
-      } catch (error) {
-        outage.failed(error);
-      } finally {
-        firstAttempt.resolve(undefined);
-      }
-      await pause(backOff(failures, BACK_OFF), closing.signal);
-    }
+    // It rejects only when this is closed.
+    executor = await retryWhileAway(make, options, () => true).catch(() => undefined);
+    onWaiting();
   }
 
   return {
     firstAttempt: firstAttempt.promise,
     /** Resolves once it is made, or closed. */
     start: () => (running ??= run()),
-    ready: () => engine !== undefined,
-    current: (): Engine => {
-      if (engine === undefined)
+    ready: () => executor !== undefined,
+    current: (): Executor => {
+      if (executor === undefined)
         throw new DatabaseUnavailableError(new Error('There is no GraphQL schema yet.'));
-      return engine;
+      return executor;
     },
     async close() {
       closing.abort();

@@ -9,30 +9,31 @@ import {
   type GraphQLObjectType,
   type GraphQLSchema,
   type OperationDefinitionNode,
+  type SelectionNode,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
-
+import { setOf } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
 import { MAX_PAGE } from './schema/pages.ts';
 import { problemAt, type Values } from './variables.ts';
 
 /** Fields at the root, each of which is a transaction of its own. */
-const MOST_ROOT_FIELDS = 20;
+const MAX_ROOT_FIELDS = 20;
 /** Fields in all, every use of a fragment counted, aliases too. */
-const MOST_FIELDS = 500;
+const MAX_FIELDS = 500;
 /** Lists: each takes 2 to 3 ms to plan, as much as a hundred plain fields. */
-const MOST_LISTS = 25;
+const MAX_LISTS = 25;
 /** Fields that are objects, which are joined where they are rows: 0.5 ms each. */
-const MOST_OBJECTS = 100;
+const MAX_OBJECTS = 100;
 /** Rows that the pages of an operation can come to, one inside the other. */
-const MOST_ROWS = 10_000;
+const MAX_ROWS = 10_000;
 /** Characters that the answer can come to, by the estimates below: 5 MB hold up the event loop for 0.1 s. */
-const MOST_ANSWERED = 5_000_000;
+const MAX_ANSWERED = 5_000_000;
 /** Answers longer than this are large: no more than a few of them are made at once. */
 const LARGE_ANSWER = 250_000;
-/** Of a value, beside its name. */
+/** Characters of a value, beside its name. */
 const VALUE_LENGTH = 35;
-/** Of a text that can be thousands of characters long. */
+/** Characters of a text that can be thousands long. */
 const LONG_TEXT_LENGTH = 1_000;
 /** Rows of one message of a subscription, at most. */
 const NOTIFIED_ROWS = 500;
@@ -45,7 +46,11 @@ const LONG_TEXTS: ReadonlySet<string> = new Set([
 ]);
 
 /** Columns to order by: each makes the statement longer. */
-const MOST_ORDERS = 5;
+const MAX_ORDERS = 5;
+
+const TOO_MUCH = `The answer can have more than ${MAX_ANSWERED} characters: lower first.`;
+const TOO_MANY_ROWS = `The pages come to more than ${MAX_ROWS} rows: lower first.`;
+const TOO_MANY_ROOT_FIELDS = `Ask for ${MAX_ROOT_FIELDS} fields at the root at most.`;
 
 /**
  * Refuses an operation that could cost too much, before any of it is planned: too many fields, pages that are too large,
@@ -60,45 +65,37 @@ export function checkLimits(
   operation: OperationDefinitionNode,
   variables: Values,
 ): boolean {
-  const fragments = new Map(
-    document.definitions
-      .filter((definition) => definition.kind === Kind.FRAGMENT_DEFINITION)
-      .map(({ name, selectionSet }) => [name.value, selectionSet]),
-  );
   const root = schema.getRootType(operation.operation);
   if (!root) throw graphqlProblem('invalid_query', `There is no ${operation.operation}.`);
-
-  let fields = 0;
   const results = (operation.operation as string) === 'subscription' ? NOTIFIED_ROWS : 1;
-  let lists = 0;
-  let objects = 0;
-  let rows = 0;
-  let answered = 0;
-  let rootFields = 0;
+  const counted = { fields: 0, rootFields: 0, lists: 0, objects: 0, rows: 0, answered: 0 };
+
+  function add(
+    node: SelectionNode,
+    what: keyof typeof counted,
+    n: number,
+    limit: number,
+    sentence: string,
+  ) {
+    counted[what] += n;
+    if (counted[what] > limit) throw problemAt(node, sentence);
+  }
 
   function enterField(node: FieldNode, parent: GraphQLObjectType, times: number, depth: number) {
     const definition = parent.getFields()[node.name.value];
     // __typename and the like.
     if (definition === undefined) return;
-    answered += results * times * lengthOf(node);
-    if (answered > MOST_ANSWERED)
-      throw problemAt(
-        node,
-        `The answer can have more than ${MOST_ANSWERED} characters: lower first.`,
-      );
+    const length = results * times * lengthOf(node);
+    add(node, 'answered', length, MAX_ANSWERED, TOO_MUCH);
     let inner = times;
     if (definition.args.some(({ name }) => name === 'first')) {
-      lists += 1;
-      if (lists > MOST_LISTS) throw problemAt(node, `Ask for ${MOST_LISTS} lists at most.`);
+      add(node, 'lists', 1, MAX_LISTS, `Ask for ${MAX_LISTS} lists at most.`);
       inner *= pageOf(argumentsOf(definition, node, variables), node);
-      rows += inner;
-      if (rows > MOST_ROWS)
-        throw problemAt(node, `The pages come to more than ${MOST_ROWS} rows: lower first.`);
+      add(node, 'rows', inner, MAX_ROWS, TOO_MANY_ROWS);
     }
     const type = getNamedType(definition.type);
     if (!node.selectionSet || !isObjectType(type)) return;
-    objects += 1;
-    if (objects > MOST_OBJECTS) throw problemAt(node, `Ask for ${MOST_OBJECTS} objects at most.`);
+    add(node, 'objects', 1, MAX_OBJECTS, `Ask for ${MAX_OBJECTS} objects at most.`);
     enter(node.selectionSet, type, inner, depth + 1);
   }
 
@@ -109,24 +106,20 @@ export function checkLimits(
     depth: number,
   ) {
     for (const node of selections) {
-      fields += 1;
-      if (fields > MOST_FIELDS) throw problemAt(node, `Ask for ${MOST_FIELDS} fields at most.`);
-      if (depth === 0) rootFields += 1;
-      if (rootFields > MOST_ROOT_FIELDS)
-        throw problemAt(node, `Ask for ${MOST_ROOT_FIELDS} fields at the root at most.`);
+      add(node, 'fields', 1, MAX_FIELDS, `Ask for ${MAX_FIELDS} fields at most.`);
+      if (depth === 0) add(node, 'rootFields', 1, MAX_ROOT_FIELDS, TOO_MANY_ROOT_FIELDS);
       if (node.kind === Kind.FIELD) {
         enterField(node, parent, times, depth);
         continue;
       }
       // No interfaces and no unions: a fragment's type is its place's.
-      const inline = node.kind === Kind.INLINE_FRAGMENT;
-      const set = inline ? node.selectionSet : fragments.get(node.name.value);
+      const set = setOf(node, document);
       if (set !== undefined) enter(set, parent, times, depth);
     }
   }
 
   enter(operation.selectionSet, root, 1, 0);
-  return answered > LARGE_ANSWER;
+  return counted.answered > LARGE_ANSWER;
 }
 
 /** Characters of a field in the answer, about. */
@@ -149,8 +142,8 @@ function argumentsOf(
 }
 
 function pageOf({ first, orderBy }: Values, node: FieldNode): number {
-  if (Array.isArray(orderBy) && orderBy.length > MOST_ORDERS)
-    throw problemAt(node, `orderBy may have ${MOST_ORDERS} values at most.`, 'invalid_value');
+  if (Array.isArray(orderBy) && orderBy.length > MAX_ORDERS)
+    throw problemAt(node, `orderBy may have ${MAX_ORDERS} values at most.`, 'invalid_value');
   if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
     throw problemAt(node, `first must be from 0 to ${MAX_PAGE}.`, 'invalid_value');
   return first;

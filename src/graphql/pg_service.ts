@@ -1,10 +1,7 @@
 import './environment.ts';
-
 import { hash } from 'node:crypto';
-
 import type pg from 'pg';
 import { makePgAdaptorWithPgClient, makePgService } from 'postgraphile/adaptors/pg';
-
 import { connectAs } from '../postgres/fair_pool.ts';
 import { connect, DatabaseUnavailableError, isLost } from '../postgres/pool.ts';
 import type { Settings } from '../postgres/request_settings.ts';
@@ -14,7 +11,7 @@ import type { Reader } from './live/reader.ts';
 type Service = GraphileConfig.PgServiceConfiguration;
 type WithPgClient = ReturnType<typeof makePgAdaptorWithPgClient>;
 type PgClient = Parameters<Parameters<WithPgClient>[1]>[0];
-/** What PostGraphile may ask of a client: all but the raw one, because each query may have a connection of its own. */
+/** The client that PostGraphile gets. It has no raw one, because each query may have a connection of its own. */
 type Client = Omit<PgClient, 'rawClient'>;
 
 /** The database as PostGraphile sees it, with errors that say what happened. The pool stays the caller's. */
@@ -23,12 +20,12 @@ export function makeService(
   reader: Reader,
   settings: Service['pgSettings'],
 ): Service {
-  const inSteps = makeStepwise(pool);
+  const interactively = interactiveTransactions(pool);
   const withPgClient = Object.assign(
     async (pgSettings: Settings | null, work: (client: Client) => unknown) =>
       await (pgSettings === null
-        ? inSteps(null, work)
-        : work(makeClient(reader, pgSettings, inSteps))),
+        ? interactively(null, work)
+        : work(makeClient(reader, pgSettings, interactively))),
     { release: () => undefined },
   );
   const service = makePgService({ pool, schemas: SCHEMAS, pubsub: false });
@@ -46,7 +43,7 @@ export function makeService(
  * A client whose queries are a transaction each, settings and all, in one round trip. PostGraphile's own begins one round all
  * queries of a client; but it promises that of withTransaction only, and asks one query of each client.
  */
-function makeClient(reader: Reader, settings: Settings, inSteps: WithPgClient): Client {
+function makeClient(reader: Reader, settings: Settings, interactively: WithPgClient): Client {
   return {
     async query({ text, values = [], arrayMode, name }) {
       const { rows, rowCount } = await reader.query(settings, {
@@ -59,12 +56,12 @@ function makeClient(reader: Reader, settings: Settings, inSteps: WithPgClient): 
       return { rows: rows as never[], rowCount, notices: [] };
     },
     withTransaction: (work) =>
-      inSteps({ ...settings }, (client) => client.withTransaction(work as never)),
+      interactively({ ...settings }, (client) => client.withTransaction(work as never)),
   };
 }
 
 /** PostGraphile's own adaptor, with a round trip for each step. */
-function makeStepwise(pool: pg.Pool): WithPgClient {
+function interactiveTransactions(pool: pg.Pool): WithPgClient {
   return async (pgSettings, work) => {
     const failures: unknown[] = [];
     let connection: pg.PoolClient | undefined;

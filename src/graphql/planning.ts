@@ -3,7 +3,7 @@ import { ProblemError } from '../lib/errors.ts';
 
 /** A shorter planning delays others no more than any request does. */
 const SHORT_MS = 5;
-/** As long as an operation may take. */
+/** An operation may take as long. */
 const WAIT_MS = 15_000;
 /** Large answers that may be made, or wait for their clients, at once: in all, and of one user. */
 const MAX_LARGE = { slots: 8, perUser: 2 } as const;
@@ -44,14 +44,7 @@ export function makePlanning(maxQueued: number) {
      * @returns what ends the turn
      * @throws as `run`
      */
-    async beginLarge(asker: Asker): Promise<() => void> {
-      await large.take(asker).catch(asProblem);
-      let isOver = false;
-      return () => {
-        if (!isOver) large.give(asker.user);
-        isOver = true;
-      };
-    },
+    beginLarge: (asker: Asker): Promise<() => void> => large.hold(asker).catch(asProblem),
   };
 }
 

@@ -1,9 +1,9 @@
 import type {} from 'postgraphile';
 import type { GraphQLSchema, OperationDefinitionNode } from 'postgraphile/graphql';
 
-/** Of all plans that are kept: a plan of an ordinary operation takes 0.2 MB, the largest that limits.ts allows 3 MB. */
+/** Bytes of all plans that are kept: a plan of an ordinary operation takes 0.2 MB, the largest that limits.ts allows 3 MB. */
 const MAX_BYTES = 20_000_000;
-/** What a plan takes, by measurement: for each of its steps, and for each character of its document. */
+/** Bytes of a plan, by measurement: for each of its steps, and for each character of its document. */
 const STEP_BYTES = 4_000;
 const CHARACTER_BYTES = 75;
 

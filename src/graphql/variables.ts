@@ -7,18 +7,19 @@ import {
   print,
   typeFromAST,
   valueFromAST,
+  valueFromASTUntyped,
   type ASTNode,
   type DocumentNode,
+  type FieldNode,
   type GraphQLSchema,
   type OperationDefinitionNode,
 } from 'postgraphile/graphql';
-
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 import { codeAt, isCondition, namesTo } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
 
 /** Lists and input objects one inside the other, in a variable: several times what any input has. */
-const DEEPEST = 10;
+const MAX_DEPTH = 10;
 
 export type Values = Readonly<Record<string, unknown>>;
 
@@ -50,7 +51,7 @@ export function coerceVariables(
         const names = [...namesTo(document, isUse), ...keys];
         const place = [`$${name}`, ...path].join('.');
         const sentence = `${place} (${print(definition.type)}): ${error.message}`;
-        // Of a condition that is an object only a field can be wrong, for it needs none.
+        // Where the condition is an object, only a field of it can be wrong.
         const isUnknown = isCondition(names) && typeof wrong === 'object' && wrong !== null;
         throw problemAt(definition, sentence, isUnknown ? 'invalid_query' : codeAt(names));
       });
@@ -59,6 +60,15 @@ export function coerceVariables(
     }
   }
   return coerced;
+}
+
+/** A field's arguments as they are written, with the values of variables in them. */
+export function argumentsIn({ arguments: given = [] }: FieldNode, variables: Values): Values {
+  const values = given.map(({ name, value }) => [
+    name.value,
+    valueFromASTUntyped(value, variables),
+  ]);
+  return Object.fromEntries(values) as Values;
 }
 
 /**
@@ -73,7 +83,7 @@ export function textOfVariables(operation: OperationDefinitionNode, inputs: Valu
 }
 
 function textOf(value: unknown, depth = 0): string {
-  if (depth > DEEPEST)
+  if (depth > MAX_DEPTH)
     throw new ProblemError('invalid_value', 'The variables are nested too deeply.');
   if (Array.isArray(value)) return `[${value.map((inner) => textOf(inner, depth + 1)).join()}]`;
   if (typeof value === 'object' && value !== null) {

@@ -1,34 +1,28 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-
 import type { ExecutionArgs } from 'postgraphile/graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
-
-import type { Denial } from '../audit/denials/recorder.ts';
-import type { Authentication } from '../auth/auth.ts';
 import { userKey, type Claims } from '../auth/claims.ts';
 import { NoRoleError } from '../postgres/request_settings.ts';
 import { ProblemError, problemOf, type ProblemCode } from '../lib/errors.ts';
-import type { Logger } from '../lib/log.ts';
-import { makeQuota } from '../lib/quota.ts';
+import { makeFairQueue } from '../lib/fair_queue.ts';
 import { atTime } from '../lib/wait.ts';
 import { requestIdsOf } from '../http/request_id.ts';
-import type { Engine } from './execute.ts';
+import type { EndOptions } from './execute.ts';
 import { failure, graphqlProblem } from './errors.ts';
-import type { Results } from './live/feed.ts';
+import type { Results } from './live/subscription_source.ts';
 import { readBody } from './http.ts';
-import { makeSocketPlaces } from './socket_places.ts';
-import { dropSlowConsumer, keepAlive } from './socket_watch.ts';
+import { dropSlowConsumer, keepAlive, makeSocketPlaces } from './sockets.ts';
 
 /** With a token. */
-const MOST_SOCKETS = 500;
-const MOST_SUBSCRIPTIONS = 20;
-const MOST_BYTES = 100_000;
+const MAX_SOCKETS = 500;
+const MAX_SUBSCRIPTIONS = 20;
+const MAX_BYTES = 100_000;
 /** Characters of a subscription's id, which is kept and goes out with each of its messages. */
 const MAX_ID_LENGTH = 256;
 const LONG_ID = `Give a subscription an id of ${MAX_ID_LENGTH} characters at most.`;
-const TOO_MANY = `Open ${MOST_SUBSCRIPTIONS} subscriptions at most on a connection.`;
+const TOO_MANY = `Open ${MAX_SUBSCRIPTIONS} subscriptions at most on a connection.`;
 /** How long clients get to send their token, after which a socket is closed. */
 const INIT_TIMEOUT_MS = 2_000;
 /** How long clients get to answer the closing handshake: a silent one is gone after 3 s. */
@@ -48,40 +42,42 @@ const CLOSE = {
 } as const;
 
 /** How much one user may have of a process. */
-export interface SocketLimits {
+interface SocketLimits {
   readonly socketsPerUser: number;
   /** On all of the user's sockets. */
   readonly subscriptionsPerUser: number;
 }
 
-/** What is known of a connection. */
+/** A connection, and the claims of its token. */
 interface Extra {
   readonly socket: WebSocket;
   readonly request: IncomingMessage;
   claims?: Claims;
 }
 
+/** A subscription that a client asks for. */
+interface Request {
+  readonly id: string;
+  readonly payload: unknown;
+  readonly extra: Extra;
+}
+
 /** Subscriptions by WebSocket at /graphql, with the protocol graphql-transport-ws. */
-export function makeSockets(options: {
-  readonly engine: () => Engine;
-  readonly authentication: Authentication;
-  readonly log: Logger;
-  readonly maxSockets: number | undefined;
-  readonly maxSilent: number | undefined;
-  readonly limits: SocketLimits;
-  readonly onDenied: ((denial: Denial) => void) | undefined;
-}) {
-  const { authentication, engine, log, limits, onDenied } = options;
-  const { maxSockets = MOST_SOCKETS, maxSilent } = options;
-  const places = makeSocketPlaces({
-    maxSockets,
-    maxSilent,
-    maxPerUser: limits.socketsPerUser,
-  });
-  const takeSubscription = makeQuota(limits.subscriptionsPerUser);
+export function makeSockets(
+  options: EndOptions & {
+    readonly maxSockets: number | undefined;
+    readonly maxSilent: number | undefined;
+    readonly limits: SocketLimits;
+  },
+) {
+  const { authentication, executor, log, limits, onDenied } = options;
+  const { maxSockets = MAX_SOCKETS, maxSilent } = options;
+  const maxPerUser = limits.socketsPerUser;
+  const places = makeSocketPlaces({ maxSockets, maxSilent, maxPerUser });
+  const quota = makeFairQueue({ slots: Infinity, perUser: limits.subscriptionsPerUser });
   const sockets = new WebSocketServer({
     noServer: true,
-    maxPayload: MOST_BYTES,
+    maxPayload: MAX_BYTES,
     handleProtocols,
     // Compression costs a socket more memory than these messages are worth.
     perMessageDeflate: false,
@@ -92,6 +88,7 @@ export function makeSockets(options: {
 
   /** Verifies the token of connection_init, or of the upgrade's header. @returns whether to acknowledge */
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
+    const { socket } = extra;
     try {
       const claims = await authentication.verifyToken(tokenIn(params, extra.request));
       if (claims.role === null) {
@@ -99,65 +96,63 @@ export function makeSockets(options: {
         onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
         throw new NoRoleError(claims);
       }
-      if (!takePlace(extra.socket, claims)) return false;
+      // It may have been closed while the token was verified, and then would never give its place back.
+      if (socket.readyState !== socket.OPEN) return false;
+      const outcome = places.verify(socket, userKey(claims));
+      const reason: ProblemCode = 'too_many_sockets';
+      if (outcome === 'user_full') socket.close(CLOSE.tooMany, reason);
+      if (outcome === 'full') socket.close(CLOSE.tryAgain, reason);
+      if (outcome !== 'given') return false;
       extra.claims = claims;
       const { expiresAt } = claims;
-      const expire = () => extra.socket.close(CLOSE.unauthorized, 'token_expired');
-      if (expiresAt !== null) extra.socket.once('close', atTime(expiresAt, expire));
+      const expire = () => socket.close(CLOSE.unauthorized, 'token_expired');
+      if (expiresAt !== null) socket.once('close', atTime(expiresAt, expire));
       return true;
     } catch (error) {
       const { status, code } = problemOf(error);
       if (status >= 500) log.warn({ err: error }, 'a WebSocket was turned away');
       const closeCode =
         status === 401 ? CLOSE.unauthorized : status === 403 ? CLOSE.forbidden : CLOSE.tryAgain;
-      extra.socket.close(closeCode, code);
+      socket.close(closeCode, code);
       return false;
     }
   }
 
-  /** Closes the socket when there is no place for it. */
-  function takePlace(socket: WebSocket, claims: Claims): boolean {
-    // It may have been closed while the token was verified, and then would never give its place back.
-    if (socket.readyState !== socket.OPEN) return false;
-    const outcome = places.verify(socket, userKey(claims));
-    const reason: ProblemCode = 'too_many_sockets';
-    if (outcome === 'user_full') socket.close(CLOSE.tooMany, reason);
-    if (outcome === 'full') socket.close(CLOSE.tryAgain, reason);
-    return outcome === 'given';
+  /** Starts a subscription; what goes wrong is its result. */
+  async function subscribe({ id, payload, extra }: Request): Promise<unknown> {
+    const { socket, request, claims } = extra;
+    if (claims === undefined) throw new Error('A subscription came before connection_init.');
+    const ids = requestIdsOf(request);
+    const caller = { claims, request: ids, log: log.child(ids) };
+    const giveBack = quota.tryTake(userKey(claims));
+    try {
+      if (giveBack === null)
+        throw new ProblemError(
+          'too_many_subscriptions',
+          `Open ${limits.subscriptionsPerUser} subscriptions at most, on all connections.`,
+        );
+      const results = await executor().subscribe(readBody(payload), caller);
+      if (Symbol.asyncIterator in results) return sendAll(results, id, socket, giveBack);
+      giveBack();
+      return results;
+    } catch (error) {
+      giveBack?.();
+      return failure(error, caller.log);
+    }
   }
 
   const protocol = makeServer<Record<string, unknown>, Extra>({
     connectionInitWaitTimeout: INIT_TIMEOUT_MS,
     onConnect: ({ extra, connectionParams }) => connect(extra, connectionParams),
     onSubscribe: ({ extra, subscriptions }, id, payload) => {
-      if (Object.keys(subscriptions).length > MOST_SUBSCRIPTIONS)
+      if (Object.keys(subscriptions).length > MAX_SUBSCRIPTIONS)
         return [graphqlProblem('invalid_query', TOO_MANY)];
       if (id.length > MAX_ID_LENGTH) return [graphqlProblem('invalid_query', LONG_ID)];
-      // Nothing is parsed here: the engine does all of it, with its own limits.
+      // Nothing is parsed here: the executor does all of it, with its own limits.
       return { document: SUBSCRIPTION, id, payload, extra } as unknown as ExecutionArgs;
     },
-    subscribe: (async ({ id, payload, extra }: { id: string; payload: unknown; extra: Extra }) => {
-      const { socket, request, claims } = extra;
-      if (claims === undefined) throw new Error('A subscription came before connection_init.');
-      const ids = requestIdsOf(request);
-      const caller = { claims, request: ids, log: log.child(ids) };
-      const giveBack = takeSubscription(userKey(claims));
-      try {
-        if (giveBack === null)
-          throw new ProblemError(
-            'too_many_subscriptions',
-            `Open ${limits.subscriptionsPerUser} subscriptions at most, on all connections.`,
-          );
-        const results = await engine().subscribe(readBody(payload), caller);
-        if (Symbol.asyncIterator in results) return sendAll(results, id, socket, giveBack);
-        giveBack();
-        return results;
-      } catch (error) {
-        giveBack?.();
-        return failure(error, caller.log);
-      }
-    }) as unknown as NonNullable<ServerOptions['subscribe']>,
-    // The engine has formatted them.
+    subscribe: subscribe as unknown as NonNullable<ServerOptions['subscribe']>,
+    // The executor has formatted them.
     onNext: (_context, _id, _payload, _args, result) => result as never,
   });
 
@@ -214,7 +209,7 @@ export function makeSockets(options: {
   };
 }
 
-/** graphql-ws wants a document to see that it is a subscription; the engine reads the client's own. */
+/** graphql-ws wants a document to see that it is a subscription; the executor reads the client's own. */
 const SUBSCRIPTION = {
   kind: 'Document',
   definitions: [{ kind: 'OperationDefinition', operation: 'subscription' }],

@@ -1,5 +1,4 @@
 import type { RequestHandler } from 'express';
-
 import { scrub, type Logger } from '../lib/log.ts';
 import { shorten } from '../lib/printable.ts';
 import { requestIdsOf } from './request_id.ts';

@@ -1,6 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
 import type pg from 'pg';
-
 import { claimsOf } from '../auth/auth.ts';
 import type { Action } from '../auth/rights.ts';
 import type { Statement } from '../postgres/pipeline.ts';
@@ -13,11 +12,11 @@ export function requireRole(request: Request, _response: Response, next: NextFun
   next();
 }
 
-/** What a statement is about, beside its values. */
-export interface QueryOptions {
+/** Options of a statement, beside its values. */
+interface QueryOptions {
   /** Why the client makes the change, if it says so. */
   readonly reason?: string | null | undefined;
-  /** What is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
+  /** The action that is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
   readonly action?: Action;
   /** A statement before it, in the same transaction. */
   readonly first?: Statement;

@@ -1,5 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { RequestHandler } from 'express';
+import type { Logger } from '../lib/log.ts';
 
 /** One costs some 10 kB and a file descriptor. */
 const MAX_CONNECTIONS = 2_000;
@@ -63,4 +65,25 @@ export function limitConnections(server: Server, max = MAX_CONNECTIONS): void {
 function hasBody({ headers }: IncomingMessage): boolean {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers;
   return encoding !== undefined || length !== '0';
+}
+
+/**
+ * Express: cuts off an answer of which its client reads nothing for so long once all of it waits to be sent. Until then it is in
+ * memory, and a client could ask for any number of answers and read none.
+ *
+ * @param ms milliseconds without progress
+ */
+export function cutUnread(ms: number): RequestHandler {
+  return (request, response, next) => {
+    response.once('prefinish', () => {
+      if (response.writableLength > 0) request.socket.setTimeout(ms);
+    });
+    // Node's own timer, which starts again while bytes go out, and is replaced when the answer has gone.
+    response.once('timeout', () => {
+      const { log } = request as { log?: Logger };
+      log?.warn({ reason: `Its client read nothing for ${ms} ms.` }, 'an answer was cut off');
+      request.socket.resetAndDestroy();
+    });
+    next();
+  };
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { within } from '../lib/wait.ts';
+import { settlesWithin } from '../lib/wait.ts';
 
 /** Watches a server's requests, so that it can end without cutting any off. Call it before other `request` listeners. */
 export function makeDrain(server: Server) {
@@ -23,10 +23,10 @@ export function makeDrain(server: Server) {
     async run(deadlineMs: number): Promise<number> {
       server.close();
       ending.abort();
-      // Their connections would stay open for the next request, which nobody will answer.
+      // Their connections would stay open for the next request, which this server will not answer.
       for (const response of inFlight)
         if (!response.headersSent) response.setHeader('Connection', 'close');
-      if (inFlight.size > 0) await within(deadlineMs, empty.promise);
+      if (inFlight.size > 0) await settlesWithin(deadlineMs, empty.promise);
       return inFlight.size;
     },
   };

@@ -1,8 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-
 import express from 'express';
 import type { RequestHandler } from 'express';
-
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 
 /** The largest body that a request needs is a description of 2,000 characters, or a GraphQL query of 20,000. */
@@ -15,7 +13,7 @@ const NOT_UTF8: Message = [
   'Send JSON in UTF-8: Content-Type: application/json.',
 ];
 
-/** By what body-parser calls its errors, of which only `type` is stable. */
+/** Messages by body-parser's `type`, the only stable part of its errors. */
 const MESSAGES: Readonly<Record<string, Message>> = {
   'entity.too.large': ['body_too_large', 'Send 64 kB at most.'],
   'entity.parse.failed': NOT_JSON,
@@ -24,7 +22,7 @@ const MESSAGES: Readonly<Record<string, Message>> = {
   'request.size.invalid': ['invalid_request', 'Send as many bytes as Content-Length says.'],
 };
 
-/** Express: reads a JSON body of any kind into `request.body`; its errors are for ofBody. */
+/** Express: reads a JSON body of any kind into `request.body`; its errors are for fromBodyError. */
 export function readJson(): RequestHandler {
   return express.json({
     limit: LIMIT,
@@ -39,7 +37,7 @@ export function readJson(): RequestHandler {
 }
 
 /** An error of readJson as a problem, and any other as it is. */
-export function ofBody(error: unknown): unknown {
+export function fromBodyError(error: unknown): unknown {
   const type = error instanceof Error && 'type' in error ? error.type : undefined;
   const message = typeof type === 'string' ? MESSAGES[type] : undefined;
   return message === undefined ? error : new ProblemError(...message, { cause: error });

@@ -4,7 +4,7 @@ import { createServer, type AddressInfo, type Server as NetServer } from 'node:n
 import { ConfigError } from '../config/config.ts';
 import { isErrno } from '../lib/errno.ts';
 
-/** Where a server listens; `port` 0 takes any free one. */
+/** An address to listen on; `port` 0 takes any free one. */
 export interface Place {
   readonly host: string;
   readonly port: number;

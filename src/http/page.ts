@@ -1,12 +1,11 @@
 import type { Request, Response } from 'express';
-
 import { ProblemError } from '../lib/errors.ts';
 
 /**
  * Makes the cursors of a list: places in it, opaque to clients. A cursor is the sort key of the last item that the client has.
  *
- * @param shape a regular expression whose named groups are the parts of the key. It tells the cursor from that of another
- *   list, and guards the database from text that is no key
+ * @param shape a regular expression whose named groups are the parts of the key. It refuses the cursor of another list, and guards
+ *   the database from text that is no key
  * @param write the text that `shape` matches
  */
 export function makeCursor<T extends string>(
@@ -19,13 +18,10 @@ export function makeCursor<T extends string>(
     decode(cursor: string | undefined): Readonly<Record<T, string>> | null {
       if (cursor === undefined) return null;
       const groups = shape.exec(Buffer.from(cursor, 'base64url').toString())?.groups;
-      if (groups === undefined) {
-        const message = 'must be the cursor of a Link of this list';
-        throw new ProblemError('invalid_request', `after: ${message}.`, {
-          errors: [{ path: 'after', message }],
-        });
-      }
-      return groups as Record<T, string>;
+      if (groups !== undefined) return groups as Record<T, string>;
+      const message = 'must be the cursor of a Link of this list';
+      const errors = [{ path: 'after', message }];
+      throw new ProblemError('invalid_request', `after: ${message}.`, { errors });
     },
   };
 }

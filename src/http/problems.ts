@@ -1,16 +1,10 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from 'zod';
-
-import {
-  ProblemError,
-  PROBLEMS,
-  problemOf,
-  type Problem,
-  type ProblemCode,
-} from '../lib/errors.ts';
+import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
+import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { DatabaseUnavailableError } from '../postgres/pool.ts';
-import { ofBody } from './json_body.ts';
+import { fromBodyError } from './json_body.ts';
 import { requestIdsOf } from './request_id.ts';
 import type { ProblemBody } from './schema_parts.ts';
 
@@ -20,9 +14,9 @@ const FIELD_CODES: Readonly<Record<string, ProblemCode>> = {
   scheduled_at: 'invalid_scheduled_at',
 };
 
-/** A body may hold thousands of unknown keys; an answer that repeats them helps nobody. */
-const MOST_ISSUES = 20;
-const MOST_CHARACTERS = 200;
+/** A body may hold thousands of unknown keys; an answer that repeats them doesn't help. */
+const MAX_ISSUES = 20;
+const MAX_CHARACTERS = 200;
 
 /**
  * Checks what a client sent against its schema.
@@ -39,9 +33,9 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<
     issues.map(({ path }) => FIELD_CODES[String(path[0])] ?? 'invalid_request'),
   );
   const [code] = codes;
-  const errors = issues.slice(0, MOST_ISSUES).map(({ path, message }) => ({
+  const errors = issues.slice(0, MAX_ISSUES).map(({ path, message }) => ({
     path: path.join('.'),
-    message: message.slice(0, MOST_CHARACTERS),
+    message: message.slice(0, MAX_CHARACTERS),
   }));
   // One value may break the same rule in several ways.
   const sentences = new Set(
@@ -95,7 +89,7 @@ export function makeErrorHandler(
     logProblem(requestLog, problem, error);
     if (problem.status === 403) onDenied?.(request, problem.code);
     if (response.headersSent) {
-      // Half an answer is out: Express ends the connection, so that nobody takes it for a whole one.
+      // Half an answer is out: Express ends the connection, so that no client takes it for a whole one.
       next(error);
       return;
     }
@@ -113,14 +107,14 @@ export function makeErrorHandler(
   };
 }
 
-/** What is our fault is an error for the log, what passes by itself a warning, and what is the client's neither. */
+/** Logs our own faults as errors, and what passes by itself as a warning; a client's fault is not logged. */
 export function logProblem(log: Logger, problem: Problem, error: unknown): void {
   if (problem.code === 'internal_error') log.error({ err: error }, 'a request failed');
   else if (problem.status >= 500)
     log[turnedAwayLevel(error)]({ err: error }, 'a request was turned away');
 }
 
-/** Of what passes by itself. An outage is in the log already, once for all that it turns away. */
+/** The level of what passes by itself. An outage is in the log already, once for all that it turns away. */
 export function turnedAwayLevel(error: unknown): 'warn' | 'debug' {
   return error instanceof DatabaseUnavailableError ? 'debug' : 'warn';
 }
@@ -132,10 +126,10 @@ function httpProblemOf(error: unknown): Problem {
       'invalid_url',
       'The address has a % that isn’t followed by two hex digits, or bytes that aren’t UTF-8.',
     ).problem;
-  return problemOf(ofBody(error));
+  return problemOf(fromBodyError(error));
 }
 
-/** What a known error wants in the answer's head: WWW-Authenticate, or when to try again. */
+/** The headers of a known error: WWW-Authenticate, or when to try again. */
 export function headersOf(error: unknown, problem: Problem): Readonly<Record<string, string>> {
   const retry = [429, 503].includes(problem.status) ? { 'Retry-After': '1' } : {};
   if (typeof error !== 'object' || error === null || !('headers' in error)) return retry;

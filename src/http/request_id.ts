@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-
 import type { NextFunction, Request, Response } from 'express';
-
 import type { RequestIds } from '../postgres/request_settings.ts';
 
 /** Printable ASCII. */

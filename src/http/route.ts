@@ -13,7 +13,7 @@ export function routeOf(request: Request): string {
   return `/${[...mounted.map((segment) => segment.toLowerCase()), ...pattern].join('/')}`;
 }
 
-/** What the address has for a parameter of that route; undefined for none. Express has it only within the route's router. */
+/** The address's part for a parameter of that route; undefined for none. Express has it only within the route's router. */
 export function routeParameter(request: Request, name: string): string | undefined {
   const at = patternOf(request)?.toReversed().indexOf(`:${name}`) ?? -1;
   return at < 0 ? undefined : askedOf(request).at(-1 - at);

@@ -1,9 +1,9 @@
-/** What the shapes of the REST API are made of. */
+/** Parts of the shapes of the REST API. */
 import { z } from 'zod';
 
 import { readInstant } from './instant.ts';
 
-/** As the database has them; a test compares. Lengths are in characters (code points). */
+/** The database's limits; a test compares them. Lengths are in characters (code points). */
 export const LIMITS = {
   flagKey: 100,
   environment: 20,
@@ -33,14 +33,12 @@ function name(maximum: number) {
 
 /** PostgreSQL stores no NUL, and half a surrogate pair would be stored as another character. */
 export function text(maximum: number) {
-  return z.string().refine(
-    (value) =>
-      Array.from(value).length <= maximum &&
-      !value.includes('\0') &&
-      // Half a pair, in engines with String.isWellFormed and without.
-      !/\p{Surrogate}/u.test(value),
-    `must be text of ${maximum} characters at most, without NUL`,
-  );
+  // Half a pair is matched by a pattern, because some engines lack String.isWellFormed.
+  const isStorable = (value: string) =>
+    Array.from(value).length <= maximum && !/\0|\p{Surrogate}/u.test(value);
+  return z
+    .string()
+    .refine(isStorable, `must be text of ${maximum} characters at most, without NUL`);
 }
 
 /**

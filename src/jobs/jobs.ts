@@ -15,7 +15,7 @@ export type TaskName = (typeof TASKS)[number];
 
 /** A worker that takes the waiting job at the very moment makes the request vanish; that it happens over and over is unlikely. */
 const MAX_TRIES = 5;
-/** For each lock: while another session locks the jobs' tables, a request gives its connection back soon. Jobs are wake-ups only. */
+/** The limit for each lock: while another session locks the jobs' tables, a request gives its connection back soon. Jobs are wake-ups only. */
 const LOCK_TIMEOUT_MS = 500;
 /** A connection that gives no answer leads nowhere any more. */
 const ANSWER_MS = 3_000;

@@ -1,4 +1,4 @@
-import { pause } from './wait.ts';
+import { sleep } from './wait.ts';
 
 /**
  * Runs `work` on request, one run at a time. For all requests that come during a run or an interval one run follows.
@@ -17,7 +17,7 @@ export function coalesce(work: () => Promise<void>, intervalMs: number) {
       const nextAt = performance.now() + intervalMs;
       await work();
       const waitMs = nextAt - performance.now();
-      if (waitMs > 0) await pause(waitMs, closing.signal);
+      if (waitMs > 0) await sleep(waitMs, closing.signal);
     }
     running = null;
   }

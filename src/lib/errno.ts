@@ -16,3 +16,10 @@ export async function ifExists<T>(operation: Promise<T>): Promise<T | null> {
     throw error;
   }
 }
+
+/** Node's codes for a server that isn't there, or is no longer. */
+export const NETWORK_CODES: ReadonlySet<string> = new Set(
+  'ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENOTFOUND EAI_AGAIN'.split(
+    ' ',
+  ),
+);

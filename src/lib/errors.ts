@@ -1,13 +1,13 @@
 import pg from 'pg';
-import { isErrno } from './errno.ts';
+import { isErrno, NETWORK_CODES } from './errno.ts';
 import { shorten } from './printable.ts';
 
-/** What a client is told of an error: an HTTP status, a stable code to act on, a sentence to read. */
+/** What a client gets of an error: an HTTP status, a stable code to act on, a sentence to read. */
 export interface Problem {
   readonly status: number;
   readonly code: ProblemCode;
   readonly detail: string;
-  /** Where the input is wrong, for a client that shows it beside a field. */
+  /** The places where the input is wrong, for a client that shows them beside fields. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
 }
 
@@ -68,69 +68,39 @@ export const PROBLEMS = {
 
 export type ProblemCode = keyof typeof PROBLEMS;
 
-/** Which SQLSTATE is which problem. ZF… are Halyard's own, raised in migrations/fixtures. */
-export const SQLSTATES: Readonly<Record<string, ProblemCode>> = {
-  ZF001: 'flag_not_found',
-  ZF002: 'schedule_not_found',
-  ZF003: 'schedule_not_pending',
-  ZF004: 'illegal_transition',
-  ZF005: 'scheduled_at_in_past',
-  ZF006: 'scheduled_at_out_of_range',
-  ZF007: 'invalid_updates',
-  ZF008: 'schedule_not_failed',
-  ZF009: 'append_only',
-  ZF010: 'immutable_field',
-  ZF011: 'audit_unavailable',
-  ZF013: 'too_many_schedules',
-  ZF014: 'environment_not_found',
-  ZF015: 'forbidden',
+/** Which SQLSTATEs are which problem. ZF… are Halyard's own, raised in migrations/fixtures. */
+const STATES_OF: Partial<Record<ProblemCode, string>> = {
+  flag_not_found: 'ZF001',
+  schedule_not_found: 'ZF002',
+  schedule_not_pending: 'ZF003',
+  illegal_transition: 'ZF004',
+  scheduled_at_in_past: 'ZF005',
+  scheduled_at_out_of_range: 'ZF006',
+  invalid_updates: 'ZF007',
+  schedule_not_failed: 'ZF008',
+  append_only: 'ZF009',
+  immutable_field: 'ZF010',
+  audit_unavailable: 'ZF011',
+  too_many_schedules: 'ZF013',
+  environment_not_found: 'ZF014 23503',
+  forbidden: 'ZF015 42501',
   // A trigger of the database's administrator: ours all raise codes of their own.
-  P0001: 'change_refused',
-  '42501': 'forbidden',
-  '23503': 'environment_not_found',
-  '23505': 'flag_exists',
-  '22001': 'invalid_value',
-  '22003': 'invalid_value',
-  '22007': 'invalid_value',
-  '22008': 'invalid_value',
-  '22009': 'invalid_value',
-  '22021': 'invalid_value',
-  '22P02': 'invalid_value',
-  '22P05': 'invalid_value',
-  '23502': 'invalid_value',
-  '23514': 'invalid_value',
-  '40001': 'busy',
-  '40P01': 'busy',
-  '55P03': 'busy',
-  '57014': 'timeout',
-  '25P03': 'timeout',
-  // A standby that a failover has left us with takes no writes.
-  '25006': 'database_unavailable',
-  // Class 53: disk, memory or another resource is used up. Too many connections are no database for this request.
-  '53000': 'database_full',
-  '53100': 'database_full',
-  '53200': 'database_full',
-  '53300': 'database_unavailable',
-  '53400': 'database_full',
-  // The server's disk or operating system fails.
-  '58000': 'database_unavailable',
-  '58030': 'database_unavailable',
-  '57P01': 'database_unavailable',
-  '57P02': 'database_unavailable',
-  '57P03': 'database_unavailable',
+  change_refused: 'P0001',
+  flag_exists: '23505',
+  invalid_value: '22001 22003 22007 22008 22009 22021 22P02 22P05 23502 23514',
+  busy: '40001 40P01 55P03',
+  timeout: '57014 25P03',
+  // Class 53: disk, memory or another resource is used up.
+  database_full: '53000 53100 53200 53400',
+  // A standby that a failover has left us with (25006), too many connections, a disk or an operating system that fails, a shutdown.
+  database_unavailable: '25006 53300 58000 58030 57P01 57P02 57P03',
 };
 
-/** What Node calls a server that isn't there, or is no longer. */
-const NETWORK_ERRORS: ReadonlySet<string> = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-]);
+export const SQLSTATES = Object.fromEntries(
+  Object.entries(STATES_OF).flatMap(([code, states]) =>
+    states.split(' ').map((state) => [state, code]),
+  ),
+) as Readonly<Record<string, ProblemCode>>;
 
 /** Violations of constraints: one that isn't in the table below is our defect, not the client's. */
 const VIOLATIONS: ReadonlySet<string> = new Set(['23503', '23505', '23514']);
@@ -138,7 +108,11 @@ const VIOLATIONS: ReadonlySet<string> = new Set(['23503', '23505', '23514']);
 const NAME_RULE =
   'must begin with a letter or digit and have only letters, digits, dots, hyphens and underscores.';
 
-/** What a violated constraint means to a client. Those of a flag's fields aren't here: FLAG_FIELDS is checked before. */
+const LONG_REASON = 'reason may have 500 characters at most.';
+const REASON_RULE = 'reason must be text of 500 characters at most, without control characters.';
+const SAME_KEY = 'There is a flag with this key in this environment.';
+
+/** The problem for each violated constraint. A flag's fields are missing here: FLAG_FIELDS is checked before. */
 const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flags_flag_key_check: problem('invalid_value', `flag_key ${NAME_RULE}`),
   feature_flags_environment_check: problem('invalid_value', `environment ${NAME_RULE}`),
@@ -148,21 +122,12 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   feature_flag_schedules_flag_id_fkey: problem('flag_not_found', 'There is no such flag.'),
   environments_name_check: problem('invalid_value', `name ${NAME_RULE}`),
   environments_pkey: problem('environment_exists', 'There is an environment with this name.'),
-  feature_flag_schedules_cancel_reason_check: problem(
-    'invalid_value',
-    'reason may have 500 characters at most.',
-  ),
-  feature_flag_schedules_reason_check: problem(
-    'invalid_value',
-    'reason must be text of 500 characters at most, without control characters.',
-  ),
-  feature_flags_environment_flag_key_key: problem(
-    'flag_exists',
-    'There is a flag with this key in this environment.',
-  ),
+  feature_flag_schedules_cancel_reason_check: problem('invalid_value', LONG_REASON),
+  feature_flag_schedules_reason_check: problem('invalid_value', REASON_RULE),
+  feature_flags_environment_flag_key_key: problem('flag_exists', SAME_KEY),
 };
 
-/** Of the database's own words: a text of a stranger's trigger may be of any length. */
+/** Characters of the database's message: a stranger's trigger may raise a text of any length. */
 const MAX_MESSAGE = 1_000;
 
 const MASKED = problem(
@@ -170,8 +135,8 @@ const MASKED = problem(
   'Something went wrong here. The log has it under this request’s id.',
 );
 
-/** What to say in place of the database's own words, where those help nobody or tell too much: by code, or by SQLSTATE. */
-const SENTENCES: Partial<Record<string, string>> = {
+/** What a client gets in place of the database's message, where that doesn't help or discloses too much: by code, or by SQLSTATE. */
+const MESSAGES: Partial<Record<string, string>> = {
   '42501': 'This takes the token of an admin of this environment.',
   audit_unavailable: 'The audit trail can’t be written, so nothing was changed. Try again later.',
   database_full:
@@ -193,7 +158,7 @@ export function isDenial(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === '42501';
 }
 
-/** An error that already knows what to tell the client. */
+/** An error that already has what the client gets. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
   readonly problem: Problem;
@@ -220,14 +185,14 @@ export class ProblemError extends Error {
  */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
-  if (error instanceof pg.DatabaseError) return ofDatabase(error);
+  if (error instanceof pg.DatabaseError) return fromDatabaseError(error);
   if (!isErrno(error)) return MASKED;
   if (isProblemCode(error.code)) return problem(error.code, error.message);
-  if (!NETWORK_ERRORS.has(error.code)) return MASKED;
+  if (!NETWORK_CODES.has(error.code)) return MASKED;
   return problem('database_unavailable', 'The database can’t be reached now: try again.');
 }
 
-function ofDatabase(error: pg.DatabaseError): Problem {
+function fromDatabaseError(error: pg.DatabaseError): Problem {
   const { code: state = '', constraint = '', routine, message } = error;
   const violated = CONSTRAINTS[constraint];
   if (violated !== undefined && routine !== RAISE) return violated;
@@ -239,11 +204,8 @@ function ofDatabase(error: pg.DatabaseError): Problem {
   if (state === '42501' && routine !== POLICY_CHECK) return MASKED;
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
   const own = state.startsWith('ZF') || code === 'invalid_value';
-  const sentence = SENTENCES[state] ?? SENTENCES[code];
-  return problem(
-    code,
-    sentence ?? (own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`),
-  );
+  const sentence = own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`;
+  return problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence);
 }
 
 /** Whether a function that isn't Halyard's raised the error itself: an administrator's trigger that refuses a change. */

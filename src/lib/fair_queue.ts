@@ -1,12 +1,12 @@
 import { ProblemError } from './errors.ts';
 
-/** Where a request's answer goes: a response, or a connection of its own. */
+/** The receiver of an answer: a response, or a WebSocket. */
 export interface Client {
   readonly destroyed: boolean;
   once(event: 'close', listener: () => void): unknown;
 }
 
-/** What is to be done when a client closes: one listener for a client, of which many statements may wait at once. */
+/** The functions to call when a client closes: one listener serves a client, for which many statements may wait at once. */
 const departures = new WeakMap<Client, Set<() => void>>();
 
 function departuresOf(client: Client): Set<() => void> {
@@ -20,12 +20,12 @@ function departuresOf(client: Client): Set<() => void> {
   return leaving;
 }
 
-/** Who asks for a slot. */
+/** A caller that asks for a slot. */
 export interface Asker {
   /** Askers with the same key have one share together. */
   readonly user: string;
-  /** Whether the asker is refused where its user's queue is full; otherwise it waits in any case. */
-  readonly isLimited: boolean;
+  /** Whether the asker is refused where its user's queue is full; by default it waits in any case. */
+  readonly isLimited?: boolean;
   /** When it closes, its client is gone: the asker leaves the queue. */
   readonly client?: Client | undefined;
 }
@@ -35,16 +35,14 @@ export class QueueTimeoutError extends Error {
   override readonly name = 'QueueTimeoutError';
 }
 
-/** An asker in a queue. */
-interface Waiting {
-  /** Gives the slot, or the reason for which there is none. */
-  readonly settle: (error?: Error) => void;
-}
+/** Gives an asker its slot, or the reason for which there is none. */
+type Settle = (error?: Error) => void;
 
 interface User {
   /** Slots in use, and those after which the user still rests. */
   held: number;
-  readonly queue: Set<Waiting>;
+  /** The askers that wait. */
+  readonly queue: Set<Settle>;
 }
 
 /**
@@ -55,16 +53,16 @@ interface User {
  *
  * @param options.slots slots in all
  * @param options.perUser slots that one user may hold at once, also when no other asks
- * @param options.maxQueued askers of one user that may wait
- * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot
+ * @param options.maxQueued askers of one user that may wait; by default any number
+ * @param options.waitMs milliseconds after which an asker gets a QueueTimeoutError in place of a slot; no limit by default
  */
 export function makeFairQueue(options: {
   readonly slots: number;
   readonly perUser: number;
-  readonly maxQueued: number;
-  readonly waitMs: number;
+  readonly maxQueued?: number;
+  readonly waitMs?: number;
 }) {
-  const { perUser, maxQueued, waitMs } = options;
+  const { perUser, maxQueued = Infinity, waitMs } = options;
   const users = new Map<string, User>();
   /** The keys of users who wait; who was served last is at the end. */
   const ring = new Set<string>();
@@ -99,33 +97,32 @@ export function makeFairQueue(options: {
       if (user.queue.size > 1) ring.add(key);
       free -= 1;
       user.held += 1;
-      first?.settle();
+      first?.();
     }
   }
 
   function wait({ user: key, client }: Asker): Promise<void> {
     const user = userOf(key);
     return new Promise((resolve, reject) => {
-      const settle = (error?: Error) => {
+      const settle: Settle = (error) => {
         clearTimeout(timer);
         if (client !== undefined) departuresOf(client).delete(leave);
         waiting -= 1;
-        user.queue.delete(entry);
+        user.queue.delete(settle);
         if (user.queue.size === 0) ring.delete(key);
         forgetIdle(key, user);
         if (error === undefined) resolve();
         else reject(error);
       };
-      const entry: Waiting = { settle };
       // No client hears of it.
       const leave = () =>
         settle(new ProblemError('too_many_requests', 'The client left before its turn came.'));
       const expire = () =>
-        settle(new QueueTimeoutError(`Its turn did not come within ${waitMs} ms.`));
-      const timer = setTimeout(expire, waitMs);
+        settle(new QueueTimeoutError(`Its turn did not come within ${waitMs ?? 0} ms.`));
+      const timer = waitMs === undefined ? undefined : setTimeout(expire, waitMs);
       if (client !== undefined) departuresOf(client).add(leave);
       waiting += 1;
-      user.queue.add(entry);
+      user.queue.add(settle);
       ring.add(key);
       if (client?.destroyed === true) leave();
     });
@@ -151,7 +148,28 @@ export function makeFairQueue(options: {
     );
   }
 
-  return {
+  /** Takes a slot if the user may have one now. */
+  function takeFree(key: string): boolean {
+    const user = userOf(key);
+    const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
+    if (isFree) {
+      free -= 1;
+      user.held += 1;
+    }
+    forgetIdle(key, user);
+    return isFree;
+  }
+
+  /** Makes the function that gives a slot back. */
+  function giver(key: string): () => void {
+    let isTaken = true;
+    return () => {
+      if (isTaken) queue.give(key);
+      isTaken = false;
+    };
+  }
+
+  const queue = {
     /** Askers that wait. */
     get waiting() {
       return waiting;
@@ -159,16 +177,12 @@ export function makeFairQueue(options: {
     /** Slots that a user holds. */
     heldBy: (key: string): number => users.get(key)?.held ?? 0,
     requireRoom,
-    /** Takes a slot if the user may have one now. @returns whether it did; then `give` must take it back */
-    tryTake(key: string): boolean {
-      const user = userOf(key);
-      const isFree = free > 0 && user.held < perUser && user.queue.size === 0;
-      if (isFree) {
-        free -= 1;
-        user.held += 1;
-      }
-      forgetIdle(key, user);
-      return isFree;
+    /** Takes a slot if the user may have one now. @returns what gives it back and may be called twice, or null */
+    tryTake: (key: string): (() => void) | null => (takeFree(key) ? giver(key) : null),
+    /** Takes a slot as `take` does. @returns what gives it back and may be called twice */
+    async hold(asker: Asker): Promise<() => void> {
+      await queue.take(asker);
+      return giver(asker.user);
     },
     /**
      * Resolves once the asker has a slot, which `give` must take back.
@@ -177,9 +191,23 @@ export function makeFairQueue(options: {
      *   QueueTimeoutError
      */
     async take(asker: Asker): Promise<void> {
-      if (this.tryTake(asker.user)) return;
-      if (asker.isLimited) requireRoom(asker.user);
+      if (takeFree(asker.user)) return;
+      if (asker.isLimited === true) requireRoom(asker.user);
       await wait(asker);
+    },
+    /**
+     * Runs `work` with a slot. Other events are served before the slot goes to the next asker, because much of the work keeps the
+     * processor busy.
+     *
+     * @throws as `take`, and what `work` throws
+     */
+    async run<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
+      await queue.take(asker);
+      try {
+        return await work();
+      } finally {
+        setImmediate(() => queue.give(asker.user));
+      }
     },
     /**
      * Takes a slot back.
@@ -193,6 +221,7 @@ export function makeFairQueue(options: {
       else release(key);
     },
   };
+  return queue;
 }
 
 export type FairQueue = ReturnType<typeof makeFairQueue>;

@@ -8,17 +8,8 @@ const CENSOR = '[Redacted]';
 
 /** Fields that hold credentials wherever a caller may have put them, at the top or one level down. */
 const SECRET_FIELDS = [
-  'authorization',
-  'cookie',
-  'token',
-  'secret',
-  'password',
-  'connectionString',
-  'databaseUrl',
-  'authDatabaseUrl',
-  'workerDatabaseUrl',
-  'auditorDatabaseUrl',
-  'rootDatabaseUrl',
+  ...['authorization', 'cookie', 'token', 'secret', 'password', 'connectionString', 'databaseUrl'],
+  ...['authDatabaseUrl', 'workerDatabaseUrl', 'auditorDatabaseUrl', 'rootDatabaseUrl'],
 ];
 
 /**
@@ -47,7 +38,7 @@ export function makeLogger(
     base: { pid: process.pid, env: options.nodeEnv },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
-    serializers: { err: serialiseError, error: serialiseError },
+    serializers: { err: (error) => serialise(error), error: (error) => serialise(error) },
     redact: {
       paths: [
         ...SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
@@ -73,11 +64,7 @@ export function scrub(text: string): string {
  * What is logged of an error. Not all its properties: `detail` and `where` quote rows, and pool errors carry their client. Of what a person
  * can put right the message says all, and neither it nor its causes have a stack.
  */
-function serialiseError(error: unknown): unknown {
-  return serialise(error, true);
-}
-
-function serialise(error: unknown, isDefect: boolean): unknown {
+function serialise(error: unknown, isDefect = true): unknown {
   if (!(error instanceof Error)) return error;
   const withStack = isDefect && !(error instanceof ExplainedError);
   const fields: Record<string, unknown> = {

@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   realpathSync,
+  writeFileSync,
 } from 'node:fs';
 import { resolve } from 'node:path';
 import { isErrno } from './errno.ts';
@@ -17,20 +18,13 @@ export class UntrustedPathError extends ExplainedError {
   readonly code = 'UNTRUSTED_PATH';
 }
 
-/** How a file is opened for appending that a link must not lead elsewhere. */
-export const APPEND =
-  constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-/** How a file is opened that is written from its beginning, and that a link must not lead elsewhere. */
-export const REPLACE =
-  constants.O_WRONLY | constants.O_TRUNC | constants.O_CREAT | constants.O_NOFOLLOW;
+const { O_WRONLY, O_RDWR, O_RDONLY, O_APPEND, O_TRUNC, O_CREAT, O_NOFOLLOW, O_NONBLOCK } =
+  constants;
+const APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW;
+const REPLACE = O_WRONLY | O_TRUNC | O_CREAT | O_NOFOLLOW;
 // A pipe in the file's place must not make the reader wait for a writer, nor the writer for a reader.
-const READ_AND_APPEND =
-  constants.O_RDWR |
-  constants.O_APPEND |
-  constants.O_CREAT |
-  constants.O_NOFOLLOW |
-  constants.O_NONBLOCK;
-const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const READ_AND_APPEND = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+const READ = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
 
 /** Write permission, as in a mode. */
 const OTHERS_WRITE = 0o002;
@@ -86,14 +80,7 @@ export function readOwnFile(file: string): string | null {
  * @throws UntrustedPathError as readOwnFile; the system's other errors
  */
 export function openOwnForAppending(file: string, mode: number): number {
-  const fd = openForWriting(file, READ_AND_APPEND, mode);
-  try {
-    requireOwn(file, fd);
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  return requireOwn(file, open(file, READ_AND_APPEND, mode));
 }
 
 /**
@@ -103,26 +90,36 @@ export function openOwnForAppending(file: string, mode: number): number {
  * @throws UntrustedPathError as readOwnFile; the system's other errors
  */
 export function openOwnForReading(file: string): number | null {
-  const fd = openToRead(file);
-  if (fd === null) return null;
   try {
-    requireOwn(file, fd);
-    return fd;
+    return requireOwn(file, open(file, READ));
   } catch (error) {
-    closeSync(fd);
+    if (isErrno(error) && error.code === 'ENOENT') return null;
     throw error;
   }
 }
 
 /**
- * Opens a file for writing, and never what a link in its place leads to.
+ * Opens a file for appending, and never what a link in its place leads to.
  *
- * @param flags APPEND or REPLACE
  * @param mode of a file that is made
  * @returns the descriptor
  * @throws UntrustedPathError when it is a link; the system's other errors
  */
-export function openForWriting(file: string, flags: number, mode: number): number {
+export function openForAppending(file: string, mode: number): number {
+  return open(file, APPEND, mode);
+}
+
+/** Writes a text in place of what a file holds, as openForAppending opens one. */
+export function replaceFile(file: string, text: string, mode: number): void {
+  const fd = open(file, REPLACE, mode);
+  try {
+    writeFileSync(fd, text);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function open(file: string, flags: number, mode?: number): number {
   try {
     return openSync(file, flags, mode);
   } catch (error) {
@@ -130,7 +127,7 @@ export function openForWriting(file: string, flags: number, mode: number): numbe
   }
 }
 
-function requireOwn(file: string, fd: number): void {
+function requireOwn(file: string, fd: number): number {
   const stats = fstatSync(fd);
   const problem = !stats.isFile()
     ? 'it is no file'
@@ -139,19 +136,12 @@ function requireOwn(file: string, fd: number): void {
       : (stats.mode & GROUP_OR_OTHERS_WRITE) !== 0
         ? 'other users may write to it'
         : null;
-  if (problem !== null) throw untrusted(file, problem);
+  if (problem === null) return fd;
+  closeSync(fd);
+  throw untrusted(file, problem);
 }
 
-function openToRead(file: string): number | null {
-  try {
-    return openSync(file, READ);
-  } catch (error) {
-    if (isErrno(error) && error.code === 'ENOENT') return null;
-    throw isLink(error) ? untrusted(file, 'it is a link') : error;
-  }
-}
-
-/** What O_NOFOLLOW answers; FreeBSD says EMLINK. */
+/** O_NOFOLLOW fails with ELOOP; on FreeBSD it is EMLINK. */
 function isLink(error: unknown): boolean {
   return isErrno(error) && (error.code === 'ELOOP' || error.code === 'EMLINK');
 }

@@ -1,6 +1,6 @@
 /** Characters of one value in a line for people. */
 const MAX_LENGTH = 200;
-/** Of a sentence of the log: it says what to do, at its end. */
+/** Characters of one sentence of the log: it says what to do at its end. */
 export const SENTENCE_LENGTH = 2_000;
 
 /**

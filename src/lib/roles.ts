@@ -1,7 +1,7 @@
 /** Strongest first: a token with several roles acts as the first of these. */
 export const ROLES = ['admin', 'auditor', 'viewer'] as const;
 
-/** What a caller may do, by the name that tokens, settings and messages give it. */
+/** A role, by the name that tokens, settings and messages give it. */
 export type Role = (typeof ROLES)[number];
 
 export function isRole(text: string): text is Role {

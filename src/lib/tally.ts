@@ -2,11 +2,9 @@ import type { Logger } from './log.ts';
 
 const EVERY_MS = 60_000;
 
-/** Counts what anyone can make happen as often as they like, and keeps the log short. */
-export type Tally = ReturnType<typeof makeTally>;
-
 /**
- * Counts, with a warning for the first and then one a minute that says how many more there were, as `count`.
+ * Counts what any client can make happen as often as it likes, and keeps the log short: a warning for the first, and then one a minute
+ * that says how many more there were, as `count`.
  *
  * @param message what each line says
  * @param details in each line
@@ -22,21 +20,18 @@ export function makeTally(log: Logger, message: string, details: object = {}) {
     log.warn({ ...details, count }, message);
   }
 
-  function wait(): void {
-    timer = setTimeout(() => {
-      timer = null;
-      if (total === said) return;
-      say();
-      wait();
-    }, EVERY_MS).unref();
+  /** Writes a line, and the next one in a minute if there are more by then. */
+  function sayAndWait(): void {
+    timer = null;
+    if (total === said) return;
+    say();
+    timer = setTimeout(sayAndWait, EVERY_MS).unref();
   }
 
   return {
     add(): void {
       total += 1;
-      if (timer !== null) return;
-      say();
-      wait();
+      if (timer === null) sayAndWait();
     },
     /** How many there were since the start. */
     get total() {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Waits, and resolves early, never rejecting, when the signal is raised. */
-export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal }).catch((error: unknown) => {
     if (!signal.aborted) throw error;
   });
@@ -13,7 +13,7 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
  * No race against one promise that stands for the loss: that would keep the handlers of every race for as long as a
  * connection stands.
  */
-export async function orAborted<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function raceAbort<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
   const abort = () => aborted.reject(signal.reason);
   if (signal.aborted) abort();
@@ -39,23 +39,21 @@ export async function withDeadline<T>(
 ): Promise<T> {
   signal?.throwIfAborted();
   // Not AbortSignal.timeout, whose timer can't be stopped and would outlive every quick call.
-  const stop = new AbortController();
-  const forward = () => stop.abort(signal?.reason);
-  const timer = setTimeout(() => stop.abort(new Error(expired)), ms);
-  signal?.addEventListener('abort', forward, { once: true });
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(new Error(expired)), ms);
+  const stop = AbortSignal.any([deadline.signal, ...(signal === undefined ? [] : [signal])]);
   try {
-    return await orAborted(work(stop.signal), stop.signal);
+    return await raceAbort(work(stop), stop);
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', forward);
   }
 }
 
 /** Waits for work that may never end, but no longer than this; whether it ended. A rejection is passed on. */
-export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+export async function settlesWithin(ms: number, work: Promise<unknown>): Promise<boolean> {
   const timer = new AbortController();
   try {
-    return await Promise.race([work.then(() => true), pause(ms, timer.signal).then(() => false)]);
+    return await Promise.race([work.then(() => true), sleep(ms, timer.signal).then(() => false)]);
   } finally {
     timer.abort();
   }

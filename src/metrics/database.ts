@@ -77,7 +77,7 @@ export function makeDatabaseMetrics(
   const pool = makePool(databaseUrl, {
     name: 'halyard metrics',
     max: 1,
-    answerMs: DEADLINE_MS,
+    queryTimeoutMs: DEADLINE_MS,
     log,
   });
   const outage = makeOutage(log, {

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { sleep } from '../lib/wait.ts';
 
 /** A session that another one waits for. */
 export interface Blocker {
@@ -48,12 +48,7 @@ const BLOCKERS_OF_ROLE = blockersBehind(`
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and coalesce(h.xact_start < now() - interval '10 seconds', true)`);
 
-/**
- * The sessions that a session waits for at this moment and that wait for none themselves, ten at most.
- *
- * @param pid the waiting session's
- * @throws the database's error
- */
+/** The sessions that session `pid` waits for at this moment and that wait for none themselves, ten at most. @throws the database's error */
 export async function blockersOf(pool: pg.Pool, pid: number): Promise<Blocker[]> {
   const { rows } = await pool.query<Blocker>(BLOCKERS, [pid]);
   return rows;
@@ -94,30 +89,20 @@ export async function watchBlockers<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   const over = new AbortController();
-  const watching = watch(watcher, prefix, seen, over.signal);
+  const watch = async () => {
+    while (!over.signal.aborted) {
+      const { rows } = await watcher.query<Blocker>(BLOCKERS_OF_OURS, [prefix]);
+      for (const row of rows) seen(row);
+      await sleep(POLL_MS, over.signal);
+    }
+  };
+  // A query that fails says nothing: the work itself fails when the server is gone.
+  const watching = watch().catch(() => undefined);
   try {
     return await work();
   } finally {
     over.abort();
     await watching;
-  }
-}
-
-/** A look that fails says nothing: the work itself fails when the server is gone. */
-async function watch(
-  watcher: pg.Client,
-  prefix: string,
-  seen: (blocker: Blocker) => void,
-  over: AbortSignal,
-): Promise<void> {
-  try {
-    for (;;) {
-      const { rows } = await watcher.query<Blocker>(BLOCKERS_OF_OURS, [prefix]);
-      for (const row of rows) seen(row);
-      await delay(POLL_MS, undefined, { signal: over });
-    }
-  } catch {
-    return;
   }
 }
 

@@ -1,10 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  Logger as GraphileLogger,
-  migrate as runGraphileMigrate,
-  type Settings,
-} from 'graphile-migrate';
+import { Logger as GraphileLogger, migrate as runGraphileMigrate } from 'graphile-migrate';
+import type { Settings } from 'graphile-migrate';
 import { clearAllPools, withClient } from 'graphile-migrate/dist/pgReal.js';
 import { parseSettings } from 'graphile-migrate/dist/settings.js';
 import type pg from 'pg';
@@ -33,19 +30,28 @@ export async function runCommitted(
   log: Logger,
 ): Promise<void> {
   const gmrc = JSON.parse(await readFile(GMRC, 'utf8')) as { pgSettings: Record<string, string> };
+  const connection = new URL(databaseUrl);
+  connection.searchParams.set('application_name', NAME);
   const settings: Settings = {
     pgSettings: {
       ...(await sessionSettings(client)),
       ...gmrc.pgSettings,
       idle_in_transaction_session_timeout: IDLE_TIMEOUT,
     },
-    connectionString: named(databaseUrl),
+    connectionString: connection.href,
     migrationsFolder: folder,
     logger: migrateLogger(log),
   };
   const losses: Error[] = [];
   try {
-    await openSession(settings, losses);
+    await withClient(connection.href, await parseSettings(settings), (session) => {
+      // graphile-migrate doesn't listen for errors of a session that it uses, and a loss would end this process. Its pool gives it this one.
+      session.on('error', (error) => losses.push(error));
+      // Without this graphile-migrate 2.0.0-rc.3 takes an advisory lock (withAdvisoryLock in pgReal.js), which any login may hold for
+      // good. migrate()'s lease keeps other migrations out.
+      Reflect.set(session, '__isMockClient', true);
+      return Promise.resolve();
+    });
     await runGraphileMigrate(settings);
   } catch (error) {
     // An error behind a loss would hide the first one.
@@ -53,29 +59,6 @@ export async function runCommitted(
   } finally {
     await closePool(client);
   }
-}
-
-/**
- * graphile-migrate doesn't listen for errors of a session that it uses, and a loss would end this process. Its pool gives it this
- * session, which has a listener.
- *
- * @param losses takes what the session is lost by
- */
-async function openSession(settings: Settings, losses: Error[]): Promise<void> {
-  const { connectionString = '' } = settings;
-  await withClient(connectionString, await parseSettings(settings), (client) => {
-    client.on('error', (error) => losses.push(error));
-    // Without this graphile-migrate 2.0.0-rc.3 takes an advisory lock (withAdvisoryLock in pgReal.js), which any login may hold for good.
-    // migrate()'s lease keeps other migrations out.
-    Reflect.set(client, '__isMockClient', true);
-    return Promise.resolve();
-  });
-}
-
-function named(databaseUrl: string): string {
-  const url = new URL(databaseUrl);
-  url.searchParams.set('application_name', NAME);
-  return url.href;
 }
 
 /** graphile-migrate would keep its pool for a moment, and end this process if the server went away in that moment. */
@@ -92,11 +75,9 @@ async function closePool(client: pg.Client): Promise<void> {
   }
 }
 
-/** graphile-migrate's log in ours; what it does step by step is of interest only to who debugs it. */
+/** graphile-migrate's log in ours; its steps are debug lines. */
 function migrateLogger(log: Logger): GraphileLogger {
   return new GraphileLogger(() => (level: string, message) => {
-    if (level === 'error') log.error(message);
-    else if (level === 'warning') log.warn(message);
-    else log.debug(message);
+    log[level === 'error' ? 'error' : level === 'warning' ? 'warn' : 'debug'](message);
   });
 }

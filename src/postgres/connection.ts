@@ -6,7 +6,7 @@ import { prepareSession, warnOfDeviations } from './session.ts';
 interface ConnectionOptions {
   /** What pg_stat_activity shows as application_name. */
   readonly name: string;
-  /** Where the settings go that the login lacks; by default they aren't named. */
+  /** The log that gets a warning of each setting that the login lacks; by default there is none. */
   readonly log?: Logger;
   /** Whether a login that isn't Halyard's gets the owner's settings, time-outs included. */
   readonly asOwner?: boolean;
@@ -18,7 +18,7 @@ interface ConnectionOptions {
  */
 export const CONNECT_TIMEOUT_MS = 5_000;
 
-/** The same for a command, which doesn't try again. A start keeps this process busy for seconds meanwhile. */
+/** A command waits longer, because it doesn't try again. A start keeps this process busy for seconds meanwhile. */
 const COMMAND_CONNECT_TIMEOUT_MS = 20_000;
 
 /**
@@ -32,7 +32,8 @@ export class Client extends pg.Client {
 }
 
 /**
- * Runs `work` on a connection of its own, with the settings that Halyard counts on. When that is lost, the query in hand fails, or the next one; it ends no process.
+ * Runs `work` on a connection of its own, with the settings that Halyard counts on. When the connection is lost, the current or the next
+ * query fails; the process goes on.
  *
  * @param options what pg_stat_activity shows as application_name, and what else is to be settled
  * @throws ConnectionError when there is no connection or it is lost, and what `work` throws
@@ -42,11 +43,8 @@ export async function withConnection<T>(
   options: string | ConnectionOptions,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const {
-    name,
-    log,
-    asOwner = false,
-  }: ConnectionOptions = typeof options === 'string' ? { name: options } : options;
+  const { name, log, asOwner }: ConnectionOptions =
+    typeof options === 'string' ? { name: options } : options;
   const client = await connect(url, name);
   const loss = new AbortController();
   // The next query fails. Without a listener Node would end the process.
@@ -63,12 +61,10 @@ export async function withConnection<T>(
 }
 
 async function connect(url: string, name: string): Promise<pg.Client> {
+  const connectionTimeoutMillis = COMMAND_CONNECT_TIMEOUT_MS;
   try {
-    const client = new Client({
-      connectionString: url,
-      application_name: name,
-      connectionTimeoutMillis: COMMAND_CONNECT_TIMEOUT_MS,
-    });
+    const options = { connectionString: url, application_name: name, connectionTimeoutMillis };
+    const client = new Client(options);
     client.on('error', () => undefined);
     await client.connect();
     return client;

@@ -1,4 +1,4 @@
-import { isErrno } from '../lib/errno.ts';
+import { isErrno, NETWORK_CODES } from '../lib/errno.ts';
 import { ExplainedError } from '../lib/explained.ts';
 import { reasonOf } from './reason.ts';
 
@@ -54,19 +54,6 @@ const PERMANENT_MESSAGES = /^(SASL:|The server does not support SSL connections$
 
 /** SQLSTATEs of a server that goes away, comes, or has no room: connections are lost, or not to be had for now. */
 const LOST_STATES = /^(08|57P0[1-5]|53300)/;
-const NETWORK_CODES: ReadonlySet<string> = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ECONNABORTED',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'EHOSTDOWN',
-  'ENETUNREACH',
-  'ENETDOWN',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-]);
 /** pg and pg-pool give these no code either (pg 8.23). */
 const LOST_MESSAGES: ReadonlySet<string> = new Set([
   'Connection terminated',
@@ -112,7 +99,7 @@ export function isConnectionLoss(error: unknown): boolean {
   return isErrno(error) ? NETWORK_CODES.has(error.code) : LOST_MESSAGES.has(error.message);
 }
 
-/** By its fields and not its class, so that who only prints errors doesn't load pg. */
+/** It looks at fields and not the class, so that a process that only prints errors doesn't load pg. */
 function isDatabaseError(
   error: Error,
 ): error is Error & { readonly code: string; readonly severity: unknown } {

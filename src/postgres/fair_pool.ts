@@ -1,5 +1,4 @@
 import type pg from 'pg';
-
 import { makeFairQueue, QueueTimeoutError, type FairQueue } from '../lib/fair_queue.ts';
 import { CONNECT_TIMEOUT_MS } from './connection.ts';
 import { connect, noConnection } from './pool.ts';
@@ -10,7 +9,7 @@ const SPARED = 2;
 /** Connections that no user gets, so that /readyz has one: a load balancer must not take the process out because two users are slow. */
 const RESERVED = 1;
 
-/** Of each pool that is shared out by user. */
+/** The queue of each pool that is shared out by user. */
 const queues = new WeakMap<pg.Pool, FairQueue>();
 
 /** The users of connections that are out. */

@@ -1,17 +1,17 @@
 import pg from 'pg';
-import { orAborted } from '../lib/wait.ts';
+import { raceAbort } from '../lib/wait.ts';
 import {
+  askOn,
   LeaseEndedError,
   RENEWALS_PER_LEASE,
   takeLease,
   WORKER_LEASES,
-  type Ask,
 } from './lease_row.ts';
-import type { TimedQuery } from './session.ts';
+import type { Ask } from './lease_row.ts';
 
 /** The right to some work, for as long as it is renewed. */
 export interface Lease {
-  /** What the database gave it: what is written under the lease names it, and is refused once another process has the lease. */
+  /** The database's token for it. Writes under the lease name the token, and are refused once another process has the lease. */
   readonly token: string;
   /**
    * Runs one query after those before it.
@@ -48,7 +48,7 @@ export async function withLease<T>(
 ): Promise<T | null> {
   const session = holdSession(await pool.connect());
   const ask: Ask = (text, values, waitMs) =>
-    session.isIdle() ? session.ask(text, values, waitMs) : askPool(pool, text, values, waitMs);
+    session.isIdle() ? session.query(text, values, waitMs) : askOn(pool)(text, values, waitMs);
   try {
     const lease = await takeLease({ ask, name, leaseMs, onLost: session.lose });
     if (lease === null) return null;
@@ -76,8 +76,8 @@ async function release(
   // Where a connection was lost, others may lead nowhere too.
   const waitMs = leaseMs / RENEWALS_PER_LEASE;
   const released = session.lost.aborted
-    ? askPool(pool, WORKER_LEASES.release, values, waitMs)
-    : session.ask(WORKER_LEASES.release, values, leaseMs);
+    ? askOn(pool)(WORKER_LEASES.release, values, waitMs)
+    : session.query(WORKER_LEASES.release, values, leaseMs);
   // The work's own error says more, and the lease ends by itself.
   await released.catch(session.lose);
 }
@@ -88,21 +88,17 @@ function holdSession(client: pg.PoolClient) {
   const ended = () => lose(new Error('The server ended the connection.'));
   const asking = new Set<Promise<unknown>>();
 
-  async function run<R extends pg.QueryResultRow>(
+  /** @param waitMs 0 for no limit */
+  async function query<R extends pg.QueryResultRow>(
     text: string,
     values: readonly unknown[],
-    waitMs?: number,
+    waitMs = 0,
   ): Promise<R[]> {
     loss.signal.throwIfAborted();
-    const query: Partial<TimedQuery> = {
-      text,
-      values: [...values],
-      ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
-    };
-    const asked = client.query<R>(query as TimedQuery);
+    const asked = askOn(client)<R>(text, values, waitMs);
     asking.add(asked);
     try {
-      return (await orAborted(asked, loss.signal)).rows;
+      return await raceAbort(asked, loss.signal);
     } catch (error) {
       // Anything else than the server's own answer means that there was none.
       if (!(error instanceof pg.DatabaseError)) lose(error);
@@ -118,12 +114,10 @@ function holdSession(client: pg.PoolClient) {
     lost: loss.signal,
     lose,
     isIdle: () => asking.size === 0 && !loss.signal.aborted,
-    ask: run,
-    query: <R extends pg.QueryResultRow>(text: string, values: readonly unknown[]) =>
-      run<R>(text, values),
+    query,
     /** Resolves once no query is in hand any more, or the session is lost. */
     async settled(): Promise<void> {
-      await orAborted(Promise.allSettled(asking), loss.signal).catch(() => undefined);
+      await raceAbort(Promise.allSettled(asking), loss.signal).catch(() => undefined);
     },
     end() {
       client.off('error', lose);
@@ -139,13 +133,3 @@ function holdSession(client: pg.PoolClient) {
 }
 
 type Session = ReturnType<typeof holdSession>;
-
-async function askPool<R extends pg.QueryResultRow>(
-  pool: pg.Pool,
-  text: string,
-  values: readonly unknown[],
-  waitMs: number,
-): Promise<R[]> {
-  const query: TimedQuery = { text, values: [...values], query_timeout: waitMs };
-  return (await pool.query<R>(query)).rows;
-}

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
 import { ExplainedError } from '../lib/explained.ts';
+import type { TimedQuery } from './session.ts';
 
 /** Often enough that one renewal may fail or come late. */
 export const RENEWALS_PER_LEASE = 5;
@@ -18,7 +19,7 @@ export interface LeaseStatements {
   readonly release: string;
 }
 
-/** Of the worker's leases: migrations/fixtures/platform/leases.sql. */
+/** The statements of the worker's leases: migrations/fixtures/platform/leases.sql. */
 export const WORKER_LEASES: LeaseStatements = {
   take: 'select app_private.take_lease($1, $2, $3) as token',
   renew: 'select app_private.renew_lease($1, $2, $3) as held',
@@ -32,9 +33,16 @@ export type Ask = <R extends pg.QueryResultRow>(
   waitMs: number,
 ) => Promise<R[]>;
 
-/** Names the process to a person, and the take to the database. */
-function holderName(): string {
-  return `${hostname()}, process ${process.pid}, ${randomUUID()}`;
+/** Runs statements on a connection, or on any of a pool. */
+export function askOn(client: { query: pg.ClientBase['query'] }): Ask {
+  return async <R extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[],
+    waitMs: number,
+  ) => {
+    const query: TimedQuery = { text, values: [...values], query_timeout: waitMs };
+    return (await client.query<R>(query)).rows;
+  };
 }
 
 /** The lease was not renewed in time. */
@@ -61,24 +69,19 @@ export async function takeLease(options: {
   const { ask, name, leaseMs, statements = WORKER_LEASES, onLost } = options;
   // From before the question on: the database counts from a later moment.
   let since = performance.now();
-  const holder = holderName();
-  const rows = await ask<{ token: string | null }>(
-    statements.take,
-    [name, holder, leaseMs],
-    leaseMs,
-  );
-  const token = rows[0]?.token ?? null;
+  // Names the process to a person, and the take to the database.
+  const holder = `${hostname()}, process ${process.pid}, ${randomUUID()}`;
+  const values = [name, holder, leaseMs];
+  const [taken] = await ask<{ token: string | null }>(statements.take, values, leaseMs);
+  const token = taken?.token ?? null;
   if (token === null) return null;
   let renewing = false;
   const left = () => since + leaseMs * USED_SHARE - performance.now();
 
   async function renew(): Promise<void> {
     const sentAt = performance.now();
-    const [row] = await ask<{ held: boolean }>(
-      statements.renew,
-      [name, token, leaseMs],
-      Math.max(1, left()),
-    );
+    const waitMs = Math.max(1, left());
+    const [row] = await ask<{ held: boolean }>(statements.renew, [name, token, leaseMs], waitMs);
     if (row?.held === true) since = sentAt;
     else end('Another process has taken the lease');
   }

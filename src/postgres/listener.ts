@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { orAborted, pause } from '../lib/wait.ts';
+import { raceAbort, sleep } from '../lib/wait.ts';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
@@ -25,7 +25,7 @@ export interface ListenerOptions {
   readonly heartbeat?: { readonly everyMs: number; readonly deadlineMs: number };
   /** How long the server's notification queue may stay above half before this reconnects, in milliseconds; a minute by default. */
   readonly queueFullMs?: number;
-  /** The queue has stayed above half: this reconnects, and so must whatever else listens in this process. */
+  /** The queue has stayed above half: this reconnects, and so must each other listener of this process. */
   readonly onQueueFull?: () => void;
 }
 
@@ -37,29 +37,25 @@ const QUEUE_FULL = 0.5;
 const QUEUE_FULL_MS = 60_000;
 const MAX_QUEUE_FULL_MS = 3_600_000;
 
+const LISTENING = {
+  failing: 'not listening for notifications',
+  back: 'listening for notifications again',
+};
+const HANDLING = {
+  failing: 'handling a notification failed',
+  back: 'handling notifications works again',
+};
+const IGNORED = 'notifications were ignored: they are none of Halyard’s, or too many';
+
 /**
  * LISTENs on a connection of its own and keeps it: heartbeats notice a peer that is gone without a word,
  * and every loss is followed by a new connection and a catch-up read.
  */
 export function makeListener(options: ListenerOptions) {
   const { channel, log } = options;
-  const outage = makeOutage(
-    log,
-    { failing: 'not listening for notifications', back: 'listening for notifications again' },
-    { channel },
-  );
-  const ignored = makeTally(
-    log,
-    'notifications were ignored: they are none of Halyard’s, or too many',
-    {
-      channel,
-    },
-  );
-  const failing = makeOutage(
-    log,
-    { failing: 'handling a notification failed', back: 'handling notifications works again' },
-    { channel },
-  );
+  const outage = makeOutage(log, LISTENING, { channel });
+  const failing = makeOutage(log, HANDLING, { channel });
+  const ignored = makeTally(log, IGNORED, { channel });
   const closing = new AbortController();
   const closed = () => closing.signal.aborted;
   const firstHealthy = Promise.withResolvers<undefined>();
@@ -94,7 +90,7 @@ export function makeListener(options: ListenerOptions) {
         if (wasHealthy) options.onLost?.();
         const retryInMs = backOff(failures, BACK_OFF);
         outage.failed(error, { retryInMs });
-        await pause(retryInMs, closing.signal);
+        await sleep(retryInMs, closing.signal);
       }
     }
     firstHealthy.resolve(undefined);
@@ -105,14 +101,13 @@ export function makeListener(options: ListenerOptions) {
     healthy: () => isHealthy,
     /** Counts a notification that turned out to be none of Halyard's. */
     ignore: () => ignored.add(),
-    /** How many notifications were ignored. */
     ignored: () => ignored.total,
     /** Resolves once healthy for the first time, or closed. Never rejects: it tries until it is closed. */
     async start(): Promise<void> {
       running ??= run();
       await firstHealthy.promise;
     },
-    /** Prompt, whatever it is doing; may be called twice. */
+    /** Ends what is in progress at once; may be called twice. */
     async close(): Promise<void> {
       closing.abort(new Error('The listener is closed.'));
       await running;
@@ -144,7 +139,7 @@ async function listenUntilLost(
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('The server ended the connection.')));
   client.on('notification', options.notify);
-  const orLost = <T>(step: Promise<T>) => orAborted(step, lostOrClosing);
+  const orLost = <T>(step: Promise<T>) => raceAbort(step, lostOrClosing);
 
   try {
     await orLost(client.connect());
@@ -152,10 +147,9 @@ async function listenUntilLost(
     await orLost(Promise.resolve(options.onConnect()));
     onHealthy();
     for (;;) {
-      await orLost(pause(heartbeat.everyMs, closing));
-      options.judgeQueue(
-        (await orLost(client.query<{ usage: number }>(QUEUE_USAGE))).rows[0]?.usage ?? 0,
-      );
+      await orLost(sleep(heartbeat.everyMs, closing));
+      const { rows } = await orLost(client.query<{ usage: number }>(QUEUE_USAGE));
+      options.judgeQueue(rows[0]?.usage ?? 0);
     }
   } finally {
     client.removeAllListeners('notification');

@@ -8,7 +8,7 @@ import { ConnectionError, isConnectionLoss, NotMigratedError, StandbyError } fro
 import { assertMigratable, explainRefusal } from './preconditions.ts';
 import { withMigrationLease } from './migration_lease.ts';
 import { makeRetry } from './retry.ts';
-import { setSession } from './session_override.ts';
+import { setSession } from './session.ts';
 import { installWorkerSchema } from './worker_schema.ts';
 import type { Logger } from '../lib/log.ts';
 
@@ -44,23 +44,7 @@ export async function migrate(
   log: Logger,
   { folder = MIGRATIONS_FOLDER, patienceMs = PATIENCE_MS }: MigrateOptions = {},
 ): Promise<void> {
-  try {
-    await migrateOnce(databaseUrl, log, folder, patienceMs);
-  } catch (error) {
-    // A session that isn't withConnection()'s.
-    const isNamed = error instanceof ConnectionError || error instanceof StandbyError;
-    if (isNamed || !isConnectionLoss(error)) throw error;
-    throw new ConnectionError(databaseUrl, error);
-  }
-}
-
-async function migrateOnce(
-  databaseUrl: string,
-  log: Logger,
-  folder: string,
-  patienceMs: number,
-): Promise<void> {
-  await withConnection(databaseUrl, { name: NAME, log }, async (client) => {
+  const migrating = withConnection(databaseUrl, { name: NAME, log }, async (client) => {
     const retryStep = makeRetry({ watcher: client, prefix: `${NAME} `, patienceMs, log });
     const retry = (step: () => Promise<unknown>) => retryStep(() => explainRefusal(step, OWN_ALL));
     await withConnection(databaseUrl, `${NAME} lock`, async (holder) => {
@@ -80,13 +64,19 @@ async function migrateOnce(
     });
     const needed = await latestMigration();
     const version = await schemaVersion(client);
-    // As before an older version is deployed again.
-    if (version !== null && version > needed)
+    // An older version may be about to be deployed again.
+    if (version === null || version <= needed)
+      log.info({ version: needed }, 'the database is migrated');
+    else
       log.warn(
         { version, needed },
         'a newer version has migrated the database: it is left as it is',
       );
-    else log.info({ version: needed }, 'the database is migrated');
+  });
+  await migrating.catch((error: unknown) => {
+    // A session that isn't withConnection()'s.
+    const isNamed = error instanceof ConnectionError || error instanceof StandbyError;
+    throw isNamed || !isConnectionLoss(error) ? error : new ConnectionError(databaseUrl, error);
   });
 }
 
@@ -100,15 +90,12 @@ function makePartitions(databaseUrl: string): Promise<void> {
 
 /** graphile-migrate looks at the newest file name alone, and would take a database of another history for one that is up to date. */
 async function assertUnchanged(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ exists: boolean }>(
-    `select to_regclass('graphile_migrate.migrations') is not null as exists`,
-  );
-  if (rows[0]?.exists !== true) return;
-  const ran = await client.query<{ filename: string; hash: string }>(
+  if (!(await isTrue(client, `to_regclass('graphile_migrate.migrations') is not null`))) return;
+  const { rows } = await client.query<{ filename: string; hash: string }>(
     'select filename, hash from graphile_migrate.migrations order by filename',
   );
   const files = await committedFiles();
-  for (const { filename, hash } of ran.rows) {
+  for (const { filename, hash } of rows) {
     const file = files.find((name) => name.startsWith(filename.slice(0, 6)));
     if (file === undefined) continue;
     const text = await readFile(`${MIGRATIONS_FOLDER}/committed/${file}`, 'utf8');
@@ -145,12 +132,15 @@ export async function assertMigrated(client: pg.ClientBase): Promise<void> {
 }
 
 async function schemaVersion(client: pg.ClientBase): Promise<string | null> {
-  const { rows } = await client.query<{ installed: boolean }>(
-    `select to_regprocedure('app_private.schema_version()') is not null as installed`,
-  );
-  if (rows[0]?.installed !== true) return null;
-  const version = await client.query<{ version: string | null }>(
+  if (!(await isTrue(client, `to_regprocedure('app_private.schema_version()') is not null`)))
+    return null;
+  const { rows } = await client.query<{ version: string | null }>(
     'select app_private.schema_version() as version',
   );
-  return version.rows[0]?.version ?? null;
+  return rows[0]?.version ?? null;
+}
+
+async function isTrue(client: pg.ClientBase, condition: string): Promise<boolean> {
+  const { rows } = await client.query<{ holds: boolean }>(`select ${condition} as holds`);
+  return rows[0]?.holds === true;
 }

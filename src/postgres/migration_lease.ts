@@ -1,9 +1,8 @@
 import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import { describeBlocker, type Blocker } from './blockers.ts';
-import { takeLease, type Ask, type LeaseStatements } from './lease_row.ts';
-import type { TimedQuery } from './session.ts';
+import { askOn, takeLease, type Ask, type LeaseStatements } from './lease_row.ts';
 
 /** A killed migration keeps others out for so long; a migration is renewed while it waits for locks, too. */
 const LEASE_MS = 10_000;
@@ -26,7 +25,7 @@ const TABLE = `
 
 const END = `clock_timestamp() + $3::integer * interval '1 ms'`;
 
-/** As app_private.take_lease() and its like, which an empty database lacks. */
+/** The statements of app_private.take_lease() and its like, which an empty database lacks. */
 const STATEMENTS: LeaseStatements = {
   take: `
     with taken as (
@@ -105,7 +104,7 @@ async function take(ask: Ask, onLost: (error: unknown) => void) {
   for (let tries = 0; tries < TRIES; tries++) {
     const lease = await takeLease(options);
     if (lease !== null) return lease;
-    await pause(ASK_AGAIN_MS, new AbortController().signal);
+    await sleep(ASK_AGAIN_MS, new AbortController().signal);
   }
   const [blocker] = await ask<Blocker & pg.QueryResultRow>(HOLDER, [NAME], LEASE_MS);
   throw new MigratingError(
@@ -121,15 +120,4 @@ async function makeTable(client: pg.Client): Promise<void> {
     if (!isErrno(error) || !['23505', '42P06', '42P07'].includes(error.code)) throw error;
     await client.query(TABLE);
   }
-}
-
-function askOn(client: pg.Client): Ask {
-  return async <R extends pg.QueryResultRow>(
-    text: string,
-    values: readonly unknown[],
-    waitMs: number,
-  ) => {
-    const query: TimedQuery = { text, values: [...values], query_timeout: waitMs };
-    return (await client.query<R>(query)).rows;
-  };
 }

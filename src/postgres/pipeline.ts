@@ -34,7 +34,7 @@ export async function pipeline(
   }
 }
 
-/** What pg asks of a query; its types know only `submit`. */
+/** The methods that pg calls on a query; its types know only `submit`. */
 interface PgQuery {
   readonly name?: string;
   readonly text: string;
@@ -68,7 +68,7 @@ const prepared = new WeakMap<PgConnection['parsedStatements'], Set<string>>();
  * settings and statement: 10 to 40 % more processor time (bench/questions/pipeline.ts).
  */
 class Pipeline {
-  /** For a benchmark that reads what is sent. */
+  /** A benchmark reads them. */
   readonly statements: readonly Statement[];
   /** pg puts one of its own before it for query_timeout. */
   callback: (error: unknown) => void;

@@ -1,8 +1,6 @@
 import pg from 'pg';
-
 import { Client, CONNECT_TIMEOUT_MS } from './connection.ts';
-import { prepareSession, warnOfDeviations } from './session.ts';
-import { setSession, type SessionSettings } from './session_override.ts';
+import { prepareSession, setSession, warnOfDeviations, type SessionSettings } from './session.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { StandbyError } from './error.ts';
@@ -30,9 +28,9 @@ export class DatabaseUnavailableError extends Error {
  * @param options.standby whether a standby will do, for what only reads; by default it is refused as no database at all
  * @param options.asOwner whether a login that isn't Halyard's gets the owner's settings, as that it has no time limit
  * @param options.settings what each session has set, before it is used
- * @param options.answerMs milliseconds after which a query fails whose answer has not come, and its connection is given up
+ * @param options.queryTimeoutMs milliseconds after which a query fails whose answer has not come, and its connection is given up
  *   for lost; by default the operating system's patience, some 15 minutes
- * @param options.holdMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
+ * @param options.maxCheckoutMs milliseconds after which a connection that is still in use is cut, because its server is frozen or
  *   out of reach; what waits for it gets an error, and isLost knows it
  */
 export function makePool(
@@ -43,18 +41,19 @@ export function makePool(
     standby?: boolean;
     asOwner?: boolean;
     settings?: SessionSettings;
-    answerMs?: number;
-    holdMs?: number;
+    queryTimeoutMs?: number;
+    maxCheckoutMs?: number;
     log: Logger;
   },
 ): pg.Pool {
-  const outage = makeOutage(options.log, OUTAGE, { pool: options.name }, { calmMs: CALM_MS });
+  const { name, max = 10, queryTimeoutMs = 0, maxCheckoutMs, log } = options;
+  const outage = makeOutage(log, OUTAGE, { pool: name }, { calmMs: CALM_MS });
   const pool = new pg.Pool({
     connectionString: url,
-    application_name: options.name,
-    max: options.max ?? 10,
+    application_name: name,
+    max,
     Client,
-    ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
+    query_timeout: queryTimeoutMs,
     verify: (client, done) => {
       prepare(client, options).then(() => {
         outage.back();
@@ -68,10 +67,10 @@ export function makePool(
     keepAliveInitialDelayMillis: 10_000,
   });
   outages.set(pool, outage);
-  pool.on('connect', (client) => watch(client, pool, outage, options.log));
-  if (options.holdMs !== undefined) limitCheckout(pool, options.holdMs);
+  pool.on('connect', (client) => watch(client, pool, outage, log));
+  if (maxCheckoutMs !== undefined) limitCheckout(pool, maxCheckoutMs);
   replaceReadOnly(pool);
-  // For idle clients only, whose own listener has logged it; without this one Node ends the process.
+  // The pool emits errors of idle clients, which their own listener has logged. Without this listener Node ends the process.
   pool.on('error', () => undefined);
   return pool;
 }
@@ -84,15 +83,14 @@ const OUTAGE = {
 /** A pool that is used up fails some of those who ask, and serves others. */
 const CALM_MS = 5_000;
 
-/** Of each pool, for what takes connections from it. */
+/** Each pool's outage; connect() and noConnection() report to it. */
 const outages = new WeakMap<pg.Pool, Outage>();
 
-/** Once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
+/** Runs once for each new connection: a primary becomes a standby only by a restart, which ends its connections. */
 async function prepare(
   client: pg.PoolClient,
-  options: { standby?: boolean; asOwner?: boolean; settings?: SessionSettings; log: Logger },
+  { standby = false, asOwner, settings, log }: Parameters<typeof makePool>[1],
 ): Promise<void> {
-  const { standby = false, asOwner = false, settings, log } = options;
   const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS, asOwner });
   warnOfDeviations(log, session.deviations);
   if (session.standby && !standby) throw new StandbyError();

@@ -5,19 +5,16 @@ import { RefusedError, StandbyError } from './error.ts';
 const RUN_SETUP =
   'Run "npm run halyard -- setup", with ROOT_DATABASE_URL set to an administrator of this server, then migrate again.';
 
-interface Found {
-  readonly encoding: string;
-  readonly login: string;
-  readonly database_owner: string;
+interface Found extends Record<'encoding' | 'login' | 'database_owner', string> {
   readonly standby: boolean;
   readonly read_only: boolean;
-  /** Of Halyard's roles, those that the server lacks. */
+  /** Halyard's roles that the server lacks. */
   readonly missing_roles: string[];
   /** Null where the role is missing. */
   readonly becomes_worker: boolean | null;
   /** Whether it may create schemas. */
   readonly creates: boolean;
-  /** What has the name of something of Halyard's and belongs to others, with its owner; null when nothing does. */
+  /** Objects with names of Halyard's that belong to other roles, each with its owner; null when there are none. */
   readonly foreign: string | null;
 }
 
@@ -61,11 +58,11 @@ export async function assertMigratable(client: pg.ClientBase): Promise<void> {
   const [found] = (await client.query<Found>(ASK)).rows;
   if (found === undefined) throw new Error('The server gave no answer about its database.');
   if (found.standby) throw new StandbyError();
-  const problem = problemOf(found);
+  const problem = problemIn(found);
   if (problem !== null) throw new RefusedError(problem);
 }
 
-function problemOf(found: Found): string | null {
+function problemIn(found: Found): string | null {
   const { login, missing_roles: missing } = found;
   if (missing.length > 0) return `The server lacks the roles ${missing.join(', ')}. ${RUN_SETUP}`;
   if (login !== 'halyard_owner')

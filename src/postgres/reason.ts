@@ -8,7 +8,7 @@ const NO_TLS = /^The server does not support SSL connections$/;
 const OTHER_AUTHORITY =
   'name the file of its certificate authority in the address, sslrootcert=/path/ca.pem (sslmode=no-verify encrypts, and takes any server for this one)';
 
-/** What to do, by Node's code. Node's own words come before it. */
+/** Advice by Node's code. Node's own message precedes it. */
 const ADVICE: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there, so start the server, or correct host and port',
   ENOTFOUND: 'correct the host in the address',
@@ -27,7 +27,7 @@ const ADVICE: Readonly<Record<string, string>> = {
     "put a host name into the address that the server's certificate is for",
 };
 
-/** What to do, by SQLSTATE. The server's own words, in its language, come before it. */
+/** Advice by SQLSTATE. The server's own message, in its language, precedes it. */
 const STATE_ADVICE: Readonly<Record<string, string>> = {
   '28P01': "correct the password in the address (setup sets those of Halyard's own logins)",
   '28000':
@@ -39,7 +39,7 @@ const STATE_ADVICE: Readonly<Record<string, string>> = {
   '57P03': 'wait until the server has started',
 };
 
-/** What pg says of a server that is there and says nothing. */
+/** pg's messages for a server that is there and doesn't answer. */
 const SILENT =
   /^(timeout expired|Connection terminated due to connection timeout|Query read timeout)$/;
 
@@ -70,7 +70,7 @@ function ofSeveral(errors: readonly unknown[]): string {
 
 function ofCode(error: Error & { readonly code: string }, said: string): string {
   const { syscall, path, address } = error as NodeJS.ErrnoException & { address?: string };
-  // Of a certificate or key; of a socket it is connect.
+  // It is a certificate or key; for a socket the call is connect.
   if (syscall === 'open')
     return `${path ?? 'a file'}, which the address names, can't be read (${error.code}): correct its name, or let this user read it`;
   if (error.code === 'EISDIR')

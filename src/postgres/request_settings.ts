@@ -64,19 +64,19 @@ export function pgSettings(
   if (claims.role === null) throw new NoRoleError(claims);
   return {
     ...loginSettings(claims, request),
-    [ASKER]: { user: userKey(claims), isLimited: false, ...asking },
+    [ASKER]: { user: userKey(claims), ...asking },
     role: `halyard_${claims.role}`,
     [REASON]: reason ?? '',
   };
 }
 
-/** The same for a transaction of the login itself, which may do very little, for a request whose token may have no role. It has a share of its own. */
+/** The settings for a transaction of the login itself, which may do very little, when the token may have no role. It has its own share. */
 export function loginSettings(
   claims: Claims,
   { requestId, clientRequestId }: RequestIds,
 ): Settings {
   return {
-    [ASKER]: { user: 'login', isLimited: false },
+    [ASKER]: { user: 'login' },
     role: 'none',
     'jwt.claims.user_id': claims.userId ?? '',
     'jwt.claims.email': claims.email ?? '',

@@ -13,7 +13,7 @@ const BLOCKED: ReadonlySet<string> = new Set(['55P03', '40P01']);
 /** Requests stand behind a lock that is waited for, so between two tries they get more time than a try takes. */
 const PAUSE = { baseMs: 2_000, capMs: 5_000 };
 
-/** What was in the way this long before the end is named: a try may fail on its way to the session that really blocks. */
+/** The error names sessions that were in the way this long before the end: a try may fail before it reaches the session that really blocks. */
 const NAMED_MS = 30_000;
 
 /** Enough to see what is in the way; the oldest transactions come first. */
@@ -81,7 +81,7 @@ export function makeRetry({ watcher, prefix, patienceMs, log }: RetryOptions) {
 
 interface Seen {
   readonly blocker: Blocker;
-  /** By performance.now(). */
+  /** A time of performance.now(). */
   readonly at: number;
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type pg from 'pg';
+import { ConfigError } from '../config/error.ts';
 import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
 import { RefusedError } from './error.ts';
@@ -8,7 +9,7 @@ import { RefusedError } from './error.ts';
 const LIST = readFileSync(new URL('../../migrations/role_settings.sql', import.meta.url), 'utf8');
 
 /** A setting of a role that a session began without. */
-export interface Deviation {
+interface Deviation {
   readonly role: string;
   readonly setting: string;
   readonly found: string;
@@ -21,14 +22,14 @@ export interface Deviation {
   readonly mend: string;
 }
 
-export interface Session {
+interface Session {
   /** Whether the server is a standby, which takes no changes. */
   readonly standby: boolean;
-  /** What the session's role lacks; none for roles that aren't Halyard's. */
+  /** The settings that the session's role lacks; none for roles that aren't Halyard's. */
   readonly deviations: readonly Deviation[];
 }
 
-/** pg knows a time-out for each query; its types know it for a whole connection only. */
+/** pg knows a time-out for each query, 0 for none; its types know it for a whole connection only. */
 export type TimedQuery = pg.QueryConfig & { query_timeout: number };
 
 /** Whether a setting that isn't in pg_settings is one of this role in this database. */
@@ -39,7 +40,7 @@ const IS_IN_DATABASE = `exists (
     and r.setdatabase = (select oid from pg_database where datname = current_database())
     and lower(split_part(c.pair, '=', 1)) = lower(s.name))`;
 
-/** Where a setting comes from, and whether this role may set it: a row for each, looked up only for what differs. */
+/** A setting's source, and whether this role may set it: one row, looked up only for settings that differ. */
 const KNOWN = `lateral (
   select
     coalesce(max(p.source), case when ${IS_IN_DATABASE} then 'database user' else 'user' end) as source,
@@ -93,16 +94,13 @@ const prepare = (asOwner: boolean) => `
  */
 export async function prepareSession(
   client: pg.ClientBase,
-  { waitMs, asOwner = false }: { waitMs?: number; asOwner?: boolean } = {},
+  { waitMs = 0, asOwner = false }: { waitMs?: number; asOwner?: boolean | undefined } = {},
 ): Promise<Session> {
-  const query: Partial<TimedQuery> = {
-    text: prepare(asOwner),
-    ...(waitMs === undefined ? {} : { query_timeout: waitMs }),
-  };
-  const results: unknown = await client.query(query as TimedQuery).catch((error: unknown) => {
-    throw isOld(error)
-      ? new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error })
-      : error;
+  const query: TimedQuery = { text: prepare(asOwner), query_timeout: waitMs };
+  const results: unknown = await client.query(query).catch((error: unknown) => {
+    // undefined_function: what 15 has brought.
+    if (!isErrno(error) || error.code !== '42883') throw error;
+    throw new RefusedError('Halyard needs PostgreSQL 15 or later.', { cause: error });
   });
   // Several statements have several results, which pg's types don't know.
   const row = (results as pg.QueryResult<Session>[]).at(-1)?.rows[0];
@@ -110,12 +108,7 @@ export async function prepareSession(
   return row;
 }
 
-/** undefined_function: what 15 has brought. */
-function isOld(error: unknown): boolean {
-  return isErrno(error) && error.code === '42883';
-}
-
-/** What each log has been given: a setting is named once in a process, and not for each connection. */
+/** The warnings that each log has: a process warns of a setting once, and not for each connection. */
 const named = new WeakMap<Logger, Set<string>>();
 
 /** Names each setting that a role lacks, once for each log. */
@@ -183,3 +176,30 @@ begin
   end loop;
 end
 $pin$`;
+
+/** Settings of a session by name, the role among them, with values as PostgreSQL shows them. */
+export type SessionSettings = Readonly<Record<string, string>>;
+
+/**
+ * Sets a session's settings. Not in the start-up packet: PgBouncer refuses its `options`, or ignores them.
+ *
+ * @throws ConfigError when they don't hold for the next statement, as behind a pooler that lends a connection for a transaction
+ */
+export async function setSession(
+  client: Pick<pg.ClientBase, 'query'>,
+  settings: SessionSettings,
+): Promise<void> {
+  const names = Object.keys(settings);
+  const values = [names, Object.values(settings)];
+  const wanted = 'unnest($1::text[], $2::text[]) as s (name, value)';
+  await client.query(`select set_config(s.name, s.value, false) from ${wanted}`, values);
+  const { rows } = await client.query<{ name: string }>(
+    `select s.name from ${wanted} where current_setting(s.name) is distinct from s.value`,
+    values,
+  );
+  if (rows.length > 0)
+    throw new ConfigError([
+      `The database doesn't keep the session's ${rows.map(({ name }) => name).join(', ')}: connect to PostgreSQL itself, ` +
+        'or by a pooler in session mode.',
+    ]);
+}

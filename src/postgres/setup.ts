@@ -18,7 +18,7 @@ export interface Logins {
   readonly workerUrl: string;
 }
 
-/** Where `setUp` works, and the logins that it prepares: it sets their passwords. */
+/** The server that `setUp` prepares, and the logins whose passwords it sets. */
 interface SetupOptions extends Logins {
   /** An administrator's URL, to any database of the server. */
   readonly rootUrl: string;
@@ -41,30 +41,24 @@ const ROLES_SQL = new URL('../../migrations/roles.sql', import.meta.url);
  * @throws ConfigError when a URL names another role than the one it is for; RefusedError when the administrator lacks a privilege; StandbyError
  */
 export async function setUp(options: SetupOptions): Promise<void> {
+  const { rootUrl, log, limits = DEFAULT_LIMITS } = options;
   const logins = [
     login(options.ownerUrl, 'DATABASE_URL', 'halyard_owner'),
     login(options.authenticatorUrl, 'AUTH_DATABASE_URL', 'halyard_authenticator'),
     login(options.workerUrl, 'WORKER_DATABASE_URL', 'halyard_worker'),
   ];
   const database = databaseOf(options.ownerUrl);
-  await explainRefusal(() => prepareServer(options, logins, database), ADMINISTRATOR);
-  options.log.info({ database }, 'roles and database are set up');
-}
-
-async function prepareServer(
-  { rootUrl, log, limits }: SetupOptions,
-  logins: readonly Login[],
-  database: string,
-): Promise<void> {
-  await withConnection(rootUrl, AS_OWNER, async (client) => {
+  const prepareServer = async (client: pg.Client) => {
     await assertWritable(client);
     await client.query(await readFile(ROLES_SQL, 'utf8'));
     await client.query(PIN_ROLE_SETTINGS);
     for (const login of logins) await setPassword(client, rootUrl, login);
-    await limitConnections(client, limits ?? DEFAULT_LIMITS, log);
+    await limitConnections(client, limits, log);
     await createDatabase(client, database);
     await restrictDatabase(client, { url: withDatabase(rootUrl, database), database, log });
-  });
+  };
+  await explainRefusal(() => withConnection(rootUrl, AS_OWNER, prepareServer), ADMINISTRATOR);
+  log.info({ database }, 'roles and database are set up');
 }
 
 async function assertWritable(client: pg.Client): Promise<void> {
@@ -78,7 +72,7 @@ async function assertWritable(client: pg.Client): Promise<void> {
     );
 }
 
-/** The same server, another database. */
+/** The URL of another database on the same server. */
 export function withDatabase(url: string, database: string): string {
   const changed = new URL(url);
   changed.pathname = `/${encodeURIComponent(database)}`;

@@ -1,16 +1,10 @@
 import pg from 'pg';
-
 import type { Claims } from '../auth/claims.ts';
 import { pipeline, type Statement } from './pipeline.ts';
 import { connectAs } from './fair_pool.ts';
 import { DatabaseUnavailableError, isLost } from './pool.ts';
-import {
-  pgSettings,
-  setStatement,
-  type Asking,
-  type RequestIds,
-  type Settings,
-} from './request_settings.ts';
+import { pgSettings, setStatement } from './request_settings.ts';
+import type { Asking, RequestIds, Settings } from './request_settings.ts';
 
 const BEGIN: Statement = { name: 'begin', text: 'begin' };
 
@@ -39,27 +33,26 @@ export async function queryAs<R extends pg.QueryResultRow>(
   statement: Statement,
   first?: Statement,
 ): Promise<pg.QueryResult<R>> {
+  const named = [...(first === undefined ? [] : [first]), statement].map((one) =>
+    preparedFor(settings, one),
+  );
+  const statements = [setStatement(settings), ...named];
   try {
-    return await queryOnce<R>(pool, settings, statement, first);
+    return await queryOnce<R>(pool, settings, statements);
   } catch (error) {
     if (!(error instanceof pg.DatabaseError) || !STALE_PLAN.has(error.code ?? '')) throw error;
-    return queryOnce<R>(pool, settings, statement, first);
+    return queryOnce<R>(pool, settings, statements);
   }
 }
 
 async function queryOnce<R extends pg.QueryResultRow>(
   pool: pg.Pool,
   settings: Settings,
-  statement: Statement,
-  first?: Statement,
+  statements: readonly Statement[],
 ): Promise<pg.QueryResult<R>> {
   const client = await connectAs(pool, settings);
-  const statements = first === undefined ? [statement] : [first, statement];
   try {
-    const results = await pipeline(client, [
-      setStatement(settings),
-      ...statements.map((one) => preparedFor(settings, one)),
-    ]);
+    const results = await pipeline(client, statements);
     client.release(!isIdle(client));
     return results.at(-1) as pg.QueryResult<R>;
   } catch (error) {
@@ -119,7 +112,6 @@ async function rollBack(client: pg.PoolClient): Promise<Error | undefined> {
   }
 }
 
-/** Whether no transaction is open. */
 function isIdle(client: pg.PoolClient): boolean {
   return client.getTransactionStatus() === 'I';
 }

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { backOff } from '../lib/backoff.ts';
 import type { Logger } from '../lib/log.ts';
 import { makeOutage } from '../lib/outage.ts';
-import { orAborted, pause } from '../lib/wait.ts';
+import { raceAbort, sleep } from '../lib/wait.ts';
 import { CONNECT_TIMEOUT_MS } from './connection.ts';
 import {
   ConnectionError,
@@ -17,25 +17,17 @@ import { assertMigrated } from './migrate.ts';
 import { prepareSession } from './session.ts';
 
 const BACK_OFF = { baseMs: 200, capMs: 3_000 };
+const DATABASE = { failing: 'waiting for the database', back: 'the database is there' };
 /** A server that is there answers in milliseconds. One that is silent must not keep a process from serving /healthz. */
 const DELAYED_MS = 1_000;
 /** In development a person waits, who may not know that there is something to run. */
 const UNMIGRATED_MS = 30_000;
 
 /** Which role a login must be, and the setting that has its address. */
-export interface DatabaseLogin {
-  readonly role: string;
-  readonly setting: string;
-}
+type DatabaseLogin = Readonly<Record<'role' | 'setting', string>>;
 
-export const API_LOGIN: DatabaseLogin = {
-  role: 'halyard_authenticator',
-  setting: 'AUTH_DATABASE_URL',
-};
-export const WORKER_LOGIN: DatabaseLogin = {
-  role: 'halyard_worker',
-  setting: 'WORKER_DATABASE_URL',
-};
+export const API_LOGIN = { role: 'halyard_authenticator', setting: 'AUTH_DATABASE_URL' };
+export const WORKER_LOGIN = { role: 'halyard_worker', setting: 'WORKER_DATABASE_URL' };
 
 interface WaitOptions {
   readonly log: Logger;
@@ -43,9 +35,12 @@ interface WaitOptions {
   readonly signal: AbortSignal;
   /** Called when a try has failed, so that what can go on without the database does. */
   readonly onWaiting?: () => void;
+  /** The log's sentences; by default those of the database. */
+  readonly says?: Parameters<typeof makeOutage>[1];
+  readonly limits?: Parameters<typeof backOff>[1];
 }
 
-/** What a part that starts without the database knows of it. */
+/** The database's state, for a part that starts without it. */
 export interface DatabaseWait {
   /** Resolves once the database is there; rejects when it never will be. */
   readonly ready: Promise<unknown>;
@@ -53,7 +48,7 @@ export interface DatabaseWait {
   readonly delayed: Promise<unknown>;
 }
 
-/** For who knows that the database is there, or tries by itself. */
+/** A caller passes this when the database is there, or when the part retries by itself. */
 export const NO_WAIT: DatabaseWait = {
   ready: Promise.resolve(),
   delayed: new Promise(() => undefined),
@@ -79,17 +74,14 @@ export function mayRejectEarly<T>(promise: Promise<T>): Promise<T> {
  */
 export async function retryWhileAway<T>(
   work: () => Promise<T>,
-  { log, signal, onWaiting }: WaitOptions,
+  { log, signal, onWaiting, says = DATABASE, limits = BACK_OFF }: WaitOptions,
   isWorthWaiting = isPassing,
 ): Promise<T> {
-  const outage = makeOutage(log, {
-    failing: 'waiting for the database',
-    back: 'the database is there',
-  });
+  const outage = makeOutage(log, says);
   for (let failures = 0; ; failures++) {
     try {
       signal.throwIfAborted();
-      const result = await orAborted(work(), signal);
+      const result = await raceAbort(work(), signal);
       outage.back();
       return result;
     } catch (error) {
@@ -97,7 +89,7 @@ export async function retryWhileAway<T>(
       outage.failed(error, {}, error instanceof Error ? error.name : '');
       onWaiting?.();
     }
-    await pause(backOff(failures, BACK_OFF), signal);
+    await sleep(backOff(failures, limits), signal);
   }
 }
 
@@ -128,14 +120,10 @@ export function waitForDatabase({
   const givesUpAt = performance.now() + unmigratedMs;
   const log = options.log.child({ database: placeOf(url) });
   const delayed = setTimeout(() => options.onWaiting?.(), DELAYED_MS);
-  return mayRejectEarly(
-    retryWhileAway(
-      () => ask(url, name, login),
-      { ...options, log },
-      (error) =>
-        error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error),
-    ).finally(() => clearTimeout(delayed)),
-  );
+  const isWorthWaiting = (error: unknown) =>
+    error instanceof NotMigratedError ? performance.now() < givesUpAt : isPassing(error);
+  const there = retryWhileAway(() => ask(url, name, login), { ...options, log }, isWorthWaiting);
+  return mayRejectEarly(there.finally(() => clearTimeout(delayed)));
 }
 
 /** On a connection of its own, which takes no goodbye: a server that is frozen would never answer it. */
@@ -143,13 +131,11 @@ async function ask(url: string, name: string, login?: DatabaseLogin): Promise<vo
   let client: pg.Client | undefined;
   let reached = false;
   try {
-    client = new pg.Client({
-      connectionString: url,
-      application_name: name,
+    const timeouts = {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      // Each answer too.
       query_timeout: CONNECT_TIMEOUT_MS,
-    });
+    };
+    client = new pg.Client({ connectionString: url, application_name: name, ...timeouts });
     client.on('error', () => undefined);
     await client.connect();
     const session = await prepareSession(client, { waitMs: CONNECT_TIMEOUT_MS });
@@ -169,9 +155,9 @@ async function ask(url: string, name: string, login?: DatabaseLogin): Promise<vo
 /** Attribution goes by the login, and another one has other rights: it would fail at each request, without an end. */
 async function assertLogin(client: pg.Client, { role, setting }: DatabaseLogin): Promise<void> {
   const { rows } = await client.query<{ login: string }>('select session_user as login');
-  const [found] = rows;
-  if (found !== undefined && found.login !== role)
+  const found = rows[0]?.login ?? role;
+  if (found !== role)
     throw new RefusedError(
-      `${setting} must log in as ${role}, and it logs in as ${found.login}: put that login's user and password into the address.`,
+      `${setting} must log in as ${role}, and it logs in as ${found}: put that login's user and password into the address.`,
     );
 }

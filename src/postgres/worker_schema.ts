@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { runMigrations } from 'graphile-worker';
 import type pg from 'pg';
 import { ConfigError } from '../config/error.ts';
@@ -41,33 +41,7 @@ const IS_PLAIN = `
   join pg_attribute a on a.attrelid = c.oid and a.attname = 'id'
   where c.oid = to_regclass('graphile_worker.migrations')`;
 
-const TRANSFER = `do $$ declare
-  v_statement text;
-begin
-  alter schema graphile_worker owner to halyard_worker;
-  for v_statement in
-    select format('alter table %s owner to halyard_worker', c.oid::regclass)
-    from pg_class c
-    where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
-    union all
-    select format('alter sequence %s owner to halyard_worker', c.oid::regclass)
-    from pg_class c
-    where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind = 'S'
-      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))
-    union all
-    select format('alter routine %s owner to halyard_worker', p.oid::regprocedure)
-    from pg_proc p
-    where p.pronamespace = 'graphile_worker'::regnamespace
-    union all
-    select format('alter type %s owner to halyard_worker', t.oid::regtype)
-    from pg_type t
-    left join pg_class c on c.oid = t.typrelid
-    where t.typnamespace = 'graphile_worker'::regnamespace and (t.typtype in ('d', 'e') or c.relkind = 'c')
-  loop
-    execute v_statement;
-  end loop;
-  comment on schema graphile_worker is null;
-end $$`;
+const TRANSFER_SQL = new URL('../../migrations/worker_schema.sql', import.meta.url);
 
 /**
  * Installs graphile-worker's schema, and gives it to the worker's role: its tables have row-level security without policies,
@@ -101,7 +75,7 @@ export async function installWorkerSchema(databaseUrl: string, log: Logger): Pro
     } finally {
       await pool.end();
     }
-    await owner.query(TRANSFER);
+    await owner.query(await readFile(TRANSFER_SQL, 'utf8'));
     await assertOwner(owner);
   });
 }
@@ -130,7 +104,6 @@ async function isUpToDate(owner: pg.Client): Promise<boolean> {
   }
 }
 
-/** The number of the library's newest migration. */
 async function latestOfLibrary(): Promise<number> {
   const files = await readdir(new URL('../sql/', import.meta.resolve('graphile-worker')));
   return Math.max(...files.map((name) => Number.parseInt(name, 10)).filter(Number.isInteger));

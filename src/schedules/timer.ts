@@ -4,7 +4,7 @@ import type { TimedQuery } from '../postgres/session.ts';
 import type { Logger } from '../lib/log.ts';
 import { coalesce } from '../lib/coalesce.ts';
 import { makeOutage } from '../lib/outage.ts';
-import { within } from '../lib/wait.ts';
+import { settlesWithin } from '../lib/wait.ts';
 
 /** The longest time between two queries: bounds a lost hint, clock drift, and what setTimeout can take (2^31 ms). */
 const MAX_REFRESH_MS = 3_000;
@@ -67,7 +67,7 @@ export function makeDueTimer(options: {
   const queueing = coalesce(warned(queueJob, 'queue its job'), 0);
   const direct = warned(applyDirectly, 'apply what is due');
   const applying = coalesce(async () => {
-    await within(MAX_DIRECT_MS, direct());
+    await settlesWithin(MAX_DIRECT_MS, direct());
   }, GRACE_MS);
   const waiting = coalesce(warned(waitForLocks, 'apply what is locked'), MIN_LOCK_RUNS_MS);
   let timer: NodeJS.Timeout | null = null;

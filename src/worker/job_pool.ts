@@ -8,7 +8,7 @@ import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import { watchNotifications } from './job_notifications.ts';
 import { assertInstalled, noteFailure, outageLogger } from './job_failures.ts';
 
@@ -83,7 +83,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
       }
       if (stopped()) return;
       current = null;
-      await pause(backOff(failures, RESTART), stopping);
+      await sleep(backOff(failures, RESTART), stopping);
     }
   }
 

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { backOff } from '../lib/backoff.ts';
 import { makeOutage } from '../lib/outage.ts';
-import { pause } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import type { DivergenceCheck } from '../audit/delivery/divergence.ts';
 import { makeForwarder } from '../audit/delivery/forwarder.ts';
 import { looksLikeHint } from '../audit/hint.ts';
@@ -160,6 +160,6 @@ async function queueFirstJobs({ pool, log, stopping }: WorkerContext): Promise<v
     } catch (error) {
       if (!stopped()) outage.failed(error);
     }
-    await pause(backOff(failures, FIRST_JOBS_BACK_OFF), stopping);
+    await sleep(backOff(failures, FIRST_JOBS_BACK_OFF), stopping);
   }
 }

@@ -3,7 +3,7 @@ import { makeSinks, type Destination } from '../audit/delivery/sinks/index.ts';
 import { makeDivergenceCheck } from '../audit/delivery/divergence.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
-import { orAborted, withDeadline } from '../lib/wait.ts';
+import { raceAbort, withDeadline } from '../lib/wait.ts';
 import { makeWorkerMetrics } from '../metrics/worker.ts';
 import type { ListenerOptions } from '../postgres/listener.ts';
 import { makePool } from '../postgres/pool.ts';
@@ -57,7 +57,7 @@ export async function startWorker(options: WorkerOptions) {
   const { config, databaseUrl, log, listening, signal = new AbortController().signal } = options;
   await using starting = new AsyncDisposableStack();
   const makeOne = (name: string, max: number) => {
-    const pool = makePool(databaseUrl, { name, max, answerMs: ANSWER_MS, log });
+    const pool = makePool(databaseUrl, { name, max, queryTimeoutMs: ANSWER_MS, log });
     starting.defer(() => pool.end());
     return pool;
   };
@@ -79,7 +79,7 @@ export async function startWorker(options: WorkerOptions) {
   const stopped = (destination: string) => parts?.stopped(destination) ?? false;
   const ignored = () => parts?.ignored() ?? 0;
   metrics.watch({ pool, healthy, ignored, destinations, stopped, standing });
-  await orAborted(Promise.resolve(options.database), signal);
+  await raceAbort(Promise.resolve(options.database), signal);
 
   const names = destinations.map(({ destination }) => destination);
   standstill = makeStandstillWatch({
@@ -99,7 +99,7 @@ export async function startWorker(options: WorkerOptions) {
   let stopping: Promise<void> | undefined;
   const stopOnce = () => (stopping ??= stop(running, log));
   try {
-    await orAborted(parts.begin(), signal);
+    await raceAbort(parts.begin(), signal);
   } catch (error) {
     await stopOnce();
     throw error;

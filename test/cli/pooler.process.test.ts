@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { ConfigError } from '../../src/config/error.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
-import { setSession } from '../../src/postgres/session_override.ts';
+import { setSession } from '../../src/postgres/session.ts';
 import { value } from '../support/actors.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import { withClient } from '../support/database.ts';

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { chooseAccount, findAccount, spawnAs } from '../../src/postgres/embedded/account.ts';
+import { chooseAccount, findAccount, spawnAs } from '../../src/postgres/embedded/os_user.ts';
 import { findBinaries, reachableBinaries } from '../../src/postgres/embedded/binaries.ts';
 import type { EmbeddedPostgres } from '../../src/postgres/embedded/postgres.ts';
 import {

@@ -4,7 +4,7 @@ import { readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { chooseAccount, spawnAs } from '../../src/postgres/embedded/account.ts';
+import { chooseAccount, spawnAs } from '../../src/postgres/embedded/os_user.ts';
 import { findBinaries, reachableBinaries } from '../../src/postgres/embedded/binaries.ts';
 import { freePort } from '../../src/postgres/embedded/server.ts';
 import {

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { chooseAccount } from '../../src/postgres/embedded/account.ts';
+import { chooseAccount } from '../../src/postgres/embedded/os_user.ts';
 import { findBinaries, reachableBinaries } from '../../src/postgres/embedded/binaries.ts';
 import { freePort, startServer } from '../../src/postgres/embedded/server.ts';
 import {

@@ -3,11 +3,15 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 
 import { makeChanges } from '../../src/graphql/live/changes.ts';
 import type { Changes } from '../../src/graphql/live/changes.ts';
-import { makeFeed } from '../../src/graphql/live/feed.ts';
-import type { Feed, Followed, Results } from '../../src/graphql/live/feed.ts';
+import { makeSubscriptionSource } from '../../src/graphql/live/subscription_source.ts';
+import type {
+  SubscriptionSource,
+  SubscribedEntity,
+  Results,
+} from '../../src/graphql/live/subscription_source.ts';
 import { makePlanning } from '../../src/graphql/planning.ts';
-import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
-import { makeTurns } from '../../src/lib/turns.ts';
+import { makeReader, authorizationScope } from '../../src/graphql/live/reader.ts';
+import { makeFairQueue } from '../../src/lib/fair_queue.ts';
 import { makePool } from '../../src/postgres/pool.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
@@ -17,7 +21,7 @@ const database = useDatabase();
 const { log } = makeTestLog();
 let pool: pg.Pool;
 let changes: Changes;
-let feed: Feed;
+let source: SubscriptionSource;
 /** Of each key, what was executed. */
 let runs: Map<string, unknown[]>;
 
@@ -31,10 +35,10 @@ afterAll(async () => {
   await pool.end();
 });
 beforeEach(async () => {
-  feed = makeFeed({
+  source = makeSubscriptionSource({
     changes,
     reader: makeReader(pool),
-    turns: makeTurns(2),
+    turns: makeFairQueue({ slots: 2, perUser: 2 }),
     planning: makePlanning(256),
     log,
   });
@@ -46,13 +50,13 @@ const ADMIN = { userId: null, email: null, role: 'admin', environments: null, ex
 const EVENTS = { kind: 'events' } as const;
 
 /** A subscription whose results are what it was given. */
-const subscription = (key: string, changed: Partial<Followed> = {}): Followed => ({
+const subscription = (key: string, changed: Partial<SubscribedEntity> = {}): SubscribedEntity => ({
   key,
   user: 'alice',
-  rights: rightsOf({ ...ADMIN, role: 'admin' }),
+  rights: authorizationScope({ ...ADMIN, role: 'admin' }),
   log,
-  async run(_rights, give) {
-    const visible = await give(EVENTS);
+  async run(_rights, lookUp) {
+    const visible = await lookUp(EVENTS);
     if (visible === null) return null;
     runs.set(key, [...(runs.get(key) ?? []), visible]);
     return { data: { ...visible } };
@@ -60,8 +64,8 @@ const subscription = (key: string, changed: Partial<Followed> = {}): Followed =>
   ...changed,
 });
 
-async function follow(followed: Followed): Promise<Results> {
-  const results = await feed.follow(followed);
+async function follow(followed: SubscribedEntity): Promise<Results> {
+  const results = await source.follow(followed);
   if (!(Symbol.asyncIterator in results)) throw new Error('It was refused.', { cause: results });
   return results;
 }
@@ -81,13 +85,13 @@ const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(datab
 const insert = () => asOwner((client) => insertFlag(client));
 const endAll = async (all: readonly Results[]) => {
   for (const results of all) await results.return();
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 };
 
 test('who follows the same shares one execution of each hint, and others have their own', async () => {
   const alike = await Promise.all(Array.from({ length: 20 }, () => follow(subscription('alike'))));
   const other = await follow(subscription('other'));
-  expect(feed.size).toBe(21);
+  expect(source.size).toBe(21);
   for (let round = 1; round <= 2; round += 1) {
     await insert();
     const told = await Promise.all([...alike, other].map(next));
@@ -158,8 +162,9 @@ test('a client that is too slow gets what it missed in part, and no other does',
 test('a subscription none of whose rows changed costs no query, and many of others cost one', async () => {
   const queries: string[] = [];
   const reader = makeReader(pool);
-  feed = makeFeed({
-    ...{ changes, turns: makeTurns(2), planning: makePlanning(256), log },
+  source = makeSubscriptionSource({
+    turns: makeFairQueue({ slots: 2, perUser: 2 }),
+    ...{ changes, planning: makePlanning(256), log },
     reader: {
       ...reader,
       query(settings, statement) {
@@ -170,8 +175,8 @@ test('a subscription none of whose rows changed costs no query, and many of othe
   });
   const ofFlag = (flagKey: string) =>
     subscription(flagKey, {
-      run: async (_rights, give) => {
-        const visible = await give({ ...EVENTS, flagKey });
+      run: async (_rights, lookUp) => {
+        const visible = await lookUp({ ...EVENTS, flagKey });
         return visible && { data: { ...visible } };
       },
     });
@@ -194,8 +199,8 @@ test('users have turns: one with many subscriptions keeps no other waiting', asy
   const slowly = (user: string, n: number) =>
     subscription(`${user}-${n}`, {
       user,
-      run: async (_rights, give) => {
-        const visible = await give(EVENTS);
+      run: async (_rights, lookUp) => {
+        const visible = await lookUp(EVENTS);
         if (visible === null) return null;
         await new Promise((resolve) => setImmediate(resolve));
         done.push(user);
@@ -218,8 +223,8 @@ test('what is committed while a subscription begins is not missed', async () => 
   const late = subscription('late');
   const results = await follow({
     ...late,
-    async run(rights, give) {
-      const result = await late.run(rights, give);
+    async run(rights, lookUp) {
+      const result = await late.run(rights, lookUp);
       if (result === null) {
         await insert();
         await next(witness);
@@ -235,8 +240,8 @@ test('who leaves ends nobody else’s subscription, and is sent no more', async 
   const running = Promise.withResolvers<undefined>();
   const go = Promise.withResolvers<undefined>();
   const held = subscription('same');
-  const run: Followed['run'] = async (rights, give) => {
-    const result = await held.run(rights, give);
+  const run: SubscribedEntity['run'] = async (rights, lookUp) => {
+    const result = await held.run(rights, lookUp);
     if (result !== null) {
       running.resolve(undefined);
       await go.promise;
@@ -251,7 +256,7 @@ test('who leaves ends nobody else’s subscription, and is sent no more', async 
   await insert();
   await running.promise;
   await leaver.return();
-  expect(feed.size).toBe(1);
+  expect(source.size).toBe(1);
   go.resolve(undefined);
   expect(await waiting).toBe(null);
   expect((await told)?.data?.ids).toHaveLength(1);
@@ -278,9 +283,9 @@ test('when rows can’t be looked up, all are told, and it ends for all', async 
       expect((await next(results))?.errors?.[0]?.extensions.code).toBe('internal_error');
       expect(await next(results)).toBe(null);
     }
-    expect(feed.size).toBe(0);
-    expect(await feed.follow({ ...subscription('same') }).catch(codeOf)).toBe('42501');
-    expect(feed.size).toBe(0);
+    expect(source.size).toBe(0);
+    expect(await source.follow({ ...subscription('same') }).catch(codeOf)).toBe('42501');
+    expect(source.size).toBe(0);
   } finally {
     await asOwner((client) => client.query('grant select on audit.events to halyard_admin'));
   }
@@ -291,8 +296,8 @@ const codeOf = (error: unknown) => (error as { code?: string }).code;
 test('a result with errors and data goes on, and one of errors alone is the last', async () => {
   const failing = subscription('failing');
   let data: { data?: null } = { data: null };
-  const run: Followed['run'] = async (rights, give) => {
-    const result = await failing.run(rights, give);
+  const run: SubscribedEntity['run'] = async (rights, lookUp) => {
+    const result = await failing.run(rights, lookUp);
     return result === null ? null : { errors: [], ...data };
   };
   const alike = [await follow({ ...failing, run }), await follow({ ...failing, run })];
@@ -304,7 +309,7 @@ test('a result with errors and data goes on, and one of errors alone is the last
     expect(await next(results)).toEqual({ errors: [] });
     expect(await next(results)).toBe(null);
   }
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 });
 
 test('a lost connection ends it for all', async () => {
@@ -319,11 +324,11 @@ test('a lost connection ends it for all', async () => {
   for (const each of await Promise.all(told))
     expect(each?.errors?.[0]?.extensions.code).toBe('database_unavailable');
   for (const results of all) expect(await next(results)).toBe(null);
-  expect(feed.size).toBe(0);
+  expect(source.size).toBe(0);
 });
 
-test('an operation that is refused keeps no mailbox', async () => {
+test('an operation that is refused keeps no queue', async () => {
   const run = () => Promise.resolve({ errors: [] });
-  expect(await feed.follow(subscription('refused', { run }))).toEqual({ errors: [] });
-  expect(feed.size).toBe(0);
+  expect(await source.follow(subscription('refused', { run }))).toEqual({ errors: [] });
+  expect(source.size).toBe(0);
 });

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 
-import { makeReader, rightsOf } from '../../src/graphql/live/reader.ts';
+import { makeReader, authorizationScope } from '../../src/graphql/live/reader.ts';
 import type { Reader } from '../../src/graphql/live/reader.ts';
 import type { Claims } from '../../src/auth/claims.ts';
 import { makePool } from '../../src/postgres/pool.ts';
@@ -29,7 +29,7 @@ beforeEach(() => {
 });
 
 const subscriber = (claims: Partial<Claims> = {}): Settings =>
-  rightsOf({
+  authorizationScope({
     ...{ userId: 'alice', email: null, role: 'admin', environments: null, expiresAt: null },
     ...claims,
   });

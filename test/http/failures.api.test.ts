@@ -116,7 +116,7 @@ describe('the database', () => {
     await using proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
     url.hostname = '127.0.0.1';
     url.port = String(proxy.port);
-    const silent = await startTestApi(url.href, { holdMs: 1_500 });
+    const silent = await startTestApi(url.href, { maxCheckoutMs: 1_500 });
     try {
       await whileLocked(id, async () => {
         const answer = silent.call(`DELETE ${path}`, { token });

@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
-  closeSync,
   existsSync,
   lchownSync,
   mkdirSync,
@@ -18,15 +17,14 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { developmentSecret } from '../../src/auth/token.ts';
 import {
-  APPEND,
-  requireOwnFolder,
-  openForWriting,
+  openForAppending,
   readOwnFile,
-  REPLACE,
+  replaceFile,
+  requireOwnFolder,
 } from '../../src/lib/own_files.ts';
 import { takeLock } from '../../src/postgres/embedded/lock.ts';
 import { superuserPassword } from '../../src/postgres/embedded/password.ts';
-import { clearRemains } from '../../src/postgres/embedded/postmaster.ts';
+import { cleanUp } from '../../src/postgres/embedded/postmaster.ts';
 import { makeTestLog } from '../support/log.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -98,8 +96,8 @@ describe('a file', () => {
     expect(() => developmentSecret(folder, 'development')).toThrow(isLink);
     expect(() => readOwnFile(join(folder, 'halyard.pid'))).toThrow(isLink);
     await expect(superuserPassword(folder, true)).rejects.toEqual(isLink);
-    for (const flags of [APPEND, REPLACE])
-      expect(() => openForWriting(join(folder, 'log'), flags, 0o600)).toThrow(isLink);
+    expect(() => openForAppending(join(folder, 'log'), 0o600)).toThrow(isLink);
+    expect(() => replaceFile(join(folder, 'log'), 'text', 0o600)).toThrow(isLink);
     expect(() => takeLock(folder)).toThrow(isLink);
     rmSync(join(folder, 'halyard.lock'));
     expect(() => takeLock(folder)).toThrow(isLink);
@@ -110,9 +108,7 @@ describe('a file', () => {
     const elsewhere = join(folder, 'elsewhere');
     writeFileSync(elsewhere, SECRET, { mode: 0o600 });
     symlinkSync(elsewhere, join(folder, 'postmaster.pid'));
-    await expect(clearRemains(folder, makeTestLog().log)).rejects.toEqual(
-      untrusted('it is a link'),
-    );
+    await expect(cleanUp(folder, makeTestLog().log)).rejects.toEqual(untrusted('it is a link'));
     expect(readFileSync(elsewhere, 'utf8')).toBe(SECRET);
   });
 
@@ -146,9 +142,7 @@ describe('a file', () => {
   test('of the user’s own is read and written, and one that isn’t there is null', () => {
     const file = join(folder, 'file');
     expect(readOwnFile(file)).toBeNull();
-    const fd = openForWriting(file, REPLACE, 0o600);
-    writeFileSync(fd, 'mine');
-    closeSync(fd);
+    replaceFile(file, 'mine', 0o600);
     expect(readOwnFile(file)).toBe('mine');
   });
 });

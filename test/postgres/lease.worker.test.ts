@@ -2,7 +2,7 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import type { Forwarder } from '../../src/audit/delivery/forwarder.ts';
 import { makePool } from '../../src/postgres/pool.ts';
-import { pause } from '../../src/lib/wait.ts';
+import { sleep } from '../../src/lib/wait.ts';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
@@ -40,17 +40,17 @@ function makeTestForwarder(url = database.workerUrl): { forwarder: Forwarder; si
 
 /** A send that ends when it is given up. */
 async function hang(_events: unknown, signal: AbortSignal): Promise<void> {
-  await pause(30_000, signal);
+  await sleep(30_000, signal);
   signal.throwIfAborted();
 }
 
 test('a forwarder whose send takes long keeps its place', async () => {
   const slow = makeTestForwarder();
   const other = makeTestForwarder();
-  slow.sink.trouble = () => pause(3 * LEASE_MS, never);
+  slow.sink.trouble = () => sleep(3 * LEASE_MS, never);
   const running = slow.forwarder.forward(signals);
   await expect.poll(() => slow.sink.sends.length).toBe(1);
-  await pause(2 * LEASE_MS, never);
+  await sleep(2 * LEASE_MS, never);
   expect(await other.forwarder.forward(signals)).toBe('busy');
   expect(await running).toBe('done');
   expect(await other.forwarder.forward(signals)).toBe('done');
@@ -107,7 +107,7 @@ test('a session that rests in the pool behind a run is not ended', async () => {
     (await pool.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid;
   expect(await forwarder.forward(signals)).toBe('done');
   const before = await pid();
-  await pause(2 * LEASE_MS, never);
+  await sleep(2 * LEASE_MS, never);
   expect(await pid()).toBe(before);
   expect(lines.filter(({ level }) => level === 'warn')).toStrictEqual([]);
 });

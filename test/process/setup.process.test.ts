@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { RefusedError } from '../../src/postgres/error.ts';
 import type { ConnectionLimits } from '../../src/postgres/setup/connections.ts';
-import { isVerifierOf, scramVerifier } from '../../src/postgres/setup/scram.ts';
+import { isVerifierOf, scramVerifier } from '../../src/postgres/setup/passwords.ts';
 import { setUp, withDatabase } from '../../src/postgres/setup.ts';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';

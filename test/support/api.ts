@@ -53,7 +53,7 @@ export async function startTestApi(
     env,
     ...options
   }: Partial<
-    Pick<ApiOptions, 'drainMs' | 'holdMs' | 'makeGraphql' | 'maxConnections' | 'registry'>
+    Pick<ApiOptions, 'drainMs' | 'maxCheckoutMs' | 'makeGraphql' | 'maxConnections' | 'registry'>
   > & {
     readonly env?: Readonly<Record<string, string>>;
   } = {},

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { chooseAccount, giveTo, spawnAs } from '../../src/postgres/embedded/account.ts';
+import { chooseAccount, giveTo, spawnAs } from '../../src/postgres/embedded/os_user.ts';
 import { startServer } from '../../src/postgres/embedded/server.ts';
 import { localUrl } from '../../src/postgres/embedded/postmaster.ts';
 import { makeDataDir, removeDataDir } from './postgres_server.ts';

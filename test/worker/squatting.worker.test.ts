@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { migrate } from '../../src/postgres/migrate.ts';
-import { pause } from '../../src/lib/wait.ts';
+import { sleep } from '../../src/lib/wait.ts';
 import { value } from '../support/actors.ts';
 import { copyMigrations } from '../support/chaos/migrations.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
@@ -59,7 +59,7 @@ async function squat(database: TestDatabase): Promise<void> {
                 else pg_advisory_lock(${AS_INTEGER('high')}, ${AS_INTEGER('low')}) end
          from (${SEEN}) as seen`,
       );
-      await pause(20, stop.signal);
+      await sleep(20, stop.signal);
     }
   });
   squatting.catch(ready.reject);

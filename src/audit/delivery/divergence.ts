@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { within } from '../../lib/wait.ts';
+import { settlesWithin } from '../../lib/wait.ts';
 import type { Logger } from '../../lib/log.ts';
 import { queryOf, type Query } from './outbox.ts';
 import { NotReadableError, type AuditEvent, type Sink } from './sink.ts';
@@ -179,7 +179,7 @@ function makePatience({
     asking ??= askOnce(signal);
     deadline ??= performance.now() + MAX_WAIT_MS;
     const left = deadline - performance.now();
-    if (left > 0) await within(left, asking);
+    if (left > 0) await settlesWithin(left, asking);
   };
 }
 

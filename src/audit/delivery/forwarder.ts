@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../../lib/log.ts';
-import { pause } from '../../lib/wait.ts';
+import { sleep } from '../../lib/wait.ts';
 import { LEASE_MS, withLease, type Lease } from '../../postgres/lease.ts';
 import { makeNumbering, type Found } from './sequencer.ts';
 import type { Sink, Undeliverable } from './sink.ts';
@@ -62,7 +62,7 @@ export function makeForwarder(options: ForwarderOptions) {
       const whole = inHand !== null || page.events.length < batch;
       if (found.numbered === 'busy' && page.events.length === 0) {
         if (++asked > MAX_ASKING) return 'skimmed';
-        await pause(ASK_AGAIN_MS, AbortSignal.any([stopping, lease.lost]));
+        await sleep(ASK_AGAIN_MS, AbortSignal.any([stopping, lease.lost]));
       } else asked = 0;
       const ended = found.numbered === 'all' || found.numbered === 'skimmed';
       if (!ended) {

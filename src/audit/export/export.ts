@@ -1,6 +1,6 @@
 import type pg from 'pg';
 
-import { pause } from '../../lib/wait.ts';
+import { sleep } from '../../lib/wait.ts';
 import { readPiece, scanLedger, type LongColumn, type Scanned, type SeqRange } from './query.ts';
 import type { ExportAuditEventsQuery } from './schemas.ts';
 
@@ -110,7 +110,7 @@ export function makeEventReader(
     follow === undefined ? !isEmpty(remaining) : !follow.signal.aborted && !follow.isOver();
 
   async function waitForMore({ signal }: Follow): Promise<void> {
-    await pause(POLL_MS, signal);
+    await sleep(POLL_MS, signal);
     remaining = { ...remaining, until: await transaction(readLastSeq) };
     isIdle = false;
   }

@@ -22,20 +22,10 @@ const READ_WAIT_MS = 60_000;
 
 /** The places of exports: of streams, which are refused where there is none, and of pages, which wait for one. */
 export function makePlaces({ streams, streamsPerUser }: ExportLimits) {
-  const places = () =>
-    makeFairQueue({
-      slots: streams,
-      perUser: streamsPerUser,
-      maxQueued: Number.POSITIVE_INFINITY,
-      waitMs: WAIT_MS,
-    });
+  const places = () => makeFairQueue({ slots: streams, perUser: streamsPerUser, waitMs: WAIT_MS });
   const ofStreams = places();
   const ofPages = places();
-  const reads = makeFairQueue({
-    ...READS,
-    maxQueued: Number.POSITIVE_INFINITY,
-    waitMs: READ_WAIT_MS,
-  });
+  const reads = makeFairQueue({ ...READS, waitMs: READ_WAIT_MS });
 
   function refusal(user: string): ProblemError {
     if (ofStreams.heldBy(user) < streamsPerUser)
@@ -52,24 +42,18 @@ export function makePlaces({ streams, streamsPerUser }: ExportLimits) {
 
   return {
     /** Runs `work`, which reads, in its user's turn; other requests are served before the next. @throws what `work` throws */
-    async read<T>(user: string, client: Client, work: () => Promise<T>): Promise<T> {
-      await reads.take({ user, isLimited: false, client });
-      try {
-        return await work();
-      } finally {
-        // Then what was read is text.
-        setImmediate(() => reads.give(user));
-      }
-    },
+    read: <T>(user: string, client: Client, work: () => Promise<T>): Promise<T> =>
+      reads.run({ user, client }, work),
     /** A place for a stream. @returns what gives it back @throws ProblemError too_many_streams */
     openStream(user: string): () => void {
-      if (!ofStreams.tryTake(user)) throw refusal(user);
-      return () => ofStreams.give(user);
+      const giveBack = ofStreams.tryTake(user);
+      if (giveBack === null) throw refusal(user);
+      return giveBack;
     },
     /** A place for a page, which it gives back when the answer has gone out. @throws ProblemError too_many_streams, after 5 seconds */
     async openPage(user: string, client: Client): Promise<void> {
       try {
-        await ofPages.take({ user, isLimited: false, client });
+        await ofPages.take({ user, client });
       } catch (error) {
         throw error instanceof QueueTimeoutError ? refusal(user) : error;
       }

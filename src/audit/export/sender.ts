@@ -1,6 +1,6 @@
 import type { Response } from 'express';
 
-import { atTime, orAborted } from '../../lib/wait.ts';
+import { atTime, raceAbort } from '../../lib/wait.ts';
 
 /** Why an answer was cut off, for the log: what the client has is not all, and it gets an error. */
 export class CutOffError extends Error {
@@ -50,7 +50,7 @@ export function makeSender(
     response.once(event, onEvent);
     expired.signal.addEventListener('abort', onExpiry);
     try {
-      await orAborted(happened.promise, cut.signal);
+      await raceAbort(happened.promise, cut.signal);
     } finally {
       clearTimeout(timer);
       response.off(event, onEvent);

@@ -4,8 +4,8 @@ import { ConnectionError, NotMigratedError, RefusedError } from '../../postgres/
 import { isErrno } from '../../lib/errno.ts';
 import { latestMigration } from '../../postgres/migrate.ts';
 import { makePool } from '../../postgres/pool.ts';
-import type { SessionSettings } from '../../postgres/session_override.ts';
-import { withEmbeddedPostgres } from '../../postgres/embedded/attach.ts';
+import type { SessionSettings } from '../../postgres/session.ts';
+import { withEmbeddedPostgres } from '../../postgres/embedded/postgres.ts';
 import { makeLogger } from '../../lib/log.ts';
 import { withDatabase } from '../../postgres/setup.ts';
 import { logWarnings } from '../process_log.ts';

@@ -1,20 +1,21 @@
 import type { Hint } from '../../audit/hint.ts';
-import type { Turns } from '../../lib/turns.ts';
+import { coalesce } from '../../lib/coalesce.ts';
+import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Topic } from '../schema/subscriptions.ts';
-import { MAX_IDS } from './inbox.ts';
-import { deliver, type Delivery, type Mailbox, type Message } from './mailbox.ts';
+import { mergeHints } from './changes.ts';
+import { deliver, type Delivery, type SubscriberQueue, type Message } from './subscriber_queue.ts';
 import type { Change, Found, View } from './view.ts';
 
 /** Those who follow the same topic. */
 interface Followers {
   readonly topic: Topic;
-  readonly mailboxes: Set<Mailbox>;
+  readonly queues: Set<SubscriberQueue>;
 }
 
-/** Looks have turns beside those of users, whose ids are never empty. */
-const LOOKS = '';
+/** Looks have turns beside those of users, whose keys are never empty. */
+const LOOKS = { user: '' };
 
-/** The subscribers with the same rights to rows of the same kind, and their mailboxes. */
+/** The subscribers with the same rights to rows of the same kind, and their queues. */
 export type Audience = ReturnType<typeof makeAudience>;
 
 /**
@@ -25,29 +26,23 @@ export type Audience = ReturnType<typeof makeAudience>;
  */
 export function makeAudience(options: {
   readonly view: View;
-  readonly turns: Turns;
+  readonly turns: FairQueue;
   readonly lastMessage: (error: unknown) => Message;
 }) {
   const { view, turns, lastMessage } = options;
   const topics = new Map<string, Followers>();
   let pending: Hint | null = null;
-  let looking = false;
-
-  async function look(): Promise<void> {
-    looking = true;
-    const isLeft = () => pending !== null && topics.size > 0;
+  const looking = coalesce(async () => {
     try {
-      while (isLeft()) await turns.run(LOOKS, lookOnce);
+      if (topics.size > 0) await turns.run(LOOKS, look);
     } catch (error) {
       const message = lastMessage(error);
-      for (const mailbox of all()) mailbox.end(message);
-    } finally {
-      pending = null;
-      looking = false;
+      const queues = Array.from(topics.values()).flatMap((one) => [...one.queues]);
+      for (const queue of queues) queue.end(message);
     }
-  }
+  }, 0);
 
-  async function lookOnce(): Promise<void> {
+  async function look(): Promise<void> {
     const hint = pending;
     pending = null;
     if (hint !== null) handOut(await view.look(hint));
@@ -56,33 +51,31 @@ export function makeAudience(options: {
   function handOut(found: Found): void {
     const byFlag = Map.groupBy(found.changes, ({ flagKey }) => flagKey);
     const byTopic = {};
-    for (const { topic, mailboxes } of topics.values()) {
+    for (const { topic, queues } of topics.values()) {
       const delivery = deliveryFor(topic, found, byFlag, byTopic);
-      if (delivery !== null) for (const mailbox of mailboxes) mailbox.put(delivery);
+      if (delivery !== null) for (const queue of queues) queue.put(delivery);
     }
   }
-
-  const all = () => Array.from(topics.values()).flatMap(({ mailboxes }) => [...mailboxes]);
 
   return {
     isEmpty: () => topics.size === 0,
     begin: view.begin,
-    add(topic: Topic, mailbox: Mailbox): void {
+    add(topic: Topic, queue: SubscriberQueue): void {
       const key = keyOf(topic);
-      const followers = topics.get(key) ?? { topic, mailboxes: new Set() };
+      const followers = topics.get(key) ?? { topic, queues: new Set() };
       topics.set(key, followers);
-      followers.mailboxes.add(mailbox);
+      followers.queues.add(queue);
     },
-    remove(topic: Topic, mailbox: Mailbox): void {
+    remove(topic: Topic, queue: SubscriberQueue): void {
       const key = keyOf(topic);
-      const mailboxes = topics.get(key)?.mailboxes;
-      mailboxes?.delete(mailbox);
-      if (mailboxes?.size === 0) topics.delete(key);
+      const queues = topics.get(key)?.queues;
+      queues?.delete(queue);
+      if (queues?.size === 0) topics.delete(key);
     },
     /** Looks at a hint soon; several that come meanwhile are one. */
     notify(hint: Hint): void {
-      pending = pending === null ? hint : merge(pending, hint);
-      if (!looking) void look();
+      pending = pending === null ? hint : mergeHints([pending, hint]);
+      looking.request();
     },
   };
 }
@@ -101,19 +94,6 @@ function deliveryFor(
     (change) => environment === null || change.environment === environment,
   );
   if (wanted.length === 0 && !more) return null;
-  return deliver(
-    wanted.map(({ id }) => id),
-    look,
-    { truncated: more },
-  );
-}
-
-function merge(older: Hint, newer: Hint): Hint {
-  const events = [...new Set([...older.events, ...newer.events])];
-  const schedules = [...new Set([...older.schedules, ...newer.schedules])];
-  return {
-    events: events.slice(0, MAX_IDS),
-    schedules: schedules.slice(0, MAX_IDS),
-    partial: older.partial || newer.partial || Math.max(events.length, schedules.length) > MAX_IDS,
-  };
+  const ids = wanted.map(({ id }) => id);
+  return deliver(ids, look, { truncated: more });
 }

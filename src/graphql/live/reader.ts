@@ -1,10 +1,8 @@
 import type pg from 'pg';
-
 import { userKey, type Claims } from '../../auth/claims.ts';
 import { ASKER, pgSettings, type Settings } from '../../postgres/request_settings.ts';
 import { queryAs } from '../../postgres/transaction.ts';
 import type { Statement } from '../../postgres/pipeline.ts';
-import { makeSharing } from './sharing.ts';
 
 /**
  * Runs GraphQL's statements on a pool, each in a transaction of its own. Subscribers with the same rights share the answers for
@@ -12,7 +10,7 @@ import { makeSharing } from './sharing.ts';
  */
 export function makeReader(pool: pg.Pool) {
   const looks = new WeakMap<Settings, object>();
-  const share = makeSharing<pg.QueryResult>();
+  const share = makePerNoticeCache<pg.QueryResult>();
 
   return {
     query(settings: Settings, statement: Statement): Promise<pg.QueryResult> {
@@ -39,8 +37,19 @@ export type Reader = ReturnType<typeof makeReader>;
  * A subscriber's rights, all that policies read (a test holds them to it), without the user: who asked first can't matter. Only the
  * connection comes out of that user's share.
  */
-export function rightsOf(claims: Claims): Settings {
-  const asker = { user: userKey(claims), isLimited: false };
+export function authorizationScope(claims: Claims): Settings {
   const settings = pgSettings({ ...claims, userId: null, email: null }, { requestId: '' });
-  return { ...settings, [ASKER]: asker };
+  return { ...settings, [ASKER]: { user: userKey(claims) } };
+}
+
+/** Makes a cache of one result for each object and key: concurrent callers share it, errors included. */
+export function makePerNoticeCache<T>() {
+  const made = new WeakMap<object, Map<string, Promise<T>>>();
+  return (about: object, key: string, make: () => Promise<T>): Promise<T> => {
+    const known = made.get(about) ?? new Map<string, Promise<T>>();
+    made.set(about, known);
+    const value = known.get(key) ?? make();
+    known.set(key, value);
+    return value;
+  };
 }

@@ -14,14 +14,14 @@ export interface Change {
   readonly environment: string | null;
 }
 
-/** What a look at a hint found. */
+/** The rows that a look at a hint found. */
 export interface Found {
   readonly changes: readonly Change[];
   /** More rows changed lately than were read. */
   readonly more: boolean;
 }
 
-/** What is read of what changed lately, and one more, which shows that there are more. */
+/** Rows that are read of those that changed lately; the last one shows that there are more. */
 const MAX_RECENT = 501;
 /** Changes that are remembered, to know what is new of those that happened lately. */
 const MAX_KNOWN = 2_000;
@@ -56,7 +56,7 @@ const RECENT: Record<Kind, string> = {
     order by r.place`,
 };
 
-/** What those with the same rights see of the events, or of the schedules: one query for all of them. */
+/** The events, or the schedules, that users with the same rights see: one query for all of them. */
 export type View = ReturnType<typeof makeView>;
 
 /** @param rights of rights alone */
@@ -80,7 +80,7 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
     }
   }
 
-  /** What changed lately and was not seen yet. */
+  /** Reads the rows that changed lately and were not seen yet. */
   async function readRecent(): Promise<Found> {
     const rows = await query('recent', RECENT[kind], []);
     const isNew = ({ id, version }: Change) =>

@@ -1,9 +1,8 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
-
 import { REASON_DESCRIPTION as REASON } from './reasons.ts';
 
-/** What connections can be narrowed to and sorted by. By name: a new column makes no slow query and discloses nothing. */
+/** The columns that lists can be narrowed to and sorted by, listed so that a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
   'app_public.environments': { condition: ['name'], orderBy: ['name'] },
   'app_public.feature_flags': {
@@ -23,14 +22,21 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
   },
 };
 
-/** migrations/fixtures/audit/read/views.sql, which are for DBAs. */
-const VIEWS = [
+/** Tables and views of the schema audit that auditors read in SQL. The first two lines are views (migrations/fixtures/audit/read/views.sql). */
+const SQL_ONLY = [
   ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
   ...['cancellations_by_others', 'manual_changes'],
+  ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
+];
+/** Functions of the schema audit that only REST and the command line call. */
+const COMMANDS_ONLY = [
+  ...['verify', 'verify_rows', 'verify_triggers', 'prove', 'last_seq', 'record_export'],
 ];
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
 const HIDDEN = { tags: { behavior: '-*' } };
+const hidden = (names: readonly string[]) =>
+  Object.fromEntries(names.map((name) => [`audit.${name}`, HIDDEN]));
 
 /** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
 const smartTags = jsonPgSmartTags({
@@ -71,14 +77,7 @@ const smartTags = jsonPgSmartTags({
         // occurred_at is in the key only because the table is partitioned by it.
         constraint: { events_pkey: { tags: { behavior: '-single' } } },
       },
-      // An auditor reads these in SQL.
-      ...Object.fromEntries(VIEWS.map((view) => [`audit.${view}`, HIDDEN])),
-      'audit.event_types': HIDDEN,
-      'audit.ledger': HIDDEN,
-      'audit.seals': HIDDEN,
-      'audit.incarnations': HIDDEN,
-      'audit.divergences': HIDDEN,
-      'audit.dead_letters': HIDDEN,
+      ...hidden(SQL_ONLY),
     },
     procedure: {
       'app_public.create_environment': { tags: { resultFieldName: 'environment' } },
@@ -86,19 +85,19 @@ const smartTags = jsonPgSmartTags({
       'app_public.cancel_flag_schedule': RETURNS_SCHEDULE,
       'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
       'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
-      // Of the export, by REST and the command line.
-      'audit.verify': HIDDEN,
-      'audit.verify_rows': HIDDEN,
-      'audit.verify_triggers': HIDDEN,
-      'audit.prove': HIDDEN,
-      'audit.last_seq': HIDDEN,
-      'audit.record_export': HIDDEN,
+      ...hidden(COMMANDS_ONLY),
     },
   },
 });
 
 const REQUIRED = '!';
 const ALL = '[!]!';
+const CONNECTIONS = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'AuditEvent'].flatMap(
+  (type) => [
+    [`${type}Connection`, { nodes: ALL, edges: ALL }],
+    [`${type}Edge`, { node: REQUIRED, cursor: REQUIRED }],
+  ],
+);
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
@@ -108,14 +107,7 @@ const nullability = changeNullability({
   RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
   RetryFlagScheduleInput: { id: REQUIRED },
   FeatureFlagSchedule: { updates: REQUIRED },
-  EnvironmentConnection: { nodes: ALL, edges: ALL },
-  FeatureFlagConnection: { nodes: ALL, edges: ALL },
-  FeatureFlagScheduleConnection: { nodes: ALL, edges: ALL },
-  AuditEventConnection: { nodes: ALL, edges: ALL },
-  EnvironmentEdge: { node: REQUIRED, cursor: REQUIRED },
-  FeatureFlagEdge: { node: REQUIRED, cursor: REQUIRED },
-  FeatureFlagScheduleEdge: { node: REQUIRED, cursor: REQUIRED },
-  AuditEventEdge: { node: REQUIRED, cursor: REQUIRED },
+  ...(Object.fromEntries(CONNECTIONS) as Record<string, Record<string, string>>),
 });
 
 /** PostgreSQL has no comments on the arguments of functions. */
@@ -130,10 +122,7 @@ const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     updates: 'What to change: at least one field.',
     reason: REASON,
   },
-  CancelFlagScheduleInput: {
-    id: 'The schedule to cancel.',
-    reason: REASON,
-  },
+  CancelFlagScheduleInput: { id: 'The schedule to cancel.', reason: REASON },
   RescheduleFlagChangeInput: {
     id: 'The schedule to move.',
     scheduledAt: 'Its new time, in the future.',
@@ -194,5 +183,5 @@ const exposure: GraphileConfig.Plugin = {
   },
 };
 
-/** What the schema shows of the database, and under which names. */
-export const shapePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];
+/** Plugins that decide what the schema shows of the database, and under which names. */
+export const exposurePlugins: GraphileConfig.Plugin[] = [smartTags, nullability, exposure];

@@ -1,80 +1,61 @@
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
-
 import { FLAG_FIELDS, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
 import { ProblemError } from '../../lib/errors.ts';
 
-/** Of the table, in jsonb. */
+/** A schedule's updates by column, as the table's jsonb has them. */
 type Updates = Readonly<Record<string, unknown>>;
 
-/** The fields of FlagUpdates and FlagUpdatesInput, each with its name in GraphQL and in the table. */
-function fieldsOf(build: GraphileBuild.Build) {
-  return SCHEDULABLE_FIELDS.map(([column, { graphql, description }]) => ({
-    column,
-    name: build.inflection.camelCase(column),
-    type: build.graphql[`GraphQL${graphql}`],
-    description,
-  }));
+/** The fields of FlagUpdates and FlagUpdatesInput by their names in GraphQL, each with what `more` says of its column. */
+function fieldsOf<T>(build: GraphileBuild.Build, more: (column: string) => T) {
+  const fields = SCHEDULABLE_FIELDS.map(([column, { graphql, description }]) => {
+    const type = build.graphql[`GraphQL${graphql}`];
+    return [build.inflection.camelCase(column), { type, description, ...more(column) }] as const;
+  });
+  return Object.fromEntries(fields);
 }
+
+/** An input's values by column. */
+function toColumns({ inflection }: GraphileBuild.Build, given: Updates): Updates {
+  const columns = SCHEDULABLE_FIELDS.map(([column]) => [column, inflection.camelCase(column)]);
+  return Object.fromEntries(
+    columns
+      .filter(([, name = '']) => name in given)
+      .map(([column = '', name = '']) => [column, notNull(name, given[name])]),
+  );
+}
+
+const NAME = 'HalyardFlagUpdatesPlugin';
 
 /**
  * A schedule's updates as types of their own, where the table and its function have jsonb: FlagUpdates, and FlagUpdatesInput for
  * scheduleFlagChange. Which fields they have is FLAG_FIELDS.
  */
 export const flagUpdates: GraphileConfig.Plugin = {
-  name: 'HalyardFlagUpdatesPlugin',
+  name: NAME,
   version: '0.0.0',
   schema: {
     hooks: {
       init(_, build) {
-        build.registerObjectType(
-          'FlagUpdates',
-          {},
-          () => ({
-            description: 'What a schedule changes; a field that is null is left as it is.',
-            fields: Object.fromEntries(
-              fieldsOf(build).map(({ column, name, type, description }) => [
-                name,
-                {
-                  type,
-                  description,
-                  plan: ($updates: Step) =>
-                    lambda($updates, (updates) => (updates as Updates)[column] ?? null, true),
-                },
-              ]),
-            ),
-          }),
-          'HalyardFlagUpdatesPlugin',
-        );
-        build.registerInputObjectType(
-          'FlagUpdatesInput',
-          {},
-          () => ({
-            description: 'An input for mutations affecting `FlagUpdates`',
-            fields: Object.fromEntries(
-              fieldsOf(build).map(({ name, type, description }) => [name, { type, description }]),
-            ),
-            extensions: {
-              grafast: {
-                baked: (input: Updates) =>
-                  Object.fromEntries(
-                    fieldsOf(build)
-                      .filter(({ name }) => name in input)
-                      .map(({ name, column }) => [column, notNull(name, input[name])]),
-                  ),
-              },
-            },
-          }),
-          'HalyardFlagUpdatesPlugin',
-        );
+        const output = () => ({
+          description: 'What a schedule changes; a field that is null is left as it is.',
+          fields: fieldsOf(build, (column) => ({
+            plan: ($updates: Step) =>
+              lambda($updates, (updates) => (updates as Updates)[column] ?? null, true),
+          })),
+        });
+        const input = () => ({
+          description: 'An input for mutations affecting `FlagUpdates`',
+          fields: fieldsOf(build, () => ({})),
+          extensions: { grafast: { baked: (given: Updates) => toColumns(build, given) } },
+        });
+        build.registerObjectType('FlagUpdates', {}, output, NAME);
+        build.registerInputObjectType('FlagUpdatesInput', {}, input, NAME);
         return _;
       },
       GraphQLInputObjectType_fields_field(field, build, { scope, Self }) {
         if (Self.name !== 'ScheduleFlagChangeInput' || scope.fieldName !== 'updates') return field;
-        return {
-          ...field,
-          type: build.getInputTypeByName('FlagUpdatesInput'),
-        };
+        return { ...field, type: build.getInputTypeByName('FlagUpdatesInput') };
       },
       GraphQLObjectType_fields(fields, build, { scope, fieldWithHooks }) {
         if (scope.pgCodec?.name !== 'featureFlagSchedules' || scope.isPgClassType !== true)
@@ -93,7 +74,7 @@ export const flagUpdates: GraphileConfig.Plugin = {
 /** How grafast hands an input field's value on. */
 type Apply = (target: unknown, value: unknown, info: unknown) => unknown;
 
-/** As in REST, a value is checked by FLAG_FIELDS before it reaches the database: the table's CHECKs are the net under it. */
+/** FLAG_FIELDS checks a value before it reaches the database, as in REST: the table's CHECKs are the net under it. */
 export const checkedFlagFields: GraphileConfig.Plugin = {
   name: 'HalyardFlagFieldsPlugin',
   version: '0.0.0',

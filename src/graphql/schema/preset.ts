@@ -1,11 +1,9 @@
 import '../environment.ts';
-
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
-
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
-import { shapePlugins } from './exposure.ts';
+import { exposurePlugins } from './exposure.ts';
 import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
@@ -18,7 +16,7 @@ export const preset: GraphileConfig.Preset = {
   plugins: [
     flagUpdates,
     checkedFlagFields,
-    ...shapePlugins,
+    ...exposurePlugins,
     pages,
     ...valuePlugins,
     ...reasons,

@@ -1,7 +1,6 @@
 import type {} from 'postgraphile';
 import { context, sideEffect, type Step } from 'postgraphile/grafast';
 import { wrapPlans, type PlanWrapperFn } from 'postgraphile/utils';
-
 import { reasonSchema } from '../../http/schema_parts.ts';
 import { ProblemError } from '../../lib/errors.ts';
 import { REASON } from '../../postgres/request_settings.ts';

@@ -1,13 +1,5 @@
-import {
-  constant,
-  context,
-  get,
-  listen,
-  object,
-  type FieldArgs,
-  type GrafastSubscriber,
-  type Step,
-} from 'postgraphile/grafast';
+import { constant, context, get, listen, object } from 'postgraphile/grafast';
+import type { FieldArgs, GrafastSubscriber, Step } from 'postgraphile/grafast';
 import type { ExecutionResult } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
 
@@ -20,19 +12,19 @@ export interface Topic {
 
 type Kind = 'events' | 'schedules';
 
-/** What reaches the client, once its rows are read. */
+/** The rows that reach the client, once they are read. */
 export interface Visible {
   readonly ids: readonly string[];
   readonly truncated: boolean;
 }
 
-/** What there is of a topic, now; null for nothing. */
-export type Give = (topic: Topic) => Promise<Visible | null>;
+/** Looks a topic's rows up; null for none. */
+export type Lookup = (topic: Topic) => Promise<Visible | null>;
 
-/** What the plans of one execution subscribe through: it gives one value, or none, and ends. */
-export function makeSubscriber(give: Give): GrafastSubscriber {
+/** The subscriber for the plans of one execution: it gives one value, or none, and ends. */
+export function makeSubscriber(lookUp: Lookup): GrafastSubscriber {
   async function subscribe(topic: Topic): Promise<AsyncIterableIterator<Visible>> {
-    return once(await give(topic));
+    return once(await lookUp(topic));
   }
   // A topic is a string where it names a channel; here the subscriber is our own.
   return { subscribe: subscribe as unknown as GrafastSubscriber['subscribe'] };
@@ -99,13 +91,9 @@ export const subscriptions = extendSchema((build) => {
         of the trail the subscription ends with database_unavailable: read what is missing, and subscribe again.
         """
         auditEventsAdded(
-          """
-          Only of flags with this key.
-          """
+          "Only of flags with this key."
           flagKey: String
-          """
-          Only of this environment.
-          """
+          "Only of this environment."
           environment: String
         ): AuditEventsAdded!
 
@@ -114,42 +102,26 @@ export const subscriptions = extendSchema((build) => {
         role. It ends as auditEventsAdded does.
         """
         flagSchedulesChanged(
-          """
-          Only of flags with this key.
-          """
+          "Only of flags with this key."
           flagKey: String
-          """
-          Only of this environment.
-          """
+          "Only of this environment."
           environment: String
         ): FlagSchedulesChanged!
       }
 
-      """
-      Events that were added at about the same time.
-      """
+      "Events that were added at about the same time."
       type AuditEventsAdded {
-        """
-        The events, oldest first.
-        """
+        "The events, oldest first."
         events: [AuditEvent!]!
-        """
-        Whether there are more than these, because they are many or this client is slow: query auditEvents for all.
-        """
+        "Whether there are more than these, because they are many or this client is slow: query auditEvents for all."
         truncated: Boolean!
       }
 
-      """
-      Schedules that changed at about the same time.
-      """
+      "Schedules that changed at about the same time."
       type FlagSchedulesChanged {
-        """
-        The schedules, by the time for which they are scheduled.
-        """
+        "The schedules, by the time for which they are scheduled."
         schedules: [FeatureFlagSchedule!]!
-        """
-        Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all.
-        """
+        "Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all."
         truncated: Boolean!
       }
     `,

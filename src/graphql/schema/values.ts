@@ -2,11 +2,10 @@ import type {} from 'postgraphile';
 import type { ValueNode } from 'postgraphile/graphql';
 import { lambda, sideEffect, type ObjectStep, type Step } from 'postgraphile/grafast';
 import { addPgTableCondition, wrapPlans } from 'postgraphile/utils';
-
 import { ProblemError } from '../../lib/errors.ts';
 import { scheduledAtSchema } from '../../schedules/schemas.ts';
 
-/** As in REST: RFC 3339 with an offset, a day that exists, four digits of year. */
+/** Times as REST takes them: RFC 3339 with an offset, a day that exists, four digits of year. */
 const strictDatetime: GraphileConfig.Plugin = {
   name: 'HalyardDatetimePlugin',
   version: '0.0.0',
@@ -53,28 +52,31 @@ const checkedUpdate = wrapPlans({
   },
 });
 
+/** @throws ProblemError invalid_value for null, which would find nothing */
+function requireValue(name: string, value: unknown): void {
+  if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+}
+
 /** A half-open span of a time column: `…From <= column < …Before`. */
 function span(schemaName: string, tableName: string, column: string, name: string) {
-  const bound = (suffix: string, operator: '>=' | '<', description: string) =>
+  const bound = (argument: string, operator: '>=' | '<', description: string) =>
     addPgTableCondition(
       { schemaName, tableName },
-      `${name}${suffix}`,
-      (build) => ({
+      argument,
+      ({ getInputTypeByName, inflection }) => ({
         description,
-        type: build.getInputTypeByName(build.inflection.builtin('Datetime')),
+        type: getInputTypeByName(inflection.builtin('Datetime')),
       }),
       (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
-        const { TYPES } = build.dataplanPg;
+        requireValue(argument, value);
         const at = sql`${sqlTableAlias}.${sql.identifier(column)}`;
-        if (value === null)
-          throw new ProblemError('invalid_value', `${name}${suffix} can’t be null.`);
-        const limit = sqlValueWithCodec(value, TYPES.timestamptz);
+        const limit = sqlValueWithCodec(value, build.dataplanPg.TYPES.timestamptz);
         return operator === '<' ? sql`${at} < ${limit}` : sql`${at} >= ${limit}`;
       },
     );
   return [
-    bound('From', '>=', `Only from this time on.`),
-    bound('Before', '<', `Only before this time.`),
+    bound(`${name}From`, '>=', `Only from this time on.`),
+    bound(`${name}Before`, '<', `Only before this time.`),
   ];
 }
 
@@ -85,7 +87,7 @@ function ofFlag(column: string, name: string, description: string): GraphileConf
     name,
     (build) => ({ description, type: build.graphql.GraphQLString }),
     (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
-      if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
+      requireValue(name, value);
       const wanted = sqlValueWithCodec(value, build.dataplanPg.TYPES.text);
       const flag = sql.identifier(Symbol('flag'));
       return sql`exists (
@@ -96,7 +98,7 @@ function ofFlag(column: string, name: string, description: string): GraphileConf
   );
 }
 
-/** What values mean and which are refused, where PostgreSQL's types don't say. */
+/** Plugins that check values where PostgreSQL's types don't. */
 export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
   checkedUpdate,

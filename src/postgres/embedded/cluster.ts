@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { giveTo, type Account } from './account.ts';
+import { giveTo, type Account } from './os_user.ts';
 import type { Binaries } from './binaries.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists } from '../../lib/errno.ts';
-import { spawnGuarded, whenOver } from './guard.ts';
+import { spawnWatched, whenOver } from './watchdog.ts';
 import { writeSecret } from './password.ts';
 import { failureIn, tail } from './server_log.ts';
 
@@ -74,30 +74,24 @@ export async function makeCluster(cluster: Cluster, password: string, durable: b
 
 /** The builtin C.UTF-8, of PostgreSQL 17 and later, knows Unicode and is the same on every system; libc and ICU are not. */
 async function initdb(cluster: Cluster, pgdata: string, options: readonly string[]): Promise<void> {
-  const hasBuiltinLocale = Number(cluster.binaries.version.split('.')[0]) >= 17;
-  const child = await spawnGuarded({
-    program: join(cluster.binaries.root, 'bin', 'initdb'),
-    args: [
-      `--pgdata=${pgdata}`,
-      '--username=postgres',
-      '--auth=scram-sha-256',
-      '--encoding=UTF8',
-      '--no-locale',
-      ...(hasBuiltinLocale ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
-      '--no-instructions',
-      ...options,
-    ],
-    account: cluster.account,
-    logFile: cluster.logFile,
-  });
+  const { binaries, account, logFile } = cluster;
+  const hasBuiltinLocale = Number(binaries.version.split('.')[0]) >= 17;
+  const args = [
+    ...[`--pgdata=${pgdata}`, '--username=postgres', '--auth=scram-sha-256'],
+    ...['--encoding=UTF8', '--no-locale', '--no-instructions'],
+    ...(hasBuiltinLocale ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
+    ...options,
+  ];
+  const program = join(binaries.root, 'bin', 'initdb');
+  const child = await spawnWatched({ program, args, account, logFile });
   if ((await whenOver(child)) === 0) return;
-  const end = await tail(cluster.logFile);
+  const end = await tail(logFile);
   const failure = failureIn(end);
   throw new EmbeddedPostgresError(
     'INITDB_FAILED',
     failure === null
-      ? `PostgreSQL could not make its data folder. Its log, ${cluster.logFile}, ends with:\n${end}`
-      : `PostgreSQL could not make its data folder: ${failure}. Its log, ${cluster.logFile}, says more.`,
+      ? `PostgreSQL could not make its data folder. Its log, ${logFile}, ends with:\n${end}`
+      : `PostgreSQL could not make its data folder: ${failure}. Its log, ${logFile}, says more.`,
   );
 }
 

@@ -1,13 +1,12 @@
-import { closeSync, writeFileSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import {
-  APPEND,
-  openForWriting,
+  openForAppending,
   readOwnFile,
-  REPLACE,
+  replaceFile,
   UntrustedPathError,
 } from '../../lib/own_files.ts';
 
@@ -41,9 +40,9 @@ export function takeLock(dataDir: string): () => void {
     if (held.delete(database)) database.close();
   };
   try {
-    writePid(pidFile);
+    replaceFile(pidFile, `${process.pid}\n`, 0o644);
   } catch (error) {
-    // As on a full disk: the next try in this process must find the folder free.
+    // The disk may be full. The next try in this process must find the folder free.
     unlock();
     throw error;
   }
@@ -53,7 +52,7 @@ export function takeLock(dataDir: string): () => void {
 /** SQLite would make the file itself, but says less when it may not. */
 function makeLockFile(file: string, dataDir: string): void {
   try {
-    closeSync(openForWriting(file, APPEND, 0o600));
+    closeSync(openForAppending(file, 0o600));
   } catch (error) {
     if (error instanceof UntrustedPathError) throw error;
     throw new EmbeddedPostgresError(
@@ -62,15 +61,6 @@ function makeLockFile(file: string, dataDir: string): void {
         'made it. Start Halyard as that user, or give it another folder with HALYARD_DATA_DIR.',
       { cause: error },
     );
-  }
-}
-
-function writePid(file: string): void {
-  const fd = openForWriting(file, REPLACE, 0o644);
-  try {
-    writeFileSync(fd, `${process.pid}\n`);
-  } finally {
-    closeSync(fd);
   }
 }
 

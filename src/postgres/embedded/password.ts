@@ -23,7 +23,7 @@ export async function superuserPassword(dataDir: string, mayMake: boolean): Prom
       `${file} is gone, and with it the way into the database. Put it back, or remove ${join(dataDir, 'postgres')} ` +
         'to begin with an empty database.',
     );
-  // By a rename, so that a crash leaves the whole password or none.
+  // A rename: a crash leaves the whole password or none.
   const password = randomBytes(32).toString('base64url');
   const partial = `${file}.${randomUUID()}`;
   await writeSecret(partial, `${password}\n`);

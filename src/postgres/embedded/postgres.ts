@@ -1,7 +1,8 @@
 import { mkdir, stat, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../lib/log.ts';
-import { chooseAccount } from './account.ts';
+import { chooseAccount } from './os_user.ts';
 import { findBinaries, reachableBinaries } from './binaries.ts';
 import { checkCluster, makeCluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
@@ -9,8 +10,8 @@ import { ifExists, isErrno } from '../../lib/errno.ts';
 import { requireOwnFolder } from '../../lib/own_files.ts';
 import { takeLock } from './lock.ts';
 import { superuserPassword } from './password.ts';
-import { placeCluster } from './place.ts';
-import { clearRemains, localUrl } from './postmaster.ts';
+import { locateData } from './data_location.ts';
+import { cleanUp, localUrl, readPidFile } from './postmaster.ts';
 import { startServer } from './server.ts';
 import { rotateLog } from './server_log.ts';
 
@@ -40,12 +41,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
   const dataDir = await openDataDir(options.dataDir);
   const unlock = takeLock(dataDir);
   try {
-    const { cluster, password } = await openCluster(
-      dataDir,
-      log,
-      settings.fsync !== 'off',
-      release,
-    );
+    const isDurable = settings.fsync !== 'off';
+    const { cluster, password } = await openCluster(dataDir, log, isDurable, release);
     const { port, ended, stop } = await startServer(cluster, settings);
     void ended.then(unlock);
     log.info({ port, pgdata: cluster.pgdata }, 'embedded PostgreSQL is ready');
@@ -55,8 +52,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions) {
       /** The cluster's real folder (PGDATA). */
       dataDir: cluster.pgdata,
       /** Connection URL of a role to a database on this server. */
-      url: (role: string, password: string, database: string) =>
-        localUrl(port, role, password, database),
+      url: localUrl.bind(null, port),
       /** The administrator's URL, to the database `postgres`. */
       superuserUrl: localUrl(port, 'postgres', password, 'postgres'),
       /** Shuts the server down; every call waits for the same shutdown. */
@@ -87,7 +83,7 @@ async function openDataDir(folder: string): Promise<string> {
 async function openCluster(dataDir: string, log: Logger, durable: boolean, release?: string) {
   const account = await chooseAccount(await ifExists(stat(join(dataDir, 'postgres'))));
   const binaries = await reachableBinaries(await findBinaries(release), account);
-  const place = await placeCluster(dataDir, account, log);
+  const place = await locateData(dataDir, account, log);
   const logFile = join(dataDir, 'postgres.log');
   const cluster = { pgdata: place.pgdata, binaries, account, logFile };
   const exists = await checkCluster(cluster);
@@ -95,11 +91,61 @@ async function openCluster(dataDir: string, log: Logger, durable: boolean, relea
 
   const password = await superuserPassword(dataDir, !exists);
   if (exists) {
-    await clearRemains(cluster.pgdata, log);
+    await cleanUp(cluster.pgdata, log);
   } else {
     log.info({ pgdata: cluster.pgdata }, 'making a PostgreSQL cluster');
     await makeCluster(cluster, password, durable);
     if (place.link !== null) await symlink(place.pgdata, place.link);
   }
   return { cluster, password };
+}
+
+/** How long a server that another process is starting may take; recovery after a crash counts as starting. */
+const READY_DEADLINE_MS = 60_000;
+
+/**
+ * Runs `work` on a data folder's PostgreSQL: the one that `npm start` runs on it now, else one started for the length of
+ * `work`. Makes no new database.
+ *
+ * @param work is given the administrator's URL to the database `postgres`
+ * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE when the folder holds no database; what starting and `work` throw
+ */
+export async function withEmbeddedPostgres<T>(
+  { dataDir, log }: { dataDir: string; log: Logger },
+  work: (superuserUrl: string) => Promise<T>,
+): Promise<T> {
+  const folder = resolve(dataDir);
+  if ((await ifExists(stat(join(folder, 'postgres')))) === null)
+    throw new EmbeddedPostgresError(
+      'DATA_DIR_UNUSABLE',
+      `There is no database in ${folder}: set a database address, or HALYARD_DATA_DIR to where npm start keeps its data.`,
+    );
+  const server = await startEmbeddedPostgres({ dataDir: folder, log }).catch((error: unknown) => {
+    if (error instanceof EmbeddedPostgresError && error.code === 'DATA_DIR_IN_USE') return null;
+    throw error;
+  });
+  if (server === null) return work(await runningUrl(folder));
+  try {
+    return await work(server.superuserUrl);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** The administrator's URL to the server that another process runs on the folder, once that is ready. */
+async function runningUrl(dataDir: string): Promise<string> {
+  const deadline = Date.now() + READY_DEADLINE_MS;
+  for (;;) {
+    const found = await readPidFile(join(dataDir, 'postgres'));
+    if (found?.ready === true) {
+      const password = await superuserPassword(dataDir, false);
+      return localUrl(found.port, 'postgres', password, 'postgres');
+    }
+    if (Date.now() > deadline)
+      throw new EmbeddedPostgresError(
+        'DATA_DIR_IN_USE',
+        `Halyard runs on ${dataDir}, but its PostgreSQL is not ready. Try again when it is.`,
+      );
+    await delay(50);
+  }
 }

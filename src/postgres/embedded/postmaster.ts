@@ -1,4 +1,3 @@
-import { closeSync, writeFileSync } from 'node:fs';
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -7,10 +6,10 @@ import { promisify } from 'node:util';
 import type { Logger } from '../../lib/log.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { ifExists, isErrno } from '../../lib/errno.ts';
-import { openForWriting, REPLACE } from '../../lib/own_files.ts';
+import { replaceFile } from '../../lib/own_files.ts';
 
 /** Marks our servers: it is on their command line, and shown in their titles by ps. */
-export const MARK = 'cluster_name=halyard';
+export const OWNER_MARKER = 'cluster_name=halyard';
 
 /** Each stronger shutdown, and the milliseconds that it gets. */
 export const SHUTDOWNS = [
@@ -20,7 +19,7 @@ export const SHUTDOWNS = [
 ] as const;
 
 /** No system gives this process id to anybody. */
-const NOBODYS_PID = 2 ** 31 - 1;
+const UNUSED_PID = 2 ** 31 - 1;
 
 /** Connection URL of a role to a database on a server of this machine. */
 export function localUrl(port: number, role: string, password: string, database: string): string {
@@ -29,9 +28,7 @@ export function localUrl(port: number, role: string, password: string, database:
 }
 
 /** What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h): line 1 is the pid, line 4 the port, line 8 the status. */
-export async function readPidFile(
-  pgdata: string,
-): Promise<{ pid: number; port: number; ready: boolean } | null> {
+export async function readPidFile(pgdata: string) {
   const text = await ifExists(readFile(join(pgdata, 'postmaster.pid'), 'utf8'));
   if (text === null) return null;
   const lines = text.split('\n');
@@ -45,20 +42,20 @@ export async function readPidFile(
  * @throws EmbeddedPostgresError DATA_DIR_IN_USE when a server runs there that Halyard did not start; UntrustedPathError when the
  *   pid file is a link
  */
-export async function clearRemains(pgdata: string, log: Logger): Promise<void> {
+export async function cleanUp(pgdata: string, log: Logger): Promise<void> {
   const found = await readPidFile(pgdata);
   if (found) {
     const owner = await ownerOf(found.pid, pgdata);
-    if (owner === 'ours') await retire(found.pid, pgdata, log);
+    if (owner === 'ours') await stopOrphan(found.pid, pgdata, log);
     else if (owner === 'foreign')
       throw new EmbeddedPostgresError(
         'DATA_DIR_IN_USE',
         `A PostgreSQL server that Halyard did not start, process ${found.pid}, runs on ${pgdata}. Stop it, or give this ` +
           'Halyard a folder of its own with HALYARD_DATA_DIR.',
       );
-    else await disown(pgdata);
+    else await clearStalePid(pgdata);
   }
-  await killSurvivors(pgdata, log);
+  await killOrphanedBackends(pgdata, log);
 }
 
 /** Whose server of this data folder the process belongs to, by its command line or working folder; null when to none. */
@@ -69,11 +66,11 @@ async function ownerOf(pid: number, pgdata: string): Promise<'ours' | 'foreign' 
   // Null when it is gone, not for us to see, or not on Linux.
   const folder = named ? pgdata : await readlink(`/proc/${pid}/cwd`).catch(() => null);
   if (folder !== pgdata) return null;
-  return command.includes(MARK) ? 'ours' : 'foreign';
+  return command.includes(OWNER_MARKER) ? 'ours' : 'foreign';
 }
 
 /** Stops a server whose parent is dead. */
-async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
+async function stopOrphan(pid: number, pgdata: string, log: Logger): Promise<void> {
   log.warn({ pid, pgdata }, 'stopping the PostgreSQL server that an earlier start left running');
   for (const [signal, ms] of SHUTDOWNS) {
     signalProcess(pid, signal);
@@ -89,29 +86,24 @@ async function retire(pid: number, pgdata: string, log: Logger): Promise<void> {
  * PostgreSQL will not start while the pid in a stale file is anybody's. Only that number is replaced: the file also names the
  * shared memory, by which PostgreSQL makes sure that no process of the old server is left.
  */
-async function disown(pgdata: string): Promise<void> {
+async function clearStalePid(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');
   const lines = (await readFile(file, 'utf8')).split('\n');
   // The folder is the account's, which as root we must not follow to a file of ours.
-  const fd = openForWriting(file, REPLACE, 0o600);
-  try {
-    writeFileSync(fd, [NOBODYS_PID, ...lines.slice(1)].join('\n'));
-  } finally {
-    closeSync(fd);
-  }
+  replaceFile(file, [UNUSED_PID, ...lines.slice(1)].join('\n'), 0o600);
 }
 
 /** A busy session outlives a killed postmaster, and keeps a new server from starting. Linux only: found by its working folder. */
-async function killSurvivors(pgdata: string, log: Logger): Promise<void> {
-  for (const pid of await survivors(pgdata)) {
+async function killOrphanedBackends(pgdata: string, log: Logger): Promise<void> {
+  for (const pid of await orphanedBackends(pgdata)) {
     log.warn({ pid, pgdata }, 'killing a process of a PostgreSQL server that was killed');
     signalProcess(pid, 'SIGKILL');
   }
   const deadline = Date.now() + 5_000;
-  while ((await survivors(pgdata)).length > 0 && Date.now() < deadline) await delay(20);
+  while ((await orphanedBackends(pgdata)).length > 0 && Date.now() < deadline) await delay(20);
 }
 
-async function survivors(pgdata: string): Promise<number[]> {
+async function orphanedBackends(pgdata: string): Promise<number[]> {
   const names = (await ifExists(readdir('/proc'))) ?? [];
   const pids = names.filter((name) => /^\d+$/.test(name)).map(Number);
   const serving = await Promise.all(pids.map((pid) => ownerOf(pid, pgdata)));

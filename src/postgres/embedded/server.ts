@@ -6,9 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './error.ts';
 import { isErrno } from '../../lib/errno.ts';
-import { within } from '../../lib/wait.ts';
-import { spawnGuarded, whenOver } from './guard.ts';
-import { MARK, readPidFile, SHUTDOWNS } from './postmaster.ts';
+import { settlesWithin } from '../../lib/wait.ts';
+import { spawnWatched, whenOver } from './watchdog.ts';
+import { OWNER_MARKER, readPidFile, SHUTDOWNS } from './postmaster.ts';
 import { tail } from './server_log.ts';
 
 /** Recovery after a crash counts as starting, and may have a gigabyte of log to replay. */
@@ -27,7 +27,7 @@ const PORT_ATTEMPTS = 5;
  */
 export async function startServer(
   cluster: Cluster,
-  settings: Readonly<Record<string, string>>,
+  settings: Settings,
   choosePort: () => Promise<number> = freePort,
 ) {
   for (let attempt = 1; ; attempt++) {
@@ -36,8 +36,7 @@ export async function startServer(
     const failure = await whenReady(child, cluster.pgdata);
     if (failure === null) return { port, ended: whenOver(child), stop: () => stop(child) };
     await stop(child);
-    const clash = !(await isFree(port));
-    if (clash && attempt < PORT_ATTEMPTS) continue;
+    if (attempt < PORT_ATTEMPTS && !(await isFree(port))) continue;
     throw new EmbeddedPostgresError(
       'START_FAILED',
       `${failure} while it started. Its log, ${cluster.logFile}, ends with:\n${await tail(cluster.logFile)}`,
@@ -45,11 +44,9 @@ export async function startServer(
   }
 }
 
-function launch(
-  cluster: Cluster,
-  port: number,
-  settings: Readonly<Record<string, string>>,
-): Promise<ChildProcess> {
+type Settings = Readonly<Record<string, string>>;
+
+function launch(cluster: Cluster, port: number, settings: Settings): Promise<ChildProcess> {
   const all = {
     listen_addresses: '127.0.0.1',
     port: String(port),
@@ -64,9 +61,9 @@ function launch(
     ...settings,
   };
   const options = Object.entries(all).map(([name, value]) => `${name}=${value}`);
-  return spawnGuarded({
+  return spawnWatched({
     program: join(cluster.binaries.root, 'bin', 'postgres'),
-    args: ['-D', cluster.pgdata, ...[MARK, ...options].flatMap((option) => ['-c', option])],
+    args: ['-D', cluster.pgdata, ...[OWNER_MARKER, ...options].flatMap((option) => ['-c', option])],
     account: cluster.account,
     logFile: cluster.logFile,
     pidFile: join(cluster.pgdata, 'postmaster.pid'),
@@ -89,23 +86,22 @@ async function whenReady(child: ChildProcess, pgdata: string): Promise<string | 
 async function stop(child: ChildProcess): Promise<void> {
   for (const [signal, ms] of SHUTDOWNS) {
     child.kill(signal); // does nothing to one that is over
-    if (await within(ms, whenOver(child))) return;
+    if (await settlesWithin(ms, whenOver(child))) return;
   }
 }
 
-/** A port of 127.0.0.1 that nobody listens on at this moment. */
+/** A port of 127.0.0.1 that is free at this moment. */
 export function freePort(): Promise<number> {
   return listenOnce(0);
 }
 
-function isFree(port: number): Promise<boolean> {
-  return listenOnce(port).then(
-    () => true,
-    (error: unknown) => {
-      if (isErrno(error) && error.code === 'EADDRINUSE') return false;
-      throw error;
-    },
-  );
+async function isFree(port: number): Promise<boolean> {
+  try {
+    return (await listenOnce(port)) === port;
+  } catch (error) {
+    if (isErrno(error) && error.code === 'EADDRINUSE') return false;
+    throw error;
+  }
 }
 
 async function listenOnce(port: number): Promise<number> {

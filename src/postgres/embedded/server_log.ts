@@ -1,15 +1,16 @@
+import { closeSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { ifExists } from '../../lib/errno.ts';
-import { APPEND } from '../../lib/own_files.ts';
+import { openForAppending } from '../../lib/own_files.ts';
 
 const TAIL_BYTES = 4096;
 const TAIL_LINES = 25;
 
-/** Begins a new log, keeping the one before as `<file>.1`: two starts at most, so it never grows for ever. */
+/** Begins a new log, and keeps the one before as `<file>.1`: two starts at most, so that it doesn't grow without end. */
 export async function rotateLog(file: string): Promise<void> {
   await ifExists(rename(file, `${file}.1`));
   // Only for its owner: with an error the server logs the statement, values included.
-  await (await open(file, APPEND, 0o600)).close();
+  closeSync(openForAppending(file, 0o600));
 }
 
 /** The log's last lines, for the message of an error. */

@@ -1,20 +1,20 @@
 import type pg from 'pg';
+import { isErrno } from '../../lib/errno.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /** How many connections a login may have at a time; 0 for no limit, null for what fits the server. */
 export interface ConnectionLimits {
   readonly api: number | null;
   readonly worker: number | null;
-  /** Of each login that is granted halyard_admin, halyard_viewer or halyard_auditor, and has no limit yet. */
+  /** The limit of each login that is granted halyard_admin, halyard_viewer or halyard_auditor and has no limit yet. */
   readonly reader: number;
 }
 
-/** What one of the two logins leaves at least: a process of the other one, and the owner's commands. */
+/** Connections that one of the two logins leaves at least, for a process of the other one and the owner's commands. */
 const LEFT = 20;
 
 /**
- * Limits the connections of each login, so that none takes the slots of the others, and lets Halyard's own use the slots that
- * reserved_connections keeps free (PostgreSQL 16 and later). Changes only what differs.
+ * Limits the connections of each login, so that none takes the slots of the others. Changes only what differs.
  *
  * @param client of an administrator
  * @throws the database's error
@@ -32,15 +32,12 @@ export async function limitConnections(
   await limitLogin(client, 'halyard_authenticator', limits.api ?? fitting);
   await limitLogin(client, 'halyard_worker', limits.worker ?? fitting);
   await limitReaders(client, limits.reader, log);
-  await client.query(RESERVE);
 }
 
 async function limitLogin(client: pg.Client, role: string, limit: number): Promise<void> {
   const value = limit === 0 ? -1 : limit;
-  const { rowCount } = await client.query(
-    'select from pg_roles where rolname = $1 and rolconnlimit <> $2',
-    [role, value],
-  );
+  const differs = 'select from pg_roles where rolname = $1 and rolconnlimit <> $2';
+  const { rowCount } = await client.query(differs, [role, value]);
   if (rowCount === 1) await client.query(`alter role ${role} connection limit ${value}`);
 }
 
@@ -66,31 +63,15 @@ async function limitReaders(client: pg.Client, limit: number, log: Logger): Prom
   const { rows } = await client.query<{ name: string }>(READERS);
   const unlimited: string[] = [];
   for (const { name } of rows)
-    await client
-      .query(`alter role ${client.escapeIdentifier(name)} connection limit ${limit}`)
-      .catch((error: unknown) => {
-        if ((error as { code?: unknown }).code !== '42501') throw error;
-        unlimited.push(name);
-      });
+    try {
+      await client.query(`alter role ${client.escapeIdentifier(name)} connection limit ${limit}`);
+    } catch (error) {
+      if (!isErrno(error) || error.code !== '42501') throw error;
+      unlimited.push(name);
+    }
   if (unlimited.length > 0)
     log.warn(
       { roles: unlimited },
       `these logins may take all connections of the server, and the administrator may not limit them: alter role … connection limit ${limit}`,
     );
 }
-
-/** Who has the privilege decides; INHERIT, because the API's login inherits nothing else. */
-const RESERVE = `do $$
-  declare
-    v_role name;
-  begin
-    if to_regrole('pg_use_reserved_connections') is null
-      or not (select rolsuper from pg_roles where rolname = current_user) then
-      return;
-    end if;
-    foreach v_role in array '{halyard_owner,halyard_authenticator,halyard_worker}'::name[] loop
-      if not pg_has_role(v_role, 'pg_use_reserved_connections', 'usage') then
-        execute format('grant pg_use_reserved_connections to %I with inherit true, set false', v_role);
-      end if;
-    end loop;
-  end $$`;

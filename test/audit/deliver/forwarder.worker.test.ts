@@ -7,7 +7,7 @@ import type { AuditEvent } from '../../../src/audit/delivery/sink.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
 import { meterSink } from '../../../src/metrics/sink.ts';
 import { makeWorkerMetrics } from '../../../src/metrics/worker.ts';
-import { pause } from '../../../src/lib/wait.ts';
+import { sleep } from '../../../src/lib/wait.ts';
 import { makeDelivery } from '../../../src/audit/delivery/loop.ts';
 import { makeCloudWatchServer } from '../../support/cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';
@@ -130,7 +130,7 @@ test('a forwarder waits for a batch that another is numbering, but not for ever'
     expect(await forwarder.forward(signals)).toBe('skimmed');
     expect(sink.taken).toStrictEqual([]);
     const running = forwarder.forward(signals);
-    await pause(100, never);
+    await sleep(100, never);
     await other.query('commit');
     expect(await running).toBe('done');
   });
@@ -212,7 +212,7 @@ test('the cursor follows a send that takes long', async () => {
   const { forwarder } = makeTestForwarder({
     sink: {
       async send(_events, signal, confirmed) {
-        await pause(1_100, signal);
+        await sleep(1_100, signal);
         confirmed?.(4);
         await arrivals.promise;
       },

@@ -4,7 +4,7 @@ import { makeNumbering } from '../../../src/audit/delivery/sequencer.ts';
 import type { Found, Numbered } from '../../../src/audit/delivery/sequencer.ts';
 import type { Query } from '../../../src/audit/delivery/outbox.ts';
 import { makePool } from '../../../src/postgres/pool.ts';
-import { pause } from '../../../src/lib/wait.ts';
+import { sleep } from '../../../src/lib/wait.ts';
 import { withClient } from '../../support/database.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { insertFlag } from '../../support/factory.ts';
@@ -33,7 +33,7 @@ const query: Query = async <R extends pg.QueryResultRow>(
   values: readonly unknown[],
 ) => {
   looks.push(Number(values[1]));
-  await pause(delayMs, never);
+  await sleep(delayMs, never);
   return (await pool.query<R>(text, [...values])).rows;
 };
 

@@ -1,6 +1,5 @@
 import type { WebSocket } from 'ws';
-
-import { makeQuota } from '../lib/quota.ts';
+import { makeFairQueue } from '../lib/fair_queue.ts';
 
 /** More than a few hundred attackers keep open; one costs some 20 kB. */
 const MAX_SILENT = 1_000;
@@ -19,7 +18,7 @@ export function makeSocketPlaces(options: {
   readonly maxSilent?: number | undefined;
 }) {
   const { maxSockets, maxPerUser, maxSilent = MAX_SILENT } = options;
-  const takeOfUser = makeQuota(maxPerUser);
+  const quota = makeFairQueue({ slots: Infinity, perUser: maxPerUser });
   /** Oldest first. */
   const silent = new Set<WebSocket>();
   let verified = 0;
@@ -52,7 +51,7 @@ export function makeSocketPlaces(options: {
      */
     verify(socket: WebSocket, user: string): 'given' | 'full' | 'user_full' {
       if (verified >= maxSockets) return 'full';
-      const giveBack = takeOfUser(user);
+      const giveBack = quota.tryTake(user);
       if (giveBack === null) return 'user_full';
       silent.delete(socket);
       verified += 1;
@@ -63,4 +62,28 @@ export function makeSocketPlaces(options: {
       return 'given';
     },
   };
+}
+
+const PING_MS = 20_000;
+/** Answers that may wait for a client who asks on without reading them. */
+const MAX_WAITING_BYTES = 1_000_000;
+
+/** Pings, and ends a connection whose last ping wasn't answered. */
+export function keepAlive(socket: WebSocket): void {
+  let answered = true;
+  socket.on('pong', () => (answered = true));
+  const timer = setInterval(() => {
+    if (answered) socket.ping();
+    else socket.terminate();
+    answered = false;
+  }, PING_MS);
+  socket.once('close', () => clearInterval(timer));
+}
+
+/** Ends a connection whose client sends on, pings for instance, and reads no answers, which would fill the memory. */
+export function dropSlowConsumer(socket: WebSocket): void {
+  const check = () => {
+    if (socket.bufferedAmount > MAX_WAITING_BYTES) socket.terminate();
+  };
+  socket.on('message', check).on('ping', check);
 }

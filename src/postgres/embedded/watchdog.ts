@@ -1,10 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
-import { APPEND } from '../../lib/own_files.ts';
-import { spawnAs, type Account } from './account.ts';
+import { closeSync } from 'node:fs';
+import { openForAppending } from '../../lib/own_files.ts';
+import { spawnAs, type Account } from './os_user.ts';
 
-interface Guarded {
+interface Watched {
   readonly program: string;
   readonly args: readonly string[];
   readonly account: Account;
@@ -45,18 +45,22 @@ exec "$@"
  *
  * @throws when it can't be started at all
  */
-export async function spawnGuarded(guarded: Guarded): Promise<ChildProcess> {
-  await using log = await open(guarded.logFile, APPEND, 0o600);
-  const { program, args, account, pidFile = '/dev/null' } = guarded;
-  const child = spawn('/bin/sh', ['-c', SCRIPT, 'halyard-guard', pidFile, program, ...args], {
-    ...spawnAs(account),
-    cwd: '/', // ours may be closed to the account
-    detached: true,
-    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' },
-    stdio: ['pipe', log.fd, log.fd],
-  });
-  await once(child, 'spawn');
-  return child;
+export async function spawnWatched(watched: Watched): Promise<ChildProcess> {
+  const { program, args, account, logFile, pidFile = '/dev/null' } = watched;
+  const log = openForAppending(logFile, 0o600);
+  try {
+    const child = spawn('/bin/sh', ['-c', SCRIPT, 'halyard-guard', pidFile, program, ...args], {
+      ...spawnAs(account),
+      cwd: '/', // ours may be closed to the account
+      detached: true,
+      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' },
+      stdio: ['pipe', log, log],
+    });
+    await once(child, 'spawn');
+    return child;
+  } finally {
+    closeSync(log);
+  }
 }
 
 /** Waits until the process is over. @returns the exit code, null after a signal */

@@ -1,15 +1,13 @@
+import { chmod, lstat, mkdir, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import { lstat, readlink, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../lib/log.ts';
-import type { Account } from './account.ts';
 import { EmbeddedPostgresError } from './error.ts';
-import { ifExists } from '../../lib/errno.ts';
-import { canEnter } from './reach.ts';
-import { SHELTERS, makeOwnFolder, openShelter } from './shelter.ts';
+import { canEnter, currentUser, type Account } from './os_user.ts';
+import { ifExists, isErrno } from '../../lib/errno.ts';
 
-/** Where a data folder's cluster is. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
-export interface Place {
+/** The location of a data folder's cluster. `<dataDir>/postgres` always leads there: it is the folder itself or a link. */
+interface DataLocation {
   readonly pgdata: string;
   /** The link to make once the cluster exists; null when none is needed. */
   readonly link: string | null;
@@ -21,14 +19,18 @@ export interface Place {
  * @param dataDir real path
  * @throws EmbeddedPostgresError DATA_DIR_UNUSABLE, NO_SHELTER
  */
-export async function placeCluster(dataDir: string, account: Account, log: Logger): Promise<Place> {
+export async function locateData(
+  dataDir: string,
+  account: Account,
+  log: Logger,
+): Promise<DataLocation> {
   const inside = join(dataDir, 'postgres');
   const entry = await ifExists(lstat(inside));
   if (entry?.isSymbolicLink()) return followLink(dataDir, inside, log);
 
   const reachable = !account.switched || (await canEnter(dataDir, account));
   if (reachable) return { pgdata: inside, link: null };
-  if (!entry) return shelterCluster(dataDir, inside, account, log);
+  if (!entry) return useFallbackDir(dataDir, inside, account, log);
   throw new EmbeddedPostgresError(
     'DATA_DIR_UNUSABLE',
     `PostgreSQL's data is in ${inside}, which user ${account.uid}, as whom it runs, may no longer enter: a folder ` +
@@ -37,10 +39,10 @@ export async function placeCluster(dataDir: string, account: Account, log: Logge
 }
 
 /** Trusts only a link that an earlier start on this very folder has made. */
-async function followLink(dataDir: string, link: string, log: Logger): Promise<Place> {
+async function followLink(dataDir: string, link: string, log: Logger): Promise<DataLocation> {
   const pgdata = await readlink(link);
   const shelters = await Promise.all(
-    SHELTERS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
+    FALLBACK_DIRS.map(async (shelter) => (await ifExists(realpath(shelter))) ?? shelter),
   );
   if (!shelters.some((shelter) => pgdata === join(homeIn(shelter, dataDir), 'postgres')))
     throw new EmbeddedPostgresError(
@@ -59,13 +61,13 @@ async function followLink(dataDir: string, link: string, log: Logger): Promise<P
 }
 
 /** Prepares a home for a new cluster in a shelter. */
-async function shelterCluster(
+async function useFallbackDir(
   dataDir: string,
   link: string,
   account: Account,
   log: Logger,
-): Promise<Place> {
-  const home = homeIn(await openShelter(account), dataDir);
+): Promise<DataLocation> {
+  const home = homeIn(await openFallbackDir(account), dataDir);
   const reason = await makeOwnFolder(home);
   if (reason !== null)
     throw new EmbeddedPostgresError(
@@ -77,12 +79,12 @@ async function shelterCluster(
     `The database of ${dataDir}; its log and password are there.\n`,
   );
   const pgdata = join(home, 'postgres');
-  await setAside(pgdata, log);
+  await archivePrevious(pgdata, log);
   return { pgdata, link };
 }
 
 /** A cluster that no data folder knows of any more belonged to one that was removed. The last one is kept, in case of need. */
-async function setAside(pgdata: string, log: Logger): Promise<void> {
+async function archivePrevious(pgdata: string, log: Logger): Promise<void> {
   if (!(await ifExists(lstat(pgdata)))) return;
   const previous = join(dirname(pgdata), 'postgres.previous');
   await rm(previous, { recursive: true, force: true });
@@ -96,4 +98,48 @@ async function setAside(pgdata: string, log: Logger): Promise<void> {
 /** Two data folders never share a home, and one always finds its own again. */
 function homeIn(shelter: string, dataDir: string): string {
   return join(shelter, createHash('sha256').update(dataDir).digest('hex').slice(0, 12));
+}
+
+/** The folders that PostgreSQL's user can reach when the checkout is closed to it. Some systems sweep /var/tmp after weeks. */
+const FALLBACK_DIRS: readonly string[] = ['/var/lib/halyard', '/var/tmp/halyard-0'];
+
+/**
+ * Opens the first shelter that can be used, making it if need be.
+ *
+ * @returns its real path
+ * @throws EmbeddedPostgresError NO_SHELTER, with the reason for each
+ */
+export async function openFallbackDir(account: Account, shelters = FALLBACK_DIRS): Promise<string> {
+  const reasons: string[] = [];
+  for (const folder of shelters) {
+    const reason = await makeOwnFolder(folder);
+    if (reason !== null) reasons.push(`${folder}: ${reason}`);
+    else if (await canEnter(folder, account)) return realpath(folder);
+    else reasons.push(`${folder}: user ${account.uid} may not enter it`);
+  }
+  throw new EmbeddedPostgresError(
+    'NO_SHELTER',
+    `PostgreSQL runs as user ${account.uid}, who may not enter Halyard's own folder, and no other place can be used ` +
+      `(${reasons.join('; ')}). Start Halyard as an ordinary user, or set DATABASE_URL to a PostgreSQL server of your own.`,
+  );
+}
+
+/** Makes, or checks, a folder that others may enter and only we may change. @returns null, or why it can't be used */
+async function makeOwnFolder(folder: string): Promise<string | null> {
+  try {
+    await mkdir(folder);
+    await chmod(folder, 0o755); // mkdir's mode would pass through the umask
+    return null;
+  } catch (error) {
+    if (!isErrno(error)) throw error;
+    return error.code === 'EEXIST' ? verifyOwnership(folder) : error.code;
+  }
+}
+
+/** Why an existing folder may hold what others have put there, such as programs; null when only we can write to it. */
+export async function verifyOwnership(folder: string): Promise<string | null> {
+  const stats = await lstat(folder);
+  if (!stats.isDirectory()) return 'it is not a folder';
+  if (stats.uid !== currentUser().uid) return `it belongs to user ${stats.uid}`;
+  return (stats.mode & 0o022) === 0 ? null : 'others may write to it';
 }

@@ -1,29 +1,28 @@
 import type { ExecutionResult } from 'postgraphile/graphql';
-
 import type { Hint } from '../../audit/hint.ts';
 import { ASKER, type Settings } from '../../postgres/request_settings.ts';
 import { DatabaseUnavailableError } from '../../postgres/pool.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Turns } from '../../lib/turns.ts';
+import type { FairQueue } from '../../lib/fair_queue.ts';
 import type { Planning } from '../planning.ts';
 import { failure, format, type Result } from '../errors.ts';
-import type { Give, Topic } from '../schema/subscriptions.ts';
+import type { Lookup, Topic } from '../schema/subscriptions.ts';
 import { makeAudience, type Audience } from './audience.ts';
 import type { Changes } from './changes.ts';
-import { makeMailbox, type Delivery, type Mailbox, type Message } from './mailbox.ts';
-import type { Reader } from './reader.ts';
-import { makeSharing } from './sharing.ts';
+import { makeSubscriberQueue } from './subscriber_queue.ts';
+import type { Delivery, SubscriberQueue, Message } from './subscriber_queue.ts';
+import { makePerNoticeCache, type Reader } from './reader.ts';
 import { makeView } from './view.ts';
 
 /** A subscription that was checked and may begin. */
-export interface Followed {
-  /** The same for all who are sent the same: those with the same operation, variables and rights. */
+export interface SubscribedEntity {
+  /** Subscriptions with the same operation, variables and rights have the same key, and get the same messages. */
   readonly key: string;
   readonly rights: Settings;
   /** Whose turns it takes. */
   readonly user: string;
   /** Runs the operation once, on what is given for its topic. Null when that is null; a result of errors alone ends it all. */
-  readonly run: (rights: Settings, give: Give) => Promise<ExecutionResult | null>;
+  readonly run: (rights: Settings, lookUp: Lookup) => Promise<ExecutionResult | null>;
   /** Knows the request's id. */
   readonly log: Logger;
 }
@@ -36,8 +35,8 @@ export interface Results extends AsyncIterableIterator<string, void, void> {
 /** Rows of a message that is large, by what limits.ts allows for a row: more of these wait for a place, and have it until they are sent. */
 const LARGE_ROWS = 25;
 
-/** Who asks for the rows that an audience shares. A user's key never looks like it. */
-const LOOKS = { user: 'looks', isLimited: false };
+/** The asker of the rows that an audience shares. A user's key never looks like it. */
+const LOOKS = { user: 'looks' };
 
 /**
  * Feeds subscribers with what changed: rows that were read with their rights, never what a notification says. Those with the same
@@ -47,17 +46,18 @@ const LOOKS = { user: 'looks', isLimited: false };
  * When the listener's connection is lost, hints are too: every subscription ends at once, so that its client knows, and reads and
  * subscribes again.
  */
-export function makeFeed(options: {
+export function makeSubscriptionSource(options: {
   readonly changes: Changes;
   readonly reader: Reader;
-  readonly turns: Turns;
+  /** The queue of executions and looks. */
+  readonly turns: FairQueue;
   readonly planning: Pick<Planning, 'beginLarge'>;
   readonly log: Logger;
 }) {
   const { changes, reader, turns, planning, log } = options;
   const audiences = new Map<string, Audience & { readonly kind: Topic['kind'] }>();
-  const mailboxes = new Set<Mailbox>();
-  const share = makeSharing<Message>();
+  const queues = new Set<SubscriberQueue>();
+  const share = makePerNoticeCache<Message>();
   changes.follow({ onHint, onLost });
 
   function onHint(hint: Hint): void {
@@ -71,7 +71,7 @@ export function makeFeed(options: {
         new Error('The listener lost its connection, and with it what was notified meanwhile.'),
       ),
     );
-    for (const mailbox of mailboxes) mailbox.end(message);
+    for (const queue of queues) queue.end(message);
   }
 
   /** Made, and logged, once for all whose subscriptions it ends. */
@@ -90,18 +90,18 @@ export function makeFeed(options: {
     return { key, audience };
   }
 
-  /** Puts a mailbox where what is committed from now on reaches it. @returns takes it away again */
-  function join(mailbox: Mailbox, topic: Topic, rights: Settings) {
+  /** Puts a queue where what is committed from now on reaches it. @returns takes it away again */
+  function join(queue: SubscriberQueue, topic: Topic, rights: Settings) {
     const { key, audience } = audienceFor(topic.kind, rights);
-    audience.add(topic, mailbox);
+    audience.add(topic, queue);
     const leave = () => {
-      audience.remove(topic, mailbox);
+      audience.remove(topic, queue);
       if (audience.isEmpty() && audiences.get(key) === audience) audiences.delete(key);
     };
     return { leave, begun: audience.begin() };
   }
 
-  async function execute(followed: Followed, delivery: Delivery): Promise<Message> {
+  async function execute(followed: SubscribedEntity, delivery: Delivery): Promise<Message> {
     // An object for this execution alone: by it the reader knows the look.
     const rights = { ...followed.rights };
     reader.follow(rights, delivery.look);
@@ -112,22 +112,22 @@ export function makeFeed(options: {
   }
 
   async function next(
-    followed: Followed,
-    mailbox: Mailbox,
+    followed: SubscribedEntity,
+    queue: SubscriberQueue,
     untilSent: (end: () => void) => void,
   ): Promise<Message | null> {
-    const item = await mailbox.take();
+    const item = await queue.take();
     if (item === null || 'text' in item) return item;
     if (item.ids.length > LARGE_ROWS)
       try {
-        untilSent(await planning.beginLarge({ user: followed.user, isLimited: false }));
+        untilSent(await planning.beginLarge({ user: followed.user }));
       } catch (error) {
         return lastMessage(error, followed.log);
       }
     // Errors, too, are shared, and logged once.
     return share(item, followed.key, () =>
       turns
-        .run(followed.user, () => execute(followed, item))
+        .run({ user: followed.user }, () => execute(followed, item))
         .catch((error: unknown) => lastMessage(error, followed.log)),
     );
   }
@@ -135,7 +135,7 @@ export function makeFeed(options: {
   return {
     /** How many subscriptions are open. */
     get size() {
-      return mailboxes.size;
+      return queues.size;
     },
     /**
      * Begins a subscription. Who may not read what it is about hears so now, and not at the first change.
@@ -143,51 +143,51 @@ export function makeFeed(options: {
      * @returns a result of errors when the operation may not be followed
      * @throws DatabaseUnavailableError while nothing is being listened to
      */
-    async follow(followed: Followed): Promise<Result | Results> {
+    async follow(followed: SubscribedEntity): Promise<Result | Results> {
       if (!changes.healthy())
         throw new DatabaseUnavailableError(new Error('The listener has no connection.'));
       const place: { leave?: () => void } = {};
-      const mailbox = makeMailbox(() => {
-        mailboxes.delete(mailbox);
+      const queue = makeSubscriberQueue(() => {
+        queues.delete(queue);
         place.leave?.();
       });
-      mailboxes.add(mailbox);
+      queues.add(queue);
       try {
         const refused = await followed.run(followed.rights, async (topic) => {
-          const joined = join(mailbox, topic, followed.rights);
+          const joined = join(queue, topic, followed.rights);
           place.leave = joined.leave;
           // The connection may be lost already.
-          if (!mailboxes.has(mailbox)) joined.leave();
+          if (!queues.has(queue)) joined.leave();
           await joined.begun;
           return null;
         });
         if (refused === null && place.leave === undefined)
           throw new Error('A subscription followed nothing.');
         if (refused === null)
-          return makeResults(mailbox, (untilSent) => next(followed, mailbox, untilSent));
-        mailbox.close();
+          return makeResults(queue, (untilSent) => next(followed, queue, untilSent));
+        queue.close();
         return format(refused, followed.log);
       } catch (error) {
-        mailbox.close();
+        queue.close();
         throw error;
       }
     },
     /** Ends all subscriptions. */
     close: (): void => {
-      for (const mailbox of mailboxes) mailbox.close();
+      for (const queue of queues) queue.close();
     },
   };
 }
 
-export type Feed = ReturnType<typeof makeFeed>;
+export type SubscriptionSource = ReturnType<typeof makeSubscriptionSource>;
 
 /**
- * The messages until the mailbox is closed, which return() does. Not an async generator: its return() would wait for a change.
+ * The messages until the queue is closed, which return() does. Not an async generator: its return() would wait for a change.
  *
  * @param next gives a message, and before it what is to be called once that is sent: when the next one is asked for, or at the end
  */
 function makeResults(
-  mailbox: Mailbox,
+  queue: SubscriberQueue,
   next: (untilSent: (end: () => void) => void) => Promise<Message | null>,
 ): Results {
   let ended = false;
@@ -200,7 +200,7 @@ function makeResults(
   const end = (): Promise<IteratorResult<string, void>> => {
     ended = true;
     endLast();
-    mailbox.close();
+    queue.close();
     return Promise.resolve({ done: true, value: undefined });
   };
   return {

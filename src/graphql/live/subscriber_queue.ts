@@ -1,5 +1,5 @@
 import type { Visible } from '../schema/subscriptions.ts';
-import { MAX_IDS } from './inbox.ts';
+import { MAX_IDS } from './changes.ts';
 
 /** Rows that were read and that a subscriber may see. */
 export interface Delivery extends Visible {
@@ -7,18 +7,18 @@ export interface Delivery extends Visible {
   readonly look: object;
 }
 
-/** What all who follow the same are sent. */
+/** A message for all subscribers with the same key. */
 export interface Message {
   readonly text: string;
   /** It ends the subscription. */
   readonly last: boolean;
 }
 
-/** What waits for one subscriber: a slow one holds up no other, and costs one merged delivery. */
-export type Mailbox = ReturnType<typeof makeMailbox>;
+/** The delivery that waits for one subscriber: a slow one holds up no other, and costs one merged delivery. */
+export type SubscriberQueue = ReturnType<typeof makeSubscriberQueue>;
 
 /** @param onClose called once, when it is closed */
-export function makeMailbox(onClose: () => void) {
+export function makeSubscriberQueue(onClose: () => void) {
   let waiting: Delivery | null = null;
   let end: Message | 'closed' | null = null;
   let wake: (() => void) | null = null;
@@ -34,7 +34,7 @@ export function makeMailbox(onClose: () => void) {
       waiting = waiting === null ? delivery : merge(waiting, delivery);
       wake?.();
     },
-    /** What came since the last call, merged into one; waits for the first. A last message, or null once it is closed. */
+    /** Resolves to what came since the last call, merged into one; waits for the first. A last message, or null once it is closed. */
     async take(): Promise<Delivery | Message | null> {
       while (waiting === null && end === null)
         await new Promise<void>((resolve) => (wake = resolve));
@@ -51,7 +51,7 @@ export function makeMailbox(onClose: () => void) {
 
 const merged = new WeakMap<Delivery, WeakMap<Delivery, Delivery>>();
 
-/** One delivery in place of two: the same object for all mailboxes, so that those that fall behind together share the work. */
+/** One delivery in place of two: the same object for all queues, so that those that fall behind together share the work. */
 function merge(older: Delivery, newer: Delivery): Delivery {
   const known = merged.get(older) ?? new WeakMap<Delivery, Delivery>();
   merged.set(older, known);

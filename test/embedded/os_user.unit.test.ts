@@ -12,11 +12,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { findAccount } from '../../src/postgres/embedded/account.ts';
+import { findAccount } from '../../src/postgres/embedded/os_user.ts';
 import type { Binaries } from '../../src/postgres/embedded/binaries.ts';
 import { binaryPackage, copyBinaries } from '../../src/postgres/embedded/binaries.ts';
-import { canEnter, permits } from '../../src/postgres/embedded/reach.ts';
-import { openShelter } from '../../src/postgres/embedded/shelter.ts';
+import { canEnter, permits } from '../../src/postgres/embedded/os_user.ts';
+import { openFallbackDir } from '../../src/postgres/embedded/data_location.ts';
 
 const isRoot = process.getuid?.() === 0;
 const other = { uid: 4242, gid: 4242, switched: true };
@@ -71,7 +71,7 @@ describe('a shelter', () => {
   test('is made with its own mode under any umask', async () => {
     const umask = process.umask(0o077);
     try {
-      const shelter = await openShelter(other, [join(folder, 'umask')]);
+      const shelter = await openFallbackDir(other, [join(folder, 'umask')]);
       expect((await stat(shelter)).mode & 0o777).toBe(0o755);
     } finally {
       process.umask(umask);
@@ -80,21 +80,21 @@ describe('a shelter', () => {
 
   test('is the next one where the first cannot be made', async () => {
     const shelters = [join(folder, 'missing', 'a'), join(folder, 'b')];
-    expect(await openShelter(other, shelters)).toBe(join(folder, 'b'));
+    expect(await openFallbackDir(other, shelters)).toBe(join(folder, 'b'));
   });
 
   test('that others may write to is refused', async () => {
     const planted = join(folder, 'planted');
     await mkdir(planted);
     await chmod(planted, 0o777);
-    await expect(openShelter(other, [planted])).rejects.toMatchObject({ code: 'NO_SHELTER' });
+    await expect(openFallbackDir(other, [planted])).rejects.toMatchObject({ code: 'NO_SHELTER' });
   });
 
   test('that is a link is refused', async () => {
     const target = join(folder, 'target');
     await mkdir(target);
     await symlink(target, join(folder, 'shelter-link'));
-    const opening = openShelter(other, [join(folder, 'shelter-link')]);
+    const opening = openFallbackDir(other, [join(folder, 'shelter-link')]);
     await expect(opening).rejects.toMatchObject({ code: 'NO_SHELTER' });
   });
 
@@ -104,7 +104,7 @@ describe('a shelter', () => {
     const planted = join(folder, 'foreign');
     await mkdir(planted);
     await chown(planted, other.uid, other.gid);
-    await expect(openShelter(other, [planted])).rejects.toMatchObject({ code: 'NO_SHELTER' });
+    await expect(openFallbackDir(other, [planted])).rejects.toMatchObject({ code: 'NO_SHELTER' });
   });
 });
 
