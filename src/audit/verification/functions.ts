@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { inTransaction } from '../../postgres/own_transaction.ts';
 import type { Problem } from './verify.ts';
 
 /** SHA-256 of each function's definition, in hexadecimal, by its name and arguments. */
@@ -46,26 +47,9 @@ export async function readFunctions(client: pg.ClientBase): Promise<FunctionHash
  */
 export async function functionProblems(pool: pg.Pool): Promise<Problem[]> {
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8')) as FunctionHashes;
-  const found = await inTransaction(pool, readFunctions);
+  const found = await inTransaction(pool, readFunctions, 'begin read only');
   const altered = Object.keys(found).filter((name) => found[name] !== expected[name]);
   if (altered.length === 0) return [];
   const detail = `Of Halyard's functions ${altered.length} aren't as this version makes them: ${altered.slice(0, 10).join(', ')}${altered.length > 10 ? ', …' : ''}. Another version's migrations, or an owner, made them.`;
   return [{ status: 'function_altered', seal: null, seqs: [], detail }];
-}
-
-async function inTransaction<T>(
-  pool: pg.Pool,
-  work: (client: pg.ClientBase) => Promise<T>,
-): Promise<T> {
-  const client = await pool.connect();
-  let isIdle = false;
-  try {
-    await client.query('begin read only');
-    const result = await work(client);
-    await client.query('rollback');
-    isIdle = true;
-    return result;
-  } finally {
-    client.release(!isIdle);
-  }
 }

@@ -13,6 +13,7 @@ import {
 import { FORMATS, textOf } from '../../audit/export/format.ts';
 import { problemOf } from '../../lib/errors.ts';
 import { isErrno } from '../../lib/errno.ts';
+import { inTransaction } from '../../postgres/own_transaction.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, UsageError } from './exit_codes.ts';
 import { assertWritable, writeWhole } from './out_file.ts';
@@ -84,7 +85,7 @@ async function write(
   format: Format,
   target: Writable,
 ): Promise<void> {
-  const transaction = transactionOf(pool);
+  const transaction: Transaction = (work) => inTransaction(pool, work);
   const progress = makeProgress(process.stderr);
   let events = 0;
   const last = await begin(transaction, format, query);
@@ -133,24 +134,6 @@ async function requireKnownEnvironment(client: pg.ClientBase, query: ExportQuery
     const { code, detail } = problemOf(error);
     throw code === 'environment_not_found' ? new UsageError(`--environment: ${detail}`) : error;
   }
-}
-
-/** One transaction of the login's own, without claims: its role is its right. */
-function transactionOf(pool: pg.Pool): Transaction {
-  return async (work) => {
-    const client = await pool.connect();
-    try {
-      await client.query('begin');
-      const result = await work(client);
-      await client.query('commit');
-      client.release();
-      return result;
-    } catch (error) {
-      // The connection goes, and the transaction with it.
-      client.release(true);
-      throw error;
-    }
-  };
 }
 
 function count(n: number): string {
