@@ -59,12 +59,8 @@ export function makeLockedFlags(options: {
   }
 
   async function apply(flag: OverdueFlag, waitMs: number): Promise<void> {
-    const blockage = blockages.get(flag.id) ?? {
-      flag,
-      since: performance.now(),
-      reported: false,
-      waits: 0,
-    };
+    const since = performance.now();
+    const blockage = blockages.get(flag.id) ?? { flag, since, reported: false, waits: 0 };
     blockages.set(flag.id, blockage);
     const client = await pool.connect();
     let broken = true;

@@ -44,15 +44,9 @@ export function makeDueTimer(options: {
   readonly log: Logger;
   readonly queueJob: () => Promise<void>;
   readonly applyDirectly: () => Promise<unknown>;
-  readonly applyLocked?: () => Promise<boolean>;
+  readonly applyLocked: () => Promise<boolean>;
 }) {
-  const {
-    pool,
-    log,
-    queueJob,
-    applyDirectly,
-    applyLocked = () => Promise.resolve(false),
-  } = options;
+  const { pool, log, queueJob, applyDirectly, applyLocked } = options;
   const outage = makeOutage(log, {
     failing: 'the due timer could not read what is due',
     back: 'the due timer reads what is due again',
