@@ -1,12 +1,13 @@
 import pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 import { blockersOf } from '../postgres/blockers.ts';
+import { readValue } from '../postgres/value.ts';
 import { applyFlag, report, type AppliedBatch } from './batch.ts';
 import type { StuckSchedules } from './stuck.ts';
 
 /** A schedule that another process's batch has locked is applied by then. */
 const MIN_OVERDUE_MS = 200;
-/** After so long without a look at all that is due, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
+/** When the applier hasn't taken all that is due for so long, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
 const MAX_OVERDUE_MS = 5_000;
 /** The wait for a lock, below deadlock_timeout. Several flags share it, so that one that stays locked makes no other late. */
 const MAX_WAIT_MS = 900;
@@ -32,8 +33,8 @@ interface Blockage {
 }
 
 /**
- * Applies what the applier leaves because each of its looks finds the flag or the schedule locked: it waits for the lock, a flag
- * at a time, on one connection.
+ * Applies what the applier leaves because each of its batches finds the flag or the schedule locked: waits for the lock, one
+ * flag at a time, on one connection.
  *
  * @param options.stuck what the applier leaves alone
  * @param options.drainedAt when the applier last took all that wasn't locked: what was due before is locked
@@ -82,15 +83,14 @@ export function makeLockedFlags(options: {
     }
   }
 
-  /** Asks, in the midst of the wait that the client begins next, which sessions it waits for. */
+  /** Reads, halfway through the wait that the client begins next, which sessions it waits for. */
   async function reportDuring(
     client: pg.ClientBase,
     blockage: Blockage,
     waitMs: number,
     stillLocked: () => boolean,
   ): Promise<void> {
-    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-    const pid = rows[0]?.pid ?? 0;
+    const pid = (await readValue<number>(client, 'select pg_backend_pid()')) ?? 0;
     setTimeout(() => {
       // The session may serve something else by now.
       if (!stillLocked()) return;

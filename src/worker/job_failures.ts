@@ -4,6 +4,7 @@ import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Outage } from '../lib/outage.ts';
 import { isConnectionLoss } from '../postgres/error.ts';
+import { readValue } from '../postgres/value.ts';
 
 /** What graphile-worker says in an outage is one outage in the log, until it has asked for jobs with success. */
 export function outageLogger(log: Logger, outage: Outage) {
@@ -32,10 +33,8 @@ class JobsMissingError extends Error {
  * @throws JobsMissingError
  */
 export async function assertInstalled(pool: pg.Pool): Promise<void> {
-  const { rows } = await pool.query<{ exists: boolean }>(
-    `select to_regclass('graphile_worker._private_jobs') is not null as exists`,
-  );
-  if (rows[0]?.exists !== true) throw new JobsMissingError();
+  const table = await readValue(pool, `select to_regclass('graphile_worker._private_jobs')`);
+  if (table === null) throw new JobsMissingError();
 }
 
 /** invalid_schema_name, undefined_table and undefined_function. */
