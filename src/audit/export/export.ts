@@ -1,13 +1,14 @@
 import type pg from 'pg';
 
 import { pause } from '../../lib/wait.ts';
+import { readValue } from '../../postgres/value.ts';
 import { readPiece, scanLedger, type LongColumn, type Scanned, type SeqRange } from './query.ts';
 import type { ExportAuditEventsQuery } from './schemas.ts';
 
 /** Runs `work` in a short transaction of its own, as the reader. */
 export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Promise<T>;
 
-/** What is asked for: which events, and which part of the trail. */
+/** Which events, and which part of the trail. */
 export type ExportQuery = Omit<ExportAuditEventsQuery, 'follow'>;
 
 /** Some events, one after the other; there may be none. */
@@ -16,7 +17,7 @@ export type Page = Omit<Scanned, 'found'>;
 export interface Follow {
   /** Raised when the reader waits no more. */
   readonly signal: AbortSignal;
-  /** Whether the reader's time is over, asked before each look. */
+  /** Whether the reader's time is over; asked before each read. */
   readonly isOver: () => boolean;
 }
 
@@ -29,19 +30,12 @@ const PIECE = 2 ** 19;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
 
-/** An export that the trail knows of. */
-export interface Export {
-  /** The id of its audit.exported event. */
-  readonly id: string;
-  /** The end of the trail when it began. */
-  readonly last: number;
-}
-
 /**
  * Writes to the trail that an export begins, by the API's login. Call it before the first row is read.
  *
  * @param query as it was given
- * @param continued the id of the export that this goes on with: then nothing is written, if its event covers this
+ * @param continued the id of the export that this continues: then nothing is written, if its event covers this
+ * @returns the id of its audit.exported event, and the end of the trail when it began
  * @throws the database's ZF014 for an unknown environment, 42501 for who may not read the trail, ZF011 in strict mode when it can't be written
  */
 export async function beginExport(
@@ -50,18 +44,17 @@ export async function beginExport(
   query: ExportQuery,
   follow: boolean,
   continued?: string,
-): Promise<Export> {
+): Promise<{ id: string; last: number }> {
   return transaction(async (client) => {
     await requireEnvironmentInTrail(client, query);
     const last = await readLastSeq(client);
     const filters = JSON.stringify(query);
-    if (continued !== undefined && (await isContinued(client, continued, filters)))
+    const read = <T>(sql: string, ...values: unknown[]) => readValue<T>(client, sql, values);
+    const continues = 'select app_private.continues_export($1, $2)';
+    if (continued !== undefined && (await read(continues, continued, filters)) === true)
       return { id: continued, last };
-    const { rows } = await client.query<{ id: string }>(
-      'select audit.record_export($1, $2, $3) as id',
-      [format, filters, follow],
-    );
-    return { id: String(rows[0]?.id), last };
+    const id = await read('select audit.record_export($1, $2, $3)', format, filters, follow);
+    return { id: String(id), last };
   });
 }
 
@@ -76,14 +69,6 @@ export async function requireEnvironmentInTrail(
 ): Promise<void> {
   if (environment !== undefined)
     await client.query('select app_private.require_environment($1, true)', [environment]);
-}
-
-async function isContinued(client: pg.ClientBase, id: string, filters: string): Promise<boolean> {
-  const { rows } = await client.query<{ continues: boolean }>(
-    'select app_private.continues_export($1, $2) as continues',
-    [id, filters],
-  );
-  return rows[0]?.continues === true;
 }
 
 /**
@@ -168,7 +153,7 @@ export function makeEventReader(
 
 export type EventReader = ReturnType<typeof makeEventReader>;
 
-/** What remains of a range, read in this order, behind the event `seq`. */
+/** What remains of a range, read in this order, after the event `seq`. */
 export function rangeBehind(range: SeqRange, order: 'asc' | 'desc', seq: number): SeqRange {
   return order === 'asc' ? { ...range, after: seq } : { ...range, until: seq - 1 };
 }
@@ -193,6 +178,5 @@ function maxScannedOf({ flag, actor }: ExportQuery): number {
 
 /** The end of the trail: the number of its last event, 0 when it has none. */
 export async function readLastSeq(client: pg.ClientBase): Promise<number> {
-  const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
-  return Number(rows[0]?.last);
+  return Number(await readValue(client, 'select audit.last_seq()'));
 }
