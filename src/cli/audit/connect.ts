@@ -92,7 +92,7 @@ function nameLogin(login: keyof typeof ADDRESSES): (error: unknown) => never {
   };
 }
 
-/** Looks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may ask. */
+/** Checks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may read. */
 async function assertUsable(pool: pg.Pool, address: string): Promise<void> {
   const client = await pool.connect().catch((error: unknown) => {
     throw new ConnectionError(address, error);

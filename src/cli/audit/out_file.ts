@@ -25,7 +25,7 @@ export async function assertWritable(out: string, force: boolean): Promise<void>
  * Writes a file under another name until it is whole. Only its owner may read it, as it holds names.
  *
  * @param write closes the file, or leaves that to this
- * @throws what `write` throws, and the system's errors; nothing is left behind then
+ * @throws what `write` throws, and the system's errors; nothing is left then
  */
 export async function writeWhole(
   out: string,

@@ -10,14 +10,14 @@ const MAX_SHOWN = 50;
 /** Ranges of event numbers shown of one problem. */
 const MAX_RANGES = 5;
 
-/** What was looked at, and in which mode changes are made: null when that isn't known. */
+/** What was checked, and in which mode changes are made: null when that isn't known. */
 type Verified = Verification & { readonly auditMode: string | null };
 
 /**
  * What was found, for a person.
  *
  * @param anchors null when there was nothing to compare with
- * @param state what is wrong with rows and triggers; null when they weren't looked at
+ * @param state what is wrong with rows and triggers; null when they weren't checked
  */
 export function summarize(
   verification: Verified,
@@ -31,7 +31,7 @@ export function summarize(
     ...counts(verification),
     state === null ? STATE_UNCHECKED : STATE_CHECKED,
     MODES[verification.auditMode ?? ''] ?? 'Audit mode: not known, the settings are locked.',
-    ...(anchors === null ? [UNANCHORED] : reach(anchors)),
+    ...(anchors === null ? [UNANCHORED] : describeAnchors(anchors)),
     ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
   ].join('\n')}\n`;
 }
@@ -56,7 +56,7 @@ function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): str
   return lines;
 }
 
-function reach(report: AnchorReport): string[] {
+function describeAnchors(report: AnchorReport): string[] {
   const { anchored, matching, copies, coverage, sealsOnly, last, behind, unanchored, lost } =
     report;
   const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
