@@ -51,7 +51,7 @@ export function proofProblems(proof: Proof, message: string): string[] {
   const problems: string[] = [];
   if (leafOf(message).toString('hex') !== proof.leaf)
     problems.push('The message does not hash to the leaf: it is not what was sealed.');
-  if (!tellsOf(message, proof))
+  if (!describesEvent(message, proof))
     problems.push('The message is not that of the event and the number that the proof is about.');
   if (proof.seq !== seal.firstSeq + proof.leafIndex)
     problems.push('The leaf is not at the place of its number in the seal.');
@@ -64,7 +64,7 @@ export function proofProblems(proof: Proof, message: string): string[] {
   return problems;
 }
 
-function tellsOf(message: string, { eventId, seq }: Proof): boolean {
+function describesEvent(message: string, { eventId, seq }: Proof): boolean {
   const value = parseJson(message) as { eventId?: unknown; seq?: unknown } | null | undefined;
   return value?.eventId === eventId && value.seq === seq;
 }
