@@ -1,8 +1,10 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 
+export const OUTCOMES = ['applied', 'retried', 'failed', 'stuck'] as const;
+
 /** How many schedules of one batch or run had which outcome. */
-export type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
+export type Applied = Record<(typeof OUTCOMES)[number], number>;
 
 export interface AppliedBatch extends Readonly<Applied> {
   /** How long after its time each of the applied ones was, in milliseconds. */

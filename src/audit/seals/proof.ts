@@ -17,7 +17,7 @@ const proofShape = z.object({
 /** What audit.prove() gives: an event's message, and the way from it to its seal's head. */
 export type Proof = z.infer<typeof proofShape>;
 
-/** Thrown by parseProof: the text is no proof. */
+/** The text is no proof. */
 export class ProofFormatError extends Error {
   override readonly name = 'ProofFormatError';
 }
@@ -28,12 +28,9 @@ export class ProofFormatError extends Error {
  * @throws ProofFormatError that says what is wrong with it
  */
 export function parseProof(text: string): Proof {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ProofFormatError('This is not the JSON that audit prove prints.', { cause: error });
-  }
+  const value = parseJson(text);
+  if (value === undefined)
+    throw new ProofFormatError('This is not the JSON that audit prove prints.');
   const parsed = proofShape.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
