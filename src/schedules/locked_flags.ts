@@ -9,9 +9,9 @@ import type { StuckSchedules } from './stuck.ts';
 const MIN_OVERDUE_MS = 200;
 /** When the applier hasn't taken all that is due for so long, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
 const MAX_OVERDUE_MS = 5_000;
-/** The wait for a lock, below deadlock_timeout. Several flags share it, so that one that stays locked makes no other late. */
+/** The wait for locks, below deadlock_timeout. Several flags share it, so that one that stays locked doesn't delay the others. */
 const MAX_WAIT_MS = 900;
-/** The first wait for a flag; each in vain doubles it, because the turn for a row that is changed all the time may take long. */
+/** The first wait for a flag. Each wait in vain doubles it: the queue for a row that is changed all the time may be long. */
 const MIN_WAIT_MS = 100;
 /** A flag that is locked for so long is reported with the sessions that lock it. */
 const REPORT_MS = 5_000;
@@ -36,7 +36,7 @@ interface Blockage {
  * Applies what the applier leaves because each of its batches finds the flag or the schedule locked: waits for the lock, one
  * flag at a time, on one connection.
  *
- * @param options.stuck what the applier leaves alone
+ * @param options.stuck schedules that the applier skips
  * @param options.drainedAt when the applier last took all that wasn't locked: what was due before is locked
  * @param options.onBatch is called for each flag that was applied
  */
@@ -138,7 +138,7 @@ export function makeLockedFlags(options: {
           const waitMs = Math.max(share, MIN_WAIT_MS * 2 ** Math.min(waitsFor(flag), 10));
           await apply(flag, Math.min(MAX_WAIT_MS, waitMs));
         } catch (error) {
-          // The flag's own trouble, if the database says so, is none of the others'.
+          // An error of the database's concerns this flag only.
           if (!(error instanceof pg.DatabaseError)) throw error;
           failures.push(error);
         }

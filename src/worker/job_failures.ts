@@ -6,7 +6,7 @@ import type { Outage } from '../lib/outage.ts';
 import { isConnectionLoss } from '../postgres/error.ts';
 import { readValue } from '../postgres/value.ts';
 
-/** What graphile-worker says in an outage is one outage in the log, until it has asked for jobs with success. */
+/** Logs what graphile-worker reports in an outage as one outage, until it has read jobs with success. */
 export function outageLogger(log: Logger, outage: Outage) {
   return workerLogger(log, (error) => {
     noteFailure(outage, error);
@@ -40,7 +40,7 @@ export async function assertInstalled(pool: pg.Pool): Promise<void> {
 /** invalid_schema_name, undefined_table and undefined_function. */
 const MISSING: ReadonlySet<string> = new Set(['3F000', '42P01', '42883']);
 
-/** Notes what makes that no jobs are taken; returns whether it was that. */
+/** Notes an error for which no jobs are taken; returns whether it was one. */
 export function noteFailure(outage: Outage, error: unknown): boolean {
   if (isConnectionLoss(error)) {
     outage.failed(error);

@@ -4,7 +4,7 @@ import { coalesce } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
 import { readValue } from '../postgres/value.ts';
 
-/** The shortest time between two times that idle slots look for jobs. */
+/** The shortest time between two queries of idle slots for jobs. */
 const NUDGE_MS = 20;
 /** The shortest time between two reads of graphile-worker's migrations. */
 const MIGRATIONS_MS = 5_000;
@@ -13,9 +13,9 @@ const MIGRATIONS_MS = 5_000;
 const NONE = '{"count":0}';
 
 /**
- * Any login may notify on graphile-worker's channels, and graphile-worker believes what it hears: each `jobs:insert` makes a slot query,
+ * Any login may notify on graphile-worker's channels, and graphile-worker trusts the payloads: each `jobs:insert` makes a slot query,
  * and one `worker:migrate` that says `breaking` stops it and sets the process's exit code. It emits each notification before it reads
- * it, and here the payload is replaced: slots look for jobs 50 times a second at most, and a migration counts once its row is there.
+ * it, and here the payload is replaced: slots query for jobs 50 times a second at most, and a migration counts once its row is there.
  *
  * @param options.pool graphile-worker's own
  * @param options.slots tasks at a time

@@ -11,7 +11,7 @@ export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Pr
 /** Which events, and which part of the trail. */
 export type ExportQuery = Omit<ExportAuditEventsQuery, 'follow'>;
 
-/** Some events, one after the other; there may be none. */
+/** Some events in order; there may be none. */
 export type Page = Omit<Scanned, 'found'>;
 
 export interface Follow {
@@ -72,8 +72,8 @@ export async function requireEnvironmentInTrail(
 }
 
 /**
- * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the
- * pages' reader is slow. It keeps nothing of a page that it has given.
+ * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the client is slow.
+ * It keeps nothing of a page that it has returned.
  *
  * @param last the end of the trail, where the reading ends (in descending order: begins) unless it follows
  * @param follow in ascending order only
@@ -91,14 +91,7 @@ export function makeEventReader(
   let pageRows = PAGE;
   /** Whether the follower knows that it has all there is. */
   let isIdle = false;
-  const goesOn = () =>
-    follow === undefined ? !isEmpty(remaining) : !follow.signal.aborted && !follow.isOver();
-
-  async function waitForMore({ signal }: Follow): Promise<void> {
-    await pause(POLL_MS, signal);
-    remaining = { ...remaining, until: await transaction(readLastSeq) };
-    isIdle = false;
-  }
+  const isOver = () => left <= 0 || follow?.signal.aborted === true || follow?.isOver() === true;
 
   async function readPage(): Promise<Page> {
     const range = nextRange(remaining, order, maxScanned);
@@ -108,7 +101,7 @@ export function makeEventReader(
     );
     const { rows } = scanned;
     left -= rows.length;
-    // What was found beside the page was found in vain.
+    // What was found beyond the page was read for nothing.
     const fits = rows.length < found ? Math.ceil(1.1 * rows.length) : 2 * pageRows;
     pageRows = Math.min(PAGE, fits);
     const end = order === 'asc' ? range.until : range.after + 1;
@@ -128,14 +121,13 @@ export function makeEventReader(
      * @throws what the database throws; all pages before it are good
      */
     async next(): Promise<Page | undefined> {
-      while (left > 0 && goesOn()) {
+      while (!isOver()) {
         if (!isEmpty(remaining)) return readPage();
-        if (follow === undefined) break;
-        if (isIdle) await waitForMore(follow);
-        else {
-          isIdle = true;
-          return { rows: [], bytes: 0, isLarge: false };
-        }
+        if (follow === undefined) return undefined;
+        isIdle = !isIdle;
+        if (isIdle) return { rows: [], bytes: 0, isLarge: false };
+        await pause(POLL_MS, follow.signal);
+        remaining = { ...remaining, until: await transaction(readLastSeq) };
       }
       return undefined;
     },
@@ -170,7 +162,7 @@ export function isEmpty({ after, until }: SeqRange): boolean {
   return after >= until;
 }
 
-/** How many numbers a statement may pass: a flag has an index, who acted is read in each event (bench/sql/export.md). */
+/** How many numbers a statement may scan: a flag has an index, the actor is read from each event (bench/sql/export.md). */
 function maxScannedOf({ flag, actor }: ExportQuery): number {
   const numbers = flag === undefined ? 100_000 : 1_000_000;
   return actor === undefined ? numbers : numbers / 10;

@@ -22,8 +22,8 @@ const sealedShape = z.object({
 });
 
 /**
- * A stub stands for a message that was too large to be shipped, so it is no copy of it; nor is what is shipped in place of an
- * event that was purged before.
+ * A truncated message, which was too large to be shipped, is no copy of the event; nor is what is shipped in place of an event that was
+ * purged before.
  */
 const eventShape = z.object({
   eventType: z.string(),
@@ -55,7 +55,7 @@ const brokenSealShape = z.object({
 /** Where a string begins that CloudWatch Logs, Docker (log) or journald (MESSAGE) wraps what was shipped in. */
 const WRAPPER = /"(?:@?message|log|MESSAGE)"\s*:\s*"/g;
 
-/** The audit messages in a line of a copy: the line itself, also behind a collector's prefix, or what it wraps; or none. */
+/** The audit messages in a line of a copy: the line itself, also after a collector's prefix, or what it wraps; or none. */
 export function messagesOf(line: string): string[] {
   // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');
@@ -101,8 +101,8 @@ export function readMessage(message: string): Anchor | CopiedEvent | null {
 }
 
 /**
- * What stands in a copy for an event (a stub, or what was shipped in place of a purged one), or for a seal (a record that can't be
- * checked, with what it says of itself); null for other messages.
+ * What stands in a copy for an event (a truncated message, or what was shipped in place of a purged event), or for a seal (a record
+ * that can't be checked, with what it says of itself); null for other messages.
  *
  * @param message for which readMessage gave null
  */

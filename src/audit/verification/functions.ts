@@ -19,8 +19,7 @@ const PINNED = [
 ].join('; ');
 
 /**
- * The functions of Halyard's schemas as they are now. The hashes are the client's own work, because a function of the database that
- * did it could be replaced as well.
+ * Reads the functions of Halyard's schemas. This query hashes them, because a function in the database that did could be replaced, too.
  *
  * @param client in a transaction, some of whose settings this sets
  * @throws the database's errors
@@ -38,8 +37,8 @@ export async function readFunctions(client: pg.ClientBase): Promise<FunctionHash
 }
 
 /**
- * Compares the functions that make, number, guard and verify the trail, and all others of Halyard's, with those of this version. One
- * that is missing is no problem of its own: the tracking columns can be rolled back, and what needs another one fails.
+ * Compares Halyard's functions with those of this version. A missing one is no problem of its own: the tracking columns can be rolled
+ * back, and what needs another one fails.
  *
  * @param pool of any login
  * @returns one problem that names them, or none

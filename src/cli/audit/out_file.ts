@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { lstat, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { UsageError } from './exit_codes.ts';
 
-/** Makes the file itself: neither what a link leads to nor what another user has put there. */
+/** Creates the file itself: opens neither what a link leads to nor another user's file. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
@@ -32,7 +32,7 @@ export async function writeWhole(
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
   const partial = `${out}.partial`;
-  // What a killed run has left; of a link it is the link that goes.
+  // A killed run may have left it; of a link this removes the link.
   await rm(partial, { force: true });
   const file = await open(partial, NEW, 0o600);
   try {

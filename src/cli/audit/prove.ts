@@ -11,7 +11,7 @@ import { assertWritable, writeWhole } from './out_file.ts';
  */
 export function run(eventId: string, { out }: { readonly out?: string }): Promise<void> {
   return exitWith(async () => {
-    // A proof takes the place of an older one.
+    // A proof replaces an older one.
     if (out !== undefined) await assertWritable(out, true);
     const proof = await withLogin('auditor', (pool) =>
       readValue(pool, 'select audit.prove($1)', [eventId]),

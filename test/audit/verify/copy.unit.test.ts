@@ -55,7 +55,7 @@ test('a sealed record is an anchor, an event a copy with its leaf', () => {
   expect(readMessage(EVENT)).toEqual({ seq: 4, eventId: 'e', leaf: leafOf(EVENT).toString('hex') });
 });
 
-test('a stub, a record without number and a broken one are neither', () => {
+test('a truncated message, a record without number and a broken one are neither', () => {
   expect(readMessage(EVENT.replace('"seq": 4', '"seq": 4, "truncated": true'))).toBeNull();
   expect(readMessage(EVENT.replace('"seq": 4, ', ''))).toBeNull();
   expect(readMessage(SEALED.replace(HASH, 'zz'))).toBeNull();
@@ -75,7 +75,7 @@ test('a sealed record without what a seal has says that it is broken, and which 
     expect(readSubstitute(other)).toBeNull();
 });
 
-test('a stub and a purged event stand for an event by its number', () => {
+test('a truncated message and a purged event stand for an event by its number', () => {
   for (const field of ['truncated', 'purged'])
     expect(readSubstitute(EVENT.replace('"seq": 4', `"seq": 4, "${field}": true`))).toEqual({
       seq: 4,
