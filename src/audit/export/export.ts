@@ -110,6 +110,16 @@ export function makeEventReader(
     return scanned;
   }
 
+  /** A text of an event of a large page, in pieces. */
+  async function* pieces(seq: string, column: LongColumn): AsyncGenerator<string, void, undefined> {
+    for (let from = 1; ; from += PIECE) {
+      const part = { from, length: PIECE };
+      const piece = await transaction((client) => readPiece(client, seq, column, part));
+      if (piece === '') return;
+      yield piece;
+    }
+  }
+
   return {
     /** The numbers that are still to be read. */
     get remaining() {
@@ -131,15 +141,7 @@ export function makeEventReader(
       }
       return undefined;
     },
-    /** A text of an event of a large page, in pieces. */
-    async *pieces(seq: string, column: LongColumn): AsyncGenerator<string, void, undefined> {
-      for (let from = 1; ; from += PIECE) {
-        const part = { from, length: PIECE };
-        const piece = await transaction((client) => readPiece(client, seq, column, part));
-        if (piece === '') return;
-        yield piece;
-      }
-    },
+    pieces,
   };
 }
 

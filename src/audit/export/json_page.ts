@@ -53,7 +53,7 @@ export async function sendPage(
   const sender = makeSender(response, { writeMs, expiresAt: claimsOf(request).expiresAt });
   try {
     await sender.send('[');
-    await sender.send(largeJsonOf(first, (...what) => reader.pieces(...what)));
+    await sender.send(largeJsonOf(first, reader.pieces));
     await sender.send(']');
     await sender.end();
   } catch (error) {

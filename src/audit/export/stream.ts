@@ -34,11 +34,12 @@ export async function sendStream(
 ): Promise<void> {
   let sentAt = performance.now();
 
+  /** Its page is garbage once it has returned the text. */
   async function nextText(): Promise<string | AsyncIterable<string> | undefined> {
     const page = await reader.next();
-    if (page === undefined) return undefined;
-    const keepAlive = performance.now() - sentAt > KEEP_ALIVE_MS ? FORMATS[format].keepAlive : '';
-    return textOf(FORMATS[format], page, (...what) => reader.pieces(...what), keepAlive);
+    const isQuiet = performance.now() - sentAt > KEEP_ALIVE_MS;
+    const keepAlive = isQuiet ? FORMATS[format].keepAlive : '';
+    return page && textOf(FORMATS[format], page, reader.pieces, keepAlive);
   }
 
   /** @returns whether there may be more */

@@ -31,7 +31,8 @@ export interface Range {
   readonly to: number | null;
 }
 
-interface Row {
+/** A row of audit.verify(): a seal, or a problem. */
+interface SealRow {
   readonly seal_no: string | null;
   readonly first_seq: string | null;
   readonly last_seq: string | null;
@@ -62,7 +63,7 @@ export async function verifyTrail(
   const total: Total = { ...counts, firstSeq: null, lastSeq: null, problems: [] };
   const last = await readValue(pool, 'select coalesce(max(last_seq), 0) from audit.seals');
   const end = Math.min(Number(last), range.to ?? Number.MAX_SAFE_INTEGER);
-  const underWay: { readonly to: string | null; readonly rows: Promise<Row[]> }[] = [];
+  const underWay: { readonly to: string | null; readonly rows: Promise<SealRow[]> }[] = [];
   let from: string | null = String(range.from);
   while (from !== null || underWay.length > 0) {
     if (from !== null) {
@@ -99,16 +100,16 @@ async function verifyChunk(
   pool: pg.Pool,
   from: string,
   to: string | number | null,
-): Promise<Row[]> {
+): Promise<SealRow[]> {
   const verify = () =>
-    pool.query<Row>('select * from audit.verify($1::bigint, $2::bigint)', [from, to]);
+    pool.query<SealRow>('select * from audit.verify($1::bigint, $2::bigint)', [from, to]);
   const { rows } = await verify();
   const isMissing = rows.some(({ status }) => status === 'event_missing');
   return isMissing ? (await verify()).rows : rows;
 }
 
 /** Adds what one chunk came to. */
-function addRows(total: Total, rows: readonly Row[]): void {
+function addRows(total: Total, rows: readonly SealRow[]): void {
   const seen = new Set<string>();
   for (const { seal_no, first_seq, last_seq, status, seqs, detail } of rows) {
     const first = Number(first_seq);

@@ -94,7 +94,7 @@ async function* writeText(
   if (FORMATS[format].head !== '') yield FORMATS[format].head;
   let events = 0;
   for (let page = await reader.next(); page !== undefined; page = await reader.next()) {
-    const part = textOf(FORMATS[format], page, (...what) => reader.pieces(...what));
+    const part = textOf(FORMATS[format], page, reader.pieces);
     if (typeof part !== 'string') yield* part;
     else if (part !== '') yield part;
     events += page.rows.length;
