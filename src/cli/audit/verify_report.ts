@@ -23,7 +23,7 @@ export function summarize(
   anchors: AnchorReport | null,
   state: readonly StateProblem[] | null,
 ): string {
-  const problems = allProblems(verification, anchors, state);
+  const problems = [...verification.problems, ...(anchors?.problems ?? []), ...(state ?? [])];
   const more = problems.length - MAX_SHOWN;
   return `${[
     ...counts(verification),
@@ -42,23 +42,16 @@ export function toJson(
   anchors: AnchorReport | null,
   state: readonly StateProblem[] | null,
 ): string {
-  const problems = allProblems(verification, anchors, state);
+  const { problems: own, ...counted } = verification;
+  const { problems: against = [], ...compared } = anchors ?? {};
+  const problems = [...own, ...against, ...(state ?? [])];
   return JSON.stringify({
     ok: problems.length === 0,
-    ...verification,
-    // Their problems are among the others.
-    anchors: anchors === null ? null : { ...anchors, problems: undefined },
+    ...counted,
+    anchors: anchors === null ? null : compared,
     rowsChecked: state !== null,
     problems,
   });
-}
-
-function allProblems(
-  { problems }: Verified,
-  anchors: AnchorReport | null,
-  state: readonly StateProblem[] | null,
-): readonly Problem[] {
-  return [...problems, ...(anchors?.problems ?? []), ...(state ?? [])];
 }
 
 const MODES: Readonly<Record<string, string>> = {
