@@ -7,10 +7,10 @@ import type { Answered, Extent } from './load.ts';
 import { spreadOf, takeTurns } from './measure.ts';
 import type { Spread } from './measure.ts';
 import { BENCH_SECRET, startHalyard } from './processes.ts';
-import type { Figure, Question, Size } from './question.ts';
-import type { BenchDatabase } from './stand.ts';
+import type { Figure, Benchmark, Size } from './benchmark.ts';
+import type { BenchDatabase } from './environment.ts';
 
-/** The one that is to reach something, and where the time of a request is looked at. */
+/** The number that has a target, and where the time of a request is split. */
 const USUAL_CONNECTIONS = 16;
 const CONNECTIONS: Record<Size, readonly number[]> = {
   smoke: [USUAL_CONNECTIONS],
@@ -26,13 +26,13 @@ const EXTENT: Record<Size, Extent> = {
 const BASELINE = 'the SQL function called through pg by as many clients';
 const SEED = 20_261_125;
 
-/** A way to create schedules by HTTP. */
-export interface Way {
+/** An API to create schedules by. */
+export interface Variant {
   readonly name: string;
-  readonly asks: string;
+  readonly description: string;
   readonly create: Work;
-  /** What part of the SQL function's requests a second it is to reach. */
-  readonly reach: number;
+  /** What part of the SQL function's requests a second it should answer. */
+  readonly target: number;
   /** Requests that do a part of what creating does, each more than the one before. */
   readonly steps: readonly { readonly work: Work; readonly what: string }[];
 }
@@ -40,13 +40,13 @@ export interface Way {
 /** Some things that were measured in turns, each the same number of times. */
 type Rounds = readonly (readonly Answered[])[];
 
-/** A question for how fast schedules are created in this way, beside the SQL function alone. */
-export function creatingBy(way: Way): Question {
+/** Measures how fast schedules are created by this API, beside the SQL function alone. */
+export function creatingBy(variant: Variant): Benchmark {
   return {
-    name: way.name,
-    asks: way.asks,
-    async run(stand, size) {
-      const database = await stand.makeDatabase();
+    name: variant.name,
+    description: variant.description,
+    async run(environment, size) {
+      const database = await environment.makeDatabase();
       const schedules = await fill(database);
       const api = await startHalyard('api', database.authenticatorUrl);
       const token = signToken({
@@ -67,14 +67,14 @@ export function creatingBy(way: Way): Question {
             seed: seed++,
           });
           const ask = (work: Work) => (part: number) => http.run({ work, ...common(part) });
-          const steps = connections === USUAL_CONNECTIONS ? way.steps : [];
+          const steps = connections === USUAL_CONNECTIONS ? variant.steps : [];
           const rounds = await takeTurns(ROUNDS[size], [
-            ask(way.create),
+            ask(variant.create),
             (part) => sql.run(common(part)),
             ...steps.map(({ work }) => ask(work)),
           ]);
-          figures.push(...compare(way, connections, rounds));
-          figures.push(...shares(way, rounds));
+          figures.push(...compare(variant, connections, rounds));
+          figures.push(...shares(variant, rounds));
         }
       } finally {
         await sql.stop();
@@ -108,7 +108,11 @@ async function fill({ root }: BenchDatabase): Promise<HttpOptions['schedules']> 
   return rows;
 }
 
-function compare(way: Way, connections: number, [created = [], called = []]: Rounds): Figure[] {
+function compare(
+  variant: Variant,
+  connections: number,
+  [created = [], called = []]: Rounds,
+): Figure[] {
   const at = `${connections} ${connections === 1 ? 'connection' : 'connections'}`;
   const figure = (what: string, unit: string, of: (answered: Answered) => number) => ({
     what: `${at}, ${what}`,
@@ -117,12 +121,12 @@ function compare(way: Way, connections: number, [created = [], called = []]: Rou
     baseline: { what: BASELINE, value: spreadOf(called.map(of)) },
   });
   const rate = figure('requests answered', '/s', ({ perSecond }) => perSecond);
-  const met = rate.value.median >= way.reach * rate.baseline.value.median;
+  const met = rate.value.median >= variant.target * rate.baseline.value.median;
   return [
     {
       ...rate,
       ...(connections === USUAL_CONNECTIONS && {
-        reach: { text: `≥ ${way.reach} of the baseline`, met },
+        target: { text: `≥ ${variant.target} of the baseline`, met },
       }),
     },
     figure('p50', 'ms', ({ p50 }) => p50),
@@ -131,13 +135,13 @@ function compare(way: Way, connections: number, [created = [], called = []]: Rou
 }
 
 /** What part of the machine's time for one request each step takes, while it has no more to give. */
-function shares(way: Way, [created = [], called = [], ...steps]: Rounds): Figure[] {
+function shares(variant: Variant, [created = [], called = [], ...steps]: Rounds): Figure[] {
   if (steps.length === 0) return [];
   const cost = (rounds: readonly Answered[]): Spread =>
     spreadOf(rounds.map(({ perSecond }) => 1_000 / perSecond));
   const whole = { what: 'the whole request', value: cost(created) };
   const parts = [
-    ...way.steps.map(({ what }, i) => ({ what, value: cost(steps[i] ?? []) })),
+    ...variant.steps.map(({ what }, i) => ({ what, value: cost(steps[i] ?? []) })),
     { what: 'the SQL function alone', value: cost(called) },
   ];
   return parts.map(({ what, value }) => ({

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { COMPILE_CACHE } from '../test/support/compile_cache.ts';
 
-/** What asks for work, or is beside what is measured, in a process of its own, so that it isn't timed with it. */
+/** What requests work, or isn't measured itself, in a process of its own, so that it isn't timed. */
 export interface Load<Task, Answer> {
   /** @throws Error when the process ends instead of answering; why stands on its stderr */
   run(task: Task): Promise<Answer>;

@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { inspect, parseArgs } from 'node:util';
-import type { Question, Size } from './question.ts';
-import { QUESTIONS } from './questions.ts';
+import type { Benchmark, Size } from './benchmark.ts';
+import { BENCHMARKS } from './benchmarks.ts';
 import { describeMachine, render } from './report.ts';
 import type { Result } from './report.ts';
-import { startStand } from './stand.ts';
-import type { Stand } from './stand.ts';
+import { startEnvironment } from './environment.ts';
+import type { Environment } from './environment.ts';
 
 const OPTIONS = {
   only: { type: 'string', multiple: true },
@@ -16,9 +16,9 @@ const OPTIONS = {
 
 const SMOKE_LANES = 2;
 
-const USAGE = `Usage: npm run bench -- [--only NAME]… [--smoke | --full] [--json]\nQuestions: ${QUESTIONS.map(({ name }) => name).join(', ')}\n`;
+const USAGE = `Usage: npm run bench -- [--only NAME]… [--smoke | --full] [--json]\nBenchmarks: ${BENCHMARKS.map(({ name }) => name).join(', ')}\n`;
 
-/** Asks each question in turn, prints one table, and keeps that of a usual or full run. */
+/** Runs each benchmark in turn, prints one table, and keeps that of a usual or full run. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: OPTIONS });
   const chosen = choose(values.only);
@@ -28,27 +28,27 @@ async function main(): Promise<void> {
     return;
   }
   const size: Size = values.smoke ? 'smoke' : values.full ? 'full' : 'usual';
-  const begun = performance.now();
-  const stand = await startStand();
+  const startedAt = performance.now();
+  const environment = await startEnvironment();
   const results: Result[] = [];
   try {
-    // No figure of a smoke run means anything, so its questions may get in each other's way.
+    // No figure of a smoke run means anything, so its benchmarks may disturb each other.
     const queue = [...chosen.entries()];
     const lane = async () => {
       for (let next = queue.shift(); next !== undefined; next = queue.shift())
-        results[next[0]] = await ask(next[1], stand, size);
+        results[next[0]] = await measure(next[1], environment, size);
     };
     await Promise.all(Array.from({ length: size === 'smoke' ? SMOKE_LANES : 1 }, lane));
   } finally {
-    await stand.stop();
+    await environment.stop();
   }
-  const machine = describeMachine(stand.version);
+  const machine = describeMachine(environment.version);
   const run = {
     date: new Date().toISOString(),
     size,
-    seconds: (performance.now() - begun) / 1_000,
+    seconds: (performance.now() - startedAt) / 1_000,
     machine,
-    settings: stand.settings,
+    settings: environment.settings,
     results,
   };
   const table = render(run);
@@ -57,27 +57,31 @@ async function main(): Promise<void> {
   if (results.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 
-/** A question that fails doesn't take the others' answers with it. */
-async function ask(question: Question, stand: Stand, size: Size): Promise<Result> {
-  const { name, asks } = question;
-  process.stderr.write(`${name}: ${asks}\n`);
-  const begun = performance.now();
-  const elapsed = () => (performance.now() - begun) / 1_000;
+/** A benchmark that fails leaves the others' results. */
+async function measure(
+  benchmark: Benchmark,
+  environment: Environment,
+  size: Size,
+): Promise<Result> {
+  const { name, description } = benchmark;
+  process.stderr.write(`${name}: ${description}\n`);
+  const startedAt = performance.now();
+  const elapsed = () => (performance.now() - startedAt) / 1_000;
   try {
-    const figures = await question.run(stand, size);
-    return { question: name, asks, figures, seconds: elapsed() };
+    const figures = await benchmark.run(environment, size);
+    return { benchmark: name, description, figures, seconds: elapsed() };
   } catch (error) {
     process.stderr.write(`${inspect(error)}\n`);
-    return { question: name, asks, figures: [], seconds: elapsed(), error: String(error) };
+    return { benchmark: name, description, figures: [], seconds: elapsed(), error: String(error) };
   }
 }
 
-/** Null when one that is asked for doesn't exist. */
-function choose(only: readonly string[] | undefined): readonly Question[] | null {
-  if (only === undefined) return QUESTIONS;
-  const known = new Set(QUESTIONS.map(({ name }) => name));
+/** Null when one of the names is unknown. */
+function choose(only: readonly string[] | undefined): readonly Benchmark[] | null {
+  if (only === undefined) return BENCHMARKS;
+  const known = new Set(BENCHMARKS.map(({ name }) => name));
   return only.every((name) => known.has(name))
-    ? QUESTIONS.filter(({ name }) => only.includes(name))
+    ? BENCHMARKS.filter(({ name }) => only.includes(name))
     : null;
 }
 

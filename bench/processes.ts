@@ -41,7 +41,7 @@ export async function startHalyard(
   databaseUrl: string,
   env: Record<string, string> = {},
 ): Promise<HalyardProcess> {
-  const begun = performance.now();
+  const startedAt = performance.now();
   const child = spawn(process.execPath, [...NODE_OPTIONS, MAIN, command], {
     env: { PATH: process.env.PATH, ...environmentOf(command, databaseUrl), ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -66,7 +66,7 @@ export async function startHalyard(
   return {
     pid,
     url,
-    startedInMs: performance.now() - begun,
+    startedInMs: performance.now() - startedAt,
     memory: () => residentMiB(pid),
     async stop() {
       child.kill('SIGTERM');

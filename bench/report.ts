@@ -1,14 +1,14 @@
 import { cpus, release, totalmem, type } from 'node:os';
 import { shortNumber } from './measure.ts';
-import { isNoise, toCells } from './question.ts';
-import type { Figure, Size } from './question.ts';
+import { isNoise, toCells } from './benchmark.ts';
+import type { Figure, Size } from './benchmark.ts';
 
-/** What one question came to. */
+/** The result of one benchmark. */
 export interface Result {
-  readonly question: string;
-  readonly asks: string;
+  readonly benchmark: string;
+  readonly description: string;
   readonly figures: readonly Figure[];
-  /** How long it took to ask, in seconds. */
+  /** How long it took, in seconds. */
   readonly seconds: number;
   /** Why there are no figures. */
   readonly error?: string;
@@ -18,7 +18,7 @@ export interface Run {
   /** ISO 8601. */
   readonly date: string;
   readonly size: Size;
-  /** How long it took from start to end, in seconds: the questions, and the server's start and stop. */
+  /** How long it took from start to end, in seconds: the benchmarks, and the server's start and stop. */
   readonly seconds: number;
   readonly machine: string;
   /** PostgreSQL's settings that the figures hang on. */
@@ -32,13 +32,13 @@ export function describeMachine(postgres: string): string {
   return `${type()} ${release()}, ${cpus().length} × ${processor}, ${memory} GiB; PostgreSQL ${postgres}, Node ${process.version}`;
 }
 
-const HEADER = ['what', 'measured', 'baseline in the same run', 'ratio', 'to reach', ''];
+const HEADER = ['what', 'measured', 'baseline in the same run', 'ratio', 'target', ''];
 
-/** The run as one Markdown table, a row in bold before the figures of each question. */
+/** The run as one Markdown table, a row in bold before the figures of each benchmark. */
 export function render({ date, size, seconds, machine, settings, results }: Run): string {
   const figures = results.flatMap((result) => result.figures);
-  const missed = figures.filter(({ reach }) => reach?.met === false).length;
-  const aims = figures.filter(({ reach }) => reach !== undefined).length;
+  const missed = figures.filter(({ target }) => target?.met === false).length;
+  const targets = figures.filter(({ target }) => target !== undefined).length;
   const failed = results.filter(({ error }) => error !== undefined).length;
   const tuning = Object.entries(settings).map(([name, value]) => `${name} ${value}`);
   const lines = [HEADER, HEADER.map(() => '---'), ...results.flatMap(toRows)];
@@ -47,14 +47,21 @@ export function render({ date, size, seconds, machine, settings, results }: Run)
     '',
     'Median (lowest–highest) of the rounds; the ratio is measured by baseline. Noise: highest and lowest lie further apart than 0.3 of the median.',
     '',
-    `${aims - missed} of ${aims} aims reached${failed > 0 ? `, ${failed} questions failed` : ''}, ${figures.filter(isNoise).length} of ${figures.length} figures are noise.`,
+    `${targets - missed} of ${targets} targets reached${failed > 0 ? `, ${failed} benchmarks failed` : ''}, ${figures.filter(isNoise).length} of ${figures.length} figures are noise.`,
     '',
     ...lines.map((cells) => `| ${cells.join(' | ')} |`),
   ].join('\n')}\n`;
 }
 
-function toRows({ question, asks, figures, seconds, error }: Result): string[][] {
-  const title = [`**${question}**: ${asks}`, `asked in ${shortNumber(seconds)} s`, '', '', '', ''];
+function toRows({ benchmark, description, figures, seconds, error }: Result): string[][] {
+  const title = [
+    `**${benchmark}**: ${description}`,
+    `took ${shortNumber(seconds)} s`,
+    '',
+    '',
+    '',
+    '',
+  ];
   if (error === undefined) return [title, ...figures.map(toCells)];
   return [title, ['failed', error.split('\n', 1)[0] ?? '', '', '', '', '']];
 }

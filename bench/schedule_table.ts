@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { BenchDatabase } from './stand.ts';
+import type { BenchDatabase } from './environment.ts';
 
 /** What is done for a schedule that is inserted, each with all that stands before it. */
 export const PARTS = ['bare', 'stamps', 'rls', 'audit', 'notify'] as const;

@@ -92,7 +92,7 @@ serve(({ url, token, schedules }: HttpOptions) => {
         url,
         connections,
         ...('seconds' in extent ? { duration: extent.seconds } : { amount: extent.requests }),
-        // How often it looks whether the time is over; at most as often as whole milliseconds.
+        // How often it checks whether the time is over; at most as often as whole milliseconds.
         sampleInt: 20,
         // GraphQL tells of errors under any status.
         verifyBody: (body) => !String(body).includes('"errors"'),

@@ -60,9 +60,9 @@ serve(({ rootUrl, authenticatorUrl, flagIds }: InsertOptions) => {
         clients[as].slice(0, connections).map(async (client) => {
           while (performance.now() < end) {
             const flagId = flagIds[random.between(0, flagIds.length - 1)];
-            const begun = performance.now();
+            const startedAt = performance.now();
             await client.query(INSERT, [flagId]);
-            counter.count(performance.now() - begun);
+            counter.count(performance.now() - startedAt);
           }
         }),
       );

@@ -35,7 +35,7 @@ serve(({ databaseUrl, concurrency }: JobsOptions) => {
   return Promise.resolve(async ({ jobs }: JobsTask): Promise<number> => {
     const all = Promise.withResolvers<undefined>();
     let done = 0;
-    const begun = performance.now();
+    const startedAt = performance.now();
     const runner = await run({
       pgPool: pool,
       concurrency,
@@ -50,7 +50,7 @@ serve(({ databaseUrl, concurrency }: JobsOptions) => {
       },
     });
     await all.promise;
-    const seconds = (performance.now() - begun) / 1_000;
+    const seconds = (performance.now() - startedAt) / 1_000;
     await runner.stop();
     return jobs / seconds;
   });

@@ -50,7 +50,7 @@ serve(({ urls, token, flags, connections, dueInMs }: SchedulesOptions) => {
           url,
           connections: connections / urls.length,
           duration: seconds,
-          // How often it looks whether the time is over: once a second if nobody says so.
+          // How often it checks whether the time is over: once a second by default.
           sampleInt: 20,
           headers,
           requests: [{ method: 'POST', setupRequest }],

@@ -3,7 +3,7 @@ import { percentile } from '../measure.ts';
 
 /**
  * A load's process: the first message is its options, each later one a task. An error ends it, and so does the end of the
- * process that asks.
+ * process that started it.
  */
 export function serve(
   prepare: (options: never) => Promise<(task: never) => Promise<unknown>>,

@@ -53,10 +53,10 @@ serve(({ databaseUrl }: SqlOptions) => {
       clients.slice(0, connections).map(async (client) => {
         while (performance.now() < end && left-- > 0) {
           const { flagKey, scheduledAt, enabled, rolloutPercentage } = drawChange(random);
-          const begun = performance.now();
+          const startedAt = performance.now();
           const updates = { enabled, rollout_percentage: rolloutPercentage };
           await client.query(CREATE, [flagKey, scheduledAt, updates]);
-          counter.count(performance.now() - begun);
+          counter.count(performance.now() - startedAt);
         }
       }),
     );

@@ -13,7 +13,7 @@ export interface WriterTask {
   readonly seconds: number;
 }
 
-/** How often it looks how many are wanted. */
+/** How often it computes how many are due. */
 const EVERY_MS = 5;
 
 serve(async ({ databaseUrl }: WriterOptions) => {
@@ -31,10 +31,10 @@ serve(async ({ databaseUrl }: WriterOptions) => {
 
   /** Answers with how many it has written. */
   return async ({ perSecond, seconds }: WriterTask): Promise<number> => {
-    const begun = performance.now();
+    const startedAt = performance.now();
     const writes: Promise<unknown>[] = [];
     while (writes.length < perSecond * seconds) {
-      const wanted = ((performance.now() - begun) * perSecond) / 1_000;
+      const wanted = ((performance.now() - startedAt) * perSecond) / 1_000;
       while (writes.length < Math.min(wanted, perSecond * seconds)) writes.push(write());
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
     }

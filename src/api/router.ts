@@ -14,8 +14,8 @@ import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
 import { requestIdsOf } from '../http/request_id.ts';
 import { makeAllScheduleRoutes } from '../schedules/all.ts';
-import { pendingSchedules } from '../schedules/pending.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
+import { pendingSchedules } from '../schedules/rows.ts';
 
 /**
  * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.

@@ -46,17 +46,14 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
     .route('/environments')
     .get(async (request, response) => {
       const { limit, after } = parse(listEnvironmentsQuerySchema, request.query);
-      const from = cursor.decode(after)?.name ?? null;
-      const { rows } = await query<EnvironmentRow>(request, { text: LIST }, [from, limit + 1]);
+      const values = [cursor.decode(after)?.name, limit + 1];
+      const { rows } = await query<EnvironmentRow>(request, { text: LIST }, values);
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
       const { name, reason } = parse(createEnvironmentSchema, request.body);
-      const values = [name];
-      const { rows } = await query<EnvironmentRow>(request, { text: CREATE }, values, {
-        action: 'create_environments',
-        reason,
-      });
+      const options = { action: 'create_environments', reason } as const;
+      const { rows } = await query<EnvironmentRow>(request, { text: CREATE }, [name], options);
       response.status(201).location(`/api/admin/environments/${name}`).json(rows[0]);
     })
     .all(onlyMethods('GET', 'POST'));
@@ -75,8 +72,7 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
 }
 
 /**
- * For a request that found nothing in an environment: whether that is because there is no such environment, or the token doesn't
- * reach it.
+ * For a request that found nothing: checks that there is such an environment and that the token reaches it.
  *
  * @throws the database's ZF014, which names the environments that the token reaches
  */

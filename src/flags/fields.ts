@@ -48,9 +48,6 @@ export const FLAG_FIELDS = {
 } as const satisfies Readonly<Record<string, FlagField>>;
 
 type Fields = typeof FLAG_FIELDS;
-type SchedulableName = {
-  [K in keyof Fields]: Fields[K]['schedulable'] extends true ? K : never;
-}[keyof Fields];
 
 const entries: readonly [string, FlagField][] = Object.entries(FLAG_FIELDS);
 
@@ -59,33 +56,32 @@ export const FLAG_COLUMNS: readonly string[] = entries.map(([name]) => name);
 /** The fields that a schedule may change. */
 export const SCHEDULABLE_FIELDS = entries.filter(([, { schedulable }]) => schedulable);
 
-type Shape<K extends keyof Fields> = { [Name in K]: Fields[Name]['schema'] };
-
-function shapeOf(
-  fields: readonly [string, FlagField][],
-  schemaOf = ({ schema }: FlagField) => schema,
-): unknown {
-  return Object.fromEntries(fields.map(([name, field]) => [name, schemaOf(field)]));
-}
-
-/** In updates a null would mean nothing. */
-function withoutNull({ schema }: FlagField): z.ZodType {
-  return schema instanceof z.ZodNullable ? (schema.unwrap() as z.ZodType) : schema;
-}
-
 /** Every field, as a flag has it. */
-export const flagShape = shapeOf(entries) as Shape<keyof Fields>;
+export const flagShape = Object.fromEntries(
+  entries.map(([name, { schema }]) => [name, schema]),
+) as {
+  [K in keyof Fields]: Fields[K]['schema'];
+};
 
 /** Every field, each of which may be left out. */
 export const flagPatchShape = z.object(flagShape).partial().shape;
 
 /** The fields of a schedule's updates, each of which may be left out. */
 export const updatesShape = z
-  .object(shapeOf(SCHEDULABLE_FIELDS, withoutNull) as Shape<SchedulableName>)
+  .object(
+    Object.fromEntries(SCHEDULABLE_FIELDS.map(([name, field]) => [name, withoutNull(field)])) as {
+      [K in keyof Fields as Fields[K]['schedulable'] extends true ? K : never]: Fields[K]['schema'];
+    },
+  )
   .partial().shape;
 
+/** In updates a null would mean nothing. */
+function withoutNull({ schema }: FlagField): z.ZodType {
+  return schema instanceof z.ZodNullable ? (schema.unwrap() as z.ZodType) : schema;
+}
+
 /**
- * An object of some of these fields, with at least one of them. No other key is let through.
+ * An object with at least one of these fields. No other key is let through.
  *
  * @param counted the fields of which one must be there; all of them unless given
  */

@@ -1,11 +1,15 @@
 import type { Request, Router } from 'express';
 import express from 'express';
+import { z } from 'zod';
 
+import { requireEnvironment } from '../environments/routes.ts';
+import type { QueryAsCaller } from '../http/caller.ts';
+import { makeCursor, paginate } from '../http/page.ts';
+import { onlyMethods, parse } from '../http/problems.ts';
+import { environmentSchema } from '../http/schema_parts.ts';
 import { ProblemError } from '../lib/errors.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { FLAG_COLUMNS, FLAG_FIELDS } from './fields.ts';
-import { makeCursor, paginate } from '../http/page.ts';
-import { onlyMethods, parse } from '../http/problems.ts';
 import {
   createFlagSchema,
   DEFAULT_ENVIRONMENT,
@@ -16,10 +20,6 @@ import {
   type CreateFlag,
   type Flag,
 } from './schemas.ts';
-import { environmentSchema } from '../http/schema_parts.ts';
-import { requireEnvironment } from '../environments/routes.ts';
-import type { QueryAsCaller } from '../http/caller.ts';
-import { z } from 'zod';
 
 /** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
 type FlagRow = Omit<Flag, 'created_at' | 'updated_at'> & { created_at: Date; updated_at: Date };
@@ -45,7 +45,7 @@ const GET: Statement = {
   text: `select ${COLUMNS} from app_public.feature_flags f where f.flag_key = $1 and f.environment = $2`,
 };
 
-/** Of a patch in JSON, $3: a field that it leaves out stays. */
+/** Sets the fields of the patch $3, as JSON; a field that it leaves out stays. */
 const PATCH = Object.entries(FLAG_FIELDS).map(
   ([column, { sql }]) =>
     `${column} = case when $3::jsonb ? '${column}' then ($3::jsonb ->> '${column}')::${sql} else f.${column} end`,
@@ -73,8 +73,8 @@ const update = ({ sql }: PendingSchedules): Statement => ({
 });
 
 /**
- * Waits for who holds the flag, as the worker or an admin who retries a schedule, before the change looks at its schedules: a
- * statement that waited itself would show those of before.
+ * Waits for the session that holds the flag, as the worker's or that of an admin who retries a schedule, before the change reads its
+ * schedules: a statement that waited itself would show those of before.
  */
 const lock = (address: readonly string[]): Statement => ({
   name: 'lock_flag',
@@ -96,11 +96,8 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
     .route('/flags')
     .get(async (request, response) => {
       const { environment, limit, after } = parse(listFlagsQuerySchema, request.query);
-      const { rows } = await query<FlagRow>(request, { text: LIST }, [
-        environment,
-        cursor.decode(after)?.flag_key ?? null,
-        limit + 1,
-      ]);
+      const values = [environment, cursor.decode(after)?.flag_key, limit + 1];
+      const { rows } = await query<FlagRow>(request, { text: LIST }, values);
       if (rows.length === 0) await requireEnvironment(query, request, environment);
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
@@ -108,15 +105,12 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
       const { reason, ...flag } = parse(createFlagSchema, request.body);
       const environment = environmentOf(flag, request.query);
       // A column that is not mentioned keeps its default, which only the table knows.
-      const given = Object.entries({ ...flag, environment }).filter(
+      const columns = Object.entries({ ...flag, environment }).filter(
         ([, value]) => value !== undefined,
       );
-      const { rows } = await query<FlagRow>(
-        request,
-        { text: insert(given.map(([column]) => column)) },
-        given.map(([, value]) => value),
-        { reason },
-      );
+      const text = insert(columns.map(([column]) => column));
+      const values = columns.map(([, value]) => value);
+      const { rows } = await query<FlagRow>(request, { text }, values, { reason });
       response.status(201).location(flagPath(flag.flag_key, environment)).json(rows[0]);
     })
     .all(onlyMethods('GET', 'POST'));
@@ -131,11 +125,10 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
     .patch(async (request, response) => {
       const address = flagAddress(request);
       const { reason, ...change } = parse(updateFlagSchema, request.body);
-      const values = [...address, change];
       const { rows } = await query<FlagRow & { pending_schedules: unknown }>(
         request,
         changeFlag,
-        values,
+        [...address, change],
         { reason, first: lock(address) },
       );
       const flag = rows[0] ?? (await refuseMissingFlag(query, request, address[1]));
@@ -146,7 +139,7 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
   return router;
 }
 
-/** A new flag's environment stands in the body, as a column; one in the address is taken too, unless they differ. */
+/** A new flag's environment is in the body, as a column, or in the address; they must not differ. */
 function environmentOf(flag: Omit<CreateFlag, 'reason'>, query: unknown): string {
   const schema = z.strictObject({ environment: environmentSchema.optional() });
   const { environment = flag.environment } = parse(schema, query);

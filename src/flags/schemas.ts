@@ -31,7 +31,7 @@ export const updateFlagSchema = someOf(
 /** Parts of an address. */
 export const flagPathSchema = z.strictObject({ flagKey: flagKeySchema });
 
-/** `?environment=`: strict, because a misspelt name would quietly mean production. */
+/** `?environment=`: strict, because a misspelt name would silently mean production. */
 export const environmentQuerySchema = z.strictObject({
   environment: environmentSchema.default(DEFAULT_ENVIRONMENT),
 });

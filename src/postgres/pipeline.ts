@@ -65,7 +65,7 @@ const prepared = new WeakMap<PgConnection['parsedStatements'], Set<string>>();
  *
  * This relies on what pg does inside: it was read against pg 8.23.0 and 8.23.1 (lib/client.js, lib/query.js, lib/connection.js).
  * pg's own `pipeline: true` puts a Sync behind each query, so a request's transaction takes `begin` and `commit` beside
- * settings and statement: 10 to 40 % more processor time (bench/questions/pipeline.ts).
+ * settings and statement: 10 to 40 % more processor time (bench/benchmarks/pipeline.ts).
  */
 class Pipeline {
   /** A benchmark reads them. */

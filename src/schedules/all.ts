@@ -4,20 +4,16 @@ import express from 'express';
 import { claimsOf } from '../auth/auth.ts';
 import { requireEnvironment } from '../environments/routes.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
-import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import { ProblemError } from '../lib/errors.ts';
-import { COLUMNS, PLACE, preciseTime, type ScheduleRow } from './rows.ts';
+import { COLUMNS, makeScheduleList, preciseTime, type ListedRow } from './rows.ts';
 import { listAllSchedulesQuerySchema } from './schemas.ts';
 
-const cursor = makeCursor<'at' | 'id'>(
-  new RegExp(`^all-schedules:${PLACE}$`),
-  ({ at, id }) => `all-schedules:${at}:${id}`,
-);
+const list = makeScheduleList('all-schedules');
 
 /**
- * The environments are a condition of the statement, also where the token limits them: the planner knows how many flags those have, and
- * of a policy it doesn't (bench/sql/all_schedules.md). Without a name, so that it is planned for these values.
+ * The environments are a condition of the statement, also where the token limits them: the planner estimates how many flags those
+ * have, and can't estimate it for a policy (bench/sql/all_schedules.md). Without a name, so that it is planned for these values.
  */
 export const LIST_ALL = `
   select ${COLUMNS}, ${preciseTime('scheduled_at')} as cursor_at
@@ -43,17 +39,16 @@ export function makeAllScheduleRoutes(query: QueryAsCaller): Router {
   router
     .route('/schedules')
     .get(async (request, response) => {
-      const asked = parse(listAllSchedulesQuerySchema, request.query);
-      const { environment, flag, status, from, to, limit, after } = asked;
-      const place = cursor.decode(after);
+      const { environment, flag, status, from, to, limit, after } = parse(
+        listAllSchedulesQuerySchema,
+        request.query,
+      );
+      const place = list.decode(after);
       const environments =
         environment === undefined ? claimsOf(request).environments : [environment];
-      const { rows } = await query<ScheduleRow & { cursor_at: string }>(
-        request,
-        { text: LIST_ALL },
-        [environments, flag, status, from, to, place?.at, place?.id, limit + 1],
-      );
-      // A name that there isn't is a slip, and an empty list would say that nothing is to happen.
+      const values = [environments, flag, status, from, to, place?.at, place?.id, limit + 1];
+      const { rows } = await query<ListedRow>(request, { text: LIST_ALL }, values);
+      // An unknown name is a slip, and an empty list would say that nothing is to happen.
       if (rows.length === 0 && environment !== undefined)
         await requireEnvironment(query, request, environment);
       if (rows.length === 0 && flag !== undefined) {
@@ -61,11 +56,7 @@ export function makeAllScheduleRoutes(query: QueryAsCaller): Router {
         if (found.rowCount === 0)
           throw new ProblemError('flag_not_found', 'There is no flag with this key here.');
       }
-      const page = paginate(request, response, rows, limit, ({ cursor_at, id }) =>
-        cursor.encode({ at: cursor_at, id }),
-      );
-      // JSON leaves out what is undefined.
-      response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
+      list.send(request, response, rows, limit);
     })
     .all(onlyMethods('GET'));
   return router;

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
-import { applyDue, report, type Applied, type AppliedBatch } from './batch.ts';
+import { applyDue, OUTCOMES, report, type Applied, type AppliedBatch } from './batch.ts';
 import { makeStuckSchedules, type StuckSchedules } from './stuck.ts';
 
 /** Schedules of a batch are applied together, and locked so long: 500 take some 60 ms (bench/sql/apply.md). */
@@ -9,7 +9,7 @@ const MAX_BATCH = 500;
 const SHRINK = 8;
 /** Connections that share what a full first batch leaves: one alone applies half as many a second (decision 17). */
 const PARALLELISM = 2;
-/** A run in which no batch has ended for so long hangs: a lock, or a connection that leads nowhere. */
+/** A run in which no batch has ended for so long hangs: on a lock, or a dead connection. */
 const STALLED_MS = 1_000;
 /** Runs at a time, hanging ones included, so that these leave connections of the pool to others. */
 const MAX_RUNS = 5;
@@ -25,7 +25,7 @@ interface Run {
  *
  * @param options.stuck what it shares with others that apply
  * @param options.onBatch is called after each batch
- * @param options.stopping ends a run after the batch in hand; what is left stays due
+ * @param options.stopping ends a run after its current batch; what is left stays due
  */
 export function makeApplier(options: {
   readonly pool: pg.Pool;
@@ -89,7 +89,7 @@ export function makeApplier(options: {
     drainedAt: () => drainedAt,
     /**
      * Applies all that is due, in batches of one transaction each. Any number of processes may do so at once. Within one process
-     * a call joins the run in progress, which then looks once more before it ends, unless that run hangs.
+     * a call joins the run in progress, which then takes another batch before it ends, unless that run hangs.
      *
      * @returns what this call did, all 0 when it joined another run
      * @throws the database's error when a batch fails as a whole; the batches before it stand
@@ -117,14 +117,15 @@ function shrink(size: number): number {
 
 /** @returns how many schedules the batch took */
 function addBatch(total: Applied, batch: AppliedBatch): number {
-  total.applied += batch.applied;
-  total.retried += batch.retried;
-  total.failed += batch.failed;
-  total.stuck += batch.stuck;
-  return batch.applied + batch.retried + batch.failed + batch.stuck + batch.untried;
+  let taken = batch.untried;
+  for (const outcome of OUTCOMES) {
+    total[outcome] += batch[outcome];
+    taken += batch[outcome];
+  }
+  return taken;
 }
 
-/** Ends with the last of them, also when another has failed. */
+/** Ends with the last of them, even when another has failed. */
 async function runInParallel(work: () => Promise<void>): Promise<void> {
   const works = Array.from({ length: PARALLELISM }, work);
   await Promise.allSettled(works);

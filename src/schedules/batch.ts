@@ -1,20 +1,19 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 
+export const OUTCOMES = ['applied', 'retried', 'failed', 'stuck'] as const;
+
 /** How many schedules of one batch or run had which outcome. */
-export type Applied = Record<'applied' | 'retried' | 'failed' | 'stuck', number>;
+export type Applied = Record<(typeof OUTCOMES)[number], number>;
 
 export interface AppliedBatch extends Readonly<Applied> {
   /** How long after its time each of the applied ones was, in milliseconds. */
   readonly latenessMs: readonly number[];
   /** Those that could neither be applied nor be marked. */
   readonly stuckIds: readonly string[];
-  /** Those that stay due, because there was no time left to try them. */
+  /** How many stay due, because there was no time left to try them. */
   readonly untried: number;
 }
-
-const COLUMNS =
-  'applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried';
 
 /**
  * Applies up to `size` due schedules in one transaction.
@@ -22,16 +21,12 @@ const COLUMNS =
  * @param skipped schedules to leave alone
  * @throws the database's error when the batch fails as a whole; nothing is changed then
  */
-export async function applyDue(
+export function applyDue(
   pool: pg.Pool,
   size: number,
   skipped: readonly string[],
 ): Promise<AppliedBatch> {
-  const { rows } = await pool.query<AppliedBatch>(
-    `select ${COLUMNS} from app_private.apply_due($1, $2)`,
-    [size, skipped],
-  );
-  return onlyRow(rows, 'apply_due');
+  return applyBatch(pool, 'apply_due($1, $2)', [size, skipped]);
 }
 
 /**
@@ -40,21 +35,26 @@ export async function applyDue(
  * @param waitMs milliseconds for each lock
  * @throws the database's error, 55P03 when the wait was in vain
  */
-export async function applyFlag(
+export function applyFlag(
   client: pg.ClientBase,
   flagId: string,
   waitMs: number,
   skipped: readonly string[],
 ): Promise<AppliedBatch> {
-  const { rows } = await client.query<AppliedBatch>(
-    `select ${COLUMNS} from app_private.apply_flag($1, $2, $3)`,
-    [flagId, waitMs, skipped],
-  );
-  return onlyRow(rows, 'apply_flag');
+  return applyBatch(client, 'apply_flag($1, $2, $3)', [flagId, waitMs, skipped]);
 }
 
-function onlyRow(rows: readonly AppliedBatch[], name: string): AppliedBatch {
-  if (rows[0] === undefined) throw new Error(`app_private.${name} gave no row.`);
+async function applyBatch(
+  client: pg.Pool | pg.ClientBase,
+  call: string,
+  values: readonly unknown[],
+): Promise<AppliedBatch> {
+  const { rows } = await client.query<AppliedBatch>(
+    `select applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried
+     from app_private.${call}`,
+    [...values],
+  );
+  if (rows[0] === undefined) throw new Error(`app_private.${call} gave no row.`);
   return rows[0];
 }
 

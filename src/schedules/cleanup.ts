@@ -1,8 +1,10 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
+import { readValue } from '../postgres/value.ts';
 
-/** A thousand deletions, with their events, take some 200 ms among 300,000 schedules; no index of its own is worth it. */
+/** A thousand deletions, with their events, take some 200 ms among 300,000 schedules, so they have no index of their own. */
 const BATCH = 1_000;
+const REMOVE = 'select app_private.remove_old_schedules($1, $2)';
 
 /** How many schedules of each status were deleted. */
 type Removed = Readonly<Record<'applied' | 'cancelled', number>>;
@@ -23,18 +25,10 @@ export async function removeOldSchedules(options: {
   for (const status of ['applied', 'cancelled'] as const) {
     let removed = BATCH;
     while (removed === BATCH && !options.stopping.aborted) {
-      removed = await removeBatch(options.pool, status);
+      removed = (await readValue<number>(options.pool, REMOVE, [status, BATCH])) ?? 0;
       total[status] += removed;
     }
   }
   if (total.applied + total.cancelled > 0) options.log.info(total, 'old schedules were deleted');
   return total;
-}
-
-async function removeBatch(pool: pg.Pool, status: keyof Removed): Promise<number> {
-  const { rows } = await pool.query<{ removed: number }>(
-    'select app_private.remove_old_schedules($1, $2) as removed',
-    [status, BATCH],
-  );
-  return rows[0]?.removed ?? 0;
 }

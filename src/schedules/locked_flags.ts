@@ -1,16 +1,17 @@
 import pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 import { blockersOf } from '../postgres/blockers.ts';
+import { readValue } from '../postgres/value.ts';
 import { applyFlag, report, type AppliedBatch } from './batch.ts';
 import type { StuckSchedules } from './stuck.ts';
 
 /** A schedule that another process's batch has locked is applied by then. */
 const MIN_OVERDUE_MS = 200;
-/** After so long without a look at all that is due, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
+/** When the applier hasn't taken all that is due for so long, as in a long backlog, a flag may be locked or not reached yet: both are applied. */
 const MAX_OVERDUE_MS = 5_000;
-/** The wait for a lock, below deadlock_timeout. Several flags share it, so that one that stays locked makes no other late. */
+/** The wait for locks, below deadlock_timeout. Several flags share it, so that one that stays locked doesn't delay the others. */
 const MAX_WAIT_MS = 900;
-/** The first wait for a flag; each in vain doubles it, because the turn for a row that is changed all the time may take long. */
+/** The first wait for a flag. Each wait in vain doubles it: the queue for a row that is changed all the time may be long. */
 const MIN_WAIT_MS = 100;
 /** A flag that is locked for so long is reported with the sessions that lock it. */
 const REPORT_MS = 5_000;
@@ -32,10 +33,10 @@ interface Blockage {
 }
 
 /**
- * Applies what the applier leaves because each of its looks finds the flag or the schedule locked: it waits for the lock, a flag
- * at a time, on one connection.
+ * Applies what the applier leaves because each of its batches finds the flag or the schedule locked: waits for the lock, one
+ * flag at a time, on one connection.
  *
- * @param options.stuck what the applier leaves alone
+ * @param options.stuck schedules that the applier skips
  * @param options.drainedAt when the applier last took all that wasn't locked: what was due before is locked
  * @param options.onBatch is called for each flag that was applied
  */
@@ -59,12 +60,8 @@ export function makeLockedFlags(options: {
   }
 
   async function apply(flag: OverdueFlag, waitMs: number): Promise<void> {
-    const blockage = blockages.get(flag.id) ?? {
-      flag,
-      since: performance.now(),
-      reported: false,
-      waits: 0,
-    };
+    const since = performance.now();
+    const blockage = blockages.get(flag.id) ?? { flag, since, reported: false, waits: 0 };
     blockages.set(flag.id, blockage);
     const client = await pool.connect();
     let broken = true;
@@ -86,15 +83,14 @@ export function makeLockedFlags(options: {
     }
   }
 
-  /** Asks, in the midst of the wait that the client begins next, which sessions it waits for. */
+  /** Reads, halfway through the wait that the client begins next, which sessions it waits for. */
   async function reportDuring(
     client: pg.ClientBase,
     blockage: Blockage,
     waitMs: number,
     stillLocked: () => boolean,
   ): Promise<void> {
-    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-    const pid = rows[0]?.pid ?? 0;
+    const pid = (await readValue<number>(client, 'select pg_backend_pid()')) ?? 0;
     setTimeout(() => {
       // The session may serve something else by now.
       if (!stillLocked()) return;
@@ -142,7 +138,7 @@ export function makeLockedFlags(options: {
           const waitMs = Math.max(share, MIN_WAIT_MS * 2 ** Math.min(waitsFor(flag), 10));
           await apply(flag, Math.min(MAX_WAIT_MS, waitMs));
         } catch (error) {
-          // The flag's own trouble, if the database says so, is none of the others'.
+          // An error of the database's concerns this flag only.
           if (!(error instanceof pg.DatabaseError)) throw error;
           failures.push(error);
         }

@@ -6,7 +6,6 @@ import type { Statement } from '../postgres/pipeline.ts';
 import { requireEnvironment } from '../environments/routes.ts';
 import { flagAddress, flagPath, refuseMissingFlag } from '../flags/routes.ts';
 import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
-import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import {
@@ -17,12 +16,15 @@ import {
   retryScheduleSchema,
   schedulePathSchema,
 } from './schemas.ts';
-import { COLUMNS, PLACE, preciseTime, type ScheduleRow } from './rows.ts';
+import {
+  COLUMNS,
+  makeScheduleList,
+  preciseTime,
+  type ListedRow,
+  type ScheduleRow,
+} from './rows.ts';
 
-const cursor = makeCursor<'at' | 'id'>(
-  new RegExp(`^schedule:${PLACE}$`),
-  ({ at, id }) => `schedule:${at}:${id}`,
-);
+const list = makeScheduleList('schedule');
 
 /** One row for each schedule, or one of nulls for a flag without any, or none without such a flag: in one round trip. */
 export const LIST = `
@@ -104,22 +106,12 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
     .get(async (request, response) => {
       const { flagKey } = parse(flagPathSchema, request.params);
       const { environment, status, limit, after } = parse(listSchedulesQuerySchema, request.query);
-      const from = cursor.decode(after);
-      const { rows } = await query<ScheduleRow & { cursor_at: string }>(request, { text: LIST }, [
-        flagKey,
-        environment,
-        status,
-        from?.at,
-        from?.id,
-        limit + 1,
-      ]);
+      const from = list.decode(after);
+      const values = [flagKey, environment, status, from?.at, from?.id, limit + 1];
+      const { rows } = await query<ListedRow>(request, { text: LIST }, values);
       if (rows.length === 0) await refuseMissingFlag(query, request, environment);
       const schedules = rows.filter(({ cursor_at }) => (cursor_at as string | null) !== null);
-      const page = paginate(request, response, schedules, limit, ({ cursor_at, id }) =>
-        cursor.encode({ at: cursor_at, id }),
-      );
-      // JSON leaves out what is undefined.
-      response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
+      list.send(request, response, schedules, limit);
     })
     .post(async (request, response) => {
       const address = flagAddress(request);

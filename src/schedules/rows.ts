@@ -1,11 +1,19 @@
 /** Rows of schedules, as every statement of REST reads them. */
-import type { Schedule } from './schemas.ts';
+import type { Request, Response } from 'express';
+
+import type { PendingSchedules } from '../flags/routes.ts';
+import { makeCursor, paginate } from '../http/page.ts';
+import { MAX_PENDING_SHOWN, type Schedule } from './schemas.ts';
 
 const TIMES = ['scheduled_at', 'applied_at', 'cancelled_at', 'created_at', 'updated_at'] as const;
 type Time = (typeof TIMES)[number];
+type RowWithTimes<T> = Omit<Schedule, Time> & Record<Time, T | null>;
 
 /** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
-export type ScheduleRow = Omit<Schedule, Time> & Record<Time, Date | null>;
+export type ScheduleRow = RowWithTimes<Date>;
+
+/** A row of a list, with its place in the list's order. */
+export type ListedRow = ScheduleRow & { readonly cursor_at: string };
 
 /** Of a flag `f` and a schedule `s`. */
 export const COLUMNS = `
@@ -17,16 +25,46 @@ export const COLUMNS = `
 export const preciseTime = (column: Time) =>
   `to_char(s.${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
-/** Such a time and the schedule's id: what the cursors of lists are made of, behind their name. */
-export const PLACE =
+const PLACE =
   /(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/
     .source;
 
+/** The cursors of a list of schedules by a time, named `name`, and what answers a page of it. */
+export function makeScheduleList(name: string) {
+  const cursor = makeCursor<'at' | 'id'>(
+    new RegExp(`^${name}:${PLACE}$`),
+    ({ at, id }) => `${name}:${at}:${id}`,
+  );
+  return {
+    decode: (after: string | undefined) => cursor.decode(after),
+    /** Sends the first `limit` rows. */
+    send(request: Request, response: Response, rows: readonly ListedRow[], limit: number): void {
+      const page = paginate(request, response, rows, limit, ({ cursor_at, id }) =>
+        cursor.encode({ at: cursor_at, id }),
+      );
+      // JSON leaves out what is undefined.
+      response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
+    },
+  };
+}
+
+/** The pending schedules of a flag that come first, which will change it again. */
+export const pendingSchedules: PendingSchedules = {
+  sql: `(
+    select coalesce(json_agg(p), '[]')
+    from (
+      select ${COLUMNS}
+      from app_public.feature_flag_schedules s
+      where s.flag_id = f.id and s.status = 'pending'
+      order by s.scheduled_at, s.id
+      limit ${MAX_PENDING_SHOWN}
+    ) p
+  )`,
+  read: (json) => (json as RowWithTimes<string>[]).map(withDates),
+};
+
 /** A row that PostgreSQL has written as JSON, where times are text. */
-export function rowOfJson(row: Omit<ScheduleRow, Time> & Record<Time, string | null>): ScheduleRow {
-  const times = TIMES.map((name) => {
-    const text = row[name];
-    return [name, text === null ? null : new Date(text)] as const;
-  });
+function withDates(row: RowWithTimes<string>): ScheduleRow {
+  const times = TIMES.map((name) => [name, row[name] && new Date(row[name])]);
   return { ...row, ...(Object.fromEntries(times) as Record<Time, Date | null>) };
 }

@@ -1,12 +1,12 @@
 import { backOff } from '../lib/backoff.ts';
 
 const BACK_OFF = { baseMs: 1_000, capMs: 30_000 };
-/** Above the longest wait by far: a schedule that wasn't stuck again by then has been applied or marked. */
+/** Far above the longest wait: a schedule that wasn't stuck again by then has been applied or marked. */
 const FORGET_MS = 300_000;
 
 /**
- * Schedules that could neither be applied nor be marked, and when to try each again. In memory: a mark in the database is what
- * fails. Without it each run would try all of them, and a full disk is no time for that.
+ * Schedules that could neither be applied nor be marked, and when to try each again. They are in memory, because marking them in the
+ * database is what fails. Without this each run would try all of them, also while the disk is full.
  */
 export function makeStuckSchedules() {
   const entries = new Map<string, { failures: number; retryAt: number }>();

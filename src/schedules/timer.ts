@@ -11,7 +11,7 @@ const MAX_REFRESH_MS = 3_000;
 /** The shortest time between two queries, however many notifications come. */
 const MIN_REFRESH_MS = 20;
 const RETRY_MS = 1_000;
-/** A query takes a millisecond; one that takes so long is on a connection that leads nowhere any more. */
+/** A query takes a millisecond; one that takes so long is on a dead connection. */
 const QUERY_TIMEOUT_MS = 3_000;
 
 /** What is due should be applied this long after the first firing; the wait doubles with each firing for it, up to the cap. */
@@ -21,9 +21,9 @@ const MAX_GRACE_MS = 1_000;
 const REFRESH_AFTER_FIRING_MS = 50;
 
 /**
- * When each query for so long has found something overdue, the timer applies by itself, and waits for locks: the job is with a worker
- * that is dead, frozen or busy, or can't be queued, or a flag is locked. A time and not a number of firings, which begin again with
- * each schedule that the timer has not fired for.
+ * When each query for so long has found something overdue, the timer applies by itself, and waits for locks: a dead, frozen or busy
+ * worker has the job, the job can't be queued, or a flag is locked. Not a number of firings, which is reset by each schedule that the
+ * timer has not fired for.
  */
 const DIRECT_AFTER_MS = 250;
 /** After so long the next direct run begins beside one that hangs; the applier bounds how many there are. */
@@ -44,15 +44,9 @@ export function makeDueTimer(options: {
   readonly log: Logger;
   readonly queueJob: () => Promise<void>;
   readonly applyDirectly: () => Promise<unknown>;
-  readonly applyLocked?: () => Promise<boolean>;
+  readonly applyLocked: () => Promise<boolean>;
 }) {
-  const {
-    pool,
-    log,
-    queueJob,
-    applyDirectly,
-    applyLocked = () => Promise.resolve(false),
-  } = options;
+  const { pool, log, queueJob, applyDirectly, applyLocked } = options;
   const outage = makeOutage(log, {
     failing: 'the due timer could not read what is due',
     back: 'the due timer reads what is due again',
@@ -63,7 +57,7 @@ export function makeDueTimer(options: {
     back: 'schedules are applied again: sessions of the worker may write',
   });
   const refreshing = coalesce(refresh, MIN_REFRESH_MS);
-  // One at a time: while the jobs table is locked, each firing would take another connection of the pool.
+  // One at a time: while the jobs table is locked, each firing would take another connection from the pool.
   const queueing = coalesce(warned(queueJob, 'queue its job'), 0);
   const direct = warned(applyDirectly, 'apply what is due');
   const applying = coalesce(async () => {
@@ -130,7 +124,7 @@ export function makeDueTimer(options: {
     if (await applyLocked()) waiting.request();
   }
 
-  /** It is tried each second, and said as an outage. */
+  /** Logs failures as an outage, because the work is tried each second. */
   function warned(work: () => Promise<unknown>, what: string): () => Promise<void> {
     const failing = makeOutage(log, {
       failing: `the due timer can't ${what}; it tries again`,

@@ -4,8 +4,9 @@ import { isErrno } from '../lib/errno.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Outage } from '../lib/outage.ts';
 import { isConnectionLoss } from '../postgres/error.ts';
+import { readValue } from '../postgres/value.ts';
 
-/** What graphile-worker says in an outage is one outage in the log, until it has asked for jobs with success. */
+/** Logs what graphile-worker reports in an outage as one outage, until it has read jobs with success. */
 export function outageLogger(log: Logger, outage: Outage) {
   return workerLogger(log, (error) => {
     noteFailure(outage, error);
@@ -32,16 +33,14 @@ class JobsMissingError extends Error {
  * @throws JobsMissingError
  */
 export async function assertInstalled(pool: pg.Pool): Promise<void> {
-  const { rows } = await pool.query<{ exists: boolean }>(
-    `select to_regclass('graphile_worker._private_jobs') is not null as exists`,
-  );
-  if (rows[0]?.exists !== true) throw new JobsMissingError();
+  const table = await readValue(pool, `select to_regclass('graphile_worker._private_jobs')`);
+  if (table === null) throw new JobsMissingError();
 }
 
 /** invalid_schema_name, undefined_table and undefined_function. */
 const MISSING: ReadonlySet<string> = new Set(['3F000', '42P01', '42883']);
 
-/** Notes what makes that no jobs are taken; returns whether it was that. */
+/** Notes an error for which no jobs are taken; returns whether it was one. */
 export function noteFailure(outage: Outage, error: unknown): boolean {
   if (isConnectionLoss(error)) {
     outage.failed(error);

@@ -2,19 +2,20 @@ import type pg from 'pg';
 import type { WorkerEvents, WorkerPool } from 'graphile-worker';
 import { coalesce } from '../lib/coalesce.ts';
 import type { Logger } from '../lib/log.ts';
+import { readValue } from '../postgres/value.ts';
 
-/** The shortest time between two times that idle slots look for jobs. */
+/** The shortest time between two queries of idle slots for jobs. */
 const NUDGE_MS = 20;
-/** The shortest time between two looks at graphile-worker's migrations. */
+/** The shortest time between two reads of graphile-worker's migrations. */
 const MIGRATIONS_MS = 5_000;
 
 /** What graphile-worker takes for no jobs and for a migration that changes nothing. */
 const NONE = '{"count":0}';
 
 /**
- * Any login may notify on graphile-worker's channels, and graphile-worker believes what it hears: each `jobs:insert` makes a slot query,
+ * Any login may notify on graphile-worker's channels, and graphile-worker trusts the payloads: each `jobs:insert` makes a slot query,
  * and one `worker:migrate` that says `breaking` stops it and sets the process's exit code. It emits each notification before it reads
- * it, and here the payload is replaced: slots look for jobs 50 times a second at most, and a migration counts once its row is there.
+ * it, and here the payload is replaced: slots query for jobs 50 times a second at most, and a migration counts once its row is there.
  *
  * @param options.pool graphile-worker's own
  * @param options.slots tasks at a time
@@ -56,7 +57,7 @@ export async function watchNotifications(
       nudging.request();
     }
   });
-  // A migration may have come before this run listens. graphile-worker sends LISTEN behind this event, and the empty query goes behind that.
+  // A migration may have come before this run listens. graphile-worker sends LISTEN after this event, and the empty query goes after that.
   events.on('pool:listen:success', ({ client }) =>
     setImmediate(() => {
       // A connection that is lost already is graphile-worker's to replace: then this event comes again.
@@ -72,10 +73,6 @@ export async function watchNotifications(
     });
 }
 
-/** graphile-worker itself looks at the newest migration that is `breaking` once, at the start of a run. */
-async function latestMigration(pool: pg.Pool): Promise<number | null> {
-  const { rows } = await pool.query<{ id: number | null }>(
-    'select max(id) as id from graphile_worker.migrations where breaking',
-  );
-  return rows[0]?.id ?? null;
-}
+/** graphile-worker itself reads the newest migration that is `breaking` once, at the start of a run. */
+const latestMigration = (pool: pg.Pool) =>
+  readValue<number>(pool, 'select max(id) from graphile_worker.migrations where breaking');

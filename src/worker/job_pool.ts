@@ -3,10 +3,18 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
-import { getTasks, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker';
+import {
+  getTasks,
+  run,
+  type Runner,
+  type RunnerOptions,
+  type TaskList,
+  type WorkerEvents,
+} from 'graphile-worker';
 import type { WorkerContext } from './context.ts';
 import { workerLogger } from '../jobs/logger.ts';
 import { backOff } from '../lib/backoff.ts';
+import type { Logger } from '../lib/log.ts';
 import { makeOutage, type Outage } from '../lib/outage.ts';
 import { sleep } from '../lib/wait.ts';
 import { watchNotifications } from './job_notifications.ts';
@@ -20,25 +28,14 @@ const CRONTAB = new URL('../../crontab', import.meta.url);
 
 /** A job in the future, and one whose notification was lost, is found by polling. */
 const POLL_MS = 1_000;
-/** How long a pool whose tasks have ended may take to tell the database so, before it is taken for over. */
+/** How long a pool whose tasks have ended may take to record that, before it is abandoned. */
 const REPORT_MS = 5_000;
 const RESTART = { baseMs: 200, capMs: 2_000 };
 
-/** What each run of graphile-worker is begun with. */
-interface RunOptions {
-  readonly pgPool: pg.Pool;
-  readonly concurrency: number;
-  readonly taskList: TaskList;
-  readonly crontab: string;
-  readonly outage: Outage;
-}
-
 /**
- * Starts graphile-worker on the tasks in tasks/ and the times in crontab, in the background: while the database is away it is
- * tried again.
- *
- * It gives up when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The jobs of
- * the old one stay locked, which holds nothing up (decision 20).
+ * Starts graphile-worker on the tasks in tasks/ and the times in crontab, in the background, and tries again while the database is
+ * away. graphile-worker stops when it can't record how a job ended, as when PostgreSQL restarts: then another pool is started. The
+ * jobs of the old one stay locked, which delays nothing (decision 20).
  *
  * @param pool graphile-worker's own: while its tables are locked it holds all of these connections, and none of the context's
  * @param concurrency tasks at a time
@@ -49,14 +46,9 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
   releaseOnce(pool);
   // A function, because TypeScript doesn't know that a signal changes while something is awaited.
   const stopped = () => stopping.aborted;
-  const outage = makeOutage(log, {
-    failing: 'no jobs are taken',
-    back: 'jobs are taken again',
-  });
+  const outage = makeOutage(log, { failing: 'no jobs are taken', back: 'jobs are taken again' });
   const options = {
-    pgPool: pool,
-    concurrency,
-    outage,
+    ...{ pgPool: pool, concurrency },
     taskList: await loadTasks(context),
     crontab: await readFile(CRONTAB, 'utf8'),
   };
@@ -67,15 +59,15 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
   async function supervise(): Promise<void> {
     for (let failures = 0; !stopped(); failures++) {
       try {
-        current = await begin(context, options);
-        // The end may have begun while this one was being started.
+        current = await begin(log, options, outage);
+        // The worker may have been stopped meanwhile.
         if (stopped()) {
           await current.runner.stop();
           return;
         }
         started.resolve(undefined);
         failures = 0;
-        await current.over;
+        await current.finished;
       } catch (error) {
         const isKnown = noteFailure(outage, error);
         const level = isKnown ? 'debug' : 'warn';
@@ -95,7 +87,7 @@ export async function startJobPool(context: WorkerContext, pool: pg.Pool, concur
     relisten: () => current?.relisten(),
     /** Resolves once the tasks that run are finished and nothing is taken any more. */
     async stop(): Promise<void> {
-      // Already stopped when it has given itself up this very moment.
+      // It rejects when graphile-worker stops by itself at this very moment.
       await current?.runner.stop().catch((error: unknown) => {
         log.debug({ err: error }, 'graphile-worker had stopped already');
       });
@@ -128,32 +120,36 @@ export function releaseOnce(pool: pg.Pool): void {
 }
 
 /**
- * One run of graphile-worker, until it gives itself up.
+ * Starts one run of graphile-worker.
  *
- * @returns `over` settles when it takes no more jobs, and none of its tasks runs
+ * @returns `finished` settles when it takes no more jobs, and none of its tasks runs
  */
-async function begin(context: WorkerContext, { outage, ...options }: RunOptions) {
-  // It would itself try again, after pauses of up to two minutes that nothing cuts short.
+async function begin(
+  log: Logger,
+  options: RunnerOptions & { readonly pgPool: pg.Pool; readonly concurrency: number },
+  outage: Outage,
+) {
+  // graphile-worker itself would try again, after pauses of up to two minutes that nothing cuts short.
   await assertInstalled(options.pgPool);
   const idle = Promise.withResolvers<undefined>();
   const events = makeEvents(outage, () => idle.resolve(undefined));
-  const isKept = makeKeptErrors();
   let runner: Runner | null = null;
+  const stop = () => void runner?.stop().catch(() => undefined);
+  // graphile-worker 0.18 reads the ids of its tasks once, and keeps the error where that failed (`getTaskDetails`): such a run takes no
+  // job any more. The error is the same object each time.
+  let kept: unknown = null;
   events.on('worker:getJob:error', ({ error }) => {
-    if (isKept(error)) void runner?.stop().catch(() => undefined);
+    if (error === kept) stop();
+    kept = error;
   });
-  await watchNotifications(events, {
-    pool: options.pgPool,
-    slots: options.concurrency,
-    log: context.log,
-    stop: () => void runner?.stop().catch(() => undefined),
-  });
+  const { pgPool, concurrency } = options;
+  await watchNotifications(events, { pool: pgPool, slots: concurrency, log, stop });
   let listening: pg.PoolClient | null = null;
   events.on('pool:listen:success', ({ client }) => (listening = client));
   events.on('pool:listen:release', () => (listening = null));
   runner = await run({
     ...options,
-    logger: outageLogger(context.log, outage),
+    logger: outageLogger(log, outage),
     events,
     pollInterval: POLL_MS,
     noHandleSignals: true,
@@ -163,7 +159,7 @@ async function begin(context: WorkerContext, { outage, ...options }: RunOptions)
   });
   return {
     runner,
-    over: Promise.race([runner.promise, giveUp(runner, idle.promise)]),
+    finished: Promise.race([runner.promise, abandon(runner, idle.promise)]),
     relisten: () => listening && relisten(listening),
   };
 }
@@ -175,22 +171,6 @@ function relisten(client: pg.PoolClient): void {
     .then(() => client.query('listen "jobs:insert"; listen "worker:migrate"'))
     // graphile-worker connects again when this connection ends.
     .catch((error: unknown) => client.connection.stream.destroy(error as Error));
-}
-
-/**
- * graphile-worker 0.18 looks the ids of its tasks up once, and keeps the error where that failed (`getTaskDetails`): such a run takes
- * no job any more. The error is the same object each time.
- *
- * @returns whether an error has come before
- */
-function makeKeptErrors(): (error: unknown) => boolean {
-  const errors = new WeakSet<object>();
-  return (error) => {
-    if (typeof error !== 'object' || error === null) return false;
-    const isKept = errors.has(error);
-    errors.add(error);
-    return isKept;
-  };
 }
 
 /** @param onIdle called when it takes no more jobs and none of its tasks runs */
@@ -206,18 +186,18 @@ function makeEvents(outage: Outage, onIdle: () => void): WorkerEvents {
   events.on('worker:getJob:error', ({ error }) => {
     if (!noteFailure(outage, error)) outage.failed(error);
   });
-  for (const asked of ['worker:getJob:empty', 'job:start'] as const)
-    events.on(asked, () => outage.back());
+  for (const success of ['worker:getJob:empty', 'job:start'] as const)
+    events.on(success, () => outage.back());
   return events;
 }
 
 /**
- * A runner that could not report several jobs' ends never ends: its batcher counts what is pending, and every report
- * that fails behind the first one is counted down twice (graphile-worker 0.18, `batch` in main.js).
+ * Stops a runner once its tasks have ended. One that could not report several jobs' ends never ends by itself: its batcher counts what
+ * is pending, and counts down twice for each report that fails after the first (graphile-worker 0.18, `batch` in main.js).
  *
  * @param idle its tasks have ended
  */
-async function giveUp(runner: Runner, idle: Promise<unknown>): Promise<void> {
+async function abandon(runner: Runner, idle: Promise<unknown>): Promise<void> {
   await idle;
   await delay(REPORT_MS, undefined, { ref: false });
   // Ends its crontab. It has ended already unless it waits for them.

@@ -19,7 +19,7 @@ describe('the summary', () => {
     expect(text).toContain('No problems.');
   });
 
-  test('tells how far the anchors reach', () => {
+  test('shows how far the anchors reach', () => {
     const report = {
       ...{ anchored: 1, matching: 1, copies: 0, behind: 1, unanchored: 0, lost: [], problems: [] },
       ...{ coverage: null, sealsOnly: true, last: { seal: 1, seq: 10 } },
@@ -88,7 +88,7 @@ describe('progress', () => {
     const progress = makeProgress(stream);
     for (const at of times) {
       vi.setSystemTime(at);
-      progress.tell(String(at));
+      progress.show(String(at));
     }
     progress.end();
     return written;

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import type { Figure } from '../../bench/question.ts';
+import type { Figure } from '../../bench/benchmark.ts';
 import { byForm } from '../support/chaos/form.ts';
 import { CHECKOUT } from '../support/processes.ts';
 
@@ -9,10 +9,10 @@ const run = promisify(execFile);
 
 interface Run {
   readonly machine: string;
-  readonly results: readonly { readonly question: string; readonly figures: readonly Figure[] }[];
+  readonly results: readonly { readonly benchmark: string; readonly figures: readonly Figure[] }[];
 }
 
-const QUESTIONS = [
+const BENCHMARKS = [
   ...[
     'create_rest',
     'create_graphql',
@@ -33,13 +33,13 @@ const bench = (...args: string[]) =>
 
 // That they run, not how fast: figures of a shared machine prove nothing here.
 test('every benchmark still runs, and gives figures', { timeout: 180_000 }, async () => {
-  const asked = [...QUESTIONS, ...byForm({ short: [], full: OF_PROCESSES })];
+  const asked = [...BENCHMARKS, ...byForm({ short: [], full: OF_PROCESSES })];
   const { stdout } = await bench('--smoke', '--json', ...asked.flatMap((name) => ['--only', name]));
   const { machine, results } = JSON.parse(stdout) as Run;
   expect(machine).toContain('PostgreSQL');
-  expect(results.map(({ question }) => question)).toEqual(asked);
-  for (const { question, figures } of results) {
-    expect(figures.length, question).toBeGreaterThan(0);
+  expect(results.map(({ benchmark }) => benchmark)).toEqual(asked);
+  for (const { benchmark, figures } of results) {
+    expect(figures.length, benchmark).toBeGreaterThan(0);
     for (const { what, value, baseline } of figures) {
       expect(value.median, what).toBeGreaterThan(0);
       if (baseline !== undefined) expect(baseline.value.median, what).toBeGreaterThan(0);
@@ -47,11 +47,11 @@ test('every benchmark still runs, and gives figures', { timeout: 180_000 }, asyn
   }
 });
 
-test('a question that there isn’t is refused, with those that there are', async () => {
+test('an unknown benchmark is refused, with the names that there are', async () => {
   await expect(bench('--only', 'speed')).rejects.toMatchObject({
     code: 2,
     stderr: expect.stringContaining(
-      `Questions: ${[...QUESTIONS, ...OF_PROCESSES].join(', ')}\n`,
+      `Benchmarks: ${[...BENCHMARKS, ...OF_PROCESSES].join(', ')}\n`,
     ) as string,
   });
 });

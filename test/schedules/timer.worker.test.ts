@@ -184,6 +184,7 @@ test('a connection on which nothing passes any more holds the timer up for secon
       return Promise.resolve();
     },
     applyDirectly: () => Promise.resolve(),
+    applyLocked: () => Promise.resolve(false),
   });
   dueTimer.refresh();
   await expect.poll(() => dueTimer.healthy(), { timeout: 10_000 }).toBe(true);
@@ -210,6 +211,7 @@ test('while no job can be queued the timer goes on firing and takes one connecti
       applyings++;
       return Promise.resolve();
     },
+    applyLocked: () => Promise.resolve(false),
   });
   await withClient(database.rootUrl, async (holder) => {
     await holder.query('begin; lock table graphile_worker._private_jobs in exclusive mode');

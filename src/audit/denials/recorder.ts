@@ -8,7 +8,7 @@ import { makeOutage } from '../../lib/outage.ts';
 import { loginSettings, type RequestIds, type Settings } from '../../postgres/request_settings.ts';
 import { queryAs } from '../../postgres/transaction.ts';
 
-/** An attempt that was denied (403): by whom, at what. */
+/** An attempt that was denied (403). */
 export interface Denial {
   /** Of the verified token. */
   readonly claims: Claims;
@@ -33,22 +33,18 @@ interface Waiting {
 const MAX_EVENTS = 10;
 /** From the start of one round of writing to the next: a flood of denials takes one connection at most. */
 const ROUND_MS = 250;
-/** How often it is looked whether minutes are over, whose number of denials is an event. */
+/** How often the counts of minutes that are over are written as events. */
 const COUNT_MS = 60_000;
 
 const RECORD = 'select app_private.record_denial($1, $2, $3, $4, $5)';
 const RECORD_COUNTS = 'select app_private.record_denial_counts() as left';
-/** Of the process itself, which asks for no user. */
+/** Of the process itself, which acts for no user. */
 const NO_CLAIMS: Claims = Object.freeze({
-  userId: null,
-  email: null,
-  role: null,
-  environments: null,
-  expiresAt: null,
+  ...{ userId: null, email: null, role: null, environments: null, expiresAt: null },
 });
 
 /**
- * Writes denied attempts to the trail, behind the answers: no request waits for it or fails by it. What can't be written is lost, and a
+ * Writes denied attempts to the trail after the answers: no request waits for it or fails by it. What can't be written is lost, and a
  * warning of the log says so.
  *
  * @param pool the API's: the database takes denials from its login only
@@ -60,7 +56,7 @@ export function makeDenialRecorder(pool: pg.Pool, log: Logger) {
   });
   // By user, as the database counts them.
   let waiting = new Map<string, Waiting>();
-  // At first what a process has left that is gone.
+  // At first those that an earlier process has left.
   let isCounting = true;
 
   async function write(settings: Settings, values: readonly unknown[]): Promise<void> {
@@ -91,7 +87,7 @@ export function makeDenialRecorder(pool: pg.Pool, log: Logger) {
       const { rows } = await queryAs<{ left: string }>(pool, settings, { text: RECORD_COUNTS });
       isCounting = rows[0]?.left !== '0';
     } catch (error) {
-      // An outage is in the log by those who serve requests; the next look may work.
+      // What serves requests logs an outage; the next try may work.
       log.debug({ err: error }, 'the counts of denied attempts can’t be written now');
     }
   }
@@ -118,5 +114,3 @@ export function makeDenialRecorder(pool: pg.Pool, log: Logger) {
     },
   };
 }
-
-export type DenialRecorder = ReturnType<typeof makeDenialRecorder>;

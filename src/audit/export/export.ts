@@ -1,22 +1,23 @@
 import type pg from 'pg';
 
 import { sleep } from '../../lib/wait.ts';
+import { readValue } from '../../postgres/value.ts';
 import { readPiece, scanLedger, type LongColumn, type Scanned, type SeqRange } from './query.ts';
 import type { ExportAuditEventsQuery } from './schemas.ts';
 
 /** Runs `work` in a short transaction of its own, as the reader. */
 export type Transaction = <T>(work: (client: pg.ClientBase) => Promise<T>) => Promise<T>;
 
-/** What is asked for: which events, and which part of the trail. */
+/** Which events, and which part of the trail. */
 export type ExportQuery = Omit<ExportAuditEventsQuery, 'follow'>;
 
-/** Some events, one after the other; there may be none. */
+/** Some events in order; there may be none. */
 export type Page = Omit<Scanned, 'found'>;
 
 export interface Follow {
   /** Raised when the reader waits no more. */
   readonly signal: AbortSignal;
-  /** Whether the reader's time is over, asked before each look. */
+  /** Whether the reader's time is over; asked before each read. */
   readonly isOver: () => boolean;
 }
 
@@ -29,19 +30,12 @@ const PIECE = 2 ** 19;
 /** How often a follower looks for new events. */
 const POLL_MS = 500;
 
-/** An export that the trail knows of. */
-export interface Export {
-  /** The id of its audit.exported event. */
-  readonly id: string;
-  /** The end of the trail when it began. */
-  readonly last: number;
-}
-
 /**
  * Writes to the trail that an export begins, by the API's login. Call it before the first row is read.
  *
  * @param query as it was given
- * @param continued the id of the export that this goes on with: then nothing is written, if its event covers this
+ * @param continued the id of the export that this continues: then nothing is written, if its event covers this
+ * @returns the id of its audit.exported event, and the end of the trail when it began
  * @throws the database's ZF014 for an unknown environment, 42501 for who may not read the trail, ZF011 in strict mode when it can't be written
  */
 export async function beginExport(
@@ -50,18 +44,17 @@ export async function beginExport(
   query: ExportQuery,
   follow: boolean,
   continued?: string,
-): Promise<Export> {
+): Promise<{ id: string; last: number }> {
   return transaction(async (client) => {
     await requireEnvironmentInTrail(client, query);
     const last = await readLastSeq(client);
     const filters = JSON.stringify(query);
-    if (continued !== undefined && (await isContinued(client, continued, filters)))
+    const read = <T>(sql: string, ...values: unknown[]) => readValue<T>(client, sql, values);
+    const continues = 'select app_private.continues_export($1, $2)';
+    if (continued !== undefined && (await read(continues, continued, filters)) === true)
       return { id: continued, last };
-    const { rows } = await client.query<{ id: string }>(
-      'select audit.record_export($1, $2, $3) as id',
-      [format, filters, follow],
-    );
-    return { id: String(rows[0]?.id), last };
+    const id = await read('select audit.record_export($1, $2, $3)', format, filters, follow);
+    return { id: String(id), last };
   });
 }
 
@@ -78,17 +71,9 @@ export async function requireEnvironmentInTrail(
     await client.query('select app_private.require_environment($1, true)', [environment]);
 }
 
-async function isContinued(client: pg.ClientBase, id: string, filters: string): Promise<boolean> {
-  const { rows } = await client.query<{ continues: boolean }>(
-    'select app_private.continues_export($1, $2) as continues',
-    [id, filters],
-  );
-  return rows[0]?.continues === true;
-}
-
 /**
- * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the
- * pages' reader is slow. It keeps nothing of a page that it has given.
+ * Reads the events in the order of seq, page by page, each in a transaction of its own: no snapshot is held while the client is slow.
+ * It keeps nothing of a page that it has returned.
  *
  * @param last the end of the trail, where the reading ends (in descending order: begins) unless it follows
  * @param follow in ascending order only
@@ -106,14 +91,7 @@ export function makeEventReader(
   let pageRows = PAGE;
   /** Whether the follower knows that it has all there is. */
   let isIdle = false;
-  const goesOn = () =>
-    follow === undefined ? !isEmpty(remaining) : !follow.signal.aborted && !follow.isOver();
-
-  async function waitForMore({ signal }: Follow): Promise<void> {
-    await sleep(POLL_MS, signal);
-    remaining = { ...remaining, until: await transaction(readLastSeq) };
-    isIdle = false;
-  }
+  const isOver = () => left <= 0 || follow?.signal.aborted === true || follow?.isOver() === true;
 
   async function readPage(): Promise<Page> {
     const range = nextRange(remaining, order, maxScanned);
@@ -123,13 +101,23 @@ export function makeEventReader(
     );
     const { rows } = scanned;
     left -= rows.length;
-    // What was found beside the page was found in vain.
+    // What was found beyond the page was read for nothing.
     const fits = rows.length < found ? Math.ceil(1.1 * rows.length) : 2 * pageRows;
     pageRows = Math.min(PAGE, fits);
     const end = order === 'asc' ? range.until : range.after + 1;
     const isPart = rows.length === limit || rows.length < found;
     remaining = rangeBehind(remaining, order, isPart ? Number(rows.at(-1)?.seq) : end);
     return scanned;
+  }
+
+  /** A text of an event of a large page, in pieces. */
+  async function* pieces(seq: string, column: LongColumn): AsyncGenerator<string, void, undefined> {
+    for (let from = 1; ; from += PIECE) {
+      const part = { from, length: PIECE };
+      const piece = await transaction((client) => readPiece(client, seq, column, part));
+      if (piece === '') return;
+      yield piece;
+    }
   }
 
   return {
@@ -143,32 +131,23 @@ export function makeEventReader(
      * @throws what the database throws; all pages before it are good
      */
     async next(): Promise<Page | undefined> {
-      while (left > 0 && goesOn()) {
+      while (!isOver()) {
         if (!isEmpty(remaining)) return readPage();
-        if (follow === undefined) break;
-        if (isIdle) await waitForMore(follow);
-        else {
-          isIdle = true;
-          return { rows: [], bytes: 0, isLarge: false };
-        }
+        if (follow === undefined) return undefined;
+        isIdle = !isIdle;
+        if (isIdle) return { rows: [], bytes: 0, isLarge: false };
+        await sleep(POLL_MS, follow.signal);
+        remaining = { ...remaining, until: await transaction(readLastSeq) };
       }
       return undefined;
     },
-    /** A text of an event of a large page, in pieces. */
-    async *pieces(seq: string, column: LongColumn): AsyncGenerator<string, void, undefined> {
-      for (let from = 1; ; from += PIECE) {
-        const part = { from, length: PIECE };
-        const piece = await transaction((client) => readPiece(client, seq, column, part));
-        if (piece === '') return;
-        yield piece;
-      }
-    },
+    pieces,
   };
 }
 
 export type EventReader = ReturnType<typeof makeEventReader>;
 
-/** What remains of a range, read in this order, behind the event `seq`. */
+/** What remains of a range, read in this order, after the event `seq`. */
 export function rangeBehind(range: SeqRange, order: 'asc' | 'desc', seq: number): SeqRange {
   return order === 'asc' ? { ...range, after: seq } : { ...range, until: seq - 1 };
 }
@@ -185,7 +164,7 @@ export function isEmpty({ after, until }: SeqRange): boolean {
   return after >= until;
 }
 
-/** How many numbers a statement may pass: a flag has an index, who acted is read in each event (bench/sql/export.md). */
+/** How many numbers a statement may scan: a flag has an index, the actor is read from each event (bench/sql/export.md). */
 function maxScannedOf({ flag, actor }: ExportQuery): number {
   const numbers = flag === undefined ? 100_000 : 1_000_000;
   return actor === undefined ? numbers : numbers / 10;
@@ -193,6 +172,5 @@ function maxScannedOf({ flag, actor }: ExportQuery): number {
 
 /** The end of the trail: the number of its last event, 0 when it has none. */
 export async function readLastSeq(client: pg.ClientBase): Promise<number> {
-  const { rows } = await client.query<{ last: string }>('select audit.last_seq() as last');
-  return Number(rows[0]?.last);
+  return Number(await readValue(client, 'select audit.last_seq()'));
 }

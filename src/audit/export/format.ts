@@ -9,7 +9,7 @@ const CSV_FIELDS = auditEventSchema.omit({ message: true }).keyof().options;
 const SHORT_FIELDS = CSV_FIELDS.filter((name) => name !== 'metadata');
 
 /** Reads a long text of an event in pieces. */
-export type Pieces = (seq: string, column: LongColumn) => AsyncIterable<string>;
+type Pieces = (seq: string, column: LongColumn) => AsyncIterable<string>;
 
 /** An event as JSON on one line, without the line's end. The metadata and the message are the database's own text. */
 export function jsonOf(row: EventRow): string {
@@ -36,7 +36,7 @@ function shortFieldsOf(row: EventRow): string {
   return fields.join(',');
 }
 
-/** How an export looks as text. `keepAlive` says nothing to the reader but that the connection lives. */
+/** How an export is written. `keepAlive` only shows the reader that the connection lives. */
 export const FORMATS = {
   ndjson: {
     mediaType: 'application/x-ndjson; charset=utf-8',
@@ -58,7 +58,7 @@ export const FORMATS = {
   },
 };
 
-export type TextFormat = (typeof FORMATS)[keyof typeof FORMATS];
+type TextFormat = (typeof FORMATS)[keyof typeof FORMATS];
 
 /**
  * The text of a page: whole, or in pieces for a large event.
@@ -93,7 +93,7 @@ async function* largeCsvOf(row: EventRow, pieces: Pieces): AsyncGenerator<string
   yield '"\r\n';
 }
 
-/** What a spreadsheet may take for a formula: a sign at the start, half or full width, or behind what some programs strip. */
+/** What a spreadsheet may take for a formula: a sign at the start, half or full width, also after what some programs strip. */
 const FORMULA = /^[\s\p{Cc}\p{Cf}"'`]*[=+\-@\t\r\n＝＋－＠]/u;
 
 /** A cell of CSV. One that might be a formula, and no other, gets a single quote before it: without that it is the value. */

@@ -15,33 +15,29 @@ import { jsonOf, largeJsonOf } from './format.ts';
 import type { EventRow } from './query.ts';
 import type { ListAuditEventsQuery } from './schemas.ts';
 import { makeSender } from './sender.ts';
-import { breakOff } from './stream.ts';
+import { abortResponse } from './stream.ts';
 
 /** How long a page of JSON is searched for; then it is shorter than it might be, and links on. */
 const SEARCH_MS = 5_000;
 
-interface PageRequest {
-  readonly transaction: Transaction;
-  readonly request: Request;
-  readonly response: Response;
-  readonly writeMs: number;
-}
-
-/** A page of JSON; the next one is linked, up to what was the end of the trail when the first was asked for. */
+/** A page of JSON; the next one is linked, up to what was the end of the trail at the first. */
 export async function sendPage(
-  { transaction, request, response, writeMs }: PageRequest,
+  request: Request,
+  response: Response,
+  transaction: Transaction,
   query: ListAuditEventsQuery,
+  writeMs: number,
 ): Promise<void> {
   const { limit, export: continued, ...filters } = query;
   const given = { ...filters, limit };
   const { id, last } = await beginExport(transaction, 'json', given, false, continued);
   const reader = makeEventReader(transaction, { ...filters, limit: limit + 1 }, last);
-  const found = await readPage(reader);
-  const { rows, isLarge } = found;
-  let { remaining } = found;
+  const { rows, isLarge, unread } = await readPage(reader);
   const events = rows.slice(0, limit);
-  if (rows.length > limit)
-    remaining = rangeBehind(remaining, query.order ?? 'asc', Number(events.at(-1)?.seq));
+  const remaining =
+    rows.length > limit
+      ? rangeBehind(unread, query.order ?? 'asc', Number(events.at(-1)?.seq))
+      : unread;
   if (!isEmpty(remaining))
     linkNext(request, response, {
       after: String(remaining.after),
@@ -57,27 +53,27 @@ export async function sendPage(
   const sender = makeSender(response, { writeMs, expiresAt: claimsOf(request).expiresAt });
   try {
     await sender.send('[');
-    await sender.send(largeJsonOf(first, (...what) => reader.pieces(...what)));
+    await sender.send(largeJsonOf(first, reader.pieces));
     await sender.send(']');
     await sender.end();
   } catch (error) {
-    breakOff(request, response, sender, error);
+    abortResponse(request, response, sender, error);
   }
 }
 
 /** Reads until there is enough for a page: rows, bytes, or time. A large event is a page of its own. */
 async function readPage(reader: EventReader) {
   const rows: EventRow[] = [];
-  const begun = performance.now();
-  let { remaining } = reader;
+  const startedAt = performance.now();
+  let { remaining: unread } = reader;
   let bytes = 0;
-  while (bytes < PAGE_BYTES && performance.now() - begun < SEARCH_MS) {
+  while (bytes < PAGE_BYTES && performance.now() - startedAt < SEARCH_MS) {
     const page = await reader.next();
     if (page === undefined || (page.isLarge && rows.length > 0)) break;
     rows.push(...page.rows);
-    ({ remaining } = reader);
-    if (page.isLarge) return { rows, isLarge: true, remaining };
+    unread = reader.remaining;
+    if (page.isLarge) return { rows, isLarge: true, unread };
     bytes += page.bytes;
   }
-  return { rows, isLarge: false, remaining };
+  return { rows, isLarge: false, unread };
 }

@@ -5,8 +5,8 @@ import type pg from 'pg';
 import { pipeline } from '../../postgres/pipeline.ts';
 import type { AuditEvent, ExportAuditEventsQuery } from './schemas.ts';
 
-/** Which events are wanted; a filter that is left out lets all through. */
-export type EventFilters = Pick<
+/** Which events; a filter that is left out lets all through. */
+type EventFilters = Pick<
   ExportAuditEventsQuery,
   'from' | 'to' | 'flag' | 'environment' | 'actor' | 'type'
 >;
@@ -41,13 +41,13 @@ const AS_TEXT = `
   reconciled, case when bytes <= $4 then metadata::text end as metadata,
   case when bytes <= $4 then app_private.shipped_message(payload, seq) end as message, bytes, found`;
 
-/** Numbers of the ledger: those behind `after`, up to `until`. */
+/** Numbers of the ledger: those after `after`, up to `until`. */
 export interface SeqRange {
   readonly after: number;
   readonly until: number;
 }
 
-/** One look at the ledger. It reads the range's rows at most, so the range bounds what it costs. */
+/** One scan of the ledger. It reads the range's rows at most, so the range bounds what it costs. */
 interface LedgerScan extends SeqRange {
   readonly order: 'asc' | 'desc';
   /** Rows at most. */
@@ -57,7 +57,7 @@ interface LedgerScan extends SeqRange {
 }
 
 /**
- * The statement of a look at the ledger. The ledger has a copy of what most filters ask for, so only the events that pass are
+ * The statement of a scan of the ledger. The ledger has a copy of what most filters ask for, so only the events that pass are
  * looked up. Who acted stands in the event only: a purge takes that, and the ledger stays. `offset 0` keeps the planner from
  * turning the lookup of each event into a join that reads all events. The length of a payload is known without reading it.
  */
@@ -96,7 +96,7 @@ export function ledgerScanStatement(filters: EventFilters, scan: LedgerScan) {
   return { name: `export_${hash('sha1', text)}`, text, values };
 }
 
-/** The connection keeps one plan for all values: planning the lookup in twelve months takes 10 to 25 ms, a look 1 to 3. */
+/** The connection keeps one plan for all values: planning the lookup in twelve months takes 10 to 25 ms, a scan 1 to 3. */
 const FORCE_GENERIC_PLAN = {
   name: 'force_generic_plan',
   text: `select set_config('plan_cache_mode', 'force_generic_plan', true)`,

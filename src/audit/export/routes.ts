@@ -6,7 +6,7 @@ import { beginExport, makeEventReader, type Transaction } from './export.ts';
 import { sendPage } from './json_page.ts';
 import { makePlaces, type ExportLimits } from './places.ts';
 import { makeSender } from './sender.ts';
-import { breakOff, KEEP_ALIVE_MS, sendStream, startStream, type Streamed } from './stream.ts';
+import { abortResponse, KEEP_ALIVE_MS, sendStream, startStream, type Streamed } from './stream.ts';
 import { AuthenticationError, claimsOf } from '../../auth/auth.ts';
 import { userKey } from '../../auth/claims.ts';
 import { transactionAs } from '../../postgres/transaction.ts';
@@ -42,8 +42,8 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
   }
 
   async function stream(request: Request, response: Response, format: Streamed): Promise<void> {
-    const { follow: asked, ...query } = parse(exportAuditEventsQuerySchema, request.query);
-    const follow = asked === 'true';
+    const { follow: text, ...query } = parse(exportAuditEventsQuerySchema, request.query);
+    const follow = text === 'true';
     if (request.method === 'HEAD') {
       startStream(response, format);
       response.end();
@@ -63,9 +63,9 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
       const signal = AbortSignal.any([sender.ended, ending]);
       const life = follow ? { signal, isOver: sender.isExpired } : undefined;
       const reader = makeEventReader(transaction, query, last, life);
-      await sendStream({ response, format, reader, sender, follow });
+      await sendStream(response, format, reader, sender, follow);
     } catch (error) {
-      if (response.headersSent) breakOff(request, response, sender, error);
+      if (response.headersSent) abortResponse(request, response, sender, error);
       // It was let in for the clocks' tolerance.
       else throw sender.isExpired() ? new AuthenticationError('token_expired') : error;
     } finally {
@@ -85,7 +85,7 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
         else {
           await places.openPage(userKey(claimsOf(request)), response);
           const transaction = transactionOf(request, response, true);
-          await sendPage({ transaction, request, response, writeMs: limits.streamWriteMs }, query);
+          await sendPage(request, response, transaction, query, limits.streamWriteMs);
         }
       } else await stream(request, response, format);
     })
@@ -94,7 +94,7 @@ export function makeAuditRoutes(pool: pg.Pool, limits: ExportLimits, ending: Abo
   return router;
 }
 
-/** The role, before anything is written to the trail; the policies and grants stand behind it. */
+/** Checks the role before anything is written to the trail; policies and grants are the net under it. */
 function requireReader(request: Request): void {
   const { role } = claimsOf(request);
   if (role !== 'admin' && role !== 'auditor')

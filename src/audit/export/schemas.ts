@@ -14,7 +14,7 @@ import {
 export const AUDIT_PAGE = { default: 100, most: 1_000 } as const;
 
 /** Types that one request may name. */
-const MOST_TYPES = 20;
+const MAX_TYPES = 20;
 /** An e-mail address is the longest of the names that an actor can have. */
 const ACTOR_LENGTH = 320;
 
@@ -34,7 +34,7 @@ const typesSchema = z
           error: ({ input }) => eventTypeProblem(String(input)) ?? '',
         }),
       )
-      .max(MOST_TYPES, `must name ${MOST_TYPES} types at most`),
+      .max(MAX_TYPES, `must name ${MAX_TYPES} types at most`),
   );
 
 const filters = {
@@ -44,11 +44,11 @@ const filters = {
   to: instantSchema.optional(),
   flag: flagKeySchema.optional(),
   environment: environmentSchema.optional(),
-  /** An admin's user id or e-mail address, `system` for the worker, or who typed SQL by hand. */
+  /** An admin's user id or e-mail address, `system` for the worker, or a login that ran SQL of its own. */
   actor: text(ACTOR_LENGTH).min(1).optional(),
   /** Repeated or with commas: any of them. */
   type: typesSchema.optional(),
-  /** Only behind this seq. */
+  /** Only after this seq. */
   after: numberSchema.optional(),
   /** Only up to this seq; the `Link` of a page has it, so that the pages end. */
   until: numberSchema.optional(),
@@ -61,7 +61,7 @@ export const listAuditEventsQuerySchema = withSpan(
   z.strictObject({
     ...filters,
     limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
-    /** The export that a page goes on with; the `Link` of a page has it. */
+    /** The export that a page continues; the `Link` of a page has it. */
     export: z.guid().optional(),
     follow: z
       .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')

@@ -5,13 +5,6 @@ import { atTime, raceAbort } from '../../lib/wait.ts';
 /** Why an answer was cut off, for the log: what the client has is not all, and it gets an error. */
 export class CutOffError extends Error {
   override readonly name = 'CutOffError';
-  /** Whether the client was gone. */
-  readonly isGone: boolean;
-
-  constructor(message: string, isGone = false) {
-    super(message);
-    this.isGone = isGone;
-  }
 }
 
 /** Bytes that are handed to the socket at a time. */
@@ -19,7 +12,7 @@ const SLICE = 2 ** 16;
 
 /**
  * Sends an answer no faster than its client reads, and not for longer than its token is good. What waits to be read is 64 kB,
- * beside the text in hand.
+ * beside the text that is being sent.
  *
  * @param options.writeMs milliseconds after which a client that has read nothing is cut off
  * @param options.expiresAt the token's end in seconds since 1970; null for none
@@ -31,7 +24,7 @@ export function makeSender(
   const cut = new AbortController();
   const expired = new AbortController();
   response.once('close', () => {
-    cut.abort(new CutOffError('The client went away.', true));
+    cut.abort(new CutOffError('The client went away.'));
   });
   const isExpired = () => expiresAt !== null && expiresAt * 1_000 <= Date.now();
   if (expiresAt !== null)
@@ -83,7 +76,7 @@ export function makeSender(
       if (typeof text === 'string') return write(text);
       for await (const piece of text) await write(piece);
     },
-    /** Marks the answer as whole, and resolves once it has gone out. @throws as `requireGoing` */
+    /** Marks the answer as whole, and resolves once it is sent. @throws as `requireGoing` */
     async end(): Promise<void> {
       cut.signal.throwIfAborted();
       const finished = waitFor('finish');

@@ -21,33 +21,25 @@ export function startStream(response: Response, format: Streamed): void {
   response.setHeader('X-Accel-Buffering', 'no');
 }
 
-interface Streaming {
-  readonly response: Response;
-  readonly format: Streamed;
-  readonly reader: EventReader;
-  readonly sender: Sender;
-  readonly follow: boolean;
-}
-
 /**
- * Sends all pages. The head goes out only with the first, so that what is wrong with that can still be answered. Of a page only its
+ * Sends all pages. The head goes out only with the first, so that an error of that can still be answered. Of a page only its
  * text is kept while the client reads: 60 clients that don't read must not keep the rows of 60 pages.
  */
-export async function sendStream({
-  response,
-  format,
-  reader,
-  sender,
-  follow,
-}: Streaming): Promise<void> {
-  const { head } = FORMATS[format];
+export async function sendStream(
+  response: Response,
+  format: Streamed,
+  reader: EventReader,
+  sender: Sender,
+  follow: boolean,
+): Promise<void> {
   let sentAt = performance.now();
 
+  /** Its page is garbage once it has returned the text. */
   async function nextText(): Promise<string | AsyncIterable<string> | undefined> {
     const page = await reader.next();
-    if (page === undefined) return undefined;
-    const keepAlive = performance.now() - sentAt > KEEP_ALIVE_MS ? FORMATS[format].keepAlive : '';
-    return textOf(FORMATS[format], page, (...what) => reader.pieces(...what), keepAlive);
+    const isQuiet = performance.now() - sentAt > KEEP_ALIVE_MS;
+    const keepAlive = isQuiet ? FORMATS[format].keepAlive : '';
+    return page && textOf(FORMATS[format], page, reader.pieces, keepAlive);
   }
 
   /** @returns whether there may be more */
@@ -56,7 +48,7 @@ export async function sendStream({
     if (!response.headersSent) {
       startStream(response, format);
       if (follow) response.flushHeaders();
-      await sender.send(head);
+      await sender.send(FORMATS[format].head);
     }
     if (text === undefined) return false;
     if (text === '') return true;
@@ -73,7 +65,7 @@ export async function sendStream({
 }
 
 /** Half an answer is out: the connection ends without the mark of a whole one, so that no client takes it for that. */
-export function breakOff(
+export function abortResponse(
   request: Request,
   response: Response,
   sender: Sender,
@@ -83,7 +75,7 @@ export function breakOff(
   if (!(error instanceof CutOffError)) {
     logProblem(log, problemOf(error), error);
     response.destroy();
-  } else if (error.isGone || response.destroyed) log.debug('the client went away');
+  } else if (response.destroyed) log.debug('the client went away');
   else {
     log.warn({ reason: error.message }, 'an export was cut off');
     sender.cutOff();

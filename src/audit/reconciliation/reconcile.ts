@@ -4,9 +4,9 @@ import type { Query } from '../delivery/outbox.ts';
 import type { Logger } from '../../lib/log.ts';
 
 /**
- * How much a run compares: the dead letters; also the rows that were updated since the last such run; all rows, those that
- * are gone without an event, and whether each is what the trail says; that, and rows that aren't are recorded as they are found;
- * or the one of the first three that is due by the times of the runs before.
+ * How much a run compares. dead_letters: those only; incremental: also the rows that were updated since the last such run; full: all
+ * rows, and those that were deleted without an event; recording: records rows that aren't what the trail says as they are found, too;
+ * scheduled: the one of the first three that is due.
  */
 export type Scope = 'dead_letters' | 'incremental' | 'full' | 'recording' | 'scheduled';
 
@@ -32,7 +32,7 @@ interface Step extends Omit<Reconciled, 'unexplained'> {
 
 const COLUMNS =
   'scope, from_letters as "fromLetters", from_rows as "fromRows", refused, unexplained';
-const STEP = `select ${COLUMNS}, cursor is null as finished, cursor from app_private.reconcile_audit($1, $2)`;
+const STEP = `select ${COLUMNS}, cursor is null as finished, cursor::text from app_private.reconcile_audit($1, $2)`;
 const DUE_STEP = `select ${COLUMNS}, finished from app_private.reconcile_due($1)`;
 
 /**
@@ -43,10 +43,9 @@ const DUE_STEP = `select ${COLUMNS}, finished from app_private.reconcile_due($1)
  * @throws the database's error when a step fails; the steps before it stand
  */
 export function reconcile(query: Query, scope: Scope, stopping: AbortSignal): Promise<Reconciled> {
-  let next: { scope: string; cursor: unknown } = { scope, cursor: null };
+  let next: { scope: string; cursor: string | null } = { scope, cursor: null };
   return runSteps(async () => {
-    const json = next.cursor === null ? null : JSON.stringify(next.cursor);
-    const rows = await query<Step & { cursor: unknown }>(STEP, [next.scope, json]);
+    const rows = await query<Step & typeof next>(STEP, [next.scope, next.cursor]);
     next = rows[0] ?? next;
     return rows;
   }, stopping);
@@ -56,24 +55,26 @@ async function runSteps(
   takeStep: () => Promise<readonly Step[]>,
   stopping: AbortSignal,
 ): Promise<Reconciled> {
-  const counts = { fromLetters: 0, fromRows: 0, refused: 0 };
-  const total = { scope: '', ...counts, unexplained: null as number | null };
+  let total: Reconciled = { scope: '', fromLetters: 0, fromRows: 0, refused: 0, unexplained: null };
   for (;;) {
     const [step] = await takeStep();
     if (step === undefined) throw new Error('A step of the reconciliation gave no row.');
-    total.scope = step.scope;
-    total.fromLetters += step.fromLetters;
-    total.fromRows += step.fromRows;
-    total.refused += step.refused;
-    if (step.unexplained !== null) total.unexplained = Number(step.unexplained);
-    if (step.finished || stopping.aborted) return total;
+    const { scope, unexplained, finished } = step;
+    total = {
+      scope,
+      fromLetters: total.fromLetters + step.fromLetters,
+      fromRows: total.fromRows + step.fromRows,
+      refused: total.refused + step.refused,
+      unexplained: unexplained === null ? total.unexplained : Number(unexplained),
+    };
+    if (finished || stopping.aborted) return total;
   }
 }
 
 /**
- * The reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. Rows
- * that aren't what the trail says are an error: somebody has changed them past it. It
- * returns at once while another worker's is under way, which on a large table may take longer than the minute between two.
+ * Runs the reconciliation that is due, for the task. Events that were missing are a warning: an administrator must find out why. Rows
+ * that aren't what the trail says are an error: they were changed past it. Returns at once while another worker's is under way, which
+ * on a large table may take longer than the minute between two.
  *
  * @throws the database's error when a step fails
  */

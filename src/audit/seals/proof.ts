@@ -17,7 +17,7 @@ const proofShape = z.object({
 /** What audit.prove() gives: an event's message, and the way from it to its seal's head. */
 export type Proof = z.infer<typeof proofShape>;
 
-/** Thrown by parseProof: the text is no proof. */
+/** The text is no proof. */
 export class ProofFormatError extends Error {
   override readonly name = 'ProofFormatError';
 }
@@ -28,12 +28,9 @@ export class ProofFormatError extends Error {
  * @throws ProofFormatError that says what is wrong with it
  */
 export function parseProof(text: string): Proof {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ProofFormatError('This is not the JSON that audit prove prints.', { cause: error });
-  }
+  const value = parseJson(text);
+  if (value === undefined)
+    throw new ProofFormatError('This is not the JSON that audit prove prints.');
   const parsed = proofShape.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
@@ -51,7 +48,7 @@ export function proofProblems(proof: Proof, message: string): string[] {
   const problems: string[] = [];
   if (leafOf(message).toString('hex') !== proof.leaf)
     problems.push('The message does not hash to the leaf: it is not what was sealed.');
-  if (!tellsOf(message, proof))
+  if (!describesEvent(message, proof))
     problems.push('The message is not that of the event and the number that the proof is about.');
   if (proof.seq !== seal.firstSeq + proof.leafIndex)
     problems.push('The leaf is not at the place of its number in the seal.');
@@ -64,7 +61,7 @@ export function proofProblems(proof: Proof, message: string): string[] {
   return problems;
 }
 
-function tellsOf(message: string, { eventId, seq }: Proof): boolean {
+function describesEvent(message: string, { eventId, seq }: Proof): boolean {
   const value = parseJson(message) as { eventId?: unknown; seq?: unknown } | null | undefined;
   return value?.eventId === eventId && value.seq === seq;
 }

@@ -1,11 +1,23 @@
 import type pg from 'pg';
-import { messagesOf, readBrokenSeal, readMessage, readPlaceholder } from './copy.ts';
-import type { Anchor, BrokenSeal, CopiedEvent } from './copy.ts';
-import { formatRanges, gapsBetween, makeCoverage, numbersOf } from './coverage.ts';
-import type { Coverage, NumberSet } from './coverage.ts';
 import { headOf } from '../seals/seal.ts';
+import {
+  messagesOf,
+  readMessage,
+  readSubstitute,
+  type Anchor,
+  type BrokenSeal,
+  type CopiedEvent,
+} from './copy.ts';
+import {
+  coverageOf,
+  formatRanges,
+  makeNumberSet,
+  numbersIn,
+  type Coverage,
+  type NumberSet,
+} from './coverage.ts';
 import { readLosses, type Loss } from './losses.ts';
-import { agree, lastSealOf, lastSeqOf, storedSeals } from './stored_seals.ts';
+import { matches, readEnd, storedSeals } from './stored_seals.ts';
 import type { Problem } from './verify.ts';
 
 /** What the copy outside said about the trail. */
@@ -17,11 +29,11 @@ export interface AnchorReport {
   readonly copies: number;
   /** Which events the copy has, between its first and its last; null when it has none, or when only seals were asked for. */
   readonly coverage: Coverage | null;
-  /** Whether the source gave seals only, so that nothing is said of events. */
+  /** Whether the source gave seals only, and no events. */
   readonly sealsOnly: boolean;
   /** The last seal with an anchor that agrees; null when there is none. */
   readonly last: { readonly seal: number; readonly seq: number } | null;
-  /** Seals behind that one: nothing outside vouches for them yet. */
+  /** Seals after that one: nothing outside vouches for them yet. */
   readonly behind: number;
   /** Seals before it without an anchor of their own: the chain vouches for them. */
   readonly unanchored: number;
@@ -30,7 +42,7 @@ export interface AnchorReport {
   readonly problems: readonly Problem[];
 }
 
-/** Thrown when the copy holds no audit.sealed record at all, so that nothing can be told by it. */
+/** Thrown when the copy holds no audit.sealed record at all, so that nothing can be checked. */
 export class NoAnchorsError extends Error {
   override readonly name = 'NoAnchorsError';
 
@@ -50,7 +62,7 @@ const MAX_LISTED = 1_000;
  * there is only what differs.
  *
  * @param pool as an auditor without limits
- * @param lines of the copy, in any order, some of them perhaps twice; lines that are something else are passed over
+ * @param lines of the copy, in any order, some of them perhaps twice; lines that are something else are ignored
  * @param options.sealsOnly the source gives every seal that it has and no event: a seal that is missing between is a gap then.
  *   Elsewhere not every seal needs an anchor, and gaps are those of events
  * @throws NoAnchorsError; the errors of the database and of reading the lines
@@ -87,101 +99,84 @@ const DIFFERING = "The copy's text of these events isn't what the ledger has the
 
 async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
   const losses = await readLosses(pool);
-  // Asked first: what gets its number meanwhile is no gap, and what a copy makes up takes no memory.
-  const lastSeq = await lastSeqOf(pool);
-  const coverage = makeCoverage();
-  /** Numbers of seals whose trail is another database's. */
-  const foreign = makeCoverage();
+  // Read first: what gets its number meanwhile is no gap, and what a copy makes up takes no memory.
+  const { seq: lastSeq } = await readEnd(pool);
+  const present = makeNumberSet();
+  /** Numbers of events in seals of another database's trail. */
+  const foreign = makeNumberSet();
   const matching = new Map<number, number>();
   const different = new Map<number, Anchor>();
   const beyond = new Map<number, Anchor>();
   const missing = new Set<number>();
   const past = new Set<number>();
   const forged = new Set<number>();
-  const unreadable = { first: null as BrokenSeal | null, count: 0 };
-  const differing = { found: makeCoverage(), undecided: makeCoverage() };
-  const cut = { found: makeCoverage(), undecided: makeCoverage() };
+  const unreadable: BrokenSeal[] = [];
+  const differing = { found: makeNumberSet(), undecided: makeNumberSet() };
+  const cut = { found: makeNumberSet(), undecided: makeNumberSet() };
   let copies = 0;
 
   async function seals(anchors: readonly Anchor[]): Promise<void> {
     if (anchors.length === 0) return;
-    // Asked first: a seal that is made in between must not be taken for a missing one.
-    const lastSeal = await lastSealOf(pool);
+    // Read first: a seal that is made in between must not be taken for a missing one.
+    const { seal: lastSeal } = await readEnd(pool);
     const stored = await storedSeals(pool, anchors);
     for (const anchor of anchors) {
-      if (losses.isForeign(anchor)) {
-        addForeign(anchor);
-        continue;
-      }
-      const found = stored.get(anchor.seal);
-      const seal = found?.incarnation === anchor.incarnation ? found : undefined;
-      if (headOf(anchor) !== anchor.head) forged.add(anchor.seal);
-      else if (seal === undefined && losses.takeSeal(anchor)) continue;
-      else if (seal === undefined && losses.isPast(anchor)) past.add(anchor.seal);
-      else if (seal === undefined && anchor.seal > lastSeal) beyond.set(anchor.seal, anchor);
-      else if (seal === undefined) missing.add(anchor.seal);
-      else if (agree(seal, anchor)) matching.set(anchor.seal, anchor.lastSeq);
-      else different.set(anchor.seal, anchor);
+      const { seal } = anchor;
+      const known = stored.get(seal);
+      if (losses.isForeign(anchor)) addForeign(anchor);
+      else if (headOf(anchor) !== anchor.head) forged.add(seal);
+      else if (known?.incarnation === anchor.incarnation)
+        if (matches(known, anchor)) matching.set(seal, anchor.lastSeq);
+        else different.set(seal, anchor);
+      else if (losses.takeSeal(anchor)) continue;
+      else if (losses.isPast(anchor)) past.add(seal);
+      else if (seal > lastSeal) beyond.set(seal, anchor);
+      else missing.add(seal);
     }
   }
 
-  function addForeign({ firstSeq, lastSeq }: Anchor): void {
-    if (lastSeq - firstSeq >= MAX_SEALED) return; // Made up.
-    for (let seq = firstSeq; seq <= lastSeq; seq++) foreign.add(seq);
+  function addForeign({ firstSeq, lastSeq: last }: Anchor): void {
+    if (last - firstSeq >= MAX_SEALED) return; // Made up.
+    for (const seq of numbersIn([[firstSeq, last]])) foreign.add(seq);
   }
 
   async function events(copied: readonly CopiedEvent[]): Promise<void> {
     if (copied.length === 0) return;
     copies += copied.length;
-    const { rows } = await pool.query<Mismatch>(
-      `select c.place - 1 as index, l.seq is not null as known,
-         exists (select from audit.ledger x where x.event_id = case when c.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then c.event_id::uuid end) as kept,
-         c.seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) as behind
-       from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as c (seq, leaf, event_id, place)
-       left join audit.ledger l on l.seq = c.seq
-       where l.leaf is distinct from decode(c.leaf, 'hex')`,
-      [
-        copied.map(({ seq }) => seq),
-        copied.map(({ leaf }) => leaf),
-        copied.map(({ eventId }) => eventId),
-      ],
-    );
     const perhapsLost = new Set<number>();
-    for (const { index, known, behind, kept } of rows) {
-      const { seq } = copied[Number(index)] ?? { seq: 0 };
-      const problem = !known && behind ? cut : differing;
-      (kept ? problem.found : problem.undecided).add(seq);
-      if (!kept) perhapsLost.add(Number(index));
+    for (const { index, isCut, isElsewhere } of await readMismatches(pool, copied)) {
+      const problem = isCut ? cut : differing;
+      (isElsewhere ? problem.found : problem.undecided).add(copied[index]?.seq ?? 0);
+      if (!isElsewhere) perhapsLost.add(index);
     }
-    for (const [index, { seq }] of copied.entries()) if (!perhapsLost.has(index)) placeholder(seq);
+    for (const [index, { seq }] of copied.entries()) if (!perhapsLost.has(index)) addPresent(seq);
   }
 
   /**
    * Decides by the copy's seals, once all are read, about events that the ledger lacks. A lost event has the number of another one,
-   * and doesn't stand for that; nor does an event of another trail in the same place, which only that trail's seal tells.
+   * and doesn't stand for that; nor does an event of another trail in the same place, which only that trail's seal shows.
    */
   function decide(): void {
-    for (const problem of [cut, differing])
-      for (const seq of problem.undecided.numbers()) {
-        if (losses.takeEvent({ seq }) || foreign.has(seq)) continue;
-        problem.found.add(seq);
-        placeholder(seq);
+    for (const { found, undecided } of [cut, differing])
+      for (const seq of undecided.numbers()) {
+        if (losses.takeEvent(seq) || foreign.has(seq)) continue;
+        found.add(seq);
+        addPresent(seq);
       }
   }
 
   /** A message that is neither an anchor nor the text of an event. */
   function other(message: string): void {
-    placeholder(readPlaceholder(message));
-    const broken = readBrokenSeal(message);
-    if (broken === null || (broken.trail !== null && losses.isForeign({ trail: broken.trail })))
-      return;
-    unreadable.first ??= broken;
-    unreadable.count += 1;
+    const substitute = readSubstitute(message);
+    if (substitute === null) return;
+    if ('seq' in substitute) addPresent(substitute.seq);
+    else if (substitute.trail === null || !losses.isForeign({ trail: substitute.trail }))
+      unreadable.push(substitute);
   }
 
   /** Counts an event as there, be it its text or what stands for it. */
-  function placeholder(seq: number | null): void {
-    if (seq !== null && seq <= lastSeq) coverage.add(seq);
+  function addPresent(seq: number): void {
+    if (seq <= lastSeq) present.add(seq);
   }
 
   function findProblems(): Problem[] {
@@ -189,40 +184,37 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
     const add = (status: string, seal: number | null, detail: string) =>
       problems.push({ status, seal, seqs: [], detail });
     for (const seal of forged) add('anchor_broken', seal, BROKEN);
-    if (unreadable.first !== null)
-      add('anchor_broken', unreadable.first.seal, unreadableDetail(unreadable.count));
-    for (const [seal, { head, firstSeq, lastSeq }] of different) {
+    if (unreadable[0] !== undefined)
+      add('anchor_broken', unreadable[0].seal, unreadableDetail(unreadable.length));
+    for (const [seal, { head, firstSeq, lastSeq: last }] of different) {
       const two = `Another anchor of this number has the head ${head}: there were two trails, as after a restored backup, or one was rewritten.`;
-      const one = `Its anchor covers ${firstSeq} to ${lastSeq} and has the head ${head}; the seal in the database differs.`;
+      const one = `Its anchor covers ${firstSeq} to ${last} and has the head ${head}; the seal in the database differs.`;
       if (matching.has(seal)) add('anchors_disagree', seal, two);
       else add('seal_rewritten', seal, one);
     }
     for (const seal of missing) add('seal_missing', seal, MISSING);
     for (const seal of past) add('seal_missing', seal, PAST);
-    const end = largest(beyond.keys());
-    if (end !== null) {
+    if (beyond.size > 0) {
+      const end = largest(beyond.keys());
       const seq = beyond.get(end)?.lastSeq ?? 0;
       const gone = `The anchors go on to seal ${end}, event ${seq}: ${beyond.size} seals at the end are gone.`;
       add('tail_cut', null, gone);
-    } else problems.push(...aboutEvents('tail_cut', CUT, cut.found));
-    problems.push(...aboutEvents('copy_differs', DIFFERING, differing.found));
-    problems.push(...gapProblems());
+    } else problems.push(...eventProblems('tail_cut', CUT, cut.found));
+    problems.push(...eventProblems('copy_differs', DIFFERING, differing.found), ...gapProblems());
     return problems;
   }
 
   function gapProblems(): Problem[] {
-    const status = 'copy_incomplete';
-    const of = { status, seal: null };
-    if (sealsOnly) {
-      const gaps = gapsBetween([...sealNumbers()].sort((a, b) => a - b));
-      const detail = `The copy lacks the seals ${formatRanges(gaps, MAX_LISTED)}, and has earlier and later ones: their events are missing too, or were filtered out.`;
-      return gaps.length === 0 ? [] : [{ ...of, seqs: [], detail }];
-    }
-    const found = coverage.report();
+    const numbers = sealsOnly ? [...sealNumbers()].sort((a, b) => a - b) : present.numbers();
+    // One more than is listed, so that the list shows that it goes on.
+    const found = coverageOf(numbers, MAX_LISTED + 1);
     if (found === null || found.missing === 0) return [];
     const { first, last, missing: count, gaps } = found;
-    const detail = `The copy goes from event ${first} to ${last}, and lacks ${count} between them.`;
-    return [{ ...of, seqs: numbersOf(gaps, MAX_LISTED), detail }];
+    const seqs = sealsOnly ? [] : numbersIn(gaps).take(MAX_LISTED).toArray();
+    const detail = sealsOnly
+      ? `The copy lacks the seals ${formatRanges(gaps, MAX_LISTED)}, and has earlier and later ones: their events are missing too, or were filtered out.`
+      : `The copy goes from event ${first} to ${last}, and lacks ${count} between them.`;
+    return [{ status: 'copy_incomplete', seal: null, seqs, detail }];
   }
 
   function sealNumbers(): Set<number> {
@@ -232,16 +224,16 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
 
   async function report(): Promise<AnchorReport> {
     decide();
-    const numbers = sealNumbers();
+    const { size: anchored } = sealNumbers();
     const lost = losses.found();
-    if (numbers.size === 0 && lost.length === 0) throw new NoAnchorsError();
-    const last = largest(matching.keys()) ?? 0;
-    const lastSeal = await lastSealOf(pool);
+    if (anchored === 0 && lost.length === 0) throw new NoAnchorsError();
+    const last = largest(matching.keys());
+    const { seal: lastSeal } = await readEnd(pool);
     return {
-      anchored: numbers.size,
+      anchored,
       matching: matching.size,
       copies,
-      coverage: coverage.report(),
+      coverage: coverageOf(present.numbers()),
       sealsOnly,
       last: matching.size === 0 ? null : { seal: last, seq: matching.get(last) ?? 0 },
       behind: Math.max(0, lastSeal - last),
@@ -255,30 +247,36 @@ async function makeComparison(pool: pg.Pool, sealsOnly: boolean) {
 }
 
 /** The problem of some events, of which the first are listed; none when there are none. */
-function aboutEvents(status: string, sentence: string, found: NumberSet): Problem[] {
-  const seqs: number[] = [];
-  let count = 0;
-  for (const seq of found.numbers()) if (++count <= MAX_LISTED) seqs.push(seq);
-  if (count === 0) return [];
-  const detail =
-    count > MAX_LISTED ? `${sentence} They are ${count}; the first are listed.` : sentence;
-  return [{ status, seal: null, seqs, detail }];
+function eventProblems(status: string, sentence: string, events: NumberSet): Problem[] {
+  const count = events.size();
+  const more = count > MAX_LISTED ? ` They are ${count}; the first are listed.` : '';
+  const seqs = events.numbers().take(MAX_LISTED).toArray();
+  return count === 0 ? [] : [{ status, seal: null, seqs, detail: `${sentence}${more}` }];
 }
 
 const unreadableDetail = (count: number) =>
   `The copy has ${count === 1 ? 'an audit.sealed record' : `${count} audit.sealed records`} without what a seal has: it was changed, or another version of Halyard wrote it.`;
 
-/** Null when there are none. Math.max takes only so many arguments. */
-function largest(numbers: Iterable<number>): number | null {
-  let max: number | null = null;
-  for (const n of numbers) if (max === null || n > max) max = n;
-  return max;
+/** 0 when there are none. Math.max itself takes only so many arguments. */
+function largest(numbers: IteratorObject<number>): number {
+  return numbers.reduce((a, b) => Math.max(a, b), 0);
 }
 
-/** A number of the copy whose text isn't what the ledger has under it, and whether the ledger has its event under another. */
-interface Mismatch {
-  readonly index: string;
-  readonly known: boolean;
-  readonly kept: boolean;
-  readonly behind: boolean;
+/** The events of the copy whose text isn't what the ledger has under their numbers. */
+async function readMismatches(pool: pg.Pool, copied: readonly CopiedEvent[]) {
+  /** `isCut`: the trail ends before it. `isElsewhere`: the ledger has its event under another number. */
+  const { rows } = await pool.query<{ index: number; isCut: boolean; isElsewhere: boolean }>(
+    `select (c.place - 1)::integer as index,
+       l.seq is null and c.seq > (select coalesce(max(s.last_seq), 0) from audit.seals s) as "isCut",
+       exists (select from audit.ledger x where x.event_id = case when c.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then c.event_id::uuid end) as "isElsewhere"
+     from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as c (seq, leaf, event_id, place)
+     left join audit.ledger l on l.seq = c.seq
+     where l.leaf is distinct from decode(c.leaf, 'hex')`,
+    [
+      copied.map(({ seq }) => seq),
+      copied.map(({ leaf }) => leaf),
+      copied.map(({ eventId }) => eventId),
+    ],
+  );
+  return rows;
 }

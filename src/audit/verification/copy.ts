@@ -22,8 +22,8 @@ const sealedShape = z.object({
 });
 
 /**
- * A stub stands for a message that was too large to be shipped, so it is no copy of it; nor is what is shipped in place of an
- * event that was purged before.
+ * A truncated message, which was too large to be shipped, is no copy of the event; nor is what is shipped in place of an event that was
+ * purged before.
  */
 const eventShape = z.object({
   eventType: z.string(),
@@ -33,15 +33,29 @@ const eventShape = z.object({
   purged: z.undefined().optional(),
 });
 
-const placeholderShape = z.union([
-  z.object({ eventId: z.string(), seq: z.int().positive(), truncated: z.literal(true) }),
-  z.object({ eventId: z.string(), seq: z.int().positive(), purged: z.literal(true) }),
-]);
+const placeholderShape = z
+  .object({ eventId: z.string(), seq: z.int().positive() })
+  .and(z.object({ truncated: z.literal(true) }).or(z.object({ purged: z.literal(true) })));
+
+/** An audit.sealed record that can't be checked. */
+export interface BrokenSeal {
+  readonly seal: number | null;
+  readonly trail: string | null;
+}
+
+const claimShape = z.object({
+  seal: z.int().nullable().catch(null),
+  trail: z.string().nullable().catch(null),
+});
+const brokenSealShape = z.object({
+  eventType: z.literal('audit.sealed'),
+  metadata: claimShape.catch({ seal: null, trail: null }),
+});
 
 /** Where a string begins that CloudWatch Logs, Docker (log) or journald (MESSAGE) wraps what was shipped in. */
 const WRAPPER = /"(?:@?message|log|MESSAGE)"\s*:\s*"/g;
 
-/** The audit messages in a line of a copy: the line itself, also behind a collector's prefix, or what it wraps; or none. */
+/** The audit messages in a line of a copy: the line itself, also after a collector's prefix, or what it wraps; or none. */
 export function messagesOf(line: string): string[] {
   // In what wraps a message its quotes are escaped, so this is no part of a string.
   const start = line.indexOf('{"eventType"');
@@ -49,21 +63,20 @@ export function messagesOf(line: string): string[] {
   return wrappedTexts(line)
     .map(parseJson)
     .filter((text) => typeof text === 'string')
-    .map((text) => text.trim());
+    .map((text) => text.trim())
+    .toArray();
 }
 
 /** The JSON strings that wrap something, quotes included. No expression for the whole string: a line may have 80 MB. */
-function wrappedTexts(line: string): string[] {
-  const texts: string[] = [];
+function* wrappedTexts(line: string): Generator<string> {
   const wrapper = new RegExp(WRAPPER);
-  for (let found = wrapper.exec(line); found !== null; found = wrapper.exec(line)) {
+  while (wrapper.test(line)) {
     const begin = wrapper.lastIndex - 1;
     const end = closingQuote(line, begin + 1);
-    if (end === null) break;
-    texts.push(line.slice(begin, end + 1));
+    if (end === null) return;
+    yield line.slice(begin, end + 1);
     wrapper.lastIndex = end + 1;
   }
-  return texts;
 }
 
 /** The place of the first quote from `from` on that isn't escaped; null when there is none. */
@@ -87,31 +100,15 @@ export function readMessage(message: string): Anchor | CopiedEvent | null {
   return { seq, eventId, leaf: leafOf(message).toString('hex') };
 }
 
-/** The number of the event that a message stands for without being its text: a stub's, or a purged event's; null for others. */
-export function readPlaceholder(message: string): number | null {
-  const found = placeholderShape.safeParse(parseJson(message));
-  return found.success ? found.data.seq : null;
-}
-
-/** What an audit.sealed record that isn't one says of itself, as far as it is readable; null for other messages. */
-export function readBrokenSeal(message: string): BrokenSeal | null {
+/**
+ * What stands in a copy for an event (a truncated message, or what was shipped in place of a purged event), or for a seal (a record
+ * that can't be checked, with what it says of itself); null for other messages.
+ *
+ * @param message for which readMessage gave null
+ */
+export function readSubstitute(message: string): { readonly seq: number } | BrokenSeal | null {
   const value = parseJson(message);
-  if (!brokenShape.safeParse(value).success || sealedShape.safeParse(value).success) return null;
-  const { seal, trail } = z
-    .object({ metadata: claimShape })
-    .catch({ metadata: {} })
-    .parse(value).metadata;
-  return { seal: seal ?? null, trail: trail ?? null };
+  const placeholder = placeholderShape.safeParse(value);
+  if (placeholder.success) return { seq: placeholder.data.seq };
+  return brokenSealShape.safeParse(value).data?.metadata ?? null;
 }
-
-/** An audit.sealed record that can't be checked. */
-export interface BrokenSeal {
-  readonly seal: number | null;
-  readonly trail: string | null;
-}
-
-const brokenShape = z.object({ eventType: z.literal('audit.sealed') });
-const claimShape = z.object({
-  seal: z.int().optional().catch(undefined),
-  trail: z.string().optional().catch(undefined),
-});

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { inTransaction } from '../../postgres/own_transaction.ts';
 import type { Problem } from './verify.ts';
 
 /** SHA-256 of each function's definition, in hexadecimal, by its name and arguments. */
@@ -18,8 +19,7 @@ const PINNED = [
 ].join('; ');
 
 /**
- * The functions of Halyard's schemas as they are now. The hashes are the client's own work, because a function of the database that
- * did it could be replaced as well.
+ * Reads the functions of Halyard's schemas. This query hashes them, because a function in the database that did could be replaced, too.
  *
  * @param client in a transaction, some of whose settings this sets
  * @throws the database's errors
@@ -37,8 +37,8 @@ export async function readFunctions(client: pg.ClientBase): Promise<FunctionHash
 }
 
 /**
- * Compares the functions that make, number, guard and verify the trail, and all others of Halyard's, with those of this version. One
- * that is missing is no problem of its own: the tracking columns can be rolled back, and what needs another one fails.
+ * Compares Halyard's functions with those of this version. A missing one is no problem of its own: the tracking columns can be rolled
+ * back, and what needs another one fails.
  *
  * @param pool of any login
  * @returns one problem that names them, or none
@@ -46,26 +46,9 @@ export async function readFunctions(client: pg.ClientBase): Promise<FunctionHash
  */
 export async function functionProblems(pool: pg.Pool): Promise<Problem[]> {
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8')) as FunctionHashes;
-  const found = await inTransaction(pool, readFunctions);
+  const found = await inTransaction(pool, readFunctions, 'begin read only');
   const altered = Object.keys(found).filter((name) => found[name] !== expected[name]);
   if (altered.length === 0) return [];
   const detail = `Of Halyard's functions ${altered.length} aren't as this version makes them: ${altered.slice(0, 10).join(', ')}${altered.length > 10 ? ', …' : ''}. Another version's migrations, or an owner, made them.`;
   return [{ status: 'function_altered', seal: null, seqs: [], detail }];
-}
-
-async function inTransaction<T>(
-  pool: pg.Pool,
-  work: (client: pg.ClientBase) => Promise<T>,
-): Promise<T> {
-  const client = await pool.connect();
-  let isIdle = false;
-  try {
-    await client.query('begin read only');
-    const result = await work(client);
-    await client.query('rollback');
-    isIdle = true;
-    return result;
-  } finally {
-    client.release(!isIdle);
-  }
 }

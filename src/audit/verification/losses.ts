@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { Anchor, CopiedEvent } from './copy.ts';
+import type { Anchor } from './copy.ts';
 
 /** What a copy has of a history that was given up when the restore of an older state was accepted. */
 export interface Loss {
@@ -11,7 +11,7 @@ export interface Loss {
   readonly events: Range | null;
 }
 
-export interface Range {
+interface Range {
   readonly first: number;
   readonly last: number;
 }
@@ -31,25 +31,12 @@ interface Accepted {
   readonly sealedAt: string;
 }
 
-/** Sorts seals and events of a copy into those that were accepted as lost and others. */
-export interface Losses {
-  /** Whether an anchor is of a trail that this database has never been a part of, or of the original that it is a copy of. */
-  readonly isForeign: (anchor: Pick<Anchor, 'trail'>) => boolean;
-  /** Whether an anchor is of an incarnation that was given up. */
-  readonly isPast: (anchor: Anchor) => boolean;
-  /** Whether the loss of this seal, which the database lacks, was accepted; then it is counted. */
-  readonly takeSeal: (anchor: Anchor) => boolean;
-  /** Whether the loss of this event, which the ledger lacks, was accepted; then it is counted. To be asked after all seals. */
-  readonly takeEvent: (event: Pick<CopiedEvent, 'seq'>) => boolean;
-  readonly found: () => Loss[];
-}
-
 /**
- * Reads which losses were accepted.
+ * Reads which losses were accepted, to sort seals and events of a copy into those and others.
  *
  * @param pool as an auditor without limits
  */
-export async function readLosses(pool: pg.Pool): Promise<Losses> {
+export async function readLosses(pool: pg.Pool) {
   const { rows: lives } = await pool.query<{ trail: string; id: string }>(
     'select i.trail, i.id from audit.incarnations i order by i.incarnation_no',
   );
@@ -75,9 +62,12 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
   const present = lives.at(-1)?.trail;
 
   return {
-    isForeign: ({ trail }) => !known.has(trail),
-    isPast: ({ incarnation }) => past.has(incarnation),
-    takeSeal({ trail, seal, firstSeq, lastSeq, sealedAt }) {
+    /** Whether an anchor is of a trail that this database has never been a part of, or of the original that it is a copy of. */
+    isForeign: ({ trail }: Pick<Anchor, 'trail'>) => !known.has(trail),
+    /** Whether an anchor is of an incarnation that was given up. */
+    isPast: ({ incarnation }: Anchor) => past.has(incarnation),
+    /** Whether the loss of this seal, which the database lacks, was accepted; then it is counted. */
+    takeSeal({ trail, seal, firstSeq, lastSeq, sealedAt }: Anchor): boolean {
       const loss = losses.find(
         ({ accepted }) => seal >= accepted.firstSeal && sealedAt <= accepted.sealedAt,
       );
@@ -85,7 +75,8 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
       loss?.events.add(firstSeq, lastSeq);
       return loss !== undefined || trail !== present;
     },
-    takeEvent({ seq }) {
+    /** Whether the loss of this event, which the ledger lacks, was accepted; then it is counted. To be asked after all seals. */
+    takeEvent(seq: number): boolean {
       const loss = losses.find(
         ({ accepted, events }) =>
           seq >= accepted.firstSeq && seq <= Math.max(accepted.lastSeq, events.read()?.last ?? 0),
@@ -93,13 +84,10 @@ export async function readLosses(pool: pg.Pool): Promise<Losses> {
       loss?.events.add(seq, seq);
       return loss !== undefined;
     },
-    found: () =>
+    found: (): Loss[] =>
       losses
         .map(({ accepted: { acceptedAt, reason }, seals, events }) => ({
-          acceptedAt,
-          reason,
-          seals: seals.read(),
-          events: events.read(),
+          ...{ acceptedAt, reason, seals: seals.read(), events: events.read() },
         }))
         .filter(({ seals, events }) => seals !== null || events !== null),
   };

@@ -17,21 +17,17 @@ export interface RowFinding {
 /** A problem of the database's state: of a row, or of a table's triggers and policies. */
 export type StateProblem = Problem & { readonly row?: RowFinding };
 
-interface Row {
-  readonly source_table: string;
-  readonly row_id: string;
-  readonly flag_key: string | null;
-  readonly environment: string | null;
+/** A row as audit.verify_rows() has checked it. */
+interface CheckedRow extends RowFinding {
   readonly status: string;
-  readonly differs: RowFinding['differs'];
   readonly detail: string;
-  readonly last_key: string | null;
+  readonly lastKey: string | null;
 }
 
-/** What audit.verify_rows() is asked for: the rows of four tables, and those of the trail's that are gone. */
+/** Of audit.verify_rows(): the rows of four tables, and those of the trail that are gone. */
 const SOURCES = ['settings', 'environments', 'feature_flags', 'feature_flag_schedules', 'events'];
 
-/** Rows looked at in one statement: 0.1 to 0.2 s, and 2 s where each is looked at event by event. Vacuum waits for a statement's snapshot. */
+/** Rows of one statement: 0.1 to 0.2 s, and 2 s where each is checked event by event. Vacuum waits for a statement's snapshot. */
 const BATCH = 500;
 
 /**
@@ -40,7 +36,7 @@ const BATCH = 500;
  * event are both or neither, so that changes meanwhile raise no false alarm.
  *
  * @param pool as an auditor without limits
- * @param onProgress gets the name of what is being looked at, and how many of its rows have been
+ * @param onProgress gets the name of what is being checked, and how many of its rows have been
  * @throws the database's errors
  */
 export async function verifyState(
@@ -54,13 +50,13 @@ export async function verifyState(
   ];
   for (const source of SOURCES) {
     let after: string | null = null;
-    let looked = 0;
+    let checked = 0;
     do {
-      const page: readonly Row[] = await readPage(pool, source, after);
-      for (const row of page) if (row.status !== 'ok') problems.push(rowProblem(row));
-      after = page.find(({ status }) => status === 'ok')?.last_key ?? null;
-      looked += BATCH;
-      if (after !== null) onProgress(source, looked);
+      const page = await readPage(pool, source, after);
+      problems.push(...page.filter(({ status }) => status !== 'ok').map(rowProblem));
+      after = page.find(({ status }) => status === 'ok')?.lastKey ?? null;
+      checked += BATCH;
+      if (after !== null) onProgress(source, checked);
     } while (after !== null);
   }
   return problems;
@@ -70,31 +66,27 @@ async function readPage(
   pool: pg.Pool,
   source: string,
   after: string | null,
-): Promise<readonly Row[]> {
-  const sql = 'select * from audit.verify_rows($1, $2, $3)';
-  const { rows } = await pool.query<Row>(sql, [source, after, BATCH]);
+): Promise<readonly CheckedRow[]> {
+  const { rows } = await pool.query<CheckedRow>(
+    `select source_table as "table", row_id as id, flag_key as "flagKey", environment, differs, status, detail, last_key as "lastKey"
+     from audit.verify_rows($1, $2, $3)`,
+    [source, after, BATCH],
+  );
   return rows;
 }
 
 async function triggerProblems(pool: pg.Pool): Promise<StateProblem[]> {
-  const { rows } = await pool.query<{ status: string; table_name: string; detail: string }>(
-    'select * from audit.verify_triggers() order by table_name, detail',
+  const { rows } = await pool.query<{ status: string; detail: string }>(
+    `select status, table_name || ': ' || detail as detail from audit.verify_triggers() order by table_name, detail`,
   );
-  return rows.map(({ status, table_name, detail }) => ({
-    ...{ status, seal: null, seqs: [], detail: `${table_name}: ${detail}` },
-  }));
+  return rows.map((found) => ({ ...found, seal: null, seqs: [] }));
 }
 
-function rowProblem(found: Row): StateProblem {
-  const { source_table: table, row_id: id, flag_key: flagKey, environment, differs } = found;
+function rowProblem({ status, detail, ...found }: CheckedRow): StateProblem {
+  const { table, id, flagKey, environment, differs } = found;
   const flag = flagKey === null ? '' : ` of flag ${flagKey} in ${environment ?? '?'}`;
   return {
-    ...{
-      status: found.status,
-      seal: null,
-      seqs: [],
-      detail: `${table} ${id}${flag}: ${found.detail}`,
-    },
+    ...{ status, seal: null, seqs: [], detail: `${table} ${id}${flag}: ${detail}` },
     row: { table, id, flagKey, environment, differs },
   };
 }

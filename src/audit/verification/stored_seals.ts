@@ -7,7 +7,7 @@ export type StoredSeal = Readonly<
 >;
 
 /** Whether an anchor says the same as the seal, time included. */
-export function agree(seal: StoredSeal, anchor: Anchor): boolean {
+export function matches(seal: StoredSeal, anchor: Anchor): boolean {
   return (
     seal.head === anchor.head &&
     seal.root === anchor.root &&
@@ -17,20 +17,13 @@ export function agree(seal: StoredSeal, anchor: Anchor): boolean {
   );
 }
 
-/** The number of the last seal; 0 when there is none. */
-export async function lastSealOf(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ last: string }>(
-    'select coalesce(max(seal_no), 0) as last from audit.seals',
+/** The numbers of the last seal and of the last event that has one; 0 when there is none. */
+export async function readEnd(pool: pg.Pool): Promise<{ seal: number; seq: number }> {
+  const { rows } = await pool.query<{ seal: number; seq: number }>(
+    `select coalesce((select max(seal_no) from audit.seals), 0)::float as seal,
+       coalesce((select max(seq) from audit.ledger), 0)::float as seq`,
   );
-  return Number(rows[0]?.last ?? 0);
-}
-
-/** The number of the last event that has one; 0 when there is none. */
-export async function lastSeqOf(pool: pg.Pool): Promise<number> {
-  const { rows } = await pool.query<{ last: string }>(
-    'select coalesce(max(seq), 0) as last from audit.ledger',
-  );
-  return Number(rows[0]?.last ?? 0);
+  return rows[0] ?? { seal: 0, seq: 0 };
 }
 
 /** The seals that the anchors are of, by their numbers. */

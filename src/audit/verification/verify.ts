@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { readValue } from '../../postgres/value.ts';
 
 /** One thing that is wrong with the trail. */
 export interface Problem {
@@ -11,7 +12,7 @@ export interface Problem {
   readonly detail: string;
 }
 
-/** What was looked at, and what was found. */
+/** What was checked, and what was found. */
 interface Total {
   seals: number;
   events: number;
@@ -30,7 +31,8 @@ export interface Range {
   readonly to: number | null;
 }
 
-interface Row {
+/** A row of audit.verify(): a seal, or a problem. */
+interface SealRow {
   readonly seal_no: string | null;
   readonly first_seq: string | null;
   readonly last_seq: string | null;
@@ -39,7 +41,7 @@ interface Row {
   readonly detail: string | null;
 }
 
-/** How many seals are looked at in one statement: of a second at most, so that no statement keeps a snapshot for long. */
+/** Seals of one statement: of a second at most, so that no statement keeps a snapshot for long. */
 const SEALS_AT_A_TIME = 50;
 /** Each on a connection of its own: the work is the server's, and takes one of its processors each. */
 const CHUNKS_AT_A_TIME = 3;
@@ -49,7 +51,7 @@ const CHUNKS_AT_A_TIME = 3;
  * the database, and what is sealed never changes, so that a trail that is written meanwhile raises no false alarm.
  *
  * @param pool as an auditor without limits
- * @param onProgress is told of the last seq that has been looked at, and of the last one that there is
+ * @param onProgress gets the last seq that has been checked, and the last one that there is
  * @throws the database's errors
  */
 export async function verifyTrail(
@@ -59,26 +61,24 @@ export async function verifyTrail(
 ): Promise<Verification> {
   const counts = { seals: 0, events: 0, purged: 0 };
   const total: Total = { ...counts, firstSeq: null, lastSeq: null, problems: [] };
-  const { rows: ends } = await pool.query<{ last: string }>(
-    'select coalesce(max(last_seq), 0) as last from audit.seals',
-  );
-  const end = Math.min(Number(ends[0]?.last ?? 0), range.to ?? Number.MAX_SAFE_INTEGER);
-  const underWay: { readonly last: string | null; readonly rows: Promise<Row[]> }[] = [];
+  const last = await readValue(pool, 'select coalesce(max(last_seq), 0) from audit.seals');
+  const end = Math.min(Number(last), range.to ?? Number.MAX_SAFE_INTEGER);
+  const underWay: { readonly to: string | null; readonly rows: Promise<SealRow[]> }[] = [];
   let from: string | null = String(range.from);
   while (from !== null || underWay.length > 0) {
     if (from !== null) {
-      const last = await endOfChunk(pool, from, range.to);
-      const rows = verifyChunk(pool, from, last ?? range.to);
+      const to = await endOfChunk(pool, from, range.to);
+      const rows = verifyChunk(pool, from, to ?? range.to);
       // It is awaited in its turn; until then its failure must not end the process.
       rows.catch(() => undefined);
-      underWay.push({ last, rows });
-      from = last === null ? null : String(BigInt(last) + 1n);
+      underWay.push({ to, rows });
+      from = to === null ? null : String(BigInt(to) + 1n);
     }
     if (from !== null && underWay.length < CHUNKS_AT_A_TIME) continue;
     const chunk = underWay.shift();
     if (chunk === undefined) break;
     addRows(total, await chunk.rows);
-    if (chunk.last !== null) onProgress(Number(chunk.last), end);
+    if (chunk.to !== null) onProgress(Number(chunk.to), end);
   }
   return total;
 }
@@ -95,21 +95,21 @@ async function endOfChunk(pool: pg.Pool, from: string, to: number | null): Promi
   return rows.length <= SEALS_AT_A_TIME ? null : (rows.at(-2)?.last_seq ?? null);
 }
 
-/** A purge takes tables away, which a statement that began before it may see already: so missing events get a second look. */
+/** A purge takes tables away, which a statement that began before it may see already: so missing events are checked again. */
 async function verifyChunk(
   pool: pg.Pool,
   from: string,
   to: string | number | null,
-): Promise<Row[]> {
-  const look = () =>
-    pool.query<Row>('select * from audit.verify($1::bigint, $2::bigint)', [from, to]);
-  const { rows } = await look();
-  const missing = rows.some(({ status }) => status === 'event_missing');
-  return missing ? (await look()).rows : rows;
+): Promise<SealRow[]> {
+  const verify = () =>
+    pool.query<SealRow>('select * from audit.verify($1::bigint, $2::bigint)', [from, to]);
+  const { rows } = await verify();
+  const isMissing = rows.some(({ status }) => status === 'event_missing');
+  return isMissing ? (await verify()).rows : rows;
 }
 
 /** Adds what one chunk came to. */
-function addRows(total: Total, rows: readonly Row[]): void {
+function addRows(total: Total, rows: readonly SealRow[]): void {
   const seen = new Set<string>();
   for (const { seal_no, first_seq, last_seq, status, seqs, detail } of rows) {
     const first = Number(first_seq);

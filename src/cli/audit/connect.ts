@@ -36,7 +36,7 @@ export async function withLogin<T>(
   command: 'audit' | 'settings' | 'restore' = 'audit',
 ): Promise<T> {
   const config = loadProcessConfig(command);
-  // Warnings and errors only: how an embedded server comes and goes is no part of the answer.
+  // Warnings and errors only: how an embedded server starts and stops is no part of the answer.
   const isChatty = ['info', 'debug', 'trace'].includes(config.logLevel);
   const log = makeLogger({ ...config, ...(isChatty && { logLevel: 'warn' }) }, command);
   logWarnings(log);
@@ -76,7 +76,7 @@ export async function withLogin<T>(
 const REFUSED = '42501';
 const READ_ONLY = '25006';
 
-/** Makes a sentence of the database's refusal of a login, or of changes, that says what to do. Rethrows other errors. */
+/** Turns the database's refusal of a login, or of changes, into a sentence that says what to do. Rethrows other errors. */
 function nameLogin(login: keyof typeof ADDRESSES): (error: unknown) => never {
   return (error) => {
     if (!isErrno(error) || (error.code !== REFUSED && error.code !== READ_ONLY)) throw error;
@@ -92,7 +92,7 @@ function nameLogin(login: keyof typeof ADDRESSES): (error: unknown) => never {
   };
 }
 
-/** Looks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may ask. */
+/** Checks first, so that what is wrong with the database is one sentence. Whether it is up to date, not all roles may read. */
 async function assertUsable(pool: pg.Pool, address: string): Promise<void> {
   const client = await pool.connect().catch((error: unknown) => {
     throw new ConnectionError(address, error);

@@ -19,7 +19,7 @@ export class NotCheckedError extends ExplainedError {
 /**
  * Runs a command that answers with its exit status. Bad arguments are one sentence on stderr and status 2.
  *
- * @param failed what is said, before the reason, when anything else is thrown
+ * @param failed what stands before the reason when anything else is thrown
  * @param status the exit status then: 3 by default, as nothing was found out, good or bad
  */
 export async function exitWith(
@@ -36,7 +36,7 @@ export async function exitWith(
   }
 }
 
-/** Makes a UsageError of the database's refusal of an argument, which one of these SQLSTATEs says. Rethrows other errors. */
+/** Turns the database's refusal of an argument, by one of these SQLSTATEs, into a UsageError. Rethrows other errors. */
 export function asUsageError(...codes: readonly string[]): (error: unknown) => never {
   return (error) => {
     if (isErrno(error) && codes.includes(error.code))
@@ -45,7 +45,7 @@ export function asUsageError(...codes: readonly string[]): (error: unknown) => n
   };
 }
 
-/** Why something failed. A code is of the database, the system or AWS ($metadata): its message says enough where nothing says more. */
+/** Why something failed. Errors of the database, the system or AWS ($metadata) have a code, and their message says enough. */
 function reasonOf(error: unknown): string {
   const text = explain(error);
   const known = isErrno(error) || (error instanceof Error && '$metadata' in error);

@@ -7,19 +7,22 @@ import {
   makeEventReader,
   readLastSeq,
   requireEnvironmentInTrail,
+  type EventReader,
   type ExportQuery,
   type Transaction,
 } from '../../audit/export/export.ts';
 import { FORMATS, textOf } from '../../audit/export/format.ts';
 import { problemOf } from '../../lib/errors.ts';
 import { isErrno } from '../../lib/errno.ts';
+import { inTransaction } from '../../postgres/own_transaction.ts';
+import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, UsageError } from './exit_codes.ts';
 import { assertWritable, writeWhole } from './out_file.ts';
-import { makeProgress } from './progress.ts';
+import { withProgress } from './progress.ts';
 
 /** Exit status of an export that failed or broke off. */
-const NOT_WHOLE = 1;
+const INCOMPLETE = 1;
 
 type Format = keyof typeof FORMATS;
 
@@ -46,13 +49,13 @@ export function run({ format, out, force = false, ...filters }: ExportArguments)
         await withLogin('auditor', (pool) => exportEvents(pool, query, format, out));
         return 0;
       } catch (error) {
-        // The reader has had enough, as `head` does: nothing to say, but it isn't all there is.
-        if (isErrno(error) && error.code === 'EPIPE') return NOT_WHOLE;
+        // The reader closed the pipe, as `head` does: no message, but it isn't all there is.
+        if (isErrno(error) && error.code === 'EPIPE') return INCOMPLETE;
         throw error;
       }
     },
     'The export is not whole: ',
-    NOT_WHOLE,
+    INCOMPLETE,
   );
 }
 
@@ -72,38 +75,31 @@ async function exportEvents(
   format: Format,
   out: string | undefined,
 ): Promise<void> {
-  if (out === undefined) return write(pool, query, format, process.stdout);
-  return writeWhole(out, (file) =>
-    write(pool, query, format, file.createWriteStream({ flush: true })),
-  );
+  const transaction: Transaction = (work) => inTransaction(pool, work);
+  const write = (target: Writable) =>
+    withProgress(async (show) => {
+      const last = await begin(transaction, format, query);
+      const text = writeText(makeEventReader(transaction, query, last), format, show);
+      await pipeline(text, target, { end: target !== process.stdout });
+    });
+  if (out === undefined) await write(process.stdout);
+  else await writeWhole(out, (file) => write(file.createWriteStream({ flush: true })));
 }
 
-async function write(
-  pool: pg.Pool,
-  query: ExportQuery,
+async function* writeText(
+  reader: EventReader,
   format: Format,
-  target: Writable,
-): Promise<void> {
-  const transaction = transactionOf(pool);
-  const progress = makeProgress(process.stderr);
+  show: (text: string) => void,
+): AsyncGenerator<string, void, undefined> {
+  if (FORMATS[format].head !== '') yield FORMATS[format].head;
   let events = 0;
-  const last = await begin(transaction, format, query);
-  async function* text(): AsyncGenerator<string, void, undefined> {
-    if (FORMATS[format].head !== '') yield FORMATS[format].head;
-    const reader = makeEventReader(transaction, query, last);
-    for (let page = await reader.next(); page !== undefined; page = await reader.next()) {
-      const part = textOf(FORMATS[format], page, (...what) => reader.pieces(...what));
-      if (typeof part !== 'string') yield* part;
-      else if (part !== '') yield part;
-      events += page.rows.length;
-      const { after, until } = reader.remaining;
-      progress.tell(`${count(events)} events, ${count(Math.max(0, until - after))} numbers left`);
-    }
-  }
-  try {
-    await pipeline(text(), target, { end: target !== process.stdout });
-  } finally {
-    progress.end();
+  for (let page = await reader.next(); page !== undefined; page = await reader.next()) {
+    const part = textOf(FORMATS[format], page, reader.pieces);
+    if (typeof part !== 'string') yield* part;
+    else if (part !== '') yield part;
+    events += page.rows.length;
+    const { after, until } = reader.remaining;
+    show(`${count(events)} events, ${count(Math.max(0, until - after))} numbers left`);
   }
 }
 
@@ -115,12 +111,9 @@ async function begin(
 ): Promise<number> {
   const isApi = await transaction(async (client) => {
     await requireKnownEnvironment(client, query);
-    const { rows } = await client.query<{ api: boolean }>(
-      `select session_user = 'halyard_authenticator' as api`,
-    );
-    return rows[0]?.api === true;
+    return readValue<boolean>(client, `select session_user = 'halyard_authenticator'`);
   });
-  if (!isApi) return transaction(readLastSeq);
+  if (isApi !== true) return transaction(readLastSeq);
   const { last } = await beginExport(transaction, format, query, false);
   return last;
 }
@@ -133,24 +126,6 @@ async function requireKnownEnvironment(client: pg.ClientBase, query: ExportQuery
     const { code, detail } = problemOf(error);
     throw code === 'environment_not_found' ? new UsageError(`--environment: ${detail}`) : error;
   }
-}
-
-/** One transaction of the login's own, without claims: its role is its right. */
-function transactionOf(pool: pg.Pool): Transaction {
-  return async (work) => {
-    const client = await pool.connect();
-    try {
-      await client.query('begin');
-      const result = await work(client);
-      await client.query('commit');
-      client.release();
-      return result;
-    } catch (error) {
-      // The connection goes, and the transaction with it.
-      client.release(true);
-      throw error;
-    }
-  };
 }
 
 function count(n: number): string {

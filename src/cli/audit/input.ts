@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { NotCheckedError } from './exit_codes.ts';
 
 /**
- * The lines of a text file, read as they are asked for; `-` is standard input.
+ * The lines of a text file, read one by one; `-` is standard input.
  *
  * @throws NotCheckedError when it can't be read
  */

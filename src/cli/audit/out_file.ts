@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { lstat, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { UsageError } from './exit_codes.ts';
 
-/** Makes the file itself: neither what a link leads to nor what another user has put there. */
+/** Creates the file itself: opens neither what a link leads to nor another user's file. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
@@ -25,14 +25,14 @@ export async function assertWritable(out: string, force: boolean): Promise<void>
  * Writes a file under another name until it is whole. Only its owner may read it, as it holds names.
  *
  * @param write closes the file, or leaves that to this
- * @throws what `write` throws, and the system's errors; nothing is left behind then
+ * @throws what `write` throws, and the system's errors; nothing is left then
  */
 export async function writeWhole(
   out: string,
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
   const partial = `${out}.partial`;
-  // What a killed run has left; of a link it is the link that goes.
+  // A killed run may have left it; of a link this removes the link.
   await rm(partial, { force: true });
   const file = await open(partial, NEW, 0o600);
   try {

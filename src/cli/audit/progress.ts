@@ -1,6 +1,6 @@
 import type { WriteStream } from 'node:tty';
 
-/** How often a long run says how far it is: where nobody rewrites lines, more seldom. */
+/** How often a long run shows how far it is: less often where lines can't be rewritten. */
 const TTY_EVERY_MS = 200;
 const LINE_EVERY_MS = 5_000;
 
@@ -10,7 +10,7 @@ export function makeProgress(stream: Pick<WriteStream, 'isTTY' | 'write'>) {
   let last = Date.now();
   let shown = false;
   return {
-    tell(text: string) {
+    show: (text: string): void => {
       const now = Date.now();
       if (now - last < every) return;
       last = now;
@@ -18,8 +18,20 @@ export function makeProgress(stream: Pick<WriteStream, 'isTTY' | 'write'>) {
       stream.write(stream.isTTY ? `\r\u001b[K${text}` : `${text}\n`);
     },
     /** Takes the line away that a terminal shows. */
-    end() {
+    end(): void {
       if (shown && stream.isTTY) stream.write('\r\u001b[K');
     },
   };
+}
+
+/** Runs work that shows its progress on stderr. */
+export async function withProgress<T>(
+  work: (show: (text: string) => void) => Promise<T>,
+): Promise<T> {
+  const progress = makeProgress(process.stderr);
+  try {
+    return await work(progress.show);
+  } finally {
+    progress.end();
+  }
 }

@@ -1,3 +1,4 @@
+import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { exitWith } from './exit_codes.ts';
 import { assertWritable, writeWhole } from './out_file.ts';
@@ -10,12 +11,12 @@ import { assertWritable, writeWhole } from './out_file.ts';
  */
 export function run(eventId: string, { out }: { readonly out?: string }): Promise<void> {
   return exitWith(async () => {
-    // A proof takes the place of an older one.
+    // A proof replaces an older one.
     if (out !== undefined) await assertWritable(out, true);
-    const { rows } = await withLogin('auditor', (pool) =>
-      pool.query<{ proof: unknown }>('select audit.prove($1) as proof', [eventId]),
+    const proof = await withLogin('auditor', (pool) =>
+      readValue(pool, 'select audit.prove($1)', [eventId]),
     );
-    const text = `${JSON.stringify(rows[0]?.proof, null, 2)}\n`;
+    const text = `${JSON.stringify(proof, null, 2)}\n`;
     if (out === undefined) process.stdout.write(text);
     else await writeWhole(out, (file) => file.writeFile(text));
     return 0;

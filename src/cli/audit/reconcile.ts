@@ -1,5 +1,6 @@
 import { queryOf } from '../../audit/delivery/outbox.ts';
 import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
+import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
 
@@ -18,10 +19,7 @@ export function run({ full = false, recordRows = false }: ReconcileArguments): P
   return exitWith(() =>
     withLogin('owner', async (pool) => {
       const done = await reconcile(queryOf(pool), scope, new AbortController().signal);
-      const { rows } = await pool.query<{ count: string }>(
-        'select app_private.dead_letter_count() as count',
-      );
-      const letters = Number(rows[0]?.count);
+      const letters = Number(await readValue(pool, 'select app_private.dead_letter_count()'));
       process.stdout.write(summarize(done, letters));
       return letters > 0 || (done.unexplained ?? 0) > 0 ? FOUND_PROBLEMS : 0;
     }),

@@ -20,7 +20,7 @@ export function run({ keep, dryRun = false }: RetainArguments): Promise<void> {
   return exitWith(() => withLogin('owner', (pool) => retain(pool, keep, dryRun)));
 }
 
-/** A dry run looks at all months at once; a real one at one after the other, so that what is done is done. */
+/** A dry run is one statement for all months; a real one has a transaction for each, so that what is done is done. */
 async function retain(pool: pg.Pool, keep: string, dryRun: boolean): Promise<number> {
   let seen = 0;
   for (;;) {

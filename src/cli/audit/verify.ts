@@ -8,10 +8,11 @@ import { SINKS } from '../../audit/delivery/sinks/index.ts';
 import { verifyState, type StateProblem } from '../../audit/verification/state.ts';
 import { verifyTrail, type Range, type Verification } from '../../audit/verification/verify.ts';
 import type { Config } from '../../config/config.ts';
+import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { linesOf } from './input.ts';
 import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
-import { makeProgress } from './progress.ts';
+import { withProgress } from './progress.ts';
 import { summarize, toJson } from './verify_report.ts';
 
 export interface VerifyArguments {
@@ -19,15 +20,14 @@ export interface VerifyArguments {
   readonly to?: number;
   /** A file, `-`, or the name of a sink that can be read. */
   readonly anchors?: string;
-  /** False: rows and triggers aren't looked at. Nor are they when a range was asked for. */
+  /** False: rows and triggers aren't checked. Nor are they when a range is given. */
   readonly rows?: boolean;
   readonly json?: boolean;
 }
 
 /**
- * `halyard audit verify`: is the trail what it was when it was sealed, are the rows what it says, and do the
- * heads outside agree? Exit status 0 when
- * all is well, 1 when not, 2 for bad arguments, 3 when it could not be checked.
+ * `halyard audit verify`: checks the trail against its seals, the rows against the trail, and the seals against a copy outside.
+ * Exit status 0 when all is well, 1 when not, 2 for bad arguments, 3 when it could not be checked.
  */
 export function run({ from = 1, to, anchors, rows = true, json }: VerifyArguments): Promise<void> {
   return exitWith(async () => {
@@ -35,10 +35,11 @@ export function run({ from = 1, to, anchors, rows = true, json }: VerifyArgument
       throw new UsageError('Give --to a number that is not below --from.');
     const range = { from, to: to ?? null };
     return withLogin('auditor', async (pool, config) => {
-      const verification = { ...(await verify(pool, range)), auditMode: await auditMode(pool) };
+      // Null when it can't be read now.
+      const auditMode = await readValue<string | null>(pool, 'select app_private.audit_mode()');
+      const verification = { ...(await verify(pool, range)), auditMode: auditMode ?? null };
       const report = anchors === undefined ? null : await compare(pool, anchors, config);
-      const isWhole = range.from === 1 && range.to === null;
-      const state = rows && isWhole ? await compareState(pool) : null;
+      const state = rows && isWhole(range) ? await compareState(pool) : null;
       const parts = [verification.problems, report?.problems ?? [], state ?? []];
       process.stdout.write(
         json ? `${toJson(verification, report, state)}\n` : summarize(verification, report, state),
@@ -49,37 +50,20 @@ export function run({ from = 1, to, anchors, rows = true, json }: VerifyArgument
 }
 
 async function verify(pool: pg.Pool, range: Range): Promise<Verification> {
-  const progress = makeProgress(process.stderr);
-  try {
-    const verification = await verifyTrail(pool, range, (seq, last) =>
-      progress.tell(`Verified up to event ${seq} of ${last}`),
-    );
-    const asked = range.from > 1 || range.to !== null;
-    if (asked && verification.seals === 0 && verification.problems.length === 0)
-      throw new NotCheckedError('There are no sealed events of these numbers.');
-    return verification;
-  } finally {
-    progress.end();
-  }
-}
-
-async function compareState(pool: pg.Pool): Promise<StateProblem[]> {
-  const progress = makeProgress(process.stderr);
-  try {
-    return await verifyState(pool, (table, rows) =>
-      progress.tell(`Compared ${rows} rows of ${table} with the trail`),
-    );
-  } finally {
-    progress.end();
-  }
-}
-
-/** Null when it can't be known now. */
-async function auditMode(pool: pg.Pool): Promise<string | null> {
-  const { rows } = await pool.query<{ mode: string | null }>(
-    'select app_private.audit_mode() as mode',
+  const verification = await withProgress((show) =>
+    verifyTrail(pool, range, (seq, last) => show(`Verified up to event ${seq} of ${last}`)),
   );
-  return rows[0]?.mode ?? null;
+  if (!isWhole(range) && verification.seals === 0 && verification.problems.length === 0)
+    throw new NotCheckedError('There are no sealed events of these numbers.');
+  return verification;
+}
+
+const isWhole = ({ from, to }: Range) => from === 1 && to === null;
+
+function compareState(pool: pg.Pool): Promise<StateProblem[]> {
+  return withProgress((show) =>
+    verifyState(pool, (table, rows) => show(`Compared ${rows} rows of ${table} with the trail`)),
+  );
 }
 
 async function compare(pool: pg.Pool, anchors: string, config: Config): Promise<AnchorReport> {

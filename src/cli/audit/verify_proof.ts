@@ -1,14 +1,14 @@
 import { messagesOf, readMessage } from '../../audit/verification/copy.ts';
 import {
   parseProof,
-  ProofFormatError,
   proofProblems,
   type Proof,
+  type ProofFormatError,
 } from '../../audit/seals/proof.ts';
 import { linesOf, textOf } from './input.ts';
 import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
 
-/** Files that `halyard audit verify-proof` was given beside the proof. */
+/** Files beside the proof. */
 export interface VerifyProofArguments {
   readonly message?: string;
   readonly anchors?: string;
@@ -37,22 +37,18 @@ export function run(file: string, values: VerifyProofArguments): Promise<void> {
 }
 
 async function readProof(file: string): Promise<Proof> {
+  const text = await textOf(file);
   try {
-    return parseProof(await textOf(file));
+    return parseProof(text);
   } catch (error) {
-    if (error instanceof ProofFormatError)
-      throw new NotCheckedError(`${file}: ${error.message}`, { cause: error });
-    throw error;
+    throw new NotCheckedError(`${file}: ${(error as ProofFormatError).message}`, { cause: error });
   }
 }
 
 /** The proof's own message, or, for an event that was purged, the copy's line with its number. */
 async function messageFor(proof: Proof, file: string | undefined): Promise<string> {
   if (file !== undefined) {
-    for await (const line of linesOf(file)) {
-      const found = messagesOf(line).find((message) => isAbout(message, proof));
-      if (found !== undefined) return found;
-    }
+    for await (const message of messagesIn(file)) if (isAbout(message, proof)) return message;
     throw new NotCheckedError(`${file} has no message of event ${proof.eventId}.`);
   }
   if (proof.message !== null) return proof.message;
@@ -68,17 +64,11 @@ function isAbout(message: string, { eventId, seq }: Proof): boolean {
 
 async function anchorProblems({ seal }: Proof, file: string): Promise<string[]> {
   const heads = new Set<string>();
-  for await (const line of linesOf(file))
-    for (const message of messagesOf(line)) {
-      const found = readMessage(message);
-      if (
-        found !== null &&
-        'head' in found &&
-        found.seal === seal.seal &&
-        found.incarnation === seal.incarnation
-      )
-        heads.add(found.head);
-    }
+  for await (const message of messagesIn(file)) {
+    const found = readMessage(message);
+    if (found === null || 'leaf' in found) continue;
+    if (found.seal === seal.seal && found.incarnation === seal.incarnation) heads.add(found.head);
+  }
   if (heads.size === 0)
     throw new NotCheckedError(
       `${file} has no audit.sealed record of seal ${seal.seal}: look for it in a later part of the copy.`,
@@ -88,6 +78,10 @@ async function anchorProblems({ seal }: Proof, file: string): Promise<string[]> 
       `The copy has several heads of seal ${seal.seal}: there were two trails, or one was rewritten.`,
     ];
   return heads.has(seal.head) ? [] : [`The copy's seal ${seal.seal} has another head.`];
+}
+
+async function* messagesIn(file: string): AsyncGenerator<string, void, undefined> {
+  for await (const line of linesOf(file)) yield* messagesOf(line);
 }
 
 function holds({ seq, seal }: Proof, message: string, anchors: string | undefined): string {

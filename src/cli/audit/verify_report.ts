@@ -6,18 +6,17 @@ import type { Problem, Verification } from '../../audit/verification/verify.ts';
 
 /** Problems shown one by one; of more there is only the count. */
 const MAX_SHOWN = 50;
-
 /** Ranges of event numbers shown of one problem. */
 const MAX_RANGES = 5;
 
-/** What was looked at, and in which mode changes are made: null when that isn't known. */
+/** What was checked, and in which mode changes are made: null when that isn't known. */
 type Verified = Verification & { readonly auditMode: string | null };
 
 /**
  * What was found, for a person.
  *
  * @param anchors null when there was nothing to compare with
- * @param state what is wrong with rows and triggers; null when they weren't looked at
+ * @param state what is wrong with rows and triggers; null when they weren't checked
  */
 export function summarize(
   verification: Verified,
@@ -25,57 +24,76 @@ export function summarize(
   state: readonly StateProblem[] | null,
 ): string {
   const problems = [...verification.problems, ...(anchors?.problems ?? []), ...(state ?? [])];
-  const shown = problems.slice(0, MAX_SHOWN).map(describe);
-  if (problems.length > MAX_SHOWN) shown.push(`  and ${problems.length - MAX_SHOWN} more`);
+  const more = problems.length - MAX_SHOWN;
   return `${[
     ...counts(verification),
     state === null ? STATE_UNCHECKED : STATE_CHECKED,
     MODES[verification.auditMode ?? ''] ?? 'Audit mode: not known, the settings are locked.',
-    ...(anchors === null ? [UNANCHORED] : reach(anchors)),
-    ...(problems.length === 0 ? ['No problems.'] : [plural(problems.length, 'problem'), ...shown]),
+    ...(anchors === null ? [UNANCHORED] : describeAnchors(anchors)),
+    problems.length === 0 ? 'No problems.' : plural(problems.length, 'problem'),
+    ...problems.slice(0, MAX_SHOWN).map(describe),
+    ...(more > 0 ? [`  and ${more} more`] : []),
   ].join('\n')}\n`;
+}
+
+/** What was found, for a program: one line of JSON. */
+export function toJson(
+  verification: Verified,
+  anchors: AnchorReport | null,
+  state: readonly StateProblem[] | null,
+): string {
+  const { problems: own, ...counted } = verification;
+  const { problems: against = [], ...compared } = anchors ?? {};
+  const problems = [...own, ...against, ...(state ?? [])];
+  return JSON.stringify({
+    ok: problems.length === 0,
+    ...counted,
+    anchors: anchors === null ? null : compared,
+    rowsChecked: state !== null,
+    problems,
+  });
 }
 
 const MODES: Readonly<Record<string, string>> = {
   lax: 'Audit mode: lax, a change goes through when its event can’t be written.',
   strict: 'Audit mode: strict, no change without its event.',
 };
-
 const UNANCHORED =
   'Checked against itself only: who could rewrite every table could have rewritten the seals. Give --anchors a copy of the trail.';
-
 const STATE_CHECKED =
   'Rows: flags, schedules, environments, settings and triggers were compared with the trail.';
 const STATE_UNCHECKED = 'Rows and triggers were not looked at.';
+const SEALS_ONLY =
+  'Only seals were read, not events. Give --anchors a file with the copy to have its events compared and its gaps found.';
 
 function counts({ seals, events, firstSeq, lastSeq, purged }: Verification): string[] {
   if (seals === 0) return ['Verified: no sealed events.'];
   const range = `${firstSeq ?? 0} to ${lastSeq ?? 0}`;
-  const lines = [`Verified: ${plural(events, 'event')} (${range}) in ${plural(seals, 'seal')}.`];
-  if (purged > 0) lines.push(`Purged: ${plural(purged, 'event')}, whose leaves are kept.`);
-  return lines;
+  return [
+    `Verified: ${plural(events, 'event')} (${range}) in ${plural(seals, 'seal')}.`,
+    ...(purged > 0 ? [`Purged: ${plural(purged, 'event')}, whose leaves are kept.`] : []),
+  ];
 }
 
-function reach(report: AnchorReport): string[] {
-  const { anchored, matching, copies, coverage, sealsOnly, last, behind, unanchored, lost } =
-    report;
+function describeAnchors(report: AnchorReport): string[] {
+  const { anchored, matching, copies, coverage, last, behind, unanchored } = report;
   const lines = [`Anchors: ${matching} of ${plural(anchored, 'seal')} agree.`];
-  if (sealsOnly) lines.push(SEALS_ONLY);
+  if (report.sealsOnly) lines.push(SEALS_ONLY);
   if (copies > 0) lines.push(`Copies: ${plural(copies, 'event')} compared with the ledger.`);
   if (coverage !== null) lines.push(describeCoverage(coverage));
-  if (last !== null)
-    lines.push(
-      `They reach to seal ${last.seal}, event ${last.seq}` +
-        (behind > 0
-          ? `; ${plural(behind, 'seal')} behind it not anchored yet.`
-          : ', the last one.'),
-    );
+  const rest =
+    behind > 0 ? `; ${plural(behind, 'seal')} behind it not anchored yet.` : ', the last one.';
+  if (last !== null) lines.push(`They reach to seal ${last.seal}, event ${last.seq}${rest}`);
   if (unanchored > 0)
     lines.push(
       `${plural(unanchored, 'seal')} before it without an anchor: the chain vouches for what the copy lacks.`,
     );
-  lines.push(...lost.map(describeLoss));
-  return lines;
+  return [...lines, ...report.lost.map(describeLoss)];
+}
+
+function describeCoverage({ first, last, missing }: Coverage): string {
+  const whole = missing === 0 ? 'every event' : `all but ${plural(missing, 'event')}`;
+  return `The copy has ${whole} from ${first} to ${last}.`;
 }
 
 function describeLoss({ acceptedAt, reason, seals, events }: Loss): string {
@@ -84,14 +102,6 @@ function describeLoss({ acceptedAt, reason, seals, events }: Loss): string {
     ...(events === null ? [] : [`events ${events.first} to ${events.last}`]),
   ].join(', ');
   return `Lost: ${what}, of the history given up at ${acceptedAt}, because: ${reason}`;
-}
-
-const SEALS_ONLY =
-  'Only seals were read, not events. Give --anchors a file with the copy to have its events compared and its gaps found.';
-
-function describeCoverage({ first, last, missing }: Coverage): string {
-  const whole = missing === 0 ? 'every event' : `all but ${plural(missing, 'event')}`;
-  return `The copy has ${whole} from ${first} to ${last}.`;
 }
 
 function describe({ status, seal, seqs, detail }: Problem): string {
@@ -115,22 +125,4 @@ export function ranges(seqs: readonly number[]): string {
 
 function plural(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`;
-}
-
-/** What was found, for a program: one line of JSON. */
-export function toJson(
-  verification: Verified,
-  anchors: AnchorReport | null,
-  state: readonly StateProblem[] | null,
-): string {
-  const { problems, ...counted } = verification;
-  const { problems: against = [], ...reached } = anchors ?? {};
-  const all = [...problems, ...against, ...(state ?? [])];
-  return JSON.stringify({
-    ok: all.length === 0,
-    ...counted,
-    anchors: anchors === null ? null : reached,
-    rowsChecked: state !== null,
-    problems: all,
-  });
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { messagesOf, readBrokenSeal, readMessage } from '../../../src/audit/verification/copy.ts';
+import { messagesOf, readMessage, readSubstitute } from '../../../src/audit/verification/copy.ts';
 import { leafOf } from '../../../src/audit/seals/merkle.ts';
 
 const HASH = 'ab'.repeat(32);
@@ -55,7 +55,7 @@ test('a sealed record is an anchor, an event a copy with its leaf', () => {
   expect(readMessage(EVENT)).toEqual({ seq: 4, eventId: 'e', leaf: leafOf(EVENT).toString('hex') });
 });
 
-test('a stub, a record without number and a broken one are neither', () => {
+test('a truncated message, a record without number and a broken one are neither', () => {
   expect(readMessage(EVENT.replace('"seq": 4', '"seq": 4, "truncated": true'))).toBeNull();
   expect(readMessage(EVENT.replace('"seq": 4, ', ''))).toBeNull();
   expect(readMessage(SEALED.replace(HASH, 'zz'))).toBeNull();
@@ -66,13 +66,20 @@ test('a stub, a record without number and a broken one are neither', () => {
 
 test('a sealed record without what a seal has says that it is broken, and which it claims to be', () => {
   const broken = SEALED.replace(HASH, 'zz');
-  expect(readBrokenSeal(broken)).toEqual({ seal: 3, trail: ID });
-  expect(readBrokenSeal('{"eventType": "audit.sealed", "metadata": "none"}')).toEqual({
+  expect(readSubstitute(broken)).toEqual({ seal: 3, trail: ID });
+  expect(readSubstitute('{"eventType": "audit.sealed", "metadata": "none"}')).toEqual({
     ...{ seal: null, trail: null },
   });
   // A torn line is sent again.
-  for (const other of [SEALED, EVENT, broken.slice(0, -1), 'hello'])
-    expect(readBrokenSeal(other)).toBeNull();
+  for (const other of [EVENT, broken.slice(0, -1), 'hello'])
+    expect(readSubstitute(other)).toBeNull();
+});
+
+test('a truncated message and a purged event stand for an event by its number', () => {
+  for (const field of ['truncated', 'purged'])
+    expect(readSubstitute(EVENT.replace('"seq": 4', `"seq": 4, "${field}": true`))).toEqual({
+      seq: 4,
+    });
 });
 
 test('a line of many megabytes is read', () => {

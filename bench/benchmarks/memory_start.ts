@@ -8,8 +8,8 @@ import { makeDataDir, removeDataDir } from '../../test/support/postgres_server.t
 import { spreadOf } from '../measure.ts';
 import { BENCH_SECRET, startHalyard } from '../processes.ts';
 import type { HalyardProcess } from '../processes.ts';
-import type { Figure, Question, Size } from '../question.ts';
-import type { BenchDatabase, Stand } from '../stand.ts';
+import type { Figure, Benchmark, Size } from '../benchmark.ts';
+import type { BenchDatabase, Environment } from '../environment.ts';
 import { whenSettled } from '../trail.ts';
 
 /** What an hour of a large installation asks of it: a request a second, and 1,000 schedules that come due. */
@@ -20,8 +20,8 @@ const HOUR: Record<Size, { readonly requests: number; readonly schedules: number
 };
 const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 7 };
 const CONNECTIONS = 8;
-const REACH_MIB = 200;
-const REACH_S = { cold: 6, warm: 2 } as const;
+const TARGET_MIB = 200;
+const TARGET_S = { cold: 6, warm: 2 } as const;
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 
 const LIST = `{"query": "{ auditEvents(first: 20) { nodes { id occurredAt eventType metadata } } }"}`;
@@ -34,11 +34,11 @@ const FILL = `
   insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   select flag.id, now(), jsonb_build_object('rollout_percentage', n % 100)
   from flag cross join generate_series(1, $1::integer) as n`;
-export const memoryStart: Question = {
+export const memoryStart: Benchmark = {
   name: 'memory_start',
-  asks: 'How much memory do api and worker take, and how long to start?',
-  async run(stand, size) {
-    const figures = await measureProcesses(stand, size);
+  description: 'How much memory do api and worker take, and how long to start?',
+  async run(environment, size) {
+    const figures = await measureProcesses(environment, size);
     return [...(await measureProduct(size)), ...figures];
   },
 };
@@ -56,20 +56,20 @@ async function measureProduct(size: Size): Promise<Figure[]> {
       await removeDataDir(dataDir, join(dataDir, 'postgres'));
     }
   }
-  const figure = (what: string, seconds: number[], reach: number): Figure => {
+  const figure = (what: string, seconds: number[], target: number): Figure => {
     const value = spreadOf(seconds);
-    const text = `≤ ${reach}`;
-    return { what, unit: 's', value, reach: { text, met: value.median <= reach } };
+    const text = `≤ ${target}`;
+    return { what, unit: 's', value, target: { text, met: value.median <= target } };
   };
   return [
-    figure('npm start to ready, with a new data folder', cold, REACH_S.cold),
-    figure('npm start to ready, again', warm, REACH_S.warm),
+    figure('npm start to ready, with a new data folder', cold, TARGET_S.cold),
+    figure('npm start to ready, again', warm, TARGET_S.warm),
   ];
 }
 
 /** Starts and stops it; in seconds from spawning npm to readiness. */
 async function startProduct(dataDir: string): Promise<number> {
-  const begun = performance.now();
+  const startedAt = performance.now();
   const child = spawn('npm', ['start'], {
     cwd: CHECKOUT,
     env: {
@@ -88,7 +88,7 @@ async function startProduct(dataDir: string): Promise<number> {
   const hear = (chunk: Buffer) => {
     text = (text + chunk.toString()).slice(-10_000);
     if (text.includes('Ctrl-C stops everything'))
-      ready.resolve((performance.now() - begun) / 1_000);
+      ready.resolve((performance.now() - startedAt) / 1_000);
   };
   child.stdout.on('data', hear);
   child.stderr.on('data', hear);
@@ -100,8 +100,8 @@ async function startProduct(dataDir: string): Promise<number> {
 }
 
 /** API and worker, each in a process: their starts, and their memory before and after an hour's load. */
-async function measureProcesses(stand: Stand, size: Size): Promise<Figure[]> {
-  const database = await stand.makeDatabase();
+async function measureProcesses(environment: Environment, size: Size): Promise<Figure[]> {
+  const database = await environment.makeDatabase();
   const starts: Record<'api' | 'worker', number[]> = { api: [], worker: [] };
   const start = async (command: 'api' | 'worker') => {
     const { authenticatorUrl, workerUrl } = database;
@@ -156,8 +156,8 @@ async function load(api: HalyardProcess, { root }: BenchDatabase, size: Size): P
 function describeStarts(starts: Record<'api' | 'worker', number[]>): Figure[] {
   return (['api', 'worker'] as const).map((command) => {
     const value = spreadOf(starts[command]);
-    const reach = { text: `≤ ${REACH_S.warm}`, met: value.median <= REACH_S.warm };
-    return { what: `halyard ${command} to ready`, unit: 's', value, reach };
+    const target = { text: `≤ ${TARGET_S.warm}`, met: value.median <= TARGET_S.warm };
+    return { what: `halyard ${command} to ready`, unit: 's', value, target };
   });
 }
 
@@ -169,7 +169,7 @@ function describeMemory(before: number[], after: number[]): Figure[] {
       unit: 'MiB',
       value,
       baseline: { what: 'idle', value: spreadOf([before[i] ?? Number.NaN]) },
-      reach: { text: `≤ ${REACH_MIB}`, met: value.median <= REACH_MIB },
+      target: { text: `≤ ${TARGET_MIB}`, met: value.median <= TARGET_MIB },
     };
   });
 }

@@ -3,9 +3,9 @@ import type { JobsOptions, JobsTask } from '../load/jobs.ts';
 import { startLoad } from '../load.ts';
 import { inTurns, spreadOf } from '../measure.ts';
 import { startHalyard } from '../processes.ts';
-import type { Question, Size } from '../question.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
 import { makeFlags } from '../schedule_table.ts';
-import type { BenchDatabase } from '../stand.ts';
+import type { BenchDatabase } from '../environment.ts';
 import { whenSettled } from '../trail.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 300, usual: 10_000, full: 100_000 };
@@ -13,16 +13,16 @@ const ROUNDS: Record<Size, number> = { smoke: 1, usual: 2, full: 3 };
 /** Enough that starting and ending count for little. */
 const JOBS: Record<Size, number> = { smoke: 100, usual: 500, full: 10_000 };
 const JOBS_AT_A_TIME = 8;
-const REACH = { perSecond: 8_000, ratio: 10 };
+const TARGET = { perSecond: 8_000, ratio: 10 };
 /** Until the schedules are created and everything is at rest. */
 const LEAD_MS = 1_500;
 const DEADLINE_MS = 60_000;
 
-export const dueAtOnce: Question = {
+export const dueAtOnce: Benchmark = {
   name: 'due_at_once',
-  asks: 'How fast are schedules applied that are due at one instant?',
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description: 'How fast are schedules applied that are due at one instant?',
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     const worker = await startHalyard('worker', database.workerUrl);
     const options: JobsOptions = { databaseUrl: database.rootUrl, concurrency: JOBS_AT_A_TIME };
     const jobLoad = await startLoad<JobsTask, number>('jobs', options);
@@ -53,9 +53,9 @@ export const dueAtOnce: Question = {
           unit: 'schedules/s',
           value,
           baseline,
-          reach: {
-            text: `≥ ${REACH.perSecond.toLocaleString('en-US')}/s and ≥ ${REACH.ratio} × the baseline`,
-            met: value.median >= REACH.perSecond && value.median >= REACH.ratio * jobs.median,
+          target: {
+            text: `≥ ${TARGET.perSecond.toLocaleString('en-US')}/s and ≥ ${TARGET.ratio} × the baseline`,
+            met: value.median >= TARGET.perSecond && value.median >= TARGET.ratio * jobs.median,
           },
         },
         {
@@ -110,7 +110,7 @@ async function applyAll({ root }: BenchDatabase, round: number, count: number): 
  *   from the work
  */
 async function whenApplied(root: pg.Pool, last: string): Promise<number> {
-  const begun = performance.now();
+  const startedAt = performance.now();
   for (;;) {
     const { rows } = await root.query<{ now: number; pending: boolean }>({
       name: 'pending',
@@ -123,7 +123,8 @@ async function whenApplied(root: pg.Pool, last: string): Promise<number> {
       values: [last],
     });
     if (rows[0]?.pending === false) return rows[0].now;
-    if (performance.now() - begun > DEADLINE_MS) throw new Error('Not all were applied in time.');
+    if (performance.now() - startedAt > DEADLINE_MS)
+      throw new Error('Not all were applied in time.');
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -4,8 +4,8 @@ import { startLoad } from '../load.ts';
 import type { Spread } from '../measure.ts';
 import { inTurns, spreadOf } from '../measure.ts';
 import { BENCH_SECRET, startHalyard } from '../processes.ts';
-import type { Question, Size } from '../question.ts';
-import type { BenchDatabase, Stand } from '../stand.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
+import type { BenchDatabase, Environment } from '../environment.ts';
 
 /** How many APIs, and as many workers, for how long, and how often. */
 const SIZES: Record<Size, { each: number; seconds: number; rounds: number }> = {
@@ -17,8 +17,8 @@ const CONNECTIONS = 8;
 /** Enough that no request is answered after the time it is to schedule for, which would be refused. */
 const DUE_IN_MS = 1_500;
 const FLAGS = Array.from({ length: 200 }, (_, n) => `flag-${n}`);
-/** More processes share the same two processors: what they may lose by standing in each other's way. */
-const REACH = 0.8;
+/** More processes share the same two processors: what they may lose by standing in each other's variant. */
+const TARGET = 0.8;
 const SETTLE_MS = 60_000;
 
 /** A database of its own with its processes, and what was measured there. */
@@ -31,8 +31,8 @@ interface Site {
   stop(): Promise<void>;
 }
 
-async function openSite(stand: Stand, each: number): Promise<Site> {
-  const database = await stand.makeDatabase();
+async function openSite(environment: Environment, each: number): Promise<Site> {
+  const database = await environment.makeDatabase();
   const started = await Promise.all(
     Array.from({ length: each }, () => [
       startHalyard('api', database.authenticatorUrl),
@@ -123,13 +123,14 @@ async function settled({ root }: BenchDatabase, from: Date): Promise<Outcome> {
   }
 }
 
-export const scaleOut: Question = {
+export const scaleOut: Benchmark = {
   name: 'scale_out',
-  asks: 'Do several API and worker processes on one database get in each other’s way, and is each schedule still applied once?',
-  async run(stand, size) {
+  description:
+    'Do several API and worker processes on one database get in each other’s variant, and is each schedule still applied once?',
+  async run(environment, size) {
     const { each, seconds, rounds } = SIZES[size];
-    const several = await openSite(stand, each);
-    const single = await openSite(stand, 1);
+    const several = await openSite(environment, each);
+    const single = await openSite(environment, 1);
     try {
       const creates = await inTurns(
         rounds,
@@ -140,14 +141,14 @@ export const scaleOut: Question = {
       const value = spreadOf(creates.a);
       const base = spreadOf(creates.b);
       const baseline = (of: Spread) => ({ what: '1 API and 1 worker', value: of });
-      const met = value.median >= REACH * base.median;
+      const met = value.median >= TARGET * base.median;
       return [
         {
           what: `created by REST, ${each} APIs and ${each} workers, ${CONNECTIONS} connections`,
           unit: 'requests/s',
           value,
           baseline: baseline(base),
-          reach: { text: `≥ ${REACH} on the same processors`, met },
+          target: { text: `≥ ${TARGET} on the same processors`, met },
         },
         {
           what: 'applied meanwhile, each exactly once, with its events delivered',

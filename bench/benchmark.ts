@@ -1,5 +1,5 @@
 import { shortNumber, type Spread } from './measure.ts';
-import type { Stand } from './stand.ts';
+import type { Environment } from './environment.ts';
 
 /** How much of it: `smoke` shows only that it runs, `full` is what takes minutes. */
 export type Size = 'smoke' | 'usual' | 'full';
@@ -11,15 +11,15 @@ export interface Figure {
   readonly value: Spread;
   /** The limit under it, measured in the same run. */
   readonly baseline?: { readonly what: string; readonly value: Spread };
-  /** What we want to reach, and whether this figure does. */
-  readonly reach?: { readonly text: string; readonly met: boolean };
+  /** What the figure should be, and whether this figure does. */
+  readonly target?: { readonly text: string; readonly met: boolean };
 }
 
-/** One benchmark: a file of bench/questions. */
-export interface Question {
+/** One benchmark: a file of bench/benchmarks. */
+export interface Benchmark {
   readonly name: string;
-  readonly asks: string;
-  run(stand: Stand, size: Size): Promise<Figure[]>;
+  readonly description: string;
+  run(environment: Environment, size: Size): Promise<Figure[]>;
 }
 
 /** How far the lowest and the highest may lie apart, as a part of the median, before a figure is called noise. */
@@ -33,13 +33,13 @@ export function isNoise({ value, baseline }: Figure): boolean {
 
 /** A figure as a line of the table: what, figure with spread, baseline, ratio, aim, and whether it is noise. */
 export function toCells(figure: Figure): string[] {
-  const { what, unit, value, baseline, reach } = figure;
+  const { what, unit, value, baseline, target } = figure;
   return [
     what,
     `${describe(value)} ${unit}`,
     baseline === undefined ? '–' : `${describe(baseline.value)} ${unit}: ${baseline.what}`,
     baseline === undefined ? '–' : shortNumber(value.median / baseline.value.median),
-    reach === undefined ? '–' : `${reach.text}: ${reach.met ? 'reached' : '**missed**'}`,
+    target === undefined ? '–' : `${target.text}: ${target.met ? 'reached' : '**missed**'}`,
     isNoise(figure) ? 'noise' : '',
   ];
 }

@@ -4,9 +4,9 @@ import type { WriterOptions, WriterTask } from '../load/writer.ts';
 import { startLoad } from '../load.ts';
 import { percentile, spreadOf } from '../measure.ts';
 import { startHalyard } from '../processes.ts';
-import type { Figure, Question, Size } from '../question.ts';
+import type { Figure, Benchmark, Size } from '../benchmark.ts';
 import { makeRandom } from '../../test/support/chaos/random.ts';
-import type { BenchDatabase } from '../stand.ts';
+import type { BenchDatabase } from '../environment.ts';
 
 const SCHEDULES: Record<Size, number> = { smoke: 10, usual: 300, full: 3_000 };
 /** Over which they come due, after a lead in which they are created. */
@@ -14,7 +14,7 @@ const SPAN_MS: Record<Size, number> = { smoke: 1_000, usual: 6_400, full: 120_00
 const LEAD_MS = 1_000;
 const SEED = 11;
 const WRITES_PER_SECOND = 100;
-const REACH = { idle: { p50: 10, p99: 50 }, loaded: { p50: null, p99: 150 } } as const;
+const TARGET = { idle: { p50: 10, p99: 50 }, loaded: { p50: null, p99: 150 } } as const;
 
 /** The schedules of $1 flags at the instants $2, in milliseconds from now on. */
 const CREATE = `
@@ -34,11 +34,11 @@ const LATENESS = `
   join app_public.feature_flags f on f.id = s.flag_id
   where f.flag_key like $1 || '-%' and s.status = 'applied'`;
 
-export const lateness: Question = {
+export const lateness: Benchmark = {
   name: 'lateness',
-  asks: 'How late are schedules applied, by the database’s clock?',
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description: 'How late are schedules applied, by the database’s clock?',
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     try {
       const polled = await pollLate(database, size);
       const worker = await startHalyard('worker', database.workerUrl);
@@ -122,7 +122,7 @@ function describe(load: 'idle' | 'loaded', late: number[], polled: number[]): Fi
   const name = load === 'idle' ? 'idle' : `with ${WRITES_PER_SECOND} creations/s`;
   return ([50, 99, 100] as const).map((p) => {
     const value = percentile(late, p);
-    const reach = p === 50 ? REACH[load].p50 : p === 99 ? REACH[load].p99 : null;
+    const target = p === 50 ? TARGET[load].p50 : p === 99 ? TARGET[load].p99 : null;
     return {
       what: `${name}, ${p === 100 ? 'the latest' : `p${p}`} of ${late.length}`,
       unit: 'ms',
@@ -131,7 +131,7 @@ function describe(load: 'idle' | 'loaded', late: number[], polled: number[]): Fi
         what: `graphile-worker’s poll, ${polled.length} jobs`,
         value: spreadOf([percentile(polled, p)]),
       },
-      ...(reach !== null && { reach: { text: `≤ ${reach}`, met: value <= reach } }),
+      ...(target !== null && { target: { text: `≤ ${target}`, met: value <= target } }),
     };
   });
 }

@@ -1,7 +1,7 @@
 import { makeForwarder } from '../../src/audit/delivery/forwarder.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { spreadOf } from '../measure.ts';
-import type { Question, Size } from '../question.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
 import { queueEvents } from '../trail.ts';
 
 const EVENTS: Record<Size, number> = { smoke: 20_000, usual: 40_000, full: 1_000_000 };
@@ -14,20 +14,20 @@ const MEMORY_MIB = 200;
 
 const mebibytes = () => process.memoryUsage().rss / 2 ** 20;
 
-export const backlog: Question = {
+export const backlog: Benchmark = {
   name: 'backlog',
-  asks: 'Does a backlog drain at a flat rate and in constant memory?',
-  async run(stand, size) {
+  description: 'Does a backlog drain at a flat rate and in constant memory?',
+  async run(environment, size) {
     const count = EVENTS[size];
-    const database = await stand.makeDatabase();
+    const database = await environment.makeDatabase();
     const cloudWatch = await startCloudWatch();
-    const sink = cloudWatch.makeSink(stand.log);
+    const sink = cloudWatch.makeSink(environment.log);
     const marks: number[] = [];
     let sent = 0;
     const forwarder = makeForwarder({
       pool: database.worker,
       destination: 'bench',
-      log: stand.log,
+      log: environment.log,
       sink: {
         ...sink,
         async send(events, ...rest) {
@@ -58,14 +58,14 @@ export const backlog: Question = {
           unit: 'events/s',
           value: spreadOf(rates.slice(1)),
           baseline: { what: 'the second tenth', value: spreadOf([second]) },
-          reach: { text: `last tenth ≥ ${FLAT} of the second`, met: flatness >= FLAT },
+          target: { text: `last tenth ≥ ${FLAT} of the second`, met: flatness >= FLAT },
         },
         {
           what: 'memory of the forwarder’s process, at the most',
           unit: 'MiB',
           value: spreadOf([Math.max(...memory)]),
           baseline: { what: 'before', value: spreadOf([before]) },
-          reach: { text: `grown by ≤ ${MEMORY_MIB}`, met: grown <= MEMORY_MIB },
+          target: { text: `grown by ≤ ${MEMORY_MIB}`, met: grown <= MEMORY_MIB },
         },
       ];
     } finally {

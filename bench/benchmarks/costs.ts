@@ -3,7 +3,7 @@ import { startLoad } from '../load.ts';
 import type { Answered } from '../load.ts';
 import { spreadOf, takeTurns } from '../measure.ts';
 import type { Spread } from '../measure.ts';
-import type { Figure, Question, Size } from '../question.ts';
+import type { Figure, Benchmark, Size } from '../benchmark.ts';
 import { makeFlags, PARTS, switchTo } from '../schedule_table.ts';
 import type { Part } from '../schedule_table.ts';
 
@@ -23,11 +23,12 @@ const WHAT: Record<Part, string> = {
   notify: '+ NOTIFY: all of it',
 };
 
-export const costs: Question = {
+export const costs: Benchmark = {
   name: 'costs',
-  asks: 'What do stamps, row-level security, audit and NOTIFY cost an insert of one schedule?',
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description:
+    'What do stamps, row-level security, audit and NOTIFY cost an insert of one schedule?',
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     const flagIds = await makeFlags(database, 'costs', FLAGS);
     const { rootUrl, authenticatorUrl } = database;
     const options: InsertOptions = { rootUrl, authenticatorUrl, flagIds };
@@ -63,7 +64,7 @@ function describe(rates: readonly (readonly number[])[]): Figure[] {
       ...(before && baseline && { baseline: { what: `without it`, value: baseline } }),
       ...(part === 'audit' &&
         baseline && {
-          reach: {
+          target: {
             text: `costs ≤ ${100 * AUDIT_COST} %`,
             met: value.median >= (1 - AUDIT_COST) * baseline.median,
           },

@@ -5,7 +5,7 @@ import { makePool } from '../../src/postgres/pool.ts';
 import { pgSettings } from '../../src/postgres/request_settings.ts';
 import { queryAs } from '../../src/postgres/transaction.ts';
 import { spreadOf, takeTurns } from '../measure.ts';
-import type { Figure, Question, Size } from '../question.ts';
+import type { Figure, Benchmark, Size } from '../benchmark.ts';
 import { makeFlags } from '../schedule_table.ts';
 
 const SECONDS: Record<Size, number> = { smoke: 0.3, usual: 1.5, full: 5 };
@@ -20,14 +20,14 @@ interface Work {
   readonly name: string;
   readonly text: string;
   readonly values: (n: number) => readonly unknown[];
-  /** What part of the baseline's processor time it is to reach. */
-  readonly reach?: number;
+  /** What part of the baseline's processor time it may take. */
+  readonly target?: number;
 }
 
 const WORKS: readonly Work[] = [
   {
     what: 'a flag is read',
-    reach: 0.9,
+    target: 0.9,
     name: 'bench_get',
     text: `select * from app_public.feature_flags where flag_key = $1 and environment = 'production'`,
     values: (n) => [`pipeline-${1 + (n % 300)}`],
@@ -106,15 +106,15 @@ function ownRun(pool: pg.Pool, work: Work): Run {
   return (values) => queryAs(pool, settings, { name: work.name, text: work.text, values });
 }
 
-export const pipeline: Question = {
+export const pipeline: Benchmark = {
   name: 'pipeline',
-  asks: 'Is a request’s transaction cheaper by our own pipelining than by pg’s?',
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description: 'Is a request’s transaction cheaper by our own pipelining than by pg’s?',
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     const own = makePool(database.authenticatorUrl, {
       name: 'halyard bench',
       max: CONNECTIONS,
-      log: stand.log,
+      log: environment.log,
     });
     const pgs = new pg.Pool({
       connectionString: database.authenticatorUrl,
@@ -123,7 +123,7 @@ export const pipeline: Question = {
       pipeline: true,
     });
     // Its end doesn't wait for its sessions', and dropping the database may cut one off.
-    pgs.on('error', (error) => stand.log.debug({ err: error }, 'an idle session was lost'));
+    pgs.on('error', (error) => environment.log.debug({ err: error }, 'an idle session was lost'));
     try {
       await makeFlags(database, 'pipeline', 300);
       const figures: Figure[] = [];
@@ -145,12 +145,12 @@ export const pipeline: Question = {
             unit: 'µs',
             value: spreadOf(ours.map(({ us }) => us)),
             baseline: { what: baseline, value: spreadOf(theirs.map((t) => t.us)) },
-            ...(work.reach === undefined
+            ...(work.target === undefined
               ? {}
               : {
-                  reach: {
-                    text: `≤ ${work.reach}`,
-                    met: median(ours) <= work.reach * median(theirs),
+                  target: {
+                    text: `≤ ${work.target}`,
+                    met: median(ours) <= work.target * median(theirs),
                   },
                 }),
           },

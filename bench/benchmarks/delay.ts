@@ -3,28 +3,28 @@ import { loadConfig } from '../../src/config/config.ts';
 import { startWorker } from '../../src/worker/runner.ts';
 import { startCloudWatch } from '../cloudwatch.ts';
 import { percentile, spreadOf, timed } from '../measure.ts';
-import type { Question, Size } from '../question.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
 
 const SECONDS: Record<Size, number> = { smoke: 1, usual: 5, full: 60 };
 const PER_SECOND = 100;
-const REACH_MS = 500;
+const TARGET_MS = 500;
 const WARM_UP = 100;
 const NEVER = new AbortController().signal;
 const LONE: AuditEvent = { seq: 1, eventId: '', occurredAt: new Date(), message: '{}' };
 
-export const delay: Question = {
+export const delay: Benchmark = {
   name: 'delay',
-  asks: 'How long after its writing has an event been delivered, at 100 events/s?',
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description: 'How long after its writing has an event been delivered, at 100 events/s?',
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     const cloudWatch = await startCloudWatch();
-    const sink = cloudWatch.makeSink(stand.log);
+    const sink = cloudWatch.makeSink(environment.log);
     const delays: number[] = [];
     const config = loadConfig({ NODE_ENV: 'test' }, 'worker');
     const worker = await startWorker({
       config,
       databaseUrl: database.workerUrl,
-      log: stand.log,
+      log: environment.log,
       destinations: [
         {
           destination: 'stdout',
@@ -68,7 +68,7 @@ export const delay: Question = {
       unit: 'ms',
       value: spreadOf([percentile(counted, p)]),
       baseline: { what: 'one put by the sink alone', value: spreadOf([percentile(alone, p)]) },
-      ...(p === 99 && { reach: { text: `≤ ${REACH_MS}`, met: p99 <= REACH_MS } }),
+      ...(p === 99 && { target: { text: `≤ ${TARGET_MS}`, met: p99 <= TARGET_MS } }),
     }));
   },
 };

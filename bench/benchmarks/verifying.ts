@@ -1,10 +1,10 @@
 import { verifyTrail } from '../../src/audit/verification/verify.ts';
 import { inTurns, spreadOf, timed } from '../measure.ts';
-import type { Question, Size } from '../question.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
 import { analyze, queueEvents, sealAll } from '../trail.ts';
 
 const EVENTS: Record<Size, number> = { smoke: 2_000, usual: 60_000, full: 1_000_000 };
-const REACH = 50_000;
+const TARGET = 50_000;
 
 /** The least that verifying must do: read every event in order of seq and hash it. */
 const HASH_ONLY = `
@@ -12,12 +12,12 @@ const HASH_ONLY = `
   from audit.ledger l
   join audit.events e on e.id = l.event_id and e.occurred_at = l.occurred_at`;
 
-export const verifying: Question = {
+export const verifying: Benchmark = {
   name: 'verifying',
-  asks: 'How fast is the whole trail verified?',
-  async run(stand, size) {
+  description: 'How fast is the whole trail verified?',
+  async run(environment, size) {
     const count = EVENTS[size];
-    const database = await stand.makeDatabase();
+    const database = await environment.makeDatabase();
     try {
       await queueEvents(database.root, count);
       await sealAll(database.worker);
@@ -42,7 +42,7 @@ export const verifying: Question = {
           unit: 'events/s',
           value,
           baseline: { what: 'reading and hashing alone', value: spreadOf(figures.b) },
-          reach: { text: `≥ ${REACH.toLocaleString('en-US')}`, met: value.median >= REACH },
+          target: { text: `≥ ${TARGET.toLocaleString('en-US')}`, met: value.median >= TARGET },
         },
       ];
     } finally {

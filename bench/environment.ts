@@ -10,7 +10,7 @@ import { cloneMigrated, loginsTo, makeMigrated } from '../test/support/migrated.
 import { makeDataDir, removeDataDir } from '../test/support/postgres_server.ts';
 
 /** What benchmarks run on: a PostgreSQL with its own default settings, durable, in a fresh folder. */
-export interface Stand {
+export interface Environment {
   readonly log: Logger;
   /** `SHOW server_version`. */
   readonly version: string;
@@ -35,7 +35,7 @@ export interface BenchDatabase {
 
 /** What pg_stat_activity shows. */
 const NAME = 'halyard bench';
-/** Migrated once; each question has a clone. Nothing may be connected to it. */
+/** Migrated once; each benchmark has a clone. Nothing may be connected to it. */
 const TEMPLATE = 'bench';
 
 const SETTINGS = [
@@ -47,7 +47,7 @@ const SETTINGS = [
 ];
 
 /** Starts the server; everything is removed by `stop`. */
-export async function startStand(): Promise<Stand> {
+export async function startEnvironment(): Promise<Environment> {
   const log = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
   const dataDir = await makeDataDir();
   const server = await startEmbeddedPostgres({ dataDir, log });

@@ -6,21 +6,21 @@ import { startLoad } from '../load.ts';
 import type { Heard, SubscriberOptions, SubscriberTask } from '../load/subscribers.ts';
 import { percentile, spreadOf } from '../measure.ts';
 import { BENCH_SECRET, startHalyard } from '../processes.ts';
-import type { Question, Size } from '../question.ts';
+import type { Benchmark, Size } from '../benchmark.ts';
 
 const SUBSCRIBERS = 200;
 const PER_SECOND = 4;
 const COMMITS: Record<Size, number> = { smoke: 4, usual: 20, full: 200 };
-const REACH_MS = 100;
+const TARGET_MS = 100;
 
 /** The clock of all processes on this machine, finer than Date.now(). */
 const now = () => performance.timeOrigin + performance.now();
 
-export const subscriptions: Question = {
+export const subscriptions: Benchmark = {
   name: 'subscriptions',
-  asks: `How long after a commit do ${SUBSCRIBERS} subscribers have it, at ${PER_SECOND} commits/s?`,
-  async run(stand, size) {
-    const database = await stand.makeDatabase();
+  description: `How long after a commit do ${SUBSCRIBERS} subscribers have it, at ${PER_SECOND} commits/s?`,
+  async run(environment, size) {
+    const database = await environment.makeDatabase();
     const api = await startHalyard('api', database.authenticatorUrl);
     const tokens = Array.from({ length: SUBSCRIBERS }, (_, i) => tokenOf(`user-${i}`));
     const options: SubscriberOptions = { url: api.url, tokens };
@@ -73,7 +73,7 @@ export const subscriptions: Question = {
           what: 'one connection that listens and reads the newest event',
           value: spreadOf([percentile(alone, p)]),
         },
-        ...(p === 99 && { reach: { text: `≤ ${REACH_MS}`, met: value.median <= REACH_MS } }),
+        ...(p === 99 && { target: { text: `≤ ${TARGET_MS}`, met: value.median <= TARGET_MS } }),
       };
     });
   },
