@@ -17,11 +17,11 @@ interface Kind {
 }
 
 /** How late a schedule is applied is looked at here: that wants the machine alone. */
-const ALONE = ['test/process/lateness.process.test.ts', 'test/process/start.process.test.ts'];
+const ALONE = ['test/process/lateness.process.test.ts'];
 
 /** One project per kind of test, so that each can be run alone: `npm run test:db`. */
 function project(name: string, kind: Kind) {
-  const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 3 } = kind;
+  const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 4 } = kind;
   const { hookTimeout = 60_000 } = kind;
   return {
     extends: true as const,
@@ -67,7 +67,7 @@ const everything = (mode: string) => ({
       // A server of each supported version before the one of the other tests, one after the other.
       project('versions', { testTimeout: 60_000 }),
       // Each has several processes under load of its own; the long form gives every one of its moments the whole machine.
-      project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 2 }),
+      project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 3 }),
     ],
   },
 });
