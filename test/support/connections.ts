@@ -1,8 +1,7 @@
 import pg from 'pg';
-import { inject } from 'vitest';
 
 // A new session costs twenty milliseconds of processor time: a process of the server's, the login, and every catalog and function
-// read again. So the tests of this process use the sessions of the run's own server again.
+// read again. So the tests of this process use sessions again.
 
 /** Sessions that no test uses, by URL. */
 const idle = new Map<string, pg.Client[]>();
@@ -12,7 +11,7 @@ const RESET = `rollback; set session authorization default; reset all; unlisten 
   discard temp; discard sequences; select pg_advisory_unlock_all()`;
 
 /**
- * A session as new, by the run's own server an idle one if there is any.
+ * A session as new: an idle one if there is any.
  *
  * @param url whose session, and of which database
  */
@@ -40,12 +39,10 @@ export async function returnClient(url: string, client: pg.Client): Promise<void
       (idle.get(url) ?? []).filter((other) => other !== client),
     );
   });
-  const isReset =
-    isOfTheRun(url) &&
-    (await client.query(RESET).then(
-      () => true,
-      () => false,
-    ));
+  const isReset = await client.query(RESET).then(
+    () => true,
+    () => false,
+  );
   if (!isReset) {
     await client.end();
     return;
@@ -60,11 +57,6 @@ export async function endIdle(database: string): Promise<void> {
   const clients = urls.flatMap((url) => idle.get(url) ?? []);
   for (const url of urls) idle.delete(url);
   await Promise.all(clients.map((client) => client.end()));
-}
-
-/** Other servers are killed and stopped by their tests. */
-function isOfTheRun(url: string): boolean {
-  return new URL(url).host === new URL(inject('rootUrl')).host;
 }
 
 /** An idle session keeps no process from ending. */
