@@ -55,7 +55,7 @@ const everything = (mode: string) => ({
   test: {
     globalSetup: ['test/support/global_setup.ts'],
     pool: 'forks' as const,
-    // `--mode full`: the chaos tests in their long form.
+    // `--mode full` (npm run test:long): the long forms.
     provide: { chaosForm: mode === 'full' ? ('full' as const) : ('short' as const) },
     projects: [
       project('unit', { testTimeout: 10_000 }),
