@@ -15,7 +15,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 
 describe('a stream', () => {
   // Longer than everything that lies between the database and a client holds.
-  const count = 40_000;
+  const count = 25_000;
   let long: TestDatabase;
   beforeAll(async () => {
     long = await cloneDatabase();
@@ -78,7 +78,7 @@ describe('a stream', () => {
       collectGarbage();
       return getHeapStatistics().used_heap_size;
     };
-    // The rows alone of all pages would be 30 MB.
+    // The rows alone of all pages would be 20 MB.
     let lines = 0;
     let before: number | undefined;
     for await (const chunk of response) {
@@ -86,7 +86,7 @@ describe('a stream', () => {
       if (lines > 5_000) before ??= heap();
     }
     expect(lines).toBe(count);
-    expect(heap() - Number(before)).toBeLessThan(15_000_000);
+    expect(heap() - Number(before)).toBeLessThan(10_000_000);
     expect(response.complete).toBe(true);
   });
 
