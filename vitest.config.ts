@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { COMPILE_CACHE } from './test/support/compile_cache.ts';
+import { ProjectSequencer } from './test/support/sequencer.ts';
 
 // Before the first of Vitest's processes is started, which inherit it.
 Object.assign(process.env, COMPILE_CACHE);
@@ -55,6 +56,7 @@ const everything = (mode: string) => ({
   test: {
     globalSetup: ['test/support/global_setup.ts'],
     pool: 'forks' as const,
+    sequence: { sequencer: ProjectSequencer },
     // `--mode full` (npm run test:long): the long forms.
     provide: { chaosForm: mode === 'full' ? ('full' as const) : ('short' as const) },
     projects: [
