@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { COMPILE_CACHE } from './test/support/compile_cache.ts';
+import { ProjectSequencer } from './test/support/sequencer.ts';
 
 // Before the first of Vitest's processes is started, which inherit it.
 Object.assign(process.env, COMPILE_CACHE);
@@ -17,11 +18,11 @@ interface Kind {
 }
 
 /** How late a schedule is applied is looked at here: that wants the machine alone. */
-const ALONE = ['test/process/lateness.process.test.ts', 'test/process/start.process.test.ts'];
+const ALONE = ['test/process/lateness.process.test.ts'];
 
 /** One project per kind of test, so that each can be run alone: `npm run test:db`. */
 function project(name: string, kind: Kind) {
-  const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 3 } = kind;
+  const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 4 } = kind;
   const { hookTimeout = 60_000 } = kind;
   return {
     extends: true as const,
@@ -55,7 +56,8 @@ const everything = (mode: string) => ({
   test: {
     globalSetup: ['test/support/global_setup.ts'],
     pool: 'forks' as const,
-    // `--mode full`: the chaos tests in their long form.
+    sequence: { sequencer: ProjectSequencer },
+    // `--mode full` (npm run test:long): the long forms.
     provide: { chaosForm: mode === 'full' ? ('full' as const) : ('short' as const) },
     projects: [
       project('unit', { testTimeout: 10_000 }),
@@ -67,7 +69,7 @@ const everything = (mode: string) => ({
       // A server of each supported version before the one of the other tests, one after the other.
       project('versions', { testTimeout: 60_000 }),
       // Each has several processes under load of its own; the long form gives every one of its moments the whole machine.
-      project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 2 }),
+      project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 3 }),
     ],
   },
 });

@@ -12,10 +12,11 @@ import { useFreshDatabase } from '../support/worker.ts';
 
 const random = makeRandom(newSeed());
 
-/** Two of everything: each may do what another one is just doing. */
-async function openDouble(database: TestDatabase): Promise<Site> {
+/** Two workers, each of which may do what the other one is just doing, and so many APIs. */
+async function openDouble(database: TestDatabase, apis: number): Promise<Site> {
   const site = await openSite(database);
-  await Promise.all([site.startWorker(), site.startWorker(), site.startApi(), site.startApi()]);
+  const started = Array.from({ length: apis }, () => site.startApi());
+  await Promise.all([site.startWorker(), site.startWorker(), ...started]);
   return site;
 }
 
@@ -31,10 +32,10 @@ async function openLongWriter(database: TestDatabase): Promise<{ commit: () => P
 }
 
 test('processes that are killed at any moment, under load, lose and repeat nothing', async () => {
-  const site = await openDouble(await useFreshDatabase());
+  const site = await openDouble(await useFreshDatabase(), 2);
   const writer = await openLongWriter(site.database);
   const load = startLoad(site, random);
-  const kills = byForm({ short: 5, full: 80 });
+  const kills = byForm({ short: 3, full: 80 });
   const replacements: Promise<void>[] = [];
   for (let i = 0; i < kills; i++) {
     await pause(random.between(200, 800));
@@ -53,7 +54,7 @@ test('processes that are killed at any moment, under load, lose and repeat nothi
 
 test('a server that is stopped at once, again and again under load, loses nothing', async () => {
   const server = await startChaosServer();
-  const site = await openDouble(server.database);
+  const site = await openDouble(server.database, byForm({ short: 1, full: 2 }));
   const load = startLoad(site, random);
   const crashes = byForm({ short: 1, full: 10 });
   for (let i = 0; i < crashes; i++) {

@@ -15,7 +15,7 @@ import { makeTestLog, type LogLine } from '../support/log.ts';
 import { insertDue, useFreshDatabase } from '../support/worker.ts';
 
 const random = makeRandom(newSeed());
-const ROUNDS = byForm({ short: 2, full: 10 });
+const ROUNDS = byForm({ short: 1, full: 10 });
 
 /** Changes of tables of every kind, in an order that the running code doesn't follow. */
 const madeUp = (column: string) => `
@@ -37,7 +37,7 @@ function startBulk(database: TestDatabase): { stop(): Promise<void> } {
         `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
          select f.id, now() + interval '1 day', '{"enabled": true}' from app_public.feature_flags f order by f.created_at desc limit 50`,
       );
-      await pause(random.between(0, 100));
+      await pause(random.between(0, byForm({ short: 300, full: 100 })));
     }
   });
   // Looked at by stop().

@@ -1,12 +1,11 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, inject, onTestFinished, test } from 'vitest';
-import { withDatabase } from '../../src/postgres/setup.ts';
+import { expect, onTestFinished, test } from 'vitest';
 import { runAudit } from '../support/chaos/command.ts';
 import { byForm } from '../support/chaos/form.ts';
 import { openSite } from '../support/chaos/site.ts';
-import { withClient } from '../support/database.ts';
+import { cloneDatabase, withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { insertDue, useFreshDatabase } from '../support/worker.ts';
 
@@ -30,25 +29,6 @@ async function verify(
     return [...new Set(problems.map((problem) => problem.status))].toSorted();
   };
   return { alone: await statuses(), anchored: await statuses('--anchors', copy) };
-}
-
-/** The same database once more, with the same roles' rights; dropped after the test. */
-async function cloneOf(database: TestDatabase, name: string): Promise<TestDatabase> {
-  await withClient(inject('rootUrl'), (client) =>
-    client.query(`create database ${name} template ${database.name}`),
-  );
-  onTestFinished(() =>
-    withClient(inject('rootUrl'), (client) =>
-      client.query(`drop database ${name} with (force)`).then(() => undefined),
-    ),
-  );
-  return {
-    ...database,
-    name,
-    rootUrl: withDatabase(database.rootUrl, name),
-    authenticatorUrl: withDatabase(database.authenticatorUrl, name),
-    workerUrl: withDatabase(database.workerUrl, name),
-  };
 }
 
 /** What only an administrator can do: past the triggers that keep the trail append-only. */
@@ -160,8 +140,9 @@ test('whatever is done to the trail by hand, the command line names it', async (
   expect(await verify(database, copy)).toEqual({ alone: [], anchored: [] });
   // The last ones show in the copy only.
   const deeds = Object.entries(DEEDS).slice(byForm({ short: -2, full: 0 }));
-  for (const [i, [deed, { sql, alone, copy: anchored }]] of deeds.entries()) {
-    const clone = await cloneOf(database, `${database.name}_${i}`);
+  for (const [deed, { sql, alone, copy: anchored }] of deeds) {
+    const clone = await cloneDatabase(database.name);
+    onTestFinished(() => clone.drop());
     await tamper(clone, sql);
     const both = [...alone, ...anchored].toSorted();
     expect.soft({ deed, ...(await verify(clone, copy)) }).toEqual({ deed, alone, anchored: both });

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-
 import { buildSchema, getNamedType } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 

@@ -1,5 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { refreshedMigrations } from '../../scripts/refresh_migrations.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { schemaDump } from '../support/schema_dump.ts';
@@ -18,23 +18,27 @@ function read(path: string): Promise<string> {
 }
 
 describe('the database has not drifted from migrations/fixtures', () => {
+  let before: string;
+
+  beforeAll(async () => {
+    before = await withRollback(database, schemaDump);
+  });
+
   test.for(FIXTURES)('%s, run again, changes nothing', async (fixture) => {
-    const { before, after } = await withRollback(database, async (client) => {
-      const before = await schemaDump(client);
+    const after = await withRollback(database, async (client) => {
       await client.query(await read(`fixtures/${fixture}`));
-      return { before, after: await schemaDump(client) };
+      return schemaDump(client);
     });
     expect(after).toBe(before);
   });
 
   test('the comparison sees a function that was changed by hand', async () => {
-    const { before, after } = await withRollback(database, async (client) => {
-      const before = await schemaDump(client);
+    const after = await withRollback(database, async (client) => {
       await client.query(
         `create or replace function app_private.tg__refuse() returns trigger language plpgsql
          set search_path to pg_catalog, pg_temp as $$ begin return null; end $$`,
       );
-      return { before, after: await schemaDump(client) };
+      return schemaDump(client);
     });
     expect(after).not.toBe(before);
   });

@@ -31,7 +31,7 @@ function obstacle(release: string): string | null {
 
 /** A server of that version with a migrated database; it is stopped after the test. */
 async function openDatabase(release: string): Promise<TestDatabase> {
-  const server = await startOwnServer(release);
+  const server = await startOwnServer({ release });
   onTestFinished(() => server.stop());
   const name = 'halyard';
   const logins = loginsTo(server.rootUrl, 'versions', name);

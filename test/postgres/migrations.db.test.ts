@@ -11,6 +11,7 @@ import { migrate } from '../../src/postgres/migrate.ts';
 import { setUp } from '../../src/postgres/setup.ts';
 import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
 import { value } from '../support/actors.ts';
+import { endIdle } from '../support/connections.ts';
 import { cloneDatabase, withClient, type TestDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { makeTestLog } from '../support/log.ts';
@@ -40,6 +41,7 @@ afterEach(async () => {
 
 /** Without force, which waits for those who are about to leave: graphile-migrate ends its process when cut off. */
 async function dropDatabase(name: string): Promise<void> {
+  await endIdle(name);
   await withClient(inject('rootUrl'), (client) => client.query(`drop database if exists ${name}`));
 }
 

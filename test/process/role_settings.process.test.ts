@@ -6,15 +6,8 @@ import { value } from '../support/actors.ts';
 import { startTestApi } from '../support/api.ts';
 import { runAudit } from '../support/chaos/command.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
-import {
-  asAdministrator,
-  complaints,
-  FORGED,
-  HOSTILE,
-  startBoth,
-  startHostileServer,
-  type HostileServer,
-} from '../support/hostile.ts';
+import { asAdministrator, complaints, FORGED, HOSTILE } from '../support/hostile.ts';
+import { startBoth, startHostileServer, type HostileServer } from '../support/hostile.ts';
 import { makeTestLog, type LogLine } from '../support/log.ts';
 import { loginUrl } from '../support/migrated.ts';
 import { startProcess } from '../support/processes.ts';

@@ -70,6 +70,6 @@ test('sixty exports that no client reads leave the API small, and other users ar
   const begun = performance.now();
   const answer = await callApi(url, 'GET /api/admin/flags', { token: adminToken() });
   expect(answer.status).toBe(200);
-  expect(performance.now() - begun).toBeLessThan(1_000);
+  expect(performance.now() - begun).toBeLessThan(5_000);
   expect(await memoryOf(Number(api.child.pid))).toBeLessThan(300);
 });

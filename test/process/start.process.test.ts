@@ -2,12 +2,8 @@ import { appendFileSync, readFileSync, statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { spreadOf } from '../../bench/measure.ts';
 import { makeDataDir, removeDataDir } from '../support/postgres_server.ts';
 import { hasProgram, startProcess, type HalyardProcess } from '../support/processes.ts';
-
-/** How late a running product may apply half of its schedules, at most: a busy machine holds up one now and then. */
-const LATEST_MS = 250;
 
 /** util-linux has a terminal to run a command in. */
 const HAS_TERMINAL = process.platform === 'linux' && hasProgram('script');
@@ -102,23 +98,19 @@ describe('npm start', () => {
     await removeDataDir(dataDir, await realpath(join(dataDir, 'postgres')));
   });
 
-  test('is ready, and applies schedules within 250 ms of their time', async () => {
+  test('is ready, and applies schedules', async () => {
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
     expect((await call('POST', '/api/admin/flags', { flag_key: 'wishlist-gallery' })).status).toBe(
       201,
     );
 
-    // Spread over a second, so that a look each second would find most of them late.
-    const schedules = await Promise.all(
-      [1_000, 1_200, 1_400, 1_600, 1_800].map((ms) => scheduleIn('wishlist-gallery', ms)),
-    );
-    const events = await Promise.all(schedules.map(appliedEvent));
+    const schedule = await scheduleIn('wishlist-gallery', 500);
+    const { metadata } = await appliedEvent(schedule);
 
-    expect(schedules[0]?.created_by).toBe('alice');
-    expect(events[0]?.metadata.flagState).toEqual({ enabled: true, rolloutPercentage: 100 });
-    const lateness = events.map(({ metadata }) => Number(metadata.latenessMs));
-    expect(Math.min(...lateness)).toBeGreaterThanOrEqual(0);
-    expect(spreadOf(lateness).median).toBeLessThanOrEqual(LATEST_MS);
+    expect(schedule.created_by).toBe('alice');
+    expect(metadata.flagState).toEqual({ enabled: true, rolloutPercentage: 100 });
+    // How late at most is in lateness.process.test.ts.
+    expect(metadata.latenessMs).toBeGreaterThanOrEqual(0);
     const flag = await call('GET', '/api/admin/flags/wishlist-gallery');
     expect(flag.body).toMatchObject({ enabled: true });
   });
@@ -159,30 +151,6 @@ describe('npm start', () => {
     },
   );
 
-  test('stops in order at SIGTERM, keeps its data, and applies what came due meanwhile', async () => {
-    await call('POST', '/api/admin/flags', { flag_key: 'sleeper' });
-    const schedule = await scheduleIn('sleeper', 1_500);
-    // To npm alone, as a service manager or a script does.
-    halyard.child.kill('SIGTERM');
-    await expect.poll(halyard.stderr, { timeout: 30_000 }).toMatch(/"msg":"stopping"/);
-    expect(await halyard.exited).toBe(0);
-    expect(halyard.stderr()).not.toMatch(/"level":"(warn|error)"/);
-
-    // Without npm, which has an exit code of its own.
-    const start = ['node', 'src/main.ts', 'start'];
-    await boot(HAS_TERMINAL ? ['script', '-qec', start.join(' '), '/dev/null'] : start);
-    const event = await appliedEvent(schedule);
-
-    expect(event.metadata.flagState).toMatchObject({ enabled: true });
-    // Nothing is sent twice.
-    const seqs = shipped().flatMap(({ seq }: { seq?: number }) => seq ?? []);
-    expect(seqs).toEqual(seqs.map((_, i) => i + 1));
-    if (HAS_TERMINAL) await expectShortLines();
-    process.kill(Number(readFileSync(join(dataDir, 'halyard.pid'), 'utf8')), 'SIGINT');
-    expect(await halyard.exited).toBe(0);
-    await boot();
-  });
-
   test('starts again after kill -9, with nothing lost', async () => {
     await call('POST', '/api/admin/flags', { flag_key: 'phoenix' });
     const schedule = await scheduleIn('phoenix', 1_500);
@@ -218,8 +186,30 @@ describe('npm start', () => {
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
   });
 
+  test('stops in order at SIGTERM, keeps its data, and applies what came due meanwhile', async () => {
+    await call('POST', '/api/admin/flags', { flag_key: 'sleeper' });
+    const schedule = await scheduleIn('sleeper', 1_500);
+    // To npm alone, as a service manager or a script does.
+    halyard.child.kill('SIGTERM');
+    await expect.poll(halyard.stderr, { timeout: 30_000 }).toMatch(/"msg":"stopping"/);
+    expect(await halyard.exited).toBe(0);
+    expect(halyard.stderr()).not.toMatch(/"level":"(warn|error)"/);
+
+    // Without npm, which has an exit code of its own.
+    const start = ['node', 'src/main.ts', 'start'];
+    await boot(HAS_TERMINAL ? ['script', '-qec', start.join(' '), '/dev/null'] : start);
+    const event = await appliedEvent(schedule);
+
+    expect(event.metadata.flagState).toMatchObject({ enabled: true });
+    // Nothing is sent twice.
+    const seqs = shipped().flatMap(({ seq }: { seq?: number }) => seq ?? []);
+    expect(seqs).toEqual(seqs.map((_, i) => i + 1));
+    if (HAS_TERMINAL) await expectShortLines();
+    process.kill(Number(readFileSync(join(dataDir, 'halyard.pid'), 'utf8')), 'SIGINT');
+    expect(await halyard.exited).toBe(0);
+  });
+
   test('goes on when nobody reads its standard output', async () => {
-    await halyard.end('SIGTERM');
     halyard = startProcess('node', ['src/main.ts', 'start'], {
       env: {
         PORT: '0',

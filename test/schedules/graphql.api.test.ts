@@ -1,50 +1,21 @@
 import { randomUUID } from 'node:crypto';
-
 import { beforeEach, describe, expect, it } from 'vitest';
-
 import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { insertFlag, one } from '../support/factory.ts';
 import { inMinutes, useGraphql } from '../support/graphql.ts';
-import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
+import { adminToken } from '../support/tokens.ts';
+import {
+  SCHEDULE,
+  CANCEL,
+  RESCHEDULE,
+  RETRY,
+  type Schedule,
+  makeSchedule,
+  rowsOf,
+} from '../support/schedule_mutations.ts';
 
 const database = useDatabase();
 const api = useGraphql(database);
-
-const SCHEDULE = `mutation ($input: ScheduleFlagChangeInput!) {
-  scheduleFlagChange(input: $input) {
-    featureFlagSchedule {
-      id status scheduledAt createdBy cancelledBy cancelledAt
-      updates { enabled rolloutPercentage }
-      flag { flagKey environment }
-    }
-  }
-}`;
-const CANCEL = `mutation ($id: UUID!, $reason: String) {
-  cancelFlagSchedule(input: { id: $id, reason: $reason }) {
-    featureFlagSchedule { id status createdBy cancelledBy cancelledAt cancelReason }
-  }
-}`;
-const RESCHEDULE = `mutation ($id: UUID!, $at: Datetime!, $reason: String) {
-  rescheduleFlagChange(input: { id: $id, scheduledAt: $at, reason: $reason }) {
-    featureFlagSchedule { id scheduledAt status reason requestedBy }
-  }
-}`;
-const RETRY = `mutation ($id: UUID!, $reason: String) {
-  retryFlagSchedule(input: { id: $id, reason: $reason }) {
-    featureFlagSchedule { id status attempts reason requestedBy }
-  }
-}`;
-
-interface Schedule {
-  id: string;
-  status: string;
-  scheduledAt: string;
-  createdBy: string | null;
-  cancelledBy: string | null;
-  cancelledAt: string | null;
-  cancelReason: string | null;
-  updates: { enabled: boolean | null; rolloutPercentage: number | null };
-}
 
 let flag: { id: string; flag_key: string; environment: string };
 
@@ -52,29 +23,8 @@ beforeEach(async () => {
   flag = await withClient(database.ownerUrl, (client) => insertFlag(client));
 });
 
-async function schedule(changes: object = {}, token?: string): Promise<Schedule> {
-  const input = {
-    flagKey: flag.flag_key,
-    scheduledAt: inMinutes(),
-    updates: { enabled: true },
-    ...changes,
-  };
-  const { scheduleFlagChange } = await api().data<{
-    scheduleFlagChange: { featureFlagSchedule: Schedule };
-  }>(SCHEDULE, { input }, token);
-  return scheduleFlagChange.featureFlagSchedule;
-}
-
-/** As the owner, whom no policy hides anything from. */
-async function rowsOf(id: string): Promise<Record<string, unknown>[]> {
-  return withClient(database.ownerUrl, async (client) => {
-    const { rows } = await client.query<Record<string, unknown>>(
-      'select * from app_public.feature_flag_schedules where flag_id = $1',
-      [id],
-    );
-    return rows;
-  });
-}
+const schedule = (changes: object = {}, token?: string) =>
+  makeSchedule(api(), flag.flag_key, changes, token);
 
 describe('scheduleFlagChange', () => {
   it('schedules with the name of the admin', async () => {
@@ -93,13 +43,16 @@ describe('scheduleFlagChange', () => {
     });
     expect(Date.parse(made.scheduledAt)).toBe(Date.parse(at));
     expect(made.scheduledAt).toMatch(/(Z|[+-]\d\d:\d\d)$/);
-    expect(one(await rowsOf(flag.id))).toMatchObject({ id: made.id, created_by: 'alice' });
+    expect(one(await rowsOf(database, flag.id))).toMatchObject({
+      id: made.id,
+      created_by: 'alice',
+    });
   });
 
   it('gives null for what the updates leave alone, and stores nothing for it', async () => {
     const { updates } = await schedule({ updates: { rolloutPercentage: 0 } });
     expect(updates).toEqual({ enabled: null, rolloutPercentage: 0 });
-    expect(one(await rowsOf(flag.id)).updates).toEqual({ rollout_percentage: 0 });
+    expect(one(await rowsOf(database, flag.id)).updates).toEqual({ rollout_percentage: 0 });
   });
 
   it('takes the environment, production unless given', async () => {
@@ -108,7 +61,7 @@ describe('scheduleFlagChange', () => {
     );
     const made = await schedule({ environment: 'staging' });
     expect(made).toMatchObject({ flag: { environment: 'staging' } });
-    expect(await rowsOf(flag.id)).toHaveLength(0);
+    expect(await rowsOf(database, flag.id)).toHaveLength(0);
   });
 
   it('works for an admin whose token has no user id, and records no name', async () => {
@@ -195,7 +148,7 @@ describe('scheduleFlagChange', () => {
         ...changes,
       };
       expect(await api().codeOf(SCHEDULE, { input })).toBe(code);
-      expect(await rowsOf(flag.id)).toHaveLength(0);
+      expect(await rowsOf(database, flag.id)).toHaveLength(0);
     });
 
     it.each([
@@ -207,7 +160,7 @@ describe('scheduleFlagChange', () => {
       const query = `mutation { scheduleFlagChange(input: {
         flagKey: "${flag.flag_key}", scheduledAt: "${in1h}", ${text} }) { clientMutationId } }`;
       expect(await api().codeOf(query)).toBe(code);
-      expect(await rowsOf(flag.id)).toHaveLength(0);
+      expect(await rowsOf(database, flag.id)).toHaveLength(0);
     });
 
     it('a bad time in a literal, and one in a variable with a name of its own', async () => {
@@ -220,16 +173,16 @@ describe('scheduleFlagChange', () => {
       expect(await api().codeOf(mutation('$when', '($when: Datetime!)'))).toBe(
         'invalid_scheduled_at',
       );
-      expect(await rowsOf(flag.id)).toHaveLength(0);
+      expect(await rowsOf(database, flag.id)).toHaveLength(0);
     });
 
     it('a null through a variable inside the updates', async () => {
       const query = `mutation ($on: Boolean) { scheduleFlagChange(input: { flagKey: "${flag.flag_key}",
         scheduledAt: "${in1h}", updates: { enabled: $on, rolloutPercentage: 3 } }) { clientMutationId } }`;
       expect(await api().codeOf(query, { on: null })).toBe('invalid_updates');
-      expect(await rowsOf(flag.id)).toHaveLength(0);
+      expect(await rowsOf(database, flag.id)).toHaveLength(0);
       await api().data(query, {});
-      expect(await rowsOf(flag.id)).toHaveLength(1);
+      expect(await rowsOf(database, flag.id)).toHaveLength(1);
     });
   });
 });
@@ -272,7 +225,10 @@ describe('cancelFlagSchedule', () => {
   it('refuses a reason of 501 characters', async () => {
     const { id } = await schedule();
     expect(await api().codeOf(CANCEL, { id, reason: 'x'.repeat(501) })).toBe('invalid_value');
-    expect(one(await rowsOf(flag.id))).toMatchObject({ status: 'pending', cancelled_by: null });
+    expect(one(await rowsOf(database, flag.id))).toMatchObject({
+      status: 'pending',
+      cancelled_by: null,
+    });
   });
 });
 
@@ -285,10 +241,10 @@ describe('rescheduleFlagChange', () => {
         featureFlagSchedule: { reason: 'the fair', requestedBy: 'alice' },
       },
     });
-    expect(one(await rowsOf(flag.id)).scheduled_at).toEqual(new Date(at));
+    expect(one(await rowsOf(database, flag.id)).scheduled_at).toEqual(new Date(at));
     expect(await api().codeOf(RESCHEDULE, { id, at: inMinutes(-1) })).toBe('scheduled_at_in_past');
     expect(await api().codeOf(RESCHEDULE, { id, at: '2090-01-01' })).toBe('invalid_scheduled_at');
-    expect(one(await rowsOf(flag.id)).scheduled_at).toEqual(new Date(at));
+    expect(one(await rowsOf(database, flag.id)).scheduled_at).toEqual(new Date(at));
   });
 });
 
@@ -309,107 +265,5 @@ describe('retryFlagSchedule', () => {
       ...{ id, status: 'pending', attempts: 0 },
       ...{ reason: 'mended', requestedBy: 'alice' },
     });
-  });
-});
-
-describe('roles and environments', () => {
-  const mutations = (id: string) =>
-    [
-      [
-        SCHEDULE,
-        { input: { flagKey: flag.flag_key, scheduledAt: inMinutes(), updates: { enabled: true } } },
-      ],
-      [CANCEL, { id }],
-      [RESCHEDULE, { id, at: inMinutes() }],
-      [RETRY, { id }],
-    ] as const;
-
-  it.each([
-    ['viewer', viewerToken()],
-    ['auditor', auditorToken()],
-  ])('forbid every mutation to a %s', async (_role, token) => {
-    const { id } = await withClient(database.ownerUrl, (client) => insertSchedule(client, flag.id));
-    for (const [query, variables] of mutations(id))
-      expect(await api().codeOf(query, variables, token)).toBe('forbidden');
-    expect(one(await rowsOf(flag.id))).toMatchObject({ status: 'pending', revision: '1' });
-  });
-
-  it('hide other environments from every mutation', async () => {
-    const token = adminToken({ environments: ['staging'] });
-    const { id } = await withClient(database.ownerUrl, (client) => insertSchedule(client, flag.id));
-    const codes = [];
-    for (const [query, variables] of mutations(id))
-      codes.push(await api().codeOf(query, variables, token));
-    expect(codes).toEqual([
-      'environment_not_found',
-      'schedule_not_found',
-      'schedule_not_found',
-      'schedule_not_found',
-    ]);
-    expect(one(await rowsOf(flag.id))).toMatchObject({ status: 'pending', revision: '1' });
-  });
-});
-
-describe('featureFlagSchedules', () => {
-  const LIST = `query ($flagId: UUID, $status: String, $from: Datetime, $before: Datetime, $first: Int = 50, $after: Cursor) {
-    featureFlagSchedules(first: $first, after: $after, condition: {
-      flagId: $flagId, status: $status, scheduledFrom: $from, scheduledBefore: $before }) {
-      totalCount
-      nodes { id status createdBy updates { enabled } flag { flagKey } }
-      pageInfo { endCursor hasNextPage }
-    }
-  }`;
-  interface List {
-    featureFlagSchedules: {
-      totalCount: number;
-      nodes: { id: string; createdBy: string | null }[];
-      pageInfo: { endCursor: string; hasNextPage: boolean };
-    };
-  }
-
-  it('lists every status, newest first, with null names on rows from before', async () => {
-    const old = await withClient(database.ownerUrl, (client) => insertSchedule(client, flag.id));
-    const cancelled = await schedule();
-    await api().data(CANCEL, { id: cancelled.id });
-    const { featureFlagSchedules } = await api().data<List>(
-      LIST.replace('scheduledFrom: $from, scheduledBefore: $before', '')
-        .replace('status: $status,', '')
-        .replace('$status: String, $from: Datetime, $before: Datetime, ', ''),
-      {
-        flagId: flag.id,
-      },
-    );
-    expect(featureFlagSchedules.nodes.map(({ id, createdBy }) => [id, createdBy])).toEqual([
-      [cancelled.id, 'alice'],
-      [old.id, null],
-    ]);
-  });
-
-  it('can be narrowed to those of one environment and of one flag, and come by time', async () => {
-    const [here, there] = await withClient(database.ownerUrl, async (client) => {
-      const other = await insertFlag(client, {
-        flag_key: flag.flag_key,
-        environment: 'staging',
-      });
-      const later = await insertSchedule(client, flag.id, { dueIn: '2 hours' });
-      const first = await insertSchedule(client, flag.id);
-      return [[first.id, later.id], [(await insertSchedule(client, other.id)).id]] as const;
-    });
-    const query = `query ($condition: FeatureFlagScheduleCondition) {
-      featureFlagSchedules(condition: $condition, orderBy: [SCHEDULED_AT_ASC], first: 100) { nodes { id } totalCount }
-    }`;
-    const ask = async (condition: object, token?: string) => {
-      const data = await api().data<List>(query, { condition }, token);
-      return data.featureFlagSchedules.nodes.map(({ id }) => id);
-    };
-    const flagKey = flag.flag_key;
-    expect(await ask({ flagKey, environment: 'production' })).toEqual(here);
-    expect(await ask({ flagKey, environment: 'staging' })).toEqual(there);
-    expect((await ask({ flagKey })).toSorted()).toEqual([...here, ...there].toSorted());
-    expect(await ask({ environment: 'staging' })).toEqual(expect.arrayContaining([...there]));
-    expect(await ask({ environment: 'staging' })).not.toEqual(expect.arrayContaining([here[0]]));
-    expect(await ask({ flagKey }, viewerToken({ environments: ['staging'] }))).toEqual(there);
-    for (const name of ['flagKey', 'environment'])
-      expect(await api().codeOf(query, { condition: { [name]: null } })).toBe('invalid_value');
   });
 });

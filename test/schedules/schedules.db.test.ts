@@ -1,14 +1,11 @@
-import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
-import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { insertFlag, one } from '../support/factory.ts';
 import { become, sqlStateOf } from '../support/roles.ts';
+import { STATUSES, type Status, insertAs, setStatus } from '../support/schedule_status.ts';
 
 const database = useDatabase();
-
-const STATUSES = ['pending', 'applied', 'failed', 'cancelled'] as const;
-type Status = (typeof STATUSES)[number];
 
 const ALLOWED = [
   'pending → applied',
@@ -16,20 +13,6 @@ const ALLOWED = [
   'pending → cancelled',
   'failed → pending',
 ];
-
-/** A schedule brought to a status on the ways that the state machine allows. */
-async function insertAs(client: pg.ClientBase, status: Status): Promise<string> {
-  const { id } = await insertSchedule(client, (await insertFlag(client)).id);
-  if (status !== 'pending') await setStatus(client, id, status);
-  return id;
-}
-
-async function setStatus(client: pg.ClientBase, id: string, status: string): Promise<void> {
-  await client.query('update app_public.feature_flag_schedules set status = $2 where id = $1', [
-    id,
-    status,
-  ]);
-}
 
 describe('the state machine, for the owner too', () => {
   const all = STATUSES.flatMap((from) => STATUSES.map((to) => [from, to] as const));
@@ -133,79 +116,6 @@ describe('what is fixed', () => {
   });
 });
 
-const TIMES: [string, string | null][] = [
-  [`now() + interval '1 second'`, null],
-  [`timestamptz '9999-12-31 23:59:59.999999+00'`, null],
-  [`now() - interval '1 microsecond'`, 'ZF005'],
-  ['now()', 'ZF005'],
-  [`timestamptz '1970-01-01 00:00:00+00'`, 'ZF005'],
-  [`timestamptz '4713-01-01 00:00:00+00 BC'`, 'ZF005'],
-  [`timestamptz '10000-01-01 00:00:00+00'`, 'ZF006'],
-  [`timestamptz '294276-12-31 00:00:00+00'`, 'ZF006'],
-  [`timestamptz 'infinity'`, 'ZF006'],
-  [`timestamptz '-infinity'`, 'ZF006'],
-  ['null::timestamptz', 'ZF006'],
-];
-
-describe('the time, for an admin', () => {
-  test.for(TIMES)('scheduling for %s', async ([time, expected]) => {
-    await withActors(database, async (client) => {
-      const { flag_key } = await insertFlag(client);
-      await become(client, 'admin');
-      const state = await sqlStateOf(client, () =>
-        client.query(
-          `select app_public.schedule_flag_change($1, 'production', ${time}, '{"enabled": true}')`,
-          [flag_key],
-        ),
-      );
-      expect(state).toBe(expected);
-    });
-  });
-
-  test.for(TIMES)('moving to %s', async ([time, expected]) => {
-    await withActors(database, async (client) => {
-      const id = await insertAs(client, 'pending');
-      await become(client, 'admin');
-      const state = await sqlStateOf(client, () =>
-        client.query(`select app_public.reschedule_flag_change($1, ${time})`, [id]),
-      );
-      expect(state).toBe(expected);
-    });
-  });
-
-  test.for(TIMES)('a plain insert with %s', async ([time, expected]) => {
-    await withActors(database, async (client) => {
-      const { id } = await insertFlag(client);
-      await become(client, 'admin');
-      const state = await sqlStateOf(client, () =>
-        client.query(
-          `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-           values ($1, ${time}, '{"enabled": true}')`,
-          [id],
-        ),
-      );
-      expect(state).toBe(expected);
-    });
-  });
-
-  test('a DBA may insert what is due already, but nothing beyond the year 9999', async () => {
-    await withRollback(database, async (client) => {
-      const { id } = await insertFlag(client);
-      const insert = (time: string) =>
-        sqlStateOf(client, () =>
-          client.query(
-            `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
-             values ($1, ${time}, '{"enabled": true}')`,
-            [id],
-          ),
-        );
-      expect(await insert(`now() - interval '1 day'`)).toBeNull();
-      expect(await insert(`'infinity'`)).toBe('23514');
-      expect(await insert(`'10000-01-01 00:00:00+00'`)).toBe('23514');
-    });
-  });
-});
-
 describe('functions and statuses', () => {
   const cancel = 'select app_public.cancel_flag_schedule($1)';
   const move = `select app_public.reschedule_flag_change($1, now() + interval '3 hours')`;
@@ -300,58 +210,6 @@ describe('functions and statuses', () => {
       expect(
         await value<number>(client, 'select overdue_for from app_private.next_due()'),
       ).toBeGreaterThanOrEqual(0);
-    });
-  });
-});
-
-describe('flags', () => {
-  test.for<[string, string | null]>([
-    ['a', null],
-    ['A1.b_c-d', null],
-    ['x'.repeat(100), null],
-    ['x'.repeat(101), '22001'],
-    ['', '23514'],
-    ['-a', '23514'],
-    ['a/b', '23514'],
-    ['a b', '23514'],
-    ['a%20b', '23514'],
-    ['a\n', '23514'],
-    ['é', '23514'],
-    ['🚀', '23514'],
-  ])('the key %j', async ([key, expected]) => {
-    await withRollback(database, async (client) => {
-      expect(await sqlStateOf(client, () => insertFlag(client, { flag_key: key }))).toBe(expected);
-      const environment = key.slice(0, 20);
-      if (key.length <= 20)
-        expect(
-          await sqlStateOf(client, () =>
-            client.query('insert into app_public.environments (name) values ($1)', [environment]),
-          ),
-        ).toBe(expected);
-    });
-  });
-
-  test.for<[number, string | null]>([
-    [-1, '23514'],
-    [0, null],
-    [100, null],
-    [101, '23514'],
-  ])('a rollout of %i', async ([rollout_percentage, expected]) => {
-    await withRollback(database, async (client) => {
-      expect(await sqlStateOf(client, () => insertFlag(client, { rollout_percentage }))).toBe(
-        expected,
-      );
-    });
-  });
-
-  test('a key is there once an environment', async () => {
-    await withRollback(database, async (client) => {
-      await insertFlag(client, { flag_key: 'twice' });
-      expect(await sqlStateOf(client, () => insertFlag(client, { flag_key: 'twice' }))).toBe(
-        '23505',
-      );
-      const staging = () => insertFlag(client, { flag_key: 'twice', environment: 'staging' });
-      expect(await sqlStateOf(client, staging)).toBeNull();
     });
   });
 });

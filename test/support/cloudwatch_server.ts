@@ -67,13 +67,14 @@ export interface CloudWatchServer {
   readonly calls: readonly Call[];
   /** What a stream holds, in the order of arrival; nothing when there is no such stream. */
   stored(group: string, stream: string): readonly StoredEvent[];
-  createStream(group: string, stream: string, options?: { retentionDays?: number }): void;
+  createStream(
+    group: string,
+    stream: string,
+    options?: { retentionDays?: number; events?: readonly StoredEvent[] },
+  ): void;
   deleteStream(group: string, stream: string): void;
   deleteGroup(group: string): void;
-  /**
-   * Makes the next calls of an operation fail, `times` of them; several failures are used up in
-   * turn.
-   */
+  /** Makes the next calls of an operation fail, `times` of them; several failures are used up in turn. */
   failNext(failure: Failure, times?: number, operation?: string): void;
   /** From here on calls work again. */
   forgetFailures(): void;
@@ -89,6 +90,8 @@ interface Group {
   retentionDays: number | null;
   readonly streams: Map<string, Stream>;
 }
+
+const newGroup = (): Group => ({ retentionDays: null, streams: new Map() });
 
 /**
  * Starts the server on a free port of 127.0.0.1, with no groups.
@@ -143,7 +146,7 @@ export async function makeCloudWatchServer({
     const name = checkGroupName(input.logGroupName);
     if (groups.has(name))
       throw new Fault('ResourceAlreadyExistsException', 'The specified log group already exists');
-    groups.set(name, { retentionDays: null, streams: new Map() });
+    groups.set(name, newGroup());
     return {};
   }
 
@@ -214,15 +217,10 @@ export async function makeCloudWatchServer({
     calls,
     stored: (group, stream) => groups.get(group)?.streams.get(stream)?.events ?? [],
     createStream(group, stream, options = {}) {
-      const existing = groups.get(group) ?? {
-        retentionDays: null,
-        streams: new Map<string, Stream>(),
-      };
-      groups.set(group, {
-        ...existing,
-        retentionDays: options.retentionDays ?? existing.retentionDays,
-      });
-      existing.streams.set(stream, { events: [], arrivals: [] });
+      const { retentionDays, streams } = groups.get(group) ?? newGroup();
+      groups.set(group, { streams, retentionDays: options.retentionDays ?? retentionDays });
+      const events = [...(options.events ?? [])];
+      streams.set(stream, { events, arrivals: events.map(now) });
     },
     deleteStream: (group, stream) => void groups.get(group)?.streams.delete(stream),
     deleteGroup: (group) => void groups.delete(group),

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, inject } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
+import { endIdle, returnClient, takeClient } from './connections.ts';
 import { cloneMigrated, loginsTo } from './migrated.ts';
 import type { Logins } from './migrated.ts';
 
@@ -16,15 +17,18 @@ export interface TestDatabase extends Logins {
 export async function cloneDatabase(template = inject('template')): Promise<TestDatabase> {
   const name = `${inject('template')}_${randomBytes(4).toString('hex')}`;
   const rootUrl = inject('rootUrl');
+  await endIdle(template);
   await cloneMigrated(rootUrl, template, name, 'file_copy');
   return {
     name,
     rootUrl: withDatabase(rootUrl, name),
     ...loginsTo(rootUrl, inject('password'), name),
-    drop: () =>
-      withClient(rootUrl, async (client) => {
-        await client.query(`drop database if exists ${name} with (force)`);
-      }),
+    drop: async () => {
+      await endIdle(name);
+      await withClient(rootUrl, (client) =>
+        client.query(`drop database if exists ${name} with (force)`),
+      );
+    },
   };
 }
 
@@ -61,17 +65,16 @@ export function useDatabase(): TestDatabase {
   };
 }
 
-/** A connection for the length of `work`. */
+/** A session for the length of `work`, which may have been another one's before: see connections.ts. */
 export async function withClient<T>(
   url: string,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({ connectionString: url, application_name: 'halyard test' });
-  await client.connect();
+  const client = await takeClient(url);
   try {
     return await work(client);
   } finally {
-    await client.end();
+    await returnClient(url, client);
   }
 }
 

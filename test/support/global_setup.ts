@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { withConnection } from '../../src/postgres/connection.ts';
 import { loginsTo, makeMigrated } from './migrated.ts';
 import { startTestServer } from './postgres_server.ts';
 
@@ -21,6 +22,7 @@ export default async function globalSetup(project: TestProject): Promise<() => P
   const template = `halyard_test_${randomBytes(4).toString('hex')}`;
   const password = randomBytes(12).toString('hex');
   try {
+    if (server.embedded) await hashPasswordAgain(server.rootUrl);
     await makeMigrated(server.rootUrl, loginsTo(server.rootUrl, password, template));
   } catch (error) {
     await server.stop();
@@ -33,6 +35,14 @@ export default async function globalSetup(project: TestProject): Promise<() => P
     if (!server.embedded) await dropDatabases(server.rootUrl, template);
     await server.stop();
   };
+}
+
+/** The administrator's password is hashed as often as by default: initdb doesn't know the server's settings. */
+async function hashPasswordAgain(rootUrl: string): Promise<void> {
+  await withConnection(rootUrl, 'halyard test', async (client) => {
+    const password = client.escapeLiteral(new URL(rootUrl).password);
+    await client.query(`alter role current_user password ${password}`);
+  });
 }
 
 /** Takes away the template and every clone that a test left behind. */

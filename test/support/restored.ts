@@ -9,7 +9,7 @@ import { GROUP, makeTestSink, STREAM } from './cloudwatch_sink.ts';
 import { cloneDatabase, withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { makeTestLog } from './log.ts';
-import { startTestWorker, useFreshDatabase } from './worker.ts';
+import { startTestWorker } from './worker.ts';
 import type { Shipped, TestWorker } from './worker.ts';
 
 export const DESTINATION = `cloudwatch:${GROUP}`;
@@ -47,15 +47,34 @@ export async function changeFlags(database: TestDatabase, percentage: number): P
   );
 }
 
-/**
- * Loses what was written after a snapshot: five changes and an applied schedule.
- *
- * @param dueIn seconds; where a busy machine applies the schedule before the snapshot, it is all done again with more of them
- */
-export async function makeLoss(dueIn = 1): Promise<Loss> {
+/** What each loss of this process is a copy of: the names of the two databases, and what the destination holds. */
+interface LossTemplate {
+  readonly lost: string;
+  readonly restored: string;
+  readonly events: ReturnType<CloudWatchServer['stored']>;
+  readonly scheduleId: string;
+}
+
+let template: Promise<LossTemplate> | undefined;
+
+/** Loses what was written after a snapshot: five changes and an applied schedule. */
+export async function makeLoss(): Promise<Loss> {
+  const { lost, restored, events, scheduleId } = await (template ??= makeTemplate());
   const server = await makeCloudWatchServer();
   onTestFinished(() => server.close());
-  const lost = await useFreshDatabase();
+  server.createStream(GROUP, STREAM, { events });
+  const clone = async (name: string) => {
+    const database = await cloneDatabase(name);
+    onTestFinished(() => database.drop());
+    return database;
+  };
+  return { server, lost: await clone(lost), restored: await clone(restored), scheduleId };
+}
+
+/** @param dueIn seconds; where a busy machine applies the schedule before the snapshot, it is all done again with more of them */
+async function makeTemplate(dueIn = 1): Promise<LossTemplate> {
+  const server = await makeCloudWatchServer();
+  const lost = await cloneDatabase();
   await changeFlags(lost, 10);
   const scheduleId = await withClient(lost.ownerUrl, (client) =>
     value<string>(
@@ -70,16 +89,20 @@ export async function makeLoss(dueIn = 1): Promise<Loss> {
   await delivered(lost, 6);
   await before.worker.stop();
   const pending = `select status = 'pending' from app_public.feature_flag_schedules`;
-  if (!(await ask(lost, pending))) return makeLoss(dueIn * 4);
+  if (!(await ask(lost, pending))) {
+    await Promise.all([server.close(), lost.drop()]);
+    return makeTemplate(dueIn * 4);
+  }
   const restored = await cloneDatabase(lost.name);
-  onTestFinished(() => restored.drop());
 
   const after = await startCloudWatchWorker(server, lost);
   await changeFlags(lost, 20);
   // The schedule's two events among them.
   await delivered(lost, 13);
   await after.worker.stop();
-  return { server, lost, restored, scheduleId };
+  const events = [...server.stored(GROUP, STREAM)];
+  await server.close();
+  return { lost: lost.name, restored: restored.name, events, scheduleId };
 }
 
 /** Waits until the destination has confirmed so many events. */

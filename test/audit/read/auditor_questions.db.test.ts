@@ -5,10 +5,9 @@ import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { value } from '../../support/actors.ts';
 import { useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
-import { withoutAudit } from '../../support/reconcile.ts';
 import { loginUrl } from '../../support/migrated.ts';
 import { become } from '../../support/roles.ts';
-import { breakFlag } from '../../support/trail.ts';
+import { makeFlags, askAsAdmins, applyAndFail } from '../../support/auditor_story.ts';
 
 const database = useDatabase();
 const DBA = `halyard_test_dba_${randomBytes(4).toString('hex')}`;
@@ -176,7 +175,7 @@ beforeAll(async () => {
   );
   await withClient(database.ownerUrl, makeFlags);
   await withClient(database.authenticatorUrl, askAsAdmins);
-  await withClient(database.ownerUrl, applyAndFail);
+  await withClient(database.ownerUrl, (client) => applyAndFail(database, client));
   await withClient(database.authenticatorUrl, (client) =>
     client.query(
       `select set_config('jwt.claims.user_id', 'victor', false), set_config('jwt.claims.role', 'viewer', false),
@@ -190,56 +189,6 @@ afterAll(async () => {
     client.query(`drop owned by ${DBA}; drop role ${DBA}`),
   );
 });
-
-async function makeFlags(client: pg.Client): Promise<void> {
-  await insertFlag(client, { flag_key: 'wishlist-gallery' });
-  await insertFlag(client, { flag_key: 'broken' });
-}
-
-/** Alice schedules twice and cancels one; Bob cancels the other. */
-async function askAsAdmins(client: pg.Client): Promise<void> {
-  let nr = 0;
-  const as = async (userId: string, sql: string, parameters: unknown[] = []) => {
-    nr += 1;
-    await client.query('begin');
-    await become(client, 'admin', {
-      userId,
-      email: `${userId}@example.com`,
-      requestId: `request-${nr}`,
-    });
-    const id = await value<string>(client, sql, parameters);
-    await client.query('commit');
-    return id;
-  };
-  const schedule = (updates: string) =>
-    `select id from app_public.schedule_flag_change('wishlist-gallery', null, now() + interval '1 hour', ${updates})`;
-  const first = await as('alice', schedule(`'{"enabled": true}'`));
-  const second = await as('alice', schedule(`'{"rollout_percentage": 50}'`));
-  await as('alice', 'select id from app_public.cancel_flag_schedule($1)', [first]);
-  await as('bob', `select id from app_public.cancel_flag_schedule($1, 'too early')`, [second]);
-  await as('carol', `select name from app_public.create_environment('qa')`);
-}
-
-/** One schedule is applied late, one fails, one event ends as a dead letter, one is lost, and a cursor jumps. */
-async function applyAndFail(client: pg.Client): Promise<void> {
-  const flagId = (key: string) =>
-    value<string>(client, 'select id from app_public.feature_flags where flag_key = $1', [key]);
-  await insertSchedule(client, await flagId('wishlist-gallery'), { dueIn: '-1 minute' });
-  await insertSchedule(client, await flagId('broken'), { dueIn: '-1 second', max_attempts: 1 });
-  await breakFlag(client, 'broken');
-  await withClient(database.workerUrl, (worker) =>
-    worker.query('select * from app_private.apply_due()'),
-  );
-  await client.query('alter table audit.events rename to events_away');
-  await insertFlag(client, { flag_key: 'untold' });
-  await client.query('alter table audit.events_away rename to events');
-  await withoutAudit(client, () => insertFlag(client, { flag_key: 'lost' }));
-  await client.query(
-    `select app_private.reconcile_rows('feature_flags', '00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
-  );
-  await client.query('select app_private.seal_and_hand_out(1000, 0)');
-  await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);
-}
 
 test('the page has the queries that are answered here, and no others', () => {
   expect([...QUERIES.keys()].toSorted()).toEqual(

@@ -3,6 +3,7 @@ import type { Schedule } from '../../../src/schemas.ts';
 import { callApi } from '../api.ts';
 import type { Call } from '../api.ts';
 import { adminToken } from '../tokens.ts';
+import { byForm } from './form.ts';
 import type { Random } from './random.ts';
 import { BROKEN_FLAG } from './site.ts';
 import type { Site } from './site.ts';
@@ -19,7 +20,7 @@ export interface Load {
 const ANSWER_MS = 10_000;
 const RETRY_MS = 50;
 
-/** Starts that many clients, each of which asks again as soon as it is answered. */
+/** Starts that many clients, each of which asks again a moment after it is answered. */
 export function startLoad(site: Site, random: Random, clients = 4): Load {
   const stopping = new AbortController();
   const running = Array.from({ length: clients }, (_, i) =>
@@ -53,7 +54,7 @@ async function runClient(
     else if (what === 'later') await client.schedule(3_600_000);
     else if (what === 'cancel') await client.cancel();
     else await client.scheduleFailure();
-    await pause(random.between(0, 30));
+    await pause(random.between(0, byForm({ short: 100, full: 30 })));
   }
 }
 

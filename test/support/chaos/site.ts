@@ -144,7 +144,7 @@ export async function openSite(
     await vi
       .waitFor(async () => expect(await unsettled(database, destination.name)).toEqual(idle), {
         timeout: deadlineMs,
-        interval: 50,
+        interval: 100,
       })
       .catch((error: unknown) => {
         const logs = [...workers, ...apis].map(
