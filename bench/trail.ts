@@ -77,7 +77,7 @@ export async function sealAll(worker: pg.Pool, batch = 1_000): Promise<number> {
     const { rows }: pg.QueryResult<{ sealed: number; last_id: string | null }> = await worker.query(
       {
         name: 'seal',
-        text: 'select count(queue_id)::int as sealed, max(queue_id) as last_id from app_private.seal_and_hand_out($1, $2)',
+        text: 'select count(queue_id)::int as sealed, max(queue_id) as last_id from app_private.seal_batch($1, $2)',
       },
       [batch, after],
     );

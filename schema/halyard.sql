@@ -179,7 +179,7 @@ create table app_private.settings (
   constraint settings_pkey PRIMARY KEY (name)
 );
 alter table app_private.settings enable row level security;
-CREATE TRIGGER _100_no_delete BEFORE DELETE OR TRUNCATE ON app_private.settings FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_no_delete BEFORE DELETE OR TRUNCATE ON app_private.settings FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table app_private.settings enable always trigger _100_no_delete;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_private.settings FOR EACH ROW EXECUTE FUNCTION app_private.tg_settings__stamp();
 alter table app_private.settings enable always trigger _100_stamp;
@@ -213,7 +213,7 @@ create policy viewer_select on app_public.environments for select to halyard_vie
   using (((( SELECT true
   WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((name)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
-CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.environments FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.environments FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table app_public.environments enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.environments FOR EACH ROW EXECUTE FUNCTION app_private.tg_environments__stamp();
 alter table app_public.environments enable trigger _100_stamp;
@@ -295,7 +295,7 @@ create policy viewer_select on app_public.feature_flag_schedules for select to h
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((( SELECT f.environment
    FROM app_public.feature_flags f
   WHERE (f.id = feature_flag_schedules.flag_id)))::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
-CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flag_schedules FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flag_schedules FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table app_public.feature_flag_schedules enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_state BEFORE INSERT OR UPDATE ON app_public.feature_flag_schedules FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flag_schedules__state();
 alter table app_public.feature_flag_schedules enable trigger _100_state;
@@ -364,7 +364,7 @@ create policy viewer_select on app_public.feature_flags for select to halyard_vi
   using (((( SELECT true
   WHERE (app_private.claim_role() = 'viewer'::text)) IS NOT NULL) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR ((environment)::text = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
-CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flags FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.feature_flags FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table app_public.feature_flags enable always trigger _100_no_truncate;
 CREATE TRIGGER _100_stamp BEFORE INSERT OR UPDATE ON app_public.feature_flags FOR EACH ROW EXECUTE FUNCTION app_private.tg_feature_flags__stamp();
 alter table app_public.feature_flags enable trigger _100_stamp;
@@ -518,7 +518,7 @@ create table audit.cursors (
   constraint cursors_pkey PRIMARY KEY (destination)
 );
 alter table audit.cursors enable row level security;
-CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON audit.cursors FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON audit.cursors FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.cursors enable always trigger _100_no_truncate;
 CREATE TRIGGER _900_audit_delete AFTER DELETE ON audit.cursors FOR EACH ROW EXECUTE FUNCTION app_private.tg_cursors__audit();
 alter table audit.cursors enable always trigger _900_audit_delete;
@@ -569,7 +569,7 @@ create table audit.divergences (
 alter table audit.divergences enable row level security;
 create policy auditor_select on audit.divergences for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
-CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.divergences FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.divergences FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.divergences enable always trigger _100_append_only;
 comment on table audit.divergences is 'Seals of this trail, and events that arrived without their seal, that a destination has and this database lacks. Until another incarnation begins, nothing is numbered or forwarded. Append-only.';
 comment on column audit.divergences.created_until is 'When the last pending schedule was made, by the clock that made it, or found_at where that is later: later ones are no part of the lost history.';
@@ -645,9 +645,9 @@ create policy admin_select on audit.events for select to halyard_admin
 create policy auditor_select on audit.events for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
-CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.events enable always trigger _100_append_only;
-CREATE TRIGGER _200_append_only_rows BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _200_append_only_rows BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.events enable always trigger _200_append_only_rows;
 comment on table audit.events is 'The audit trail: one row for each thing that happened. Append-only; partitioned by month (UTC).';
 comment on column audit.events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
@@ -756,7 +756,7 @@ create table audit.incarnations (
 alter table audit.incarnations enable row level security;
 create policy auditor_select on audit.incarnations for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
-CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.incarnations FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.incarnations FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.incarnations enable always trigger _100_append_only;
 comment on table audit.incarnations is 'The lives of this trail: one from the first migration on, and one more each time that the restore of an older state was accepted. Append-only.';
 comment on column audit.incarnations.database_user is 'The login that began it.';
@@ -815,7 +815,7 @@ create policy admin_select on audit.ledger for select to halyard_admin
 create policy auditor_select on audit.ledger for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environment = ANY (( SELECT app_private.claim_environments() AS claim_environments)::text[])))));
-CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.ledger enable always trigger _100_append_only;
 comment on table audit.ledger is 'The number and hash of each event: gapless from 1, each event once; kept when the event is purged. Append-only.';
 comment on column audit.ledger.environment is 'A copy of the event''s, for exports and for row-level security.';
@@ -902,7 +902,7 @@ create table audit.seals (
 alter table audit.seals enable row level security;
 create policy auditor_select on audit.seals for select to halyard_auditor
   using (((COALESCE(( SELECT app_private.claim_role() AS claim_role), 'auditor'::text) = 'auditor'::text) AND (( SELECT app_private.claim_environments() AS claim_environments) IS NULL)));
-CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.seals FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__refuse();
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.seals FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
 alter table audit.seals enable always trigger _100_append_only;
 comment on table audit.seals is 'One row for each batch of numbered events: its Merkle root, chained to the seal before it. Append-only.';
 comment on column audit.seals.first_seq is 'The first event that it seals.';
@@ -1134,7 +1134,7 @@ begin
       array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
       count(*) filter (where t.outcome = 'untried') as untried
     into v_counts
-    from app_private.try_schedules(v_turn, v_deadline) as t;
+    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
     v_applied := v_applied || v_counts.applied;
     retried := retried + v_counts.retried;
     failed := failed + v_counts.failed;
@@ -1151,6 +1151,66 @@ begin
 end;
 $function$;
 comment on function app_private.apply_in_turns(uuid[]) is 'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+
+CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- The sets to try, as ranges of schedule_ids.
+  v_first integer[] := array[1];
+  v_last integer[] := array[cardinality(schedule_ids)];
+  v_next integer := 1;
+  v_middle integer;
+  v_set uuid[];
+  v_code text;
+  v_problem text;
+  v_stuck integer := 0;
+  v_warning text;
+begin
+  while v_next <= cardinality(v_first) loop
+    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
+    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
+    v_next := v_next + 1;
+    if clock_timestamp() > deadline then
+      return query select i.id, 'untried' from unnest(v_set) as i (id);
+      continue;
+    end if;
+    begin
+      perform app_private.apply_schedules(v_set);
+      return query select i.id, 'applied' from unnest(v_set) as i (id);
+      continue;
+    exception when query_canceled or others then
+      v_code := sqlstate;
+      v_problem := sqlerrm;
+    end;
+    if v_code = '57014' then
+      deadline := '-infinity';
+    end if;
+    if cardinality(v_set) > 1 then
+      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
+      v_last := v_last || v_middle || v_last[v_next - 1];
+      continue;
+    end if;
+    schedule_id := v_set[1];
+    begin
+      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+    exception when others then
+      -- Neither applied nor marked: it stays due.
+      outcome := 'stuck';
+      v_stuck := v_stuck + 1;
+      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
+        schedule_id, sqlstate, sqlerrm));
+    end;
+    return next;
+  end loop;
+  if v_stuck > 0 then
+    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
+  end if;
+end;
+$function$;
+comment on function app_private.apply_or_bisect(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
@@ -1197,6 +1257,17 @@ AS $function$
 $function$;
 comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
 
+CREATE OR REPLACE FUNCTION app_private.applying_schedules()
+ RETURNS TABLE(flag_id uuid, schedule_id uuid)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.key::uuid, s.value::uuid
+  from jsonb_each_text(app_private.applying()) as s
+$function$;
+comment on function app_private.applying_schedules() is 'The schedules whose changes of flags the running statement makes.';
+
 CREATE OR REPLACE FUNCTION app_private.as_system(event app_private.audit_event)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -1212,6 +1283,50 @@ begin
 end;
 $function$;
 comment on function app_private.as_system(app_private.audit_event) is 'The event with the system as its actor.';
+
+CREATE OR REPLACE FUNCTION app_private.assign_seq(batch integer, after bigint, last_seq bigint)
+ RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+  with taken as (
+    delete from audit.queue q
+    where q.id > assign_seq.after
+      and q.id <= (
+        select max(b.id)
+        from (select n.id from audit.queue n where n.id > assign_seq.after order by n.id limit batch) as b)
+    returning q.id, q.event_id, q.occurred_at
+  ), numbered as (
+    select t.*, assign_seq.last_seq + row_number() over (order by t.id) as seq
+    from taken t
+  ), described as materialized (
+    select
+      n.*, e.event_type, e.flag_key, e.environment,
+      coalesce(
+        app_private.shipped_bytes(e.payload, n.seq),
+        convert_to(app_private.missing_message(n.event_id, n.seq), 'UTF8')) as message
+    from numbered n
+    -- In its own month only, as in seal_problems().
+    left join lateral (
+      select x.payload, x.event_type, x.flag_key, x.environment
+      from audit.events x
+      where x.id = n.event_id and x.occurred_at = n.occurred_at limit 1
+    ) as e on true
+  ), stored as (
+    insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
+    -- As leaf_hash(), without the way through text.
+    select
+      t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
+    from described t
+  )
+  select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
+  from described t
+  order by t.seq;
+end;
+$function$;
+comment on function app_private.assign_seq(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
 CREATE OR REPLACE FUNCTION app_private.attribute_event(event app_private.audit_event, context jsonb)
  RETURNS app_private.audit_event
@@ -1342,57 +1457,6 @@ AS $function$
   order by 2 nulls first
 $function$;
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
-
-CREATE OR REPLACE FUNCTION app_private.bury_events(what jsonb, error_code text, error_message text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  c_shortage constant text := 'insufficient_resources';
-  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
-    'userId', left(current_setting('jwt.claims.user_id', true), 255),
-    'email', left(current_setting('jwt.claims.email', true), 320),
-    'role', left(current_setting('jwt.claims.role', true), 32),
-    'requestId', left(current_setting('halyard.request_id', true), 128),
-    'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
-    'reason', left(current_setting('halyard.reason', true), 500),
-    -- As text: it may be no JSON.
-    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
-    'databaseUser', session_user,
-    'applicationName', current_setting('application_name')));
-  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
-begin
-  if app_private.audit_is_strict() then
-    raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
-      using errcode = coalesce(v_shortage, 'ZF011'), detail = error_code;
-  end if;
-  begin
-    insert into audit.dead_letters (content, error_code, error_message)
-    values (v_content, bury_events.error_code, bury_events.error_message);
-    raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
-  exception when others then
-    v_shortage := coalesce(
-      case
-        when sqlstate like '53%' then sqlstate
-        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
-        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
-          and not row_security_active('audit.dead_letters') then c_shortage
-      end,
-      v_shortage);
-    if v_shortage is not null then
-      raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
-        using
-          errcode = v_shortage,
-          detail = format('The event: %s (%s). The dead letter: %s (%s).', error_message, error_code, sqlerrm, sqlstate),
-          hint = 'Give the server room, and try again.';
-    end if;
-    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
-    raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
-  end;
-end;
-$function$;
-comment on function app_private.bury_events(jsonb,text,text) is 'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
@@ -1937,35 +2001,35 @@ CREATE OR REPLACE FUNCTION app_private.expected_triggers()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   values
-    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__reject_write()'),
     ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
     ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
-    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.environments', '_100_stamp', 'O', 23, false, 'app_private.tg_environments__stamp()'),
     ('app_public.environments', '_900_audit_delete', 'A', 8, false, 'app_private.tg_environments__audit()'),
     ('app_public.environments', '_900_audit_insert', 'A', 4, false, 'app_private.tg_environments__audit()'),
     ('app_public.environments', '_900_audit_update', 'A', 16, false, 'app_private.tg_environments__audit()'),
-    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
     ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
     ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
     ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
     ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
-    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
-    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
-    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
-    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
+    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__reject_write()'),
+    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()')
 $function$;
 comment on function app_private.expected_triggers() is 'The triggers that the trail hangs on, as they must be; each partition of audit.events has those of audit.events.';
 
@@ -2321,7 +2385,7 @@ begin
     v_name, v_month, v_month + interval '1 month');
   execute format(
     'create trigger _100_append_only before update or delete or truncate on audit.%I '
-    'for each statement execute function app_private.tg__refuse()', v_name);
+    'for each statement execute function app_private.tg__reject_write()', v_name);
   execute format('alter table audit.%I enable always trigger _100_append_only', v_name);
   execute format('alter table audit.%I enable always trigger _200_append_only_rows', v_name);
   execute format('comment on table audit.%I is %L', v_name, 'The trail of ' || to_char(v_month, 'YYYY-MM') || ' (UTC).');
@@ -2521,45 +2585,6 @@ end;
 $function$;
 comment on function app_private.month_problem(timestamp with time zone,timestamp with time zone) is 'The first thing that verification has against the seals of a month''s events; null when they are as they were sealed.';
 
-CREATE OR REPLACE FUNCTION app_private.moved_events(gone bigint[])
- RETURNS TABLE(seq bigint, detail text)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  with missing as materialized (
-    select l.* from audit.ledger l where l.seq = any (gone)
-  ), strangers as materialized (
-    select e, e.id, e.occurred_at, app_private.told_id(e.payload) as told_id
-    from audit.events e
-    where (
-        e.occurred_at = any (array(select distinct m.occurred_at from missing m))
-        or e.id = any (array(select m.event_id from missing m))
-      )
-      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
-  ), candidates as (
-    select m.seq, m.leaf, s.e from missing m join strangers s on s.id = m.event_id
-    union all
-    select m.seq, m.leaf, s.e from missing m join strangers s on s.told_id = m.event_id
-    union all
-    select m.seq, m.leaf, s.e
-    from missing m
-    join strangers s on s.occurred_at = m.occurred_at and s.told_id = s.id
-    where (select count(*) from strangers) <= 1000
-  )
-  select distinct on (c.seq)
-    c.seq,
-    case
-      when cardinality(d.names) > 0 then format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
-      else 'The event is as it was sealed; event_id or occurred_at of the ledger''s row is not.'
-    end
-  from candidates c
-  cross join lateral app_private.differing_columns(c.e) as d (names)
-  where c.leaf = app_private.event_leaf((c.e).payload, c.seq)
-  order by c.seq
-$function$;
-comment on function app_private.moved_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
-
 CREATE OR REPLACE FUNCTION app_private.next_due(OUT overdue_for double precision, OUT due_in double precision)
  RETURNS record
  LANGUAGE plpgsql
@@ -2672,50 +2697,6 @@ end;
 $function$;
 comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
-CREATE OR REPLACE FUNCTION app_private.number_and_hand_out(batch integer, after bigint, last_seq bigint)
- RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  return query
-  with taken as (
-    delete from audit.queue q
-    where q.id > number_and_hand_out.after
-      and q.id <= (
-        select max(b.id)
-        from (select n.id from audit.queue n where n.id > number_and_hand_out.after order by n.id limit batch) as b)
-    returning q.id, q.event_id, q.occurred_at
-  ), numbered as (
-    select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
-    from taken t
-  ), described as materialized (
-    select
-      n.*, e.event_type, e.flag_key, e.environment,
-      coalesce(
-        app_private.shipped_bytes(e.payload, n.seq),
-        convert_to(app_private.missing_message(n.event_id, n.seq), 'UTF8')) as message
-    from numbered n
-    -- In its own month only, as in seal_problems().
-    left join lateral (
-      select x.payload, x.event_type, x.flag_key, x.environment
-      from audit.events x
-      where x.id = n.event_id and x.occurred_at = n.occurred_at limit 1
-    ) as e on true
-  ), stored as (
-    insert into audit.ledger (seq, event_id, occurred_at, leaf, event_type, flag_key, environment)
-    -- As leaf_hash(), without the way through text.
-    select
-      t.seq, t.event_id, t.occurred_at, sha256(decode('00', 'hex') || t.message), t.event_type, t.flag_key, t.environment
-    from described t
-  )
-  select t.id, t.seq, t.event_id, date_part('epoch', t.occurred_at) * 1000000, convert_from(t.message, 'UTF8')
-  from described t
-  order by t.seq;
-end;
-$function$;
-comment on function app_private.number_and_hand_out(integer,bigint,bigint) is 'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
-
 CREATE OR REPLACE FUNCTION app_private.open_divergences()
  RETURNS SETOF audit.divergences
  LANGUAGE sql
@@ -2801,6 +2782,26 @@ AS $function$
 $function$;
 comment on function app_private.overdue_schedules() is 'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
 
+CREATE OR REPLACE FUNCTION app_private.parse_purge_event(payload text, OUT before timestamp with time zone, OUT events bigint, OUT last_seq bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_metadata jsonb;
+begin
+  v_metadata := payload::jsonb -> 'metadata';
+  before := v_metadata ->> 'before';
+  events := coalesce(v_metadata ->> 'eventsInAll', '0');
+  last_seq := coalesce(v_metadata ->> 'lastSeqInAll', '0');
+exception when data_exception then
+  before := null;
+end;
+$function$;
+comment on function app_private.parse_purge_event(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
+
 CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2816,6 +2817,13 @@ begin
 end;
 $function$;
 comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
+
+CREATE OR REPLACE FUNCTION app_private.payload_event_id(payload text)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
+comment on function app_private.payload_event_id(text) is 'The id in an event''s text; null when it has none.';
 
 CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
  RETURNS interval
@@ -2892,26 +2900,6 @@ end;
 $function$;
 comment on function app_private.purge_obstacle(timestamp with time zone,timestamp with time zone) is 'Why the trail''s month must not be purged, as a sentence; null when it may be.';
 
-CREATE OR REPLACE FUNCTION app_private.purge_told(payload text, OUT before timestamp with time zone, OUT events bigint, OUT last_seq bigint)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  v_metadata jsonb;
-begin
-  v_metadata := payload::jsonb -> 'metadata';
-  before := v_metadata ->> 'before';
-  events := coalesce(v_metadata ->> 'eventsInAll', '0');
-  last_seq := coalesce(v_metadata ->> 'lastSeqInAll', '0');
-exception when data_exception then
-  before := null;
-end;
-$function$;
-comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
-
 CREATE OR REPLACE FUNCTION app_private.purged_event(month timestamp with time zone, events bigint, events_in_all bigint, last_seq_in_all bigint)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -2942,7 +2930,7 @@ AS $function$
   select t.before, t.events, t.last_seq
   from audit.events e
   left join audit.ledger l on l.event_id = e.id and l.occurred_at = e.occurred_at
-  cross join lateral app_private.purge_told(e.payload) as t
+  cross join lateral app_private.parse_purge_event(e.payload) as t
   where e.event_type = 'audit.purged'
     and t.before is not null
     and (
@@ -3355,7 +3343,7 @@ begin
     end if;
     perform app_private.write_events(v_events);
   exception when others then
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
         'environment', environment, 'details', details),
@@ -3540,6 +3528,45 @@ end;
 $function$;
 comment on function app_private.release_lease(text,bigint) is 'Ends the lease of this token at once; false when another holder has taken it meanwhile.';
 grant execute on function app_private.release_lease(text,bigint) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.relocated_events(gone bigint[])
+ RETURNS TABLE(seq bigint, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with missing as materialized (
+    select l.* from audit.ledger l where l.seq = any (gone)
+  ), strangers as materialized (
+    select e, e.id, e.occurred_at, app_private.payload_event_id(e.payload) as payload_event_id
+    from audit.events e
+    where (
+        e.occurred_at = any (array(select distinct m.occurred_at from missing m))
+        or e.id = any (array(select m.event_id from missing m))
+      )
+      and not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
+  ), candidates as (
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.payload_event_id = m.event_id
+    union all
+    select m.seq, m.leaf, s.e
+    from missing m
+    join strangers s on s.occurred_at = m.occurred_at and s.payload_event_id = s.id
+    where (select count(*) from strangers) <= 1000
+  )
+  select distinct on (c.seq)
+    c.seq,
+    case
+      when cardinality(d.names) > 0 then format('Not what the event''s text says: %s.', array_to_string(d.names, ', '))
+      else 'The event is as it was sealed; event_id or occurred_at of the ledger''s row is not.'
+    end
+  from candidates c
+  cross join lateral app_private.differing_columns(c.e) as d (names)
+  where c.leaf = app_private.event_leaf((c.e).payload, c.seq)
+  order by c.seq
+$function$;
+comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
@@ -4183,17 +4210,6 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
 RETURN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END;
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
 
-CREATE OR REPLACE FUNCTION app_private.schedules_at_work()
- RETURNS TABLE(flag_id uuid, schedule_id uuid)
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select s.key::uuid, s.value::uuid
-  from jsonb_each_text(app_private.applying()) as s
-$function$;
-comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
-
 CREATE OR REPLACE FUNCTION app_private.schema_version()
  RETURNS text
  LANGUAGE sql
@@ -4204,7 +4220,7 @@ comment on function app_private.schema_version() is 'The file name of the last m
 grant execute on function app_private.schema_version() to halyard_authenticator;
 grant execute on function app_private.schema_version() to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.seal_and_hand_out(batch integer, after bigint)
+CREATE OR REPLACE FUNCTION app_private.seal_batch(batch integer, after bigint)
  RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4234,12 +4250,12 @@ begin
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
   begin
-    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.assign_seq(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   exception when unique_violation then
     -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
     perform app_private.settle_repeated_events();
-    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.assign_seq(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   end;
   if v_sealed > 0 then
@@ -4254,8 +4270,8 @@ begin
   end if;
 end;
 $function$;
-comment on function app_private.seal_and_hand_out(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work; none while a destination is ahead.';
-grant execute on function app_private.seal_and_hand_out(integer,bigint) to halyard_worker;
+comment on function app_private.seal_batch(integer,bigint) is 'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work; none while a destination is ahead.';
+grant execute on function app_private.seal_batch(integer,bigint) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.seal_head(previous_head bytea, trail uuid, incarnation uuid, seal_no bigint, first_seq bigint, events bigint, root bytea)
  RETURNS bytea
@@ -4341,8 +4357,8 @@ begin
   end if;
 
   if cardinality(v_gone) > cardinality(v_purged) then
-    return query select 'column_differs', array[m.seq], m.detail from app_private.moved_events(v_gone) as m order by m.seq;
-    v_moved := array(select m.seq from app_private.moved_events(v_gone) as m);
+    return query select 'column_differs', array[m.seq], m.detail from app_private.relocated_events(v_gone) as m order by m.seq;
+    v_moved := array(select m.seq from app_private.relocated_events(v_gone) as m);
     v_gone := array(select g.seq from unnest(v_gone) as g (seq) where g.seq <> all (v_moved || v_purged) order by g.seq);
     if cardinality(v_gone) > 0 then
       return query select 'event_missing', v_gone, 'These events are gone and no purge accounts for them.';
@@ -4630,7 +4646,7 @@ end;
 $function$;
 comment on function app_private.take_lock(text) is 'Waits for a lock, and holds it until the transaction ends.';
 
-CREATE OR REPLACE FUNCTION app_private.tg__refuse()
+CREATE OR REPLACE FUNCTION app_private.tg__reject_write()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4639,7 +4655,7 @@ begin
   raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
 end;
 $function$;
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
+comment on function app_private.tg__reject_write() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_cursors__audit()
  RETURNS trigger
@@ -4703,7 +4719,7 @@ begin
     if tg_op <> 'INSERT' then
       v_old_rows := (select jsonb_agg(to_jsonb(o) || jsonb_build_object('id', app_private.environment_id(o.name))) from old_rows o);
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -4786,7 +4802,7 @@ begin
         v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
       end if;
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -4932,7 +4948,7 @@ begin
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
-      left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
         select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
@@ -4957,7 +4973,7 @@ begin
         v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
       end if;
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -5038,7 +5054,7 @@ begin
       v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
   exception when others then
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
         'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
@@ -5078,13 +5094,6 @@ begin
 end;
 $function$;
 comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
-
-CREATE OR REPLACE FUNCTION app_private.told_id(payload text)
- RETURNS uuid
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
-comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
 
 CREATE OR REPLACE FUNCTION app_private.trail_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -5242,66 +5251,6 @@ begin
 end;
 $function$;
 comment on function app_private.try_lock(text) is 'Takes a lock until the transaction ends, if no other transaction holds it; whether it did.';
-
-CREATE OR REPLACE FUNCTION app_private.try_schedules(schedule_ids uuid[], deadline timestamp with time zone)
- RETURNS TABLE(schedule_id uuid, outcome text)
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  -- The sets to try, as ranges of schedule_ids.
-  v_first integer[] := array[1];
-  v_last integer[] := array[cardinality(schedule_ids)];
-  v_next integer := 1;
-  v_middle integer;
-  v_set uuid[];
-  v_code text;
-  v_problem text;
-  v_stuck integer := 0;
-  v_warning text;
-begin
-  while v_next <= cardinality(v_first) loop
-    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
-    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
-    v_next := v_next + 1;
-    if clock_timestamp() > deadline then
-      return query select i.id, 'untried' from unnest(v_set) as i (id);
-      continue;
-    end if;
-    begin
-      perform app_private.apply_schedules(v_set);
-      return query select i.id, 'applied' from unnest(v_set) as i (id);
-      continue;
-    exception when query_canceled or others then
-      v_code := sqlstate;
-      v_problem := sqlerrm;
-    end;
-    if v_code = '57014' then
-      deadline := '-infinity';
-    end if;
-    if cardinality(v_set) > 1 then
-      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
-      v_last := v_last || v_middle || v_last[v_next - 1];
-      continue;
-    end if;
-    schedule_id := v_set[1];
-    begin
-      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
-    exception when others then
-      -- Neither applied nor marked: it stays due.
-      outcome := 'stuck';
-      v_stuck := v_stuck + 1;
-      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
-        schedule_id, sqlstate, sqlerrm));
-    end;
-    return next;
-  end loop;
-  if v_stuck > 0 then
-    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
-  end if;
-end;
-$function$;
-comment on function app_private.try_schedules(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
@@ -5506,31 +5455,31 @@ CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  with strangers as materialized (
-    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
+  with unmatched as materialized (
+    select e.id, e.occurred_at, e.payload, app_private.payload_event_id(e.payload) as payload_event_id
     from audit.events e
     where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
       and not exists (select from audit.queue q where q.event_id = e.id)
   ), orphans as materialized (
     select l.seq, l.leaf, l.event_id, l.occurred_at
     from audit.ledger l
-    where (select count(*) from strangers) between 1 and 1000
+    where (select count(*) from unmatched) between 1 and 1000
       and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
   ), candidates as (
     select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
-    from strangers s
+    from unmatched s
     join audit.ledger l on l.event_id = s.id
     union all
     select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
-    from strangers s
-    join audit.ledger l on l.event_id = s.told_id
+    from unmatched s
+    join audit.ledger l on l.event_id = s.payload_event_id
     union all
     select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
-    from strangers s
-    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
+    from unmatched s
+    join orphans o on o.occurred_at = s.occurred_at and s.payload_event_id = s.id
   )
   select s.id, s.occurred_at
-  from strangers s
+  from unmatched s
   where (s.id, s.occurred_at) not in (
     select c.id, c.occurred_at
     from candidates c
@@ -5755,6 +5704,57 @@ end;
 $function$;
 comment on function app_private.waiting_work(text) is 'What comes next in applying, numbering and forwarding to this destination, a row for each that has something to do; unreadable where that can''t be read.';
 grant execute on function app_private.waiting_work(text) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.write_dead_letter(what jsonb, error_code text, error_message text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_shortage constant text := 'insufficient_resources';
+  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
+    'userId', left(current_setting('jwt.claims.user_id', true), 255),
+    'email', left(current_setting('jwt.claims.email', true), 320),
+    'role', left(current_setting('jwt.claims.role', true), 32),
+    'requestId', left(current_setting('halyard.request_id', true), 128),
+    'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    'reason', left(current_setting('halyard.reason', true), 500),
+    -- As text: it may be no JSON.
+    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'databaseUser', session_user,
+    'applicationName', current_setting('application_name')));
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
+begin
+  if app_private.audit_is_strict() then
+    raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
+      using errcode = coalesce(v_shortage, 'ZF011'), detail = error_code;
+  end if;
+  begin
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (v_content, write_dead_letter.error_code, write_dead_letter.error_message);
+    raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
+  exception when others then
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
+    if v_shortage is not null then
+      raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
+        using
+          errcode = v_shortage,
+          detail = format('The event: %s (%s). The dead letter: %s (%s).', error_message, error_code, sqlerrm, sqlstate),
+          hint = 'Give the server room, and try again.';
+    end if;
+    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
+    raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
+  end;
+end;
+$function$;
+comment on function app_private.write_dead_letter(jsonb,text,text) is 'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
 CREATE OR REPLACE FUNCTION app_private.write_events(events app_private.audit_event[])
  RETURNS void

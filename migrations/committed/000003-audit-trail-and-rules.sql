@@ -1,5 +1,5 @@
 --! Previous: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
---! Hash: sha1:b10c2d92144671ec42d1620b9c6c3fc572ada8cb
+--! Hash: sha1:5afd0fecd36f9359cb7f13b1164b62c3975ed8fa
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1117,7 +1117,7 @@ begin
       v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
     perform app_private.write_events(v_events);
   exception when others then
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
         'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
@@ -1269,7 +1269,7 @@ comment on function app_private.audit_is_strict() is 'Whether a change must fail
 -- is 42501, as a missing privilege is: the letter's error is the former when the owner has the privilege, and no policy counts.
 -- The context is read without Halyard's functions: one of those may be what is broken. Any login may set what it says, so it is cut to
 -- length; attribute_event() believes it only of Halyard's own logins.
-create or replace function app_private.bury_events(what jsonb, error_code text, error_message text)
+create or replace function app_private.write_dead_letter(what jsonb, error_code text, error_message text)
 returns void
 language plpgsql
 volatile
@@ -1296,7 +1296,7 @@ begin
   end if;
   begin
     insert into audit.dead_letters (content, error_code, error_message)
-    values (v_content, bury_events.error_code, bury_events.error_message);
+    values (v_content, write_dead_letter.error_code, write_dead_letter.error_message);
     raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
   exception when others then
     v_shortage := coalesce(
@@ -1320,7 +1320,7 @@ begin
 end;
 $$;
 
-comment on function app_private.bury_events(jsonb, text, text) is
+comment on function app_private.write_dead_letter(jsonb, text, text) is
   'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
 
 -- For an event that is about no row of an audited table: a new type of such events is a row of audit.event_types and a call of this. Who
@@ -1350,7 +1350,7 @@ begin
     end if;
     perform app_private.write_events(v_events);
   exception when others then
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
         'environment', environment, 'details', details),
@@ -1391,7 +1391,7 @@ $$;
 comment on function app_private.applying() is
   'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
 
-create or replace function app_private.schedules_at_work()
+create or replace function app_private.applying_schedules()
 returns table (flag_id uuid, schedule_id uuid)
 language sql
 stable
@@ -1401,7 +1401,7 @@ as $$
   from jsonb_each_text(app_private.applying()) as s
 $$;
 
-comment on function app_private.schedules_at_work() is 'The schedules whose changes of flags the running statement makes.';
+comment on function app_private.applying_schedules() is 'The schedules whose changes of flags the running statement makes.';
 --! EndIncluded audit/record/trail.sql
 --! Included audit/record/repeated.sql
 -- Changes whose event id is taken. The id is made of the row's id, its creation and its revision, so it comes twice when a revision
@@ -1656,7 +1656,7 @@ to halyard_authenticator;
 --! Included audit/record/append_only.sql
 -- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
 -- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
-create or replace function app_private.tg__refuse()
+create or replace function app_private.tg__reject_write()
 returns trigger
 language plpgsql
 volatile
@@ -1667,7 +1667,7 @@ begin
 end;
 $$;
 
-comment on function app_private.tg__refuse() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
+comment on function app_private.tg__reject_write() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
 
 do $$
 declare
@@ -1686,7 +1686,7 @@ begin
     cross join unnest(t.tables::text[]) as u (table_name)
   loop
     execute format(
-      'create or replace trigger %I before %s on %s for each %s execute function app_private.tg__refuse()',
+      'create or replace trigger %I before %s on %s for each %s execute function app_private.tg__reject_write()',
       v_trigger.name, v_trigger.occasions, v_trigger.table_name, v_trigger.level);
     execute format('alter table %s enable always trigger %I', v_trigger.table_name, v_trigger.name);
   end loop;
@@ -2096,7 +2096,7 @@ begin
     if tg_op <> 'INSERT' then
       v_old_rows := (select jsonb_agg(to_jsonb(o) || jsonb_build_object('id', app_private.environment_id(o.name))) from old_rows o);
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -2411,7 +2411,7 @@ begin
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
-      left join app_private.schedules_at_work() as s on s.flag_id = n.id
+      left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
         select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
@@ -2436,7 +2436,7 @@ begin
         v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
       end if;
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -2908,7 +2908,7 @@ begin
         v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
       end if;
     end if;
-    perform app_private.bury_events(
+    perform app_private.write_dead_letter(
       jsonb_build_object(
         'table', tg_table_name, 'operation', tg_op, 'at', v_at,
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
@@ -3394,7 +3394,7 @@ comment on function app_private.apply_schedules(uuid[]) is
 --
 -- A cancelled statement (statement_timeout) is caught too, or one schedule that takes too long would undo every batch that it is in.
 -- It is over then: PostgreSQL times a statement out only once.
-create or replace function app_private.try_schedules(schedule_ids uuid[], deadline timestamptz)
+create or replace function app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamptz)
 returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
@@ -3454,7 +3454,7 @@ begin
 end;
 $$;
 
-comment on function app_private.try_schedules(uuid[], timestamptz) is
+comment on function app_private.apply_or_bisect(uuid[], timestamptz) is
   'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 -- Several of one flag take turns: the first of each, then the second of each …
@@ -3493,7 +3493,7 @@ begin
       array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
       count(*) filter (where t.outcome = 'untried') as untried
     into v_counts
-    from app_private.try_schedules(v_turn, v_deadline) as t;
+    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
     v_applied := v_applied || v_counts.applied;
     retried := retried + v_counts.retried;
     failed := failed + v_counts.failed;
@@ -3794,7 +3794,7 @@ begin
     v_name, v_month, v_month + interval '1 month');
   execute format(
     'create trigger _100_append_only before update or delete or truncate on audit.%I '
-    'for each statement execute function app_private.tg__refuse()', v_name);
+    'for each statement execute function app_private.tg__reject_write()', v_name);
   execute format('alter table audit.%I enable always trigger _100_append_only', v_name);
   execute format('alter table audit.%I enable always trigger _200_append_only_rows', v_name);
   execute format('comment on table audit.%I is %L', v_name, 'The trail of ' || to_char(v_month, 'YYYY-MM') || ' (UTC).');
@@ -3937,7 +3937,7 @@ comment on function app_private.seal_head(bytea, uuid, uuid, bigint, bigint, big
 
 -- Takes the next events out of the queue and writes them into the ledger with their leaves. No one else takes from the queue,
 -- so no row has to be locked first. The bound is a statement's own snapshot, in which the same rows are deleted.
-create or replace function app_private.number_and_hand_out(batch integer, after bigint, last_seq bigint)
+create or replace function app_private.assign_seq(batch integer, after bigint, last_seq bigint)
 returns table (queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
 language plpgsql
 volatile
@@ -3947,13 +3947,13 @@ begin
   return query
   with taken as (
     delete from audit.queue q
-    where q.id > number_and_hand_out.after
+    where q.id > assign_seq.after
       and q.id <= (
         select max(b.id)
-        from (select n.id from audit.queue n where n.id > number_and_hand_out.after order by n.id limit batch) as b)
+        from (select n.id from audit.queue n where n.id > assign_seq.after order by n.id limit batch) as b)
     returning q.id, q.event_id, q.occurred_at
   ), numbered as (
-    select t.*, number_and_hand_out.last_seq + row_number() over (order by t.id) as seq
+    select t.*, assign_seq.last_seq + row_number() over (order by t.id) as seq
     from taken t
   ), described as materialized (
     select
@@ -3981,7 +3981,7 @@ begin
 end;
 $$;
 
-comment on function app_private.number_and_hand_out(integer, bigint, bigint) is
+comment on function app_private.assign_seq(integer, bigint, bigint) is
   'Numbers up to `batch` queued events above the queue id `after`; gives them in order, each with its queue id, its time in microseconds since 1970 and the message to ship.';
 
 -- Ids and times are not in the order of commits, so a cursor over them would skip what commits late (28 % of the events
@@ -3994,7 +3994,7 @@ comment on function app_private.number_and_hand_out(integer, bigint, bigint) is
 --
 -- What has just been sealed is in hand, so the forwarder needn't read it from the trail again. Times are microseconds,
 -- which a client reads quicker than a timestamp.
-create or replace function app_private.seal_and_hand_out(batch integer, after bigint)
+create or replace function app_private.seal_batch(batch integer, after bigint)
 returns table (queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
 language plpgsql
 volatile
@@ -4025,12 +4025,12 @@ begin
   select s.* into v_seal from audit.seals s order by s.seal_no desc limit 1;
   select coalesce(max(l.seq), 0) into v_last_seq from audit.ledger l;
   begin
-    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.assign_seq(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   exception when unique_violation then
     -- The ledger's index is the check: looking up each event before would cost a tenth of it all.
     perform app_private.settle_repeated_events();
-    return query select n.* from app_private.number_and_hand_out(v_size, after, v_last_seq) as n;
+    return query select n.* from app_private.assign_seq(v_size, after, v_last_seq) as n;
     get diagnostics v_sealed = row_count;
   end;
   if v_sealed > 0 then
@@ -4046,7 +4046,7 @@ begin
 end;
 $$;
 
-comment on function app_private.seal_and_hand_out(integer, bigint) is
+comment on function app_private.seal_batch(integer, bigint) is
   'Numbers and seals up to `batch` (at most 1,000) queued events whose queue id is above `after`; gives them in order and the seal behind them, without a queue id, each with the message to ship. One row of nulls when another sequencer is at work; none while a destination is ahead.';
 
 create or replace function app_private.write_seal(previous audit.seals, first_seq bigint, leaves bytea[])
@@ -4092,13 +4092,13 @@ return concat(
 
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
 
-grant execute on function app_private.seal_and_hand_out(integer, bigint) to halyard_worker;
+grant execute on function app_private.seal_batch(integer, bigint) to halyard_worker;
 --! EndIncluded audit/seal/sealing.sql
 --! Included audit/retain/purges.sql
 -- What was purged from the trail, as the trail itself says.
 
 -- What a purge's own text says; nulls when it isn't one that Halyard wrote.
-create or replace function app_private.purge_told(payload text, out before timestamptz, out events bigint, out last_seq bigint)
+create or replace function app_private.parse_purge_event(payload text, out before timestamptz, out events bigint, out last_seq bigint)
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
@@ -4116,7 +4116,7 @@ exception when data_exception then
 end;
 $$;
 
-comment on function app_private.purge_told(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
+comment on function app_private.parse_purge_event(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
 
 -- The trail itself records purges: an audit.purged event counts only if its text is what was sealed, or waits for its seal.
 create or replace function app_private.purges()
@@ -4128,7 +4128,7 @@ as $$
   select t.before, t.events, t.last_seq
   from audit.events e
   left join audit.ledger l on l.event_id = e.id and l.occurred_at = e.occurred_at
-  cross join lateral app_private.purge_told(e.payload) as t
+  cross join lateral app_private.parse_purge_event(e.payload) as t
   where e.event_type = 'audit.purged'
     and t.before is not null
     and (
@@ -4199,19 +4199,19 @@ comment on function app_private.differing_columns(audit.events) is
   'The columns of an event that don''t say what its text says.';
 
 -- The id in an event's text; null when it has none.
-create or replace function app_private.told_id(payload text)
+create or replace function app_private.payload_event_id(payload text)
 returns uuid
 language sql
 immutable
 parallel safe
 return substring(payload from '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')::uuid;
 
-comment on function app_private.told_id(text) is 'The id in an event''s text; null when it has none.';
+comment on function app_private.payload_event_id(text) is 'The id in an event''s text; null when it has none.';
 
 -- The numbers whose event isn't where the ledger has it: because it is gone, or because its key or the ledger's was changed. Then
 -- a row without a number has the very text that was sealed under this one. Candidates are found by a key, for many events may be of
 -- one instant; where only the instant is left, no more than 1,000 rows are tried.
-create or replace function app_private.moved_events(gone bigint[])
+create or replace function app_private.relocated_events(gone bigint[])
 returns table (seq bigint, detail text)
 language sql
 stable
@@ -4220,7 +4220,7 @@ as $$
   with missing as materialized (
     select l.* from audit.ledger l where l.seq = any (gone)
   ), strangers as materialized (
-    select e, e.id, e.occurred_at, app_private.told_id(e.payload) as told_id
+    select e, e.id, e.occurred_at, app_private.payload_event_id(e.payload) as payload_event_id
     from audit.events e
     where (
         e.occurred_at = any (array(select distinct m.occurred_at from missing m))
@@ -4230,11 +4230,11 @@ as $$
   ), candidates as (
     select m.seq, m.leaf, s.e from missing m join strangers s on s.id = m.event_id
     union all
-    select m.seq, m.leaf, s.e from missing m join strangers s on s.told_id = m.event_id
+    select m.seq, m.leaf, s.e from missing m join strangers s on s.payload_event_id = m.event_id
     union all
     select m.seq, m.leaf, s.e
     from missing m
-    join strangers s on s.occurred_at = m.occurred_at and s.told_id = s.id
+    join strangers s on s.occurred_at = m.occurred_at and s.payload_event_id = s.id
     where (select count(*) from strangers) <= 1000
   )
   select distinct on (c.seq)
@@ -4249,44 +4249,44 @@ as $$
   order by c.seq
 $$;
 
-comment on function app_private.moved_events(bigint[]) is
+comment on function app_private.relocated_events(bigint[]) is
   'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 --! EndIncluded audit/verify/tamper_details.sql
 --! Included audit/verify/unsealed.sql
 -- What no seal covers, though it should be in one.
 
--- Not those whose key was changed after they were sealed: moved_events() reports them under their number.
+-- Not those whose key was changed after they were sealed: relocated_events() reports them under their number.
 create or replace function app_private.unsealed_events()
 returns table (id uuid, occurred_at timestamptz)
 language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  with strangers as materialized (
-    select e.id, e.occurred_at, e.payload, app_private.told_id(e.payload) as told_id
+  with unmatched as materialized (
+    select e.id, e.occurred_at, e.payload, app_private.payload_event_id(e.payload) as payload_event_id
     from audit.events e
     where not exists (select from audit.ledger l where l.event_id = e.id and l.occurred_at = e.occurred_at)
       and not exists (select from audit.queue q where q.event_id = e.id)
   ), orphans as materialized (
     select l.seq, l.leaf, l.event_id, l.occurred_at
     from audit.ledger l
-    where (select count(*) from strangers) between 1 and 1000
+    where (select count(*) from unmatched) between 1 and 1000
       and not exists (select from audit.events e where e.id = l.event_id and e.occurred_at = l.occurred_at)
   ), candidates as (
     select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at as sealed_at
-    from strangers s
+    from unmatched s
     join audit.ledger l on l.event_id = s.id
     union all
     select s.id, s.occurred_at, s.payload, l.seq, l.leaf, l.event_id, l.occurred_at
-    from strangers s
-    join audit.ledger l on l.event_id = s.told_id
+    from unmatched s
+    join audit.ledger l on l.event_id = s.payload_event_id
     union all
     select s.id, s.occurred_at, s.payload, o.seq, o.leaf, o.event_id, o.occurred_at
-    from strangers s
-    join orphans o on o.occurred_at = s.occurred_at and s.told_id = s.id
+    from unmatched s
+    join orphans o on o.occurred_at = s.occurred_at and s.payload_event_id = s.id
   )
   select s.id, s.occurred_at
-  from strangers s
+  from unmatched s
   where (s.id, s.occurred_at) not in (
     select c.id, c.occurred_at
     from candidates c
@@ -4427,8 +4427,8 @@ begin
   end if;
 
   if cardinality(v_gone) > cardinality(v_purged) then
-    return query select 'column_differs', array[m.seq], m.detail from app_private.moved_events(v_gone) as m order by m.seq;
-    v_moved := array(select m.seq from app_private.moved_events(v_gone) as m);
+    return query select 'column_differs', array[m.seq], m.detail from app_private.relocated_events(v_gone) as m order by m.seq;
+    v_moved := array(select m.seq from app_private.relocated_events(v_gone) as m);
     v_gone := array(select g.seq from unnest(v_gone) as g (seq) where g.seq <> all (v_moved || v_purged) order by g.seq);
     if cardinality(v_gone) > 0 then
       return query select 'event_missing', v_gone, 'These events are gone and no purge accounts for them.';
@@ -4582,35 +4582,35 @@ immutable
 set search_path to pg_catalog, pg_temp
 as $$
   values
-    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__refuse()'),
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__reject_write()'),
     ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
     ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
-    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.environments', '_100_stamp', 'O', 23, false, 'app_private.tg_environments__stamp()'),
     ('app_public.environments', '_900_audit_delete', 'A', 8, false, 'app_private.tg_environments__audit()'),
     ('app_public.environments', '_900_audit_insert', 'A', 4, false, 'app_private.tg_environments__audit()'),
     ('app_public.environments', '_900_audit_update', 'A', 16, false, 'app_private.tg_environments__audit()'),
-    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
     ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
     ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
     ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
     ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
-    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
-    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__refuse()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
-    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__refuse()'),
-    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()'),
-    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__refuse()')
+    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__reject_write()'),
+    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()')
 $$;
 
 comment on function app_private.expected_triggers() is

@@ -37,8 +37,8 @@ async function makeTrail(): Promise<Copy> {
   expect(await reconcileAs(database, 'full')).toMatchObject({ fromRows: 2 });
   return withClient(database.workerUrl, async (client) => {
     await client.query('select app_private.apply_due()');
-    await client.query('select from app_private.seal_and_hand_out(4, 0)');
-    await client.query('select from app_private.seal_and_hand_out(1000, 0)');
+    await client.query('select from app_private.seal_batch(4, 0)');
+    await client.query('select from app_private.seal_batch(1000, 0)');
     const { rows } = await client.query<{ message: string }>(
       `select message from app_private.undelivered_audit_events('stdout')`,
     );

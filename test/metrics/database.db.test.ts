@@ -74,7 +74,7 @@ test('events on their way: queued, numbered, delivered to each destination', asy
     expect(queued).toMatchObject({ events_unsequenced: 2, events_last_seq: 0 });
     expect(queued.events_unsequenced_oldest_seconds).toBeCloseTo(300, 0);
 
-    await client.query('select from app_private.seal_and_hand_out(1000, 0)');
+    await client.query('select from app_private.seal_batch(1000, 0)');
     // The owner isn't the worker: its steps are events.
     await client.query('alter table audit.cursors disable trigger user');
     await client.query(`select app_private.advance_audit_cursor('stdout', 0, 1)`);

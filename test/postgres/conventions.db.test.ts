@@ -153,7 +153,7 @@ const RULES: Record<string, string> = {
   'triggers that audit or refuse fire always': `
     select format('%s on %s', t.tgname, t.tgrelid::regclass) as name
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-    where not t.tgisinternal and t.tgenabled <> 'A' and (p.proname ~ '__audit$' or p.proname = 'tg__refuse')`,
+    where not t.tgisinternal and t.tgenabled <> 'A' and (p.proname ~ '__audit$' or p.proname = 'tg__reject_write')`,
   'every table of app_public audits insert, update and delete, once a statement': `
     select format('%s %s', c.oid::regclass, e.event) as name
     from pg_class c
@@ -168,7 +168,7 @@ const RULES: Record<string, string> = {
     where i.inhparent = 'audit.events'::regclass
       and not exists (
         select from pg_trigger t
-        where t.tgrelid = c.oid and t.tgfoid = 'app_private.tg__refuse'::regproc
+        where t.tgrelid = c.oid and t.tgfoid = 'app_private.tg__reject_write'::regproc
           and (t.tgtype & (8 + 16 + 32)) = 8 + 16 + 32 and (t.tgtype & 1) = 0)`,
 };
 
@@ -182,7 +182,7 @@ test('a table and a function that keep none of it are found', async () => {
       'create table app_public.thing (flag_id uuid references app_public.feature_flags)',
     );
     await client.query(
-      'create trigger audit before insert on app_public.thing execute function app_private.tg__refuse()',
+      'create trigger audit before insert on app_public.thing execute function app_private.tg__reject_write()',
     );
     await client.query(
       `create function app_public.open() returns int language sql security definer as 'select 1'`,

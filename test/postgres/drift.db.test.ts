@@ -35,7 +35,7 @@ describe('the database has not drifted from migrations/fixtures', () => {
   test('the comparison sees a function that was changed by hand', async () => {
     const after = await withRollback(database, async (client) => {
       await client.query(
-        `create or replace function app_private.tg__refuse() returns trigger language plpgsql
+        `create or replace function app_private.tg__reject_write() returns trigger language plpgsql
          set search_path to pg_catalog, pg_temp as $$ begin return null; end $$`,
       );
       return schemaDump(client);

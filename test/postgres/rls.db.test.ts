@@ -27,7 +27,7 @@ async function makeWorld(client: pg.ClientBase): Promise<World> {
     return { flag: flag.id, schedule: (await insertSchedule(client, flag.id)).id };
   };
   const world = { production: await make('production'), staging: await make('staging') };
-  await client.query('select app_private.seal_and_hand_out(1000, 0)');
+  await client.query('select app_private.seal_batch(1000, 0)');
   await client.query(
     `insert into audit.dead_letters (content, error_code, error_message) values ('{}', 'XX000', 'test')`,
   );

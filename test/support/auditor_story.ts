@@ -53,6 +53,6 @@ export async function applyAndFail(database: TestDatabase, client: pg.Client): P
   await client.query(
     `select app_private.reconcile_rows('feature_flags', '00000000-0000-0000-0000-000000000000', '-infinity', 10)`,
   );
-  await client.query('select app_private.seal_and_hand_out(1000, 0)');
+  await client.query('select app_private.seal_batch(1000, 0)');
   await client.query(`insert into audit.cursors (destination, last_seq) values ('stdout', 3)`);
 }

@@ -79,7 +79,7 @@ export async function addMany(
 export async function number(client: pg.ClientBase): Promise<void> {
   for (;;) {
     const { rows } = await client.query<{ sealed: number }>(
-      'select count(queue_id)::int as sealed from app_private.seal_and_hand_out(1000, 0)',
+      'select count(queue_id)::int as sealed from app_private.seal_batch(1000, 0)',
     );
     if (rows[0]?.sealed === 0) return;
   }

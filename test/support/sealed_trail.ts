@@ -21,7 +21,7 @@ export async function sealFlags(client: pg.ClientBase, count: number, batch = 10
 
 /** Numbers and seals what is queued, `batch` events a seal. */
 export async function sealAll(client: pg.ClientBase, batch = 1000): Promise<void> {
-  const seal = 'select count(queue_id)::int as sealed from app_private.seal_and_hand_out($1, 0)';
+  const seal = 'select count(queue_id)::int as sealed from app_private.seal_batch($1, 0)';
   while ((await value<number>(client, seal, [batch])) > 0);
 }
 

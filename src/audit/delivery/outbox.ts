@@ -40,7 +40,7 @@ interface Row {
 /** Numbers and seals up to `batch` queued events whose queue id is above `after`. */
 export async function sealEvents(query: Query, batch: number, after: string): Promise<Sealed> {
   const rows = await query<Row & { queue_id: string | null }>(
-    'select queue_id, seq, event_id, occurred_us, message from app_private.seal_and_hand_out($1, $2)',
+    'select queue_id, seq, event_id, occurred_us, message from app_private.seal_batch($1, $2)',
     [batch, after],
   );
   // The last row is the seal's, or it is all null.

@@ -29,9 +29,7 @@ async function undelivered(
 }
 
 const sequence = (client: pg.ClientBase, batch = 1000) =>
-  value<number>(client, 'select count(queue_id)::int from app_private.seal_and_hand_out($1, 0)', [
-    batch,
-  ]);
+  value<number>(client, 'select count(queue_id)::int from app_private.seal_batch($1, 0)', [batch]);
 const advance = (client: pg.ClientBase, to: string, from: number, until: number) =>
   value<boolean>(client, 'select app_private.advance_audit_cursor($1, $2, $3)', [to, from, until]);
 const cursor = (client: pg.ClientBase, destination: string) =>

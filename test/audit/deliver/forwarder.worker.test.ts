@@ -126,7 +126,7 @@ test('a forwarder waits for a batch that another is numbering, but not for ever'
   await makeEvents(20);
   const { forwarder, sink } = makeTestForwarder();
   await withClient(database.workerUrl, async (other) => {
-    await other.query('begin; select from app_private.seal_and_hand_out(10, 0)');
+    await other.query('begin; select from app_private.seal_batch(10, 0)');
     expect(await forwarder.forward(signals)).toBe('skimmed');
     expect(sink.taken).toStrictEqual([]);
     const running = forwarder.forward(signals);
@@ -173,8 +173,8 @@ test.each([
     },
   });
   // Sealed by tens, as they are read.
-  await pool.query('select from app_private.seal_and_hand_out(10, 0)');
-  await pool.query('select from app_private.seal_and_hand_out(10, 0)');
+  await pool.query('select from app_private.seal_batch(10, 0)');
+  await pool.query('select from app_private.seal_batch(10, 0)');
   await expect(forwarder.forward(signals)).rejects.toThrow('out of order');
   expect(await cursor()).toBe(to);
   await finish(forwarder);

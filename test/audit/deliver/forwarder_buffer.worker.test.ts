@@ -63,7 +63,7 @@ test('reads what somebody else has numbered meanwhile, and leaves nothing out', 
   const { sink, forwarder } = makeTestForwarder();
   sink.trouble = async () => {
     // When it is another's turn the forwarder has numbered its next page already, or hasn't: both must do.
-    await pool.query('select from app_private.seal_and_hand_out(70, 0)');
+    await pool.query('select from app_private.seal_batch(70, 0)');
   };
   const run = () => forwarder.forward({ stopping: never, abort: never });
   await expect.poll(run).toBe('done');

@@ -100,11 +100,11 @@ test('while another sequencer is at work nothing is taken for seen', async () =>
     insertDue(client, { count: 600, dueIn: '1 day' }),
   );
   await withClient(database.workerUrl, async (other) => {
-    await other.query('begin; select from app_private.seal_and_hand_out(1, 0)');
+    await other.query('begin; select from app_private.seal_batch(1, 0)');
     expect(await run(numbering)).toBe('busy');
     await other.query('rollback');
     expect(await numbering.next(query)).toMatchObject({ numbered: 'more' });
-    await other.query('begin; select from app_private.seal_and_hand_out(1, 0)');
+    await other.query('begin; select from app_private.seal_batch(1, 0)');
     expect(await numbering.next(query)).toStrictEqual({ numbered: 'busy', events: [] });
     await other.query('rollback');
   });

@@ -163,7 +163,7 @@ test('an event that is refused is passed over and recorded once, and what record
 test('only the holder of the lease records, and only what there is', async () => {
   await asOwner((client) => insertDue(client, { count: 1, dueIn: '1 day' }));
   await withClient(database.workerUrl, async (worker) => {
-    await worker.query('select from app_private.seal_and_hand_out(10, 0)');
+    await worker.query('select from app_private.seal_batch(10, 0)');
     const { rows: shipped } = await worker.query<{ seq: string; event_id: string }>(
       `select seq, event_id from app_private.undelivered_audit_events('webhook:test')`,
     );

@@ -45,7 +45,7 @@ describe('the trail is append-only, for its owner and for a superuser', () => {
   ])('%s', async ([, preparation]) => {
     await withActors(database, async (client) => {
       await insertFlag(client);
-      await client.query('select app_private.seal_and_hand_out(1000, 0)');
+      await client.query('select app_private.seal_batch(1000, 0)');
       const partition = await value<string>(client, THIS_MONTH);
       const digest = () =>
         value<string>(

@@ -18,7 +18,7 @@ describe('the trail’s partitions', () => {
       );
       await client.query(
         `create trigger _200_append_only_rows before delete on audit.events
-         for each row execute function app_private.tg__refuse()`,
+         for each row execute function app_private.tg__reject_write()`,
       );
       expect(await value(client, 'select app_private.ensure_audit_partitions(2)')).toBe(4);
       expect(await value(client, 'select app_private.ensure_audit_partitions(2)')).toBe(0);
@@ -70,7 +70,7 @@ test('the worker’s login can’t fill the catalog with months', async () => {
 test('numbering, delivering and verifying look for events in their own months only', async () => {
   await withActors(database, async (client) => {
     const months = await writeOldMonths(client, 6);
-    await client.query('select from app_private.seal_and_hand_out(15, 0)');
+    await client.query('select from app_private.seal_batch(15, 0)');
     await deliverAll(client, 'stdout');
     await client.query('analyze audit.events');
     const read = `select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_xact_user_tables
@@ -92,7 +92,7 @@ test('numbering, delivering and verifying look for events in their own months on
     };
     const last = [0, true];
     expect
-      .soft(await readBy('select app_private.number_and_hand_out(1000, 0, 15)'), 'numbering')
+      .soft(await readBy('select app_private.assign_seq(1000, 0, 15)'), 'numbering')
       .toEqual(last);
     expect
       .soft(

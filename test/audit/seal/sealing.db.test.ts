@@ -10,7 +10,7 @@ import { sealAll, sealFlags, tamper } from '../../support/sealed_trail.ts';
 import { deadLetters } from '../../support/trail.ts';
 
 const database = useDatabase();
-const NUMBER = 'select count(queue_id)::int as sealed from app_private.seal_and_hand_out($1, 0)';
+const NUMBER = 'select count(queue_id)::int as sealed from app_private.seal_batch($1, 0)';
 
 const leaves = (count: number) => Array.from({ length: count }, (_, i) => leafOf(`leaf ${i}`));
 
@@ -162,7 +162,7 @@ test('a session that dies in mid-seal leaves nothing behind, and the next one se
     expect(await value(dying, NUMBER, [1000])).toBe(2);
     const pid = await value<number>(dying, 'select pg_backend_pid()');
     await withClient(own.rootUrl, async (client) => {
-      const { rows } = await client.query('select seq from app_private.seal_and_hand_out(1000, 0)');
+      const { rows } = await client.query('select seq from app_private.seal_batch(1000, 0)');
       expect(rows, 'one sequencer at a time').toEqual([{ seq: null }]);
       await client.query('select pg_terminate_backend($1, 5000)', [pid]);
       const left = 'select count(*)::int from audit.queue';

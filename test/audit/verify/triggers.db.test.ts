@@ -60,7 +60,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     'a condition',
     `drop trigger _100_append_only on audit.seals;
      create trigger _100_append_only before update or delete or truncate on audit.seals
-       for each statement when (false) execute function app_private.tg__refuse();
+       for each statement when (false) execute function app_private.tg__reject_write();
      alter table audit.seals enable always trigger _100_append_only`,
     ['trigger_altered audit.seals'],
   ],
@@ -68,7 +68,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     'for one column, and for fewer occasions',
     `drop trigger _100_append_only on audit.seals;
      create trigger _100_append_only before update of root or truncate on audit.seals
-       for each statement execute function app_private.tg__refuse();
+       for each statement execute function app_private.tg__reject_write();
      alter table audit.seals enable always trigger _100_append_only`,
     ['trigger_altered audit.seals'],
   ],
@@ -186,7 +186,7 @@ test('a function whose body was replaced is named', async () => {
   await withClient(own.ownerUrl, async (client) => {
     // The triggers are in place, and nothing is refused any more; and no change makes an event.
     await client.query(
-      `create or replace function app_private.tg__refuse() returns trigger language plpgsql volatile
+      `create or replace function app_private.tg__reject_write() returns trigger language plpgsql volatile
        set search_path to pg_catalog, pg_temp as $$ begin return null; end; $$;
        create or replace function app_private.flag_state(flag app_public.feature_flags) returns jsonb language sql stable
        return jsonb_build_object('enabled', (flag).enabled)`,
@@ -197,6 +197,6 @@ test('a function whose body was replaced is named', async () => {
   expect(others).toEqual([]);
   expect(found).toMatchObject({ status: 'function_altered' });
   expect(found?.detail).toContain(
-    "2 aren't as this version makes them: app_private.flag_state(app_public.feature_flags), app_private.tg__refuse()",
+    "2 aren't as this version makes them: app_private.flag_state(app_public.feature_flags), app_private.tg__reject_write()",
   );
 });

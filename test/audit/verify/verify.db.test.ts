@@ -165,7 +165,7 @@ describe('a verification', () => {
         ),
       ),
       repeat(own.workerUrl, async (client) => {
-        await client.query('select from app_private.seal_and_hand_out(5, 0)');
+        await client.query('select from app_private.seal_batch(5, 0)');
         await confirmNext(client, 'live', 100);
       }),
     ];
