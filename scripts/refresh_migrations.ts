@@ -1,24 +1,41 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { calculateHash } from 'graphile-migrate/dist/hash.js';
 
 const MIGRATIONS = fileURLToPath(new URL('../migrations/', import.meta.url));
+const RELEASED = join(MIGRATIONS, 'released.json');
 const INCLUDE = /^--!include (\S+)$/gm;
 const INCLUDED = /^--! Included (\S+)\n[\s\S]*?^--! EndIncluded \1$/gm;
 
 /** A committed migration, as it should be on disk. */
 export interface Migration {
+  /** Its path. */
   readonly file: string;
+  readonly hash: string;
   readonly text: string;
 }
 
+/** A version that was released, and the hashes of the migrations that were new in it, by file. */
+export interface Release {
+  readonly version: string;
+  readonly migrations: Readonly<Record<string, string>>;
+}
+
+/** The releases so far, oldest first. Their migrations are final. */
+export async function readReleases(): Promise<Release[]> {
+  return JSON.parse(await readFile(RELEASED, 'utf8')) as Release[];
+}
+
 /**
- * The committed migrations with the fixtures as they are now in place of what each includes, and with the hashes of that.
- * Until version 0.1.0 is tagged nothing is released, so a change of SQL goes into the migration that has the object.
+ * The committed migrations, those that aren't released with the fixtures as they are now in place of what each includes, and all with
+ * the hashes of what they are: a released one that was changed has another hash than `readReleases()` says.
  */
 export async function refreshedMigrations(): Promise<Migration[]> {
   const folder = join(MIGRATIONS, 'committed');
+  const released = new Set(
+    (await readReleases()).flatMap(({ migrations }) => Object.keys(migrations)),
+  );
   const migrations: Migration[] = [];
   let previous: string | null = null;
   for (const file of (await readdir(folder)).toSorted()) {
@@ -28,10 +45,13 @@ export async function refreshedMigrations(): Promise<Migration[]> {
       ) ?? [];
     if (message === undefined || body === undefined)
       throw new Error(`${file} doesn't begin with the headers Previous, Hash and Message.`);
-    const included = await compileIncludes(body.replace(INCLUDED, '--!include $1'));
+    const included = released.has(file)
+      ? body
+      : await compileIncludes(body.replace(INCLUDED, '--!include $1'));
     const hash = calculateHash(included, previous);
     migrations.push({
       file: join(folder, file),
+      hash,
       text: `--! Previous: ${previous ?? '-'}\n--! Hash: ${hash}\n--! Message: ${message}\n\n${included}`,
     });
     previous = hash;
@@ -53,5 +73,19 @@ export async function compileIncludes(text: string): Promise<string> {
   return result + text.slice(end);
 }
 
-if (import.meta.main)
+/** Makes the migrations that aren't released yet final, as those of this version. */
+async function release(version: string): Promise<void> {
+  const releases = await readReleases();
+  const earlier = new Set(releases.flatMap(({ migrations }) => Object.keys(migrations)));
+  const migrations = (await refreshedMigrations())
+    .map(({ file, hash }) => [basename(file), hash] as const)
+    .filter(([file]) => !earlier.has(file));
+  releases.push({ version, migrations: Object.fromEntries(migrations) });
+  await writeFile(RELEASED, `${JSON.stringify(releases, null, 2)}\n`);
+}
+
+if (import.meta.main) {
   for (const { file, text } of await refreshedMigrations()) await writeFile(file, text);
+  const [, , option, version] = process.argv;
+  if (option === '--release' && version !== undefined) await release(version);
+}

@@ -36,7 +36,7 @@ interface MigrateOptions {
  *
  * @param databaseUrl the owner's URL.
  * @throws RefusedError when the login lacks a role or a privilege, or the database isn't in UTF-8; ConfigError when it ran a migration that
- *   has changed since, as they do before 0.1.0, or another role owns graphile-worker's tables; StandbyError; ConnectionError when one of
+ *   has changed since, as those do that aren't released, or another role owns graphile-worker's tables; StandbyError; ConnectionError when one of
  *   its sessions is lost; MigrationBlockedError when other sessions' locks were in the way for too long
  */
 export async function migrate(
@@ -101,7 +101,7 @@ async function assertUnchanged(client: pg.Client): Promise<void> {
     const text = await readFile(`${MIGRATIONS_FOLDER}/committed/${file}`, 'utf8');
     if (!text.includes(`--! Hash: ${hash}\n`))
       throw new ConfigError([
-        `The database ran another ${filename} than this version has: migrations change until 0.1.0 is released. ` +
+        `The database ran another ${filename} than this version has, one that was never released. ` +
           'Start with an empty database; for npm start, remove the folder that its first line calls pgdata.',
       ]);
   }

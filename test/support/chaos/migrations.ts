@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { calculateHash } from 'graphile-migrate/dist/hash.js';
 import { onTestFinished } from 'vitest';
-import { compileIncludes } from '../../../scripts/refresh_migrations.ts';
+import { compileIncludes, readReleases } from '../../../scripts/refresh_migrations.ts';
 
 const COMMITTED = fileURLToPath(new URL('../../../migrations/committed', import.meta.url));
 
@@ -15,12 +15,20 @@ export interface Migrations {
   add(body: string): Promise<string>;
 }
 
-/** Copies the committed migrations; the copy is removed after the test. */
-export async function copyMigrations(): Promise<Migrations> {
+/**
+ * Copies the committed migrations; the copy is removed after the test.
+ *
+ * @param until the release of which only its migrations and those before are copied; all by default
+ */
+export async function copyMigrations(until?: string): Promise<Migrations> {
   const folder = await mkdtemp(join(tmpdir(), 'halyard-migrations-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const committed = join(folder, 'committed');
   await cp(COMMITTED, committed, { recursive: true });
+  if (until !== undefined) {
+    const newest = await newestOf(until);
+    for (const file of await readdir(committed)) if (file > newest) await rm(join(committed, file));
+  }
   await writeFile(join(folder, 'current.sql'), '');
   return {
     folder,
@@ -37,4 +45,11 @@ export async function copyMigrations(): Promise<Migrations> {
       return name;
     },
   };
+}
+
+/** The newest migration of a release. */
+async function newestOf(version: string): Promise<string> {
+  const release = (await readReleases()).find((one) => one.version === version);
+  if (release === undefined) throw new Error(`There is no release ${version}.`);
+  return Object.keys(release.migrations).toSorted().at(-1) ?? '';
 }
