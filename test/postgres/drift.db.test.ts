@@ -1,7 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readReleases, refreshedMigrations } from '../../scripts/refresh_migrations.ts';
+import {
+  readMigration,
+  readReleases,
+  refreshedMigrations,
+} from '../../scripts/refresh_migrations.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 
@@ -87,4 +91,15 @@ test('every migration begins with the locks of all tables', async () => {
     expect(text, file).toMatch(
       /^(--! .*\n)+\n--! Included platform\/locks\.sql\n[^]*--! EndIncluded platform\/locks\.sql\n/,
     );
+});
+
+test('a new migration needs no headers: its name is its message', () => {
+  const body = '--!include platform/locks.sql\n';
+  expect(readMigration('000004-owner-of-flags.sql', body)).toEqual({
+    message: 'Owner of flags',
+    body,
+  });
+  expect(() => readMigration('000004-owner.sql', `--! Message: Owner\n\n${body}`)).toThrow(
+    '000004-owner.sql: write the headers Previous, Hash and Message, in this order, or none.',
+  );
 });
