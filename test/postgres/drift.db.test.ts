@@ -54,7 +54,7 @@ test('every fixture is in all.sql, which is the order', async () => {
   const missing = FIXTURES.filter(
     (fixture) => fixture !== LOCKS && !all.includes(`--!include ${fixture}\n`),
   );
-  expect(missing).toEqual([]);
+  expect(missing, 'include these fixtures in fixtures/all.sql').toEqual([]);
 });
 
 test('migrations that aren’t released hold the fixtures as they are', async () => {
@@ -71,8 +71,10 @@ test('each fixture is, as it is now, in the newest migration that includes it', 
     if (!newest.startsWith(`${(await read(`fixtures/${fixture}`)).trim()}\n--! EndIncluded`))
       stale.push(fixture);
   }
-  // Include them in a migration that isn't released (migrations/README.md).
-  expect(stale).toEqual([]);
+  expect(
+    stale,
+    'write `--!include` of these into a migration that isn’t released (migrations/README.md), then `npm run schema`',
+  ).toEqual([]);
 });
 
 test('released migrations are final', async () => {
@@ -81,7 +83,10 @@ test('released migrations are final', async () => {
   );
   for (const { version, migrations } of await readReleases())
     for (const [file, hash] of Object.entries(migrations))
-      expect(hashes.get(file), `${file} was released with ${version}`).toBe(hash);
+      expect(
+        hashes.get(file),
+        `${file} was released with ${version}: put the change into a new migration`,
+      ).toBe(hash);
 });
 
 test('every migration begins with the locks of all tables', async () => {
