@@ -2,4 +2,4 @@
 
 --!include platform/locks.sql
 
--- The migration in the making. See migrations/README.md.
+-- Stays as it is: changes go into committed/. See migrations/README.md.

@@ -39,12 +39,7 @@ export async function refreshedMigrations(): Promise<Migration[]> {
   const migrations: Migration[] = [];
   let previous: string | null = null;
   for (const file of (await readdir(folder)).toSorted()) {
-    const [, message, body] =
-      /^--! Previous: .*\n--! Hash: .*\n--! Message: (.*)\n\n([\s\S]*)$/.exec(
-        await readFile(join(folder, file), 'utf8'),
-      ) ?? [];
-    if (message === undefined || body === undefined)
-      throw new Error(`${file} doesn't begin with the headers Previous, Hash and Message.`);
+    const { message, body } = readMigration(file, await readFile(join(folder, file), 'utf8'));
     const included = released.has(file)
       ? body
       : await compileIncludes(body.replace(INCLUDED, '--!include $1'));
@@ -57,6 +52,19 @@ export async function refreshedMigrations(): Promise<Migration[]> {
     previous = hash;
   }
   return migrations;
+}
+
+/** What a committed migration says, behind its headers. A new one has no headers yet: its name is its message. */
+export function readMigration(file: string, text: string): { message: string; body: string } {
+  const [, message, body] =
+    /^--! Previous: .*\n--! Hash: .*\n--! Message: (.*)\n\n([\s\S]*)$/.exec(text) ?? [];
+  if (message !== undefined && body !== undefined) return { message, body };
+  if (/^--! (Previous|Hash|Message)/.test(text))
+    throw new Error(
+      `${file}: write the headers Previous, Hash and Message, in this order, or none.`,
+    );
+  const words = basename(file, '.sql').replace(/^\d+-/, '').replaceAll('-', ' ');
+  return { message: words.charAt(0).toUpperCase() + words.slice(1), body: text };
 }
 
 /** A migration's text with the fixtures in place of what it includes, as graphile-migrate's own compiler writes it. */

@@ -6,7 +6,7 @@ import { LIMITS, text } from '../http/schema_parts.ts';
 interface FlagField {
   /** A value of the field, null among them where the column may be null. */
   readonly schema: z.ZodType;
-  /** What a value must be, to complete a sentence that begins with the column's name. */
+  /** What a value must be, for GraphQL's error: it completes a sentence that begins with the column's name. */
   readonly rule: string;
   /** Whether a schedule may change it. */
   readonly schedulable: boolean;
@@ -75,7 +75,7 @@ export const updatesShape = z
   )
   .partial().shape;
 
-/** In updates a null would mean nothing. */
+/** A schedule sets a field to a value, and can't set it to null: updates_problem() refuses null, and patch_flags() passes it over. */
 function withoutNull({ schema }: FlagField): z.ZodType {
   return schema instanceof z.ZodNullable ? (schema.unwrap() as z.ZodType) : schema;
 }

@@ -17,7 +17,7 @@ interface ApiParts {
 
 const BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** Others are counted as one, because whoever asks may make up as many as the parser lets through. */
+/** Other methods are counted as one: a client may make up as many as the parser lets through. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 const REFUSALS = ['token_missing', 'token_expired', 'token_invalid'];

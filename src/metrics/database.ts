@@ -101,7 +101,7 @@ export function makeDatabaseMetrics(
   }
 
   return {
-    /** Asks the database anew, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
+    /** Asks the database, and renders what it says; `halyard_database_up 0` and nothing else when it doesn't answer. */
     render: async () => renderRows(await read()),
     close: () => pool.end(),
   };

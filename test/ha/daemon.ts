@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { PROGRAM_PATH } from './packages.ts';
 import { listProcesses } from '../support/process_list.ts';
 
-/** Who runs the servers: postgres, if the test runs as root, since PostgreSQL refuses root. */
+/** The operating system's user that runs a program: postgres, if the test runs as root, since PostgreSQL refuses root. */
 export interface User {
   readonly uid: number;
   readonly gid: number;
@@ -15,7 +15,7 @@ export interface User {
 export interface Daemon {
   readonly pid: number;
   readonly running: () => boolean;
-  /** SIGTERM, and waits for the end. */
+  /** Sends SIGTERM, after STOP_MS SIGKILL, and waits for the end. */
   stop(): Promise<void>;
 }
 
@@ -23,7 +23,7 @@ export interface Daemon {
 const STOP_MS = 30_000;
 
 /**
- * Starts it with a log in its folder. It ends with this process too, however that dies: the kernel sends it SIGTERM.
+ * Starts a program, which logs to a file in `folder`. The program ends when this process does: the kernel sends it SIGTERM.
  *
  * @param user whose rights it gets; null for this process's own
  */
@@ -50,9 +50,9 @@ export function startDaemon(
     async stop() {
       if (!running()) return;
       child.kill('SIGTERM');
-      const insist = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+      const kill = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
       await exited;
-      clearTimeout(insist);
+      clearTimeout(kill);
     },
   };
 }

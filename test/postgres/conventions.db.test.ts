@@ -272,7 +272,10 @@ function camelCase(column: string): string {
 
 describe('what a role may change, or a schedule, is in its table’s state', () => {
   test('as the database is', async () => {
-    expect(await withRollback(database, unaudited)).toEqual([]);
+    expect(
+      await withRollback(database, unaudited),
+      'columns that the function <name>_state() of their table must have',
+    ).toEqual([]);
   });
 
   test('a column that is in no state is found', async () => {

@@ -1,7 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readReleases, refreshedMigrations } from '../../scripts/refresh_migrations.ts';
+import {
+  readMigration,
+  readReleases,
+  refreshedMigrations,
+} from '../../scripts/refresh_migrations.ts';
 import { useDatabase, withRollback } from '../support/database.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 
@@ -50,7 +54,7 @@ test('every fixture is in all.sql, which is the order', async () => {
   const missing = FIXTURES.filter(
     (fixture) => fixture !== LOCKS && !all.includes(`--!include ${fixture}\n`),
   );
-  expect(missing).toEqual([]);
+  expect(missing, 'include these fixtures in fixtures/all.sql').toEqual([]);
 });
 
 test('migrations that aren’t released hold the fixtures as they are', async () => {
@@ -67,8 +71,10 @@ test('each fixture is, as it is now, in the newest migration that includes it', 
     if (!newest.startsWith(`${(await read(`fixtures/${fixture}`)).trim()}\n--! EndIncluded`))
       stale.push(fixture);
   }
-  // Include them in a migration that isn't released (migrations/README.md).
-  expect(stale).toEqual([]);
+  expect(
+    stale,
+    'write `--!include` of these into a migration that isn’t released (migrations/README.md), then `npm run schema`',
+  ).toEqual([]);
 });
 
 test('released migrations are final', async () => {
@@ -77,7 +83,10 @@ test('released migrations are final', async () => {
   );
   for (const { version, migrations } of await readReleases())
     for (const [file, hash] of Object.entries(migrations))
-      expect(hashes.get(file), `${file} was released with ${version}`).toBe(hash);
+      expect(
+        hashes.get(file),
+        `${file} was released with ${version}: put the change into a new migration`,
+      ).toBe(hash);
 });
 
 test('every migration begins with the locks of all tables', async () => {
@@ -87,4 +96,15 @@ test('every migration begins with the locks of all tables', async () => {
     expect(text, file).toMatch(
       /^(--! .*\n)+\n--! Included platform\/locks\.sql\n[^]*--! EndIncluded platform\/locks\.sql\n/,
     );
+});
+
+test('a new migration needs no headers: its name is its message', () => {
+  const body = '--!include platform/locks.sql\n';
+  expect(readMigration('000004-owner-of-flags.sql', body)).toEqual({
+    message: 'Owner of flags',
+    body,
+  });
+  expect(() => readMigration('000004-owner.sql', `--! Message: Owner\n\n${body}`)).toThrow(
+    '000004-owner.sql: write the headers Previous, Hash and Message, in this order, or none.',
+  );
 });

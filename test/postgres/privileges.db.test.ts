@@ -332,7 +332,9 @@ describe('role × table × operation', () => {
       return result.rows;
     });
     for (const { name, table, privileges } of rows)
-      expect.soft(privileges, `${role} on ${table}`).toBe(matrix.get(name)?.[role]);
+      expect
+        .soft(privileges, `${role} on ${table}: change its grant, or TABLES`)
+        .toBe(matrix.get(name)?.[role]);
     expect(new Set(rows.map(({ name }) => name))).toEqual(new Set(matrix.keys()));
   });
 
@@ -436,7 +438,7 @@ describe('functions', () => {
     const expected = Object.fromEntries(
       [...grants].map(([name, roles]) => [name, roles.toSorted()]),
     );
-    expect(actual).toEqual(expected);
+    expect(actual, 'write the function and its grants into FUNCTIONS').toEqual(expected);
   });
 
   test('what isn’t granted is refused when called', async () => {

@@ -24,7 +24,7 @@ test('the functions that `audit verify` expects are those that the migrations ma
   expect(Object.keys(functions).length).toBeGreaterThan(150);
   await expect(
     `${JSON.stringify(functions, null, 2)}\n`,
-    'functions.json differs from the database: run `npm run schema` and commit the result',
+    'src/audit/verification/functions.json differs from the database: run `npm run schema` and commit the result',
   ).toMatchFileSnapshot('../../src/audit/verification/functions.json');
 });
 
@@ -32,6 +32,6 @@ test('the event types that the code knows are those of the database', async () =
   const types = await withRollback(database, readEventTypes);
   await expect(
     await format(JSON.stringify(types), { parser: 'json', printWidth: 100 }),
-    'event_types.json differs from audit.event_types: run `npm run schema` and commit the result',
+    'src/audit/event_types.json differs from audit.event_types: run `npm run schema` and commit the result',
   ).toMatchFileSnapshot('../../src/audit/event_types.json');
 });

@@ -52,7 +52,7 @@ describe('what is due', () => {
       const states = (await queuedEvents(client))
         .filter(({ event_type }) => event_type === 'flag_schedule.applied')
         .map(({ metadata }) => metadata.flagState);
-      expect(states).toEqual(
+      expect(states).toMatchObject(
         [1, 2, 3, 4, 5].map((rolloutPercentage) => ({ enabled: false, rolloutPercentage })),
       );
     });

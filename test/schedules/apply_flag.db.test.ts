@@ -50,7 +50,7 @@ test('a flag’s schedules are applied in order of time, and no other flag’s',
   const states = (await queuedEvents(owner))
     .filter(({ event_type }) => event_type === 'flag_schedule.applied')
     .map(({ metadata }) => metadata.flagState);
-  expect(states).toEqual(
+  expect(states).toMatchObject(
     [1, 2, 3].map((rolloutPercentage) => ({ enabled: false, rolloutPercentage })),
   );
 });

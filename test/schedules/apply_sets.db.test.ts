@@ -50,7 +50,7 @@ test('several of one flag take turns, and each event tells the state that its sc
     expect(rows).toEqual([{ applied: 6, retried: 0, failed: 0, stuck: 0 }]);
     const events = (await queuedEvents(client)).filter(({ flag_key }) => flag_key === 'turns');
     const of = (type: string) => events.filter(({ event_type }) => event_type === type);
-    expect(of('flag_schedule.applied').map(({ metadata }) => metadata.flagState)).toEqual(
+    expect(of('flag_schedule.applied').map(({ metadata }) => metadata.flagState)).toMatchObject(
       [10, 20, 30].map((rolloutPercentage) => ({ enabled: false, rolloutPercentage })),
     );
     expect(of('feature_flag.updated').map(({ revision }) => Number(revision))).toEqual([2, 3, 4]);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { SCHEDULABLE_FIELDS } from '../../src/flags/fields.ts';
 import { value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
@@ -49,6 +50,39 @@ const INVALID = [
   '{"rollout_percentage": 1e-400}',
   '{"enabled": true, "rollout_percentage": 101}',
 ];
+
+/** A value of each field that schedules may change, other than the one that a new flag has. A new field has one here. */
+const CHANGES: Readonly<Record<string, unknown>> = { enabled: true, rollout_percentage: 41 };
+
+test('every field that a schedule may change has a value here', () => {
+  expect(
+    Object.keys(CHANGES).toSorted(),
+    'add a valid value of the field to CHANGES, and its borders to VALID and INVALID',
+  ).toEqual(SCHEDULABLE_FIELDS.map(([column]) => column).toSorted());
+});
+
+test.for(Object.entries(CHANGES))('%s reaches the flag, and is audited', async ([column, to]) => {
+  await withActors(database, async (client) => {
+    const { id } = await insertFlag(client);
+    const read = (expression: string) =>
+      value<unknown>(client, `select ${expression} from app_public.feature_flags f where id = $1`, [
+        id,
+      ]);
+    const revision = Number(await read('revision'));
+    const updates = JSON.stringify({ [column]: to });
+    expect(
+      await value(client, 'select app_private.updates_problem($1::jsonb)', [updates]),
+    ).toBeNull();
+    await client.query('select app_private.patch_flags(array[$1::uuid], array[$2::jsonb])', [
+      id,
+      updates,
+    ]);
+    const sets = 'fields.sql: app_private.patch_flags() must set the column';
+    expect(await read(`to_jsonb(f) -> '${column}'`), sets).toEqual(to);
+    const audits = 'fields.sql: app_private.flag_state() must have the column';
+    expect(Number(await read('revision')), audits).toBe(revision + 1);
+  });
+});
 
 const INSERT = `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
   values ($1, now() + interval '1 hour', $2::jsonb)`;

@@ -6,7 +6,7 @@ export interface AuditEvent {
   /** Position in the trail: gapless, ascending, never reused. A seal's record has that of its last event. */
   readonly seq: number;
   readonly eventId: string;
-  /** An invalid date where the trail has a time that JavaScript doesn't know, put in by hand. */
+  /** An invalid date where the trail has a time that JavaScript doesn't know, which only SQL can put in. */
   readonly occurredAt: Date;
   /** The exact JSON text to ship, seq included. It is hashed as it stands, so a sink never rewrites it. */
   readonly message: string;

@@ -12,6 +12,7 @@ export interface Coverage {
 }
 
 const MAX_GAPS = 1_000;
+/** Numbers in a chunk, a bit each. */
 const BITS = 65_536;
 
 /** A set of whole numbers. */
@@ -31,7 +32,7 @@ export function makeNumberSet() {
     has,
     size: () => size,
 
-    /** Each run of 65,536 numbers of which one is added takes eight kilobytes. */
+    /** Takes eight kilobytes for the first number of each 65,536. */
     add(n: number): void {
       if (has(n)) return;
       const key = Math.floor(n / BITS);

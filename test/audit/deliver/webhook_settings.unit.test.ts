@@ -105,10 +105,7 @@ describe('the configuration', () => {
     [{ WEBHOOK_FORMAT: 'teams' }, /^Set WEBHOOK_FORMAT to one of standard, slack/],
     [{ WEBHOOK_FORMAT: 'slack', WEBHOOK_EVENTS: 'audit.sealed' }, /^Take audit.sealed out/],
     [{ WEBHOOK_ALLOW_PRIVATE: 'yes' }, /^Set WEBHOOK_ALLOW_PRIVATE to one of true, false/],
-    [
-      { AUDIT_SINK: 'stdout,webhok' },
-      /^Set AUDIT_SINK to some of stdout, cloudwatch, webhook, each/,
-    ],
+    [{ AUDIT_SINK: 'stdout,webhok' }, /^Set AUDIT_SINK to some of stdout, .*webhook.*, each/],
   ])('with %j says what is wrong, and no secret', ([env, problem]) => {
     expect(problems(env)).toEqual([expect.stringMatching(problem)]);
     expect(problems(env).join('')).not.toContain('hunter2');

@@ -7,7 +7,7 @@ import type { SinkConfig, SinkKind } from './kind.ts';
 import { stdout } from './stdout.ts';
 import { webhook } from './webhook.ts';
 
-/** The sinks that AUDIT_SINK can name. A new one is a file, and a word here. */
+/** The sinks that AUDIT_SINK can name. A new sink is a file and an entry here (CONTRIBUTING.md). */
 export const SINKS: readonly SinkKind[] = [stdout, cloudwatch, webhook];
 
 /** Those, and what `start` delivers to on the embedded server. */

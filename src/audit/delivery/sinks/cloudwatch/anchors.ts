@@ -5,7 +5,7 @@ import { callWithin } from './client.ts';
 const MAX_EMPTY_PAGES = 1_000;
 
 /**
- * The messages of all audit.sealed records in a log group, whatever stream they are in.
+ * The messages of all audit.sealed records in all streams of a log group.
  *
  * @param signal gives up promptly when aborted, with its reason
  * @throws the SDK's error; Error when the service only goes on answering with empty pages

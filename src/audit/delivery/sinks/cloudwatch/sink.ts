@@ -12,7 +12,7 @@ import { restampedRecords } from './degraded.ts';
 
 export type CloudWatchSink = Sink & Required<Pick<Sink, 'degraded'>>;
 
-/** How often the rejected part of a batch is stamped anew: once, unless a clock is wrong. */
+/** How often the rejected part of a batch is stamped again: once, unless a clock is wrong. */
 const MAX_RESTAMPS = 3;
 
 /** Refusals of what a request holds, so of an event perhaps. So is any 413: JSON's escapes can double a request's length. */

@@ -87,7 +87,7 @@ async function create(
   } catch (error) {
     if (error instanceof ResourceAlreadyExistsException) return;
     if (!(error instanceof Error && error.name === 'AccessDeniedException')) throw error;
-    const advice = `allow ${permission}, or create it by hand`;
+    const advice = `allow ${permission}, or create the stream`;
     const sentence = `The log stream is missing and may not be created: ${advice}`;
     throw new Error(sentence, { cause: error });
   }
