@@ -3203,7 +3203,7 @@ declare
   v_flag_key text := case when flag_key ~ c_name and length(flag_key) <= 100 then flag_key end;
   v_environment text := case when environment ~ c_name and length(environment) <= 20 then environment end;
 begin
-  -- Asks who calls, too.
+  -- It also refuses every login but the API's.
   perform app_private.record_denial_counts();
   if count is null or count < 1 then
     raise exception 'At least one attempt was denied.' using errcode = '23514';
@@ -3222,7 +3222,7 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  -- A token that names no role makes no admin, and is verified all the same.
+  -- The claims name the user, not actor_kind(): a verified token may have a user and no role.
   perform app_private.record_event(
     'access.denied', 'DENY',
     jsonb_strip_nulls(jsonb_build_object(
@@ -3353,7 +3353,7 @@ begin
   return v_id;
 end;
 $function$;
-comment on function app_private.record_event(text,text,jsonb,text,text,boolean,uuid) is 'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter of this operation; returns its id.';
+comment on function app_private.record_event(text,text,jsonb,text,text,boolean,uuid) is 'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter, in which `operation` says what was done (DENY, DELIVER); returns its id.';
 
 CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
  RETURNS text

@@ -1,5 +1,5 @@
 --! Previous: sha1:ac7bc0803e226522374074a4bd56336aac5b4f5e
---! Hash: sha1:5afd0fecd36f9359cb7f13b1164b62c3975ed8fa
+--! Hash: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
 --! Message: Audit trail and rules
 
 --! Included platform/locks.sql
@@ -1173,8 +1173,8 @@ $$;
 comment on function app_private.notify_audit(uuid[], uuid[]) is
   'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
 
--- What a hint that says less than happened stands for. The events name the schedules, and the caller's own policies say which of them
--- the caller sees: so this tells ids and nothing of them. An index on updated_at would cost every change.
+-- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
+-- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
 create or replace function app_private.recent_schedule_ids(most integer)
 returns setof uuid
 language sql
@@ -1362,7 +1362,7 @@ end;
 $$;
 
 comment on function app_private.record_event(text, text, jsonb, text, text, boolean, uuid) is
-  'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter of this operation; returns its id.';
+  'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter, in which `operation` says what was done (DENY, DELIVER); returns its id.';
 
 create or replace function app_private.is_applying_text(value text)
 returns boolean
@@ -1560,11 +1560,12 @@ $$;
 comment on function app_private.settle_repeated_events() is 'Takes the events whose id is taken out of the queue, and settles each.';
 --! EndIncluded audit/record/repeated.sql
 --! Included audit/record/denials.sql
--- Denied attempts: what a request of the API was refused for want of rights. Each is an event, ten a user and minute at most, and then one
--- event with the number of the others: a client that asks on and on fills no trail. The table counts across processes, and keeps the count
--- of one that dies.
+-- Denied attempts: requests of the API that were refused for want of rights. Each is an event, ten a user and minute at most, and then one
+-- event has the number of the others: so a client that asks again and again doesn't fill the trail. The table counts for all processes,
+-- and keeps the count of one that dies.
 
--- A minute is over when no statement of it can run any more: the API's end after 10 s. A row that another session has is that session's.
+-- A minute is over when no statement of it can still run: the API's statements end after 10 s. A row that another session has locked is
+-- left to that session.
 create or replace function app_private.record_denial_counts()
 returns bigint
 language plpgsql
@@ -1616,7 +1617,7 @@ declare
   v_flag_key text := case when flag_key ~ c_name and length(flag_key) <= 100 then flag_key end;
   v_environment text := case when environment ~ c_name and length(environment) <= 20 then environment end;
 begin
-  -- Asks who calls, too.
+  -- It also refuses every login but the API's.
   perform app_private.record_denial_counts();
   if count is null or count < 1 then
     raise exception 'At least one attempt was denied.' using errcode = '23514';
@@ -1635,7 +1636,7 @@ begin
   if operation is null or v_denials.written >= c_events_a_minute then
     return;
   end if;
-  -- A token that names no role makes no admin, and is verified all the same.
+  -- The claims name the user, not actor_kind(): a verified token may have a user and no role.
   perform app_private.record_event(
     'access.denied', 'DENY',
     jsonb_strip_nulls(jsonb_build_object(
@@ -6074,7 +6075,7 @@ comment on column audit.failed_schedules.attempts is 'How often it was tried.';
 comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
 
 -- Who did it is the admin, or the login that typed it in SQL. An admin whose token names no user is not known to be the
--- creator, and neither is anybody when the creation was purged: those are shown.
+-- creator, and no one is when the creation was purged: those are shown.
 create or replace view audit.cancellations_by_others with (security_invoker = true) as
 select
   e.occurred_at, e.environment, e.flag_key, e.schedule_id,

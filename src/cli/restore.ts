@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { isErrno } from '../lib/errno.ts';
 import { withLogin } from './audit/connect.ts';
-import { asUsageError, exitWith, FOUND_PROBLEMS } from './audit/exit_codes.ts';
+import { asUsageError, exitWith, FOUND_PROBLEMS } from './audit/exit_with.ts';
 
 export interface AcceptArguments {
   readonly reason: string;

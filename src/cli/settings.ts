@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { withLogin } from './audit/connect.ts';
-import { asUsageError, exitWith } from './audit/exit_codes.ts';
+import { asUsageError, exitWith } from './audit/exit_with.ts';
 
 /** invalid_parameter_value: a name that the database doesn't know, or a value that it refuses. */
 const REFUSED = '22023';

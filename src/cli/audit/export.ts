@@ -17,7 +17,7 @@ import { isErrno } from '../../lib/errno.ts';
 import { inTransaction } from '../../postgres/own_transaction.ts';
 import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, UsageError } from './exit_codes.ts';
+import { exitWith, UsageError } from './exit_with.ts';
 import { assertWritable, writeWhole } from './out_file.ts';
 import { withProgress } from './progress.ts';
 

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { NotCheckedError } from './exit_codes.ts';
+import { NotCheckedError } from './exit_with.ts';
 
 /**
  * The lines of a text file, read one by one; `-` is standard input.

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { lstat, open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { UsageError } from './exit_codes.ts';
+import { UsageError } from './exit_with.ts';
 
 /** Creates the file itself: opens neither what a link leads to nor another user's file. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;

@@ -1,6 +1,6 @@
 import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
-import { exitWith } from './exit_codes.ts';
+import { exitWith } from './exit_with.ts';
 import { assertWritable, writeWhole } from './out_file.ts';
 
 /**

@@ -2,7 +2,7 @@ import { queryOf } from '../../audit/delivery/outbox.ts';
 import { reconcile, type Reconciled } from '../../audit/reconciliation/reconcile.ts';
 import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
-import { exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS } from './exit_with.ts';
 
 export interface ReconcileArguments {
   readonly full?: boolean;

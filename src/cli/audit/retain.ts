@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { Month } from '../../audit/retention/retention.ts';
 import { withLogin } from './connect.ts';
-import { asUsageError, exitWith, FOUND_PROBLEMS } from './exit_codes.ts';
+import { asUsageError, exitWith, FOUND_PROBLEMS } from './exit_with.ts';
 
 export interface RetainArguments {
   /** An interval, as PostgreSQL reads it. */

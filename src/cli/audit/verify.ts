@@ -11,7 +11,7 @@ import type { Config } from '../../config/config.ts';
 import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { linesOf } from './input.ts';
-import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_with.ts';
 import { withProgress } from './progress.ts';
 import { summarize, toJson } from './verify_report.ts';
 

@@ -6,7 +6,7 @@ import {
   type ProofFormatError,
 } from '../../audit/seals/proof.ts';
 import { linesOf, textOf } from './input.ts';
-import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_codes.ts';
+import { exitWith, FOUND_PROBLEMS, NotCheckedError, UsageError } from './exit_with.ts';
 
 /** Files beside the proof. */
 export interface VerifyProofArguments {
