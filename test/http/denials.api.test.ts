@@ -3,11 +3,12 @@ import { buildSchema, getNamedType } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { RIGHTS } from '../../src/auth/rights.ts';
-import { contentsOf, inMinutes, startTestApi, type TestApi } from '../support/api.ts';
+import { contentsOf, startTestApi, type TestApi } from '../support/api.ts';
 import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { useGraphql } from '../support/graphql.ts';
+import { requestsFor, type TwoWays } from '../support/requests.ts';
 import { adminToken, auditorToken, sign, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -25,47 +26,11 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
-const CREATE = {
-  rest: () => ['POST /api/admin/flags', { flag_key: 'new' }] as const,
-  graphql: () =>
-    'mutation { createFeatureFlag(input: { featureFlag: { flagKey: "new" } }) { clientMutationId } }',
-};
-const SCHEDULE = {
-  rest: () =>
-    [
-      `POST /api/admin/flags/${flag.flag_key}/schedule`,
-      { scheduled_at: inMinutes(60), updates: { enabled: true } },
-    ] as const,
-  graphql: () =>
-    `mutation { scheduleFlagChange(input: { flagKey: "${flag.flag_key}", scheduledAt: "${inMinutes(60)}", updates: { enabled: true } }) { clientMutationId } }`,
-};
-const CANCEL = {
-  rest: () => [`DELETE /api/admin/flags/${flag.flag_key}/schedule/${schedule}`] as const,
-  graphql: () =>
-    `mutation { cancelFlagSchedule(input: { id: "${schedule}" }) { clientMutationId } }`,
-};
-const LIST = {
-  rest: () => ['GET /api/admin/flags'] as const,
-  graphql: () => '{ featureFlags { nodes { id } } }',
-};
-const LIST_SCHEDULES = {
-  rest: () => [`GET /api/admin/flags/${flag.flag_key}/schedule`] as const,
-  graphql: () => '{ featureFlagSchedules { nodes { id } } }',
-};
-const READ_TRAIL = {
-  rest: () => ['GET /api/admin/audit/events'] as const,
-  graphql: () => '{ ...Events } fragment Events on Query { trail: auditEvents { nodes { id } } }',
-};
-
-const MAKE_ENVIRONMENT = {
-  rest: () => ['POST /api/admin/environments', { name: 'new' }] as const,
-  graphql: () => 'mutation { createEnvironment(input: { name: "new" }) { clientMutationId } }',
-};
-
-interface Request {
-  rest: () => readonly [string, unknown?];
-  graphql: () => string;
-}
+const requests = requestsFor(
+  () => flag.flag_key,
+  () => schedule,
+);
+const { CREATE, SCHEDULE, CANCEL, LIST, LIST_SCHEDULES, READ_TRAIL, MAKE_ENVIRONMENT } = requests;
 
 /** Runs SQL as the owner, `work`, and SQL that takes it back. */
 async function whileBroken(breakIt: string, mendIt: string, work: () => Promise<void>) {
@@ -79,7 +44,7 @@ async function whileBroken(breakIt: string, mendIt: string, work: () => Promise<
 }
 
 /** Asks by REST and by GraphQL, expects one code of both, and no change. */
-async function expectBoth(request: Request, token: string, status: number, code: string) {
+async function expectBoth(request: TwoWays, token: string, status: number, code: string) {
   const before = await contentsOf(database);
   const [target, json] = request.rest();
   const answer = await api.call(target, { token, json });
@@ -91,7 +56,7 @@ async function expectBoth(request: Request, token: string, status: number, code:
 const alarms = () => [...api.lines, ...graphql().lines].filter(({ level }) => level === 'error');
 
 describe('what the role is meant to do, and the database denies, is the server’s fault', () => {
-  const cases: [string, Request, string, string, string][] = [
+  const cases: [string, TwoWays, string, string, string][] = [
     [
       'a grant on a table is lost',
       LIST,
@@ -173,7 +138,7 @@ describe('what the role is meant to do, and the database denies, is the server�
 });
 
 /** The answer of REST and the first error of GraphQL: code and sentence. */
-async function answersTo(request: Request, token: string): Promise<[string, string][]> {
+async function answersTo(request: TwoWays, token: string): Promise<[string, string][]> {
   const [target, json] = request.rest();
   const { body } = await api.call(target, { token, json });
   const { errors } = await graphql().post(request.graphql(), {}, { token });
@@ -195,7 +160,7 @@ describe('what a trigger of a DBA’s refuses', () => {
     'drop schema ops cascade',
   ];
 
-  const refusals: [string, Request, string, string?, string?, string?][] = [
+  const refusals: [string, TwoWays, string, string?, string?, string?][] = [
     ['a new flag', CREATE, 'feature_flags'],
     ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
     ['a cancellation', CANCEL, 'feature_flag_schedules'],

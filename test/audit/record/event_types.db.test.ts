@@ -5,6 +5,8 @@ import { withEventTypes } from '../../../scripts/events_page.ts';
 import { EVENT_TYPES, type EventType } from '../../../src/audit/event_types.ts';
 import { readEventTypes } from '../../../src/audit/verification/event_types.ts';
 import { useDatabase, withClient, withRollback } from '../../support/database.ts';
+import { insertFlag, insertSchedule } from '../../support/factory.ts';
+import { deadLetters, queuedEvents } from '../../support/trail.ts';
 import { writeEveryType, type WrittenEvent } from '../../support/every_event.ts';
 
 const database = useDatabase();
@@ -111,4 +113,19 @@ test('the documentation names no type that there isn’t', async () => {
   const known = new Set([...RECORDS, ...events.keys(), ...rows.map(({ name }) => name)]);
   expect(new Set(named).size).toBeGreaterThan(20);
   expect([...new Set(named)].filter((name) => !known.has(name))).toEqual([]);
+});
+
+test('types that the catalogue lacks are warnings, and no event is lost', async () => {
+  await withRollback(database, async (client) => {
+    await client.query(`delete from audit.event_types where type <> 'feature_flag.created'`);
+    const flag = await insertFlag(client);
+    await insertSchedule(client, flag.id);
+    expect(await deadLetters(client)).toEqual([]);
+    const written = (await queuedEvents(client)).slice(-2);
+    expect(written).toMatchObject([
+      { event_type: 'feature_flag.created', level: 'info' },
+      { event_type: 'flag_schedule.created', level: 'warning' },
+    ]);
+    expect(JSON.parse(written[1]?.payload ?? '')).toMatchObject({ level: 'warning' });
+  });
 });

@@ -107,23 +107,6 @@ describe('a broken trail fails no operation, and the dead letters hold the event
     });
   });
 
-  test('types that the catalogue lacks are warnings, and no event is lost', async () => {
-    await withActors(database, async (client) => {
-      await insertFlag(client, { flag_key: 'search' });
-      await client.query(`delete from audit.event_types where type <> 'flag_schedule.cancelled'`);
-      await scheduleAndCancel(client);
-      expect(await deadLetters(client)).toEqual([]);
-      const events = await queuedEvents(client);
-      expect(events.map(({ event_type, level }) => [event_type, level])).toEqual([
-        ['feature_flag.created', 'info'],
-        ['flag_schedule.created', 'warning'],
-        ['flag_schedule.cancelled', 'info'],
-      ]);
-      for (const { payload } of events.slice(1, 2))
-        expect(JSON.parse(payload)).toMatchObject({ level: 'warning' });
-    });
-  });
-
   test.for(['events', 'event_types'])(
     'somebody holds a lock on audit.%s for longer than lock_timeout',
     async (table) => {
