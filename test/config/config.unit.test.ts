@@ -1,34 +1,16 @@
 import path from 'node:path';
-
 import { describe, expect, test } from 'vitest';
-
 import { ConfigError, loadConfig } from '../../src/config/config.ts';
 import type { Command } from '../../src/config/config.ts';
 import type { Setting } from '../../src/config/setting.ts';
 import { SETTINGS } from '../../src/config/settings.ts';
+import { SECRET, problems, blamed } from '../support/config.ts';
 
 const DATABASES = {
   DATABASE_URL: 'postgres://halyard_owner:pw1@db.example/halyard',
   AUTH_DATABASE_URL: 'postgres://halyard_authenticator:pw2@db.example/halyard',
   WORKER_DATABASE_URL: 'postgres://halyard_worker:pw3@db.example/halyard',
 };
-const SECRET = '0123456789abcdef0123456789abcdef';
-
-function problems(env: NodeJS.ProcessEnv, command: Command = 'start'): readonly string[] {
-  try {
-    loadConfig(env, command);
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems;
-  }
-}
-
-/** What each problem is about: the first variable that its sentence names. */
-const blamed = (env: NodeJS.ProcessEnv, command?: Command) =>
-  problems(env, command).map((problem) =>
-    problem.match(/\w+/g)?.find((word) => Object.hasOwn(SETTINGS, word)),
-  );
 
 test('an empty environment gives the documented defaults, frozen throughout', () => {
   const config = loadConfig({}, 'start');
@@ -192,165 +174,6 @@ test('the default algorithms fit the source of keys', () => {
   const jwks = loadConfig({ JWT_JWKS_URI: 'https://issuer.example/jwks' }, 'api');
   expect(jwks.jwt.algorithms).toEqual(['RS256', 'ES256']);
   expect(loadConfig({ JWT_SECRET: SECRET }, 'api').jwt.algorithms).toEqual(['HS256']);
-});
-
-test.for<[string, string]>([
-  ['NODE_ENV', 'staging'],
-  ['LOG_LEVEL', 'loud'],
-  ['HOST', '[::1]'],
-  ['HOST', 'http://localhost'],
-  ['PORT', '65536'],
-  ['SOCKETS_PER_USER', '0'],
-  ['SUBSCRIPTIONS_PER_USER', '10001'],
-  ['PORT', '-1'],
-  ['PORT', '3e3'],
-  ['PORT', 'http'],
-  ['PORT', '80.5'],
-  ['METRICS_HOST', '[::1]'],
-  ['METRICS_PORT', '65536'],
-  ['METRICS_PORT', 'on'],
-  ['DATABASE_URL', 'localhost/halyard'],
-  ['DATABASE_URL', 'mysql://root@localhost/halyard'],
-  ['DATABASE_URL', 'postgres://u:100%@localhost/halyard'],
-  ['JWT_SECRET', 'short'],
-  ['JWT_SECRET', `${SECRET}\n`],
-  ['JWT_SECRET', `-----BEGIN PUBLIC KEY-----${SECRET}`],
-  ['JWT_JWKS_URI', 'http://issuer.example/jwks'],
-  ['JWT_JWKS_URI', 'http://localhost.example/jwks'],
-  ['JWT_JWKS_URI', 'ftp://localhost/jwks'],
-  ['JWT_JWKS_URI', 'https://user:password@issuer.example/jwks'],
-  ['JWT_JWKS_URI', '/jwks'],
-  ['JWT_ALGORITHMS', 'none'],
-  ['JWT_ALGORITHMS', 'RS256'],
-  ['JWT_ALGORITHMS', 'HS256,none'],
-  ['JWT_ALGORITHMS', 'HS256,'],
-  ['JWT_AUDIENCE_CLAIM', 'client_id'],
-  ['JWT_ROLE_CLAIM', 'role,roles'],
-  ['JWT_ROLE_CLAIM', 'realm_access..roles'],
-  ['JWT_ROLE_CLAIM', '.roles'],
-  ['JWT_ROLE_CLAIM', 'roles.'],
-  ['JWT_USER_ID_CLAIM', 'user id'],
-  ['JWT_EMAIL_CLAIM', '"email"'],
-  ['JWT_ENVIRONMENTS_CLAIM', 'e'.repeat(256)],
-  ['JWT_ROLE_MAP', 'admin'],
-  ['JWT_ROLE_MAP', '=admin'],
-  ['JWT_ROLE_MAP', 'ops='],
-  ['JWT_ROLE_MAP', 'ops=root'],
-  ['JWT_ROLE_MAP', 'ops=Viewer'],
-  ['JWT_ROLE_MAP', 'ops=viewer,'],
-  ['JWT_ROLE_MAP', 'ops=viewer,ops=admin'],
-  ['JWT_ROLE_MAP', '{"ops": "viewer"}'],
-  ['AUDIT_SINK', 'kafka'],
-  ['AUDIT_SINK', 'file'],
-  ['AUDIT_SINK', 'stdout,stdout'],
-  ['AUDIT_SINK', 'stdout,'],
-  ['LOG_FORMAT', 'pretty'],
-  ['AUDIT_LOG_GROUP', 'a group'],
-  ['AUDIT_LOG_GROUP', 'aws/reserved'],
-  ['AUDIT_LOG_GROUP', 'g'.repeat(513)],
-  ['AUDIT_LOG_STREAM', 'a:b'],
-  ['AUDIT_LOG_STREAM', 'a*'],
-  ['AUDIT_LOG_STREAM', 's'.repeat(513)],
-  ['AUDIT_LEASE_MS', '999'],
-  ['AUDIT_LEASE_MS', '600001'],
-  ['AUDIT_LEASE_MS', '15s'],
-])('%s=%j is refused', ([name, value]) => {
-  expect(blamed({ [name]: value }, 'migrate')[0]).toBe(name);
-});
-
-const OWNER = 'postgres://halyard_owner';
-
-test.for([
-  'p@ss:/%#w',
-  's3cr3t@tail?more',
-  's3cr3t@tail/more?still',
-  's3cr3t/tail',
-  's3cr3t?tail',
-  '6543?tail',
-  's3cr3t#tail',
-  's3cr3t%tail',
-  's3cr3t@elsewhere:1/tail',
-  's3cr3t:/tail@x',
-])('of a password that is not encoded, %s, no part is printed', (password) => {
-  const [problem = ''] = problems({ DATABASE_URL: `${OWNER}:${password}@db:5432/halyard` });
-  expect(problem).toMatch(/^Set DATABASE_URL to an address whose user and password are percent/);
-  for (const part of password.split(/[@:/?#%]+/).filter((text) => text.length > 2))
-    expect(problem).not.toContain(part);
-  expect(problem).not.toContain('p@ss');
-  const encoded = `${OWNER}:${encodeURIComponent(password)}@db:5432/halyard`;
-  expect(loadConfig({ DATABASE_URL: encoded }, 'migrate').databaseUrl).toBe(encoded);
-});
-
-test.for([
-  ['@db:99999/halyard', false],
-  ['@db:abc/halyard', false],
-  ['@[::1]:99999/halyard', false],
-  ['@db/halyard?port=abc', false],
-  ['@[::1]:5432/halyard', true],
-  ['@[::1]/halyard', true],
-  ['@db:/halyard', true],
-] as const)('the port of …%s is good: %s', ([given, isGood]) => {
-  const found = problems({ DATABASE_URL: OWNER + given });
-  if (isGood) expect(found).toEqual([]);
-  else expect(found[0]).toMatch(/^Set DATABASE_URL to an address whose port is a number/);
-});
-
-test.for<[string, string]>([
-  // What pg means by them, without its warning.
-  ['@db/halyard?sslmode=require', '@db/halyard?sslmode=verify-full'],
-  ['@db/halyard?sslmode=verify-ca', '@db/halyard?sslmode=verify-full'],
-  ['@db/halyard?sslmode=no-verify', '@db/halyard?sslmode=no-verify'],
-  ['@db/halyard?sslmode=disable', '@db/halyard?sslmode=disable'],
-  ['@db/h?uselibpqcompat=true&sslmode=require', '@db/h?uselibpqcompat=true&sslmode=require'],
-  // As Cloud SQL's documentation has it.
-  [':pw@/halyard?host=/cloudsql/p:r:i', ':pw@localhost/halyard?host=/cloudsql/p:r:i'],
-  [':p@w@/halyard?host=/cloudsql/p:r:i', ':p%40w@localhost/halyard?host=/cloudsql/p:r:i'],
-  [':pw@%2Fcloudsql%2Fp%3Ar%3Ai/halyard', ':pw@%2Fcloudsql%2Fp%3Ar%3Ai/halyard'],
-])('the address …%s means …%s', ([given, meant]) => {
-  const { databaseUrl } = loadConfig({ DATABASE_URL: OWNER + given }, 'migrate');
-  expect(databaseUrl).toBe(OWNER + meant);
-});
-
-test.for<[string, RegExp]>([
-  ['@db/halyard?sslmode=prefer', /sslmode is verify-full/],
-  ['@db/halyard?sslmode=allow', /sslmode is verify-full/],
-  ['@db/halyard?sslmode=constructor', /sslmode is verify-full/],
-  ['@db/halyard?sslmode=', /sslmode is verify-full/],
-  ['@db/halyard?ssl=false', /sslmode in place of ssl/],
-  ['@db/halyard?uselibpqcompat=true&sslmode=verify-ca', /sslrootcert/],
-  ['@db1,db2/halyard', /one host/],
-  [':pw@/halyard', /an address such as/],
-])('the address …%s is refused', ([given, sentence]) => {
-  const [problem = '', ...others] = problems({ DATABASE_URL: OWNER + given });
-  expect(problem).toMatch(sentence);
-  expect(others).toEqual([]);
-});
-
-test.for([
-  'http://localhost:8080/jwks',
-  'http://127.0.0.1/jwks',
-  'http://127.8.0.1/jwks',
-  'http://[::1]:1/jwks',
-])('keys may come from %s without TLS', (uri) => {
-  expect(problems({ JWT_JWKS_URI: uri })).toEqual([]);
-});
-
-test('algorithms of secrets and of key pairs are never mixed', () => {
-  const jwks = { JWT_JWKS_URI: 'https://issuer.example/jwks' };
-  expect(blamed({ ...jwks, JWT_ALGORITHMS: 'RS256,HS256' })).toEqual(['JWT_ALGORITHMS']);
-  expect(blamed({ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS256,RS256' })).toEqual(['JWT_ALGORITHMS']);
-});
-
-test('a secret is at least as long as the hash it signs with', () => {
-  expect(blamed({ JWT_SECRET: SECRET.slice(1) })).toEqual(['JWT_SECRET']);
-  expect(blamed({ JWT_SECRET: SECRET })).toEqual([]);
-  expect(blamed({ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS512' })).toEqual(['JWT_SECRET']);
-  expect(blamed({ JWT_SECRET: SECRET + SECRET, JWT_ALGORITHMS: 'HS512' })).toEqual([]);
-});
-
-test('a secret and a JWKS address exclude each other', () => {
-  const both = { JWT_SECRET: SECRET, JWT_JWKS_URI: 'https://issuer.example/jwks' };
-  expect(problems(both)).toHaveLength(1);
 });
 
 describe('in production', () => {

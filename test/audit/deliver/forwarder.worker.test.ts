@@ -1,10 +1,6 @@
 import { Registry } from 'prom-client';
-import { beforeEach, expect, onTestFinished, test } from 'vitest';
-import { makeForwarder } from '../../../src/audit/delivery/forwarder.ts';
-import type { Forwarder, ForwarderOptions } from '../../../src/audit/delivery/forwarder.ts';
-import { RetryLaterError } from '../../../src/audit/delivery/sink.ts';
-import type { AuditEvent } from '../../../src/audit/delivery/sink.ts';
-import { makePool } from '../../../src/postgres/pool.ts';
+import { expect, onTestFinished, test } from 'vitest';
+import type { Forwarder } from '../../../src/audit/delivery/forwarder.ts';
 import { meterSink } from '../../../src/metrics/sink.ts';
 import { makeWorkerMetrics } from '../../../src/metrics/worker.ts';
 import { sleep } from '../../../src/lib/wait.ts';
@@ -12,55 +8,22 @@ import { makeDelivery } from '../../../src/audit/delivery/loop.ts';
 import { makeCloudWatchServer } from '../../support/cloudwatch_server.ts';
 import { GROUP, makeTestSink, STREAM } from '../../support/cloudwatch_sink.ts';
 import { withClient } from '../../support/database.ts';
-import type { TestDatabase } from '../../support/database.ts';
 import { one } from '../../support/factory.ts';
 import { makeTestLog } from '../../support/log.ts';
+import { parseShipped } from '../../support/worker.ts';
 import {
-  insertDue,
-  makeMemorySink,
-  parseShipped,
-  startTestWorker,
-  useFreshDatabase,
-} from '../../support/worker.ts';
-import type { MemorySink } from '../../support/worker.ts';
-import type pg from 'pg';
+  never,
+  signals,
+  finish,
+  seqs,
+  eventsOf,
+  takenBy,
+  type Destination,
+  useForwarders,
+} from '../../support/forwarder.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-
-beforeEach(async () => {
-  database = await useFreshDatabase();
-  pool = makePool(database.workerUrl, { name: 'halyard test', log: makeTestLog().log });
-  onTestFinished(() => pool.end());
-});
-
-const never = new AbortController().signal;
-const signals = { stopping: never, abort: never };
-/** Runs until nothing is left: on a slow machine a run may only have skimmed the queue. */
-const finish = (forwarder: Forwarder) =>
-  expect.poll(() => forwarder.forward(signals), { timeout: 10_000 }).toBe('done');
-const seqs = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
-const isSeal = ({ message }: AuditEvent) => message.startsWith('{"eventType": "audit.sealed"');
-const eventsOf = (sink: MemorySink) => sink.taken.filter((record) => !isSeal(record));
-const takenBy = (sink: MemorySink) => eventsOf(sink).map(({ seq }) => seq);
-
-interface Destination {
-  readonly forwarder: Forwarder;
-  readonly sink: MemorySink;
-}
-
-function makeTestForwarder(options: Partial<ForwarderOptions> = {}): Destination {
-  const sink = makeMemorySink();
-  const forwarder = makeForwarder({
-    pool,
-    sink,
-    destination: 'memory',
-    log: makeTestLog().log,
-    batch: 10,
-    ...options,
-  });
-  return { forwarder, sink };
-}
+const use = useForwarders();
+const { makeTestForwarder, makeEvents, cursor } = use;
 
 function makeTestDelivery(forwarder: Forwarder, waitFor?: () => Promise<unknown>) {
   return makeDelivery({
@@ -68,20 +31,6 @@ function makeTestDelivery(forwarder: Forwarder, waitFor?: () => Promise<unknown>
     ...(waitFor && { waitFor }),
     handOver: () => Promise.resolve(),
   });
-}
-
-/** Makes this many events: one a flag and one a schedule. */
-async function makeEvents(count: number): Promise<void> {
-  await withClient(database.ownerUrl, (client) =>
-    insertDue(client, { count: count / 2, dueIn: '1 day' }),
-  );
-}
-
-async function cursor(destination = 'memory'): Promise<number> {
-  const { rows } = await pool.query<{ seq: string }>('select app_private.audit_cursor($1) as seq', [
-    destination,
-  ]);
-  return Number(one(rows).seq);
 }
 
 test('delivers every event once, in order of seq, in batches', async () => {
@@ -125,7 +74,7 @@ test('two destinations that forward at once both get everything in one run each'
 test('a forwarder waits for a batch that another is numbering, but not for ever', async () => {
   await makeEvents(20);
   const { forwarder, sink } = makeTestForwarder();
-  await withClient(database.workerUrl, async (other) => {
+  await withClient(use.database.workerUrl, async (other) => {
     await other.query('begin; select from app_private.seal_batch(10, 0)');
     expect(await forwarder.forward(signals)).toBe('skimmed');
     expect(sink.taken).toStrictEqual([]);
@@ -137,52 +86,8 @@ test('a forwarder waits for a batch that another is numbering, but not for ever'
   expect(takenBy(sink)).toStrictEqual(seqs(20));
 });
 
-test('what was in flight when the sink failed is sent again, and nothing else', async () => {
-  await makeEvents(40);
-  const { forwarder, sink } = makeTestForwarder();
-  // Fails after it has taken the second batch: the worst moment.
-  sink.trouble = (events) => {
-    if (events[0]?.seq !== 11) return Promise.resolve();
-    sink.trouble = null;
-    sink.taken.push(...events);
-    return Promise.reject(new Error('The answer was lost.'));
-  };
-  await expect(forwarder.forward(signals)).rejects.toThrow('The answer was lost.');
-  expect(await cursor()).toBe(10);
-  await finish(forwarder);
-  expect(takenBy(sink)).toStrictEqual([...seqs(20), ...seqs(40).slice(10)]);
-});
-
-test.each([
-  ['an event', 7, 7],
-  ['the last event of a seal, without the record of the seal', 10, 9],
-  ['the record of the seal', 11, 10],
-])('what arrived before a send failed, up to %s, is not sent again', async (_what, count, to) => {
-  await makeEvents(20);
-  const { sink } = makeTestForwarder();
-  let failing = true;
-  const { forwarder } = makeTestForwarder({
-    sink: {
-      ...sink,
-      async send(events, signal, confirmed) {
-        if (!failing) return sink.send(events, signal);
-        failing = false;
-        confirmed?.(count);
-        throw new Error('The destination is out of order.');
-      },
-    },
-  });
-  // Sealed by tens, as they are read.
-  await pool.query('select from app_private.seal_batch(10, 0)');
-  await pool.query('select from app_private.seal_batch(10, 0)');
-  await expect(forwarder.forward(signals)).rejects.toThrow('out of order');
-  expect(await cursor()).toBe(to);
-  await finish(forwarder);
-  expect(takenBy(sink)).toStrictEqual(seqs(20).slice(to));
-});
-
 test('times that only a hand can have written hold nothing up', async () => {
-  await withClient(database.ownerUrl, (client) =>
+  await withClient(use.database.ownerUrl, (client) =>
     client.query(
       `insert into audit.queue (event_id, occurred_at)
        select gen_random_uuid(), at::timestamptz
@@ -246,13 +151,13 @@ test('a forwarder that was frozen and overtaken moves no cursor back, and stops'
   const { forwarder, sink } = makeTestForwarder();
   sink.trouble = async () => {
     sink.trouble = null;
-    await withClient(database.ownerUrl, (owner) =>
+    await withClient(use.database.ownerUrl, (owner) =>
       owner.query(`update app_private.leases set expires_at = '-infinity'`),
     );
     const other = `select app_private.take_lease('forward.memory', 'another', 60000) as token`;
-    const { token } = one((await pool.query<{ token: string }>(other)).rows);
-    await pool.query(`select app_private.confirm_audit_events('memory', $1, 0, 30)`, [token]);
-    await pool.query(`select app_private.release_lease('forward.memory', $1)`, [token]);
+    const { token } = one((await use.pool.query<{ token: string }>(other)).rows);
+    await use.pool.query(`select app_private.confirm_audit_events('memory', $1, 0, 30)`, [token]);
+    await use.pool.query(`select app_private.release_lease('forward.memory', $1)`, [token]);
   };
   expect(await forwarder.forward(signals)).toBe('overtaken');
   expect(await cursor()).toBe(30);
@@ -265,7 +170,7 @@ test('a forwarder that lost its connection gives its place to another', async ()
   const { forwarder, sink } = makeTestForwarder();
   sink.trouble = async () => {
     sink.trouble = null;
-    await withClient(database.rootUrl, (root) =>
+    await withClient(use.database.rootUrl, (root) =>
       root.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and application_name = 'halyard test' and usename = 'halyard_worker'`,
@@ -300,29 +205,6 @@ test('it stops between batches when asked to, and gives a batch up when told to'
   expect(await cursor()).toBe(10);
 });
 
-test('a worker whose sink fails tries again by itself, and applies schedules meanwhile', async () => {
-  const sink = makeMemorySink();
-  let refusals = 0;
-  sink.trouble = () => {
-    refusals++;
-    if (refusals === 2) sink.trouble = null;
-    return Promise.reject(new Error('The destination is out of order.'));
-  };
-  const { lines } = await startTestWorker(database, { sink });
-  await withClient(database.ownerUrl, async (client) => {
-    await insertDue(client, { count: 5, dueIn: '200 ms' });
-    await expect.poll(() => eventsOf(sink).length, { timeout: 15_000 }).toBe(20);
-  });
-  const types = eventsOf(sink).map(({ message }) => parseShipped(message).eventType);
-  expect(types.filter((type) => type === 'flag_schedule.applied')).toHaveLength(5);
-  expect(takenBy(sink)).toStrictEqual(seqs(20));
-  const warnings = lines.filter(({ failures }) => failures !== undefined);
-  expect(warnings).toMatchObject([
-    { level: 'warn', failures: 1 },
-    { level: 'debug', failures: 2 },
-  ]);
-});
-
 test('what a run is asked for while it lasts is delivered behind it, without another job', async () => {
   await makeEvents(10);
   const { forwarder, sink } = makeTestForwarder({ batch: 100 });
@@ -347,54 +229,4 @@ test('a run begins when what it is to wait for has ended, or after two seconds',
   await delivery.run();
   expect(takenBy(sink)).toStrictEqual(seqs(20));
   await delivery.close();
-});
-
-test('new events do not cut short the pause after a failure', async () => {
-  const sink = makeMemorySink();
-  sink.trouble = () =>
-    Promise.reject(new RetryLaterError('The destination is out of order.', 60_000));
-  const { lines } = await startTestWorker(database, { sink });
-  const runs = () => lines.filter(({ msg }) => /^Completed .*forward_audit/.test(String(msg)));
-  await makeEvents(2);
-  await expect.poll(() => sink.sends.length, { timeout: 10_000 }).toBe(1);
-  const before = runs().length;
-  await makeEvents(2);
-  await expect.poll(() => runs().length, { timeout: 10_000 }).toBeGreaterThan(before);
-  expect(sink.sends).toHaveLength(1);
-});
-
-test('a sink that hangs holds up no schedule, whatever notifications come', async () => {
-  const sink = makeMemorySink();
-  const hanging = Promise.withResolvers<undefined>();
-  sink.trouble = (_events, signal) => {
-    signal.addEventListener('abort', () => hanging.reject(signal.reason as Error));
-    return hanging.promise;
-  };
-  const { lines } = await startTestWorker(database, { sink });
-  await withClient(database.ownerUrl, async (client) => {
-    for (const dueIn of ['100 ms', '200 ms', '300 ms', '400 ms', '500 ms', '600 ms'])
-      await insertDue(client, { count: 3, dueIn });
-    await expect
-      .poll(
-        async () => {
-          const { rowCount } = await client.query(
-            `select from app_public.feature_flag_schedules where status = 'applied'`,
-          );
-          return rowCount;
-        },
-        { timeout: 10_000 },
-      )
-      .toBe(18);
-    expect(sink.sends).toHaveLength(1);
-    // The other jobs that the notifications queued didn't wait for the one that hangs.
-    const count = (what: string) =>
-      lines.filter(({ msg }) =>
-        new RegExp(`^${what} task \\d+ \\(forward_audit_events[,)]`).test(String(msg)),
-      ).length;
-    await expect.poll(() => count('Found'), { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
-    await expect.poll(() => count('Found') - count('Completed'), { timeout: 10_000 }).toBe(1);
-    sink.trouble = null;
-    hanging.resolve(undefined);
-    await expect.poll(() => eventsOf(sink).length, { timeout: 10_000 }).toBe(72);
-  });
 });
