@@ -74,9 +74,8 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
 
   function remember(changes: readonly Change[], isSent: boolean): void {
     for (const { id, version } of changes) {
-      const wasSent = known.get(id)?.version === version && known.get(id)?.isSent === true;
       known.delete(id);
-      known.set(id, { version, isSent: isSent || wasSent });
+      known.set(id, { version, isSent });
     }
     for (const id of known.keys()) {
       if (known.size <= MAX_KNOWN) return;
