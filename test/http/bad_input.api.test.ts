@@ -1,32 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { inMinutes, useApi } from '../support/api.ts';
-import type { Call } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { expectRefusal } from '../support/refusals.ts';
+import { FLAG, good, SCHEDULES, useRefusals } from '../support/refusals.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 
-const FLAG = 'wishlist-gallery';
-const SCHEDULES = `/api/admin/flags/${FLAG}/schedule`;
-let schedule = '';
-let owner: pg.Client;
-
-beforeAll(async () => {
-  owner = new pg.Client({ connectionString: database.ownerUrl });
-  await owner.connect();
-  const { id } = await insertFlag(owner, { flag_key: FLAG });
-  schedule = `${SCHEDULES}/${(await insertSchedule(owner, id)).id}`;
-});
-afterAll(() => owner.end());
-
-const expectRefused = (target: string, call: Call, status: number, code: string) =>
-  expectRefusal({ api, owner }, target, call, status, code);
-
-const good = () => ({ scheduled_at: inMinutes(60), updates: { enabled: true } });
+const site = useRefusals(database, api);
+const { expectRefused } = site;
 
 describe('scheduled_at', () => {
   test.each([
@@ -50,7 +32,7 @@ describe('scheduled_at', () => {
   ])('%s is refused, for a new schedule and for a move', async (_, scheduled_at) => {
     const code = 'invalid_scheduled_at';
     await expectRefused(`POST ${SCHEDULES}`, { json: { ...good(), scheduled_at } }, 400, code);
-    await expectRefused(`PATCH ${schedule}`, { json: { scheduled_at } }, 400, code);
+    await expectRefused(`PATCH ${site.schedule}`, { json: { scheduled_at } }, 400, code);
   });
 
   test.each([
@@ -60,7 +42,7 @@ describe('scheduled_at', () => {
   ])('%s is refused, for a new schedule and for a move', async (_, time, code) => {
     const scheduled_at = time();
     await expectRefused(`POST ${SCHEDULES}`, { json: { ...good(), scheduled_at } }, 400, code);
-    await expectRefused(`PATCH ${schedule}`, { json: { scheduled_at } }, 400, code);
+    await expectRefused(`PATCH ${site.schedule}`, { json: { scheduled_at } }, 400, code);
   });
 });
 
@@ -119,13 +101,13 @@ describe('what a client may not say', () => {
     await expectRefused(`POST ${SCHEDULES}`, { json }, 400, 'invalid_request');
     const scheduled_at = inMinutes(60);
     await expectRefused(
-      `PATCH ${schedule}`,
+      `PATCH ${site.schedule}`,
       { json: { scheduled_at, ...extra } },
       400,
       'invalid_request',
     );
-    await expectRefused(`DELETE ${schedule}`, { json: extra }, 400, 'invalid_request');
-    await expectRefused(`POST ${schedule}/retry`, { json: extra }, 400, 'invalid_request');
+    await expectRefused(`DELETE ${site.schedule}`, { json: extra }, 400, 'invalid_request');
+    await expectRefused(`POST ${site.schedule}/retry`, { json: extra }, 400, 'invalid_request');
     await expectRefused(
       `PATCH /api/admin/flags/${FLAG}`,
       { json: { enabled: true, ...extra } },
@@ -148,7 +130,7 @@ describe('reason', () => {
     ['half a surrogate pair', 'a\ud800b'],
     ['a number', 5],
   ])('%s is refused', async (_, reason) => {
-    await expectRefused(`DELETE ${schedule}`, { json: { reason } }, 400, 'invalid_request');
+    await expectRefused(`DELETE ${site.schedule}`, { json: { reason } }, 400, 'invalid_request');
   });
 });
 

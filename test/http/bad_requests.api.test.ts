@@ -1,33 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { inMinutes, useApi } from '../support/api.ts';
-import type { Call } from '../support/api.ts';
+import { describe, expect, test } from 'vitest';
+import { useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { adminToken } from '../support/tokens.ts';
-import { expectRefusal } from '../support/refusals.ts';
+import { FLAG, good, SCHEDULES, useRefusals } from '../support/refusals.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 
-const FLAG = 'wishlist-gallery';
-const SCHEDULES = `/api/admin/flags/${FLAG}/schedule`;
-let schedule = '';
-let owner: pg.Client;
-
-beforeAll(async () => {
-  owner = new pg.Client({ connectionString: database.ownerUrl });
-  await owner.connect();
-  const { id } = await insertFlag(owner, { flag_key: FLAG });
-  schedule = `${SCHEDULES}/${(await insertSchedule(owner, id)).id}`;
-});
-afterAll(() => owner.end());
-
-const expectRefused = (target: string, call: Call, status: number, code: string) =>
-  expectRefusal({ api, owner }, target, call, status, code);
-
-const good = () => ({ scheduled_at: inMinutes(60), updates: { enabled: true } });
+const site = useRefusals(database, api);
+const { expectRefused } = site;
 
 describe('addresses', () => {
   test.each([
@@ -104,7 +86,7 @@ describe('addresses', () => {
   });
 
   test('of a change with an unknown parameter are refused', async () => {
-    await expectRefused(`DELETE ${schedule}?enviroment=staging`, {}, 400, 'invalid_request');
+    await expectRefused(`DELETE ${site.schedule}?enviroment=staging`, {}, 400, 'invalid_request');
     await expectRefused(`POST ${SCHEDULES}?env=staging`, { json: good() }, 400, 'invalid_request');
   });
 });
@@ -173,18 +155,18 @@ describe('bodies', () => {
   ] as const)('of %s are refused', async (_, call, status, code) => {
     await expectRefused(`POST ${SCHEDULES}`, call, status, code);
     await expectRefused('POST /api/admin/flags', call, status, code);
-    await expectRefused(`PATCH ${schedule}`, call, status, code);
+    await expectRefused(`PATCH ${site.schedule}`, call, status, code);
   });
 
   test('that are empty count as {}', async () => {
     await expectRefused(`POST ${SCHEDULES}`, { headers: json }, 400, 'invalid_request');
-    await expectRefused(`PATCH ${schedule}`, { headers: json }, 400, 'invalid_scheduled_at');
+    await expectRefused(`PATCH ${site.schedule}`, { headers: json }, 400, 'invalid_scheduled_at');
   });
 
   test('that may be left out are checked when they are there', async () => {
-    await expectRefused(`DELETE ${schedule}`, { json: null }, 400, 'invalid_request');
-    await expectRefused(`DELETE ${schedule}`, { json: [] }, 400, 'invalid_request');
-    await expectRefused(`DELETE ${schedule}`, { body: 'x' }, 415, 'unsupported_media_type');
+    await expectRefused(`DELETE ${site.schedule}`, { json: null }, 400, 'invalid_request');
+    await expectRefused(`DELETE ${site.schedule}`, { json: [] }, 400, 'invalid_request');
+    await expectRefused(`DELETE ${site.schedule}`, { body: 'x' }, 415, 'unsupported_media_type');
   });
 });
 

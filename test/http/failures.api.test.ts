@@ -2,33 +2,19 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { Registry } from 'prom-client';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { contentsOf, startTestApi, useApi } from '../support/api.ts';
 import type { Answer, TestApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { startTcpProxy } from '../support/tcp_proxy.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
-import { whileLocked, untilWaiting } from '../support/flag_lock.ts';
+import { untilWaiting, useImpatientSchedules, whileLocked } from '../support/flag_lock.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 const token = adminToken();
 
-beforeAll(async () => {
-  await withClient(database.rootUrl, async (client) => {
-    await client.query(
-      `alter role halyard_authenticator in database ${database.name} set lock_timeout = '1s'`,
-    );
-  });
-});
-
-const newSchedule = () =>
-  withClient(database.ownerUrl, async (client) => {
-    const flag = await insertFlag(client);
-    const { id } = await insertSchedule(client, flag.id);
-    return { ...flag, path: `/api/admin/flags/${flag.flag_key}/schedule/${id}` };
-  });
+const newSchedule = useImpatientSchedules(database);
 
 const alarms = (lines: typeof api.lines) => lines.filter(({ level }) => level === 'error');
 

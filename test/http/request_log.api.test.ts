@@ -1,29 +1,16 @@
 import { connect } from 'node:net';
-import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { contentsOf, inMinutes, useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { one } from '../support/factory.ts';
 import { adminToken, sign, viewerToken } from '../support/tokens.ts';
-import { whileLocked, untilWaiting } from '../support/flag_lock.ts';
+import { untilWaiting, useImpatientSchedules, whileLocked } from '../support/flag_lock.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 const token = adminToken();
 
-beforeAll(async () => {
-  await withClient(database.rootUrl, async (client) => {
-    await client.query(
-      `alter role halyard_authenticator in database ${database.name} set lock_timeout = '1s'`,
-    );
-  });
-});
-
-const newSchedule = () =>
-  withClient(database.ownerUrl, async (client) => {
-    const flag = await insertFlag(client);
-    const { id } = await insertSchedule(client, flag.id);
-    return { ...flag, path: `/api/admin/flags/${flag.flag_key}/schedule/${id}` };
-  });
+const newSchedule = useImpatientSchedules(database);
 
 describe('the request’s id', () => {
   test('is the API’s own; the client’s stands beside it in the log and the trail', async () => {

@@ -1,26 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { scheduleSchema } from '../../src/schemas.ts';
 import { contentsOf, inMinutes, useApi } from '../support/api.ts';
-import { useDatabase, withClient } from '../support/database.ts';
-import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { useDatabase } from '../support/database.ts';
+import { insertSchedule } from '../support/factory.ts';
+import { useSchedules } from '../support/schedule_requests.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 
-const asOwner = <T>(work: Parameters<typeof withClient<T>>[1]) =>
-  withClient(database.ownerUrl, work);
-const newFlag = (environment = 'production') =>
-  asOwner((client) => insertFlag(client, { environment })).then(({ flag_key }) => flag_key);
-
-async function create(flagKey: string, updates: object = { enabled: true }, query = '') {
-  const answer = await api.call(`POST /api/admin/flags/${flagKey}/schedule${query}`, {
-    token: adminToken(),
-    json: { scheduled_at: inMinutes(60), updates },
-  });
-  expect(answer.status).toBe(201);
-  return answer;
-}
+const { asOwner, newFlag, create } = useSchedules(database, api);
 
 test('the list has every status, rows from before the tracking columns, and the tracking fields', async () => {
   const flag = await newFlag();

@@ -1,26 +1,15 @@
 import { expect, test } from 'vitest';
 import { scheduleSchema } from '../../src/schemas.ts';
 import { inMinutes, useApi } from '../support/api.ts';
-import { useDatabase, withClient } from '../support/database.ts';
+import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { useSchedules } from '../support/schedule_requests.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
 const api = useApi(database);
 
-const asOwner = <T>(work: Parameters<typeof withClient<T>>[1]) =>
-  withClient(database.ownerUrl, work);
-const newFlag = (environment = 'production') =>
-  asOwner((client) => insertFlag(client, { environment })).then(({ flag_key }) => flag_key);
-
-async function create(flagKey: string, updates: object = { enabled: true }, query = '') {
-  const answer = await api.call(`POST /api/admin/flags/${flagKey}/schedule${query}`, {
-    token: adminToken(),
-    json: { scheduled_at: inMinutes(60), updates },
-  });
-  expect(answer.status).toBe(201);
-  return answer;
-}
+const { asOwner, newFlag, create } = useSchedules(database, api);
 
 test('an admin schedules a change, and the answer says who did', async () => {
   const flag = await newFlag();

@@ -1,6 +1,7 @@
-import { expect, vi } from 'vitest';
+import { beforeAll, expect, vi } from 'vitest';
 import { withClient } from './database.ts';
 import type { TestDatabase } from './database.ts';
+import { insertFlag, insertSchedule } from './factory.ts';
 
 /** Holds the flag, as the worker does while it applies, for the length of `work`. */
 export async function whileLocked(
@@ -30,4 +31,25 @@ export async function untilWaiting(database: TestDatabase, count = 1): Promise<v
       { timeout: 5_000, interval: 5 },
     );
   });
+}
+
+/**
+ * In this database the API waits for a lock for a second only.
+ *
+ * @returns makes a flag with a schedule, whose `path` is its address
+ */
+export function useImpatientSchedules(database: TestDatabase) {
+  beforeAll(async () => {
+    await withClient(database.rootUrl, async (client) => {
+      await client.query(
+        `alter role halyard_authenticator in database ${database.name} set lock_timeout = '1s'`,
+      );
+    });
+  });
+  return () =>
+    withClient(database.ownerUrl, async (client) => {
+      const flag = await insertFlag(client);
+      const { id } = await insertSchedule(client, flag.id);
+      return { ...flag, path: `/api/admin/flags/${flag.flag_key}/schedule/${id}` };
+    });
 }
