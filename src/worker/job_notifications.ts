@@ -57,13 +57,11 @@ export async function watchNotifications(
       nudging.request();
     }
   });
-  // A migration may have come before this run listens. graphile-worker sends LISTEN after this event, and the empty query goes after that.
-  events.on('pool:listen:success', ({ client }) =>
-    setImmediate(() => {
-      // A connection that is lost already is graphile-worker's to replace: then this event comes again.
-      void client.query('').then(checking.request, () => undefined);
-    }),
-  );
+  // A migration may have come before this run listens. graphile-worker sends LISTEN after this event, and the client drains once it is
+  // answered. A query of our own would queue behind UNLISTEN where the worker stops at once, which pg deprecates.
+  events.on('pool:listen:success', ({ client }) => {
+    client.once('drain', checking.request);
+  });
   // A slot that has ended throws when it is nudged.
   for (const ending of ['pool:gracefulShutdown', 'pool:forcefulShutdown'] as const)
     events.on(ending, () => {

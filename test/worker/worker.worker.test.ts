@@ -1,5 +1,9 @@
+import { EventEmitter } from 'node:events';
+import type { WorkerEvents } from 'graphile-worker';
+import pg from 'pg';
 import { expect, test } from 'vitest';
 import { installWorkerSchema } from '../../src/postgres/worker_schema.ts';
+import { watchNotifications } from '../../src/worker/job_notifications.ts';
 import { withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 import {
@@ -137,4 +141,39 @@ test('a worker takes no jobs once their tables are of a version that it does not
     await client.query('delete from graphile_worker.migrations where id = 1000000');
   });
   await expect.poll(() => worker.healthy(), soon).toBe(true);
+});
+
+test('a migration that came before LISTEN is found, and a worker that stops at once queues no query', async () => {
+  const { workerUrl } = await useFreshDatabase();
+  const pool = new pg.Pool({ connectionString: workerUrl });
+  const events = new EventEmitter() as WorkerEvents;
+  const warnings: string[] = [];
+  const warn = ({ name, message }: Error) => {
+    if (name === 'DeprecationWarning') warnings.push(message);
+  };
+  process.on('warning', warn);
+  let stops = 0;
+  try {
+    await watchNotifications(events, {
+      pool,
+      slots: 1,
+      log: makeTestLog().log,
+      stop: () => (stops += 1),
+    });
+    const client = await pool.connect();
+    await client.query(
+      'insert into graphile_worker.migrations (id, breaking) values (1000000, true)',
+    );
+    // As graphile-worker does it: the event, LISTEN, and UNLISTEN where it is stopped by then.
+    events.emit('pool:listen:success', { client } as never);
+    const listening = client.query('listen "jobs:insert"');
+    const stopping = client.query('unlisten "jobs:insert"');
+    await Promise.all([listening, stopping]);
+    client.release();
+    await expect.poll(() => stops, soon).toBe(1);
+    expect(warnings).toStrictEqual([]);
+  } finally {
+    process.off('warning', warn);
+    await pool.end();
+  }
 });
