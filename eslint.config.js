@@ -47,7 +47,14 @@ const layerRules = LAYERS.flatMap((layer, i) =>
 );
 
 export default defineConfig(
-  globalIgnores(['node_modules', 'schema', '.halyard', 'coverage']),
+  globalIgnores([
+    'node_modules',
+    'schema',
+    '.halyard',
+    'coverage',
+    'console/dist',
+    'console/src/data/graphql_schema.d.ts',
+  ]),
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,

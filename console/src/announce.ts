@@ -1,0 +1,19 @@
+import { signal } from '@preact/signals';
+
+/** What a screen reader is given, in one polite region. */
+export const announcement = signal('');
+
+const INTERVAL_MS = 5_000;
+let next = '';
+let timer: ReturnType<typeof setTimeout> | null = null;
+
+/** Says a sentence, at most once in five seconds: of several the last one. */
+export function announce(sentence: string): void {
+  next = sentence;
+  if (timer !== null) return;
+  announcement.value = sentence;
+  timer = setTimeout(() => {
+    timer = null;
+    if (next !== announcement.value) announce(next);
+  }, INTERVAL_MS);
+}

@@ -1,0 +1,123 @@
+import { signal, useComputed, type ReadonlySignal, type Signal } from '@preact/signals';
+import type { TadaDocumentNode } from 'gql.tada';
+import { useEffect } from 'preact/hooks';
+import { sourceOf } from './documents.ts';
+import { ApiError, run } from './request.ts';
+
+/** What one document with its variables answers: the last good answer stays while it is asked again, or can't be. */
+export interface Resource<T> {
+  readonly data: ReadonlySignal<T | null>;
+  readonly error: ReadonlySignal<ApiError | null>;
+  readonly loading: ReadonlySignal<boolean>;
+  /** Asks again; an answer to an earlier question that comes later is dropped. */
+  readonly refetch: () => Promise<void>;
+}
+
+interface Entry extends Resource<unknown> {
+  users: number;
+  readonly data: Signal<unknown>;
+}
+
+/** By document and variables. What is shown nowhere stays for the way back, the oldest go. */
+const entries = new Map<string, Entry>();
+const MOST_ENTRIES = 60;
+
+function entryOf<Result, Variables>(
+  document: TadaDocumentNode<Result, Variables>,
+  variables: Variables,
+): Entry {
+  const key = `${sourceOf(document)} ${JSON.stringify(variables)}`;
+  const found = entries.get(key);
+  if (found !== undefined) return found;
+  const data = signal<unknown>(null);
+  const error = signal<ApiError | null>(null);
+  const loading = signal(false);
+  let asked = 0;
+  const refetch = async (): Promise<void> => {
+    const question = (asked += 1);
+    loading.value = true;
+    try {
+      const answer = await run(document, variables);
+      if (question !== asked) return;
+      data.value = answer;
+      error.value = null;
+    } catch (failure) {
+      if (question !== asked) return;
+      error.value =
+        failure instanceof ApiError ? failure : new ApiError(String(failure), 'internal_error', 0);
+    }
+    loading.value = false;
+  };
+  const made: Entry = { data, error, loading, refetch, users: 0 };
+  entries.set(key, made);
+  for (const [other, { users }] of entries)
+    if (entries.size > MOST_ENTRIES && users === 0 && other !== key) entries.delete(other);
+  return made;
+}
+
+/**
+ * The answer of a document in a component: asked for when the component comes, and again by `refetchAll`.
+ *
+ * @param variables null: nothing is asked yet
+ */
+export function useResource<Result, Variables>(
+  document: TadaDocumentNode<Result, Variables>,
+  variables: Variables | null,
+): Resource<Result> {
+  const entry = variables === null ? NOTHING : entryOf(document, variables);
+  useEffect(() => {
+    if (entry === NOTHING) return undefined;
+    entry.users += 1;
+    void entry.refetch();
+    return () => {
+      entry.users -= 1;
+    };
+  }, [entry]);
+  return entry as Resource<Result>;
+}
+
+const NOTHING: Entry = {
+  ...{ data: signal(null), error: signal(null), loading: signal(false), users: 0 },
+  refetch: () => Promise.resolve(),
+};
+
+/** The same for several values of variables, as one document for each of several environments: answers in their order. */
+export function useResources<Result, Variables>(
+  document: TadaDocumentNode<Result, Variables>,
+  list: readonly Variables[],
+): readonly Resource<Result>[] {
+  const found = list.map((variables) => entryOf(document, variables));
+  const key = JSON.stringify(list);
+  useEffect(() => {
+    for (const entry of found) {
+      entry.users += 1;
+      void entry.refetch();
+    }
+    return () => {
+      for (const entry of found) entry.users -= 1;
+    };
+    // The entries are those of the key.
+  }, [document, key]);
+  return found as Resource<Result>[];
+}
+
+/** The first error of several resources. */
+export const useFirstError = (
+  resources: readonly Resource<unknown>[],
+): ReadonlySignal<ApiError | null> =>
+  useComputed(
+    () => resources.map(({ error }) => error.value).find((error) => error !== null) ?? null,
+  );
+
+/** Asks again for several. */
+export async function refetchEach(resources: readonly Resource<unknown>[]): Promise<void> {
+  await Promise.all(resources.map(({ refetch }) => refetch()));
+}
+
+/** Asks again for all that is shown. */
+export async function refetchAll(): Promise<void> {
+  await refetchEach([...entries.values()].filter(({ users }) => users > 0));
+}
+
+/** Drops all answers, as when another person signs in. */
+export const forgetAll = (): void => entries.clear();

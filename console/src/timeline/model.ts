@@ -1,0 +1,224 @@
+import type { FlagState, FlagUpdates } from '../parts/flag_state.tsx';
+import { applyUpdates, shortState, updatesText } from '../parts/flag_state.tsx';
+import { statusOf, type Status } from '../parts/marks.tsx';
+
+/** What the server says of one environment and span: see documents.ts. */
+export interface Facts {
+  readonly flagStateAt: readonly (FlagState & { readonly flagKey: string })[];
+  readonly flagChanges: readonly {
+    readonly at: string;
+    readonly flagKey: string;
+    readonly enabled: boolean;
+    readonly rolloutPercentage: number;
+    readonly wasEnabled: boolean | null;
+    readonly wasRolloutPercentage: number | null;
+    readonly scheduleId: string | null;
+  }[];
+  readonly upcomingChanges: readonly (FlagState & {
+    readonly at: string;
+    readonly flagKey: string;
+    readonly updates: FlagUpdates;
+    readonly scheduleId: string | null;
+  })[];
+  readonly schedulesBetween: readonly {
+    readonly id: string;
+    readonly flagKey: string;
+    readonly at: string;
+    readonly updates: FlagUpdates;
+    readonly status: string;
+    readonly appliedAt: string | null;
+  }[];
+}
+
+export interface Segment {
+  readonly from: number;
+  readonly to: number;
+  readonly state: FlagState;
+  /** Behind now: what will be, if nothing else happens. */
+  readonly isPlanned: boolean;
+}
+
+export interface Mark {
+  /** The schedule's id, or a name made of flag and time for a change that no schedule made. */
+  readonly id: string;
+  readonly environment: string;
+  readonly flagKey: string;
+  readonly scheduleId: string | null;
+  readonly at: number;
+  readonly status: Status;
+  /** The state before and after; `after` is null where nothing changes, as for a cancelled schedule. */
+  readonly before: FlagState | null;
+  readonly after: FlagState | null;
+  /** Beside the mark, as `50%`. */
+  readonly label: string;
+  /** Milliseconds from the instant that was asked for to the change; null where it doesn't apply. */
+  readonly lateMs: number | null;
+}
+
+export interface Row {
+  readonly environment: string;
+  readonly flagKey: string;
+  /** As of now; null for a flag that isn't there yet. */
+  readonly current: FlagState | null;
+  readonly segments: readonly Segment[];
+  readonly marks: readonly Mark[];
+}
+
+export interface Span {
+  readonly from: number;
+  readonly to: number;
+  readonly now: number;
+}
+
+const same = (a: FlagState, b: FlagState): boolean =>
+  a.enabled === b.enabled && a.rolloutPercentage === b.rolloutPercentage;
+
+const grouped = <T extends { readonly flagKey: string }>(list: readonly T[]) =>
+  Map.groupBy(list, ({ flagKey }) => flagKey);
+
+/** Makes the rows of the chart of one environment, by flag key: states over time, and marks. */
+export function rowsOf(environment: string, facts: Facts, span: Span): Row[] {
+  const states = new Map(facts.flagStateAt.map((state) => [state.flagKey, state]));
+  const changes = grouped(facts.flagChanges);
+  const upcoming = grouped(facts.upcomingChanges);
+  const schedules = grouped(facts.schedulesBetween);
+  const keys = new Set([
+    ...states.keys(),
+    ...changes.keys(),
+    ...upcoming.keys(),
+    ...schedules.keys(),
+  ]);
+  return [...keys].sort().map((flagKey) =>
+    rowOf(environment, flagKey, span, {
+      start: states.get(flagKey) ?? null,
+      changes: changes.get(flagKey) ?? [],
+      upcoming: upcoming.get(flagKey) ?? [],
+      schedules: schedules.get(flagKey) ?? [],
+    }),
+  );
+}
+
+interface FlagFacts {
+  readonly start: FlagState | null;
+  readonly changes: Facts['flagChanges'];
+  readonly upcoming: Facts['upcomingChanges'];
+  readonly schedules: Facts['schedulesBetween'];
+}
+
+function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFacts): Row {
+  const { from, to, now } = span;
+  const past = facts.changes.map((change) => ({ at: Date.parse(change.at), change }));
+  const future = facts.upcoming.map((change) => ({ at: Date.parse(change.at), change }));
+  const steps = [...past, ...future].map(({ at, change }) => ({ at, state: change }));
+  const segments: Segment[] = [];
+  let state = facts.start;
+  let since = from;
+  const close = (until: number): void => {
+    if (state === null || until <= since) return;
+    // The band changes its look at now.
+    const middle = Math.min(Math.max(now, since), until);
+    if (middle > since) segments.push({ from: since, to: middle, state, isPlanned: false });
+    if (until > middle) segments.push({ from: middle, to: until, state, isPlanned: true });
+  };
+  let current = from > now ? null : facts.start;
+  for (const step of steps) {
+    if (step.at > to) break;
+    if (step.at <= now) current = step.state;
+    if (state !== null && same(state, step.state)) continue;
+    close(Math.max(step.at, from));
+    since = Math.max(step.at, from);
+    state = step.state;
+  }
+  close(to);
+  const place = { environment, flagKey };
+  return {
+    ...place,
+    current: current ?? facts.start,
+    segments,
+    marks: marksOf(place, facts, span),
+  };
+}
+
+function marksOf(
+  place: { readonly environment: string; readonly flagKey: string },
+  facts: FlagFacts,
+  span: Span,
+): Mark[] {
+  const marks: Mark[] = [];
+  const made = new Map<string, { before: FlagState | null; after: FlagState; at: number }>();
+  for (const change of facts.changes) {
+    const at = Date.parse(change.at);
+    const { wasEnabled, wasRolloutPercentage } = change;
+    const before =
+      wasEnabled === null || wasRolloutPercentage === null
+        ? null
+        : { enabled: wasEnabled, rolloutPercentage: wasRolloutPercentage };
+    const after = { enabled: change.enabled, rolloutPercentage: change.rolloutPercentage };
+    if (change.scheduleId !== null) made.set(change.scheduleId, { before, after, at });
+    // A description that changes, or what changes nothing, is no step of the band.
+    else if (before === null || !same(before, after))
+      marks.push({
+        ...place,
+        ...{
+          id: `${place.environment}:${place.flagKey}:${change.at}`,
+          scheduleId: null,
+          at,
+          status: 'changed',
+        },
+        ...{ before, after, label: shortState(after), lateMs: null },
+      });
+  }
+  const planned = new Map<string, { before: FlagState | null; after: FlagState }>();
+  let state: FlagState | null = lastState(facts);
+  for (const change of facts.upcoming) {
+    const after = { enabled: change.enabled, rolloutPercentage: change.rolloutPercentage };
+    if (change.scheduleId !== null) planned.set(change.scheduleId, { before: state, after });
+    state = after;
+  }
+  for (const schedule of facts.schedules)
+    marks.push(
+      scheduleMark(place, schedule, made.get(schedule.id) ?? planned.get(schedule.id) ?? null),
+    );
+  return conflictsOf(marks.sort((a, b) => a.at - b.at)).filter(
+    ({ at }) => at >= span.from && at <= span.to,
+  );
+}
+
+const lastState = ({ start, changes }: FlagFacts): FlagState | null => changes.at(-1) ?? start;
+
+function scheduleMark(
+  place: { readonly environment: string; readonly flagKey: string },
+  { id, at, updates, status, appliedAt }: Facts['schedulesBetween'][number],
+  effect: { readonly before: FlagState | null; readonly after: FlagState } | null,
+): Mark {
+  const due = Date.parse(at);
+  const found = statusOf(status);
+  const word = found === 'cancelled' || found === 'failed' ? found : updatesText(updates);
+  return {
+    ...place,
+    ...{ id, scheduleId: id, at: due, status: found, label: word },
+    before: effect?.before ?? null,
+    after: effect?.after ?? null,
+    lateMs: appliedAt === null ? null : Math.max(0, Date.parse(appliedAt) - due),
+  };
+}
+
+/** Two pending changes of one flag at one instant that set a field to different values: the later request wins. */
+function conflictsOf(marks: Mark[]): Mark[] {
+  return marks.map((mark, i) => {
+    const others = [marks[i - 1], marks[i + 1]].filter(
+      (other) => other?.at === mark.at && other.status === 'pending' && mark.status === 'pending',
+    );
+    const [other] = others;
+    if (other === undefined || other.label === mark.label) return mark;
+    return { ...mark, status: 'conflict', label: `${mark.label} or ${other.label}` };
+  });
+}
+
+/** What a person reads of a mark, and a screen reader: flag, environment, status, change. The time follows. */
+export const markText = ({ flagKey, environment, status, label }: Mark, word: string): string =>
+  `${flagKey} in ${environment}: ${word}${status === 'cancelled' || status === 'failed' ? '' : `, ${label}`}`;
+
+/** The state that a schedule's change makes of one. */
+export const afterUpdates = (before: FlagState | null, updates: FlagUpdates): FlagState | null =>
+  before === null ? null : applyUpdates(before, updates);
