@@ -6063,6 +6063,16 @@ $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.server_time()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+RETURN clock_timestamp();
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+grant execute on function app_public.server_time() to halyard_admin;
+grant execute on function app_public.server_time() to halyard_auditor;
+grant execute on function app_public.server_time() to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean
  LANGUAGE plpgsql

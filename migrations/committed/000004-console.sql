@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:3e946609e8dc45f9c60d526b093710b5ed86ed1e
+--! Hash: sha1:89000c37a53753d30ed399f93f1ff2951bba4877
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -183,3 +183,17 @@ grant execute on function
   app_private.put_console_session(bytea, bytea, timestamptz), app_private.console_session(bytea), app_private.drop_console_session(bytea)
 to halyard_authenticator;
 --! EndIncluded console/sessions.sql
+--! Included console/server_time.sql
+-- The console shows how long it is until a change, and a browser's clock may be minutes off: the clock that applies schedules counts.
+
+-- stable, though the clock isn't: GraphQL makes a mutation of what is volatile, and a statement asks once.
+create or replace function app_public.server_time()
+returns timestamptz
+language sql
+stable
+return clock_timestamp();
+
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+
+grant execute on function app_public.server_time() to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded console/server_time.sql

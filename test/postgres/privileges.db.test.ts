@@ -53,6 +53,7 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
 app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
+app_public.server_time()                                         admin viewer auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor

@@ -4,6 +4,7 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
+import { me } from './me.ts';
 import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
@@ -20,6 +21,7 @@ export const preset: GraphileConfig.Preset = {
     pages,
     ...valuePlugins,
     ...reasons,
+    me,
     subscriptions,
   ],
   disablePlugins: [
