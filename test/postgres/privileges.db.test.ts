@@ -75,6 +75,12 @@ app_private.require_environment(text,boolean)                    admin viewer au
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin
+app_private.expected_revision()                                  admin
+app_private.actor_text(audit.events)                             admin
+app_private.stale_text(audit.events,text,bigint)                 admin
+app_private.stale_detail(audit.events,bigint)                    admin
+app_private.flag_change_text(audit.events)                       admin
+app_private.refuse_stale_flag(app_public.feature_flags)          admin
 app_private.updates_problem(jsonb)                               admin
 app_private.trim_reason(text)                                    admin
 app_private.flag_state(app_public.feature_flags)                 admin
@@ -178,8 +184,10 @@ app_private.tg_cursors__audit()
 app_private.write_dead_letter(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text)
-app_private.iso(timestamp with time zone)
+app_private.iso(timestamp with time zone)                        admin
 app_private.lock_schedule(uuid)
+app_private.schedule_change_text(audit.events)
+app_private.refuse_stale_schedule(app_public.feature_flag_schedules)
 app_private.has_no_room_for_pending(uuid)
 app_private.refuse_pending()
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)

@@ -6,6 +6,7 @@ import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
 import { me } from './me.ts';
 import { reasons } from './reasons.ts';
+import { revisions } from './revisions.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
 
@@ -21,6 +22,7 @@ export const preset: GraphileConfig.Preset = {
     pages,
     ...valuePlugins,
     ...reasons,
+    ...revisions,
     me,
     subscriptions,
   ],
