@@ -129,6 +129,24 @@ comment on column app_private.audited_rows.schedule_id is 'The schedule that the
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
 
+create table app_private.console_sessions (
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  id_hash bytea not null,
+  token bytea not null,
+  constraint console_sessions_expires_at_check CHECK (isfinite(expires_at)),
+  constraint console_sessions_id_hash_check CHECK ((octet_length(id_hash) = 32)),
+  constraint console_sessions_pkey PRIMARY KEY (id_hash),
+  constraint console_sessions_token_check CHECK (((octet_length(token) >= 1) AND (octet_length(token) <= 16384)))
+);
+alter table app_private.console_sessions enable row level security;
+CREATE INDEX console_sessions_expires_at_idx ON app_private.console_sessions USING btree (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+
 create table app_private.denials (
   denied integer not null,
   email text,
@@ -1015,6 +1033,23 @@ CREATE OR REPLACE FUNCTION app_private.actor_kind()
 RETURN CASE WHEN (SESSION_USER = 'halyard_worker'::name) THEN 'system'::text WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (app_private.claim_role() IS NOT NULL)) THEN 'admin'::text ELSE 'database'::text END;
 comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction, by its login.';
 
+CREATE OR REPLACE FUNCTION app_private.actor_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when (event).actor_kind = 'admin' then coalesce((event).admin_email, (event).admin_user_id, 'An admin')
+    when (event).actor_kind = 'database' then 'The database login ' || (event).database_user
+    when (event).event_type like 'feature_flag.%' and (event).schedule_id is not null
+      then coalesce('A schedule of ' || ((event).metadata ->> 'requestedBy'), 'A schedule')
+    else 'The worker'
+  end
+$function$;
+comment on function app_private.actor_text(audit.events) is 'Who made the change of an event, as the beginning of a sentence.';
+grant execute on function app_private.actor_text(audit.events) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1636,6 +1671,19 @@ $function$;
 comment on function app_private.confirm_audit_events(text,bigint,bigint,bigint) is 'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
 grant execute on function app_private.confirm_audit_events(text,bigint,bigint,bigint) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.console_session(id_hash bytea)
+ RETURNS TABLE(token bytea, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$function$;
+comment on function app_private.console_session(bytea) is 'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+grant execute on function app_private.console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1910,6 +1958,17 @@ end;
 $function$;
 comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
+CREATE OR REPLACE FUNCTION app_private.drop_console_session(id_hash bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$function$;
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1994,6 +2053,14 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
 RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
+CREATE OR REPLACE FUNCTION app_private.expected_revision()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (app_private.attributed_setting('halyard.expected_revision'::text, 18))::bigint;
+comment on function app_private.expected_revision() is 'The revision that the row must have for the API''s client to change it; null when the request names none, and in sessions of other logins.';
+grant execute on function app_private.expected_revision() to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.expected_triggers()
  RETURNS TABLE(table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
  LANGUAGE sql
@@ -2054,6 +2121,33 @@ AS $function$
   where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = reconciled.id), now()) > now() - interval '1 day'
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
+
+CREATE OR REPLACE FUNCTION app_private.flag_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'feature_flag.created' then 'created it'
+    when 'feature_flag.updated' then coalesce(
+      nullif(concat_ws(
+        ' and ',
+        case
+          when c.before -> 'enabled' is distinct from c.after -> 'enabled'
+            then case c.after ->> 'enabled' when 'true' then 'turned it on' else 'turned it off' end
+        end,
+        case
+          when c.before -> 'rolloutPercentage' is distinct from c.after -> 'rolloutPercentage'
+            then concat('set ', c.after ->> 'rolloutPercentage', ' %')
+        end,
+        case when c.before -> 'description' is distinct from c.after -> 'description' then 'changed its description' end), ''),
+      'changed it')
+  end
+  from (select (event).metadata -> 'before' as before, (event).metadata -> 'after' as after) as c
+$function$;
+comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
+grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
  RETURNS app_private.audit_event
@@ -2295,6 +2389,7 @@ CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  STABLE PARALLEL SAFE
 RETURN to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text);
 comment on function app_private.iso(timestamp with time zone) is 'The instant as ISO 8601 text in UTC.';
+grant execute on function app_private.iso(timestamp with time zone) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
@@ -2342,10 +2437,14 @@ begin
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
+  -- Before its status: who applied or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_schedule.revision then
+    perform app_private.refuse_stale_schedule(v_schedule);
+  end if;
   return v_schedule;
 end;
 $function$;
-comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege or ZF002.';
+comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_trail()
  RETURNS void
@@ -2940,6 +3039,29 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
+CREATE OR REPLACE FUNCTION app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$function$;
+comment on function app_private.put_console_session(bytea,bytea,timestamp with time zone) is 'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+grant execute on function app_private.put_console_session(bytea,bytea,timestamp with time zone) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT ahead boolean, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -3511,6 +3633,47 @@ begin
 end;
 $function$;
 comment on function app_private.refuse_pending() is 'Raises ZF013.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_flag(flag app_public.feature_flags)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  -- Behind the row's lock, so the event of its last change is there, unless writing it failed.
+  select e.* into v_event
+  from audit.events e
+  where e.flag_key = flag.flag_key and e.flag_id = flag.id
+    and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.flag_change_text(v_event), flag.revision)
+    using errcode = 'ZF017', detail = app_private.stale_detail(v_event, flag.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_flag(app_public.feature_flags) is 'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
+grant execute on function app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.schedule_id = schedule.id and e.event_type like 'flag_schedule.%'
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.schedule_change_text(v_event), schedule.revision)
+    using errcode = 'ZF027', detail = app_private.stale_detail(v_event, schedule.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is 'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
 
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
@@ -4142,6 +4305,28 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
 RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'flag_schedule.created' then 'scheduled it'
+    when 'flag_schedule.rescheduled' then case
+      when (event).metadata #> '{before,scheduledAt}' is distinct from (event).metadata #> '{after,scheduledAt}' then concat(
+        'moved it to ',
+        to_char(((event).metadata #>> '{after,scheduledAt}')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ' UTC')
+      else 'changed its reason'
+    end
+    when 'flag_schedule.retried' then 'retried it'
+    when 'flag_schedule.cancelled' then 'cancelled it'
+    when 'flag_schedule.applied' then 'applied it'
+    when 'flag_schedule.failed' then 'failed to apply it'
+  end
+$function$;
+comment on function app_private.schedule_change_text(audit.events) is 'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -4579,6 +4764,45 @@ comment on function app_private.shipped_message(text,bigint) is 'The message tha
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 
+CREATE OR REPLACE FUNCTION app_private.stale_detail(event audit.events, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'revision', stale_detail.revision,
+    'changedAt', case when (event).revision = stale_detail.revision then app_private.iso((event).occurred_at) end,
+    'changedBy',
+    case when (event).revision = stale_detail.revision then coalesce((event).admin_email, (event).admin_user_id) end)::text
+$function$;
+comment on function app_private.stale_detail(audit.events,bigint) is 'What stale_text() says, as JSON for the client: the row''s revision, when it came to be, and the admin who made it, as far as they are known.';
+grant execute on function app_private.stale_detail(audit.events,bigint) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.stale_text(event audit.events, change text, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select concat(
+    case
+      when (event).revision = stale_text.revision and stale_text.change is not null then concat_ws(
+        ' ', app_private.actor_text(event), stale_text.change, 'at',
+        to_char(
+          (event).occurred_at at time zone 'UTC',
+          case
+            when date_trunc('day', (event).occurred_at, 'UTC') = date_trunc('day', now(), 'UTC') then 'HH24:MI'
+            else 'YYYY-MM-DD HH24:MI'
+          end),
+        'UTC')
+      else concat('It is at revision ', stale_text.revision, ' now')
+    end,
+    '; your change was made against revision ', app_private.expected_revision(), '.')
+$function$;
+comment on function app_private.stale_text(audit.events,text,bigint) is 'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
+grant execute on function app_private.stale_text(audit.events,text,bigint) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -5014,6 +5238,10 @@ begin
       perform app_private.require_environment(new.environment);
     end if;
   else
+    -- `old` is the row as it is now that this statement has its lock.
+    if app_private.expected_revision() <> old.revision then
+      perform app_private.refuse_stale_flag(old);
+    end if;
     if (new.id, new.flag_key, new.environment, new.created_at)
        is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
       raise exception 'A flag''s id, flag_key, environment and created_at can''t be changed.'
@@ -5030,7 +5258,7 @@ begin
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed.';
+comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
  RETURNS trigger
@@ -5997,6 +6225,16 @@ end;
 $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.server_time()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+RETURN clock_timestamp();
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+grant execute on function app_public.server_time() to halyard_admin;
+grant execute on function app_public.server_time() to halyard_auditor;
+grant execute on function app_public.server_time() to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean

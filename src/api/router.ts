@@ -28,11 +28,11 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values, { reason, action, first } = {}) => {
+  const query: QueryAsCaller = async (request, sql, values, { action, first, ...change } = {}) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
+      const settings = pgSettings(claims, requestIdsOf(request), asking, change);
       return await queryAs(pool, settings, { ...sql, values }, first);
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';

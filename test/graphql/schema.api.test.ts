@@ -41,6 +41,8 @@ describe('the GraphQL schema', () => {
       'featureFlagSchedule',
       'featureFlagSchedules',
       'featureFlags',
+      'me',
+      'serverTime',
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',

@@ -22,6 +22,7 @@ app_public.feature_flags             rawdDxt  -              ra(flag_key,environ
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.console_sessions         rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
@@ -52,6 +53,7 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
 app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
+app_public.server_time()                                         admin viewer auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
@@ -73,6 +75,12 @@ app_private.require_environment(text,boolean)                    admin viewer au
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin
+app_private.expected_revision()                                  admin
+app_private.actor_text(audit.events)                             admin
+app_private.stale_text(audit.events,text,bigint)                 admin
+app_private.stale_detail(audit.events,bigint)                    admin
+app_private.flag_change_text(audit.events)                       admin
+app_private.refuse_stale_flag(app_public.feature_flags)          admin
 app_private.updates_problem(jsonb)                               admin
 app_private.trim_reason(text)                                    admin
 app_private.flag_state(app_public.feature_flags)                 admin
@@ -85,6 +93,9 @@ app_private.schema_version()                                     authenticator w
 app_private.readiness()                                          authenticator
 app_private.record_denial(text,text,text,text,integer)           authenticator
 app_private.record_denial_counts()                               authenticator
+app_private.put_console_session(bytea,bytea,timestamp with time zone) authenticator
+app_private.console_session(bytea)                               authenticator
+app_private.drop_console_session(bytea)                          authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
@@ -173,8 +184,10 @@ app_private.tg_cursors__audit()
 app_private.write_dead_letter(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text)
-app_private.iso(timestamp with time zone)
+app_private.iso(timestamp with time zone)                        admin
 app_private.lock_schedule(uuid)
+app_private.schedule_change_text(audit.events)
+app_private.refuse_stale_schedule(app_public.feature_flag_schedules)
 app_private.has_no_room_for_pending(uuid)
 app_private.refuse_pending()
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)

@@ -101,6 +101,7 @@ const CONNECTIONS = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'Audit
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
+  Query: { serverTime: REQUIRED },
   CreateEnvironmentInput: { name: REQUIRED },
   ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
   CancelFlagScheduleInput: { id: REQUIRED },

@@ -4,7 +4,9 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
+import { me } from './me.ts';
 import { reasons } from './reasons.ts';
+import { revisions } from './revisions.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
 
@@ -20,6 +22,8 @@ export const preset: GraphileConfig.Preset = {
     pages,
     ...valuePlugins,
     ...reasons,
+    ...revisions,
+    me,
     subscriptions,
   ],
   disablePlugins: [
