@@ -2068,6 +2068,21 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
 comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
 
+CREATE OR REPLACE FUNCTION app_private.flag_ids_of_events(event_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 50
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$function$;
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
@@ -2961,6 +2976,23 @@ $function$;
 comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.recent_flag_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -2970,7 +3002,7 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
-  order by e.occurred_at desc
+  order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
 comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';

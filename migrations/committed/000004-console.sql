@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:aeb6eca52a812f9ee05a53c8439c472812e1a71e
+--! Hash: sha1:1c72c2cf529a4aecb135501093c1fbc45dd474a3
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -103,3 +103,92 @@ begin
 end;
 $$;
 --! EndIncluded platform/locks.sql
+
+--! Included audit/record/notify.sql
+-- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
+-- catch-up read behind it.
+
+create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- A listener stuck in a transaction fills the queue, and then every commit that notifies fails, past any exception
+  -- block. So stop hinting long before.
+  if pg_notification_queue_usage() >= 0.5 then
+    return;
+  end if;
+  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  perform pg_notify('halyard_audit', json_build_object(
+    'events', event_ids[1:90],
+    'schedules', schedule_ids[1:90],
+    'truncated', coalesce(cardinality(event_ids), 0) > 90
+  )::text);
+end;
+$$;
+
+comment on function app_private.notify_audit(uuid[], uuid[]) is
+  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+
+-- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
+-- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
+-- Events of one statement share their time: by the id, two calls find the same of them.
+create or replace function app_private.recent_schedule_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.schedule_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_schedule_ids(integer) is
+  'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- The flags that events say were created or changed: a hint names no flags. Callers get ids alone, and their own policies say
+-- which of the flags they see.
+create or replace function app_private.flag_ids_of_events(event_ids uuid[])
+returns setof uuid
+language sql
+stable
+security definer
+rows 50
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$$;
+
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+
+-- As recent_schedule_ids(), for flags.
+create or replace function app_private.recent_flag_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_flag_ids(integer) is
+  'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+
+grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
+  to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded audit/record/notify.sql

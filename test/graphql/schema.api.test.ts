@@ -51,7 +51,11 @@ describe('the GraphQL schema', () => {
       'scheduleFlagChange',
       'updateFeatureFlag',
     ]);
-    expect(namesOf('Subscription')).toEqual(['auditEventsAdded', 'flagSchedulesChanged']);
+    expect(namesOf('Subscription')).toEqual([
+      'auditEventsAdded',
+      'flagSchedulesChanged',
+      'flagsChanged',
+    ]);
   });
 
   it('takes no stamp and no status in any input', () => {
@@ -120,7 +124,7 @@ describe('the GraphQL schema', () => {
   it('explains every type and field of ours', () => {
     const undocumented = Object.values(schema.getTypeMap())
       .filter(({ name }) =>
-        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
+        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|FlagsChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
           name,
         ),
       )

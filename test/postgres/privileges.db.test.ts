@@ -69,6 +69,8 @@ app_private.claims_are_limited()                                 admin viewer au
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
+app_private.recent_flag_ids(integer)                              admin viewer auditor
+app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
