@@ -16,7 +16,7 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
   'audit.events': {
     condition: [
       ...['id', 'flag_key', 'environment', 'event_type', 'level', 'schedule_id'],
-      ...['admin_user_id', 'request_id', 'client_request_id'],
+      ...['admin_user_id', 'admin_email', 'request_id', 'client_request_id'],
     ],
     orderBy: ['occurred_at'],
   },

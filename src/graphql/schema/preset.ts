@@ -6,6 +6,7 @@ import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
 import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
+import { trailConditions } from './trail_conditions.ts';
 import { valuePlugins } from './values.ts';
 
 /** The first is the one whose names have no prefix. */
@@ -19,6 +20,7 @@ export const preset: GraphileConfig.Preset = {
     ...exposurePlugins,
     pages,
     ...valuePlugins,
+    ...trailConditions,
     ...reasons,
     subscriptions,
   ],
