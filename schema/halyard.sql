@@ -3923,6 +3923,24 @@ grant execute on function app_private.require_environment(text,boolean) to halya
 grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
 grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.require_prover()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$function$;
+comment on function app_private.require_prover() is 'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4318,6 +4336,26 @@ CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
  STABLE
 RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "trail": "', (seal).trail, '"', ', "incarnation": "', (seal).incarnation, '"', ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_of(seq bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$function$;
+comment on function app_private.seal_of(bigint) is 'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+grant execute on function app_private.seal_of(bigint) to halyard_admin;
+grant execute on function app_private.seal_of(bigint) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
  RETURNS TABLE(status text, seqs bigint[], detail text)
@@ -6066,7 +6104,7 @@ declare
   v_leaves bytea[];
   v_message text;
 begin
-  perform app_private.require_auditor();
+  perform app_private.require_prover();
   select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
   select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
   if v_seal.seal_no is null then
@@ -6100,7 +6138,8 @@ begin
       'head', encode(v_seal.head, 'hex')));
 end;
 $function$;
-comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
+comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+grant execute on function audit.prove(uuid) to halyard_admin;
 grant execute on function audit.prove(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)

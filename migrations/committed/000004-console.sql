@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:1c72c2cf529a4aecb135501093c1fbc45dd474a3
+--! Hash: sha1:3ebd3e5ba83886c4ef3f95c8ea187bbb4bca5896
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -192,3 +192,210 @@ comment on function app_private.recent_flag_ids(integer) is
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
+
+--! Included audit/read/policies.sql
+-- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
+-- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
+--
+-- `is not null`, because the planner takes that for nearly always true. It can't know what a token says, and takes `is null` for
+-- rare: it expected a third of the rows that come, and so read all of a flag's months and sorted them instead of walking
+-- the index from the latest event on (bench/sql/flag_events.md).
+do $$
+declare
+  c_admin constant text := $policy$(select app_private.claim_role()) = 'admin'$policy$;
+  c_auditor constant text := $policy$coalesce((select app_private.claim_role()), 'auditor') = 'auditor'$policy$;
+  c_environments constant text := '((select true where not app_private.claims_are_limited()) is not null '
+    'or environment = any ((select app_private.claim_environments())::text[]))';
+  c_no_limits constant text := '(select app_private.claim_environments()) is null';
+  v_policy record;
+begin
+  for v_policy in
+    select *
+    from (values
+      ('events', 'admin', c_admin, c_environments),
+      ('events', 'auditor', c_auditor, c_environments),
+      -- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
+      ('ledger', 'admin', c_admin, c_environments),
+      ('ledger', 'auditor', c_auditor, c_environments),
+      -- These say something of all environments at once.
+      ('seals', 'auditor', c_auditor, c_no_limits),
+      ('incarnations', 'auditor', c_auditor, c_no_limits),
+      ('divergences', 'auditor', c_auditor, c_no_limits),
+      ('dead_letters', 'auditor', c_auditor, c_no_limits)
+    ) as p (table_name, reader, who, which)
+  loop
+    execute format('drop policy if exists %I on audit.%I', v_policy.reader || '_select', v_policy.table_name);
+    execute format(
+      'create policy %I on audit.%I for select to %I using (%s and %s)',
+      v_policy.reader || '_select', v_policy.table_name, 'halyard_' || v_policy.reader, v_policy.who, v_policy.which);
+  end loop;
+end;
+$$;
+
+-- The catalogue says nothing of what happened.
+drop policy if exists reader_select on audit.event_types;
+create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor using (true);
+
+-- For functions that read past the policies for their caller.
+create or replace function app_private.require_auditor()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') <> 'auditor' or app_private.claim_environments() is not null then
+    raise exception 'Only an auditor whose token isn''t limited to environments may do this: it is about the trail as a whole.'
+      using errcode = 'insufficient_privilege';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_auditor() is
+  'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
+
+-- A proof says of the trail as a whole what any auditor may know, and of one event what its reader reads. Without a token the caller
+-- is a DBA, for whom the login speaks: of the two roles that may call what asks this, an auditor's has the permission by itself.
+create or replace function app_private.require_prover()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_prover() is
+  'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
+revoke all on table
+  audit.events, audit.event_types, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
+  from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant usage on schema audit to halyard_admin, halyard_auditor;
+grant select on table audit.events, audit.event_types to halyard_admin, halyard_auditor;
+grant select (seq, event_id, occurred_at, sequenced_at, event_type, flag_key, environment) on table audit.ledger to halyard_admin;
+grant select on table audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.dead_letters to halyard_auditor;
+--! EndIncluded audit/read/policies.sql
+
+--! Included audit/seal/proof.sql
+-- The proof that one event is in its seal.
+
+-- RFC 6962, section 2.1.1, from the leaf up: at each level the neighbour, where there is one.
+create or replace function app_private.merkle_path(leaves bytea[], leaf_index integer)
+returns bytea[]
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_nodes bytea[] := leaves;
+  v_index integer := leaf_index;
+  v_path bytea[] := '{}';
+  v_sibling bytea;
+begin
+  while cardinality(v_nodes) > 1 loop
+    v_sibling := v_nodes[(v_index # 1) + 1];
+    if v_sibling is not null then
+      v_path := v_path || v_sibling;
+    end if;
+    v_nodes := array(
+      select app_private.merkle_root(v_nodes[i:i + 1])
+      from generate_series(1, cardinality(v_nodes), 2) as i
+      order by i);
+    v_index := v_index / 2;
+  end loop;
+  return v_path;
+end;
+$$;
+
+comment on function app_private.merkle_path(bytea[], integer) is
+  'The inclusion proof of the leaf at an index from 0: the hashes that lead from it to the root (RFC 6962, section 2.1.1).';
+
+create or replace function audit.prove(event_id uuid)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_entry audit.ledger;
+  v_seal audit.seals;
+  v_leaves bytea[];
+  v_message text;
+begin
+  perform app_private.require_prover();
+  select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
+  select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
+  if v_seal.seal_no is null then
+    raise exception 'There is no sealed event %.', event_id
+      using errcode = 'no_data_found', hint = 'A new event is sealed within a second, while a worker runs.';
+  end if;
+  v_leaves := array(
+    select l.leaf from audit.ledger l where l.seq between v_seal.first_seq and v_seal.last_seq order by l.seq);
+  select app_private.shipped_message(e.payload, v_entry.seq) into v_message
+  from audit.events e
+  where e.id = v_entry.event_id and e.occurred_at = v_entry.occurred_at;
+  return jsonb_build_object(
+    'version', 1,
+    'eventId', event_id,
+    'seq', v_entry.seq,
+    'message', v_message,
+    'leaf', encode(v_entry.leaf, 'hex'),
+    'leafIndex', v_entry.seq - v_seal.first_seq,
+    'path', array(
+      select encode(p.node, 'hex')
+      from unnest(app_private.merkle_path(v_leaves, (v_entry.seq - v_seal.first_seq)::integer)) with ordinality as p (node, i)
+      order by p.i),
+    'seal', jsonb_build_object(
+      'seal', v_seal.seal_no,
+      'trail', v_seal.trail,
+      'incarnation', v_seal.incarnation,
+      'firstSeq', v_seal.first_seq,
+      'lastSeq', v_seal.last_seq,
+      'root', encode(v_seal.root, 'hex'),
+      'previousHead', encode(v_seal.previous_head, 'hex'),
+      'head', encode(v_seal.head, 'hex')));
+end;
+$$;
+
+comment on function audit.prove(uuid) is
+  'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+
+grant execute on function audit.prove(uuid) to halyard_admin, halyard_auditor;
+
+-- For lists of events: called once for each row of a page, behind its limit. Seals are for auditors without limits; of the seal of an
+-- event that they may read, all readers of the trail get this much. The caller has the number of the event.
+create or replace function app_private.seal_of(seq bigint)
+returns jsonb
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$$;
+
+comment on function app_private.seal_of(bigint) is
+  'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+
+grant execute on function app_private.seal_of(bigint) to halyard_admin, halyard_auditor;
+--! EndIncluded audit/seal/proof.sql

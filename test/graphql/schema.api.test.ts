@@ -34,6 +34,7 @@ describe('the GraphQL schema', () => {
   it('has these queries, mutations and subscriptions, and no others', () => {
     expect(namesOf('Query')).toEqual([
       'auditEvents',
+      'auditProof',
       'environment',
       'environments',
       'featureFlag',
@@ -124,7 +125,7 @@ describe('the GraphQL schema', () => {
   it('explains every type and field of ours', () => {
     const undocumented = Object.values(schema.getTypeMap())
       .filter(({ name }) =>
-        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|FlagsChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
+        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|FlagsChanged|AuditEventsAdded|AuditEventSeal|TrailStatus|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
           name,
         ),
       )

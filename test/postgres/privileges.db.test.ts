@@ -56,7 +56,7 @@ app_public.create_environment(text)                              admin
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
 audit.verify_triggers()                                          auditor
-audit.prove(uuid)                                                auditor
+audit.prove(uuid)                                                admin auditor
 audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
@@ -81,6 +81,7 @@ app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
+app_private.seal_of(bigint)                                      admin auditor
 app_private.audit_mode()                                         auditor
 app_private.camel_case_keys(jsonb)                               auditor
 app_private.schema_version()                                     authenticator worker
@@ -200,6 +201,7 @@ app_private.event_id(uuid,uuid,timestamp with time zone,bigint)
 app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
+app_private.require_prover()
 app_private.make_audit_partition(timestamp with time zone)
 app_private.leaf_hash(text)
 app_private.event_leaf(text,bigint)

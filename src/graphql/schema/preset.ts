@@ -6,6 +6,7 @@ import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
 import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
+import { seals } from './seals.ts';
 import { trailConditions } from './trail_conditions.ts';
 import { valuePlugins } from './values.ts';
 
@@ -21,6 +22,7 @@ export const preset: GraphileConfig.Preset = {
     pages,
     ...valuePlugins,
     ...trailConditions,
+    seals,
     ...reasons,
     subscriptions,
   ],
