@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:3ebd3e5ba83886c4ef3f95c8ea187bbb4bca5896
+--! Hash: sha1:d3617ea4eae543ee26804c9a248ec7ba31130bd8
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -399,3 +399,130 @@ comment on function app_private.seal_of(bigint) is
 
 grant execute on function app_private.seal_of(bigint) to halyard_admin, halyard_auditor;
 --! EndIncluded audit/seal/proof.sql
+
+--! Included audit/read/status.sql
+-- What the console's badge says of the trail at each request: ends of indexes, the newest row of a few, and catalogs. Nothing here counts or
+-- verifies: `audit verify` does. A problem is a sentence with the words of docs/audit.md. It has no numbers of rows, because readers who are
+-- limited to some environments may not count anything of others.
+
+-- Of events on their way into the trail. The bound is that of the alert HalyardEventsUnsealed.
+create or replace function app_private.recording_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  (
+    select format('Events that could not be written wait as dead letters, the oldest since %s.', app_private.iso(d.occurred_at))
+    from audit.dead_letters d
+    order by d.id
+    limit 1
+  )
+  union all
+  select format('Events wait for their number and their seal since %s: no worker seals them.', app_private.iso(q.occurred_at))
+  from (select n.occurred_at from audit.queue n order by n.id limit 1) as q
+  where q.occurred_at < now() - interval '1 minute'
+  union all
+  select 'The audit mode can''t be read: somebody holds the lock of the settings.'
+  where app_private.audit_mode() is null
+$$;
+
+comment on function app_private.recording_problems() is
+  'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
+-- Of the way to the destinations. The bound is that of the alert HalyardDeliveryBehind.
+create or replace function app_private.delivering_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'A destination has more than the trail (tail_cut): nothing is numbered or delivered until an operator decides.'
+  where exists (select from app_private.open_divergences())
+  union all
+  select format('Nothing is delivered to %s: it belongs to the original of this copy.', r.destination)
+  from (select distinct unnest(i.refused_destinations) as destination from audit.incarnations i) as r
+  union all
+  select format('Delivery to %s stands still: it has not confirmed an event that was numbered at %s.', c.destination, app_private.iso(n.sequenced_at))
+  from audit.cursors c
+  cross join lateral (
+    select l.sequenced_at from audit.ledger l where l.seq > app_private.audit_cursor(c.destination) order by l.seq limit 1
+  ) as n
+  where n.sequenced_at < now() - interval '5 minutes'
+$$;
+
+comment on function app_private.delivering_problems() is
+  'What keeps the trail from its destinations, a sentence each: one that is ahead, refused ones, and those that confirm nothing.';
+
+-- What the last full reconciliation found, which is kept, and what guards the trail. The bound is that of the alert HalyardRowsUnchecked.
+create or replace function app_private.guarding_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with last_check as (
+    select max(r.finished_at) as at, coalesce(max(r.rows_unexplained), 0) as unexplained
+    from audit.reconciliations r
+    where r.scope = 'full'
+  )
+  select format('Rows differ from the trail (row_differs, row_unrecorded or row_vanished), as the check of %s found.', app_private.iso(k.at))
+  from last_check k
+  where k.unexplained > 0
+  union all
+  select case
+    when k.at is null then 'Rows were never compared with the trail.'
+    else format('Rows were last compared with the trail at %s, more than two days ago.', app_private.iso(k.at))
+  end
+  from last_check k
+  where coalesce(k.at, (select min(i.started_at) from audit.incarnations i)) < now() - interval '2 days'
+  union all
+  select format('%s, %s: %s', t.status, t.table_name, t.detail)
+  from app_private.trigger_problems() as t
+$$;
+
+comment on function app_private.guarding_problems() is
+  'Rows that the last check found to differ, a check that is overdue, and triggers and policies that aren''t as they must be, a sentence each.';
+
+-- Each part by itself: where one is broken the others are still said.
+create or replace function audit.trail_status()
+returns table (
+  last_seq bigint, sealed_seq bigint, seal_no bigint, sealed_at timestamptz, anchored_seal_no bigint, anchored_at timestamptz, problems text[]
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_delivered bigint;
+begin
+  last_seq := audit.last_seq();
+  select s.last_seq, s.seal_no, s.sealed_at into sealed_seq, seal_no, sealed_at from audit.seals s order by s.seal_no desc limit 1;
+  sealed_seq := coalesce(sealed_seq, 0);
+  select c.last_seq, c.updated_at into v_delivered, anchored_at from audit.cursors c order by c.last_seq desc, c.updated_at limit 1;
+  select s.seal_no into anchored_seal_no from audit.seals s where s.last_seq <= v_delivered order by s.last_seq desc limit 1;
+  if anchored_seal_no is null then
+    anchored_at := null;
+  end if;
+  problems := '{}';
+  for v_part in 1..3 loop
+    begin
+      case v_part
+        when 1 then problems := problems || array(select * from app_private.recording_problems());
+        when 2 then problems := problems || array(select * from app_private.delivering_problems());
+        else problems := problems || array(select * from app_private.guarding_problems());
+      end case;
+    exception when others then
+      problems := problems || 'What is wrong with the trail can''t be read in full: a table or a function of it is broken or locked.'::text;
+    end;
+  end loop;
+  return next;
+end;
+$$;
+
+comment on function audit.trail_status() is
+  'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+
+grant execute on function audit.trail_status() to halyard_admin, halyard_auditor;
+--! EndIncluded audit/read/status.sql

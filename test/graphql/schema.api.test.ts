@@ -42,6 +42,7 @@ describe('the GraphQL schema', () => {
       'featureFlagSchedule',
       'featureFlagSchedules',
       'featureFlags',
+      'trailStatus',
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',

@@ -60,6 +60,7 @@ audit.prove(uuid)                                                admin auditor
 audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
+audit.trail_status()                                             admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
 app_private.continues_export(uuid,jsonb)                         admin auditor
 
@@ -202,6 +203,9 @@ app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
 app_private.require_prover()
+app_private.recording_problems()
+app_private.delivering_problems()
+app_private.guarding_problems()
 app_private.make_audit_partition(timestamp with time zone)
 app_private.leaf_hash(text)
 app_private.event_leaf(text,bigint)

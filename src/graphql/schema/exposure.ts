@@ -28,9 +28,17 @@ const SQL_ONLY = [
   ...['cancellations_by_others', 'manual_changes'],
   ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
-/** Functions of the schema audit that only REST and the command line call. */
+/** Functions of the schema audit that only REST, the command line and the fields of seals.ts and trail_status.ts call. */
 const COMMANDS_ONLY = [
-  ...['verify', 'verify_rows', 'verify_triggers', 'prove', 'last_seq', 'record_export'],
+  ...[
+    'verify',
+    'verify_rows',
+    'verify_triggers',
+    'prove',
+    'last_seq',
+    'record_export',
+    'trail_status',
+  ],
 ];
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };

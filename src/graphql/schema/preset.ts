@@ -8,6 +8,7 @@ import { reasons } from './reasons.ts';
 import { subscriptions } from './subscriptions.ts';
 import { seals } from './seals.ts';
 import { trailConditions } from './trail_conditions.ts';
+import { trailStatus } from './trail_status.ts';
 import { valuePlugins } from './values.ts';
 
 /** The first is the one whose names have no prefix. */
@@ -23,6 +24,7 @@ export const preset: GraphileConfig.Preset = {
     ...valuePlugins,
     ...trailConditions,
     seals,
+    trailStatus,
     ...reasons,
     subscriptions,
   ],

@@ -243,3 +243,35 @@ describe('the proof of an event', () => {
     }
   });
 });
+
+describe('the state of the trail', () => {
+  const STATUS =
+    '{ trailStatus { lastSeq sealedSeq sealNo sealedAt anchoredSealNo anchoredAt problems } }';
+
+  it('says how far it reaches, is sealed and is confirmed, to admins and auditors, limited ones too', async () => {
+    const { seq, no } = await asRoot(async (client) => {
+      await client.query('delete from audit.cursors');
+      await sealAll(client);
+      const { rows } = await client.query<{ seq: string; no: string }>(
+        'select last_seq as seq, seal_no as no from audit.seals order by seal_no desc limit 1',
+      );
+      return rows[0] ?? { seq: '', no: '' };
+    });
+    const reached = { lastSeq: seq, sealedSeq: seq, sealNo: no, problems: [] };
+    const nothing = { anchoredSealNo: null, anchoredAt: null };
+    for (const token of [adminToken(), auditorToken(), adminToken(STAGING)]) {
+      const { trailStatus } = await api().data<{ trailStatus: object }>(STATUS, {}, token);
+      const sealedAt: unknown = expect.stringMatching(/^\d{4}-.*(Z|[+-]\d\d:\d\d)$/);
+      expect(trailStatus).toEqual({ ...reached, ...nothing, sealedAt });
+    }
+    const confirm = `insert into audit.cursors (destination, last_seq) values ('copy', $1)`;
+    await asRoot((client) => client.query(confirm, [seq]));
+    expect(await api().data(STATUS)).toMatchObject({
+      trailStatus: { ...reached, anchoredSealNo: no, anchoredAt: expect.any(String) as unknown },
+    });
+  });
+
+  it('is forbidden to viewers', async () => {
+    expect(await api().codeOf(STATUS, {}, viewerToken())).toBe('forbidden');
+  });
+});
