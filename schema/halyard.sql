@@ -1797,6 +1797,27 @@ AS $function$
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
+CREATE OR REPLACE FUNCTION app_private.delivering_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'A destination has more than the trail (tail_cut): nothing is numbered or delivered until an operator decides.'
+  where exists (select from app_private.open_divergences())
+  union all
+  select format('Nothing is delivered to %s: it belongs to the original of this copy.', r.destination)
+  from (select distinct unnest(i.refused_destinations) as destination from audit.incarnations i) as r
+  union all
+  select format('Delivery to %s stands still: it has not confirmed an event that was numbered at %s.', c.destination, app_private.iso(n.sequenced_at))
+  from audit.cursors c
+  cross join lateral (
+    select l.sequenced_at from audit.ledger l where l.seq > app_private.audit_cursor(c.destination) order by l.seq limit 1
+  ) as n
+  where n.sequenced_at < now() - interval '5 minutes'
+$function$;
+comment on function app_private.delivering_problems() is 'What keeps the trail from its destinations, a sentence each: one that is ahead, refused ones, and those that confirm nothing.';
+
 CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -2162,6 +2183,21 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
 comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
 
+CREATE OR REPLACE FUNCTION app_private.flag_ids_of_events(event_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 50
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$function$;
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
@@ -2228,6 +2264,33 @@ AS $function$
   where r.scope = 'full'
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+CREATE OR REPLACE FUNCTION app_private.guarding_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with last_check as (
+    select max(r.finished_at) as at, coalesce(max(r.rows_unexplained), 0) as unexplained
+    from audit.reconciliations r
+    where r.scope = 'full'
+  )
+  select format('Rows differ from the trail (row_differs, row_unrecorded or row_vanished), as the check of %s found.', app_private.iso(k.at))
+  from last_check k
+  where k.unexplained > 0
+  union all
+  select case
+    when k.at is null then 'Rows were never compared with the trail.'
+    else format('Rows were last compared with the trail at %s, more than two days ago.', app_private.iso(k.at))
+  end
+  from last_check k
+  where coalesce(k.at, (select min(i.started_at) from audit.incarnations i)) < now() - interval '2 days'
+  union all
+  select format('%s, %s: %s', t.status, t.table_name, t.detail)
+  from app_private.trigger_problems() as t
+$function$;
+comment on function app_private.guarding_problems() is 'Rows that the last check found to differ, a check that is overdue, and triggers and policies that aren''t as they must be, a sentence each.';
 
 CREATE OR REPLACE FUNCTION app_private.has_no_room_for_pending(flag_id uuid)
  RETURNS boolean
@@ -3083,6 +3146,23 @@ $function$;
 comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.recent_flag_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -3092,7 +3172,7 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
-  order by e.occurred_at desc
+  order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
 comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
@@ -3620,6 +3700,28 @@ $function$;
 comment on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) is 'Writes, once, the audit.undeliverable event of an event or a seal that a destination refuses for good, for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value where nothing has that number and id.';
 grant execute on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.recording_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  (
+    select format('Events that could not be written wait as dead letters, the oldest since %s.', app_private.iso(d.occurred_at))
+    from audit.dead_letters d
+    order by d.id
+    limit 1
+  )
+  union all
+  select format('Events wait for their number and their seal since %s: no worker seals them.', app_private.iso(q.occurred_at))
+  from (select n.occurred_at from audit.queue n order by n.id limit 1) as q
+  where q.occurred_at < now() - interval '1 minute'
+  union all
+  select 'The audit mode can''t be read: somebody holds the lock of the settings.'
+  where app_private.audit_mode() is null
+$function$;
+comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
  LANGUAGE plpgsql
@@ -4054,6 +4156,24 @@ grant execute on function app_private.require_environment(text,boolean) to halya
 grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
 grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.require_prover()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$function$;
+comment on function app_private.require_prover() is 'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4471,6 +4591,26 @@ CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
  STABLE
 RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "trail": "', (seal).trail, '"', ', "incarnation": "', (seal).incarnation, '"', ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_of(seq bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$function$;
+comment on function app_private.seal_of(bigint) is 'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+grant execute on function app_private.seal_of(bigint) to halyard_admin;
+grant execute on function app_private.seal_of(bigint) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
  RETURNS TABLE(status text, seqs bigint[], detail text)
@@ -6272,7 +6412,7 @@ declare
   v_leaves bytea[];
   v_message text;
 begin
-  perform app_private.require_auditor();
+  perform app_private.require_prover();
   select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
   select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
   if v_seal.seal_no is null then
@@ -6306,7 +6446,8 @@ begin
       'head', encode(v_seal.head, 'hex')));
 end;
 $function$;
-comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
+comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+grant execute on function audit.prove(uuid) to halyard_admin;
 grant execute on function audit.prove(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)
@@ -6408,6 +6549,42 @@ begin
 end;
 $function$;
 comment on function audit.retain(interval,integer,boolean) is 'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
+
+CREATE OR REPLACE FUNCTION audit.trail_status()
+ RETURNS TABLE(last_seq bigint, sealed_seq bigint, seal_no bigint, sealed_at timestamp with time zone, anchored_seal_no bigint, anchored_at timestamp with time zone, problems text[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_delivered bigint;
+begin
+  last_seq := audit.last_seq();
+  select s.last_seq, s.seal_no, s.sealed_at into sealed_seq, seal_no, sealed_at from audit.seals s order by s.seal_no desc limit 1;
+  sealed_seq := coalesce(sealed_seq, 0);
+  select c.last_seq, c.updated_at into v_delivered, anchored_at from audit.cursors c order by c.last_seq desc, c.updated_at limit 1;
+  select s.seal_no into anchored_seal_no from audit.seals s where s.last_seq <= v_delivered order by s.last_seq desc limit 1;
+  if anchored_seal_no is null then
+    anchored_at := null;
+  end if;
+  problems := '{}';
+  for v_part in 1..3 loop
+    begin
+      case v_part
+        when 1 then problems := problems || array(select * from app_private.recording_problems());
+        when 2 then problems := problems || array(select * from app_private.delivering_problems());
+        else problems := problems || array(select * from app_private.guarding_problems());
+      end case;
+    exception when others then
+      problems := problems || 'What is wrong with the trail can''t be read in full: a table or a function of it is broken or locked.'::text;
+    end;
+  end loop;
+  return next;
+end;
+$function$;
+comment on function audit.trail_status() is 'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+grant execute on function audit.trail_status() to halyard_admin;
+grant execute on function audit.trail_status() to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify(from_seq bigint DEFAULT 1, to_seq bigint DEFAULT NULL::bigint)
  RETURNS TABLE(seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)

@@ -8,6 +8,7 @@ import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
 import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
+import { makeProofRoutes } from '../audit/seals/routes.ts';
 import { makeEnvironmentRoutes } from '../environments/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -48,6 +49,7 @@ export function makeRest(
     makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
+    makeProofRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

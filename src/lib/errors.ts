@@ -39,6 +39,7 @@ export const PROBLEMS = {
   environment_not_found: { status: 404, title: 'There is no such environment' },
   flag_not_found: { status: 404, title: 'There is no such flag' },
   schedule_not_found: { status: 404, title: 'There is no such schedule' },
+  event_not_found: { status: 404, title: 'There is no such sealed event' },
   method_not_allowed: { status: 405, title: 'The method is not allowed here' },
   not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
   environment_exists: { status: 409, title: 'The environment exists' },

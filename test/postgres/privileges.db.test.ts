@@ -58,10 +58,11 @@ app_public.server_time()                                         admin viewer au
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
 audit.verify_triggers()                                          auditor
-audit.prove(uuid)                                                auditor
+audit.prove(uuid)                                                admin auditor
 audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
+audit.trail_status()                                             admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
 app_private.continues_export(uuid,jsonb)                         admin auditor
 
@@ -71,6 +72,8 @@ app_private.claims_are_limited()                                 admin viewer au
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
+app_private.recent_flag_ids(integer)                              admin viewer auditor
+app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
@@ -87,6 +90,7 @@ app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
+app_private.seal_of(bigint)                                      admin auditor
 app_private.audit_mode()                                         auditor
 app_private.camel_case_keys(jsonb)                               auditor
 app_private.schema_version()                                     authenticator worker
@@ -211,6 +215,10 @@ app_private.event_id(uuid,uuid,timestamp with time zone,bigint)
 app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
+app_private.require_prover()
+app_private.recording_problems()
+app_private.delivering_problems()
+app_private.guarding_problems()
 app_private.make_audit_partition(timestamp with time zone)
 app_private.leaf_hash(text)
 app_private.event_leaf(text,bigint)

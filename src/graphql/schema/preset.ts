@@ -8,6 +8,9 @@ import { me } from './me.ts';
 import { reasons } from './reasons.ts';
 import { revisions } from './revisions.ts';
 import { subscriptions } from './subscriptions.ts';
+import { seals } from './seals.ts';
+import { trailConditions } from './trail_conditions.ts';
+import { trailStatus } from './trail_status.ts';
 import { valuePlugins } from './values.ts';
 
 /** The first is the one whose names have no prefix. */
@@ -21,6 +24,9 @@ export const preset: GraphileConfig.Preset = {
     ...exposurePlugins,
     pages,
     ...valuePlugins,
+    ...trailConditions,
+    seals,
+    trailStatus,
     ...reasons,
     ...revisions,
     me,
