@@ -129,6 +129,24 @@ comment on column app_private.audited_rows.schedule_id is 'The schedule that the
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
 
+create table app_private.console_sessions (
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  id_hash bytea not null,
+  token bytea not null,
+  constraint console_sessions_expires_at_check CHECK (isfinite(expires_at)),
+  constraint console_sessions_id_hash_check CHECK ((octet_length(id_hash) = 32)),
+  constraint console_sessions_pkey PRIMARY KEY (id_hash),
+  constraint console_sessions_token_check CHECK (((octet_length(token) >= 1) AND (octet_length(token) <= 16384)))
+);
+alter table app_private.console_sessions enable row level security;
+CREATE INDEX console_sessions_expires_at_idx ON app_private.console_sessions USING btree (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+
 create table app_private.denials (
   denied integer not null,
   email text,
@@ -1636,6 +1654,19 @@ $function$;
 comment on function app_private.confirm_audit_events(text,bigint,bigint,bigint) is 'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
 grant execute on function app_private.confirm_audit_events(text,bigint,bigint,bigint) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.console_session(id_hash bytea)
+ RETURNS TABLE(token bytea, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$function$;
+comment on function app_private.console_session(bytea) is 'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+grant execute on function app_private.console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1909,6 +1940,17 @@ exception when lock_not_available or deadlock_detected then
 end;
 $function$;
 comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
+
+CREATE OR REPLACE FUNCTION app_private.drop_console_session(id_hash bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$function$;
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
 
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
@@ -2939,6 +2981,29 @@ AS $function$
     )
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
+
+CREATE OR REPLACE FUNCTION app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$function$;
+comment on function app_private.put_console_session(bytea,bytea,timestamp with time zone) is 'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+grant execute on function app_private.put_console_session(bytea,bytea,timestamp with time zone) to halyard_authenticator;
 
 CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT ahead boolean, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
  RETURNS record

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:aeb6eca52a812f9ee05a53c8439c472812e1a71e
+--! Hash: sha1:3e946609e8dc45f9c60d526b093710b5ed86ed1e
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -19,6 +19,7 @@ declare
     app_public.environments,
     app_private.settings,
     app_private.denials,
+    app_private.console_sessions,
     audit.cursors,
     audit.incarnations,
     audit.divergences,
@@ -103,3 +104,82 @@ begin
 end;
 $$;
 --! EndIncluded platform/locks.sql
+
+-- Sessions of the console (console/sessions.sql). The bounds keep a row small, and keep none that never expires.
+create table if not exists app_private.console_sessions (
+  id_hash bytea primary key constraint console_sessions_id_hash_check check (octet_length(id_hash) = 32),
+  token bytea not null constraint console_sessions_token_check check (octet_length(token) between 1 and 16384),
+  expires_at timestamptz not null constraint console_sessions_expires_at_check check (isfinite(expires_at)),
+  created_at timestamptz not null default now()
+);
+create index if not exists console_sessions_expires_at_idx on app_private.console_sessions (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+alter table app_private.console_sessions enable row level security;
+
+--! Included console/sessions.sql
+-- Sessions of the console: a browser has a random id in a cookie, and the row has the user's token. The API hashes the id, and encrypts the
+-- token with a key that the database doesn't have: a reader of the table, or of a backup, gets neither. Only the API's login reaches
+-- the rows, by these functions and by the hash that it knows.
+
+-- A row of this id isn't replaced: ids are random, so a second one with the same hash is a mistake or an attack.
+create or replace function app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamptz)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$$;
+
+comment on function app_private.put_console_session(bytea, bytea, timestamptz) is
+  'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+
+create or replace function app_private.console_session(id_hash bytea)
+returns table (token bytea, expires_at timestamptz)
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$$;
+
+comment on function app_private.console_session(bytea) is
+  'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+
+create or replace function app_private.drop_console_session(id_hash bytea)
+returns void
+language sql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$$;
+
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+
+revoke all on table app_private.console_sessions from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant execute on function
+  app_private.put_console_session(bytea, bytea, timestamptz), app_private.console_session(bytea), app_private.drop_console_session(bytea)
+to halyard_authenticator;
+--! EndIncluded console/sessions.sql

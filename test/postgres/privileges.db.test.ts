@@ -22,6 +22,7 @@ app_public.feature_flags             rawdDxt  -              ra(flag_key,environ
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.console_sessions         rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
@@ -85,6 +86,9 @@ app_private.schema_version()                                     authenticator w
 app_private.readiness()                                          authenticator
 app_private.record_denial(text,text,text,text,integer)           authenticator
 app_private.record_denial_counts()                               authenticator
+app_private.put_console_session(bytea,bytea,timestamp with time zone) authenticator
+app_private.console_session(bytea)                               authenticator
+app_private.drop_console_session(bytea)                          authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
