@@ -16,7 +16,7 @@ const LAYERS = [
   ['environments'],
   ['audit', 'flags'],
   ['schedules'],
-  ['graphql', 'metrics'],
+  ['console', 'graphql', 'metrics'],
   ['api', 'worker'],
   ['cli'],
 ];
@@ -47,14 +47,14 @@ const layerRules = LAYERS.flatMap((layer, i) =>
 );
 
 export default defineConfig(
-  globalIgnores(['node_modules', 'schema', '.halyard', 'coverage']),
+  globalIgnores(['node_modules', 'schema', '.halyard', 'coverage', 'console/dist']),
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['eslint.config.js'] },
+        projectService: { allowDefaultProject: ['eslint.config.js', 'scripts/prepare.mjs'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -85,6 +85,9 @@ export default defineConfig(
     },
   },
   ...layerRules,
-  { files: ['eslint.config.js'], extends: [tseslint.configs.disableTypeChecked] },
+  {
+    files: ['eslint.config.js', 'scripts/prepare.mjs'],
+    extends: [tseslint.configs.disableTypeChecked],
+  },
   prettier,
 );
