@@ -12,11 +12,7 @@ import process from 'node:process';
 import { fileURLToPath, URL } from 'node:url';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 
-/** The checkout: this one, or the folder that the last argument names. */
-const ROOT = resolve(
-  process.argv.slice(2).find((argument) => !argument.startsWith('--')) ??
-    fileURLToPath(new URL('..', import.meta.url)),
-);
+const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
 const CONSOLE = join(ROOT, 'console');
 const DIST = join(CONSOLE, 'dist');
 /** Names what a build was made of. */
@@ -47,16 +43,18 @@ async function importVite() {
 async function build(/** @type {typeof import('vite')} */ vite) {
   const startedAt = performance.now();
   const draft = join(CONSOLE, `.dist-${process.pid}`);
+  const modules = new Set();
   try {
-    const result = await vite.build({
+    await vite.build({
       root: CONSOLE,
       logLevel: 'warn',
       // Writes no file of its own into node_modules.
       configLoader: 'runner',
+      // All that was read, also what is inlined and then left out of the output.
+      plugins: [{ name: 'halyard:sources', moduleParsed: ({ id }) => void modules.add(id) }],
       build: { outDir: draft, emptyOutDir: true },
     });
-    const outside = modulesOf(result).filter((file) => !file.startsWith(CONSOLE + sep));
-    const names = outside.map((file) => relative(ROOT, file).replaceAll(sep, '/')).sort();
+    const names = ownFiles(modules).map((file) => relative(ROOT, file).replaceAll(sep, '/'));
     const stamp = { hash: hashOf(names), outside: names };
     writeFileSync(join(draft, 'stamp.json'), JSON.stringify(stamp));
     compress(join(draft, 'assets'));
@@ -70,14 +68,19 @@ async function build(/** @type {typeof import('vite')} */ vite) {
   if (process.exitCode !== 1) say(`built in ${Math.round(performance.now() - startedAt)} ms`);
 }
 
-/** The files of this repository that are in a build, as those of halyard/schemas. */
-function modulesOf(/** @type {unknown} */ result) {
-  const outputs = /** @type {{ output: { moduleIds?: string[] }[] }[]} */ ([result].flat());
-  const ids = outputs.flatMap(({ output }) => output.flatMap(({ moduleIds = [] }) => moduleIds));
-  const files = ids.map((id) => id.split('?', 1)[0] ?? '');
-  const own = (/** @type {string} */ file) =>
-    file.startsWith(ROOT + sep) && !file.includes(`${sep}node_modules${sep}`) && existsSync(file);
-  return [...new Set(files)].filter(own);
+/**
+ * The files of this repository outside of console/ among modules, as those of halyard/schemas.
+ *
+ * @param {Set<string>} modules by their ids in Vite, which may have a query
+ */
+function ownFiles(modules) {
+  const files = new Set([...modules].map((id) => id.split('?', 1)[0] ?? ''));
+  const isOwn = (/** @type {string} */ file) =>
+    file.startsWith(ROOT + sep) &&
+    !file.startsWith(CONSOLE + sep) &&
+    !file.includes(`${sep}node_modules${sep}`) &&
+    existsSync(file);
+  return [...files].filter(isOwn).sort();
 }
 
 /** Writes .br and .gz beside each asset that gains by them: once here costs less than at each request. */

@@ -6,7 +6,7 @@ import type { Logger } from '../lib/log.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** How long a page waits for a build, in milliseconds: it takes a second, and several on a busy machine. */
+/** How long a page waits for a build, in milliseconds: that takes a second, and several on a busy machine. */
 const PATIENCE_MS = 15_000;
 
 const MISSING =
@@ -35,8 +35,12 @@ export const NO_BUILD: Build = {
   close: () => Promise.resolve(),
 };
 
-/** Of a checkout in development: scripts/prepare.mjs runs once, in a process of its own, and builds if a source has changed. */
-export function makeBuild(log: Logger): Build {
+/**
+ * Of a checkout in development: scripts/prepare.mjs runs once, in a process of its own, and builds if a source has changed.
+ *
+ * @param checkout the folder; by default the one of this code
+ */
+export function makeBuild(log: Logger, checkout = CHECKOUT): Build {
   let child: ChildProcess | undefined;
   let running: Promise<void> | undefined;
   let state: 'missing' | 'building' | 'failed' = 'missing';
@@ -44,7 +48,7 @@ export function makeBuild(log: Logger): Build {
   async function run(): Promise<void> {
     state = 'building';
     child = spawn(process.execPath, ['scripts/prepare.mjs', '--if-stale'], {
-      cwd: CHECKOUT,
+      cwd: checkout,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { stdout, stderr } = child;
