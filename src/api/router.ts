@@ -16,6 +16,7 @@ import { requestIdsOf } from '../http/request_id.ts';
 import { makeAllScheduleRoutes } from '../schedules/all.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 import { pendingSchedules } from '../schedules/rows.ts';
+import { makeStateRoutes } from '../schedules/states.ts';
 
 /**
  * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.
@@ -48,6 +49,7 @@ export function makeRest(
     makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
+    makeStateRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

@@ -34,6 +34,7 @@ describe('the GraphQL schema', () => {
   it('has these queries, mutations and subscriptions, and no others', () => {
     expect(namesOf('Query')).toEqual([
       'auditEvents',
+      'changesPerDay',
       'environment',
       'environments',
       'featureFlag',
@@ -41,6 +42,10 @@ describe('the GraphQL schema', () => {
       'featureFlagSchedule',
       'featureFlagSchedules',
       'featureFlags',
+      'flagChanges',
+      'flagStateAt',
+      'schedulesBetween',
+      'upcomingChanges',
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',

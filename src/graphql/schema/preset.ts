@@ -5,6 +5,7 @@ import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
 import { reasons } from './reasons.ts';
+import { states } from './states.ts';
 import { subscriptions } from './subscriptions.ts';
 import { valuePlugins } from './values.ts';
 
@@ -21,6 +22,7 @@ export const preset: GraphileConfig.Preset = {
     ...valuePlugins,
     ...reasons,
     subscriptions,
+    states,
   ],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.
