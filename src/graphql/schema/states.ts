@@ -10,7 +10,8 @@ export const STATE_FUNCTIONS = [
 ];
 
 type Row = PgSelectSingleStep;
-type Codecs = Readonly<Record<string, PgCodec>>;
+/** What a field's argument is in SQL: its type, and the name of the function's parameter where that is another one. */
+type Arguments = Readonly<Record<string, readonly [pgCodec: PgCodec, name?: string]>>;
 
 /** Fields that are the columns of a function's rows. */
 function columns(build: GraphileBuild.Build, names: readonly string[]) {
@@ -32,19 +33,22 @@ export const states = extendSchema((build) => {
     return resource;
   }
 
-  /** The rows of a function that takes the field's arguments, in their order. */
-  function rowsOf(name: string, codecs: Codecs) {
+  /** The rows of a function that takes the field's arguments, in the order of its parameters. */
+  function rowsOf(name: string, given: Arguments) {
     const resource = functionNamed(name);
     return (_$root: Step, args: FieldArgs) =>
       resource.execute(
-        Object.entries(codecs).map(([argument, pgCodec]) => ({
+        Object.entries(given).map(([argument, [pgCodec, parameter = argument]]) => ({
           step: args.getRaw(argument),
           pgCodec,
+          // What the client leaves out has the function's default, and so those behind it need their names.
+          name: parameter,
         })),
       );
   }
 
-  const span = { environment: text, from: timestamptz, to: timestamptz };
+  const span: Arguments = { environment: [text], from: [timestamptz], to: [timestamptz] };
+  const ofFlag: Arguments = { flagKey: [text, 'of_flag'], first: [int] };
   const lastChange = functionNamed('last_flag_change');
   const schedules = functionNamed('feature_flag_schedules');
 
@@ -229,11 +233,11 @@ export const states = extendSchema((build) => {
     objects: {
       Query: {
         plans: {
-          flagStateAt: rowsOf('flag_state_at', { environment: text, at: timestamptz }),
-          upcomingChanges: rowsOf('upcoming_changes', { ...span, first: int }),
-          flagChanges: rowsOf('flag_changes', { ...span, flagKey: text, first: int }),
-          schedulesBetween: rowsOf('schedules_between', { ...span, flagKey: text, first: int }),
-          changesPerDay: rowsOf('changes_per_day', { ...span, zone: text }),
+          flagStateAt: rowsOf('flag_state_at', { environment: [text], at: [timestamptz] }),
+          upcomingChanges: rowsOf('upcoming_changes', { ...span, first: [int] }),
+          flagChanges: rowsOf('flag_changes', { ...span, ...ofFlag }),
+          schedulesBetween: rowsOf('schedules_between', { ...span, ...ofFlag }),
+          changesPerDay: rowsOf('changes_per_day', { ...span, zone: [text] }),
         },
       },
       FlagState: {
