@@ -6274,7 +6274,7 @@ grant execute on function app_public.flag_state_at(text,timestamp with time zone
 CREATE OR REPLACE FUNCTION app_public.last_flag_change(flag_id uuid)
  RETURNS TABLE(at timestamp with time zone, by text, event_type text, schedule_id uuid, reason text)
  LANGUAGE plpgsql
- STABLE SECURITY DEFINER
+ STABLE SECURITY DEFINER ROWS 1
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
