@@ -4041,7 +4041,7 @@ CREATE OR REPLACE FUNCTION app_private.require_first(first integer)
 AS $function$
 begin
   if first is null or first not between 0 and 10000 then
-    raise exception 'first must be from 0 to 10000.' using errcode = 'numeric_value_out_of_range';
+    raise exception 'first must be from 0 to 10000.' using errcode = '22003';
   end if;
 end;
 $function$;
@@ -4094,25 +4094,30 @@ CREATE OR REPLACE FUNCTION app_private.require_instant(name text, value timestam
 AS $function$
 begin
   if value is null or not isfinite(value) then
-    raise exception '% must be a time.', name using errcode = 'datetime_field_overflow';
+    raise exception '% must be a time.', name using errcode = '22008';
   end if;
 end;
 $function$;
 comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
 
 CREATE OR REPLACE FUNCTION app_private.require_reader()
- RETURNS void
+ RETURNS text
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_role text := coalesce(app_private.claim_role(), 'auditor');
 begin
-  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'viewer', 'auditor') then
-    raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
+  if v_role in ('admin', 'viewer', 'auditor')
+    and (pg_has_role(session_user, 'halyard_' || v_role, 'member') or pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    return v_role;
   end if;
+  raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
 end;
 $function$;
-comment on function app_private.require_reader() is 'Raises insufficient_privilege unless the token has a role that reads.';
+comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
 
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
@@ -4141,10 +4146,10 @@ AS $function$
 begin
   perform app_private.require_instant('from', starts), app_private.require_instant('to', ends);
   if ends <= starts then
-    raise exception 'to must be after from.' using errcode = 'datetime_field_overflow';
+    raise exception 'to must be after from.' using errcode = '22008';
   -- Seconds: a day of an interval has as many hours as the session's time zone gives it.
   elsif extract(epoch from ends - starts) > 86400 * most_days then
-    raise exception 'from and to may be % days apart at most.', most_days using errcode = 'datetime_field_overflow';
+    raise exception 'from and to may be % days apart at most.', most_days using errcode = '22008';
   end if;
 end;
 $function$;
@@ -6279,9 +6284,8 @@ CREATE OR REPLACE FUNCTION app_public.last_flag_change(flag_id uuid)
 AS $function$
 declare
   -- As in the trail's policies: its readers see who and why.
-  v_in_full boolean := coalesce(app_private.claim_role(), 'auditor') in ('admin', 'auditor');
+  v_in_full boolean := app_private.require_reader() in ('admin', 'auditor');
 begin
-  perform app_private.require_reader();
   return query
     select
       e.occurred_at,

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:914618a91bcf72773e54db1ee4c980f5d84e3e1f
+--! Hash: sha1:29437fd9b320fac1aa7b4a078bc337be72712580
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -117,21 +117,28 @@ create index if not exists events_flag_states_idx on audit.events (flag_id, occu
 -- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's
 -- rights, because viewers may not read the trail, so they ask the claims themselves.
 
--- Without a token an auditor may also be a DBA, as in the policies (audit/read/policies.sql).
+-- The claim alone isn't enough: a login sets it for itself, and where policies decide, the grants to its role stand behind it. Without a
+-- token an auditor may also be a DBA, as in the policies (audit/read/policies.sql).
 create or replace function app_private.require_reader()
-returns void
+returns text
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_role text := coalesce(app_private.claim_role(), 'auditor');
 begin
-  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'viewer', 'auditor') then
-    raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
+  if v_role in ('admin', 'viewer', 'auditor')
+    and (pg_has_role(session_user, 'halyard_' || v_role, 'member') or pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    return v_role;
   end if;
+  raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
 end;
 $$;
 
-comment on function app_private.require_reader() is 'Raises insufficient_privilege unless the token has a role that reads.';
+comment on function app_private.require_reader() is
+  'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
 
 create or replace function app_private.require_instant(name text, value timestamptz)
 returns void
@@ -141,7 +148,7 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   if value is null or not isfinite(value) then
-    raise exception '% must be a time.', name using errcode = 'datetime_field_overflow';
+    raise exception '% must be a time.', name using errcode = '22008';
   end if;
 end;
 $$;
@@ -158,10 +165,10 @@ as $$
 begin
   perform app_private.require_instant('from', starts), app_private.require_instant('to', ends);
   if ends <= starts then
-    raise exception 'to must be after from.' using errcode = 'datetime_field_overflow';
+    raise exception 'to must be after from.' using errcode = '22008';
   -- Seconds: a day of an interval has as many hours as the session's time zone gives it.
   elsif extract(epoch from ends - starts) > 86400 * most_days then
-    raise exception 'from and to may be % days apart at most.', most_days using errcode = 'datetime_field_overflow';
+    raise exception 'from and to may be % days apart at most.', most_days using errcode = '22008';
   end if;
 end;
 $$;
@@ -177,7 +184,7 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   if first is null or first not between 0 and 10000 then
-    raise exception 'first must be from 0 to 10000.' using errcode = 'numeric_value_out_of_range';
+    raise exception 'first must be from 0 to 10000.' using errcode = '22003';
   end if;
 end;
 $$;
@@ -650,9 +657,8 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   -- As in the trail's policies: its readers see who and why.
-  v_in_full boolean := coalesce(app_private.claim_role(), 'auditor') in ('admin', 'auditor');
+  v_in_full boolean := app_private.require_reader() in ('admin', 'auditor');
 begin
-  perform app_private.require_reader();
   return query
     select
       e.occurred_at,

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { actAsOwner, value, withActors } from '../support/actors.ts';
+import { actAs, actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule, one } from '../support/factory.ts';
 import { retain } from '../support/old_trail.ts';
@@ -190,6 +190,30 @@ test('every role reads the environments that its token reaches, and no others', 
       expect(await value(client, lastChange, [flag.id])).toBe(0);
       await actAsOwner(client);
     }
+  });
+});
+
+test('a login that is granted the viewers’ role gets neither who nor why, also when it claims another role', async () => {
+  await withActors(database, async (client) => {
+    const { id } = await insertFlag(client);
+    await actAs(client, 'none');
+    await client.query('create role a_viewer; grant halyard_viewer to a_viewer');
+    await client.query('set local session authorization a_viewer');
+    const read = (role: string) =>
+      sqlStateOf(client, async () => {
+        await client.query(`select set_config('jwt.claims.role', $1, true)`, [role]);
+        const { rows } = await client.query(
+          `select by, reason from app_public.last_flag_change($1)`,
+          [id],
+        );
+        expect(rows).toEqual([{ by: null, reason: null }]);
+      });
+    expect([
+      await read('viewer'),
+      await read('auditor'),
+      await read('admin'),
+      await read(''),
+    ]).toEqual([null, '42501', '42501', '42501']);
   });
 });
 
