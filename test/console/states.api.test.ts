@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 
@@ -8,6 +9,9 @@ import { useDatabase } from '../support/database.ts';
 import { useGraphql } from '../support/graphql.ts';
 import { makeTestLog } from '../support/log.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
+
+const PAGE = await readFile(new URL('../../docs/states.md', import.meta.url), 'utf8');
+const ASKED = [...PAGE.matchAll(/```graphql\n([^`]*)```/g)].map(([, query = '']) => query);
 
 const database = useDatabase();
 const api = useApi(database);
@@ -204,6 +208,12 @@ describe('GraphQL', () => {
     expect(await find('ec')).toEqual(['checkout']);
     expect(await find('%')).toEqual([]);
     expect(await find('')).toEqual(['checkout', 'search']);
+  });
+
+  test.each(ASKED)('docs/states.md asks: %s', async (query) => {
+    expect(Object.values(await graphql().data<object>(query, {}, viewerToken()))).not.toContain(
+      null,
+    );
   });
 
   test.for<[query: string, code: string, message: string]>([
