@@ -28,13 +28,16 @@ export default async function globalSetup(project: TestProject): Promise<() => P
   const file = join(folder, 'state.json');
   project.provide('browserFile', file);
   const starting = startBrowser(folder);
-  const ready = Promise.all([starting, buildPage()]).then(
-    ([{ server }]): BrowserState => ({ endpoint: server.wsEndpoint() }),
-    (error: unknown): BrowserState =>
-      error instanceof NoBrowserError
-        ? { reason: error.message }
-        : { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
-  );
+  starting.catch(() => undefined);
+  const ready = buildPage()
+    .then(() => starting)
+    .then(
+      ({ server }): BrowserState => ({ endpoint: server.wsEndpoint() }),
+      (error: unknown): BrowserState =>
+        error instanceof NoBrowserError
+          ? { reason: error.message }
+          : { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+    );
   const told = ready.then(async (state) => {
     if ('reason' in state)
       process.stdout.write(`The tests of the console are skipped. ${state.reason}\n`);
