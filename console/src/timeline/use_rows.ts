@@ -1,10 +1,9 @@
 import { useMemo, useRef } from 'preact/hooks';
-import { now } from '../data/clock.ts';
 import { shownEnvironments } from '../data/person.ts';
 import { useFirstError, useResources } from '../data/resource.ts';
 import { AHEAD, PAST, SCHEDULES } from './documents.ts';
 import { rowsOf, type Row } from './model.ts';
-import { range, type Range } from './range.ts';
+import { ahead, coarseNow, range, type Range } from './range.ts';
 
 const asText = (at: number): string => new Date(at).toISOString();
 
@@ -12,18 +11,14 @@ const asText = (at: number): string => new Date(at).toISOString();
 export function useRows() {
   const { from, to } = range.value;
   const names = shownEnvironments.value;
-  // What lies ahead begins with this minute: what is overdue since stands among the schedules.
-  const ahead = Math.min(Math.max(from, Math.floor(now.value / 60_000) * 60_000), to - 1);
   const each = (since: number) =>
     names.map((environment) => ({ environment, from: asText(since), to: asText(to) }));
   const past = useResources(PAST, each(from));
-  const upcoming = useResources(AHEAD, each(ahead));
+  const upcoming = useResources(AHEAD, each(ahead.value));
   const schedules = useResources(SCHEDULES, each(from));
   const found = [...past, ...upcoming, ...schedules];
   const error = useFirstError(found);
-  // Bands change their look at now: a step that is less than a pixel is enough.
-  const step = (to - from) / 1_000;
-  const upTo = Math.floor(now.value / step) * step;
+  const upTo = coarseNow.value;
   const answers = found.map(({ data }) => data.value);
   const rows = useMemo((): Row[] | null => {
     const all: Row[] = [];
