@@ -57,7 +57,7 @@ const bands = ({ segments }: Row): string[] =>
 
 const change = (hours: number, after: FlagState, was: FlagState | null, id: string | null = null) =>
   ({
-    ...{ at: at(hours), flagKey: 'a', ...after, scheduleId: id },
+    ...{ at: at(hours), flagKey: 'a', ...after, scheduleId: id, deleted: false },
     ...{ wasEnabled: was?.enabled ?? null, wasRolloutPercentage: was?.rolloutPercentage ?? null },
   }) satisfies Facts['flagChanges'][number];
 
@@ -104,6 +104,14 @@ describe('the row of a flag', () => {
     expect(row.marks).toMatchObject([{ status: 'changed', label: '10%', before: null }]);
   });
 
+  test('ends where the flag is deleted', () => {
+    const gone = { ...change(-1, state(false), state(false)), deleted: true };
+    const row = rowOf({ flagChanges: [gone] });
+    expect(bands(row)).toEqual(['-6..-1 off']);
+    expect(row.current).toBeNull();
+    expect(row.marks).toMatchObject([{ status: 'changed', label: 'deleted' }]);
+  });
+
   test('marks no change that changes nothing, as of the description', () => {
     expect(rowOf({ flagChanges: [change(-2, state(false), state(false))] }).marks).toEqual([]);
   });
@@ -120,6 +128,17 @@ describe('the row of a flag', () => {
       ['cancelled', 'cancelled', null],
     ]);
     expect(bands(row)).toEqual(['-6..0 off', '0..18 off planned']);
+  });
+
+  test('says that an applied schedule left the state as it was', () => {
+    const row = rowOf({
+      flagChanges: [change(-3, state(true), state(false)), change(-1, state(false), state(true))],
+      schedulesBetween: [
+        schedule('s1', -2, { status: 'applied', appliedAt: at(-2), updates: { enabled: true } }),
+      ],
+    });
+    const mark = row.marks.find(({ id }) => id === 's1');
+    expect([mark?.before?.enabled, mark?.after?.enabled]).toEqual([true, true]);
   });
 
   test('shows two pending changes of one instant as a conflict, unless they are the same', () => {
