@@ -129,6 +129,24 @@ comment on column app_private.audited_rows.schedule_id is 'The schedule that the
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
 
+create table app_private.console_sessions (
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  id_hash bytea not null,
+  token bytea not null,
+  constraint console_sessions_expires_at_check CHECK (isfinite(expires_at)),
+  constraint console_sessions_id_hash_check CHECK ((octet_length(id_hash) = 32)),
+  constraint console_sessions_pkey PRIMARY KEY (id_hash),
+  constraint console_sessions_token_check CHECK (((octet_length(token) >= 1) AND (octet_length(token) <= 16384)))
+);
+alter table app_private.console_sessions enable row level security;
+CREATE INDEX console_sessions_expires_at_idx ON app_private.console_sessions USING btree (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+
 create table app_private.denials (
   denied integer not null,
   email text,
@@ -1015,6 +1033,23 @@ CREATE OR REPLACE FUNCTION app_private.actor_kind()
 RETURN CASE WHEN (SESSION_USER = 'halyard_worker'::name) THEN 'system'::text WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (app_private.claim_role() IS NOT NULL)) THEN 'admin'::text ELSE 'database'::text END;
 comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction, by its login.';
 
+CREATE OR REPLACE FUNCTION app_private.actor_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when (event).actor_kind = 'admin' then coalesce((event).admin_email, (event).admin_user_id, 'An admin')
+    when (event).actor_kind = 'database' then 'The database login ' || (event).database_user
+    when (event).event_type like 'feature_flag.%' and (event).schedule_id is not null
+      then coalesce('A schedule of ' || ((event).metadata ->> 'requestedBy'), 'A schedule')
+    else 'The worker'
+  end
+$function$;
+comment on function app_private.actor_text(audit.events) is 'Who made the change of an event, as the beginning of a sentence.';
+grant execute on function app_private.actor_text(audit.events) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1636,6 +1671,19 @@ $function$;
 comment on function app_private.confirm_audit_events(text,bigint,bigint,bigint) is 'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
 grant execute on function app_private.confirm_audit_events(text,bigint,bigint,bigint) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.console_session(id_hash bytea)
+ RETURNS TABLE(token bytea, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$function$;
+comment on function app_private.console_session(bytea) is 'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+grant execute on function app_private.console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1748,6 +1796,27 @@ AS $function$
   where d.error_code <> 'ZF012'
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+
+CREATE OR REPLACE FUNCTION app_private.delivering_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'A destination has more than the trail (tail_cut): nothing is numbered or delivered until an operator decides.'
+  where exists (select from app_private.open_divergences())
+  union all
+  select format('Nothing is delivered to %s: it belongs to the original of this copy.', r.destination)
+  from (select distinct unnest(i.refused_destinations) as destination from audit.incarnations i) as r
+  union all
+  select format('Delivery to %s stands still: it has not confirmed an event that was numbered at %s.', c.destination, app_private.iso(n.sequenced_at))
+  from audit.cursors c
+  cross join lateral (
+    select l.sequenced_at from audit.ledger l where l.seq > app_private.audit_cursor(c.destination) order by l.seq limit 1
+  ) as n
+  where n.sequenced_at < now() - interval '5 minutes'
+$function$;
+comment on function app_private.delivering_problems() is 'What keeps the trail from its destinations, a sentence each: one that is ahead, refused ones, and those that confirm nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -1910,6 +1979,17 @@ end;
 $function$;
 comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
+CREATE OR REPLACE FUNCTION app_private.drop_console_session(id_hash bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$function$;
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1994,6 +2074,14 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
 RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
+CREATE OR REPLACE FUNCTION app_private.expected_revision()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (app_private.attributed_setting('halyard.expected_revision'::text, 18))::bigint;
+comment on function app_private.expected_revision() is 'The revision that the row must have for the API''s client to change it; null when the request names none, and in sessions of other logins.';
+grant execute on function app_private.expected_revision() to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.expected_triggers()
  RETURNS TABLE(table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
  LANGUAGE sql
@@ -2055,6 +2143,33 @@ AS $function$
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
+CREATE OR REPLACE FUNCTION app_private.flag_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'feature_flag.created' then 'created it'
+    when 'feature_flag.updated' then coalesce(
+      nullif(concat_ws(
+        ' and ',
+        case
+          when c.before -> 'enabled' is distinct from c.after -> 'enabled'
+            then case c.after ->> 'enabled' when 'true' then 'turned it on' else 'turned it off' end
+        end,
+        case
+          when c.before -> 'rolloutPercentage' is distinct from c.after -> 'rolloutPercentage'
+            then concat('set ', c.after ->> 'rolloutPercentage', ' %')
+        end,
+        case when c.before -> 'description' is distinct from c.after -> 'description' then 'changed its description' end), ''),
+      'changed it')
+  end
+  from (select (event).metadata -> 'before' as before, (event).metadata -> 'after' as after) as c
+$function$;
+comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
+grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -2067,6 +2182,21 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  STABLE
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
 comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
+
+CREATE OR REPLACE FUNCTION app_private.flag_ids_of_events(event_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 50
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$function$;
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
  RETURNS jsonb
@@ -2134,6 +2264,33 @@ AS $function$
   where r.scope = 'full'
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+CREATE OR REPLACE FUNCTION app_private.guarding_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with last_check as (
+    select max(r.finished_at) as at, coalesce(max(r.rows_unexplained), 0) as unexplained
+    from audit.reconciliations r
+    where r.scope = 'full'
+  )
+  select format('Rows differ from the trail (row_differs, row_unrecorded or row_vanished), as the check of %s found.', app_private.iso(k.at))
+  from last_check k
+  where k.unexplained > 0
+  union all
+  select case
+    when k.at is null then 'Rows were never compared with the trail.'
+    else format('Rows were last compared with the trail at %s, more than two days ago.', app_private.iso(k.at))
+  end
+  from last_check k
+  where coalesce(k.at, (select min(i.started_at) from audit.incarnations i)) < now() - interval '2 days'
+  union all
+  select format('%s, %s: %s', t.status, t.table_name, t.detail)
+  from app_private.trigger_problems() as t
+$function$;
+comment on function app_private.guarding_problems() is 'Rows that the last check found to differ, a check that is overdue, and triggers and policies that aren''t as they must be, a sentence each.';
 
 CREATE OR REPLACE FUNCTION app_private.has_no_room_for_pending(flag_id uuid)
  RETURNS boolean
@@ -2295,6 +2452,7 @@ CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  STABLE PARALLEL SAFE
 RETURN to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text);
 comment on function app_private.iso(timestamp with time zone) is 'The instant as ISO 8601 text in UTC.';
+grant execute on function app_private.iso(timestamp with time zone) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
@@ -2342,10 +2500,14 @@ begin
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
+  -- Before its status: who applied or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_schedule.revision then
+    perform app_private.refuse_stale_schedule(v_schedule);
+  end if;
   return v_schedule;
 end;
 $function$;
-comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege or ZF002.';
+comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_trail()
  RETURNS void
@@ -2940,6 +3102,29 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
+CREATE OR REPLACE FUNCTION app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$function$;
+comment on function app_private.put_console_session(bytea,bytea,timestamp with time zone) is 'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+grant execute on function app_private.put_console_session(bytea,bytea,timestamp with time zone) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT ahead boolean, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -2961,6 +3146,23 @@ $function$;
 comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.recent_flag_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -2970,7 +3172,7 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
-  order by e.occurred_at desc
+  order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
 comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
@@ -3498,6 +3700,28 @@ $function$;
 comment on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) is 'Writes, once, the audit.undeliverable event of an event or a seal that a destination refuses for good, for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value where nothing has that number and id.';
 grant execute on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.recording_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  (
+    select format('Events that could not be written wait as dead letters, the oldest since %s.', app_private.iso(d.occurred_at))
+    from audit.dead_letters d
+    order by d.id
+    limit 1
+  )
+  union all
+  select format('Events wait for their number and their seal since %s: no worker seals them.', app_private.iso(q.occurred_at))
+  from (select n.occurred_at from audit.queue n order by n.id limit 1) as q
+  where q.occurred_at < now() - interval '1 minute'
+  union all
+  select 'The audit mode can''t be read: somebody holds the lock of the settings.'
+  where app_private.audit_mode() is null
+$function$;
+comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
  LANGUAGE plpgsql
@@ -3511,6 +3735,47 @@ begin
 end;
 $function$;
 comment on function app_private.refuse_pending() is 'Raises ZF013.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_flag(flag app_public.feature_flags)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  -- Behind the row's lock, so the event of its last change is there, unless writing it failed.
+  select e.* into v_event
+  from audit.events e
+  where e.flag_key = flag.flag_key and e.flag_id = flag.id
+    and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.flag_change_text(v_event), flag.revision)
+    using errcode = 'ZF017', detail = app_private.stale_detail(v_event, flag.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_flag(app_public.feature_flags) is 'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
+grant execute on function app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.schedule_id = schedule.id and e.event_type like 'flag_schedule.%'
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.schedule_change_text(v_event), schedule.revision)
+    using errcode = 'ZF027', detail = app_private.stale_detail(v_event, schedule.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is 'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
 
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
@@ -3891,6 +4156,24 @@ grant execute on function app_private.require_environment(text,boolean) to halya
 grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
 grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.require_prover()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$function$;
+comment on function app_private.require_prover() is 'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4142,6 +4425,28 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
 RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'flag_schedule.created' then 'scheduled it'
+    when 'flag_schedule.rescheduled' then case
+      when (event).metadata #> '{before,scheduledAt}' is distinct from (event).metadata #> '{after,scheduledAt}' then concat(
+        'moved it to ',
+        to_char(((event).metadata #>> '{after,scheduledAt}')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ' UTC')
+      else 'changed its reason'
+    end
+    when 'flag_schedule.retried' then 'retried it'
+    when 'flag_schedule.cancelled' then 'cancelled it'
+    when 'flag_schedule.applied' then 'applied it'
+    when 'flag_schedule.failed' then 'failed to apply it'
+  end
+$function$;
+comment on function app_private.schedule_change_text(audit.events) is 'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -4286,6 +4591,26 @@ CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
  STABLE
 RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "trail": "', (seal).trail, '"', ', "incarnation": "', (seal).incarnation, '"', ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_of(seq bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$function$;
+comment on function app_private.seal_of(bigint) is 'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+grant execute on function app_private.seal_of(bigint) to halyard_admin;
+grant execute on function app_private.seal_of(bigint) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
  RETURNS TABLE(status text, seqs bigint[], detail text)
@@ -4578,6 +4903,45 @@ RETURN convert_from(app_private.shipped_bytes(payload, seq), 'UTF8'::name);
 comment on function app_private.shipped_message(text,bigint) is 'The message that destinations get: an event''s payload with its seq put in.';
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION app_private.stale_detail(event audit.events, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'revision', stale_detail.revision,
+    'changedAt', case when (event).revision = stale_detail.revision then app_private.iso((event).occurred_at) end,
+    'changedBy',
+    case when (event).revision = stale_detail.revision then coalesce((event).admin_email, (event).admin_user_id) end)::text
+$function$;
+comment on function app_private.stale_detail(audit.events,bigint) is 'What stale_text() says, as JSON for the client: the row''s revision, when it came to be, and the admin who made it, as far as they are known.';
+grant execute on function app_private.stale_detail(audit.events,bigint) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.stale_text(event audit.events, change text, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select concat(
+    case
+      when (event).revision = stale_text.revision and stale_text.change is not null then concat_ws(
+        ' ', app_private.actor_text(event), stale_text.change, 'at',
+        to_char(
+          (event).occurred_at at time zone 'UTC',
+          case
+            when date_trunc('day', (event).occurred_at, 'UTC') = date_trunc('day', now(), 'UTC') then 'HH24:MI'
+            else 'YYYY-MM-DD HH24:MI'
+          end),
+        'UTC')
+      else concat('It is at revision ', stale_text.revision, ' now')
+    end,
+    '; your change was made against revision ', app_private.expected_revision(), '.')
+$function$;
+comment on function app_private.stale_text(audit.events,text,bigint) is 'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
+grant execute on function app_private.stale_text(audit.events,text,bigint) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
@@ -5014,6 +5378,10 @@ begin
       perform app_private.require_environment(new.environment);
     end if;
   else
+    -- `old` is the row as it is now that this statement has its lock.
+    if app_private.expected_revision() <> old.revision then
+      perform app_private.refuse_stale_flag(old);
+    end if;
     if (new.id, new.flag_key, new.environment, new.created_at)
        is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
       raise exception 'A flag''s id, flag_key, environment and created_at can''t be changed.'
@@ -5030,7 +5398,7 @@ begin
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed.';
+comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
  RETURNS trigger
@@ -5998,6 +6366,16 @@ $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.server_time()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+RETURN clock_timestamp();
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+grant execute on function app_public.server_time() to halyard_admin;
+grant execute on function app_public.server_time() to halyard_auditor;
+grant execute on function app_public.server_time() to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -6034,7 +6412,7 @@ declare
   v_leaves bytea[];
   v_message text;
 begin
-  perform app_private.require_auditor();
+  perform app_private.require_prover();
   select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
   select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
   if v_seal.seal_no is null then
@@ -6068,7 +6446,8 @@ begin
       'head', encode(v_seal.head, 'hex')));
 end;
 $function$;
-comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
+comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+grant execute on function audit.prove(uuid) to halyard_admin;
 grant execute on function audit.prove(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)
@@ -6170,6 +6549,42 @@ begin
 end;
 $function$;
 comment on function audit.retain(interval,integer,boolean) is 'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
+
+CREATE OR REPLACE FUNCTION audit.trail_status()
+ RETURNS TABLE(last_seq bigint, sealed_seq bigint, seal_no bigint, sealed_at timestamp with time zone, anchored_seal_no bigint, anchored_at timestamp with time zone, problems text[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_delivered bigint;
+begin
+  last_seq := audit.last_seq();
+  select s.last_seq, s.seal_no, s.sealed_at into sealed_seq, seal_no, sealed_at from audit.seals s order by s.seal_no desc limit 1;
+  sealed_seq := coalesce(sealed_seq, 0);
+  select c.last_seq, c.updated_at into v_delivered, anchored_at from audit.cursors c order by c.last_seq desc, c.updated_at limit 1;
+  select s.seal_no into anchored_seal_no from audit.seals s where s.last_seq <= v_delivered order by s.last_seq desc limit 1;
+  if anchored_seal_no is null then
+    anchored_at := null;
+  end if;
+  problems := '{}';
+  for v_part in 1..3 loop
+    begin
+      case v_part
+        when 1 then problems := problems || array(select * from app_private.recording_problems());
+        when 2 then problems := problems || array(select * from app_private.delivering_problems());
+        else problems := problems || array(select * from app_private.guarding_problems());
+      end case;
+    exception when others then
+      problems := problems || 'What is wrong with the trail can''t be read in full: a table or a function of it is broken or locked.'::text;
+    end;
+  end loop;
+  return next;
+end;
+$function$;
+comment on function audit.trail_status() is 'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+grant execute on function audit.trail_status() to halyard_admin;
+grant execute on function audit.trail_status() to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify(from_seq bigint DEFAULT 1, to_seq bigint DEFAULT NULL::bigint)
  RETURNS TABLE(seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)

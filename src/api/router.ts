@@ -8,6 +8,7 @@ import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
 import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
+import { makeProofRoutes } from '../audit/seals/routes.ts';
 import { makeEnvironmentRoutes } from '../environments/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -28,11 +29,11 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values, { reason, action, first } = {}) => {
+  const query: QueryAsCaller = async (request, sql, values, { action, first, ...change } = {}) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
+      const settings = pgSettings(claims, requestIdsOf(request), asking, change);
       return await queryAs(pool, settings, { ...sql, values }, first);
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
@@ -48,6 +49,7 @@ export function makeRest(
     makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
+    makeProofRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

@@ -38,6 +38,7 @@ const LONG_TEXT_LENGTH = 1_000;
 /** Rows of one message of a subscription, at most. */
 const NOTIFIED_ROWS = 500;
 const LONG_TEXTS: ReadonlySet<string> = new Set([
+  'auditProof',
   'cancelReason',
   'description',
   'errorMessage',

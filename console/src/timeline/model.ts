@@ -17,7 +17,6 @@ export interface Facts {
   readonly upcomingChanges: readonly (FlagState & {
     readonly at: string;
     readonly flagKey: string;
-    readonly updates: FlagUpdates;
     readonly scheduleId: string | null;
   })[];
   readonly schedulesBetween: readonly {

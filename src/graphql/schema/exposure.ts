@@ -16,7 +16,7 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
   'audit.events': {
     condition: [
       ...['id', 'flag_key', 'environment', 'event_type', 'level', 'schedule_id'],
-      ...['admin_user_id', 'request_id', 'client_request_id'],
+      ...['admin_user_id', 'admin_email', 'request_id', 'client_request_id'],
     ],
     orderBy: ['occurred_at'],
   },
@@ -28,9 +28,17 @@ const SQL_ONLY = [
   ...['cancellations_by_others', 'manual_changes'],
   ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
-/** Functions of the schema audit that only REST and the command line call. */
+/** Functions of the schema audit that only REST, the command line and the fields of seals.ts and trail_status.ts call. */
 const COMMANDS_ONLY = [
-  ...['verify', 'verify_rows', 'verify_triggers', 'prove', 'last_seq', 'record_export'],
+  ...[
+    'verify',
+    'verify_rows',
+    'verify_triggers',
+    'prove',
+    'last_seq',
+    'record_export',
+    'trail_status',
+  ],
 ];
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
@@ -101,6 +109,7 @@ const CONNECTIONS = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'Audit
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
+  Query: { serverTime: REQUIRED },
   CreateEnvironmentInput: { name: REQUIRED },
   ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
   CancelFlagScheduleInput: { id: REQUIRED },

@@ -53,7 +53,7 @@ const checkedUpdate = wrapPlans({
 });
 
 /** @throws ProblemError invalid_value for null, which would find nothing */
-function requireValue(name: string, value: unknown): void {
+export function requireValue(name: string, value: unknown): void {
   if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
 }
 
