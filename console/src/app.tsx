@@ -45,6 +45,10 @@ async function start(): Promise<void> {
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
   [
+    '/flags/:environment/:flagKey',
+    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
+  ],
+  [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
   ],
