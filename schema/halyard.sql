@@ -286,8 +286,8 @@ CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_sched
 CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
 CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
+CREATE INDEX feature_flag_schedules_pending_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
-CREATE INDEX feature_flag_schedules_pending_of_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
 CREATE INDEX feature_flag_schedules_scheduled_at_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id);
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
@@ -651,6 +651,7 @@ create table audit.events (
 alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
 CREATE INDEX events_flag_key_idx ON ONLY audit.events USING btree (flag_key, occurred_at DESC, id DESC);
+CREATE INDEX events_flag_states_idx ON ONLY audit.events USING btree (flag_id, occurred_at DESC, revision DESC) WHERE (event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.deleted'::text, 'feature_flag.reconciled'::text]));
 CREATE INDEX events_level_idx ON ONLY audit.events USING btree (occurred_at DESC, id DESC) WHERE (level <> 'info'::text);
 CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE ((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text])));
 CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
@@ -1797,6 +1798,27 @@ AS $function$
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
+CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone)
+ RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT d.id,
+     d.scheduled_at,
+     d.value
+    FROM ( SELECT s.id,
+             s.scheduled_at,
+             (s.updates -> deciding_change.field) AS value
+            FROM app_public.feature_flag_schedules s
+           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL))
+           ORDER BY s.scheduled_at DESC, s.id DESC
+          LIMIT 1) d
+   WHERE (NOT (EXISTS ( SELECT
+            FROM app_public.feature_flag_schedules a
+           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL)))));
+END;
+comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+
 CREATE OR REPLACE FUNCTION app_private.delivering_problems()
  RETURNS SETOF text
  LANGUAGE sql
@@ -2142,6 +2164,29 @@ AS $function$
   where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = reconciled.id), now()) > now() - interval '1 day'
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
+
+CREATE OR REPLACE FUNCTION app_private.flag_change_of(event audit.events)
+ RETURNS TABLE(enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, deleted boolean)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT s.enabled,
+     s.rollout_percentage,
+     s.was_enabled,
+     s.was_rollout_percentage,
+     s.deleted
+    FROM ( SELECT
+                 CASE
+                     WHEN ((flag_change_of.event).event_type <> 'feature_flag.deleted'::text) THEN (((flag_change_of.event).metadata #>> '{after,enabled}'::text[]))::boolean
+                     ELSE false
+                 END AS "case",
+             (COALESCE(((flag_change_of.event).metadata #>> '{after,rolloutPercentage}'::text[]), ((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[])))::integer AS "coalesce",
+             (((flag_change_of.event).metadata #>> '{before,enabled}'::text[]))::boolean AS bool,
+             (((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[]))::integer AS int4,
+             ((flag_change_of.event).event_type = 'feature_flag.deleted'::text) AS "?column?") s(enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted)
+   WHERE (s.deleted OR ((s.enabled IS DISTINCT FROM s.was_enabled) OR (s.rollout_percentage IS DISTINCT FROM s.was_rollout_percentage)));
+END;
+comment on function app_private.flag_change_of(audit.events) is 'The change of state that a feature_flag event is about; no row when it left the state alone. A flag that was deleted is off.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_change_text(event audit.events)
  RETURNS text
@@ -2964,6 +3009,64 @@ end;
 $function$;
 comment on function app_private.parse_purge_event(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
 
+CREATE OR REPLACE FUNCTION app_private.past_states(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  return query
+    select
+      i.flag_key, (s.state ->> 'enabled')::boolean, (s.state ->> 'rolloutPercentage')::integer,
+      l.id is not null or n.id is null or n.before is not null,
+      case when coalesce(l.id, n.id) is null then '{}'
+        else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
+          'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'is_after', case when l.id is null then true end)))
+      end,
+      i.flag_id
+    from (
+      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f
+      from app_public.feature_flags f
+      where f.environment = past_states.environment
+      union all
+      select e.flag_id, min(e.flag_key), null, null
+      from audit.events e
+      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+        and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
+      group by e.flag_id
+    ) as i (flag_id, flag_key, created_at, flag)
+    left join lateral (
+      select e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after
+      from audit.events e
+      where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at desc, e.revision desc
+      limit 1
+    ) as l on true
+    left join lateral (
+      select e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after
+      from audit.events e
+      where l.id is null and e.flag_id = i.flag_id and e.occurred_at > past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at, e.revision
+      limit 1
+    ) as n on true
+    cross join lateral (
+      select case when l.id is not null then l.after else coalesce(n.before, n.after, app_private.flag_state(i.flag)) end as state
+    ) as s
+    where l.event_type is distinct from 'feature_flag.deleted'
+      and n.event_type is distinct from 'feature_flag.created'
+      and (l.id is not null or i.created_at is null or i.created_at <= past_states.at)
+      and s.state is not null
+    order by i.flag_key
+    limit 10000;
+end;
+$function$;
+comment on function app_private.past_states(text,timestamp with time zone) is 'The state that each flag of an environment had at a time that has passed, from the trail.';
+
 CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2998,6 +3101,45 @@ AS $function$
   ) * (0.5 + random() / 2)
 $function$;
 comment on function app_private.postponement(app_public.feature_flag_schedules) is 'How long a schedule waits after an error that passes by itself.';
+
+CREATE OR REPLACE FUNCTION app_private.projected_states(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      f.flag_key::text,
+      coalesce(e.value::boolean, f.enabled),
+      coalesce(r.value::integer, f.rollout_percentage),
+      not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
+      case when e.schedule_id is null then '{}'
+        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
+      || case when r.schedule_id is null then '{}'
+        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+      f.id
+    from app_public.feature_flags f
+    left join lateral app_private.deciding_change(
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    where f.environment = projected_states.environment
+    order by f.flag_key
+    limit 10000;
+end;
+$function$;
+comment on function app_private.projected_states(text,timestamp with time zone) is 'The state of each flag of an environment at a time that comes, if no person changes anything until then.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -4156,6 +4298,73 @@ grant execute on function app_private.require_environment(text,boolean) to halya
 grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
 grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.require_first(first integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if first is null or first not between 0 and 10000 then
+    raise exception 'first must be from 0 to 10000.' using errcode = '22003';
+  end if;
+end;
+$function$;
+comment on function app_private.require_first(integer) is 'Raises 22003 for a number of rows that isn''t from 0 to 10,000.';
+
+CREATE OR REPLACE FUNCTION app_private.require_flag_key(environment text, flag_key text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if flag_key is not null
+    and not exists (
+      select from app_public.feature_flags f
+      where f.environment = require_flag_key.environment and f.flag_key = require_flag_key.flag_key)
+    and not exists (
+      select from audit.events e
+      where e.event_type = 'feature_flag.deleted' and e.environment = require_flag_key.environment
+        and e.flag_key = require_flag_key.flag_key)
+  then
+    raise exception 'There is no flag % in %.', quote_literal(flag_key), environment using errcode = 'ZF001';
+  end if;
+end;
+$function$;
+comment on function app_private.require_flag_key(text,text) is 'Raises ZF001 unless the environment has, or had, a flag with this key; null is none to look for.';
+
+CREATE OR REPLACE FUNCTION app_private.require_history(at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_horizon timestamptz := app_private.purge_horizon();
+begin
+  if at < v_horizon then
+    raise exception 'The audit trail was purged up to %: ask for a time from then on.', app_private.iso(v_horizon)
+      using errcode = 'ZF026', hint = 'Copies of the trail elsewhere may have what is older.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_history(timestamp with time zone) is 'Raises ZF026, which names the horizon, for a time whose events were purged.';
+
+CREATE OR REPLACE FUNCTION app_private.require_instant(name text, value timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if value is null or not isfinite(value) then
+    raise exception '% must be a time.', name using errcode = '22008';
+  end if;
+end;
+$function$;
+comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
+
 CREATE OR REPLACE FUNCTION app_private.require_prover()
  RETURNS void
  LANGUAGE plpgsql
@@ -4174,6 +4383,25 @@ end;
 $function$;
 comment on function app_private.require_prover() is 'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
 
+CREATE OR REPLACE FUNCTION app_private.require_reader()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_role text := coalesce(app_private.claim_role(), 'auditor');
+begin
+  if v_role in ('admin', 'viewer', 'auditor')
+    and (pg_has_role(session_user, 'halyard_' || v_role, 'member') or pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    return v_role;
+  end if;
+  raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
+end;
+$function$;
+comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4191,6 +4419,44 @@ end;
 $function$;
 comment on function app_private.require_schedulable(timestamp with time zone) is 'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 grant execute on function app_private.require_schedulable(timestamp with time zone) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.require_span(starts timestamp with time zone, ends timestamp with time zone, most_days integer DEFAULT NULL::integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_instant('from', starts), app_private.require_instant('to', ends);
+  if ends <= starts then
+    raise exception 'to must be after from.' using errcode = '22008';
+  -- Seconds: a day of an interval has as many hours as the session's time zone gives it.
+  elsif extract(epoch from ends - starts) > 86400 * most_days then
+    raise exception 'from and to may be % days apart at most.', most_days using errcode = '22008';
+  end if;
+end;
+$function$;
+comment on function app_private.require_span(timestamp with time zone,timestamp with time zone,integer) is 'Raises 22008 unless `ends` is after `starts` and, where `most_days` is given, by so many days of 24 hours at most.';
+
+CREATE OR REPLACE FUNCTION app_private.require_zone(zone text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if zone is null or length(zone) > 64
+    or zone ~ '[0-9]' and zone !~ '^(Etc/)?GMT[+-]?[0-9]{1,2}$' and zone not in ('EST5EDT', 'CST6CDT', 'MST7MDT', 'PST8PDT')
+  then
+    raise invalid_parameter_value;
+  end if;
+  perform now() at time zone zone;
+exception when invalid_parameter_value then
+  raise exception 'zone must be the name of a time zone, such as Europe/Zurich, not %.', coalesce(quote_literal(left(zone, 64)), 'null')
+    using errcode = '22009';
+end;
+$function$;
+comment on function app_private.require_zone(text) is 'Raises 22009 for text that is no name of a time zone.';
 
 CREATE OR REPLACE FUNCTION app_private.restored_event(present audit.incarnations, details jsonb)
  RETURNS app_private.audit_event
@@ -6258,6 +6524,55 @@ $function$;
 comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.changes_per_day(environment text, "from" timestamp with time zone, "to" timestamp with time zone, zone text DEFAULT 'UTC'::text)
+ RETURNS TABLE(day text, changes integer, failed integer, pending integer)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(changes_per_day.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_zone(changes_per_day.zone);
+  perform app_private.require_history("from");
+  return query
+    with changed as (
+      select (e.occurred_at at time zone changes_per_day.zone)::date as day, count(*) as changes
+      from audit.events e
+      cross join lateral app_private.flag_change_of(e) as c
+      where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+        and e.environment = changes_per_day.environment
+        and e.occurred_at >= "from" and e.occurred_at < "to"
+      group by 1
+    ), scheduled as (
+      select
+        (s.scheduled_at at time zone changes_per_day.zone)::date as day,
+        count(*) filter (where s.status = 'failed') as failed,
+        count(*) filter (where s.status = 'pending') as pending
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.status in ('failed', 'pending') and f.environment = changes_per_day.environment
+        and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      group by 1
+    )
+    select to_char(d.day, 'YYYY-MM-DD'), coalesce(c.changes, 0)::integer, coalesce(s.failed, 0)::integer, coalesce(s.pending, 0)::integer
+    from (
+      select g.day::date as day
+      from generate_series(
+        ("from" at time zone changes_per_day.zone)::date::timestamp,
+        (("to" - interval '1 microsecond') at time zone changes_per_day.zone)::date::timestamp,
+        interval '1 day') as g (day)
+    ) as d
+    left join changed c on c.day = d.day
+    left join scheduled s on s.day = d.day
+    order by d.day;
+end;
+$function$;
+comment on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) is 'For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_admin;
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_auditor;
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_public.create_environment(name text)
  RETURNS app_public.environments
  LANGUAGE plpgsql
@@ -6277,6 +6592,87 @@ end;
 $function$;
 comment on function app_public.create_environment(text) is 'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
 grant execute on function app_public.create_environment(text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.flag_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, schedule_id uuid, deleted boolean)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_changes.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(flag_changes.first);
+  perform app_private.require_flag_key(flag_changes.environment, of_flag);
+  perform app_private.require_history("from");
+  return query
+    select e.occurred_at, e.flag_key, c.enabled, c.rollout_percentage, c.was_enabled, c.was_rollout_percentage, e.schedule_id, c.deleted
+    from audit.events e
+    cross join lateral app_private.flag_change_of(e) as c
+    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and e.environment = flag_changes.environment
+      and e.occurred_at >= "from" and e.occurred_at < "to"
+      and (of_flag is null or e.flag_key = of_flag)
+    order by e.occurred_at, e.flag_key, e.revision
+    limit flag_changes.first;
+end;
+$function$;
+comment on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.flag_state_at(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_state_at.environment);
+  perform app_private.require_instant('at', flag_state_at.at);
+  if flag_state_at.at > clock_timestamp() then
+    return query select p.* from app_private.projected_states(flag_state_at.environment, flag_state_at.at) as p;
+    return;
+  end if;
+  perform app_private.require_history(flag_state_at.at);
+  return query select p.* from app_private.past_states(flag_state_at.environment, flag_state_at.at) as p;
+end;
+$function$;
+comment on function app_public.flag_state_at(text,timestamp with time zone) is 'The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_admin;
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_auditor;
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.last_flag_change(flag_id uuid)
+ RETURNS TABLE(at timestamp with time zone, by text, event_type text, schedule_id uuid, reason text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- As in the trail's policies: its readers see who and why.
+  v_in_full boolean := app_private.require_reader() in ('admin', 'auditor');
+begin
+  return query
+    select
+      e.occurred_at,
+      case when v_in_full then coalesce(
+        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+      e.event_type, e.schedule_id,
+      case when v_in_full then e.metadata ->> 'reason' end
+    from audit.events e
+    where e.flag_id = last_flag_change.flag_id
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and (not app_private.claims_are_limited() or e.environment = any (app_private.claim_environments()))
+    order by e.occurred_at desc, e.revision desc
+    limit 1;
+end;
+$function$;
+comment on function app_public.last_flag_change(uuid) is 'The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
+grant execute on function app_public.last_flag_change(uuid) to halyard_admin;
+grant execute on function app_public.last_flag_change(uuid) to halyard_auditor;
+grant execute on function app_public.last_flag_change(uuid) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
@@ -6366,6 +6762,35 @@ $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.schedules_between(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
+ RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(schedules_between.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(schedules_between.first);
+  perform app_private.require_flag_key(schedules_between.environment, of_flag);
+  return query
+    select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
+      -- Not s.cancelled_at: the tracking columns can be rolled back.
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where f.environment = schedules_between.environment
+      and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      and (of_flag is null or f.flag_key = of_flag)
+    order by s.scheduled_at, s.id
+    limit schedules_between.first;
+end;
+$function$;
+comment on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_public.server_time()
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -6375,6 +6800,75 @@ comment on function app_public.server_time() is 'The time by the database''s clo
 grant execute on function app_public.server_time() to halyard_admin;
 grant execute on function app_public.server_time() to halyard_auditor;
 grant execute on function app_public.server_time() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    with pending as materialized (
+      select p.*
+      from (
+        (
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at >= "from" and s.scheduled_at < "to" and s.scheduled_at > v_now
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by s.scheduled_at, s.id
+          limit upcoming_changes.first
+        )
+        union all
+        -- Overdue ones come now, or with their next attempt.
+        (
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at <= v_now and greatest(v_now, s.next_attempt_at) >= "from" and greatest(v_now, s.next_attempt_at) < "to"
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by 1, 2, 3
+          limit upcoming_changes.first
+        )
+      ) as p
+      order by p.due_at, p.scheduled_at, p.id
+      limit upcoming_changes.first
+    )
+    select
+      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+    from pending p
+    join app_public.feature_flags f on f.id = p.flag_id
+    -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
+    -- comes behind all that are due until then.
+    cross join lateral (
+      select
+        case when p.next_attempt_at > v_now then p.next_attempt_at else p.scheduled_at end as last_at,
+        case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
+    ) as o
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    order by p.due_at, p.scheduled_at, p.id;
+end;
+$function$;
+comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is 'The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_admin;
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_auditor;
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean

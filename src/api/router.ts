@@ -17,6 +17,7 @@ import { requestIdsOf } from '../http/request_id.ts';
 import { makeAllScheduleRoutes } from '../schedules/all.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 import { pendingSchedules } from '../schedules/rows.ts';
+import { makeStateRoutes } from '../schedules/states.ts';
 
 /**
  * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.
@@ -50,6 +51,7 @@ export function makeRest(
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
     makeProofRoutes(query),
+    makeStateRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

@@ -51,6 +51,7 @@ export const PROBLEMS = {
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
   too_many_schedules: { status: 409, title: 'The flag has too many pending schedules' },
   change_refused: { status: 409, title: 'The database refuses this change' },
+  history_purged: { status: 410, title: 'The trail of that time was purged' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
   too_many_sockets: { status: 429, title: 'Too many WebSockets' },
@@ -92,6 +93,7 @@ const STATES_OF: Partial<Record<ProblemCode, string>> = {
   schedule_changed: 'ZF027',
   environment_not_found: 'ZF014 23503',
   forbidden: 'ZF015 42501',
+  history_purged: 'ZF026',
   // A trigger of the database's administrator: ours all raise codes of their own.
   change_refused: 'P0001',
   flag_exists: '23505',

@@ -35,6 +35,7 @@ describe('the GraphQL schema', () => {
     expect(namesOf('Query')).toEqual([
       'auditEvents',
       'auditProof',
+      'changesPerDay',
       'environment',
       'environments',
       'featureFlag',
@@ -42,9 +43,13 @@ describe('the GraphQL schema', () => {
       'featureFlagSchedule',
       'featureFlagSchedules',
       'featureFlags',
+      'flagChanges',
+      'flagStateAt',
       'me',
+      'schedulesBetween',
       'serverTime',
       'trailStatus',
+      'upcomingChanges',
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',

@@ -54,6 +54,12 @@ app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
 app_public.server_time()                                         admin viewer auditor
+app_public.flag_state_at(text,timestamp with time zone)           admin viewer auditor
+app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) admin viewer auditor
+app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
+app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
+app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) admin viewer auditor
+app_public.last_flag_change(uuid)                                 admin viewer auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
@@ -121,6 +127,17 @@ app_private.delivery_state(text,jsonb)                           worker
 app_private.destination_is_ahead()                               authenticator worker
 app_private.reconcile_due(bigint)                                worker
 
+app_private.require_reader()
+app_private.require_instant(text,timestamp with time zone)
+app_private.require_span(timestamp with time zone,timestamp with time zone,integer)
+app_private.require_first(integer)
+app_private.require_zone(text)
+app_private.require_history(timestamp with time zone)
+app_private.require_flag_key(text,text)
+app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone)
+app_private.projected_states(text,timestamp with time zone)
+app_private.past_states(text,timestamp with time zone)
+app_private.flag_change_of(audit.events)
 app_private.actor_kind()
 app_private.advance_audit_cursor(text,bigint,bigint)
 app_private.reconcile_audit(text,jsonb)

@@ -7,7 +7,7 @@ import { shareOf, stateText } from '../parts/flag_state.tsx';
 import { Shape, STATUS } from '../parts/marks.tsx';
 import { memo } from '../parts/memo.ts';
 import { Bands } from './bands.tsx';
-import { groupMarks, textOf, type MarkGroup } from './groups.ts';
+import { groupMarks, isOneConflict, textOf, type MarkGroup } from './groups.ts';
 import { markText, type Row } from './model.ts';
 import type { Range } from './range.ts';
 import { markTop, percent, x } from './scale.ts';
@@ -102,7 +102,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
         <circle class="halo" r="9" />
         {isChosen && <circle class="ring" r="11" />}
         <Shape status={worst.status} />
-        {marks.length > 1 && (
+        {marks.length > 1 && !isOneConflict(marks) && (
           <text class="count" y="4" text-anchor="middle">
             {marks.length}
           </text>

@@ -1,6 +1,7 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 import { REASON_DESCRIPTION as REASON } from './reasons.ts';
+import { STATE_FUNCTIONS } from './states.ts';
 
 /** The columns that lists can be narrowed to and sorted by, listed so that a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
@@ -43,8 +44,8 @@ const COMMANDS_ONLY = [
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
 const HIDDEN = { tags: { behavior: '-*' } };
-const hidden = (names: readonly string[]) =>
-  Object.fromEntries(names.map((name) => [`audit.${name}`, HIDDEN]));
+const hidden = (names: readonly string[], schema = 'audit') =>
+  Object.fromEntries(names.map((name) => [`${schema}.${name}`, HIDDEN]));
 
 /** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
 const smartTags = jsonPgSmartTags({
@@ -94,6 +95,7 @@ const smartTags = jsonPgSmartTags({
       'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
       'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
       ...hidden(COMMANDS_ONLY),
+      ...hidden(STATE_FUNCTIONS, 'app_public'),
     },
   },
 });

@@ -7,6 +7,7 @@ import { exposurePlugins } from './exposure.ts';
 import { me } from './me.ts';
 import { reasons } from './reasons.ts';
 import { revisions } from './revisions.ts';
+import { states } from './states.ts';
 import { subscriptions } from './subscriptions.ts';
 import { seals } from './seals.ts';
 import { trailConditions } from './trail_conditions.ts';
@@ -31,6 +32,7 @@ export const preset: GraphileConfig.Preset = {
     ...revisions,
     me,
     subscriptions,
+    states,
   ],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.
