@@ -6,5 +6,6 @@ import './styles/controls.css';
 import './styles/frame.css';
 import './styles/timeline.css';
 import './styles/flag.css';
+import './styles/flags.css';
 
 render(<App />, document.body);
