@@ -45,6 +45,14 @@ async function start(): Promise<void> {
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
   [
+    '/flags',
+    () => <Lazy load={() => import('./flags/page.tsx').then(({ FlagsPage }) => FlagsPage)} />,
+  ],
+  [
+    '/flags/:environment/:flagKey',
+    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
+  ],
+  [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
   ],
