@@ -41,9 +41,16 @@ async function start(): Promise<void> {
   }
 }
 
+const Trail = () => (
+  <Lazy load={() => import('./trail/page.tsx').then(({ TrailPage }) => TrailPage)} />
+);
+
 /** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
+  ['/trail', Trail, 'trail'],
+  // The same component, so that the list stays beside an opened event.
+  ['/trail/:eventId', Trail, 'trail'],
   [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,

@@ -5,5 +5,6 @@ import './styles/base.css';
 import './styles/controls.css';
 import './styles/frame.css';
 import './styles/timeline.css';
+import './styles/trail.css';
 
 render(<App />, document.body);
