@@ -1,4 +1,13 @@
-# One image for every piece: setup, migrate, api, worker. TypeScript runs natively, so there is nothing to build.
+# One image for every piece: setup, migrate, api, worker. TypeScript runs natively, so only the console, a web page, is built.
+FROM node:24.21.0-bookworm-slim AS build
+
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --ignore-scripts && npm cache clean --force
+COPY . .
+# Without a build the script succeeds as well.
+RUN node scripts/prepare.mjs && test -f console/dist/index.html
+
 FROM node:24.21.0-bookworm-slim
 
 ENV NODE_ENV=production HOST=0.0.0.0 METRICS_HOST=0.0.0.0
@@ -9,6 +18,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
 
 COPY . .
+COPY --from=build /app/console/dist console/dist
 
 USER node
 EXPOSE 3000

@@ -16,7 +16,7 @@ const LAYERS = [
   ['environments'],
   ['audit', 'flags'],
   ['schedules'],
-  ['graphql', 'metrics'],
+  ['console', 'graphql', 'metrics'],
   ['api', 'worker'],
   ['cli'],
 ];
@@ -61,7 +61,7 @@ export default defineConfig(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['eslint.config.js'] },
+        projectService: { allowDefaultProject: ['eslint.config.js', 'scripts/prepare.mjs'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -92,6 +92,9 @@ export default defineConfig(
     },
   },
   ...layerRules,
-  { files: ['eslint.config.js'], extends: [tseslint.configs.disableTypeChecked] },
+  {
+    files: ['eslint.config.js', 'scripts/prepare.mjs'],
+    extends: [tseslint.configs.disableTypeChecked],
+  },
   prettier,
 );

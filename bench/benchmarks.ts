@@ -13,6 +13,7 @@ import { memoryStart } from './benchmarks/memory_start.ts';
 import { pipeline } from './benchmarks/pipeline.ts';
 import { scaleOut } from './benchmarks/scale_out.ts';
 import { sealing } from './benchmarks/sealing.ts';
+import { states } from './benchmarks/states.ts';
 import { subscriptions } from './benchmarks/subscriptions.ts';
 import { verifying } from './benchmarks/verifying.ts';
 
@@ -26,6 +27,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   lateness,
   bulk,
   listing,
+  states,
   sealing,
   delivering,
   delay,

@@ -62,6 +62,7 @@ from (
     ('halyard.request_id', '', '{}', null, true),
     ('halyard.client_request_id', '', '{}', null, true),
     ('halyard.reason', '', '{}', null, true),
+    ('halyard.expected_revision', '', '{}', null, true),
     ('halyard.recording', '', '{}', null, true),
 
     -- To hold all changes, an administrator sets it on for these roles in the database, and that must hold: /readyz says so.

@@ -129,6 +129,24 @@ comment on column app_private.audited_rows.schedule_id is 'The schedule that the
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
 
+create table app_private.console_sessions (
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  id_hash bytea not null,
+  token bytea not null,
+  constraint console_sessions_expires_at_check CHECK (isfinite(expires_at)),
+  constraint console_sessions_id_hash_check CHECK ((octet_length(id_hash) = 32)),
+  constraint console_sessions_pkey PRIMARY KEY (id_hash),
+  constraint console_sessions_token_check CHECK (((octet_length(token) >= 1) AND (octet_length(token) <= 16384)))
+);
+alter table app_private.console_sessions enable row level security;
+CREATE INDEX console_sessions_expires_at_idx ON app_private.console_sessions USING btree (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+
 create table app_private.denials (
   denied integer not null,
   email text,
@@ -268,8 +286,8 @@ CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_sched
 CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
 CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
+CREATE INDEX feature_flag_schedules_pending_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
-CREATE INDEX feature_flag_schedules_pending_of_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
 CREATE INDEX feature_flag_schedules_scheduled_at_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id);
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
@@ -633,6 +651,7 @@ create table audit.events (
 alter table audit.events enable row level security;
 CREATE INDEX events_admin_idx ON ONLY audit.events USING btree (admin_user_id, occurred_at DESC) WHERE (admin_user_id IS NOT NULL);
 CREATE INDEX events_flag_key_idx ON ONLY audit.events USING btree (flag_key, occurred_at DESC, id DESC);
+CREATE INDEX events_flag_states_idx ON ONLY audit.events USING btree (flag_id, occurred_at DESC, revision DESC) WHERE (event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.deleted'::text, 'feature_flag.reconciled'::text]));
 CREATE INDEX events_level_idx ON ONLY audit.events USING btree (occurred_at DESC, id DESC) WHERE (level <> 'info'::text);
 CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE ((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text])));
 CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
@@ -1014,6 +1033,23 @@ CREATE OR REPLACE FUNCTION app_private.actor_kind()
  STABLE PARALLEL SAFE
 RETURN CASE WHEN (SESSION_USER = 'halyard_worker'::name) THEN 'system'::text WHEN ((SESSION_USER = 'halyard_authenticator'::name) AND (app_private.claim_role() IS NOT NULL)) THEN 'admin'::text ELSE 'database'::text END;
 comment on function app_private.actor_kind() is 'admin, system or database: who makes the change of this transaction, by its login.';
+
+CREATE OR REPLACE FUNCTION app_private.actor_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when (event).actor_kind = 'admin' then coalesce((event).admin_email, (event).admin_user_id, 'An admin')
+    when (event).actor_kind = 'database' then 'The database login ' || (event).database_user
+    when (event).event_type like 'feature_flag.%' and (event).schedule_id is not null
+      then coalesce('A schedule of ' || ((event).metadata ->> 'requestedBy'), 'A schedule')
+    else 'The worker'
+  end
+$function$;
+comment on function app_private.actor_text(audit.events) is 'Who made the change of an event, as the beginning of a sentence.';
+grant execute on function app_private.actor_text(audit.events) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.advance_audit_cursor(destination text, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -1636,6 +1672,19 @@ $function$;
 comment on function app_private.confirm_audit_events(text,bigint,bigint,bigint) is 'advance_audit_cursor() for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value beyond the last seal, or for more than 1,000 events.';
 grant execute on function app_private.confirm_audit_events(text,bigint,bigint,bigint) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.console_session(id_hash bytea)
+ RETURNS TABLE(token bytea, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$function$;
+comment on function app_private.console_session(bytea) is 'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+grant execute on function app_private.console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1748,6 +1797,48 @@ AS $function$
   where d.error_code <> 'ZF012'
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+
+CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone)
+ RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT d.id,
+     d.scheduled_at,
+     d.value
+    FROM ( SELECT s.id,
+             s.scheduled_at,
+             (s.updates -> deciding_change.field) AS value
+            FROM app_public.feature_flag_schedules s
+           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL))
+           ORDER BY s.scheduled_at DESC, s.id DESC
+          LIMIT 1) d
+   WHERE (NOT (EXISTS ( SELECT
+            FROM app_public.feature_flag_schedules a
+           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL)))));
+END;
+comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+
+CREATE OR REPLACE FUNCTION app_private.delivering_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'A destination has more than the trail (tail_cut): nothing is numbered or delivered until an operator decides.'
+  where exists (select from app_private.open_divergences())
+  union all
+  select format('Nothing is delivered to %s: it belongs to the original of this copy.', r.destination)
+  from (select distinct unnest(i.refused_destinations) as destination from audit.incarnations i) as r
+  union all
+  select format('Delivery to %s stands still: it has not confirmed an event that was numbered at %s.', c.destination, app_private.iso(n.sequenced_at))
+  from audit.cursors c
+  cross join lateral (
+    select l.sequenced_at from audit.ledger l where l.seq > app_private.audit_cursor(c.destination) order by l.seq limit 1
+  ) as n
+  where n.sequenced_at < now() - interval '5 minutes'
+$function$;
+comment on function app_private.delivering_problems() is 'What keeps the trail from its destinations, a sentence each: one that is ahead, refused ones, and those that confirm nothing.';
 
 CREATE OR REPLACE FUNCTION app_private.delivery_metrics(destinations text[])
  RETURNS TABLE(metric text, destination text, value double precision)
@@ -1910,6 +2001,17 @@ end;
 $function$;
 comment on function app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[]) is 'Drops these partitions and records that in the trail, all or nothing; returns why it didn''t, null when it did.';
 
+CREATE OR REPLACE FUNCTION app_private.drop_console_session(id_hash bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$function$;
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1994,6 +2096,14 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
 RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
 
+CREATE OR REPLACE FUNCTION app_private.expected_revision()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (app_private.attributed_setting('halyard.expected_revision'::text, 18))::bigint;
+comment on function app_private.expected_revision() is 'The revision that the row must have for the API''s client to change it; null when the request names none, and in sessions of other logins.';
+grant execute on function app_private.expected_revision() to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.expected_triggers()
  RETURNS TABLE(table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
  LANGUAGE sql
@@ -2055,6 +2165,56 @@ AS $function$
 $function$;
 comment on function app_private.fault_metrics() is 'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
 
+CREATE OR REPLACE FUNCTION app_private.flag_change_of(event audit.events)
+ RETURNS TABLE(enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, deleted boolean)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT s.enabled,
+     s.rollout_percentage,
+     s.was_enabled,
+     s.was_rollout_percentage,
+     s.deleted
+    FROM ( SELECT
+                 CASE
+                     WHEN ((flag_change_of.event).event_type <> 'feature_flag.deleted'::text) THEN (((flag_change_of.event).metadata #>> '{after,enabled}'::text[]))::boolean
+                     ELSE false
+                 END AS "case",
+             (COALESCE(((flag_change_of.event).metadata #>> '{after,rolloutPercentage}'::text[]), ((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[])))::integer AS "coalesce",
+             (((flag_change_of.event).metadata #>> '{before,enabled}'::text[]))::boolean AS bool,
+             (((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[]))::integer AS int4,
+             ((flag_change_of.event).event_type = 'feature_flag.deleted'::text) AS "?column?") s(enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted)
+   WHERE (s.deleted OR ((s.enabled IS DISTINCT FROM s.was_enabled) OR (s.rollout_percentage IS DISTINCT FROM s.was_rollout_percentage)));
+END;
+comment on function app_private.flag_change_of(audit.events) is 'The change of state that a feature_flag event is about; no row when it left the state alone. A flag that was deleted is off.';
+
+CREATE OR REPLACE FUNCTION app_private.flag_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'feature_flag.created' then 'created it'
+    when 'feature_flag.updated' then coalesce(
+      nullif(concat_ws(
+        ' and ',
+        case
+          when c.before -> 'enabled' is distinct from c.after -> 'enabled'
+            then case c.after ->> 'enabled' when 'true' then 'turned it on' else 'turned it off' end
+        end,
+        case
+          when c.before -> 'rolloutPercentage' is distinct from c.after -> 'rolloutPercentage'
+            then concat('set ', c.after ->> 'rolloutPercentage', ' %')
+        end,
+        case when c.before -> 'description' is distinct from c.after -> 'description' then 'changed its description' end), ''),
+      'changed it')
+  end
+  from (select (event).metadata -> 'before' as before, (event).metadata -> 'after' as after) as c
+$function$;
+comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
+grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -2067,6 +2227,21 @@ CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  STABLE
 RETURN (app_private.flag_state(flag) || jsonb_build_object('flagKey', (flag).flag_key, 'environment', (flag).environment));
 comment on function app_private.flag_found(app_public.feature_flags) is 'What a flag''s row says, with the keys of flag_recorded().';
+
+CREATE OR REPLACE FUNCTION app_private.flag_ids_of_events(event_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 50
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$function$;
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.flag_ids_of_events(uuid[]) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.flag_recorded(event audit.events)
  RETURNS jsonb
@@ -2134,6 +2309,33 @@ AS $function$
   where r.scope = 'full'
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+CREATE OR REPLACE FUNCTION app_private.guarding_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with last_check as (
+    select max(r.finished_at) as at, coalesce(max(r.rows_unexplained), 0) as unexplained
+    from audit.reconciliations r
+    where r.scope = 'full'
+  )
+  select format('Rows differ from the trail (row_differs, row_unrecorded or row_vanished), as the check of %s found.', app_private.iso(k.at))
+  from last_check k
+  where k.unexplained > 0
+  union all
+  select case
+    when k.at is null then 'Rows were never compared with the trail.'
+    else format('Rows were last compared with the trail at %s, more than two days ago.', app_private.iso(k.at))
+  end
+  from last_check k
+  where coalesce(k.at, (select min(i.started_at) from audit.incarnations i)) < now() - interval '2 days'
+  union all
+  select format('%s, %s: %s', t.status, t.table_name, t.detail)
+  from app_private.trigger_problems() as t
+$function$;
+comment on function app_private.guarding_problems() is 'Rows that the last check found to differ, a check that is overdue, and triggers and policies that aren''t as they must be, a sentence each.';
 
 CREATE OR REPLACE FUNCTION app_private.has_no_room_for_pending(flag_id uuid)
  RETURNS boolean
@@ -2295,6 +2497,7 @@ CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  STABLE PARALLEL SAFE
 RETURN to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text);
 comment on function app_private.iso(timestamp with time zone) is 'The instant as ISO 8601 text in UTC.';
+grant execute on function app_private.iso(timestamp with time zone) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.leaf_hash(message text)
  RETURNS bytea
@@ -2342,10 +2545,14 @@ begin
   if not found then
     raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
   end if;
+  -- Before its status: who applied or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_schedule.revision then
+    perform app_private.refuse_stale_schedule(v_schedule);
+  end if;
   return v_schedule;
 end;
 $function$;
-comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege or ZF002.';
+comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_trail()
  RETURNS void
@@ -2802,6 +3009,64 @@ end;
 $function$;
 comment on function app_private.parse_purge_event(text) is 'What an audit.purged event says in its text of all purges so far: before when, how many events, up to which seq.';
 
+CREATE OR REPLACE FUNCTION app_private.past_states(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  return query
+    select
+      i.flag_key, (s.state ->> 'enabled')::boolean, (s.state ->> 'rolloutPercentage')::integer,
+      l.id is not null or n.id is null or n.before is not null,
+      case when coalesce(l.id, n.id) is null then '{}'
+        else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
+          'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'is_after', case when l.id is null then true end)))
+      end,
+      i.flag_id
+    from (
+      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f
+      from app_public.feature_flags f
+      where f.environment = past_states.environment
+      union all
+      select e.flag_id, min(e.flag_key), null, null
+      from audit.events e
+      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+        and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
+      group by e.flag_id
+    ) as i (flag_id, flag_key, created_at, flag)
+    left join lateral (
+      select e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after
+      from audit.events e
+      where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at desc, e.revision desc
+      limit 1
+    ) as l on true
+    left join lateral (
+      select e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after
+      from audit.events e
+      where l.id is null and e.flag_id = i.flag_id and e.occurred_at > past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at, e.revision
+      limit 1
+    ) as n on true
+    cross join lateral (
+      select case when l.id is not null then l.after else coalesce(n.before, n.after, app_private.flag_state(i.flag)) end as state
+    ) as s
+    where l.event_type is distinct from 'feature_flag.deleted'
+      and n.event_type is distinct from 'feature_flag.created'
+      and (l.id is not null or i.created_at is null or i.created_at <= past_states.at)
+      and s.state is not null
+    order by i.flag_key
+    limit 10000;
+end;
+$function$;
+comment on function app_private.past_states(text,timestamp with time zone) is 'The state that each flag of an environment had at a time that has passed, from the trail.';
+
 CREATE OR REPLACE FUNCTION app_private.patch_flags(flag_ids uuid[], updates jsonb[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2836,6 +3101,45 @@ AS $function$
   ) * (0.5 + random() / 2)
 $function$;
 comment on function app_private.postponement(app_public.feature_flag_schedules) is 'How long a schedule waits after an error that passes by itself.';
+
+CREATE OR REPLACE FUNCTION app_private.projected_states(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      f.flag_key::text,
+      coalesce(e.value::boolean, f.enabled),
+      coalesce(r.value::integer, f.rollout_percentage),
+      not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
+      case when e.schedule_id is null then '{}'
+        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
+      || case when r.schedule_id is null then '{}'
+        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+      f.id
+    from app_public.feature_flags f
+    left join lateral app_private.deciding_change(
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    where f.environment = projected_states.environment
+    order by f.flag_key
+    limit 10000;
+end;
+$function$;
+comment on function app_private.projected_states(text,timestamp with time zone) is 'The state of each flag of an environment at a time that comes, if no person changes anything until then.';
 
 CREATE OR REPLACE FUNCTION app_private.purge_horizon()
  RETURNS timestamp with time zone
@@ -2940,6 +3244,29 @@ AS $function$
 $function$;
 comment on function app_private.purges() is 'The purges that the trail proves.';
 
+CREATE OR REPLACE FUNCTION app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$function$;
+comment on function app_private.put_console_session(bytea,bytea,timestamp with time zone) is 'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+grant execute on function app_private.put_console_session(bytea,bytea,timestamp with time zone) to halyard_authenticator;
+
 CREATE OR REPLACE FUNCTION app_private.readiness(OUT version text, OUT ahead boolean, OUT audit_mode text, OUT writable boolean, OUT privileges boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -2961,6 +3288,23 @@ $function$;
 comment on function app_private.readiness() is 'Whether a change would work in this session: it may write, and its login is the API''s and may become an admin who may change flags; with the last migration, the audit mode, and whether a destination has more of the trail.';
 grant execute on function app_private.readiness() to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.recent_flag_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
+grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -2970,7 +3314,7 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
-  order by e.occurred_at desc
+  order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
 comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
@@ -3498,6 +3842,28 @@ $function$;
 comment on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) is 'Writes, once, the audit.undeliverable event of an event or a seal that a destination refuses for good, for the holder of the lease forward.<destination>: false when its token isn''t the present one; raises invalid_parameter_value where nothing has that number and id.';
 grant execute on function app_private.record_undeliverable(text,bigint,bigint,uuid,integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.recording_problems()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  (
+    select format('Events that could not be written wait as dead letters, the oldest since %s.', app_private.iso(d.occurred_at))
+    from audit.dead_letters d
+    order by d.id
+    limit 1
+  )
+  union all
+  select format('Events wait for their number and their seal since %s: no worker seals them.', app_private.iso(q.occurred_at))
+  from (select n.occurred_at from audit.queue n order by n.id limit 1) as q
+  where q.occurred_at < now() - interval '1 minute'
+  union all
+  select 'The audit mode can''t be read: somebody holds the lock of the settings.'
+  where app_private.audit_mode() is null
+$function$;
+comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
  LANGUAGE plpgsql
@@ -3511,6 +3877,47 @@ begin
 end;
 $function$;
 comment on function app_private.refuse_pending() is 'Raises ZF013.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_flag(flag app_public.feature_flags)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  -- Behind the row's lock, so the event of its last change is there, unless writing it failed.
+  select e.* into v_event
+  from audit.events e
+  where e.flag_key = flag.flag_key and e.flag_id = flag.id
+    and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.flag_change_text(v_event), flag.revision)
+    using errcode = 'ZF017', detail = app_private.stale_detail(v_event, flag.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_flag(app_public.feature_flags) is 'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
+grant execute on function app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.schedule_id = schedule.id and e.event_type like 'flag_schedule.%'
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.schedule_change_text(v_event), schedule.revision)
+    using errcode = 'ZF027', detail = app_private.stale_detail(v_event, schedule.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is 'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
 
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
@@ -3891,6 +4298,110 @@ grant execute on function app_private.require_environment(text,boolean) to halya
 grant execute on function app_private.require_environment(text,boolean) to halyard_auditor;
 grant execute on function app_private.require_environment(text,boolean) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_private.require_first(first integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if first is null or first not between 0 and 10000 then
+    raise exception 'first must be from 0 to 10000.' using errcode = '22003';
+  end if;
+end;
+$function$;
+comment on function app_private.require_first(integer) is 'Raises 22003 for a number of rows that isn''t from 0 to 10,000.';
+
+CREATE OR REPLACE FUNCTION app_private.require_flag_key(environment text, flag_key text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if flag_key is not null
+    and not exists (
+      select from app_public.feature_flags f
+      where f.environment = require_flag_key.environment and f.flag_key = require_flag_key.flag_key)
+    and not exists (
+      select from audit.events e
+      where e.event_type = 'feature_flag.deleted' and e.environment = require_flag_key.environment
+        and e.flag_key = require_flag_key.flag_key)
+  then
+    raise exception 'There is no flag % in %.', quote_literal(flag_key), environment using errcode = 'ZF001';
+  end if;
+end;
+$function$;
+comment on function app_private.require_flag_key(text,text) is 'Raises ZF001 unless the environment has, or had, a flag with this key; null is none to look for.';
+
+CREATE OR REPLACE FUNCTION app_private.require_history(at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_horizon timestamptz := app_private.purge_horizon();
+begin
+  if at < v_horizon then
+    raise exception 'The audit trail was purged up to %: ask for a time from then on.', app_private.iso(v_horizon)
+      using errcode = 'ZF026', hint = 'Copies of the trail elsewhere may have what is older.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_history(timestamp with time zone) is 'Raises ZF026, which names the horizon, for a time whose events were purged.';
+
+CREATE OR REPLACE FUNCTION app_private.require_instant(name text, value timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if value is null or not isfinite(value) then
+    raise exception '% must be a time.', name using errcode = '22008';
+  end if;
+end;
+$function$;
+comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
+
+CREATE OR REPLACE FUNCTION app_private.require_prover()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$function$;
+comment on function app_private.require_prover() is 'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
+CREATE OR REPLACE FUNCTION app_private.require_reader()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_role text := coalesce(app_private.claim_role(), 'auditor');
+begin
+  if v_role in ('admin', 'viewer', 'auditor')
+    and (pg_has_role(session_user, 'halyard_' || v_role, 'member') or pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    return v_role;
+  end if;
+  raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
+end;
+$function$;
+comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -3908,6 +4419,44 @@ end;
 $function$;
 comment on function app_private.require_schedulable(timestamp with time zone) is 'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
 grant execute on function app_private.require_schedulable(timestamp with time zone) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.require_span(starts timestamp with time zone, ends timestamp with time zone, most_days integer DEFAULT NULL::integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_instant('from', starts), app_private.require_instant('to', ends);
+  if ends <= starts then
+    raise exception 'to must be after from.' using errcode = '22008';
+  -- Seconds: a day of an interval has as many hours as the session's time zone gives it.
+  elsif extract(epoch from ends - starts) > 86400 * most_days then
+    raise exception 'from and to may be % days apart at most.', most_days using errcode = '22008';
+  end if;
+end;
+$function$;
+comment on function app_private.require_span(timestamp with time zone,timestamp with time zone,integer) is 'Raises 22008 unless `ends` is after `starts` and, where `most_days` is given, by so many days of 24 hours at most.';
+
+CREATE OR REPLACE FUNCTION app_private.require_zone(zone text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if zone is null or length(zone) > 64
+    or zone ~ '[0-9]' and zone !~ '^(Etc/)?GMT[+-]?[0-9]{1,2}$' and zone not in ('EST5EDT', 'CST6CDT', 'MST7MDT', 'PST8PDT')
+  then
+    raise invalid_parameter_value;
+  end if;
+  perform now() at time zone zone;
+exception when invalid_parameter_value then
+  raise exception 'zone must be the name of a time zone, such as Europe/Zurich, not %.', coalesce(quote_literal(left(zone, 64)), 'null')
+    using errcode = '22009';
+end;
+$function$;
+comment on function app_private.require_zone(text) is 'Raises 22009 for text that is no name of a time zone.';
 
 CREATE OR REPLACE FUNCTION app_private.restored_event(present audit.incarnations, details jsonb)
  RETURNS app_private.audit_event
@@ -4142,6 +4691,28 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with
 RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'flag_schedule.created' then 'scheduled it'
+    when 'flag_schedule.rescheduled' then case
+      when (event).metadata #> '{before,scheduledAt}' is distinct from (event).metadata #> '{after,scheduledAt}' then concat(
+        'moved it to ',
+        to_char(((event).metadata #>> '{after,scheduledAt}')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ' UTC')
+      else 'changed its reason'
+    end
+    when 'flag_schedule.retried' then 'retried it'
+    when 'flag_schedule.cancelled' then 'cancelled it'
+    when 'flag_schedule.applied' then 'applied it'
+    when 'flag_schedule.failed' then 'failed to apply it'
+  end
+$function$;
+comment on function app_private.schedule_change_text(audit.events) is 'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_changed_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -4286,6 +4857,26 @@ CREATE OR REPLACE FUNCTION app_private.seal_message(seal audit.seals)
  STABLE
 RETURN concat('{"eventType": "audit.sealed"', ', "timestamp": "', app_private.iso((seal).sealed_at), '"', ', "eventId": "', app_private.uuid_of((seal).head), '"', ', "level": "info", "environment": null, "requestId": null', ', "metadata": {"seal": ', (seal).seal_no, ', "trail": "', (seal).trail, '"', ', "incarnation": "', (seal).incarnation, '"', ', "firstSeq": ', (seal).first_seq, ', "lastSeq": ', (seal).last_seq, ', "root": "', encode((seal).root, 'hex'::text), '"', ', "previousHead": "', encode((seal).previous_head, 'hex'::text), '"', ', "head": "', encode((seal).head, 'hex'::text), '"}}');
 comment on function app_private.seal_message(audit.seals) is 'The audit.sealed record that is shipped for a seal.';
+
+CREATE OR REPLACE FUNCTION app_private.seal_of(seq bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$function$;
+comment on function app_private.seal_of(bigint) is 'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+grant execute on function app_private.seal_of(bigint) to halyard_admin;
+grant execute on function app_private.seal_of(bigint) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.seal_problems(seal audit.seals, purged_before timestamp with time zone, purged_to bigint DEFAULT NULL::bigint)
  RETURNS TABLE(status text, seqs bigint[], detail text)
@@ -4578,6 +5169,45 @@ RETURN convert_from(app_private.shipped_bytes(payload, seq), 'UTF8'::name);
 comment on function app_private.shipped_message(text,bigint) is 'The message that destinations get: an event''s payload with its seq put in.';
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
+
+CREATE OR REPLACE FUNCTION app_private.stale_detail(event audit.events, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'revision', stale_detail.revision,
+    'changedAt', case when (event).revision = stale_detail.revision then app_private.iso((event).occurred_at) end,
+    'changedBy',
+    case when (event).revision = stale_detail.revision then coalesce((event).admin_email, (event).admin_user_id) end)::text
+$function$;
+comment on function app_private.stale_detail(audit.events,bigint) is 'What stale_text() says, as JSON for the client: the row''s revision, when it came to be, and the admin who made it, as far as they are known.';
+grant execute on function app_private.stale_detail(audit.events,bigint) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_private.stale_text(event audit.events, change text, revision bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select concat(
+    case
+      when (event).revision = stale_text.revision and stale_text.change is not null then concat_ws(
+        ' ', app_private.actor_text(event), stale_text.change, 'at',
+        to_char(
+          (event).occurred_at at time zone 'UTC',
+          case
+            when date_trunc('day', (event).occurred_at, 'UTC') = date_trunc('day', now(), 'UTC') then 'HH24:MI'
+            else 'YYYY-MM-DD HH24:MI'
+          end),
+        'UTC')
+      else concat('It is at revision ', stale_text.revision, ' now')
+    end,
+    '; your change was made against revision ', app_private.expected_revision(), '.')
+$function$;
+comment on function app_private.stale_text(audit.events,text,bigint) is 'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
+grant execute on function app_private.stale_text(audit.events,text,bigint) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
@@ -5014,6 +5644,10 @@ begin
       perform app_private.require_environment(new.environment);
     end if;
   else
+    -- `old` is the row as it is now that this statement has its lock.
+    if app_private.expected_revision() <> old.revision then
+      perform app_private.refuse_stale_flag(old);
+    end if;
     if (new.id, new.flag_key, new.environment, new.created_at)
        is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
       raise exception 'A flag''s id, flag_key, environment and created_at can''t be changed.'
@@ -5030,7 +5664,7 @@ begin
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed.';
+comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
  RETURNS trigger
@@ -5890,6 +6524,55 @@ $function$;
 comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.changes_per_day(environment text, "from" timestamp with time zone, "to" timestamp with time zone, zone text DEFAULT 'UTC'::text)
+ RETURNS TABLE(day text, changes integer, failed integer, pending integer)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(changes_per_day.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_zone(changes_per_day.zone);
+  perform app_private.require_history("from");
+  return query
+    with changed as (
+      select (e.occurred_at at time zone changes_per_day.zone)::date as day, count(*) as changes
+      from audit.events e
+      cross join lateral app_private.flag_change_of(e) as c
+      where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+        and e.environment = changes_per_day.environment
+        and e.occurred_at >= "from" and e.occurred_at < "to"
+      group by 1
+    ), scheduled as (
+      select
+        (s.scheduled_at at time zone changes_per_day.zone)::date as day,
+        count(*) filter (where s.status = 'failed') as failed,
+        count(*) filter (where s.status = 'pending') as pending
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.status in ('failed', 'pending') and f.environment = changes_per_day.environment
+        and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      group by 1
+    )
+    select to_char(d.day, 'YYYY-MM-DD'), coalesce(c.changes, 0)::integer, coalesce(s.failed, 0)::integer, coalesce(s.pending, 0)::integer
+    from (
+      select g.day::date as day
+      from generate_series(
+        ("from" at time zone changes_per_day.zone)::date::timestamp,
+        (("to" - interval '1 microsecond') at time zone changes_per_day.zone)::date::timestamp,
+        interval '1 day') as g (day)
+    ) as d
+    left join changed c on c.day = d.day
+    left join scheduled s on s.day = d.day
+    order by d.day;
+end;
+$function$;
+comment on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) is 'For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_admin;
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_auditor;
+grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_public.create_environment(name text)
  RETURNS app_public.environments
  LANGUAGE plpgsql
@@ -5909,6 +6592,87 @@ end;
 $function$;
 comment on function app_public.create_environment(text) is 'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
 grant execute on function app_public.create_environment(text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.flag_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, schedule_id uuid, deleted boolean)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_changes.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(flag_changes.first);
+  perform app_private.require_flag_key(flag_changes.environment, of_flag);
+  perform app_private.require_history("from");
+  return query
+    select e.occurred_at, e.flag_key, c.enabled, c.rollout_percentage, c.was_enabled, c.was_rollout_percentage, e.schedule_id, c.deleted
+    from audit.events e
+    cross join lateral app_private.flag_change_of(e) as c
+    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and e.environment = flag_changes.environment
+      and e.occurred_at >= "from" and e.occurred_at < "to"
+      and (of_flag is null or e.flag_key = of_flag)
+    order by e.occurred_at, e.flag_key, e.revision
+    limit flag_changes.first;
+end;
+$function$;
+comment on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
+grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.flag_state_at(environment text, at timestamp with time zone)
+ RETURNS TABLE(flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_state_at.environment);
+  perform app_private.require_instant('at', flag_state_at.at);
+  if flag_state_at.at > clock_timestamp() then
+    return query select p.* from app_private.projected_states(flag_state_at.environment, flag_state_at.at) as p;
+    return;
+  end if;
+  perform app_private.require_history(flag_state_at.at);
+  return query select p.* from app_private.past_states(flag_state_at.environment, flag_state_at.at) as p;
+end;
+$function$;
+comment on function app_public.flag_state_at(text,timestamp with time zone) is 'The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_admin;
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_auditor;
+grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.last_flag_change(flag_id uuid)
+ RETURNS TABLE(at timestamp with time zone, by text, event_type text, schedule_id uuid, reason text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- As in the trail's policies: its readers see who and why.
+  v_in_full boolean := app_private.require_reader() in ('admin', 'auditor');
+begin
+  return query
+    select
+      e.occurred_at,
+      case when v_in_full then coalesce(
+        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+      e.event_type, e.schedule_id,
+      case when v_in_full then e.metadata ->> 'reason' end
+    from audit.events e
+    where e.flag_id = last_flag_change.flag_id
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and (not app_private.claims_are_limited() or e.environment = any (app_private.claim_environments()))
+    order by e.occurred_at desc, e.revision desc
+    limit 1;
+end;
+$function$;
+comment on function app_public.last_flag_change(uuid) is 'The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
+grant execute on function app_public.last_flag_change(uuid) to halyard_admin;
+grant execute on function app_public.last_flag_change(uuid) to halyard_auditor;
+grant execute on function app_public.last_flag_change(uuid) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
@@ -5998,6 +6762,114 @@ $function$;
 comment on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) is 'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.schedules_between(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
+ RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform app_private.require_reader(), app_private.require_environment(schedules_between.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(schedules_between.first);
+  perform app_private.require_flag_key(schedules_between.environment, of_flag);
+  return query
+    select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
+      -- Not s.cancelled_at: the tracking columns can be rolled back.
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where f.environment = schedules_between.environment
+      and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      and (of_flag is null or f.flag_key = of_flag)
+    order by s.scheduled_at, s.id
+    limit schedules_between.first;
+end;
+$function$;
+comment on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
+grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.server_time()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+RETURN clock_timestamp();
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+grant execute on function app_public.server_time() to halyard_admin;
+grant execute on function app_public.server_time() to halyard_auditor;
+grant execute on function app_public.server_time() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    with pending as materialized (
+      select p.*
+      from (
+        (
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at >= "from" and s.scheduled_at < "to" and s.scheduled_at > v_now
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by s.scheduled_at, s.id
+          limit upcoming_changes.first
+        )
+        union all
+        -- Overdue ones come now, or with their next attempt.
+        (
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at <= v_now and greatest(v_now, s.next_attempt_at) >= "from" and greatest(v_now, s.next_attempt_at) < "to"
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by 1, 2, 3
+          limit upcoming_changes.first
+        )
+      ) as p
+      order by p.due_at, p.scheduled_at, p.id
+      limit upcoming_changes.first
+    )
+    select
+      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+    from pending p
+    join app_public.feature_flags f on f.id = p.flag_id
+    -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
+    -- comes behind all that are due until then.
+    cross join lateral (
+      select
+        case when p.next_attempt_at > v_now then p.next_attempt_at else p.scheduled_at end as last_at,
+        case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
+    ) as o
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    order by p.due_at, p.scheduled_at, p.id;
+end;
+$function$;
+comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is 'The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_admin;
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_auditor;
+grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION audit.forget_destination(name text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -6034,7 +6906,7 @@ declare
   v_leaves bytea[];
   v_message text;
 begin
-  perform app_private.require_auditor();
+  perform app_private.require_prover();
   select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
   select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
   if v_seal.seal_no is null then
@@ -6068,7 +6940,8 @@ begin
       'head', encode(v_seal.head, 'hex')));
 end;
 $function$;
-comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged.';
+comment on function audit.prove(uuid) is 'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+grant execute on function audit.prove(uuid) to halyard_admin;
 grant execute on function audit.prove(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.record_export(format text, filters jsonb, follow boolean DEFAULT false)
@@ -6170,6 +7043,42 @@ begin
 end;
 $function$;
 comment on function audit.retain(interval,integer,boolean) is 'Purges the months (UTC) of the trail that ended longer ago than `keep` (at least a month), oldest first, at most `at_most` of them; with dry_run only says what it would do. A row for each: purged, purgeable, kept, or busy (try again), and why. Only what is sealed, delivered and unchanged is purged.';
+
+CREATE OR REPLACE FUNCTION audit.trail_status()
+ RETURNS TABLE(last_seq bigint, sealed_seq bigint, seal_no bigint, sealed_at timestamp with time zone, anchored_seal_no bigint, anchored_at timestamp with time zone, problems text[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_delivered bigint;
+begin
+  last_seq := audit.last_seq();
+  select s.last_seq, s.seal_no, s.sealed_at into sealed_seq, seal_no, sealed_at from audit.seals s order by s.seal_no desc limit 1;
+  sealed_seq := coalesce(sealed_seq, 0);
+  select c.last_seq, c.updated_at into v_delivered, anchored_at from audit.cursors c order by c.last_seq desc, c.updated_at limit 1;
+  select s.seal_no into anchored_seal_no from audit.seals s where s.last_seq <= v_delivered order by s.last_seq desc limit 1;
+  if anchored_seal_no is null then
+    anchored_at := null;
+  end if;
+  problems := '{}';
+  for v_part in 1..3 loop
+    begin
+      case v_part
+        when 1 then problems := problems || array(select * from app_private.recording_problems());
+        when 2 then problems := problems || array(select * from app_private.delivering_problems());
+        else problems := problems || array(select * from app_private.guarding_problems());
+      end case;
+    exception when others then
+      problems := problems || 'What is wrong with the trail can''t be read in full: a table or a function of it is broken or locked.'::text;
+    end;
+  end loop;
+  return next;
+end;
+$function$;
+comment on function audit.trail_status() is 'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+grant execute on function audit.trail_status() to halyard_admin;
+grant execute on function audit.trail_status() to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify(from_seq bigint DEFAULT 1, to_seq bigint DEFAULT NULL::bigint)
  RETURNS TABLE(seal_no bigint, first_seq bigint, last_seq bigint, status text, seqs bigint[], detail text)

@@ -14,3 +14,4 @@ export {
 } from './http/schema_parts.ts';
 export type { ProblemBody } from './http/schema_parts.ts';
 export * from './schedules/schemas.ts';
+export * from './schedules/state_schemas.ts';

@@ -8,6 +8,7 @@ import { ProblemError } from '../lib/errors.ts';
 import { requireRole, type QueryAsCaller } from '../http/caller.ts';
 import type { ExportLimits } from '../audit/export/places.ts';
 import { makeAuditRoutes } from '../audit/export/routes.ts';
+import { makeProofRoutes } from '../audit/seals/routes.ts';
 import { makeEnvironmentRoutes } from '../environments/routes.ts';
 import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
@@ -16,6 +17,7 @@ import { requestIdsOf } from '../http/request_id.ts';
 import { makeAllScheduleRoutes } from '../schedules/all.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 import { pendingSchedules } from '../schedules/rows.ts';
+import { makeStateRoutes } from '../schedules/states.ts';
 
 /**
  * Everything under /api. Authentication comes first: without a token nothing is read, and no address is disclosed.
@@ -28,11 +30,11 @@ export function makeRest(
   limits: ExportLimits,
   ending: AbortSignal,
 ): Router {
-  const query: QueryAsCaller = async (request, sql, values, { reason, action, first } = {}) => {
+  const query: QueryAsCaller = async (request, sql, values, { action, first, ...change } = {}) => {
     const claims = claimsOf(request);
     try {
       const asking = { isLimited: true, client: request.res };
-      const settings = pgSettings(claims, requestIdsOf(request), asking, reason);
+      const settings = pgSettings(claims, requestIdsOf(request), asking, change);
       return await queryAs(pool, settings, { ...sql, values }, first);
     } catch (error) {
       const reads = request.method === 'GET' || request.method === 'HEAD';
@@ -48,6 +50,8 @@ export function makeRest(
     makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
+    makeProofRoutes(query),
+    makeStateRoutes(query),
     makeAuditRoutes(pool, limits, ending),
   );
   router.use(notFound);

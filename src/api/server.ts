@@ -4,6 +4,7 @@ import { Registry } from 'prom-client';
 import { makeDenialRecorder } from '../audit/denials/recorder.ts';
 import { makeAuthentication } from '../auth/auth.ts';
 import type { Config } from '../config/config.ts';
+import { makeConsole } from '../console/index.ts';
 import { shareByUser } from '../postgres/fair_pool.ts';
 import { makePool } from '../postgres/pool.ts';
 import type { DatabaseWait } from '../postgres/wait.ts';
@@ -54,6 +55,8 @@ export interface ApiOptions {
   readonly maxCheckoutMs?: number | undefined;
   /** HTTP connections at a time; 2,000 by default. */
   readonly maxConnections?: number | undefined;
+  /** The console's built files; by default those of this checkout. */
+  readonly consoleFolder?: string | undefined;
   /** The registry of its metrics. */
   readonly registry?: Registry | undefined;
 }
@@ -68,9 +71,6 @@ export interface ApiOptions {
 export async function startApi(options: ApiOptions) {
   const { config, databaseUrl, log } = options;
   const metrics = makeApiMetrics(options.registry ?? new Registry());
-  const authentication = makeAuthentication(tokenSource(config), log, {
-    onRefused: metrics.authenticationFailed,
-  });
   // Ends in the opposite order: nothing new is accepted, requests in flight finish, then the database's connections close.
   await using starting = new AsyncDisposableStack();
   const pool = makePool(databaseUrl, {
@@ -82,6 +82,12 @@ export async function startApi(options: ApiOptions) {
   starting.defer(async () => {
     if (!(await settlesWithin(CLOSE_MS, pool.end())))
       log.warn('database connections did not close in time');
+  });
+  const console = makeConsole({ config, pool, log, folder: options.consoleFolder });
+  starting.defer(() => console.close());
+  const authentication = makeAuthentication(tokenSource(config), log, {
+    onRefused: metrics.authenticationFailed,
+    sessions: console.tokens,
   });
   const denials = makeDenialRecorder(pool, log);
   starting.defer(() => denials.close());
@@ -113,18 +119,27 @@ export async function startApi(options: ApiOptions) {
   const draining = () => drain.signal.aborted;
   app.use(makeHealth({ pool, log, listener: graphql, draining }));
   await graphql?.attach(app, server);
+  app.use(console.makeRouter(authentication));
   app.use('/api', makeRest(pool, authentication, config.limits, drain.signal));
   const onDenied = (request: Request, code: ProblemCode) => denials.record(denialOf(request, code));
   app.use(notFound, makeErrorHandler(log, onDenied));
   server.on('request', app);
   const url = await listen(server, config);
   log.info({ url }, 'the API is listening');
+  const started = graphql?.started ?? Promise.resolve();
+  // Behind the start, which it must not delay.
+  started.then(
+    () => console.begin(),
+    () => undefined,
+  );
   const running = starting.move();
   let closing: Promise<void> | undefined;
   return {
     url,
     /** Resolves once it answers all that it is asked; rejects as `database.ready` does. */
-    started: graphql?.started ?? Promise.resolve(),
+    started,
+    /** The address that signs a browser in at the console with this token, once, within 10 minutes. */
+    enterUrl: (token: string) => `${config.console.url ?? url}${console.enterPath(token)}`,
     close: () => (closing ??= running.disposeAsync()),
   };
 }

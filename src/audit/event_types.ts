@@ -29,6 +29,21 @@ export function eventTypeProblem(type: string): string | null {
   return `has no type ${JSON.stringify(type.slice(0, 60))}: ${choice}`;
 }
 
+/**
+ * The types that a pattern means: a type, or the beginning of one and `*`, as `flag_schedule.*`.
+ *
+ * @returns none when the pattern means no type
+ */
+export function typesMatching(pattern: string): string[] {
+  const start = pattern.endsWith('*') ? pattern.slice(0, -1) : null;
+  return NAMES.filter((name) => (start === null ? name === pattern : name.startsWith(start)));
+}
+
+/** What is wrong with a pattern of types, as a sentence's end; null when it means a type. */
+export function eventTypePatternProblem(pattern: string): string | null {
+  return typesMatching(pattern).length > 0 ? null : eventTypeProblem(pattern);
+}
+
 function kindOf(type: string): string {
   return type.slice(0, Math.max(0, type.indexOf('.')));
 }

@@ -40,6 +40,14 @@ export class AuthenticationError extends Error {
   }
 }
 
+/** Finds the tokens of requests that bring none: those of sessions. Both resolve to null for a request that has no session. */
+export interface SessionTokens {
+  readonly ofRequest: (request: IncomingMessage) => Promise<string | null>;
+  readonly ofUpgrade: (request: IncomingMessage) => Promise<string | null>;
+  /** Calls once when the session of a request ends before its token. @returns a function that forgets that */
+  readonly onEnd: (request: IncomingMessage, listener: () => void) => () => void;
+}
+
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
 
 /** A request's claims. @throws Error when nothing verified it, so that a route that lacks the middleware fails closed */
@@ -55,12 +63,20 @@ export function claimsOf(request: IncomingMessage): Claims {
  * exp is valid for good. Rejects with AuthenticationError (401), InvalidClaimsError (401) or KeysUnavailableError (503).
  *
  * @param options.onRefused hears the code of each 401
+ * @param options.sessions asked for the tokens of requests without an Authorization header
  * @throws Error when the configuration has neither a secret nor a JWKS address
  */
 export function makeAuthentication(
   jwt: Config['jwt'],
   log: Logger,
-  { onRefused, ...jwksOptions }: JwksOptions & { onRefused?: (code: string) => void } = {},
+  {
+    onRefused,
+    sessions,
+    ...jwksOptions
+  }: JwksOptions & {
+    onRefused?: (code: string) => void;
+    sessions?: SessionTokens | undefined;
+  } = {},
 ) {
   const verifier = expressjwt({
     secret: makeKeys(jwt, log, jwksOptions),
@@ -80,9 +96,14 @@ export function makeAuthentication(
     });
   }
 
-  async function claimsFrom(authorization: string | undefined, log: Logger): Promise<Claims> {
+  async function claimsFrom(
+    authorization: string | undefined,
+    log: Logger,
+    ofSession?: () => Promise<string | null> | undefined,
+  ): Promise<Claims> {
     try {
-      const payload = await payloadOf(authorization);
+      // A token that the request brings wins.
+      const payload = await payloadOf(authorization ?? bearer(await ofSession?.()));
       requireRecipient(payload, jwt, jwt.claims);
       const claims = claimsFromPayload(payload, jwt.claims);
       if (claims.userId === null && claims.role === 'admin')
@@ -105,13 +126,26 @@ export function makeAuthentication(
       if (!claimsByRequest.has(request)) {
         // The access log's, where there is one: it knows the request's id.
         const requestLog = (request as { log?: Logger }).log ?? log;
-        claimsByRequest.set(request, await claimsFrom(request.headers.authorization, requestLog));
+        const ofSession = () => sessions?.ofRequest(request);
+        const { authorization } = request.headers;
+        claimsByRequest.set(request, await claimsFrom(authorization, requestLog, ofSession));
       }
       next();
     },
-    /** The same checks for a bare token, for WebSockets. Rejects with the same errors. */
-    verifyToken: (token: string) => claimsFrom(token === '' ? undefined : `Bearer ${token}`, log),
+    /** The same checks for a bare token. Rejects with the same errors. */
+    verifyToken: (token: string) => claimsFrom(bearer(token), log),
+    /** The same for a WebSocket: its token, or '' for that of its session. */
+    verifyUpgrade: (request: IncomingMessage, token: string) =>
+      claimsFrom(bearer(token), log, () => sessions?.ofUpgrade(request)),
+    /** As SessionTokens has it. */
+    onSessionEnd: (request: IncomingMessage, listener: () => void) =>
+      sessions?.onEnd(request, listener) ?? (() => undefined),
   };
+}
+
+/** The header for a token; undefined for none. */
+function bearer(token: string | null | undefined): string | undefined {
+  return token === null || token === undefined || token === '' ? undefined : `Bearer ${token}`;
 }
 
 export type Authentication = ReturnType<typeof makeAuthentication>;

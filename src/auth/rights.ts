@@ -1,5 +1,5 @@
 import { isDenial, ProblemError } from '../lib/errors.ts';
-import type { Role } from './claims.ts';
+import type { Claims, Role } from './claims.ts';
 
 /** An action that some roles may do and others not. */
 export type Action = 'read_flags' | 'change_flags' | 'create_environments' | 'read_trail';
@@ -28,4 +28,9 @@ export function explainDenial(error: unknown, role: Role | null, action: Action)
   const { roles, takes } = RIGHTS[action];
   if (role === null || roles.includes(role) || !isDenial(error)) return error;
   return new ProblemError('forbidden', `This takes ${takes}.`, { cause: error });
+}
+
+/** Whether the claims' user may have proofs of events: what proves one shows the hashes of others, of all environments. */
+export function mayProve({ role, environments }: Claims): boolean {
+  return (role === 'admin' || role === 'auditor') && environments === null;
 }

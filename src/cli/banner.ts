@@ -9,6 +9,8 @@ const EXAMPLE_AHEAD_SECONDS = 15;
 export interface Running {
   /** The address of the API. */
   readonly api: string;
+  /** The link that signs the development admin in at the console, once; null where no token is made. */
+  readonly enter: string | null;
   /** Of the metrics, if they are served. */
   readonly metrics: string | null;
   /** Where an outside database is, without its password; null for the embedded one. */
@@ -25,9 +27,14 @@ export function welcome(config: Config, running: Running): string {
   const url = running.api;
   const metrics = running.metrics === null ? '' : `\n  Metrics       ${running.metrics}`;
   const ruru = config.nodeEnv === 'development' ? `\n  GraphQL IDE   ${url}/ruru` : '';
+  const entrance =
+    running.enter === null
+      ? `${config.console.url ?? url}/console/`
+      : `${running.enter}\n                (signs alice, an admin, in: once, within 10 minutes)`;
   return `
 Halyard is running.
 
+  Console       ${entrance}
   REST          ${url}/api/admin/flags
   GraphQL       ${url}/graphql${ruru}
   Ready         ${url}/readyz${metrics}
@@ -61,19 +68,28 @@ function quoted(path: string): string {
 const NO_TOKENS = `Tokens come from your identity provider when JWT_JWKS_URI is set; with JWT_SECRET, \`npm run -s halyard -- token\` signs one.
 `;
 
-function requestsOf(config: Config, url: string): string {
-  // In production no terminal or log should hold an admin's token.
-  if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return NO_TOKENS;
+/** Tokens for the person who started it, or why there are none. */
+type Tokens = { readonly admin: string; readonly viewer: string } | { readonly problem: string };
+
+/** Tokens for an admin and a viewer, where they are made here: not in production, where no terminal or log should hold an admin's token. */
+export function exampleTokens(config: Config): Tokens {
+  if (config.jwt.jwksUri !== null || config.nodeEnv === 'production') return { problem: NO_TOKENS };
   // With JWT_ENVIRONMENTS_CLAIM a token must name the example's.
   const environments = config.jwt.claims.environments === null ? undefined : ['production'];
   const sign = (role: string, userId: string) =>
     makeToken({ role, userId, email: `${userId}@example.com`, environments }, config);
   try {
-    return withTokens(url, { admin: sign('admin', 'alice'), viewer: sign('viewer', 'vera') });
+    return { admin: sign('admin', 'alice'), viewer: sign('viewer', 'vera') };
   } catch (error) {
     // As where JWT_ROLE_MAP has no name for one of the roles.
-    return `There are no tokens to show. ${error instanceof Error ? error.message : String(error)}\n`;
+    const said = error instanceof Error ? error.message : String(error);
+    return { problem: `There are no tokens to show. ${said}\n` };
   }
+}
+
+function requestsOf(config: Config, url: string): string {
+  const tokens = exampleTokens(config);
+  return 'problem' in tokens ? tokens.problem : withTokens(url, tokens);
 }
 
 function withTokens(url: string, tokens: { admin: string; viewer: string }): string {

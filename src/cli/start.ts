@@ -9,7 +9,7 @@ import { setUp, type Logins } from '../postgres/setup.ts';
 import { raceAbort } from '../lib/wait.ts';
 import { placeOf } from '../postgres/error.ts';
 import { serve, type Service } from './shutdown.ts';
-import { welcome } from './banner.ts';
+import { exampleTokens, welcome } from './banner.ts';
 import { withView } from './trail_view.ts';
 
 /** By then the database's process has been started, or asked for. */
@@ -85,7 +85,7 @@ async function startParts(
     destinations,
     ...parts
   }: Parts & Database & { readonly destinations: readonly Destination[] },
-): Promise<{ api: string; metrics: string | null }> {
+): Promise<{ api: string; metrics: string | null; enter: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
   // When one of them fails, the others must not wait on for a database.
@@ -129,7 +129,7 @@ async function startParts(
       .then(async (api) => {
         running.defer(() => api.close());
         await raceAbort<unknown>(api.started, signal);
-        return api.url;
+        return api;
       }),
     parts
       .startWorker({
@@ -152,7 +152,9 @@ async function startParts(
   // Then what is up can be closed.
   await Promise.allSettled(starting);
   const [api] = await Promise.all(starting);
-  return { api, metrics: metrics.url };
+  const tokens = exampleTokens(config);
+  const enter = 'admin' in tokens ? api.enterUrl(tokens.admin) : null;
+  return { api: api.url, metrics: metrics.url, enter };
 }
 
 /** The database of a start. */

@@ -80,6 +80,20 @@ function makeConfig(values: Values, command: Command) {
         audience: values.JWT_AUDIENCE_CLAIM,
       }),
     }),
+    console: Object.freeze({
+      url: values.CONSOLE_URL,
+      sessionKey: values.SESSION_KEY,
+      oidc:
+        values.OIDC_ISSUER === null || values.OIDC_CLIENT_ID === null
+          ? null
+          : Object.freeze({
+              issuer: values.OIDC_ISSUER,
+              clientId: values.OIDC_CLIENT_ID,
+              clientSecret: values.OIDC_CLIENT_SECRET,
+              scopes: values.OIDC_SCOPES,
+              name: values.OIDC_NAME ?? new URL(values.OIDC_ISSUER).host,
+            }),
+    }),
     limits: Object.freeze({
       socketsPerUser: values.SOCKETS_PER_USER,
       subscriptionsPerUser: values.SUBSCRIPTIONS_PER_USER,

@@ -23,6 +23,7 @@ export function* ruleProblems(values: Values, command: Command, isSet: IsSet): G
   yield* algorithmProblems(values, isSet);
   yield* databaseProblems(command, isProduction, isSet);
   yield* tokenProblems(command, isProduction, isSet);
+  if (command === 'api' || command === 'start') yield* consoleProblems(isProduction, isSet);
   if (!FORWARDERS.some((forwarder) => forwarder === command)) return;
   for (const kind of chosenSinks(values.AUDIT_SINK ?? []))
     yield* kind.problems?.(values, isSet) ?? [];
@@ -75,4 +76,20 @@ function* tokenProblems(command: Command, isProduction: boolean, isSet: IsSet) {
     yield 'Unset JWT_JWKS_URI, or ask your identity provider: token signs by secret.';
   else if (command === 'token' && isProduction && !isSet('JWT_SECRET'))
     yield 'Set JWT_SECRET: token signs with it.';
+}
+
+function* consoleProblems(isProduction: boolean, isSet: IsSet) {
+  if (!isSet('OIDC_ISSUER')) {
+    for (const name of ['OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'OIDC_NAME'] as const)
+      if (isSet(name)) yield `Set OIDC_ISSUER as well, or unset ${name}.`;
+    return;
+  }
+  if (!isSet('OIDC_CLIENT_ID')) yield 'Set OIDC_CLIENT_ID: OIDC_ISSUER knows the console by it.';
+  if (!isSet('JWT_JWKS_URI'))
+    yield 'Set JWT_JWKS_URI to the keys of OIDC_ISSUER: the API verifies its tokens with them.';
+  if (!isProduction) return;
+  if (!isSet('CONSOLE_URL'))
+    yield 'Set CONSOLE_URL: OIDC_ISSUER sends people back there, such as https://flags.example.com.';
+  if (!isSet('SESSION_KEY'))
+    yield 'Set SESSION_KEY: the sessions of the console are encrypted with it (openssl rand -base64 32).';
 }

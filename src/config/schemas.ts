@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isLoopback } from '../lib/loopback.ts';
 import { isRole, ROLES, type Role } from '../lib/roles.ts';
 
 /** Items separated by commas. */
@@ -60,6 +61,35 @@ export const jwksUri = z
   })
   .meta(SECRET);
 
+/** The address of an identity provider, as its tokens have it in iss. */
+export const issuer = z.string().refine((text) => isConfidential(text) && isBare(text), {
+  error:
+    'the https address that the identity provider calls its issuer, without a query (http is for loopback only)',
+});
+
+/** Where browsers reach this API: a scheme, a host and perhaps a port. */
+export const origin = z
+  .string()
+  .refine((text) => isConfidential(text) && new URL(text).origin === text.replace(/\/$/, ''), {
+    error:
+      'an https address without a path, such as https://flags.example.com (http is for loopback only)',
+    abort: true,
+  })
+  .transform((text) => new URL(text).origin);
+
+/** Scopes of OAuth 2.0 (RFC 6749, 3.3), separated by spaces. */
+export const scopes = matching(
+  /^(?=(.* )?openid( |$))[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/,
+  'scopes separated by single spaces, openid among them',
+);
+
+/** 32 bytes in base64. */
+export const key = z
+  .string()
+  .regex(/^[A-Za-z0-9+/_-]{43}=?$/, { error: '32 random bytes in base64: openssl rand -base64 32' })
+  .transform((text) => Buffer.from(text, 'base64'))
+  .meta(SECRET);
+
 /** A secret that signs; how long it must be depends on the algorithms. */
 export const secret = z
   .string()
@@ -94,6 +124,12 @@ export const roleMap = z.string().transform((text, context): ReadonlyMap<string,
   return map;
 });
 
+/** Whether an address has neither login, query nor fragment. */
+function isBare(text: string): boolean {
+  const { username, password, search, hash } = new URL(text);
+  return `${username}${password}${search}${hash}` === '';
+}
+
 function loginOf(url: string): string {
   const { username, password } = new URL(url);
   return `${username}:${password}`;
@@ -101,6 +137,5 @@ function loginOf(url: string): string {
 
 function isConfidential(text: string): boolean {
   const url = URL.parse(text);
-  const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url?.hostname ?? '');
-  return url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback);
+  return url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(url.hostname));
 }

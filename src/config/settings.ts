@@ -186,6 +186,49 @@ const OWN_SETTINGS = {
     processes: TOKENS,
     doc: 'claim with the only environments of the token; when this is set, a token without it reaches none',
   },
+  CONSOLE_URL: {
+    schema: is.origin,
+    unset:
+      'the address in the browser, where that is of this machine; required with OIDC_ISSUER in production',
+    processes: SERVERS,
+    doc: 'where browsers reach the console, such as https://flags.example.com; the identity provider sends them back there',
+  },
+  SESSION_KEY: {
+    schema: is.key,
+    unset: 'derived from the secret of the tokens; required with OIDC_ISSUER in production',
+    processes: SERVERS,
+    doc: 'key of the sessions of the console, 32 bytes in base64 (openssl rand -base64 32), the same for all APIs; with another one all sessions end',
+  },
+  OIDC_ISSUER: {
+    schema: is.issuer,
+    unset: 'none: in production no one signs in at the console',
+    processes: SERVERS,
+    doc: 'identity provider (OpenID Connect) that people sign in with at the console; JWT_JWKS_URI verifies its tokens (console.md)',
+  },
+  OIDC_CLIENT_ID: {
+    schema: is.anyText,
+    unset: 'none; required with OIDC_ISSUER',
+    processes: SERVERS,
+    doc: 'the console’s client id at OIDC_ISSUER',
+  },
+  OIDC_CLIENT_SECRET: {
+    schema: is.secret,
+    unset: 'none: a public client, by PKCE alone',
+    processes: SERVERS,
+    doc: 'the console’s client secret at OIDC_ISSUER',
+  },
+  OIDC_SCOPES: {
+    schema: is.scopes,
+    default: 'openid profile email',
+    processes: SERVERS,
+    doc: 'scopes that the console asks OIDC_ISSUER for, separated by spaces',
+  },
+  OIDC_NAME: {
+    schema: is.anyText,
+    unset: 'the host of OIDC_ISSUER',
+    processes: SERVERS,
+    doc: 'name of the identity provider on the button of the sign-in page',
+  },
   QUEUE_PER_USER: {
     schema: is.wholeNumber(1, 100_000),
     default: '256',

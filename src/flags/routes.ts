@@ -24,9 +24,13 @@ import {
 /** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
 type FlagRow = Omit<Flag, 'created_at' | 'updated_at'> & { created_at: Date; updated_at: Date };
 
-const COLUMNS = ['id', 'flag_key', 'environment', ...FLAG_COLUMNS, 'created_at', 'updated_at']
-  .map((column) => `f.${column}`)
-  .join(', ');
+/** pg makes text of a bigint, and a number of a double, which holds any revision. */
+const COLUMNS = [
+  ...['id', 'flag_key', 'environment', ...FLAG_COLUMNS, 'created_at', 'updated_at'].map(
+    (column) => `f.${column}`,
+  ),
+  'f.revision::float8 as revision',
+].join(', ');
 
 const LIST = `
   select ${COLUMNS}
@@ -124,12 +128,12 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
     })
     .patch(async (request, response) => {
       const address = flagAddress(request);
-      const { reason, ...change } = parse(updateFlagSchema, request.body);
+      const { reason, expected_revision, ...change } = parse(updateFlagSchema, request.body);
       const { rows } = await query<FlagRow & { pending_schedules: unknown }>(
         request,
         changeFlag,
         [...address, change],
-        { reason, first: lock(address) },
+        { reason, expectedRevision: expected_revision, first: lock(address) },
       );
       const flag = rows[0] ?? (await refuseMissingFlag(query, request, address[1]));
       response.json({ ...flag, pending_schedules: pending.read(flag.pending_schedules) });

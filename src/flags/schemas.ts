@@ -3,9 +3,11 @@ import { z } from 'zod';
 
 import {
   environmentSchema,
+  expectedRevisionSchema,
   flagKeySchema,
   pageShape,
   reasonSchema,
+  revisionSchema,
   timeSchema,
 } from '../http/schema_parts.ts';
 import { flagPatchShape, flagShape, someOf } from './fields.ts';
@@ -24,7 +26,7 @@ export const createFlagSchema = z.strictObject({
 
 /** Body of PATCH /api/admin/flags/:flagKey. */
 export const updateFlagSchema = someOf(
-  { ...flagPatchShape, reason: reasonSchema },
+  { ...flagPatchShape, reason: reasonSchema, expected_revision: expectedRevisionSchema },
   Object.keys(flagPatchShape),
 );
 
@@ -47,6 +49,7 @@ export const flagSchema = z.strictObject({
   ...flagShape,
   created_at: timeSchema,
   updated_at: timeSchema,
+  revision: revisionSchema,
 });
 
 export type CreateFlag = z.infer<typeof createFlagSchema>;

@@ -43,7 +43,7 @@ function actionAt(key: Key, { document, operation }: Run): Action {
   const field = fieldAt(key, document, operation.selectionSet);
   if ((operation.operation as string) === 'mutation')
     return field?.name.value === 'createEnvironment' ? 'create_environments' : 'change_flags';
-  return field?.name.value.startsWith('auditEvent') === true ? 'read_trail' : 'read_flags';
+  return /^(audit|trail)/.test(field?.name.value ?? '') ? 'read_trail' : 'read_flags';
 }
 
 /** The field with that key, or alias, also in fragments. */

@@ -23,6 +23,7 @@ import { coerceVariables, textOfVariables } from './variables.ts';
 import { makePlanning } from './planning.ts';
 import { makeBoundedPlans } from './plans.ts';
 import { preset } from './schema/preset.ts';
+import { CLAIMS } from './schema/me.ts';
 import { makeReader, authorizationScope } from './live/reader.ts';
 import { makeSubscriber, resultOf, SUBSCRIBER } from './schema/subscriptions.ts';
 
@@ -67,6 +68,8 @@ interface Caller {
 interface Running {
   /** Of its transactions. */
   readonly settings: Settings;
+  /** Of the verified token; a subscription shares its answers among users, so it has none. */
+  readonly claims?: Claims;
   readonly subscriber?: GrafastSubscriber;
 }
 
@@ -101,7 +104,10 @@ export async function makeExecutor(options: {
     grafast: {
       // Planning is work for the processor alone; a statement has its own, the database's timeout.
       timeouts: { planning: 1_000, execution: executionMs },
-      context: (context) => ({ [SUBSCRIBER]: runningIn(context).subscriber }) as object,
+      context: (context) => {
+        const { subscriber, claims } = runningIn(context);
+        return { [SUBSCRIBER]: subscriber, [CLAIMS]: claims } as object;
+      },
     },
   });
   // Nobody waits for a result of a subscription, so only its statements have a timeout.
@@ -159,7 +165,7 @@ export async function makeExecutor(options: {
     // In an object, because what is running isn't to be waited for in the turn.
     const { running } = await planning
       .run(asker, async () => {
-        const args = await argumentsOf(request, checked.document, { settings });
+        const args = await argumentsOf(request, checked.document, { settings, claims });
         return { running: Promise.resolve(execute(args)) };
       })
       .catch((error: unknown) => {

@@ -1,12 +1,13 @@
 import { Kind, visit } from 'postgraphile/graphql';
 import type { DocumentNode, FieldNode, OperationDefinitionNode } from 'postgraphile/graphql';
 import type pg from 'pg';
-import { EVENT_LEVELS, eventTypeProblem } from '../audit/event_types.ts';
+import { EVENT_LEVELS, eventTypePatternProblem, eventTypeProblem } from '../audit/event_types.ts';
 import type { Claims } from '../auth/claims.ts';
 import { ProblemError } from '../lib/errors.ts';
 import type { Settings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
 import { SCHEDULE_STATUSES } from '../schedules/schemas.ts';
+import { ACTOR_KINDS } from './schema/trail_conditions.ts';
 import { argumentsIn, type Values } from './variables.ts';
 
 /** An environment that a list is narrowed to. */
@@ -24,7 +25,7 @@ const MAX_KNOWN = 1_000;
  * answer.
  *
  * @returns the environments that are named, for makeEnvironmentCheck
- * @throws ProblemError invalid_value for a status, an event type or a level that there isn't, null among them: every row has each
+ * @throws ProblemError invalid_value for a status, an event type, a level or a kind of actor that there isn't, null among them: every row has each
  */
 export function checkFilters(
   document: DocumentNode,
@@ -38,6 +39,8 @@ export function checkFilters(
       requireKnown('status', condition.status, oneOf(SCHEDULE_STATUSES));
       requireKnown('level', condition.level, oneOf(EVENT_LEVELS));
       requireKnown('eventType', condition.eventType, eventTypeProblem);
+      requireKnown('eventTypePattern', condition.eventTypePattern, eventTypePatternProblem);
+      requireKnown('actorKind', condition.actorKind, oneOf(ACTOR_KINDS));
       if (typeof environment === 'string')
         named.set(JSON.stringify([environment, inTrail]), { name: environment, inTrail });
     }

@@ -38,12 +38,22 @@ const LONG_TEXT_LENGTH = 1_000;
 /** Rows of one message of a subscription, at most. */
 const NOTIFIED_ROWS = 500;
 const LONG_TEXTS: ReadonlySet<string> = new Set([
+  'auditProof',
   'cancelReason',
   'description',
   'errorMessage',
   'metadata',
   'reason',
 ]);
+
+/** Lists with a larger `first` than pages: their rows are short, and each is one statement. */
+const LARGE_LISTS: ReadonlySet<string> = new Set([
+  'flagChanges',
+  'schedulesBetween',
+  'upcomingChanges',
+]);
+/** Lists that are read whole, with the rows that they can come to: no `first` makes their answer shorter. */
+const WHOLE_LISTS: Readonly<Record<string, number>> = { changesPerDay: 400, flagStateAt: MAX_ROWS };
 
 /** Columns to order by: each makes the statement longer. */
 const MAX_ORDERS = 5;
@@ -87,7 +97,7 @@ export function checkLimits(
     if (definition === undefined) return;
     const length = results * times * lengthOf(node);
     add(node, 'answered', length, MAX_ANSWERED, TOO_MUCH);
-    let inner = times;
+    let inner = times * (WHOLE_LISTS[node.name.value] ?? 1);
     if (definition.args.some(({ name }) => name === 'first')) {
       add(node, 'lists', 1, MAX_LISTS, `Ask for ${MAX_LISTS} lists at most.`);
       inner *= pageOf(argumentsOf(definition, node, variables), node);
@@ -144,7 +154,8 @@ function argumentsOf(
 function pageOf({ first, orderBy }: Values, node: FieldNode): number {
   if (Array.isArray(orderBy) && orderBy.length > MAX_ORDERS)
     throw problemAt(node, `orderBy may have ${MAX_ORDERS} values at most.`, 'invalid_value');
-  if (typeof first !== 'number' || first < 0 || first > MAX_PAGE)
-    throw problemAt(node, `first must be from 0 to ${MAX_PAGE}.`, 'invalid_value');
+  const most = LARGE_LISTS.has(node.name.value) ? MAX_ROWS : MAX_PAGE;
+  if (typeof first !== 'number' || first < 0 || first > most)
+    throw problemAt(node, `first must be from 0 to ${most}.`, 'invalid_value');
   return first;
 }

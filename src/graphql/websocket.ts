@@ -86,14 +86,18 @@ export function makeSockets(
   });
   let closing = false;
 
-  /** Verifies the token of connection_init, or of the upgrade's header. @returns whether to acknowledge */
+  /** Verifies the token of connection_init, or of the upgrade's header, or of its session. @returns whether to acknowledge */
   async function connect(extra: Extra, params: Record<string, unknown> = {}): Promise<boolean> {
-    const { socket } = extra;
+    const { socket, request } = extra;
     try {
-      const claims = await authentication.verifyToken(tokenIn(params, extra.request));
+      const token = tokenIn(params, request);
+      // Before it is verified: the session may end meanwhile.
+      const signOut = () => socket.close(CLOSE.unauthorized, 'signed_out');
+      if (token === '') socket.once('close', authentication.onSessionEnd(request, signOut));
+      const claims = await authentication.verifyUpgrade(request, token);
       if (claims.role === null) {
-        const request = requestIdsOf(extra.request);
-        onDenied?.({ claims, request, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
+        const ids = requestIdsOf(request);
+        onDenied?.({ claims, request: ids, operation: 'WEBSOCKET /graphql', code: 'role_missing' });
         throw new NoRoleError(claims);
       }
       // It may have been closed while the token was verified, and then would never give its place back.

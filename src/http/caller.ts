@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { claimsOf } from '../auth/auth.ts';
 import type { Action } from '../auth/rights.ts';
 import type { Statement } from '../postgres/pipeline.ts';
-import { NoRoleError } from '../postgres/request_settings.ts';
+import { NoRoleError, type ChangeOptions } from '../postgres/request_settings.ts';
 
 /** Express: a token without a role may do nothing, by REST or GraphQL. Behind the authentication. */
 export function requireRole(request: Request, _response: Response, next: NextFunction): void {
@@ -13,9 +13,7 @@ export function requireRole(request: Request, _response: Response, next: NextFun
 }
 
 /** Options of a statement, beside its values. */
-interface QueryOptions {
-  /** Why the client makes the change, if it says so. */
-  readonly reason?: string | null | undefined;
+interface QueryOptions extends ChangeOptions {
   /** The action that is denied to a role that isn't meant to do it; by default to read or to change flags, by the method. */
   readonly action?: Action;
   /** A statement before it, in the same transaction. */

@@ -1,5 +1,6 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from 'zod';
+import type { CurrentRevision } from '../lib/current_revision.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
 import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -101,10 +102,15 @@ export function makeErrorHandler(
       code: problem.code,
       request_id: requestIdsOf(request).requestId,
       ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
+      ...(problem.current === undefined ? {} : { current: currentBody(problem.current) }),
     };
     response.set(headersOf(error, problem)).status(problem.status);
     response.type('application/problem+json').json(body);
   };
+}
+
+function currentBody({ revision, changedAt, changedBy }: CurrentRevision) {
+  return { revision, changed_at: changedAt, changed_by: changedBy };
 }
 
 /** Logs our own faults as errors, and what passes by itself as a warning; a client's fault is not logged. */

@@ -7,6 +7,8 @@ import type { Request } from 'express';
 export function routeOf(request: Request): string {
   const pattern = patternOf(request);
   if (pattern === null) return 'none';
+  // A wildcard takes any number of segments, so where its router is mounted doesn't show: such a route has its whole path.
+  if (pattern.some((segment) => segment.includes('*'))) return `/${pattern.join('/')}`;
   const asked = askedOf(request);
   const mounted = asked.slice(0, asked.length - pattern.length);
   // Routers take either case.

@@ -55,6 +55,15 @@ export const reasonSchema = z
   .transform((value) => (value === '' ? null : value))
   .nullish();
 
+/** The revision of a row: 1 when it was created, and one more for each change that the trail has. */
+export const revisionSchema = z.int().min(1);
+
+/** The revision that the client saw: where the row has another one, nothing is changed. */
+export const expectedRevisionSchema = z
+  .int('must be the revision of the row, a whole number from 1 on')
+  .min(1, 'must be the revision of the row, a whole number from 1 on')
+  .optional();
+
 export const flagKeySchema = name(LIMITS.flagKey);
 export const environmentSchema = name(LIMITS.environment);
 
@@ -110,6 +119,15 @@ export const problemSchema = z.strictObject({
   code: z.string(),
   request_id: z.string(),
   errors: z.array(z.strictObject({ path: z.string(), message: z.string() })).optional(),
+  /** Of flag_changed and schedule_changed: the row as it is now. */
+  current: z
+    .strictObject({
+      revision: revisionSchema,
+      /** When it came to be, and the e-mail address or id of the admin who changed it; null where that is not known, or it was no admin. */
+      changed_at: timeSchema.nullable(),
+      changed_by: z.string().nullable(),
+    })
+    .optional(),
 });
 
 export type ProblemBody = z.infer<typeof problemSchema>;

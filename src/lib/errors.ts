@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { readCurrentRevision, type CurrentRevision } from './current_revision.ts';
 import { isErrno, NETWORK_CODES } from './errno.ts';
 import { shorten } from './printable.ts';
 
@@ -9,6 +10,8 @@ export interface Problem {
   readonly detail: string;
   /** The places where the input is wrong, for a client that shows them beside fields. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
+  /** The row as it is now, when the change was made against another revision. */
+  readonly current?: CurrentRevision;
 }
 
 /** Every code that a client can get, from REST and GraphQL; docs/errors.md explains each. Titles are for people. */
@@ -36,15 +39,19 @@ export const PROBLEMS = {
   environment_not_found: { status: 404, title: 'There is no such environment' },
   flag_not_found: { status: 404, title: 'There is no such flag' },
   schedule_not_found: { status: 404, title: 'There is no such schedule' },
+  event_not_found: { status: 404, title: 'There is no such sealed event' },
   method_not_allowed: { status: 405, title: 'The method is not allowed here' },
   not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
   environment_exists: { status: 409, title: 'The environment exists' },
   flag_exists: { status: 409, title: 'The flag exists' },
+  flag_changed: { status: 409, title: 'The flag has changed since' },
+  schedule_changed: { status: 409, title: 'The schedule has changed since' },
   schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
   schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
   too_many_schedules: { status: 409, title: 'The flag has too many pending schedules' },
   change_refused: { status: 409, title: 'The database refuses this change' },
+  history_purged: { status: 410, title: 'The trail of that time was purged' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body is not JSON' },
   too_many_sockets: { status: 429, title: 'Too many WebSockets' },
@@ -82,8 +89,11 @@ const STATES_OF: Partial<Record<ProblemCode, string>> = {
   immutable_field: 'ZF010',
   audit_unavailable: 'ZF011',
   too_many_schedules: 'ZF013',
+  flag_changed: 'ZF017',
+  schedule_changed: 'ZF027',
   environment_not_found: 'ZF014 23503',
   forbidden: 'ZF015 42501',
+  history_purged: 'ZF026',
   // A trigger of the database's administrator: ours all raise codes of their own.
   change_refused: 'P0001',
   flag_exists: '23505',
@@ -205,7 +215,8 @@ function fromDatabaseError(error: pg.DatabaseError): Problem {
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
   const own = state.startsWith('ZF') || code === 'invalid_value';
   const sentence = own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`;
-  return problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence);
+  const current = readCurrentRevision(code, error.detail);
+  return { ...problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence), ...current };
 }
 
 /** Whether a function that isn't Halyard's raised the error itself: an administrator's trigger that refuses a change. */

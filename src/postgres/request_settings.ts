@@ -26,10 +26,14 @@ const SETTINGS = [
   'halyard.request_id',
   'halyard.client_request_id',
   'halyard.reason',
+  'halyard.expected_revision',
 ] as const;
 
 /** The setting that says why a change is made. */
 export const REASON = 'halyard.reason';
+
+/** The setting with the revision that the row of a change must have. */
+export const EXPECTED_REVISION = 'halyard.expected_revision';
 
 /** The ids of a request: the API's own, and the one that its client gave it, if any. */
 export interface RequestIds {
@@ -39,6 +43,14 @@ export interface RequestIds {
 
 /** Under this key the settings carry who asks for the connection. A symbol: neither a statement nor JSON text has it. */
 export const ASKER = Symbol('asker');
+
+/** What a client says of a change beside the change itself. */
+export interface ChangeOptions {
+  /** Why it makes the change, if it says so. */
+  readonly reason?: string | null | undefined;
+  /** The revision of the row that it made the change against: of another one, nothing is changed. */
+  readonly expectedRevision?: number | undefined;
+}
 
 /** How a request waits for a connection. */
 export type Asking = Partial<Omit<Asker, 'user'>>;
@@ -52,14 +64,15 @@ export type Settings = Readonly<Record<(typeof SETTINGS)[number], string>> & {
  * timeouts are settings of the roles, not of this.
  *
  * @param asking how the request waits for a connection; by default its turn comes in any case
- * @param reason why the client makes a change, if it says so: at most 500 characters
+ * @param change.reason why the client makes a change, if it says so: at most 500 characters
+ * @param change.expectedRevision the revision that the row must have, if the client says so
  * @throws NoRoleError when the claims have no role, so that nothing runs as the login itself
  */
 export function pgSettings(
   claims: Claims,
   request: RequestIds,
   asking: Asking = {},
-  reason?: string | null,
+  { reason, expectedRevision }: ChangeOptions = {},
 ): Settings {
   if (claims.role === null) throw new NoRoleError(claims);
   return {
@@ -67,6 +80,7 @@ export function pgSettings(
     [ASKER]: { user: userKey(claims), ...asking },
     role: `halyard_${claims.role}`,
     [REASON]: reason ?? '',
+    [EXPECTED_REVISION]: expectedRevision?.toString() ?? '',
   };
 }
 
@@ -86,6 +100,7 @@ export function loginSettings(
     'halyard.request_id': requestId,
     'halyard.client_request_id': clientRequestId ?? '',
     [REASON]: '',
+    [EXPECTED_REVISION]: '',
   };
 }
 

@@ -15,6 +15,7 @@ import {
   rescheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
+  type CancelSchedule,
 } from './schemas.ts';
 import {
   COLUMNS,
@@ -85,12 +86,15 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
   async function requireSchedule(
     request: Request,
     sql: Statement,
-    ...values: [reason?: string | null, ...rest: unknown[]]
+    change?: CancelSchedule,
+    ...rest: readonly unknown[]
   ) {
     const { flagKey, scheduleId } = parse(schedulePathSchema, request.params);
     const { environment } = parse(environmentQuerySchema, request.query);
-    const all = [flagKey, environment, scheduleId, ...values];
-    const [schedule] = (await query<ScheduleRow>(request, sql, all, { reason: values[0] })).rows;
+    const address = [flagKey, environment, scheduleId];
+    const values = change === undefined ? address : [...address, change.reason, ...rest];
+    const options = { reason: change?.reason, expectedRevision: change?.expected_revision };
+    const [schedule] = (await query<ScheduleRow>(request, sql, values, options)).rows;
     if (schedule === undefined) {
       await requireEnvironment(query, request, environment);
       throw new ProblemError(
@@ -129,20 +133,20 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(await requireSchedule(request, GET));
     })
     .delete(async (request, response) => {
-      const { reason } = parse(cancelScheduleSchema, bodyOf(request));
-      response.json(await requireSchedule(request, CANCEL, reason));
+      const change = parse(cancelScheduleSchema, bodyOf(request));
+      response.json(await requireSchedule(request, CANCEL, change));
     })
     .patch(async (request, response) => {
-      const { scheduled_at, reason } = parse(rescheduleSchema, request.body);
-      response.json(await requireSchedule(request, RESCHEDULE, reason, scheduled_at));
+      const { scheduled_at, ...change } = parse(rescheduleSchema, request.body);
+      response.json(await requireSchedule(request, RESCHEDULE, change, scheduled_at));
     })
     .all(onlyMethods('GET', 'PATCH', 'DELETE'));
 
   router
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
-      const { reason } = parse(retryScheduleSchema, bodyOf(request));
-      response.json(await requireSchedule(request, RETRY, reason));
+      const change = parse(retryScheduleSchema, bodyOf(request));
+      response.json(await requireSchedule(request, RETRY, change));
     })
     .all(onlyMethods('POST'));
 

@@ -19,7 +19,8 @@ export type ListedRow = ScheduleRow & { readonly cursor_at: string };
 export const COLUMNS = `
   s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
   s.requested_by, s.reason,
-  s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at`;
+  s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at,
+  s.revision::float8 as revision`;
 
 /** A time of a row as text with microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
 export const preciseTime = (column: Time) =>

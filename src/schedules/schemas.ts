@@ -5,11 +5,13 @@ import { someOf, updatesShape } from '../flags/fields.ts';
 import { environmentQuerySchema, flagSchema } from '../flags/schemas.ts';
 import {
   environmentSchema,
+  expectedRevisionSchema,
   flagKeySchema,
   instantSchema,
   LIMITS,
   pageShape,
   reasonSchema,
+  revisionSchema,
   timeSchema,
   withSpan,
 } from '../http/schema_parts.ts';
@@ -34,16 +36,21 @@ export const createScheduleSchema = z.strictObject({
 /** Body, which may be left out, of DELETE /api/admin/flags/:flagKey/schedule/:scheduleId. */
 export const cancelScheduleSchema = z.strictObject({
   reason: reasonSchema,
+  expected_revision: expectedRevisionSchema,
 });
 
 /** Body of PATCH /api/admin/flags/:flagKey/schedule/:scheduleId. */
 export const rescheduleSchema = z.strictObject({
   scheduled_at: scheduledAtSchema,
   reason: reasonSchema,
+  expected_revision: expectedRevisionSchema,
 });
 
 /** Body, which may be left out, of POST /api/admin/flags/:flagKey/schedule/:scheduleId/retry. */
-export const retryScheduleSchema = z.strictObject({ reason: reasonSchema });
+export const retryScheduleSchema = z.strictObject({
+  reason: reasonSchema,
+  expected_revision: expectedRevisionSchema,
+});
 
 /** Parts of an address. */
 export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
@@ -90,6 +97,7 @@ export const scheduleSchema = z.strictObject({
   cancel_reason: z.string().nullable(),
   created_at: timeSchema,
   updated_at: timeSchema,
+  revision: revisionSchema,
 });
 
 /** Pending schedules that the answer of a changed flag shows. */

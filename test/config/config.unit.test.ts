@@ -33,6 +33,7 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
         audience: 'aud',
       },
     },
+    console: { url: null, sessionKey: null, oidc: null },
     limits: {
       socketsPerUser: 100,
       subscriptionsPerUser: 200,
@@ -54,10 +55,10 @@ test('an empty environment gives the documented defaults, frozen throughout', ()
     logLevel: 'info',
     logFormat: null,
   });
-  const { jwt, audit, metrics, limits, connectionLimits } = config;
+  const { jwt, audit, metrics, limits, connectionLimits, console } = config;
   for (const part of [
     ...[config, jwt, jwt.algorithms, jwt.claims, audit, audit.sinks, audit.values],
-    ...[metrics, limits, connectionLimits],
+    ...[metrics, limits, connectionLimits, console],
   ])
     expect(Object.isFrozen(part)).toBe(true);
 });
@@ -96,6 +97,13 @@ test('every variable arrives', () => {
       JWT_USER_ID_CLAIM: 'oid',
       JWT_EMAIL_CLAIM: 'https://example.com/email',
       JWT_ENVIRONMENTS_CLAIM: 'envs',
+      CONSOLE_URL: 'https://flags.example.com/',
+      SESSION_KEY: Buffer.alloc(32, 1).toString('base64'),
+      OIDC_ISSUER: 'https://issuer.example/tenant',
+      OIDC_CLIENT_ID: 'console',
+      OIDC_CLIENT_SECRET: 'secret of the console',
+      OIDC_SCOPES: 'openid api://halyard/access',
+      OIDC_NAME: 'Example Corp',
       QUEUE_PER_USER: '8',
       STREAMS: '7',
       STREAMS_PER_USER: '6',
@@ -138,6 +146,15 @@ test('every variable arrives', () => {
         ]),
         environments: 'envs',
         audience: 'client_id',
+      },
+    },
+    console: {
+      url: 'https://flags.example.com',
+      sessionKey: Buffer.alloc(32, 1),
+      oidc: {
+        ...{ issuer: 'https://issuer.example/tenant', name: 'Example Corp' },
+        ...{ clientId: 'console', clientSecret: 'secret of the console' },
+        scopes: 'openid api://halyard/access',
       },
     },
     limits: {
@@ -193,6 +210,19 @@ describe('in production', () => {
     expect(blamed(env, command).toSorted()).toEqual(names.toSorted());
     const complete = { ...env, ...DATABASES, ROOT_DATABASE_URL: 'postgres://localhost/postgres' };
     expect(problems({ ...complete, JWT_SECRET: SECRET }, command)).toEqual([]);
+  });
+
+  test('signing in at the console takes a key, an address, a client and the provider’s keys', () => {
+    const oidc = { ...env, ...DATABASES, OIDC_ISSUER: 'https://issuer.example' };
+    const needed = ['CONSOLE_URL', 'JWT_JWKS_URI', 'JWT_SECRET', 'OIDC_CLIENT_ID', 'SESSION_KEY'];
+    expect(blamed(oidc, 'api').toSorted()).toEqual(needed);
+    expect(blamed(oidc, 'worker')).toEqual([]);
+    const development = { OIDC_ISSUER: 'https://issuer.example' };
+    expect(blamed(development, 'start').toSorted()).toEqual(['JWT_JWKS_URI', 'OIDC_CLIENT_ID']);
+    expect(blamed({ OIDC_CLIENT_ID: 'x', OIDC_NAME: 'y' }, 'api')).toEqual([
+      'OIDC_ISSUER',
+      'OIDC_ISSUER',
+    ]);
   });
 
   test("the API takes a JWKS address instead of a secret, and token can't", () => {

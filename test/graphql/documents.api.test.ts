@@ -50,6 +50,14 @@ describe('documents', () => {
     ['featureFlagSchedules', 'status', 'PENDING', 'pending, applied, failed, cancelled'],
     ['auditEvents', 'eventType', 'flag_schedule.aplied', 'of flag_schedule there are created'],
     ['auditEvents', 'level', 'warn', 'info, warning, error'],
+    [
+      'auditEvents',
+      'eventTypePattern',
+      'flag_schedule.aplied*',
+      'of flag_schedule there are created',
+    ],
+    ['auditEvents', 'eventTypePattern', 'flags.*', 'the kinds are'],
+    ['auditEvents', 'actorKind', 'robot', 'admin, system, database, worker'],
   ])('of %s by a %s that there isn’t are refused: %s', async (field, name, value, hint) => {
     const literal = `{ ${field}(condition: { ${name}: "${value}" }) { nodes { id } } }`;
     const variable = `query ($value: String) { ${field}(condition: { ${name}: $value }) { nodes { id } } }`;
@@ -66,6 +74,8 @@ describe('documents', () => {
   it.each([
     ['featureFlagSchedules', 'status'],
     ['auditEvents', 'eventType'],
+    ['auditEvents', 'eventTypePattern'],
+    ['auditEvents', 'actorKind'],
     ['auditEvents', 'level'],
   ])('of %s by a %s of null are refused, and of none are not', async (field, name) => {
     const query = `query ($value: String) { ${field}(condition: { ${name}: $value }) { nodes { id } } }`;

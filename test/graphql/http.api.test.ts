@@ -4,7 +4,15 @@ import { getIntrospectionQuery } from 'postgraphile/graphql';
 import { describe, expect, it, vi } from 'vitest';
 import { startGraphql, useGraphql } from '../support/graphql.ts';
 import { useDatabase, withClient } from '../support/database.ts';
-import { refusedTokens, sign } from '../support/tokens.ts';
+import {
+  adminToken,
+  auditorToken,
+  nowInSeconds,
+  refusedTokens,
+  sign,
+  viewerToken,
+  type Payload,
+} from '../support/tokens.ts';
 import { sendRaw } from '../support/raw_graphql.ts';
 
 const database = useDatabase();
@@ -42,6 +50,55 @@ describe('tokens', () => {
   it('are looked at before the body is', async () => {
     const answer = await raw('{'.repeat(50), { authorization: '' });
     expect([answer.status, answer.code]).toEqual([401, 'token_missing']);
+  });
+});
+
+describe('the user of a token', () => {
+  const ME = '{ me { userId email role environments expiresAt mayProve } }';
+  const staging = { environments: ['staging'] };
+
+  it.each([
+    ['an admin', adminToken({}), { role: 'admin', userId: 'alice', mayProve: true }],
+    ['an admin of staging', adminToken(staging), { role: 'admin', mayProve: false, ...staging }],
+    ['an auditor', auditorToken(), { role: 'auditor', userId: 'olga', mayProve: true }],
+    ['an auditor of none', auditorToken({ environments: [] }), { mayProve: false }],
+    ['a viewer', viewerToken(), { role: 'viewer', environments: null, mayProve: false }],
+    ['a token without names', sign({ role: 'viewer' }), { userId: null, email: null }],
+  ])('is %s', async (_, token, expected) => {
+    expect(await api().data(ME, {}, token)).toMatchObject({ me: expected });
+  });
+
+  it('is known until the token expires, if it does', async () => {
+    const exp = nowInSeconds() + 600;
+    const expiry = async (changes: Payload) =>
+      (await api().data<{ me: { expiresAt: unknown } }>(ME, {}, adminToken(changes))).me.expiresAt;
+    expect(await expiry({ exp })).toBe(new Date(exp * 1000).toISOString());
+    expect(await expiry({ exp: undefined })).toBeNull();
+    expect(await expiry({ exp: 1e15 })).toBe('9999-12-31T23:59:59.000Z');
+  });
+
+  it('is the one of each request, where the operation is the same', async () => {
+    const users = Array.from({ length: 6 }, (_, i) => `user-${i}`);
+    const answers = await Promise.all(
+      users.map((userId) =>
+        api().data<{ me: { userId: string } }>(ME, {}, viewerToken({ userId })),
+      ),
+    );
+    expect(answers.map(({ me }) => me.userId)).toEqual(users);
+  });
+
+  it('of every role reads the time of the database, also in one request with me', async () => {
+    for (const token of [adminToken(), viewerToken(staging), auditorToken()]) {
+      const before = Date.now();
+      const { serverTime } = await api().data<{ serverTime: string }>(
+        '{ serverTime me { role } }',
+        {},
+        token,
+      );
+      // One machine's clock, and what JSON rounds.
+      expect(Date.parse(serverTime)).toBeGreaterThanOrEqual(before - 1);
+      expect(Date.parse(serverTime)).toBeLessThanOrEqual(Date.now() + 1);
+    }
   });
 });
 

@@ -34,6 +34,8 @@ describe('the GraphQL schema', () => {
   it('has these queries, mutations and subscriptions, and no others', () => {
     expect(namesOf('Query')).toEqual([
       'auditEvents',
+      'auditProof',
+      'changesPerDay',
       'environment',
       'environments',
       'featureFlag',
@@ -41,6 +43,13 @@ describe('the GraphQL schema', () => {
       'featureFlagSchedule',
       'featureFlagSchedules',
       'featureFlags',
+      'flagChanges',
+      'flagStateAt',
+      'me',
+      'schedulesBetween',
+      'serverTime',
+      'trailStatus',
+      'upcomingChanges',
     ]);
     expect(namesOf('Mutation')).toEqual([
       'cancelFlagSchedule',
@@ -51,7 +60,11 @@ describe('the GraphQL schema', () => {
       'scheduleFlagChange',
       'updateFeatureFlag',
     ]);
-    expect(namesOf('Subscription')).toEqual(['auditEventsAdded', 'flagSchedulesChanged']);
+    expect(namesOf('Subscription')).toEqual([
+      'auditEventsAdded',
+      'flagSchedulesChanged',
+      'flagsChanged',
+    ]);
   });
 
   it('takes no stamp and no status in any input', () => {
@@ -120,7 +133,7 @@ describe('the GraphQL schema', () => {
   it('explains every type and field of ours', () => {
     const undocumented = Object.values(schema.getTypeMap())
       .filter(({ name }) =>
-        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|AuditEventsAdded|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
+        /^(Environment|CreateEnvironmentInput|FeatureFlag|AuditEvent|FlagUpdates|FlagSchedulesChanged|FlagsChanged|AuditEventsAdded|AuditEventSeal|TrailStatus|Query|Mutation|Subscription|\w+FlagSchedule\w*Input|\w+FlagChange\w*Input)$/.test(
           name,
         ),
       )

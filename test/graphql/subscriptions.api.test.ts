@@ -2,12 +2,18 @@ import type { Client } from 'graphql-ws';
 import type pg from 'pg';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
+import { apply } from '../support/apply_due.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { startGraphql, useGraphql } from '../support/graphql.ts';
-import { arrived, useSubscribers } from '../support/subscribers.ts';
+import {
+  arrived,
+  useSubscribers,
+  type Message,
+  type Subscription,
+} from '../support/subscribers.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
-import { EVENTS, refusalOf } from '../support/audit_subscription.ts';
+import { EVENTS, FLAGS, refusalOf } from '../support/audit_subscription.ts';
 
 const database = useDatabase();
 const api = useGraphql(database);
@@ -31,6 +37,15 @@ beforeEach(async () => {
 const asOwner = <T>(work: (client: pg.Client) => Promise<T>) => withClient(database.ownerUrl, work);
 const insert = (changes: object = {}) =>
   asOwner((client) => insertFlag(client, { flag_key: key, ...changes }));
+
+const insertMany = (many: number) =>
+  asOwner((client) =>
+    client.query(
+      `insert into app_public.feature_flags (flag_key)
+       select $1 || '-' || gen_random_uuid() from generate_series(1, $2::int)`,
+      [key, many],
+    ),
+  );
 
 const FLOOD = 20_000;
 
@@ -96,14 +111,6 @@ describe('auditEventsAdded', () => {
   it('is forbidden to viewers, at once', async () => {
     expect(await refusalOf(subscribe, viewerToken(), EVENTS)).toBe('forbidden');
   });
-
-  const insertMany = (many: number) =>
-    asOwner((client) =>
-      client.query(
-        `insert into app_public.feature_flags (flag_key) select $1 || '-' || n from generate_series(1, $2::int) n`,
-        [key, many],
-      ),
-    );
 
   it('brings more than one notification has room for', async () => {
     const { messages } = await subscribe(adminToken(), EVENTS);
@@ -219,6 +226,7 @@ describe('flagSchedulesChanged', () => {
   it.each([
     'subscription { flagSchedulesChanged(environment: "prodction") { schedules { id } } }',
     'subscription { auditEventsAdded(environment: "prodction") { events { id } } }',
+    'subscription { flagsChanged(environment: "prodction") { flags { id } } }',
   ])('refuses an environment that there isn’t: %s', async (query) => {
     expect(await refusalOf(subscribe, adminToken(), query)).toBe('environment_not_found');
   });
@@ -232,5 +240,60 @@ describe('flagSchedulesChanged', () => {
     await arrived(production.messages, 1);
     await arrived(auditor.messages, 1);
     expect(staging.messages).toEqual([]);
+  });
+});
+
+describe('flagsChanged', () => {
+  /** Key and state of each flag that came, in order. */
+  const cameTo = (messages: Message[]) =>
+    messages
+      .flatMap(({ data }) => data?.flagsChanged?.flags ?? [])
+      .map(({ flagKey, enabled }) => `${flagKey} ${enabled ? 'on' : 'off'}`);
+
+  it('brings flags that were created, and changed by an admin, a schedule or SQL, to every role', async () => {
+    const all: Subscription[] = [];
+    for (const token of [adminToken(), viewerToken(), auditorToken()])
+      all.push(await subscribe(token, FLAGS, { key, environment: 'production' }));
+    const came = async (...states: string[]) => {
+      for (const { messages } of all)
+        await expect.poll(() => cameTo(messages)).toEqual(states.map((state) => `${key} ${state}`));
+    };
+    const { id } = await insert();
+    await came('off');
+    await api().data(
+      `mutation { updateFeatureFlag(input: { id: "${id}", patch: { enabled: true } }) { clientMutationId } }`,
+    );
+    await came('off', 'on');
+    // The schedule itself is no change of the flag.
+    await asOwner((client) =>
+      insertSchedule(client, id, { dueIn: '-1 second', updates: { enabled: false } }),
+    );
+    await withClient(database.workerUrl, (client) => apply(client));
+    await came('off', 'on', 'off');
+    await asOwner((client) =>
+      client.query('update app_public.feature_flags set enabled = true where id = $1', [id]),
+    );
+    await came('off', 'on', 'off', 'on');
+  });
+
+  it('sends nothing of what the token’s environments, or the arguments, leave out', async () => {
+    const staging = await subscribe(viewerToken({ environments: ['staging'] }), FLAGS);
+    const other = await subscribe(viewerToken(), FLAGS, { key: 'another' });
+    await insert();
+    await insert({ environment: 'staging' });
+    await arrived(staging.messages, 1);
+    expect(staging.messages[0]?.data?.flagsChanged?.flags).toEqual([
+      { flagKey: key, environment: 'staging', enabled: false },
+    ]);
+    expect(other.messages).toEqual([]);
+  });
+
+  it('finds what one notification has no room for, and says when there is more than it brings', async () => {
+    const { messages } = await subscribe(viewerToken(), FLAGS);
+    await insertMany(120);
+    await expect.poll(() => new Set(cameTo(messages)).size).toBe(120);
+    expect(messages.filter(({ data }) => data?.flagsChanged?.truncated)).toEqual([]);
+    await insertMany(700);
+    await expect.poll(() => messages.at(-1)?.data?.flagsChanged?.truncated).toBe(true);
   });
 });

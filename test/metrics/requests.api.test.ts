@@ -16,7 +16,9 @@ const database = useDatabase();
 /** An API of its own, with what its registry says. */
 async function startMetered(): Promise<{ api: TestApi; read: () => Promise<Samples> }> {
   const registry = new Registry();
-  const api = await startTestApi(database.authenticatorUrl, { makeGraphql, registry });
+  const api = await startTestApi(database.authenticatorUrl, {
+    ...{ makeGraphql, registry, consoleFolder: '/nowhere' },
+  });
   onTestFinished(() => api.close());
   return { api, read: async () => parseSamples(await registry.metrics()) };
 }
@@ -49,6 +51,9 @@ test('requests are timed by the pattern of their route, also those that fail', a
   await api.call('GET /api/admin/flags');
   await api.call('GET /nowhere/at/all');
   await api.call('GET /healthz');
+  // A page's address may have any number of parts.
+  await fetch(`${api.url}/console/flags/production/checkout`);
+  await fetch(`${api.url}/console/assets/made-up.js`);
   await api.call('POST /graphql', { token, json: { query: '{ __typename }' } });
   await vi.waitFor(
     async () => {
@@ -58,6 +63,8 @@ test('requests are timed by the pattern of their route, also those that fail', a
         'GET /api/admin/flags/:flagKey 2xx': 1,
         'GET /api/admin/flags 2xx': 1,
         'PUT /api/admin/flags 4xx': 1,
+        'GET /console{/*page} 5xx': 1,
+        'GET /console/assets/:name 4xx': 1,
         'GET none 4xx': 2,
         'GET /healthz 2xx': 1,
         'POST /graphql 2xx': 1,

@@ -72,7 +72,7 @@ const RULES: Record<string, string> = {
   ),
   'every name of a function is snake_case': functions(`p.proname !~ '^[a-z][a-z0-9_]*$'`),
   'no function of app_public is a security definer without asking who calls': functions(
-    `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|require_admin)\\('`,
+    `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|require_admin|require_reader)\\('`,
   ),
 
   'row-level security is on for every table': tables(`c.relkind <> 'v' and not c.relrowsecurity`),

@@ -22,6 +22,7 @@ app_public.feature_flags             rawdDxt  -              ra(flag_key,environ
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
+app_private.console_sessions         rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.locks                    rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.leases                   rawdDxt  -              -                                                                                                  -       -        -       -
 audit.events                         rawdDxt  -              r                                                                                                  -       r        -       -
@@ -52,14 +53,22 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
 app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
+app_public.server_time()                                         admin viewer auditor
+app_public.flag_state_at(text,timestamp with time zone)           admin viewer auditor
+app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) admin viewer auditor
+app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
+app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
+app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) admin viewer auditor
+app_public.last_flag_change(uuid)                                 admin viewer auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
 audit.verify_triggers()                                          auditor
-audit.prove(uuid)                                                auditor
+audit.prove(uuid)                                                admin auditor
 audit.retain(interval,integer,boolean)
 audit.forget_destination(text)
 audit.last_seq()                                                 admin auditor
+audit.trail_status()                                             admin auditor
 audit.record_export(text,jsonb,boolean)                          admin auditor
 app_private.continues_export(uuid,jsonb)                         admin auditor
 
@@ -69,22 +78,34 @@ app_private.claims_are_limited()                                 admin viewer au
 app_private.claim_role()                                         admin viewer auditor
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
+app_private.recent_flag_ids(integer)                              admin viewer auditor
+app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
 app_private.attributed_setting(text,integer)                     admin viewer auditor
 app_private.is_recording()                                       admin
+app_private.expected_revision()                                  admin
+app_private.actor_text(audit.events)                             admin
+app_private.stale_text(audit.events,text,bigint)                 admin
+app_private.stale_detail(audit.events,bigint)                    admin
+app_private.flag_change_text(audit.events)                       admin
+app_private.refuse_stale_flag(app_public.feature_flags)          admin
 app_private.updates_problem(jsonb)                               admin
 app_private.trim_reason(text)                                    admin
 app_private.flag_state(app_public.feature_flags)                 admin
 app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
+app_private.seal_of(bigint)                                      admin auditor
 app_private.audit_mode()                                         auditor
 app_private.camel_case_keys(jsonb)                               auditor
 app_private.schema_version()                                     authenticator worker
 app_private.readiness()                                          authenticator
 app_private.record_denial(text,text,text,text,integer)           authenticator
 app_private.record_denial_counts()                               authenticator
+app_private.put_console_session(bytea,bytea,timestamp with time zone) authenticator
+app_private.console_session(bytea)                               authenticator
+app_private.drop_console_session(bytea)                          authenticator
 app_private.apply_due(integer,uuid[])                             worker
 app_private.apply_flag(uuid,integer,uuid[])                      worker
 app_private.metrics(text[])                                      authenticator worker
@@ -106,6 +127,17 @@ app_private.delivery_state(text,jsonb)                           worker
 app_private.destination_is_ahead()                               authenticator worker
 app_private.reconcile_due(bigint)                                worker
 
+app_private.require_reader()
+app_private.require_instant(text,timestamp with time zone)
+app_private.require_span(timestamp with time zone,timestamp with time zone,integer)
+app_private.require_first(integer)
+app_private.require_zone(text)
+app_private.require_history(timestamp with time zone)
+app_private.require_flag_key(text,text)
+app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone)
+app_private.projected_states(text,timestamp with time zone)
+app_private.past_states(text,timestamp with time zone)
+app_private.flag_change_of(audit.events)
 app_private.actor_kind()
 app_private.advance_audit_cursor(text,bigint,bigint)
 app_private.reconcile_audit(text,jsonb)
@@ -173,8 +205,10 @@ app_private.tg_cursors__audit()
 app_private.write_dead_letter(jsonb,text,text)
 app_private.environment_is_visible(text)
 app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text)
-app_private.iso(timestamp with time zone)
+app_private.iso(timestamp with time zone)                        admin
 app_private.lock_schedule(uuid)
+app_private.schedule_change_text(audit.events)
+app_private.refuse_stale_schedule(app_public.feature_flag_schedules)
 app_private.has_no_room_for_pending(uuid)
 app_private.refuse_pending()
 app_private.make_event(uuid,timestamp with time zone,text,uuid,text,text,uuid,bigint,jsonb)
@@ -198,6 +232,10 @@ app_private.event_id(uuid,uuid,timestamp with time zone,bigint)
 app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint)
 app_private.patch_flags(uuid[],jsonb[])
 app_private.require_auditor()
+app_private.require_prover()
+app_private.recording_problems()
+app_private.delivering_problems()
+app_private.guarding_problems()
 app_private.make_audit_partition(timestamp with time zone)
 app_private.leaf_hash(text)
 app_private.event_leaf(text,bigint)

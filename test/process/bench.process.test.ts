@@ -14,7 +14,16 @@ interface Run {
 
 const BENCHMARKS = [
   ...['create_rest', 'create_graphql', 'pipeline', 'costs', 'due_at_once', 'lateness', 'bulk'],
-  ...['listing', 'sealing', 'delivering', 'delay', 'backlog', 'verifying', 'subscriptions'],
+  ...[
+    'listing',
+    'states',
+    'sealing',
+    'delivering',
+    'delay',
+    'backlog',
+    'verifying',
+    'subscriptions',
+  ],
   ...['memory_start', 'scale_out'],
 ];
 /** One of each kind: requests to an API, statements by pgbench's way, a worker's delivery, a query. The others take a minute more. */

@@ -13,14 +13,26 @@ import { SETTINGS } from '../../src/config/settings.ts';
 
 const read = (name: string) => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
 
-test('the image has the Node that package.json names', async () => {
+test('the image has the Node that package.json names, in each of its stages', async () => {
   const { optionalDependencies } = JSON.parse(await read('package.json')) as {
     optionalDependencies: Record<string, string>;
   };
   const versions = new Set(Object.values(optionalDependencies));
-  expect([...versions].map((version) => `FROM node:${version}-`)).toEqual([
-    /^FROM node:[\d.]+-/m.exec(await read('Dockerfile'))?.[0],
-  ]);
+  const stages = [...(await read('Dockerfile')).matchAll(/^FROM (.*)$/gm)].map(([, from]) => from);
+  expect(
+    [...versions].flatMap((version) =>
+      ['-bookworm-slim AS build', '-bookworm-slim'].map((rest) => `node:${version}${rest}`),
+    ),
+  ).toEqual(stages);
+});
+
+test('the image has the console’s build and no package that only the build needs', async () => {
+  const [, build = '', last = ''] = (await read('Dockerfile')).split(/^FROM .*$/m);
+  expect(build).toMatch(
+    /^RUN npm ci --ignore-scripts\b[^]*^RUN node scripts\/prepare\.mjs && test -f console\/dist\/index\.html$/m,
+  );
+  expect(last).toContain('\nCOPY --from=build /app/console/dist console/dist\n');
+  expect(last).toContain('npm ci --omit=dev');
 });
 
 test('each package is held to the hash in the lockfile, and none fetches another one', async () => {

@@ -2,6 +2,7 @@ import { appendFileSync, readFileSync, statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Browser } from '../support/browser.ts';
 import { makeDataDir, removeDataDir } from '../support/postgres_server.ts';
 import { hasProgram, startProcess, type HalyardProcess } from '../support/processes.ts';
 
@@ -121,6 +122,16 @@ describe('npm start', () => {
       .poll(() => linesIn(halyard.stdout()))
       .toEqual(linesIn(readFileSync(trailFile(), 'utf8')));
     expect(halyard.stdout()).toContain(`rm -rf ${dataDir}`);
+  });
+
+  test('prints a link that signs alice in at the console, once', async () => {
+    const [, link = ''] = await halyard.waitFor(/Console +(http:\S+\/console\/enter\?code=\S+)/);
+    const browser = new Browser(url);
+    expect((await browser.visit(`GET ${link}`)).headers.location).toBe('/console/');
+    const flags = await browser.visit('GET /api/admin/flags', { byPage: true });
+    expect(flags.status).toBe(200);
+    const again = await new Browser(url).visit(`GET ${link}`);
+    expect(again.headers.location).toBe('/console/sign-in?reason=link_used');
   });
 
   // They are for a person's terminal, which has curl; a bare machine may have none.

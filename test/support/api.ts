@@ -53,7 +53,10 @@ export async function startTestApi(
     env,
     ...options
   }: Partial<
-    Pick<ApiOptions, 'drainMs' | 'maxCheckoutMs' | 'makeGraphql' | 'maxConnections' | 'registry'>
+    Pick<
+      ApiOptions,
+      'drainMs' | 'maxCheckoutMs' | 'makeGraphql' | 'maxConnections' | 'registry' | 'consoleFolder'
+    >
   > & {
     readonly env?: Readonly<Record<string, string>>;
   } = {},

@@ -9,6 +9,14 @@ export const EVENTS = `subscription ($key: String, $environment: String) {
   }
 }`;
 
+/** To the flags that are created or changed. */
+export const FLAGS = `subscription ($key: String, $environment: String) {
+  flagsChanged(flagKey: $key, environment: $environment) {
+    truncated
+    flags { flagKey environment enabled }
+  }
+}`;
+
 /** The code of a subscription that isn't granted. */
 export async function refusalOf(
   subscribe: Subscribe,

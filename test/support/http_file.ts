@@ -49,7 +49,7 @@ function parseSection(
   const expectations: Expectation[] = [];
   for (const [i, line] of lines.entries()) {
     const [, variable, value] = /^@(\w+)\s*=\s*(.*)$/.exec(line) ?? [];
-    const [, method, url] = /^([A-Z]+) (\S+)$/.exec(line) ?? [];
+    const [, method, url] = /^([A-Z]+) (\S(?:.*\S)?)$/.exec(line) ?? [];
     if (variable !== undefined) variables[variable] = value ?? '';
     else if (line.startsWith('#')) {
       name = /^# @name (\w+)$/.exec(line)?.[1] ?? name;

@@ -7,6 +7,7 @@ export interface Message {
   readonly data?: {
     auditEventsAdded?: { truncated: boolean; events: { eventType: string; flagKey: string }[] };
     flagSchedulesChanged?: { truncated: boolean; schedules: { id: string; status: string }[] };
+    flagsChanged?: { truncated: boolean; flags: { flagKey: string; enabled: boolean }[] };
   } | null;
   readonly errors?: readonly { readonly extensions?: { readonly code?: string } }[];
 }

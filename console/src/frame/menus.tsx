@@ -122,7 +122,7 @@ export function AccountMenu({ name, role }: { readonly name: string; readonly ro
                 ? 'all environments'
                 : person?.environments?.join(', ')}
             </span>
-            {person !== null && (
+            {typeof person?.expiresAt === 'string' && (
               <>
                 <br />
                 <span class="small muted">

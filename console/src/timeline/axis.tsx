@@ -7,7 +7,7 @@ import type { Range } from './range.ts';
 import { percent, x } from './scale.ts';
 
 /** Pixels that a tick with its label needs. */
-const TICK_WIDTH = 84;
+const TICK_WIDTH = 72;
 
 export const ticksOf = (range: Range, width: number) =>
   ticksBetween(range.from, range.to, zone.value, Math.max(2, Math.floor(width / TICK_WIDTH)));

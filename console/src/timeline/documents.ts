@@ -1,8 +1,10 @@
 import { graphql } from '../data/documents.ts';
 
-/** All of one environment over a span: states at its beginning, what happened, and what will, by the rule that applies it. */
-export const TIMELINE = graphql(`
-  query Timeline($environment: String!, $from: Datetime!, $to: Datetime!, $ahead: Datetime!) {
+// One environment over a span, by three queries: the server answers 10,000 rows a query.
+
+/** States at the beginning, and what happened since. */
+export const PAST = graphql(`
+  query Past($environment: String!, $from: Datetime!, $to: Datetime!) {
     flagStateAt(environment: $environment, at: $from) {
       flagKey
       enabled
@@ -17,17 +19,25 @@ export const TIMELINE = graphql(`
       wasRolloutPercentage
       scheduleId
     }
-    upcomingChanges(environment: $environment, from: $ahead, to: $to, first: 10000) {
+  }
+`);
+
+/** What will happen, by the rule that applies it. */
+export const AHEAD = graphql(`
+  query Ahead($environment: String!, $from: Datetime!, $to: Datetime!) {
+    upcomingChanges(environment: $environment, from: $from, to: $to, first: 10000) {
       at
       flagKey
-      updates {
-        enabled
-        rolloutPercentage
-      }
       scheduleId
       enabled
       rolloutPercentage
     }
+  }
+`);
+
+/** All schedules of the span, also those that were cancelled or failed. */
+export const SCHEDULES = graphql(`
+  query Schedules($environment: String!, $from: Datetime!, $to: Datetime!) {
     schedulesBetween(environment: $environment, from: $from, to: $to, first: 10000) {
       id
       flagKey

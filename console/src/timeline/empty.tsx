@@ -47,9 +47,8 @@ export function Empty({ rows }: { readonly rows: readonly Row[] }) {
               note: 'Creates a flag that is off. $ADMIN is the token that npm start printed.',
             }
           : {
-              path: `/api/admin/flags/${encodeURIComponent(flag)}/schedule`,
+              path: `/api/admin/flags/${encodeURIComponent(flag)}/schedule?environment=${encodeURIComponent(environment)}`,
               body: {
-                environment,
                 scheduled_at: new Date(at).toISOString(),
                 updates: { enabled: true },
               },

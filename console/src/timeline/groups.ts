@@ -36,5 +36,12 @@ export function groupMarks(marks: readonly Mark[], range: Range, width: number):
 }
 
 /** What stands beside a group: the label of one mark, or how many there are. */
-export const textOf = (marks: readonly Mark[]): string =>
-  marks.length === 1 ? (marks[0]?.label ?? '') : `${marks.length} changes`;
+export function textOf(marks: readonly Mark[]): string {
+  const [first] = marks;
+  if (first === undefined || marks.length === 1) return first?.label ?? '';
+  return isOneConflict(marks) ? `${first.label}: two changes` : `${marks.length} changes`;
+}
+
+/** Whether a group is two changes of one instant, and nothing else. */
+export const isOneConflict = (marks: readonly Mark[]): boolean =>
+  marks.length === 2 && marks.every(({ status }) => status === 'conflict');

@@ -5,7 +5,7 @@ import { instantText } from '../time/format.ts';
 import { shareOf, stateText } from '../parts/flag_state.tsx';
 import { Shape, STATUS } from '../parts/marks.tsx';
 import { memo } from '../parts/memo.ts';
-import { groupMarks, textOf, type MarkGroup } from './groups.ts';
+import { groupMarks, isOneConflict, textOf, type MarkGroup } from './groups.ts';
 import { markText, type Row, type Segment } from './model.ts';
 import type { Range } from './range.ts';
 import { bandHeight, baseline, markTop, percent, x } from './scale.ts';
@@ -142,7 +142,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
         <circle class="halo" r="9" />
         {isChosen && <circle class="ring" r="11" />}
         <Shape status={worst.status} />
-        {marks.length > 1 && (
+        {marks.length > 1 && !isOneConflict(marks) && (
           <text class="count" y="4" text-anchor="middle">
             {marks.length}
           </text>

@@ -17,7 +17,6 @@ export interface Facts {
   readonly upcomingChanges: readonly (FlagState & {
     readonly at: string;
     readonly flagKey: string;
-    readonly updates: FlagUpdates;
     readonly scheduleId: string | null;
   })[];
   readonly schedulesBetween: readonly {
@@ -106,9 +105,11 @@ interface FlagFacts {
 }
 
 function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFacts): Row {
-  const { from, to, now } = span;
+  const { from, to } = span;
   const past = facts.changes.map((change) => ({ at: Date.parse(change.at), change }));
   const future = facts.upcoming.map((change) => ({ at: Date.parse(change.at), change }));
+  // `now` may be some seconds behind: what has happened is no plan.
+  const now = Math.max(span.now, past.at(-1)?.at ?? 0);
   const steps = [...past, ...future].map(({ at, change }) => ({ at, state: change }));
   const segments: Segment[] = [];
   let state = facts.start;
@@ -120,10 +121,8 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
     if (middle > since) segments.push({ from: since, to: middle, state, isPlanned: false });
     if (until > middle) segments.push({ from: middle, to: until, state, isPlanned: true });
   };
-  let current = from > now ? null : facts.start;
   for (const step of steps) {
     if (step.at > to) break;
-    if (step.at <= now) current = step.state;
     if (state !== null && same(state, step.state)) continue;
     close(Math.max(step.at, from));
     since = Math.max(step.at, from);
@@ -133,7 +132,7 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const place = { environment, flagKey };
   return {
     ...place,
-    current: current ?? facts.start,
+    current: facts.changes.at(-1) ?? facts.start,
     segments,
     marks: marksOf(place, facts, span),
   };

@@ -1,10 +1,9 @@
 import { useComputed } from '@preact/signals';
 import type { RefObject } from 'preact';
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
-import { now } from '../data/clock.ts';
-import { chosenEnvironment, isAdmin, shownEnvironments } from '../data/person.ts';
-import { refetchEach, useFirstError, useResources } from '../data/resource.ts';
+import { chosenEnvironment, isAdmin } from '../data/person.ts';
+import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { link, navigate, param, setParams, withParams } from '../router.ts';
@@ -13,45 +12,12 @@ import { density } from '../settings.ts';
 import { Agenda } from './agenda.tsx';
 import { Chart } from './chart.tsx';
 import { ChangesTable } from './table.tsx';
-import { TIMELINE } from './documents.ts';
 import { Empty } from './empty.tsx';
 import { FILTERS, matches } from './filter.ts';
 import { Inspector, Next } from './inspector.tsx';
 import { Legend } from './legend.tsx';
-import { rowsOf, type Row } from './model.ts';
-import { followNow, isFollowing, move, range, span, SPANS, zoom, zoomTo } from './range.ts';
-
-/** The rows of all environments that are shown, by what the server last said. */
-function useRows() {
-  const { from, to } = range.value;
-  // What lies ahead begins with this minute: what is overdue since stands among the schedules.
-  const ahead = Math.max(from, Math.floor(now.value / 60_000) * 60_000);
-  const text = (at: number): string => new Date(at).toISOString();
-  const names = shownEnvironments.value;
-  const found = useResources(
-    TIMELINE,
-    names.map((environment) => ({
-      ...{ environment, from: text(from), to: text(to), ahead: text(Math.min(ahead, to)) },
-    })),
-  );
-  const error = useFirstError(found);
-  // While another span is asked for, the one before stays.
-  const last = useRef<{ rows: Row[]; range: { from: number; to: number } } | null>(null);
-  const facts = found.map(({ data }) => data.value);
-  // Bands change their look at now: a step that is less than a pixel is enough.
-  const step = (to - from) / 1_000;
-  const upTo = Math.floor(now.value / step) * step;
-  const rows = useMemo(
-    () =>
-      facts.every((one) => one !== null)
-        ? facts.flatMap((one, i) => rowsOf(names[i] ?? '', one, { from, to, now: upTo }))
-        : null,
-    [...facts, upTo, from, to],
-  );
-  const shown = useMemo(() => ({ from, to }), [from, to]);
-  if (rows !== null) last.current = { range: shown, rows };
-  return { found, error, last: last.current };
-}
+import { followNow, isFollowing, move, span, SPANS, zoom, zoomTo } from './range.ts';
+import { useRows } from './use_rows.ts';
 
 export function TimelinePage() {
   const { found, error, last } = useRows();
@@ -84,7 +50,7 @@ export function TimelinePage() {
   return (
     <>
       <Head search={search} />
-      <div class="stack">
+      <div class="notes">
         <Failure error={error} refetch={() => refetchEach(found)} />
         {parseSearch(filter, FILTERS).unknown.map((what) => (
           <Note key={what} tone="quiet">

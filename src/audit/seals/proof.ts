@@ -17,6 +17,11 @@ const proofShape = z.object({
 /** What audit.prove() gives: an event's message, and the way from it to its seal's head. */
 export type Proof = z.infer<typeof proofShape>;
 
+/** A proof as `audit prove` writes it and `audit verify-proof` reads it. */
+export function proofText(proof: unknown): string {
+  return `${JSON.stringify(proof, null, 2)}\n`;
+}
+
 /** The text is no proof. */
 export class ProofFormatError extends Error {
   override readonly name = 'ProofFormatError';

@@ -1,3 +1,4 @@
+import { proofText } from '../../audit/seals/proof.ts';
 import { readValue } from '../../postgres/value.ts';
 import { withLogin } from './connect.ts';
 import { exitWith } from './exit_with.ts';
@@ -16,7 +17,7 @@ export function run(eventId: string, { out }: { readonly out?: string }): Promis
     const proof = await withLogin('auditor', (pool) =>
       readValue(pool, 'select audit.prove($1)', [eventId]),
     );
-    const text = `${JSON.stringify(proof, null, 2)}\n`;
+    const text = proofText(proof);
     if (out === undefined) process.stdout.write(text);
     else await writeWhole(out, (file) => file.writeFile(text));
     return 0;

@@ -12,7 +12,7 @@ import type { Changes } from './changes.ts';
 import { makeSubscriberQueue } from './subscriber_queue.ts';
 import type { Delivery, SubscriberQueue, Message } from './subscriber_queue.ts';
 import { makePerNoticeCache, type Reader } from './reader.ts';
-import { makeView } from './view.ts';
+import { idsIn, makeView } from './view.ts';
 
 /** A subscription that was checked and may begin. */
 export interface SubscribedEntity {
@@ -62,7 +62,7 @@ export function makeSubscriptionSource(options: {
 
   function onHint(hint: Hint): void {
     for (const audience of audiences.values())
-      if (hint.partial || hint[audience.kind].length > 0) audience.notify(hint);
+      if (hint.partial || idsIn(hint, audience.kind).length > 0) audience.notify(hint);
   }
 
   function onLost(): void {

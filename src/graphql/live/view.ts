@@ -28,6 +28,7 @@ const MAX_KNOWN = 2_000;
 
 const EVENT = `e.id, '' as version, e.flag_key as "flagKey", e.environment`;
 const SCHEDULE = `s.id, s.revision::text as version, f.flag_key as "flagKey", f.environment`;
+const FLAG = `f.id, f.revision::text as version, f.flag_key as "flagKey", f.environment`;
 
 const BY_ID: Record<Kind, string> = {
   events: `select ${EVENT} from audit.events e where e.id = any ($1::uuid[])`,
@@ -36,9 +37,13 @@ const BY_ID: Record<Kind, string> = {
     from app_public.feature_flags f
     join app_public.feature_flag_schedules s on f.id = s.flag_id
     where s.id = any ($1::uuid[])`,
+  flags: `
+    select ${FLAG}
+    from app_private.flag_ids_of_events($1::uuid[]) as c (id)
+    join app_public.feature_flags f on f.id = c.id`,
 };
 
-/** Newest first. A schedule that the caller may not see is a row of nulls. */
+/** Newest first. A schedule or flag that the caller may not see is a row of nulls. */
 const RECENT: Record<Kind, string> = {
   events: `
     select ${EVENT}
@@ -54,9 +59,18 @@ const RECENT: Record<Kind, string> = {
       join app_public.feature_flags f on f.id = s.flag_id
     ) on s.id = r.id
     order by r.place`,
+  flags: `
+    select ${FLAG}
+    from app_private.recent_flag_ids(${MAX_RECENT}) with ordinality as r (id, place)
+    left join app_public.feature_flags f on f.id = r.id
+    order by r.place`,
 };
 
-/** The events, or the schedules, that users with the same rights see: one query for all of them. */
+/** The ids in a hint by which rows of a kind are found. A hint names no flags: the events name those that changed. */
+export const idsIn = (hint: Hint, kind: Kind): readonly string[] =>
+  kind === 'schedules' ? hint.schedules : hint.events;
+
+/** The events, schedules or flags that users with the same rights see: one query for all of them. */
 export type View = ReturnType<typeof makeView>;
 
 const NOTHING: Found = { changes: [], more: false };
@@ -103,7 +117,7 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
      * partial hint may find a row before the hint comes that names it: then it isn't sent again.
      */
     async look(hint: Hint): Promise<Found> {
-      const ids = hint[kind];
+      const ids = idsIn(hint, kind);
       const read = ids.length === 0 ? [] : await query('named', BY_ID[kind], [ids]);
       const named = read.filter(({ id, version }) => {
         const last = known.get(id);

@@ -1,6 +1,7 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
 import { REASON_DESCRIPTION as REASON } from './reasons.ts';
+import { STATE_FUNCTIONS } from './states.ts';
 
 /** The columns that lists can be narrowed to and sorted by, listed so that a new column makes no slow query and discloses nothing. */
 const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly string[]>>> = {
@@ -16,7 +17,7 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
   'audit.events': {
     condition: [
       ...['id', 'flag_key', 'environment', 'event_type', 'level', 'schedule_id'],
-      ...['admin_user_id', 'request_id', 'client_request_id'],
+      ...['admin_user_id', 'admin_email', 'request_id', 'client_request_id'],
     ],
     orderBy: ['occurred_at'],
   },
@@ -28,15 +29,23 @@ const SQL_ONLY = [
   ...['cancellations_by_others', 'manual_changes'],
   ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
-/** Functions of the schema audit that only REST and the command line call. */
+/** Functions of the schema audit that only REST, the command line and the fields of seals.ts and trail_status.ts call. */
 const COMMANDS_ONLY = [
-  ...['verify', 'verify_rows', 'verify_triggers', 'prove', 'last_seq', 'record_export'],
+  ...[
+    'verify',
+    'verify_rows',
+    'verify_triggers',
+    'prove',
+    'last_seq',
+    'record_export',
+    'trail_status',
+  ],
 ];
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
 const HIDDEN = { tags: { behavior: '-*' } };
-const hidden = (names: readonly string[]) =>
-  Object.fromEntries(names.map((name) => [`audit.${name}`, HIDDEN]));
+const hidden = (names: readonly string[], schema = 'audit') =>
+  Object.fromEntries(names.map((name) => [`${schema}.${name}`, HIDDEN]));
 
 /** Which of a table's rows and columns are in the schema at all; what the roles may not do is left out by itself. */
 const smartTags = jsonPgSmartTags({
@@ -86,6 +95,7 @@ const smartTags = jsonPgSmartTags({
       'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
       'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
       ...hidden(COMMANDS_ONLY),
+      ...hidden(STATE_FUNCTIONS, 'app_public'),
     },
   },
 });
@@ -101,6 +111,7 @@ const CONNECTIONS = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'Audit
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
+  Query: { serverTime: REQUIRED },
   CreateEnvironmentInput: { name: REQUIRED },
   ScheduleFlagChangeInput: { flagKey: REQUIRED, scheduledAt: REQUIRED, updates: REQUIRED },
   CancelFlagScheduleInput: { id: REQUIRED },

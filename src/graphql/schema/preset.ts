@@ -4,8 +4,14 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
+import { me } from './me.ts';
 import { reasons } from './reasons.ts';
+import { revisions } from './revisions.ts';
+import { states } from './states.ts';
 import { subscriptions } from './subscriptions.ts';
+import { seals } from './seals.ts';
+import { trailConditions } from './trail_conditions.ts';
+import { trailStatus } from './trail_status.ts';
 import { valuePlugins } from './values.ts';
 
 /** The first is the one whose names have no prefix. */
@@ -19,8 +25,14 @@ export const preset: GraphileConfig.Preset = {
     ...exposurePlugins,
     pages,
     ...valuePlugins,
+    ...trailConditions,
+    seals,
+    trailStatus,
     ...reasons,
+    ...revisions,
+    me,
     subscriptions,
+    states,
   ],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.

@@ -10,7 +10,7 @@ export interface Topic {
   readonly environment?: string | null;
 }
 
-type Kind = 'events' | 'schedules';
+type Kind = 'events' | 'schedules' | 'flags';
 
 /** The rows that reach the client, once they are read. */
 export interface Visible {
@@ -64,7 +64,7 @@ function followPlans(kind: Kind) {
   };
 }
 
-/** Subscription fields for the audit trail and for schedules, and the plans that read their rows. */
+/** Subscription fields for the audit trail, schedules and flags, and the plans that read their rows. */
 export const subscriptions = extendSchema((build) => {
   const { sql } = build;
   const { listOfCodec, TYPES } = build.dataplanPg;
@@ -107,6 +107,17 @@ export const subscriptions = extendSchema((build) => {
           "Only of this environment."
           environment: String
         ): FlagSchedulesChanged!
+
+        """
+        Flags as they are created or changed, by an admin, by a schedule or in SQL, as they are then. For every role.
+        It ends as auditEventsAdded does.
+        """
+        flagsChanged(
+          "Only of this environment."
+          environment: String
+          "Only the flags with this key."
+          flagKey: String
+        ): FlagsChanged!
       }
 
       "Events that were added at about the same time."
@@ -124,18 +135,28 @@ export const subscriptions = extendSchema((build) => {
         "Whether there are more than these, because they are many or this client is slow: query featureFlagSchedules for all."
         truncated: Boolean!
       }
+
+      "Flags that changed at about the same time."
+      type FlagsChanged {
+        "The flags, by key."
+        flags: [FeatureFlag!]!
+        "Whether there are more than these, because they are many or this client is slow: query featureFlags for all."
+        truncated: Boolean!
+      }
     `,
     objects: {
       Subscription: {
         plans: {
           auditEventsAdded: followPlans('events'),
           flagSchedulesChanged: followPlans('schedules'),
+          flagsChanged: followPlans('flags'),
         },
       },
       AuditEventsAdded: { plans: { events: rowsPlan('audit_events', 'occurred_at') } },
       FlagSchedulesChanged: {
         plans: { schedules: rowsPlan('feature_flag_schedules', 'scheduled_at') },
       },
+      FlagsChanged: { plans: { flags: rowsPlan('feature_flags', 'flag_key') } },
     },
   };
 });

@@ -53,7 +53,7 @@ const checkedUpdate = wrapPlans({
 });
 
 /** @throws ProblemError invalid_value for null, which would find nothing */
-function requireValue(name: string, value: unknown): void {
+export function requireValue(name: string, value: unknown): void {
   if (value === null) throw new ProblemError('invalid_value', `${name} can’t be null.`);
 }
 
@@ -98,12 +98,28 @@ function ofFlag(column: string, name: string, description: string): GraphileConf
   );
 }
 
+/** Flags by a part of their key, in either case. A flag's key is short and flags are few, so all that the reader sees are looked at. */
+const keyContains = addPgTableCondition(
+  { schemaName: 'app_public', tableName: 'feature_flags' },
+  'flagKeyContains',
+  (build) => ({
+    description: 'Only flags whose key contains this text, in capitals or not.',
+    type: build.graphql.GraphQLString,
+  }),
+  (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
+    requireValue('flagKeyContains', value);
+    const part = sqlValueWithCodec(value, build.dataplanPg.TYPES.text);
+    return sql`strpos(lower(${sqlTableAlias}.flag_key), lower(${part})) > 0`;
+  },
+);
+
 /** Plugins that check values where PostgreSQL's types don't. */
 export const valuePlugins: GraphileConfig.Plugin[] = [
   strictDatetime,
   checkedUpdate,
   ...span('audit', 'events', 'occurred_at', 'occurred'),
   ...span('app_public', 'feature_flag_schedules', 'scheduled_at', 'scheduled'),
+  keyContains,
   ofFlag('environment', 'environment', 'Only of flags in this environment.'),
   ofFlag('flag_key', 'flagKey', 'Only of flags with this key.'),
 ];

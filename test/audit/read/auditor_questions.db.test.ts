@@ -124,6 +124,14 @@ const ANSWERS: Record<string, object[]> = {
     { event_type: 'flag_schedule.created', request_id: 'request-2' },
     { event_type: 'flag_schedule.cancelled', request_id: 'request-3' },
   ],
+  'how everything stands in the morning': [
+    { flag_key: 'broken', enabled: false, certain: true, sources: {} },
+    { flag_key: 'lost', enabled: false },
+    { flag_key: 'untold', enabled: false },
+    { flag_key: 'wishlist-gallery', enabled: true, rollout_percentage: 100 },
+  ],
+  'what changes tonight, and what each change leaves': [],
+  'how everything stood an hour ago': [],
   'the numbered trail': Array.from({ length: 13 }, (_, i) => ({
     seq: String(i + 1),
     message: expect.stringContaining(`, "seq": ${i + 1}, `) as unknown,

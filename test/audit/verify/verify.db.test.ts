@@ -36,15 +36,33 @@ describe('who may', () => {
   });
 
   test('an auditor who is limited to environments does not', async () => {
-    expect(await verdict(true)).toEqual(['42501', '42501']);
+    expect(await verdict(true)).toEqual(['42501', 'ZF015']);
   });
 
-  test.for(['admin', 'viewer'] as const)('a token of the role %s does not', async (role) => {
+  test.for([
+    ['viewer', undefined, ['42501', '42501']],
+    ['admin', undefined, ['42501', 'P0002']],
+    ['admin', ['production'], ['42501', 'ZF015']],
+    ['admin', [], ['42501', 'ZF015']],
+  ] as const)('a token of the role %s, limited to %s, gets %s', async ([role, limits, states]) => {
     await withActors(database, async (client) => {
-      for (const statement of STATEMENTS) {
-        await become(client, role);
-        expect(await sqlStateOf(client, () => client.query(statement))).toBe('42501');
+      for (const [i, statement] of STATEMENTS.entries()) {
+        await become(client, role, limits === undefined ? {} : { environments: limits });
+        expect(await sqlStateOf(client, () => client.query(statement))).toBe(states[i]);
       }
+    });
+  });
+
+  test('an admin’s role proves nothing without a token', async () => {
+    await withActors(database, async (client) => {
+      await client.query('set local role postgres');
+      await client.query(
+        'create role halyard_test_prover; grant halyard_admin to halyard_test_prover',
+      );
+      await client.query('set local session authorization halyard_test_prover');
+      await client.query('set local role halyard_admin');
+      const prove = () => client.query('select audit.prove(gen_random_uuid())');
+      expect(await sqlStateOf(client, prove)).toBe('ZF015');
     });
   });
 

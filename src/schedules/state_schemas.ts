@@ -1,0 +1,73 @@
+/** The shapes of what flags were, are and will be, in the REST API. */
+import { z } from 'zod';
+
+import { rolloutPercentageSchema } from '../flags/schemas.ts';
+import { flagKeySchema, instantSchema, timeSchema, withSpan } from '../http/schema_parts.ts';
+import { scheduleStatusSchema, updatesSchema } from './schemas.ts';
+
+const MAX_CHANGES = 10_000;
+const CHANGES_RULE = `must be a whole number from 1 to ${MAX_CHANGES}`;
+
+/** Query of GET /api/admin/environments/:name/state. Without a time it is now. */
+export const stateQuerySchema = z.strictObject({ at: instantSchema.optional() });
+
+/** Query of GET /api/admin/environments/:name/upcoming. Without times it is the 24 hours from now on. */
+export const upcomingQuerySchema = withSpan(
+  z.strictObject({
+    /** Inclusive. */
+    from: instantSchema.optional(),
+    /** Exclusive; 24 hours after `from` unless given. */
+    to: instantSchema.optional(),
+    limit: z
+      .string()
+      .regex(/^\d{1,15}$/, CHANGES_RULE)
+      .transform(Number)
+      .pipe(z.number().min(1, CHANGES_RULE).max(MAX_CHANGES, CHANGES_RULE))
+      .default(100),
+  }),
+);
+
+/** The schedule that decides a field. */
+const sourceSchema = z.strictObject({ schedule_id: z.guid(), at: z.iso.datetime() });
+
+/**
+ * A flag's state at a time. `sources` has the event that made a state of the past (`is_after`: the first after it, which says what was
+ * before), or the schedule for each field that one will have changed.
+ */
+export const flagStateSchema = z.strictObject({
+  flag_key: flagKeySchema,
+  enabled: z.boolean(),
+  rollout_percentage: rolloutPercentageSchema,
+  /** False when a schedule of the flag is overdue, or what the trail says isn't enough. */
+  certain: z.boolean(),
+  sources: z.strictObject({
+    event: z
+      .strictObject({
+        id: z.guid(),
+        at: z.iso.datetime(),
+        schedule_id: z.guid().optional(),
+        is_after: z.literal(true).optional(),
+      })
+      .optional(),
+    enabled: sourceSchema.optional(),
+    rollout_percentage: sourceSchema.optional(),
+  }),
+});
+
+/** A change that a pending schedule will make. There are no plans yet: what is of one is null. */
+export const upcomingChangeSchema = z.strictObject({
+  at: timeSchema,
+  flag_key: flagKeySchema,
+  updates: updatesSchema,
+  schedule_id: z.guid().nullable(),
+  plan_id: z.guid().nullable(),
+  occurrence_no: z.int().nullable(),
+  step_no: z.int().nullable(),
+  status: scheduleStatusSchema,
+  /** The flag's state after it. */
+  enabled: z.boolean(),
+  rollout_percentage: rolloutPercentageSchema,
+});
+
+export type FlagState = z.infer<typeof flagStateSchema>;
+export type UpcomingChange = z.infer<typeof upcomingChangeSchema>;
