@@ -52,6 +52,10 @@ const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   // The same component, so that the list stays beside an opened event.
   ['/trail/:eventId', Trail, 'trail'],
   [
+    '/flags/:environment/:flagKey',
+    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
+  ],
+  [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
   ],

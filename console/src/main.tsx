@@ -5,6 +5,7 @@ import './styles/base.css';
 import './styles/controls.css';
 import './styles/frame.css';
 import './styles/timeline.css';
+import './styles/flag.css';
 import './styles/trail.css';
 
 render(<App />, document.body);

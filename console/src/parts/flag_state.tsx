@@ -16,6 +16,12 @@ export function stateText({ enabled, rolloutPercentage }: FlagState): string {
   return rolloutPercentage === 100 ? 'On' : `On for ${rolloutPercentage}%`;
 }
 
+/** The same, where it stands large or in a list: `On · 25%`. */
+export const dottedState = (state: FlagState): string =>
+  state.enabled && state.rolloutPercentage < 100
+    ? `On · ${state.rolloutPercentage}%`
+    : stateText(state);
+
 /** The share of users that get the feature, 0 to 100. */
 export const shareOf = ({ enabled, rolloutPercentage }: FlagState): number =>
   enabled ? rolloutPercentage : 0;
