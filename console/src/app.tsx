@@ -48,6 +48,10 @@ const Trail = () => (
 /** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
+  [
+    '/tonight',
+    () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
+  ],
   ['/trail', Trail, 'trail'],
   // The same component, so that the list stays beside an opened event.
   ['/trail/:eventId', Trail, 'trail'],
