@@ -1,0 +1,201 @@
+import type { ComponentChildren } from 'preact';
+import { now } from '../data/clock.ts';
+import { isAdmin } from '../data/person.ts';
+import { EnvironmentTag } from '../parts/environment.tsx';
+import { stateText, updatesText } from '../parts/flag_state.tsx';
+import { MarkIcon, type Status } from '../parts/marks.tsx';
+import { ScheduleActions } from '../schedules/actions.tsx';
+import { zone } from '../settings.ts';
+import { dateText, dayText, relativeText, timeText } from '../time/format.ts';
+import { flagPath } from '../timeline/lane.tsx';
+import type { Failed } from './documents.ts';
+import { labelOf, namesOf, type Change, type Item } from './model.ts';
+
+interface EntryProps {
+  readonly at: number;
+  readonly status: Status;
+  readonly environment: string;
+  readonly flagKey: string;
+  readonly what: ComponentChildren;
+  readonly by: string;
+  readonly isMany: boolean;
+  readonly id?: string;
+  readonly children: ComponentChildren;
+}
+
+/** One line of the night: when, what, who, and what one can do. */
+function Entry({ at, status, environment, flagKey, what, by, isMany, id, children }: EntryProps) {
+  const isToday = dateText(at, zone.value) === dateText(now.value, zone.value);
+  const day = isToday ? '' : `${dayText(at, zone.value, now.value)}, `;
+  return (
+    <li class={status === 'conflict' ? 'hot' : ''} {...(id === undefined ? {} : { id })}>
+      <span class="when">
+        <strong>
+          <time dateTime={new Date(at).toISOString()}>{timeText(at, zone.value)}</time>
+        </strong>
+        <br />
+        <span class="small muted">
+          {day}
+          {relativeText(at, now.value)}
+        </span>
+      </span>
+      <MarkIcon status={status} />
+      <div class="what stack tight">
+        <div class="row between">
+          <h3>
+            <a href={flagPath({ environment, flagKey })}>{flagKey}</a>: {what}
+          </h3>
+          <span class="small muted row">
+            {isMany && <EnvironmentTag name={environment} />}
+            {by}
+          </span>
+        </div>
+        {children}
+      </div>
+    </li>
+  );
+}
+
+const Actions = ({ change, flagKey }: { readonly change: Change; readonly flagKey: string }) =>
+  isAdmin.value && change.scheduleId !== null ? (
+    <div class="row">
+      <ScheduleActions
+        schedule={{ id: change.scheduleId, status: 'pending' }}
+        what={`${change.label} of ${flagKey}`}
+      />
+    </div>
+  ) : null;
+
+const Because = ({ change }: { readonly change: Change }) => (
+  <>
+    {change.reason !== null && <span class="small muted">{change.reason}</span>}
+    {change.attempts > 0 && (
+      <span class="small conflict">
+        It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried again.
+      </span>
+    )}
+  </>
+);
+
+/** Several at one instant: each with its two answers, and what happens if nobody decides. */
+function Conflict({ item }: { readonly item: Item }) {
+  const names = namesOf(item);
+  const last = item.changes[item.changes.length - 1] ?? item.changes[0];
+  const whose = last.by === null ? 'the one that was asked for later,' : `${last.by}’s`;
+  return (
+    <>
+      <span>
+        {names === '' ? 'Two schedules set' : `${names} set`} it for the same instant. If nobody
+        decides, {whose} {last.label} wins: {stateText(item.after).toLowerCase()}.
+      </span>
+      {item.changes.map((change) => (
+        <div key={change.scheduleId} class="stack tight either">
+          <span>
+            <strong>{change.label}</strong>
+            {change.by !== null && <span class="muted"> by {change.by}</span>}
+          </span>
+          <Because change={change} />
+          <Actions change={change} flagKey={item.flagKey} />
+        </div>
+      ))}
+    </>
+  );
+}
+
+/** What it does to the flag: `On for 25% → On for 50%`. */
+function Consequence({ item: { before, after } }: { readonly item: Item }) {
+  const to = stateText(after);
+  if (before === null) return <span>{to} from then on</span>;
+  const from = stateText(before);
+  return from === to ? (
+    <span>stays {to.toLowerCase()}</span>
+  ) : (
+    <span>
+      {from} → <ins>{to}</ins>
+    </span>
+  );
+}
+
+interface Props {
+  readonly items: readonly Item[];
+  readonly isMany: boolean;
+}
+
+/** What comes, in order. */
+export function Night({ items, isMany }: Props) {
+  const conflict = items.find(({ isConflict }) => isConflict);
+  return (
+    <ol class="hist">
+      {items.map((item) => (
+        <Entry
+          {...{ key: item.id, isMany, environment: item.environment, flagKey: item.flagKey }}
+          {...{ at: item.at, status: item.isConflict ? 'conflict' : 'pending', by: namesOf(item) }}
+          what={`${labelOf(item)}${item.isConflict ? '?' : ''}`}
+          {...(item === conflict ? { id: 'conflict' } : {})}
+        >
+          {item.isConflict ? (
+            <Conflict item={item} />
+          ) : (
+            <>
+              <Consequence item={item} />
+              {item.changes.map((change) => (
+                <div key={change.scheduleId} class="stack tight">
+                  <Because change={change} />
+                  <Actions change={change} flagKey={item.flagKey} />
+                </div>
+              ))}
+            </>
+          )}
+        </Entry>
+      ))}
+    </ol>
+  );
+}
+
+interface NeedsProps {
+  readonly failed: readonly (Failed & { readonly environment: string })[];
+  readonly isMany: boolean;
+}
+
+/** What failed and waits for a person. */
+export const NeedsSomeone = ({ failed, isMany }: NeedsProps) => (
+  <section class="card" aria-labelledby="needs">
+    <header class="between">
+      <h2 id="needs">
+        {failed.length === 1 ? '1 needs someone' : `${failed.length} need someone`}
+      </h2>
+    </header>
+    <ol class="hist">
+      {failed.map((one) => (
+        <Entry
+          {...{
+            key: one.id,
+            isMany,
+            environment: one.environment,
+            flagKey: one.flag?.flagKey ?? '',
+          }}
+          {...{ at: Date.parse(one.scheduledAt), status: 'failed' as const }}
+          by={one.requestedBy ?? one.createdBy ?? ''}
+          what={`${updatesText(one.updates)} failed`}
+        >
+          <span>
+            {one.flag === null ? '' : `Stays ${stateText(one.flag).toLowerCase()}. `}
+            {one.errorMessage ?? ''}{' '}
+            <span class="muted">
+              after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
+            </span>
+          </span>
+          {typeof one.reason === 'string' && <span class="small muted">{one.reason}</span>}
+          {isAdmin.value && (
+            <div class="row">
+              <ScheduleActions
+                schedule={one}
+                what={`${updatesText(one.updates)} of ${one.flag?.flagKey ?? ''}`}
+              />
+            </div>
+          )}
+        </Entry>
+      ))}
+    </ol>
+  </section>
+);
