@@ -10,6 +10,8 @@ export interface Facts {
     readonly flagKey: string;
     readonly enabled: boolean;
     readonly rolloutPercentage: number;
+    /** The flag is gone since. */
+    readonly deleted: boolean;
     readonly wasEnabled: boolean | null;
     readonly wasRolloutPercentage: number | null;
     readonly scheduleId: string | null;
@@ -110,7 +112,10 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const future = facts.upcoming.map((change) => ({ at: Date.parse(change.at), change }));
   // `now` may be some seconds behind: what has happened is no plan.
   const now = Math.max(span.now, past.at(-1)?.at ?? 0);
-  const steps = [...past, ...future].map(({ at, change }) => ({ at, state: change }));
+  const steps: { at: number; state: FlagState | null }[] = [
+    ...past.map(({ at, change }) => ({ at, state: change.deleted ? null : change })),
+    ...future.map(({ at, change }) => ({ at, state: change })),
+  ];
   const segments: Segment[] = [];
   let state = facts.start;
   let since = from;
@@ -123,7 +128,7 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   };
   for (const step of steps) {
     if (step.at > to) break;
-    if (state !== null && same(state, step.state)) continue;
+    if (state !== null && step.state !== null && same(state, step.state)) continue;
     close(Math.max(step.at, from));
     since = Math.max(step.at, from);
     state = step.state;
@@ -132,7 +137,7 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const place = { environment, flagKey };
   return {
     ...place,
-    current: facts.changes.at(-1) ?? facts.start,
+    current: lastState(facts),
     segments,
     marks: marksOf(place, facts, span),
   };
@@ -155,7 +160,7 @@ function marksOf(
     const after = { enabled: change.enabled, rolloutPercentage: change.rolloutPercentage };
     if (change.scheduleId !== null) made.set(change.scheduleId, { before, after, at });
     // A description that changes, or what changes nothing, is no step of the band.
-    else if (before === null || !same(before, after))
+    else if (change.deleted || before === null || !same(before, after))
       marks.push({
         ...place,
         ...{
@@ -164,7 +169,7 @@ function marksOf(
           at,
           status: 'changed',
         },
-        ...{ before, after, label: shortState(after), lateMs: null },
+        ...{ before, after, label: change.deleted ? 'deleted' : shortState(after), lateMs: null },
       });
   }
   const planned = new Map<string, { before: FlagState | null; after: FlagState }>();
@@ -183,7 +188,11 @@ function marksOf(
   );
 }
 
-const lastState = ({ start, changes }: FlagFacts): FlagState | null => changes.at(-1) ?? start;
+function lastState({ start, changes }: FlagFacts): FlagState | null {
+  const last = changes.at(-1);
+  if (last === undefined) return start;
+  return last.deleted ? null : last;
+}
 
 function scheduleMark(
   place: { readonly environment: string; readonly flagKey: string },
