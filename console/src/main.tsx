@@ -8,5 +8,6 @@ import './styles/timeline.css';
 import './styles/flag.css';
 import './styles/trail.css';
 import './styles/tonight.css';
+import './styles/state.css';
 
 render(<App />, document.body);

@@ -56,25 +56,34 @@ function Entry({ at, status, environment, flagKey, what, by, isMany, id, childre
   );
 }
 
-const Actions = ({ change, flagKey }: { readonly change: Change; readonly flagKey: string }) =>
-  isAdmin.value && change.scheduleId !== null ? (
-    <div class="row">
-      <ScheduleActions
-        schedule={{ id: change.scheduleId, status: 'pending' }}
-        what={`${change.label} of ${flagKey}`}
-      />
-    </div>
-  ) : null;
+interface ChoiceProps {
+  readonly change: Change;
+  readonly flagKey: string;
+  readonly children: ComponentChildren;
+}
 
-const Because = ({ change }: { readonly change: Change }) => (
-  <>
-    {change.reason !== null && <span class="small muted">{change.reason}</span>}
-    {change.attempts > 0 && (
-      <span class="small conflict">
-        It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried again.
-      </span>
+/** What a schedule does and why, and beside it what one can do about it. */
+const Choice = ({ change, flagKey, children }: ChoiceProps) => (
+  <div class="row between choice">
+    <div class="stack tight">
+      {children}
+      {change.reason !== null && <span class="small muted">{change.reason}</span>}
+      {change.attempts > 0 && (
+        <span class="small conflict">
+          It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried
+          again.
+        </span>
+      )}
+    </div>
+    {isAdmin.value && change.scheduleId !== null && (
+      <div class="row">
+        <ScheduleActions
+          schedule={{ id: change.scheduleId, status: 'pending' }}
+          what={`${change.label} of ${flagKey}`}
+        />
+      </div>
     )}
-  </>
+  </div>
 );
 
 /** Several at one instant: each with its two answers, and what happens if nobody decides. */
@@ -89,14 +98,12 @@ function Conflict({ item }: { readonly item: Item }) {
         decides, {whose} {last.label} wins: {stateText(item.after).toLowerCase()}.
       </span>
       {item.changes.map((change) => (
-        <div key={change.scheduleId} class="stack tight either">
+        <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
           <span>
             <strong>{change.label}</strong>
             {change.by !== null && <span class="muted"> by {change.by}</span>}
           </span>
-          <Because change={change} />
-          <Actions change={change} flagKey={item.flagKey} />
-        </div>
+        </Choice>
       ))}
     </>
   );
@@ -136,15 +143,11 @@ export function Night({ items, isMany }: Props) {
           {item.isConflict ? (
             <Conflict item={item} />
           ) : (
-            <>
-              <Consequence item={item} />
-              {item.changes.map((change) => (
-                <div key={change.scheduleId} class="stack tight">
-                  <Because change={change} />
-                  <Actions change={change} flagKey={item.flagKey} />
-                </div>
-              ))}
-            </>
+            item.changes.map((change, i) => (
+              <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
+                {i === 0 ? <Consequence item={item} /> : <span>{change.label}</span>}
+              </Choice>
+            ))
           )}
         </Entry>
       ))}
