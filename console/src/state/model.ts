@@ -112,9 +112,23 @@ export function stateRows(
   );
 }
 
+/**
+ * From when on a change holds: of the past a millisecond behind it, as the database's clock has microseconds; of the future the time that
+ * it is scheduled for.
+ */
+export const changeTime = ({
+  at,
+  lateMs,
+  status,
+}: Pick<Mark, 'at' | 'lateMs' | 'status'>): number =>
+  status === 'applied' || status === 'changed' ? at + (lateMs ?? 0) + 1 : at;
+
 /** The changes nearest to an instant, before and behind it; null where the marks have none. */
 export function neighbours(marks: readonly Mark[], at: number) {
-  const times = marks.filter(isChange).map((mark) => mark.at);
+  const times = marks
+    .filter(isChange)
+    .map(changeTime)
+    .sort((a, b) => a - b);
   return {
     before: times.findLast((time) => time < at) ?? null,
     behind: times.find((time) => time > at) ?? null,

@@ -148,7 +148,8 @@ export function StatePage() {
   );
 }
 
-const short = (at: number): string => shortText(at, zone.value, now.value);
+const short = (at: number): string =>
+  shortText(at, zone.value, now.value, at % 60_000 === 0 ? 'minute' : 'second');
 
 function titleOf(chosen: number | null, at: number, differing: number, all: number): string {
   const flags = all === 1 ? '1 flag' : `${all} flags`;

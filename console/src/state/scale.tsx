@@ -22,22 +22,21 @@ interface Props {
   readonly marks: readonly Mark[];
 }
 
-const Pill = ({
-  at,
-  range,
-  name,
-  text,
-}: {
-  at: number;
-  range: Range;
-  name: string;
-  text: string;
-}) => (
+interface PillProps {
+  readonly at: number;
+  readonly range: Range;
+  readonly name: 'now' | 'chosen';
+  readonly text: string;
+  /** Pixels that it stands beside its line, where another is near. */
+  readonly shift: number;
+}
+
+const Pill = ({ at, range, name, text, shift }: PillProps) => (
   <>
     <line class={`${name}line`} x1={x(at, range)} x2={x(at, range)} y1="20" y2="56" />
     <svg x={`${Math.min(Math.max(percent(at, range), 4), 96).toFixed(3)}%`} overflow="visible">
-      <rect class={`${name}pill`} x="-40" y="3" width="80" height="17" rx="8.5" />
-      <text class={`${name}text`} y="15.5" text-anchor="middle">
+      <rect class={`${name}pill`} x={shift - 40} y="3" width="80" height="17" rx="8.5" />
+      <text class={`${name}text`} x={shift} y="15.5" text-anchor="middle">
         {text}
       </text>
     </svg>
@@ -53,6 +52,8 @@ export function Scale({ at, isChosen, range, marks }: Props) {
   );
   const groups = groupMarks(marks, range, width);
   const isSeen = (time: number): boolean => time >= range.from && time <= range.to;
+  const apart = ((percent(at, range) - percent(now.value, range)) / 100) * width;
+  const shift = isChosen && Math.abs(apart) < 84 ? Math.sign(apart) * 41 : 0;
   const chosenText = shortText(at, zone.value, now.value);
   const label = isChosen
     ? `Now is ${timeText(now.value, zone.value)}, the chosen moment is ${chosenText}, ${between.length} changes between`
@@ -105,6 +106,7 @@ export function Scale({ at, isChosen, range, marks }: Props) {
               {...{
                 at: now.value,
                 range,
+                shift: -shift,
                 name: 'now',
                 text: `now ${timeText(now.value, zone.value)}`,
               }}
@@ -129,7 +131,7 @@ export function Scale({ at, isChosen, range, marks }: Props) {
             );
           })}
           {isChosen && isSeen(at) && (
-            <Pill {...{ at, range, name: 'chosen', text: timeText(at, zone.value) }} />
+            <Pill {...{ at, range, shift, name: 'chosen', text: timeText(at, zone.value) }} />
           )}
         </svg>
       </div>

@@ -26,16 +26,18 @@ export async function changeBehind(at: number, now: number): Promise<number | nu
 export async function changeBefore(at: number): Promise<number | null> {
   const times = await Promise.all(
     shownEnvironments.value.map(async (environment) => {
+      // The instant may be the millisecond behind a change itself.
+      const to = asText(at - 1);
       const { changesPerDay } = await run(CHANGE_DAYS, {
-        ...{ environment, from: asText(at - FAR), to: asText(at) },
+        ...{ environment, from: asText(at - FAR), to },
       });
       const day = changesPerDay.findLast(({ changes }) => changes > 0)?.day;
       if (day === undefined) return null;
       const { flagChanges } = await run(CHANGES, {
-        ...{ environment, from: `${day}T00:00:00Z`, to: asText(at) },
+        ...{ environment, from: `${day}T00:00:00Z`, to },
       });
       const last = flagChanges.at(-1);
-      return last === undefined ? null : Date.parse(last.at);
+      return last === undefined ? null : Date.parse(last.at) + 1;
     }),
   );
   const known = times.filter((time) => time !== null);

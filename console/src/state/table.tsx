@@ -76,8 +76,23 @@ function Sure({ row, isPast }: { readonly row: StateRow; readonly isPast: boolea
   return <StatusTag status="applied">{isPast ? 'Fact' : 'Certain'}</StatusTag>;
 }
 
-const State = ({ state, none }: { readonly state: FlagState | null; readonly none: string }) =>
-  state === null ? <span class="muted">{none}</span> : <>{stateText(state)}</>;
+/** A flag that is off either way differs by the share that it would have. */
+function textOf(state: FlagState, { now: is, then }: StateRow): string {
+  const isOff = is?.enabled === false && then?.enabled === false;
+  return isOff && is.rolloutPercentage !== then.rolloutPercentage
+    ? `Off, share ${state.rolloutPercentage}%`
+    : stateText(state);
+}
+
+interface StateProps {
+  readonly state: FlagState | null;
+  readonly row: StateRow;
+  /** Where there is no such flag. */
+  readonly none: string;
+}
+
+const State = ({ state, row, none }: StateProps) =>
+  state === null ? <span class="muted">{none}</span> : <>{textOf(state, row)}</>;
 
 interface Props {
   readonly rows: readonly StateRow[];
@@ -122,15 +137,19 @@ export function StateTable({ rows, at, isChosen, isMany, deciders, label }: Prop
               {isMany && <EnvironmentTag name={row.environment} />}
             </th>
             <Cell>
-              <State state={row.now} none="not there any more" />
+              <State state={row.now} row={row} none="not there any more" />
             </Cell>
             {isChosen && (
               <>
                 <Cell>
                   {differs(row) && row.then !== null ? (
-                    <ins>{stateText(row.then)}</ins>
+                    <ins>{textOf(row.then, row)}</ins>
                   ) : (
-                    <State state={row.then} none={isPast ? 'did not exist' : 'not there'} />
+                    <State
+                      state={row.then}
+                      row={row}
+                      none={isPast ? 'did not exist' : 'not there'}
+                    />
                   )}
                   {row.conflict !== null && <span class="muted"> ({row.conflict})</span>}
                 </Cell>

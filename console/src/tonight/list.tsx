@@ -2,13 +2,12 @@ import type { ComponentChildren } from 'preact';
 import { now } from '../data/clock.ts';
 import { isAdmin } from '../data/person.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
-import { stateText, updatesText } from '../parts/flag_state.tsx';
+import { stateText } from '../parts/flag_state.tsx';
 import { MarkIcon, type Status } from '../parts/marks.tsx';
 import { ScheduleActions } from '../schedules/actions.tsx';
 import { zone } from '../settings.ts';
 import { dateText, dayText, relativeText, timeText } from '../time/format.ts';
 import { flagPath } from '../timeline/lane.tsx';
-import type { Failed } from './documents.ts';
 import { labelOf, namesOf, type Change, type Item } from './model.ts';
 
 interface EntryProps {
@@ -24,7 +23,17 @@ interface EntryProps {
 }
 
 /** One line of the night: when, what, who, and what one can do. */
-function Entry({ at, status, environment, flagKey, what, by, isMany, id, children }: EntryProps) {
+export function Entry({
+  at,
+  status,
+  environment,
+  flagKey,
+  what,
+  by,
+  isMany,
+  id,
+  children,
+}: EntryProps) {
   const isToday = dateText(at, zone.value) === dateText(now.value, zone.value);
   const day = isToday ? '' : `${dayText(at, zone.value, now.value)}, `;
   return (
@@ -154,51 +163,3 @@ export function Night({ items, isMany }: Props) {
     </ol>
   );
 }
-
-interface NeedsProps {
-  readonly failed: readonly (Failed & { readonly environment: string })[];
-  readonly isMany: boolean;
-}
-
-/** What failed and waits for a person. */
-export const NeedsSomeone = ({ failed, isMany }: NeedsProps) => (
-  <section class="card" aria-labelledby="needs">
-    <header class="between">
-      <h2 id="needs">
-        {failed.length === 1 ? '1 needs someone' : `${failed.length} need someone`}
-      </h2>
-    </header>
-    <ol class="hist">
-      {failed.map((one) => (
-        <Entry
-          {...{
-            key: one.id,
-            isMany,
-            environment: one.environment,
-            flagKey: one.flag?.flagKey ?? '',
-          }}
-          {...{ at: Date.parse(one.scheduledAt), status: 'failed' as const }}
-          by={one.requestedBy ?? one.createdBy ?? ''}
-          what={`${updatesText(one.updates)} failed`}
-        >
-          <span>
-            {one.flag === null ? '' : `Stays ${stateText(one.flag).toLowerCase()}. `}
-            {one.errorMessage ?? ''}{' '}
-            <span class="muted">
-              after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
-            </span>
-          </span>
-          {typeof one.reason === 'string' && <span class="small muted">{one.reason}</span>}
-          {isAdmin.value && (
-            <div class="row">
-              <ScheduleActions
-                schedule={one}
-                what={`${updatesText(one.updates)} of ${one.flag?.flagKey ?? ''}`}
-              />
-            </div>
-          )}
-        </Entry>
-      ))}
-    </ol>
-  </section>
-);
