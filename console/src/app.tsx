@@ -56,6 +56,10 @@ const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
     '/tonight',
     () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
   ],
+  [
+    '/state',
+    () => <Lazy load={() => import('./state/page.tsx').then(({ StatePage }) => StatePage)} />,
+  ],
   ['/trail', Trail, 'trail'],
   // The same component, so that the list stays beside an opened event.
   ['/trail/:eventId', Trail, 'trail'],

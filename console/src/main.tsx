@@ -9,5 +9,6 @@ import './styles/flag.css';
 import './styles/flags.css';
 import './styles/trail.css';
 import './styles/tonight.css';
+import './styles/state.css';
 
 render(<App />, document.body);

@@ -11,6 +11,7 @@ import { Dialog } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/field.tsx';
 import { Refused } from '../parts/stale.tsx';
 import { link, navigate } from '../router.ts';
+import { focusProblem } from '../schedules/focus_problem.ts';
 import { useCheck } from '../schedules/use_check.ts';
 
 interface Props {
@@ -46,7 +47,7 @@ export function NewFlag({ environment, onClose }: Props) {
       key === '' ? [{ path: 'flag_key', message: 'Which key?' }] : check('flag', request.body);
     setWrong(bad);
     if (bad.length > 0) {
-      requestAnimationFrame(() => form.querySelector<HTMLElement>('[aria-invalid]')?.focus());
+      focusProblem(form);
       return;
     }
     if (!(await sending.send(() => sendRest(request)))) return;

@@ -2,13 +2,12 @@ import type { ComponentChildren } from 'preact';
 import { now } from '../data/clock.ts';
 import { isAdmin } from '../data/person.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
-import { stateText, updatesText } from '../parts/flag_state.tsx';
+import { stateText } from '../parts/flag_state.tsx';
 import { MarkIcon, type Status } from '../parts/marks.tsx';
 import { ScheduleActions } from '../schedules/actions.tsx';
 import { zone } from '../settings.ts';
 import { dateText, dayText, relativeText, timeText } from '../time/format.ts';
 import { flagPath } from '../timeline/lane.tsx';
-import type { Failed } from './documents.ts';
 import { labelOf, namesOf, type Change, type Item } from './model.ts';
 
 interface EntryProps {
@@ -24,7 +23,17 @@ interface EntryProps {
 }
 
 /** One line of the night: when, what, who, and what one can do. */
-function Entry({ at, status, environment, flagKey, what, by, isMany, id, children }: EntryProps) {
+export function Entry({
+  at,
+  status,
+  environment,
+  flagKey,
+  what,
+  by,
+  isMany,
+  id,
+  children,
+}: EntryProps) {
   const isToday = dateText(at, zone.value) === dateText(now.value, zone.value);
   const day = isToday ? '' : `${dayText(at, zone.value, now.value)}, `;
   return (
@@ -56,25 +65,34 @@ function Entry({ at, status, environment, flagKey, what, by, isMany, id, childre
   );
 }
 
-const Actions = ({ change, flagKey }: { readonly change: Change; readonly flagKey: string }) =>
-  isAdmin.value && change.scheduleId !== null ? (
-    <div class="row">
-      <ScheduleActions
-        schedule={{ id: change.scheduleId, status: 'pending' }}
-        what={`${change.label} of ${flagKey}`}
-      />
-    </div>
-  ) : null;
+interface ChoiceProps {
+  readonly change: Change;
+  readonly flagKey: string;
+  readonly children: ComponentChildren;
+}
 
-const Because = ({ change }: { readonly change: Change }) => (
-  <>
-    {change.reason !== null && <span class="small muted">{change.reason}</span>}
-    {change.attempts > 0 && (
-      <span class="small conflict">
-        It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried again.
-      </span>
+/** What a schedule does and why, and beside it what one can do about it. */
+const Choice = ({ change, flagKey, children }: ChoiceProps) => (
+  <div class="row between choice">
+    <div class="stack tight">
+      {children}
+      {change.reason !== null && <span class="small muted">{change.reason}</span>}
+      {change.attempts > 0 && (
+        <span class="small conflict">
+          It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried
+          again.
+        </span>
+      )}
+    </div>
+    {isAdmin.value && change.scheduleId !== null && (
+      <div class="row">
+        <ScheduleActions
+          schedule={{ id: change.scheduleId, status: 'pending' }}
+          what={`${change.label} of ${flagKey}`}
+        />
+      </div>
     )}
-  </>
+  </div>
 );
 
 /** Several at one instant: each with its two answers, and what happens if nobody decides. */
@@ -89,14 +107,12 @@ function Conflict({ item }: { readonly item: Item }) {
         decides, {whose} {last.label} wins: {stateText(item.after).toLowerCase()}.
       </span>
       {item.changes.map((change) => (
-        <div key={change.scheduleId} class="stack tight either">
+        <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
           <span>
             <strong>{change.label}</strong>
             {change.by !== null && <span class="muted"> by {change.by}</span>}
           </span>
-          <Because change={change} />
-          <Actions change={change} flagKey={item.flagKey} />
-        </div>
+        </Choice>
       ))}
     </>
   );
@@ -136,66 +152,14 @@ export function Night({ items, isMany }: Props) {
           {item.isConflict ? (
             <Conflict item={item} />
           ) : (
-            <>
-              <Consequence item={item} />
-              {item.changes.map((change) => (
-                <div key={change.scheduleId} class="stack tight">
-                  <Because change={change} />
-                  <Actions change={change} flagKey={item.flagKey} />
-                </div>
-              ))}
-            </>
+            item.changes.map((change, i) => (
+              <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
+                {i === 0 ? <Consequence item={item} /> : <span>{change.label}</span>}
+              </Choice>
+            ))
           )}
         </Entry>
       ))}
     </ol>
   );
 }
-
-interface NeedsProps {
-  readonly failed: readonly (Failed & { readonly environment: string })[];
-  readonly isMany: boolean;
-}
-
-/** What failed and waits for a person. */
-export const NeedsSomeone = ({ failed, isMany }: NeedsProps) => (
-  <section class="card" aria-labelledby="needs">
-    <header class="between">
-      <h2 id="needs">
-        {failed.length === 1 ? '1 needs someone' : `${failed.length} need someone`}
-      </h2>
-    </header>
-    <ol class="hist">
-      {failed.map((one) => (
-        <Entry
-          {...{
-            key: one.id,
-            isMany,
-            environment: one.environment,
-            flagKey: one.flag?.flagKey ?? '',
-          }}
-          {...{ at: Date.parse(one.scheduledAt), status: 'failed' as const }}
-          by={one.requestedBy ?? one.createdBy ?? ''}
-          what={`${updatesText(one.updates)} failed`}
-        >
-          <span>
-            {one.flag === null ? '' : `Stays ${stateText(one.flag).toLowerCase()}. `}
-            {one.errorMessage ?? ''}{' '}
-            <span class="muted">
-              after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
-            </span>
-          </span>
-          {typeof one.reason === 'string' && <span class="small muted">{one.reason}</span>}
-          {isAdmin.value && (
-            <div class="row">
-              <ScheduleActions
-                schedule={one}
-                what={`${updatesText(one.updates)} of ${one.flag?.flagKey ?? ''}`}
-              />
-            </div>
-          )}
-        </Entry>
-      ))}
-    </ol>
-  </section>
-);

@@ -1,9 +1,9 @@
 import { useEffect } from 'preact/hooks';
+import { now } from '../data/clock.ts';
 import { useResource } from '../data/resource.ts';
 import { Failure, Waiting } from '../parts/note.tsx';
 import { link } from '../router.ts';
-import { zone } from '../settings.ts';
-import { dateText, timeText } from '../time/format.ts';
+import { shortText } from '../time/format.ts';
 import { Chain } from './chain_list.tsx';
 import { EVENT, type WholeEvent } from './documents.ts';
 import { actorName, headingOf } from './event_text.ts';
@@ -97,7 +97,7 @@ export function EventCard({ id, looks, onClose }: Props) {
         </h2>
         <span class="small muted">
           {event.seq === null ? 'event' : `event ${numberText(event.seq)}`} ·{' '}
-          {dateText(at, zone.value)} · {timeText(at, 'UTC', 'millisecond')} UTC
+          {shortText(at, 'UTC', now.value, 'millisecond')} UTC
         </span>
       </header>
       <div class="body stack">
