@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { now } from '../data/clock.ts';
 import { isAdmin, shortName } from '../data/person.ts';
 import { dottedState, Meter, updatesText, type FlagState } from '../parts/flag_state.tsx';
-import { FullTime, InZones, Time } from '../parts/time.tsx';
+import { InZones, Time } from '../parts/time.tsx';
 import { link } from '../router.ts';
 import { inOrder } from '../schedules/effect.ts';
 import { durationText, relativeText } from '../time/format.ts';
@@ -97,11 +97,7 @@ function Since({ flag }: Props) {
     <span>
       Since{' '}
       <strong>
-        {bySchedule ? (
-          <Time at={at} precision="millisecond" />
-        ) : (
-          <FullTime at={at} precision="second" />
-        )}
+        <Time at={at} precision={bySchedule ? 'millisecond' : 'second'} />
       </strong>{' '}
       <span class="muted">({durationText(now.value - Date.parse(at))})</span>
       {bySchedule && `, by a schedule${by === '' ? '' : ' of'}`}

@@ -48,7 +48,7 @@ export function FlagsPage() {
       {form === 'schedule' && (
         <Dialog title="Schedule a change" onClose={closeForm}>
           <ScheduleForm
-            {...{ environment: chosenEnvironment.value, flagKey: null }}
+            {...{ environment: chosenEnvironment.value, flagKey: null, onClose: closeForm }}
             onDone={({ environment, flagKey }) =>
               navigate(
                 link(`/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`, {

@@ -11,6 +11,7 @@ import { CopyButton } from '../parts/copy.tsx';
 import { MOST_REASON, ReasonField } from '../parts/field.tsx';
 import { Failure } from '../parts/note.tsx';
 import { Refused } from '../parts/stale.tsx';
+import { useLater } from '../parts/use_later.ts';
 import { zone } from '../settings.ts';
 import { shortText } from '../time/format.ts';
 import { ChangeFields } from './change_fields.tsx';
@@ -30,12 +31,14 @@ interface Props {
   /** Null: the form asks for it. */
   readonly flagKey: string | null;
   readonly onDone?: (flag: FlagName) => void;
+  /** Where it stands in a dialog. */
+  readonly onClose?: () => void;
 }
 
 const SHOWN = ['scheduled_at', 'updates', 'reason', 'flag_key', 'environment'];
 
 /** Schedules a change of a flag: what, when, what it meets, why. */
-export function ScheduleForm({ environment, flagKey, onDone }: Props) {
+export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
   const fresh = (): ScheduleText =>
     newSchedule(environment, flagKey ?? '', zone.value, databaseNow());
   const { values, change, drop } = useDraft<ScheduleText>('schedule', fresh());
@@ -43,8 +46,13 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
     environment: flagKey === null ? values.environment : environment,
     flagKey: flagKey ?? values.flagKey.trim(),
   };
-  const found = useResource(FLAG_AHEAD, flag.flagKey === '' ? null : { ...flag });
-  const known = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const key = useLater(flag.flagKey);
+  const found = useResource(
+    FLAG_AHEAD,
+    key === '' ? null : { environment: flag.environment, flagKey: key },
+  );
+  const answer = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const known = answer?.flagKey === flag.flagKey ? answer : null;
   const read = readSchedule(
     values,
     known === null ? null : { ...known, pending: known.schedules.nodes },
@@ -94,7 +102,7 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
             {...{ environment: flag.environment, flagKey: values.flagKey, onChange: set }}
             problem={
               problemAt(problems, 'flag_key') ??
-              (found.data.value !== null && known === null
+              (found.data.value !== null && answer === null && key === flag.flagKey
                 ? `No flag “${flag.flagKey}” in ${flag.environment}.`
                 : null)
             }
@@ -118,8 +126,13 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
         {!isAtField(problems, SHOWN) && <Refused error={sending.error} />}
       </div>
       <div class="foot between">
-        {request === null ? <span /> : <CopyButton text={curlOf(request)}>Copy as curl</CopyButton>}
-        <button type="submit" class="btn primary" aria-disabled={sending.isBusy}>
+        {onClose !== undefined && (
+          <button type="button" class="btn" onClick={onClose}>
+            Close
+          </button>
+        )}
+        {request !== null && <CopyButton text={curlOf(request)}>Copy as curl</CopyButton>}
+        <button type="submit" class="btn primary push" aria-disabled={sending.isBusy}>
           Schedule
         </button>
       </div>
