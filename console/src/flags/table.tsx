@@ -12,7 +12,7 @@ interface Props {
 }
 
 /** Pixels of a row: they have one height, so that only those near the screen are in the document. */
-const HEIGHTS = { comfortable: 47, dense: 33, phone: 100 } as const;
+const HEIGHTS = { comfortable: 47, dense: 33, phone: 86 } as const;
 
 const isPhone = (): boolean => matchMedia('(max-width: 820px)').matches;
 
