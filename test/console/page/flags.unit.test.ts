@@ -7,8 +7,10 @@ import {
   matches,
   rowsOf,
   serverFilter,
+  type FlagRow,
   type ListedFlag,
 } from '../../../console/src/flags/model.ts';
+import { steady } from '../../../console/src/flags/steady.ts';
 
 await vi.hoisted(async () => (await import('./browser.ts')).stubBrowser());
 
@@ -90,6 +92,22 @@ describe('the list of flags', () => {
       ...{ text: 'checkout', enabled: true },
     });
     expect(serverFilter('is:failed')).toEqual({});
+  });
+
+  test('rows stay where they are while a pointer is over them', () => {
+    const changed = rows.map((one) =>
+      one.flag.flagKey === 'gifts' ? { ...one, next: null, group: 'rest' as const } : one,
+    );
+    const resorted = changed.toSorted((a, b) => (a.flag.flagKey < b.flag.flagKey ? -1 : 1));
+    const held = steady(resorted, rows);
+    expect(held.map((one) => one.flag.flagKey)).toEqual(rows.map((one) => one.flag.flagKey));
+    expect(held.find((one) => one.flag.flagKey === 'gifts')).toMatchObject({
+      ...{ next: null, group: 'ahead' },
+    });
+    // Others have come.
+    expect(steady(resorted, rows.slice(1))).toBe(resorted);
+    const other = { ...rows[0], flag: flag('other') } as FlagRow;
+    expect(steady(resorted, [other, ...rows.slice(1)])).toBe(resorted);
   });
 
   test('headings count', () => {
