@@ -7,5 +7,8 @@ import './styles/frame.css';
 import './styles/timeline.css';
 import './styles/flag.css';
 import './styles/flags.css';
+import './styles/trail.css';
+import './styles/tonight.css';
+import './styles/state.css';
 
 render(<App />, document.body);

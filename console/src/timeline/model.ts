@@ -179,17 +179,20 @@ function marksOf(
     if (change.scheduleId !== null) planned.set(change.scheduleId, { before: state, after });
     state = after;
   }
-  for (const schedule of facts.schedules)
-    marks.push(
-      scheduleMark(place, schedule, made.get(schedule.id) ?? planned.get(schedule.id) ?? null),
-    );
+  for (const schedule of facts.schedules) {
+    const { id, appliedAt } = schedule;
+    const stays = appliedAt === null ? null : lastState(facts, Date.parse(appliedAt));
+    const effect = made.get(id) ?? planned.get(id) ?? (stays && { before: stays, after: stays });
+    marks.push(scheduleMark(place, schedule, effect));
+  }
   return conflictsOf(marks.sort((a, b) => a.at - b.at)).filter(
     ({ at }) => at >= span.from && at <= span.to,
   );
 }
 
-function lastState({ start, changes }: FlagFacts): FlagState | null {
-  const last = changes.at(-1);
+/** The state by then; what was applied and made no change left it so. */
+function lastState({ start, changes }: FlagFacts, at = Infinity): FlagState | null {
+  const last = changes.findLast((change) => Date.parse(change.at) <= at);
   if (last === undefined) return start;
   return last.deleted ? null : last;
 }
