@@ -51,6 +51,12 @@ export function Hero({ flag }: Props) {
               <InZones at={next.scheduledAt} /> ·{' '}
               {relativeText(Date.parse(next.scheduledAt), now.value)}
             </span>
+            {next.nextAttemptAt !== null && (
+              <strong class="conflict">
+                {' '}
+                overdue, tried again at <Time at={next.nextAttemptAt} precision="second" />
+              </strong>
+            )}
           </span>
         )}
         {then !== undefined && (

@@ -82,7 +82,7 @@ export function Inspector({ mark, chosen }: Props) {
         {mark.after !== null && <Diff before={mark.before} after={mark.after} />}
         {mark.status === 'conflict' && (
           <Note tone="conflict">
-            Two changes at the same instant. The one that was asked for later wins.
+            Two changes at the same instant: the one with the greater id is applied last, and wins.
           </Note>
         )}
         <When mark={mark} />

@@ -214,7 +214,7 @@ function scheduleMark(
   };
 }
 
-/** Two pending changes of one flag at one instant that set a field to different values: the later request wins. */
+/** Two pending changes of one flag at one instant that set a field to different values: the one with the greater id is applied last. */
 function conflictsOf(marks: Mark[]): Mark[] {
   return marks.map((mark, i) => {
     const others = [marks[i - 1], marks[i + 1]].filter(
