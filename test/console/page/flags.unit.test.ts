@@ -166,6 +166,14 @@ describe('the history from the trail', () => {
     });
   });
 
+  test('says what failed, where it has what was asked for', () => {
+    const lines = read(
+      event('2', 'flag_schedule.failed', { errorMessage: 'Frozen.', attempts: 3 }, worker),
+      event('1', 'flag_schedule.created', { updates: { enabled: true } }, { scheduleId: 's1' }),
+    );
+    expect(lines[0]?.title).toBe('Failed: on');
+  });
+
   test('has one for a schedule that changed nothing', () => {
     expect(read(event('2', 'flag_schedule.applied', { latenessMs: 3 }, worker))).toMatchObject([
       { title: 'Applied: nothing changed', lateMs: 3, status: 'applied' },
@@ -183,13 +191,13 @@ describe('the history from the trail', () => {
       event('1', 'flag_schedule.rescheduled', {
         ...{ before: { scheduledAt: day('18:00') }, after: { scheduledAt: day('19:00') } },
       }),
-      { status: 'pending', title: 'Moved from 18:00 to 19:00' },
+      { status: 'pending', title: 'Moved: the change from 18:00 to 19:00' },
     ],
     [
       event('1', 'flag_schedule.cancelled', {
         ...{ scheduledAt: day('18:00'), reason: 'manual_cancellation' },
       }),
-      { status: 'cancelled', title: 'Cancelled: the change of 18:00', reason: null },
+      { status: 'cancelled', title: 'Cancelled: the change at 18:00', reason: null },
     ],
     [
       event('1', 'flag_schedule.failed', { errorMessage: 'Frozen.', attempts: 5 }),
