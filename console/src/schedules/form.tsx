@@ -9,7 +9,7 @@ import { useSending } from '../data/sending.ts';
 import { curlOf } from '../parts/command.tsx';
 import { CopyButton } from '../parts/copy.tsx';
 import { MOST_REASON, ReasonField } from '../parts/field.tsx';
-import { Failure } from '../parts/note.tsx';
+import { Failure, Note } from '../parts/note.tsx';
 import { Refused } from '../parts/stale.tsx';
 import { useLater } from '../parts/use_later.ts';
 import { zone } from '../settings.ts';
@@ -61,9 +61,11 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
   const sending = useSending();
   const check = useCheck();
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
+  const [done, setDone] = useState('');
   const problems = [...wrong, ...fieldProblems(sending.error)];
   const set = (some: Partial<ScheduleText>): void => {
     setWrong([]);
+    setDone('');
     sending.forget();
     change(some);
   };
@@ -80,9 +82,9 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
       return;
     }
     if (!(await sending.send(() => sendRest(request)))) return;
-    announce(
-      `Scheduled: ${changeName(read.updates)}, ${flag.flagKey}, ${shortText(read.at ?? 0, zone.value, databaseNow())}`,
-    );
+    const sentence = `Scheduled: ${changeName(read.updates)}, ${flag.flagKey}, ${shortText(read.at ?? 0, zone.value, databaseNow())}`;
+    announce(sentence);
+    setDone(sentence);
     drop(fresh());
     void found.refetch();
     onDone?.(flag);
@@ -123,6 +125,7 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
           onText={(reason) => set({ reason })}
         />
         <Failure error={found.error} refetch={found.refetch} />
+        {done !== '' && <Note tone="applied">{done}.</Note>}
         {!isAtField(problems, SHOWN) && <Refused error={sending.error} />}
       </div>
       <div class="foot between">
