@@ -39,6 +39,7 @@ const schedules = (where: string) =>
 const ALL_FLAGS = asked(
   `select flag_key, enabled, rollout_percentage from app_public.feature_flags where environment = 'production' order by flag_key`,
 );
+const TWO_MONTHS = `now() - interval '30 days', now() + interval '30 days'`;
 const PAGE = (fields: string) =>
   `{ featureFlags(first: 100, condition: { environment: "production" }) { nodes { flagKey enabled ${fields} } } }`;
 
@@ -104,6 +105,16 @@ export const states: Benchmark = {
               `s.scheduled_at >= ${from} and s.scheduled_at < ${from} + interval '1 day'`,
             ),
           },
+        })),
+        ...[
+          `changes_per_day('production', ${TWO_MONTHS}, 'Europe/Zurich')`,
+          `flag_changes('production', ${TWO_MONTHS})`,
+          `schedules_between('production', ${TWO_MONTHS})`,
+        ].map((call) => ({
+          what: `${call.split('(', 1)[0] ?? ''} of two months`,
+          mostMs: 300,
+          statement: asked(`select * from app_public.${call}`),
+          baseline: { what: 'the flags’ rows', statement: ALL_FLAGS },
         })),
         {
           what: '100 flags with nextSchedule and lastChange',

@@ -49,6 +49,10 @@ const Trail = () => (
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
   [
+    '/flags',
+    () => <Lazy load={() => import('./flags/page.tsx').then(({ FlagsPage }) => FlagsPage)} />,
+  ],
+  [
     '/tonight',
     () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
   ],

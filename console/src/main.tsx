@@ -6,6 +6,7 @@ import './styles/controls.css';
 import './styles/frame.css';
 import './styles/timeline.css';
 import './styles/flag.css';
+import './styles/flags.css';
 import './styles/trail.css';
 import './styles/tonight.css';
 import './styles/state.css';

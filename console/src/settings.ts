@@ -43,3 +43,8 @@ export const zone = computed(() => {
   if (asked !== '' && isZone(asked)) return asked;
   return isZone(preferredZone.value) ? preferredZone.value : 'UTC';
 });
+
+const narrow = matchMedia('(max-width: 820px)');
+/** Whether the page is laid out for a phone: styles/*.css change at the same width. */
+export const isPhone = signal(narrow.matches);
+narrow.addEventListener('change', () => (isPhone.value = narrow.matches));

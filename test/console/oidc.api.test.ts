@@ -146,6 +146,8 @@ describe('signing in at the identity provider', () => {
     const another = new Browser(api.url);
     await another.visit('GET /console/sign-in/oidc');
     expect(placeOf(await another.visit(`GET ${back}`))).toEqual(refused);
+    // Before the provider is asked, which would find that the verifier is another one.
+    expect(api.logText()).toContain('unexpected \\"state\\" response parameter value');
     expect(placeOf(await there.visit(`GET ${back}`))).toEqual([303, '/console/']);
     expect(placeOf(await there.visit(`GET ${back}`))).toEqual(refused);
     expect(another.cookies.has('halyard-dev')).toBe(false);

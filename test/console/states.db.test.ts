@@ -117,30 +117,34 @@ async function come(client: pg.ClientBase, hours: number): Promise<void> {
   );
 }
 
-test(`the states asked for before are the states that come, and what the trail has: ${SETS} sets of schedules`, async () => {
-  const random = makeRandom(SEED);
-  for (let set = 0; set < SETS; set++)
-    await withRollback(database, async (client) => {
-      await fill(client, random);
-      const foreseen: State[][] = [];
-      const foresee = async (hour: number) => {
-        for (let at = hour; at <= HOURS; at++) foreseen[at] = await statesAfter(client, at);
-      };
-      await foresee(1);
-      for (const hours of [1, 3, HOURS])
-        expect(await foldedAfter(client, hours)).toEqual(foreseen[hours]);
+test(
+  `the states asked for before are the states that come, and what the trail has: ${SETS} sets of schedules`,
+  { timeout: 10_000 + SETS * 400 },
+  async () => {
+    const random = makeRandom(SEED);
+    for (let set = 0; set < SETS; set++)
+      await withRollback(database, async (client) => {
+        await fill(client, random);
+        const foreseen: State[][] = [];
+        const foresee = async (hour: number) => {
+          for (let at = hour; at <= HOURS; at++) foreseen[at] = await statesAfter(client, at);
+        };
+        await foresee(1);
+        for (const hours of [1, 3, HOURS])
+          expect(await foldedAfter(client, hours)).toEqual(foreseen[hours]);
 
-      const history: [at: string, states: State[]][] = [];
-      for (let hour = 1; hour <= HOURS; hour++) {
-        if (random.next() < 0.2) {
-          await interfere(client, random, hour);
-          await foresee(hour);
+        const history: [at: string, states: State[]][] = [];
+        for (let hour = 1; hour <= HOURS; hour++) {
+          if (random.next() < 0.2) {
+            await interfere(client, random, hour);
+            await foresee(hour);
+          }
+          await come(client, hour);
+          const states = await statesNow(client);
+          expect(states).toEqual(foreseen[hour]);
+          history.push([await value(client, 'select clock_timestamp()::text'), states]);
         }
-        await come(client, hour);
-        const states = await statesNow(client);
-        expect(states).toEqual(foreseen[hour]);
-        history.push([await value(client, 'select clock_timestamp()::text'), states]);
-      }
-      for (const [at, states] of history) expect(await statesAt(client, at)).toEqual(states);
-    });
-});
+        for (const [at, states] of history) expect(await statesAt(client, at)).toEqual(states);
+      });
+  },
+);

@@ -15,6 +15,7 @@ import { changeName, restUpdates, updatesOf, type ChangeKind } from '../schedule
 import { ChangeFields } from '../schedules/change_fields.tsx';
 import { FLAG_AHEAD } from '../schedules/documents.ts';
 import { nameOf, type AskedPending } from '../schedules/pending_note.tsx';
+import { focusProblem } from '../schedules/focus_problem.ts';
 import { changeRequest } from '../schedules/requests.ts';
 
 interface Props {
@@ -94,6 +95,7 @@ function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
         event.preventDefault();
         setAsked(true);
         if (isReady) void send(flag.revision);
+        else focusProblem(event.currentTarget);
       }}
     >
       <div class="body stack">
@@ -141,7 +143,7 @@ function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
         <button
           type="submit"
           class={text.kind === 'off' ? 'btn danger primary push' : 'btn primary push'}
-          aria-disabled={!isReady || sending.isBusy}
+          aria-disabled={sending.isBusy}
         >
           {changeName(updates)} now
         </button>

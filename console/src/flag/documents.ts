@@ -78,6 +78,7 @@ export const FLAG_SPAN = graphql(`
       flagKey
       enabled
       rolloutPercentage
+      deleted
       wasEnabled
       wasRolloutPercentage
       scheduleId

@@ -1,6 +1,6 @@
 import { now } from '../data/clock.ts';
 import { Icon } from '../parts/icons.tsx';
-import { InlineDiff, type FlagState } from '../parts/flag_state.tsx';
+import { Diff } from '../parts/flag_state.tsx';
 import { MarkIcon, STATUS } from '../parts/marks.tsx';
 import { link, param, setParams } from '../router.ts';
 import { ScheduleActions } from '../schedules/actions.tsx';
@@ -91,37 +91,22 @@ function Line({ entry, status }: { readonly entry: Entry; readonly status: strin
             {title}
           </h3>
           {event !== null && <Seal id={event.id} seal={event.seal} />}
+          {scheduleId !== null && status !== '' && (
+            <span class="row">
+              <ScheduleActions
+                schedule={{ id: scheduleId, status }}
+                what={`${title}, ${timeText(at, zone.value)}`}
+              />
+            </span>
+          )}
         </div>
-        {after !== null && <FrameDiff before={before} after={after} />}
+        {after !== null && <Diff before={before} after={after} short />}
         <Who entry={entry} />
         {note !== '' && <span class="small">{note}</span>}
-        {scheduleId !== null && status !== '' && (
-          <div class="row">
-            <ScheduleActions
-              schedule={{ id: scheduleId, status }}
-              what={`${title}, ${timeText(at, zone.value)}`}
-            />
-          </div>
-        )}
       </div>
     </li>
   );
 }
-
-/** Only what changes. */
-const FrameDiff = ({
-  before,
-  after,
-}: {
-  readonly before: FlagState | null;
-  readonly after: FlagState;
-}) => (
-  <div class="diff one" role="group" aria-label="Before and after">
-    <span>
-      <InlineDiff before={before} after={after} />
-    </span>
-  </div>
-);
 
 /** Who asked for it or did it, and why. */
 function Who({ entry }: { readonly entry: Entry }) {

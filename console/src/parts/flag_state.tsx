@@ -63,19 +63,35 @@ interface Change {
   readonly after: FlagState;
 }
 
-/** Both fields before and after, in a frame. */
-export const Diff = ({ before, after }: Change) => (
-  <div class="diff" role="group" aria-label="Before and after">
-    <span class="k">enabled</span>
-    <span>
-      <Value from={before && onOff(before.enabled)} to={onOff(after.enabled)} />
-    </span>
-    <span class="k">rollout</span>
-    <span>
-      <Value from={before && `${before.rolloutPercentage}%`} to={`${after.rolloutPercentage}%`} />
-    </span>
-  </div>
-);
+/** Both fields before and after, in a frame; with `short` only what changes, if anything does. */
+export function Diff({ before, after, short = false }: Change & { readonly short?: boolean }) {
+  const isSwitched = before?.enabled !== after.enabled;
+  const isShared = before?.rolloutPercentage !== after.rolloutPercentage;
+  const showsAll = !short || (!isSwitched && !isShared);
+  return (
+    <div class="diff" role="group" aria-label="Before and after">
+      {(showsAll || isSwitched) && (
+        <>
+          <span class="k">enabled</span>
+          <span>
+            <Value from={before && onOff(before.enabled)} to={onOff(after.enabled)} />
+          </span>
+        </>
+      )}
+      {(showsAll || isShared) && (
+        <>
+          <span class="k">rollout</span>
+          <span>
+            <Value
+              from={before && `${before.rolloutPercentage}%`}
+              to={`${after.rolloutPercentage}%`}
+            />
+          </span>
+        </>
+      )}
+    </div>
+  );
+}
 
 /** What changes, in a line: `off → on`, `rollout 25% → 50%`; what stays is left out. */
 export function InlineDiff({ before, after }: Change) {

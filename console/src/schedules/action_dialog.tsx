@@ -18,6 +18,7 @@ import { shortText } from '../time/format.ts';
 import { readWhen, whenTextOf, type WhenText } from '../time/when.ts';
 import { ACTION_WORDS, requestOf, type ActionKind, type ReadAction } from './action_model.ts';
 import { SCHEDULE_NOW } from './documents.ts';
+import { focusProblem } from './focus_problem.ts';
 import { WhenFields } from './when_fields.tsx';
 
 export type { ActionKind } from './action_model.ts';
@@ -87,18 +88,24 @@ function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
     onClose();
   };
   const isBlocked = request === null || (kind === 'move' && !isMoved);
+  const [isAsked, setAsked] = useState(false);
   return (
     <form
       noValidate
       onSubmit={(event) => {
         event.preventDefault();
-        if (!isBlocked) void send(schedule.revision);
+        setAsked(true);
+        if (isBlocked) focusProblem(event.currentTarget);
+        else void send(schedule.revision);
       }}
     >
       <div class="body stack">
         <What schedule={schedule} kind={kind} />
         {kind === 'move' && (
           <WhenFields value={text} onChange={(some) => setText({ ...text, ...some })} />
+        )}
+        {isAsked && kind === 'move' && at !== null && !isMoved && (
+          <Note tone="conflict">It is at this time already.</Note>
         )}
         <ReasonField value={reason} onText={setReason} />
         {sending.error !== null && isStale(sending.error) ? (
@@ -123,7 +130,7 @@ function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
         <button
           type="submit"
           class={kind === 'cancel' ? 'btn danger primary push' : 'btn primary push'}
-          aria-disabled={isBlocked || sending.isBusy}
+          aria-disabled={sending.isBusy}
         >
           {kind === 'move' && !isMoved ? 'Move to another time' : name}
         </button>

@@ -37,6 +37,7 @@ export function Calendar({ value, now, onChoose }: Props) {
   const found = readFields({ ...value, zone }, now);
   const chosen = typeof found === 'string' ? today : found.date;
   const [day, setDay] = useState(chosen);
+  const [isOpen, setOpen] = useState(false);
   const show = (next: string): void => {
     setDay(next);
     // Once it is drawn.
@@ -64,7 +65,10 @@ export function Calendar({ value, now, onChoose }: Props) {
       <div
         {...{ ref: menu, id, popover: 'auto', class: 'card menu calendar', role: 'dialog' }}
         aria-label="Day"
-        onToggle={({ newState }) => newState === 'open' && show(chosen)}
+        onToggle={({ newState }) => {
+          setOpen(newState === 'open');
+          if (newState === 'open') show(chosen);
+        }}
       >
         <header class="between">
           <button
@@ -81,37 +85,39 @@ export function Calendar({ value, now, onChoose }: Props) {
             ›
           </button>
         </header>
-        <table onKeyDown={press}>
-          <thead>
-            <tr>
-              {['Mo', 'Tu', 'We', 'Th', 'Fr', 'Sa', 'Su'].map((name) => (
-                <th key={name} scope="col">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {monthOf(day).map((week) => (
-              <tr key={week[0]?.date}>
-                {week.map((one) => (
-                  <td key={one.date}>
-                    <button
-                      {...{ type: 'button', disabled: one.date < today }}
-                      class={one.isOfMonth ? '' : 'muted'}
-                      aria-label={nameOf(one.date, now)}
-                      tabIndex={one.date === day ? 0 : -1}
-                      {...(one.date === chosen ? { 'aria-current': 'date' as const } : {})}
-                      onClick={() => choose(one.date)}
-                    >
-                      {one.day}
-                    </button>
-                  </td>
+        {isOpen && (
+          <table onKeyDown={press}>
+            <thead>
+              <tr>
+                {['Mo', 'Tu', 'We', 'Th', 'Fr', 'Sa', 'Su'].map((name) => (
+                  <th key={name} scope="col">
+                    {name}
+                  </th>
                 ))}
               </tr>
-            ))}
-          </tbody>
-        </table>
+            </thead>
+            <tbody>
+              {monthOf(day).map((week) => (
+                <tr key={week[0]?.date}>
+                  {week.map((one) => (
+                    <td key={one.date}>
+                      <button
+                        {...{ type: 'button', disabled: one.date < today }}
+                        class={one.isOfMonth ? '' : 'muted'}
+                        aria-label={nameOf(one.date, now)}
+                        tabIndex={one.date === day ? 0 : -1}
+                        {...(one.date === chosen ? { 'aria-current': 'date' as const } : {})}
+                        onClick={() => choose(one.date)}
+                      >
+                        {one.day}
+                      </button>
+                    </td>
+                  ))}
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
       </div>
     </>
   );

@@ -16,6 +16,7 @@ import { shortText } from '../time/format.ts';
 import { ChangeFields } from './change_fields.tsx';
 import { changeName } from './change.ts';
 import { FLAG_AHEAD } from './documents.ts';
+import { focusProblem } from './focus_problem.ts';
 import { FlagField } from './flag_field.tsx';
 import type { Pending } from './effect.ts';
 import { newSchedule, readSchedule, type ReadSchedule, type ScheduleText } from './form_model.ts';
@@ -67,12 +68,7 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
     const bad = missing.length > 0 || request === null ? missing : check('schedule', request.body);
     setWrong(bad);
     if (request === null || bad.length > 0 || Array.from(values.reason).length > MOST_REASON) {
-      // Once the messages are drawn.
-      requestAnimationFrame(() =>
-        form
-          .querySelector<HTMLElement>('[aria-invalid], .note.conflict .btn, .grid3 input')
-          ?.focus(),
-      );
+      focusProblem(form);
       return;
     }
     if (!(await sending.send(() => sendRest(request)))) return;

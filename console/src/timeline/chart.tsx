@@ -36,20 +36,18 @@ export function Chart({ rows, range, chosen, hidden, onShowAll }: Props) {
       <div class="lanes" ref={body}>
         <Grid range={range} width={width} />
         <div style={{ height: `${first * height}px` }} />
-        {drawn.map((row, i) => (
-          <>
-            {(i === 0 || drawn[i - 1]?.environment !== row.environment) && (
-              <div key={row.environment} class="group">
-                {row.environment} · {flags(environments.get(row.environment)?.length ?? 0)}
-                {hidden > 0 ? ' with changes in view' : ''}
-              </div>
-            )}
-            <Lane
-              key={`${row.environment} ${row.flagKey}`}
-              {...{ row, range, width, height, chosen }}
-            />
-          </>
-        ))}
+        {drawn.flatMap((row, i) => [
+          i === 0 || drawn[i - 1]?.environment !== row.environment ? (
+            <div key={row.environment} class="group">
+              {row.environment} · {flags(environments.get(row.environment)?.length ?? 0)}
+              {hidden > 0 ? ' with changes in view' : ''}
+            </div>
+          ) : null,
+          <Lane
+            key={`${row.environment} ${row.flagKey}`}
+            {...{ row, range, width, height, chosen }}
+          />,
+        ])}
         <div style={{ height: `${Math.max(0, rows.length - last) * height}px` }} />
         <NowLine range={range} />
       </div>

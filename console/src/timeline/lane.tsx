@@ -162,7 +162,7 @@ export const Lane = memo(function Lane(props: Props) {
       <div class="name">
         <a href={flagPath(row)}>{row.flagKey}</a>
         <span class="small muted">
-          {row.current === null ? 'not there yet' : stateText(row.current)}
+          {row.current === null ? 'not there' : stateText(row.current)}
         </span>
       </div>
       <Marks {...props} />

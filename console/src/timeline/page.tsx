@@ -1,14 +1,12 @@
-import { useComputed } from '@preact/signals';
-import type { RefObject } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
-import { chosenEnvironment, isAdmin } from '../data/person.ts';
+import { isAdmin } from '../data/person.ts';
 import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
-import { link, navigate, param, setParams, withParams } from '../router.ts';
+import { navigate, param, setParams, withParams } from '../router.ts';
 import { parseSearch } from '../search.ts';
-import { density } from '../settings.ts';
+import { isPhone } from '../settings.ts';
 import { Agenda } from './agenda.tsx';
 import { Chart } from './chart.tsx';
 import { ChangesTable } from './table.tsx';
@@ -16,11 +14,23 @@ import { Empty } from './empty.tsx';
 import { FILTERS, matches } from './filter.ts';
 import { Inspector, Next } from './inspector.tsx';
 import { Legend } from './legend.tsx';
-import { followNow, isFollowing, move, span, SPANS, zoom, zoomTo } from './range.ts';
+import type { Row } from './model.ts';
+import { Head, schedulePath } from './head.tsx';
+import { followNow, isFollowing, move, zoom } from './range.ts';
 import { useRows } from './use_rows.ts';
 
+const NO_ROWS: readonly Row[] = [];
+
+/** The rows that the filter asks for, those of them that change, and all their marks by time. */
+function fittingOf(rows: readonly Row[], filter: string) {
+  const fitting = rows.filter((row) => matches(row, filter));
+  const changing = fitting.filter((row) => row.marks.length > 0);
+  const marks = fitting.flatMap((row) => row.marks).sort((a, b) => a.at - b.at);
+  return { fitting, changing, marks };
+}
+
 export function TimelinePage() {
-  const { found, error, last } = useRows();
+  const { found, error, last, isCut } = useRows();
   const [showsAll, setShowsAll] = useState(false);
   const filter = param('q');
   const chosen = param('sel');
@@ -36,10 +46,8 @@ export function TimelinePage() {
     ...(isAdmin.value ? { n: () => navigate(schedulePath()) } : {}),
     Escape: () => setParams({ sel: null }),
   });
-  const rows = last?.rows ?? [];
-  const fitting = rows.filter((row) => matches(row, filter));
-  const changing = fitting.filter(({ marks }) => marks.length > 0);
-  const marks = fitting.flatMap((row) => row.marks).sort((a, b) => a.at - b.at);
+  const rows = last?.rows ?? NO_ROWS;
+  const { fitting, changing, marks } = useMemo(() => fittingOf(rows, filter), [rows, filter]);
   const selected = rows.flatMap((row) => row.marks).find(({ id }) => id === chosen) ?? null;
   const pending = marks.filter(({ status }) => status === 'pending').length;
   useEffect(() => {
@@ -52,6 +60,12 @@ export function TimelinePage() {
       <Head search={search} />
       <div class="notes">
         <Failure error={error} refetch={() => refetchEach(found)} />
+        {isCut && (
+          <Note tone="conflict">
+            There is more in this span than 10,000 changes: the last of them are left out. Zoom in
+            to see all.
+          </Note>
+        )}
         {parseSearch(filter, FILTERS).unknown.map((what) => (
           <Note key={what} tone="quiet">
             unknown: {what}
@@ -64,17 +78,20 @@ export function TimelinePage() {
             <Waiting rows={10} />
           ) : (
             <>
-              <Chart
-                {...{
-                  rows: shown,
-                  range: last.range,
-                  chosen,
-                  hidden: fitting.length - shown.length,
-                }}
-                onShowAll={() => setShowsAll(true)}
-              />
+              {isPhone.value ? (
+                <Agenda marks={marks} />
+              ) : (
+                <Chart
+                  {...{
+                    rows: shown,
+                    range: last.range,
+                    chosen,
+                    hidden: fitting.length - shown.length,
+                  }}
+                  onShowAll={() => setShowsAll(true)}
+                />
+              )}
               {isEmpty ? <Empty rows={rows} /> : <Legend />}
-              <Agenda marks={marks} />
               {fitting.length === 0 && filter !== '' && (
                 <p class="more">
                   No flag matches; {rows.length} without the filter.{' '}
@@ -84,66 +101,14 @@ export function TimelinePage() {
             </>
           )}
         </section>
-        <aside class="stack inspector" aria-label="Selected change">
-          <Inspector mark={selected} chosen={chosen} />
-          <Next marks={marks} />
-        </aside>
+        {!isPhone.value && (
+          <aside class="stack inspector" aria-label="Selected change">
+            <Inspector mark={selected} chosen={chosen} />
+            <Next marks={marks} />
+          </aside>
+        )}
       </div>
-      {last !== null && !isEmpty && <ChangesTable marks={marks} />}
+      {last !== null && !isEmpty && !isPhone.value && <ChangesTable marks={marks} />}
     </>
-  );
-}
-
-const schedulePath = (): string =>
-  link('/flags', { form: 'schedule', env: chosenEnvironment.value });
-
-function Head({ search }: { readonly search: RefObject<HTMLInputElement | null> }) {
-  const isDense = useComputed(() => density.value === 'dense');
-  return (
-    <div class={isDense.value ? 'head dense' : 'head'}>
-      <h1>Timeline</h1>
-      {isAdmin.value && (
-        <a class="btn primary mobonly push" href={schedulePath()}>
-          Schedule
-        </a>
-      )}
-      <span class="row nowrap" role="group" aria-label="Range">
-        <button type="button" class="btn" aria-label="Earlier" onClick={() => move(-1)}>
-          ‹
-        </button>
-        <button type="button" class="btn" aria-pressed={isFollowing.value} onClick={followNow}>
-          Now
-        </button>
-        <button type="button" class="btn" aria-label="Later" onClick={() => move(1)}>
-          ›
-        </button>
-      </span>
-      <span class="seg" role="group" aria-label="Zoom">
-        {SPANS.map(([name, text, ms]) => (
-          <button
-            key={name}
-            type="button"
-            aria-pressed={ms === span.value}
-            onClick={() => zoomTo(name, ms)}
-          >
-            {text}
-          </button>
-        ))}
-      </span>
-      <span class="deskonly grow" />
-      <input
-        {...{ ref: search, class: 'input search deskonly', type: 'search', value: param('q') }}
-        {...{ 'aria-label': 'Filter', placeholder: 'Filter, such as is:failed' }}
-        onInput={({ currentTarget }) => setParams({ q: currentTarget.value })}
-      />
-      <a class="btn deskonly" href="#table">
-        As a table
-      </a>
-      {isAdmin.value && (
-        <a class="btn primary deskonly" href={schedulePath()}>
-          Schedule a change
-        </a>
-      )}
-    </div>
   );
 }

@@ -68,3 +68,15 @@ export function zoomTo(name: string, ms: number): void {
   const middle = range.value.from + span.value / 2;
   setParams({ span: name, ...(isFollowing.value ? {} : { from: asText(middle - ms / 2) }) });
 }
+
+/** From where on what will happen is asked for: this minute. What is overdue since stands among the schedules. */
+export const ahead = computed((): number => {
+  const { from, to } = range.value;
+  return Math.min(Math.max(from, Math.floor(now.value / 60_000) * 60_000), to - 1);
+});
+
+/** Now, in steps of less than a pixel of the chart: bands change their look there. */
+export const coarseNow = computed((): number => {
+  const step = span.value / 1_000;
+  return Math.floor(now.value / step) * step;
+});

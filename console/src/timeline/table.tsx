@@ -9,7 +9,7 @@ import { flagPath } from './lane.tsx';
 import type { Mark } from './model.ts';
 
 /** Rows at first, and with each press of Show more. */
-const PAGE = 50;
+const PAGE = 20;
 
 /** The marks of the chart as a table: for reading, copying, printing, and screen readers. */
 export function ChangesTable({ marks }: { readonly marks: readonly Mark[] }) {
@@ -59,7 +59,7 @@ export function ChangesTable({ marks }: { readonly marks: readonly Mark[] }) {
       </table>
       {marks.length > shown && (
         <p class="more">
-          <button type="button" class="link" onClick={() => setShown(shown + PAGE * 4)}>
+          <button type="button" class="link" onClick={() => setShown(shown + 10 * PAGE)}>
             Show more
           </button>
         </p>

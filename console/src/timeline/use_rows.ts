@@ -1,29 +1,30 @@
 import { useMemo, useRef } from 'preact/hooks';
-import { now } from '../data/clock.ts';
 import { shownEnvironments } from '../data/person.ts';
 import { useFirstError, useResources } from '../data/resource.ts';
 import { AHEAD, PAST, SCHEDULES } from './documents.ts';
 import { rowsOf, type Row } from './model.ts';
-import { range, type Range } from './range.ts';
+import { ahead, coarseNow, range, type Range } from './range.ts';
 
 const asText = (at: number): string => new Date(at).toISOString();
+
+/** What the server answers at most of each list. */
+const MOST = 10_000;
+
+const isFull = (answer: object | null): boolean =>
+  Object.values(answer ?? {}).some((list: unknown) => Array.isArray(list) && list.length >= MOST);
 
 /** The rows of all environments that are shown, by what the server last said. */
 export function useRows() {
   const { from, to } = range.value;
   const names = shownEnvironments.value;
-  // What lies ahead begins with this minute: what is overdue since stands among the schedules.
-  const ahead = Math.min(Math.max(from, Math.floor(now.value / 60_000) * 60_000), to - 1);
   const each = (since: number) =>
     names.map((environment) => ({ environment, from: asText(since), to: asText(to) }));
   const past = useResources(PAST, each(from));
-  const upcoming = useResources(AHEAD, each(ahead));
+  const upcoming = useResources(AHEAD, each(ahead.value));
   const schedules = useResources(SCHEDULES, each(from));
   const found = [...past, ...upcoming, ...schedules];
   const error = useFirstError(found);
-  // Bands change their look at now: a step that is less than a pixel is enough.
-  const step = (to - from) / 1_000;
-  const upTo = Math.floor(now.value / step) * step;
+  const upTo = coarseNow.value;
   const answers = found.map(({ data }) => data.value);
   const rows = useMemo((): Row[] | null => {
     const all: Row[] = [];
@@ -40,5 +41,6 @@ export function useRows() {
   // While another span is asked for, the one before stays.
   const last = useRef<{ readonly rows: Row[]; readonly range: Range } | null>(null);
   if (rows !== null) last.current = { range: shown, rows };
-  return { found, error, last: last.current };
+  const isCut = found.some(({ data }) => isFull(data.value));
+  return { found, error, last: last.current, isCut };
 }

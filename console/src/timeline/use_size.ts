@@ -19,9 +19,9 @@ export function useWidth(element: RefObject<Element | null>, initial: number) {
 }
 
 /** Rows beyond the screen that are drawn all the same, above and below. */
-const SPARE = 12;
+const SPARE = 6;
 /** Up to so many rows all are drawn. */
-const ALL = 80;
+const ALL = 40;
 
 /** Which of many rows of one height are near the screen: the others aren't in the document. */
 export function useWindow(element: RefObject<Element | null>, count: number, height: number) {
