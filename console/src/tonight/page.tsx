@@ -6,13 +6,13 @@ import { CopyButton } from '../parts/copy.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { link, param } from '../router.ts';
 import { zone } from '../settings.ts';
-import { instantText, shortText } from '../time/format.ts';
+import { instantText } from '../time/format.ts';
 import { DAY } from '../time/zone.ts';
 import { handOver } from './handover.ts';
 import { Night } from './list.tsx';
 import { NeedsSomeone } from './needs_someone.tsx';
 import { IfItBreaks, Summary } from './summary.tsx';
-import { readUntil } from './until.ts';
+import { endText, readUntil } from './until.ts';
 import { UntilField } from './until_field.tsx';
 import { useNight } from './use_night.ts';
 
@@ -75,7 +75,7 @@ export function TonightPage() {
             {!isReady && error.value === null && <Waiting />}
             {isReady && items.length === 0 && (
               <p class="body">
-                Nothing is scheduled until {shortText(until, zone.value, now.value)}.{' '}
+                Nothing is scheduled until {endText(until, zone.value, now.value)}.{' '}
                 <a href={link('/timeline')}>Timeline</a>
               </p>
             )}
