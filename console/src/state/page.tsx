@@ -36,7 +36,8 @@ export function StatePage() {
     const seen = direction < 0 ? near.before : near.behind;
     try {
       const time =
-        seen ?? (direction < 0 ? await changeBefore(at) : await changeBehind(at, now.value));
+        seen ??
+        (direction < 0 ? await changeBefore(at, now.value) : await changeBehind(at, now.value));
       if (time === null)
         announce(direction < 0 ? 'No change before' : 'No change is scheduled behind');
       else showAt(time);
