@@ -206,6 +206,15 @@ describe('marks', () => {
     expect(groupMarks(close.slice(0, 2), near, 1_000)).toHaveLength(2);
   });
 
+  test('are apart where one has happened and the other will', () => {
+    const [first, second] = marks(2, 2.1);
+    if (first === undefined || second === undefined) throw new Error('there are two');
+    const wide = { from: SPAN.from, to: SPAN.to };
+    const mixed = [{ ...first, status: 'applied' as const }, second];
+    expect(groupMarks(mixed, wide, 1_000)).toHaveLength(2);
+    expect(groupMarks([first, second], wide, 1_000)).toHaveLength(1);
+  });
+
   test('have a label where there is room for it', () => {
     const wide = { from: SPAN.from, to: SPAN.to };
     const groups = groupMarks(marks(2, 2.6, 8), wide, 1_000);
