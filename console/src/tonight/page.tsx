@@ -1,5 +1,6 @@
 import { useRef } from 'preact/hooks';
 import { now } from '../data/clock.ts';
+import { readsTrail } from '../data/person.ts';
 import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { CopyButton } from '../parts/copy.tsx';
@@ -22,7 +23,7 @@ export function TonightPage() {
   const end = chosen ?? readUntil('', zone.value, now.value) ?? now.value + DAY;
   // A span as +12h would move with each second.
   const until = Math.ceil(end / 60_000) * 60_000;
-  const { found, error, isReady, names, items, failed, since } = useNight(until);
+  const { found, error, isReady, names, items, failed, since, isCut, unknown } = useNight(until);
   const copy = useRef<HTMLDivElement>(null);
   useKeys({
     c: () => copy.current?.querySelector('button')?.click(),
@@ -80,6 +81,12 @@ export function TonightPage() {
               </p>
             )}
             <Night items={items} isMany={isMany} />
+            {(isCut || (unknown && readsTrail.value)) && (
+              <p class="more muted">
+                {isCut && 'Only the first 1,000 changes are here. '}
+                {unknown && 'Who asked, and why, is shown of the first 100.'}
+              </p>
+            )}
           </section>
         </div>
         <div class="stack">
