@@ -3320,10 +3320,12 @@ AS $function$
   select e.flag_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
-comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, in the environments that the token reaches, newest first; 1,000 at most.';
 grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
@@ -3337,10 +3339,12 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
-comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_viewer;

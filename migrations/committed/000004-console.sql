@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:10b00eec5729d9afde3c0e163aecec8603c564f9
+--! Hash: sha1:289ce97735da6e88d5cae98fe7ab24d27f0637ac
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -343,6 +343,7 @@ comment on function app_private.notify_audit(uuid[], uuid[]) is
 
 -- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
 -- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
+-- Of environments that the token doesn't reach they get none: many of those would leave no room for their own.
 -- Events of one statement share their time: by the id, two calls find the same of them.
 create or replace function app_private.recent_schedule_ids(most integer)
 returns setof uuid
@@ -354,12 +355,14 @@ as $$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $$;
 
 comment on function app_private.recent_schedule_ids(integer) is
-  'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+  'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
 
@@ -391,12 +394,14 @@ as $$
   select e.flag_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $$;
 
 comment on function app_private.recent_flag_ids(integer) is
-  'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+  'The flag of each event of the last ten minutes that says that a flag was created or changed, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
