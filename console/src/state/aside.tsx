@@ -23,7 +23,7 @@ export function Basis({ at }: { readonly at: number }) {
           <>
             <li>Every pending change is applied on time, by the rule that applies it.</li>
             <li>No person changes a flag, or schedules another change, until then.</li>
-            <li>Of two changes at one instant the later request wins.</li>
+            <li>Of two changes at one instant one wins: by its id, which is chance.</li>
             <li>What has failed stays out until someone tries it again.</li>
           </>
         )}

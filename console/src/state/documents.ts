@@ -63,6 +63,15 @@ export const CHANGE_BEHIND = graphql(`
   }
 `);
 
+/** All that is scheduled in a span. */
+export const CHANGES_AHEAD = graphql(`
+  query ChangesAhead($environment: String!, $from: Datetime!, $to: Datetime!) {
+    upcomingChanges(environment: $environment, from: $from, to: $to, first: 10000) {
+      at
+    }
+  }
+`);
+
 /** On which days something changed. */
 export const CHANGE_DAYS = graphql(`
   query ChangeDays($environment: String!, $from: Datetime!, $to: Datetime!) {

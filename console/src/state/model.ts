@@ -19,7 +19,7 @@ export interface StateRow {
   readonly then: FlagState | null;
   readonly certain: boolean;
   readonly sources: Sources;
-  /** The other state that it may have: two changes at the instant that decides, of which the later request wins. */
+  /** What it may be, as `30% or 0%`: two changes at the instant that decides, of which one wins by its id. */
   readonly conflict: string | null;
   /** Changes between now and then that are undone by then. */
   readonly between: readonly Mark[];

@@ -18,6 +18,9 @@ import { changeBefore, changeBehind } from './steps.ts';
 import { Between, StateTable } from './table.tsx';
 import { useStateAt } from './use_state_at.ts';
 
+/** Flags that are as now, of which so many are shown before one asks for all. */
+const MOST = 200;
+
 /** The instant in the address; null for now, and for what is none. */
 function chosenAt(): number | null {
   const at = Date.parse(param('at'));
@@ -36,7 +39,8 @@ export function StatePage() {
     const seen = direction < 0 ? near.before : near.behind;
     try {
       const time =
-        seen ?? (direction < 0 ? await changeBefore(at) : await changeBehind(at, now.value));
+        seen ??
+        (direction < 0 ? await changeBefore(at, now.value) : await changeBehind(at, now.value));
       if (time === null)
         announce(direction < 0 ? 'No change before' : 'No change is scheduled behind');
       else showAt(time);
@@ -53,6 +57,10 @@ export function StatePage() {
       date.current?.select();
     },
   });
+  // What was to come has come: the trail has it now.
+  useEffect(() => {
+    if (isPast && chosen !== null) void refetchEach(found);
+  }, [isPast]);
   const differing = rows.filter(differs);
   const same = rows.filter((row) => !differs(row));
   const title = titleOf(chosen, at, differing.length, rows.length);
@@ -119,9 +127,16 @@ export function StatePage() {
               {isOpen && same.length > 0 && (
                 <StateTable
                   {...table}
-                  rows={same}
+                  rows={showsAll ? same : same.slice(0, MOST)}
                   label={chosen === null ? 'Flags' : 'Flags that are the same'}
                 />
+              )}
+              {!showsAll && isOpen && same.length > MOST && (
+                <p class="more">
+                  <button type="button" class="link" onClick={() => setShowsAll(true)}>
+                    Show all {same.length}
+                  </button>
+                </p>
               )}
               {same.length > 0 && differing.length > 0 && (
                 <p class="more">

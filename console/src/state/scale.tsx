@@ -85,7 +85,7 @@ export function Scale({ at, isChosen, range, marks }: Props) {
                   text-anchor="middle"
                 >
                   {tick.isDay
-                    ? dayText(tick.at, zone.value, now.value)
+                    ? dayText(tick.at, zone.value, tick.at)
                     : timeText(tick.at, zone.value)}
                 </text>
               )}

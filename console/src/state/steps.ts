@@ -1,7 +1,7 @@
 import { run } from '../data/request.ts';
 import { shownEnvironments } from '../data/person.ts';
 import { DAY } from '../time/zone.ts';
-import { CHANGE_BEHIND, CHANGE_DAYS, CHANGES } from './documents.ts';
+import { CHANGE_BEHIND, CHANGE_DAYS, CHANGES, CHANGES_AHEAD } from './documents.ts';
 
 /** As far as one looks for a change: the server takes 400 days. */
 const FAR = 398 * DAY;
@@ -22,8 +22,8 @@ export async function changeBehind(at: number, now: number): Promise<number | nu
   return times.length === 0 ? null : Math.min(...times);
 }
 
-/** The time of the last change before an instant of the past; null where the trail has none within 400 days. */
-export async function changeBefore(at: number): Promise<number | null> {
+/** The time of the last change of the past before an instant; null where the trail has none within 400 days. */
+async function pastBefore(at: number): Promise<number | null> {
   const times = await Promise.all(
     shownEnvironments.value.map(async (environment) => {
       // The instant may be the millisecond behind a change itself.
@@ -42,4 +42,19 @@ export async function changeBefore(at: number): Promise<number | null> {
   );
   const known = times.filter((time) => time !== null);
   return known.length === 0 ? null : Math.max(...known);
+}
+
+/** The time of the last change before an instant: of what is scheduled, else of the past; null where there is none within 400 days. */
+export async function changeBefore(at: number, now: number): Promise<number | null> {
+  if (at <= now) return pastBefore(at);
+  const to = Math.min(at, now + FAR);
+  const found = await Promise.all(
+    shownEnvironments.value.map((environment) =>
+      run(CHANGES_AHEAD, { environment, from: asText(now), to: asText(to) }),
+    ),
+  );
+  const times = found
+    .flatMap(({ upcomingChanges }) => upcomingChanges.map((change) => Date.parse(change.at)))
+    .filter((time) => time < at);
+  return times.length === 0 ? pastBefore(now) : Math.max(...times);
 }

@@ -56,7 +56,7 @@ function Because({ row, isPast, deciders }: BecauseProps) {
           </span>
         );
       })}
-      {row.conflict !== null && '. Two at the same instant: the later request wins'}
+      {row.conflict !== null && '. Of those at the same instant one wins by chance'}
     </>
   );
 }

@@ -5,8 +5,8 @@ const QUARTER = 15 * 60_000;
 /** Around the two instants. */
 const PAD = 3 * HOUR;
 const PARTS = 24;
-/** The server takes 400 days. */
-const LONGEST = 398 * DAY;
+/** The server takes 400 days, and steps round it up. */
+const LONGEST = 360 * DAY;
 
 /**
  * The span that the scale shows: now, the chosen instant, and a little around both. It moves in steps, so that a page asks again some times

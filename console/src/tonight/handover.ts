@@ -1,6 +1,7 @@
 import { dateText, dayText, offsetTextAt, shortText, timeText } from '../time/format.ts';
 import { DAY } from '../time/zone.ts';
 import { labelOf, type Item } from './model.ts';
+import { endText } from './until.ts';
 
 /** Columns, as a chat on a phone shows them. */
 const WIDTH = 40;
@@ -39,7 +40,7 @@ interface Night {
 export function handOver({ items, failed, environments, zone, now, until }: Night): string {
   const isMany = environments.length > 1;
   const of = (environment: string): string => (isMany ? ` (${environment})` : '');
-  const end = shortText(until, zone, now);
+  const end = endText(until, zone, now);
   const head = `Until ${end}, ${environments.join(' and ')}, ${zone} (${offsetTextAt(now, zone)})`;
   const lines = wrap(head, WIDTH, '');
   const isLong = until - now > DAY;

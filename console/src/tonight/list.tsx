@@ -1,4 +1,5 @@
 import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
 import { now } from '../data/clock.ts';
 import { isAdmin } from '../data/person.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
@@ -99,12 +100,16 @@ const Choice = ({ change, flagKey, children }: ChoiceProps) => (
 function Conflict({ item }: { readonly item: Item }) {
   const names = namesOf(item);
   const last = item.changes[item.changes.length - 1] ?? item.changes[0];
-  const whose = last.by === null ? 'the one that was asked for later,' : `${last.by}’s`;
+  // The rule: of one instant the greater id is the last, and ids are random.
+  const winner = last.by === null ? last.label : `${last.by}’s ${last.label}`;
   return (
     <>
       <span>
-        {names === '' ? 'Two schedules set' : `${names} set`} it for the same instant. If nobody
-        decides, {whose} {last.label} wins: {stateText(item.after).toLowerCase()}.
+        {names.includes(' and ') || names === ''
+          ? `${names || 'Several schedules'} set it`
+          : `${names} set it twice`}{' '}
+        for the same instant. If nobody decides, {winner} wins, by chance:{' '}
+        {stateText(item.after).toLowerCase()}.
       </span>
       {item.changes.map((change) => (
         <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
@@ -137,29 +142,46 @@ interface Props {
   readonly isMany: boolean;
 }
 
+/** Lines at first, and with each press of Show more. */
+const PAGE = 100;
+
 /** What comes, in order. */
 export function Night({ items, isMany }: Props) {
+  const [shown, setShown] = useState(PAGE);
   const conflict = items.find(({ isConflict }) => isConflict);
   return (
-    <ol class="hist">
-      {items.map((item) => (
-        <Entry
-          {...{ key: item.id, isMany, environment: item.environment, flagKey: item.flagKey }}
-          {...{ at: item.at, status: item.isConflict ? 'conflict' : 'pending', by: namesOf(item) }}
-          what={`${labelOf(item)}${item.isConflict ? '?' : ''}`}
-          {...(item === conflict ? { id: 'conflict' } : {})}
-        >
-          {item.isConflict ? (
-            <Conflict item={item} />
-          ) : (
-            item.changes.map((change, i) => (
-              <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
-                {i === 0 ? <Consequence item={item} /> : <span>{change.label}</span>}
-              </Choice>
-            ))
-          )}
-        </Entry>
-      ))}
-    </ol>
+    <>
+      <ol class="hist">
+        {items.slice(0, shown).map((item) => (
+          <Entry
+            {...{ key: item.id, isMany, environment: item.environment, flagKey: item.flagKey }}
+            {...{
+              at: item.at,
+              status: item.isConflict ? 'conflict' : 'pending',
+              by: namesOf(item),
+            }}
+            what={`${labelOf(item)}${item.isConflict ? '?' : ''}`}
+            {...(item === conflict ? { id: 'conflict' } : {})}
+          >
+            {item.isConflict ? (
+              <Conflict item={item} />
+            ) : (
+              item.changes.map((change, i) => (
+                <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
+                  {i === 0 ? <Consequence item={item} /> : <span>{change.label}</span>}
+                </Choice>
+              ))
+            )}
+          </Entry>
+        ))}
+      </ol>
+      {items.length > shown && (
+        <p class="more">
+          <button type="button" class="link" onClick={() => setShown(shown + PAGE)}>
+            Show {Math.min(PAGE, items.length - shown)} more of {items.length}
+          </button>
+        </p>
+      )}
+    </>
   );
 }

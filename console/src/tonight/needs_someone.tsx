@@ -33,11 +33,9 @@ export const NeedsSomeone = ({ failed, isMany }: NeedsProps) => (
           <div class="row between choice">
             <div class="stack tight">
               <span>
-                {one.flag === null ? '' : `Stays ${stateText(one.flag).toLowerCase()}. `}
-                {one.errorMessage ?? ''}{' '}
-                <span class="muted">
-                  after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
-                </span>
+                Failed after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
+                {typeof one.errorMessage === 'string' && `: ${one.errorMessage}`}.
+                {one.flag !== null && ` It stays ${stateText(one.flag).toLowerCase()}.`}
               </span>
               {typeof one.reason === 'string' && <span class="small muted">{one.reason}</span>}
             </div>

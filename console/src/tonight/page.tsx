@@ -1,18 +1,19 @@
 import { useRef } from 'preact/hooks';
 import { now } from '../data/clock.ts';
+import { readsTrail } from '../data/person.ts';
 import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { CopyButton } from '../parts/copy.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { link, param } from '../router.ts';
 import { zone } from '../settings.ts';
-import { instantText, shortText } from '../time/format.ts';
+import { instantText } from '../time/format.ts';
 import { DAY } from '../time/zone.ts';
 import { handOver } from './handover.ts';
 import { Night } from './list.tsx';
 import { NeedsSomeone } from './needs_someone.tsx';
 import { IfItBreaks, Summary } from './summary.tsx';
-import { readUntil } from './until.ts';
+import { endText, readUntil } from './until.ts';
 import { UntilField } from './until_field.tsx';
 import { useNight } from './use_night.ts';
 
@@ -22,7 +23,7 @@ export function TonightPage() {
   const end = chosen ?? readUntil('', zone.value, now.value) ?? now.value + DAY;
   // A span as +12h would move with each second.
   const until = Math.ceil(end / 60_000) * 60_000;
-  const { found, error, isReady, names, items, failed, since } = useNight(until);
+  const { found, error, isReady, names, items, failed, since, isCut, unknown } = useNight(until);
   const copy = useRef<HTMLDivElement>(null);
   useKeys({
     c: () => copy.current?.querySelector('button')?.click(),
@@ -75,11 +76,17 @@ export function TonightPage() {
             {!isReady && error.value === null && <Waiting />}
             {isReady && items.length === 0 && (
               <p class="body">
-                Nothing is scheduled until {shortText(until, zone.value, now.value)}.{' '}
+                Nothing is scheduled until {endText(until, zone.value, now.value)}.{' '}
                 <a href={link('/timeline')}>Timeline</a>
               </p>
             )}
             <Night items={items} isMany={isMany} />
+            {(isCut || (unknown && readsTrail.value)) && (
+              <p class="more muted">
+                {isCut && 'Only the first 1,000 changes are here. '}
+                {unknown && 'Who asked, and why, is shown of the first 100.'}
+              </p>
+            )}
           </section>
         </div>
         <div class="stack">

@@ -58,7 +58,7 @@ export function Summary({ items, failed, since }: Props) {
       {readsTrail.value ? (
         <div>
           <span class="state">{most?.count ?? 0}</span>
-          <span>{most === null ? 'asked for by people' : `asked for by ${most.by}, the most`}</span>
+          <span>{most === null ? 'people asked' : `asked for by ${most.by}, the most`}</span>
         </div>
       ) : (
         <div>

@@ -1,3 +1,4 @@
+import { shortText, timeText } from '../time/format.ts';
 import { parseDateTime, parseTime, wallOf } from '../time/parse.ts';
 import { DAY, instantOf, wallAt } from '../time/zone.ts';
 
@@ -49,3 +50,7 @@ export function untilText(param: string, zone: string): string {
   if (Number.isNaN(at)) return param;
   return wallAt(at, zone).toISOString().slice(0, 16).replace('T', ' ');
 }
+
+/** The end as a person says it: the time alone where it is within a day. */
+export const endText = (until: number, zone: string, now: number): string =>
+  until - now <= DAY ? timeText(until, zone) : shortText(until, zone, now);

@@ -7,6 +7,8 @@ import { DAY, HOUR, instantOf, wallAt } from '../time/zone.ts';
 import { ASKED, UPCOMING } from './documents.ts';
 import { itemsOf } from './model.ts';
 
+/** Changes of an environment that are asked for. */
+const MOST = 1_000;
 /** At night what failed in the evening needs someone still. */
 const LOOK_BACK = 12 * HOUR;
 
@@ -51,5 +53,9 @@ export function useNight(until: number) {
   const failed = names.flatMap((environment, i) =>
     (asked[i]?.data.value?.failed?.nodes ?? []).map((one) => ({ ...one, environment })),
   );
-  return { found, error, isReady, names, items, failed, since: name };
+  const isCut = upcoming.some(({ data }) => data.value?.upcomingChanges.length === MOST);
+  const unknown = asked.some(
+    ({ data }) => (data.value?.pending?.totalCount ?? 0) > (data.value?.pending?.nodes.length ?? 0),
+  );
+  return { found, error, isReady, names, items, failed, since: name, isCut, unknown };
 }

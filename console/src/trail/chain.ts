@@ -1,6 +1,15 @@
 import { durationText } from '../time/format.ts';
 import type { TrailEvent } from './documents.ts';
-import { actorName, detail, isRecord, updatesOf, wordsOf, type Described } from './event_text.ts';
+import { shortState } from '../parts/flag_state.tsx';
+import {
+  actorName,
+  detail,
+  flagStateOf,
+  isRecord,
+  updatesOf,
+  wordsOf,
+  type Described,
+} from './event_text.ts';
 
 /** One step from cause to effect. */
 export interface Link {
@@ -41,9 +50,15 @@ function did(event: Described, time: (at: string) => string): string {
       return `gave up after ${String(of('attempts'))} ${Number(of('attempts')) === 1 ? 'try' : 'tries'}: ${String(of('errorMessage'))}`;
     case 'feature_flag.updated':
       return event.scheduleId === null ? 'changed the flag' : 'the flag changed';
+    case 'feature_flag.created': {
+      const state = flagStateOf(after);
+      return state === null ? 'created the flag' : `created the flag, ${shortState(state)}`;
+    }
+    case 'feature_flag.deleted':
+      return 'deleted the flag';
     default: {
       const { title, rest } = wordsOf(event, time);
-      return `${title.charAt(0).toLowerCase()}${title.slice(1)}${rest === '' ? '' : ` ${rest}`}`;
+      return rest === '' ? title : `${title}: ${rest}`;
     }
   }
 }

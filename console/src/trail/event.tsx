@@ -1,4 +1,5 @@
 import { useEffect } from 'preact/hooks';
+import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
 import { useResource } from '../data/resource.ts';
 import { Failure, Waiting } from '../parts/note.tsx';
@@ -67,6 +68,13 @@ export function EventCard({ id, looks, onClose }: Props) {
   useEffect(() => {
     if (event !== null && event.seal === null) void found.refetch();
   }, [looks]);
+  const heading = event === null ? '' : headingOf(event, rowTime);
+  useEffect(() => {
+    if (heading === '') return;
+    announce(heading);
+    // On a phone the row that had the focus is hidden.
+    if (document.activeElement === document.body) document.getElementById('opened')?.focus();
+  }, [heading]);
   if (event === null)
     return (
       <section class="card" aria-label="Opened event">
@@ -93,7 +101,7 @@ export function EventCard({ id, looks, onClose }: Props) {
           ‹ Trail
         </button>
         <h2 id="opened" tabIndex={-1}>
-          {headingOf(event, rowTime)}
+          {heading}
         </h2>
         <span class="small muted">
           {event.seq === null ? 'event' : `event ${numberText(event.seq)}`} ·{' '}

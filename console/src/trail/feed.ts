@@ -21,8 +21,10 @@ export interface Feed {
   readonly listed: ReadonlySignal<Listed<TrailEvent>>;
   readonly error: ReadonlySignal<ApiError | null>;
   readonly isLoading: ReadonlySignal<boolean>;
-  /** Whether the first answer is here. */
+  /** Whether the first page was asked for, and is here or failed. */
   readonly isReady: ReadonlySignal<boolean>;
+  /** Whether there is a first page. */
+  readonly isStarted: ReadonlySignal<boolean>;
   readonly hasMore: ReadonlySignal<boolean>;
   /** The time of the last event that was looked at. */
   readonly searchedTo: ReadonlySignal<string | null>;
@@ -183,7 +185,7 @@ export function makeFeed(search: TrailSearch, onLooked: () => void): Feed {
   }
 
   return {
-    ...{ listed, error, isLoading, isReady, searchedTo, more, look, hold, show },
+    ...{ listed, error, isLoading, isReady, isStarted, searchedTo, more, look, hold, show },
     hasMore: computed(() => cursor.value !== null),
     end: () => {
       isEnded = true;

@@ -55,7 +55,9 @@ function Row({ event, isOpen }: RowProps) {
           onClick={(click) => {
             if (click.metaKey || click.ctrlKey || click.shiftKey) return;
             click.preventDefault();
-            openEvent(event.id);
+            // Once more: to the event itself.
+            if (isOpen) document.getElementById('opened')?.focus();
+            else openEvent(event.id);
           }}
         >
           {title}

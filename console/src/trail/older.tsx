@@ -20,6 +20,7 @@ export function Older({ feed, isSearch }: { readonly feed: Feed; readonly isSear
     return () => observer.disconnect();
   }, [feed, hasMore, isSearch, feed.listed.value.shown.length]);
   const to = feed.searchedTo.value;
+  if (!feed.isStarted.value) return null;
   return (
     <div class="more" ref={end}>
       {hasMore && (
@@ -31,7 +32,7 @@ export function Older({ feed, isSearch }: { readonly feed: Feed; readonly isSear
         </button>
       )}
       {to !== null && isSearch && <span class="muted">searched back to {rowTime(to)}</span>}
-      {!hasMore && feed.isReady.value && <span class="muted">That is all.</span>}
+      {!hasMore && <span class="muted">That is all.</span>}
     </div>
   );
 }

@@ -23,6 +23,7 @@ export function TrailPage() {
   const field = useRef<HTMLInputElement>(null);
   const list = useRef<HTMLOListElement>(null);
   const place = useRef(0);
+  const last = useRef('');
   const close = (): void => navigate(link('/trail', { q: param('q') }), { keepScroll: true });
   useEffect(() => {
     if (looks > 0) void status.refetch();
@@ -30,8 +31,13 @@ export function TrailPage() {
   // On a phone an event is a page of its own, and Back returns to the place in the list.
   useLayoutEffect(() => {
     if (!isPhone()) return undefined;
-    if (opened === '') scrollTo(0, place.current);
-    else scrollTo(0, 0);
+    if (opened === '') {
+      scrollTo(0, place.current);
+      list.current
+        ?.querySelector<HTMLElement>(`a[data-event="${CSS.escape(last.current)}"]`)
+        ?.focus({ preventScroll: true });
+    } else scrollTo(0, 0);
+    last.current = opened;
     const keep = (): void => {
       if (opened === '') place.current = scrollY;
     };
@@ -88,7 +94,9 @@ export function TrailPage() {
             </div>
           )}
           <header class="between tail">
-            <h2 id="events">{heading(shown.length, feed.hasMore.value)}</h2>
+            <h2 id="events">
+              {feed.isStarted.value ? heading(shown.length, feed.hasMore.value) : 'Events'}
+            </h2>
             <span class="row" aria-live="off">
               {waiting.length > 0 ? (
                 <button type="button" class="btn primary" onClick={show}>
@@ -122,7 +130,7 @@ export function TrailPage() {
             {...{ events: shown, opened, list }}
             onPointer={(isInside) => (isPointed.value = isInside)}
           />
-          {feed.isReady.value && shown.length === 0 && feed.error.value === null && (
+          {feed.isStarted.value && shown.length === 0 && (
             <p class="more">
               {feed.hasMore.value
                 ? 'No event matches yet.'

@@ -255,6 +255,7 @@ describe('the past for viewers', () => {
     const mark = (id: string, time: string, status: 'applied' | 'pending' | 'cancelled') => ({
       ...{ id, environment: 'production', flagKey: 'checkout', scheduleId: id, status },
       ...{ at: Date.parse(day(time)), before: OFF, after: TENTH, label: 'on', lateMs: 4 },
+      updates: { enabled: true },
     });
     const marks = [
       mark('a', '10:00', 'applied'),
