@@ -20,7 +20,14 @@ function DayOrTime({ at, long = false }: { readonly at: number; readonly long?: 
     <time dateTime={new Date(at).toISOString()}>
       {isToday ? timeText(at, zone.value) : long ? `${day} ${timeText(at, zone.value)}` : day}
       {isToday && !long && at <= current && (
-        <span class="muted"> ({durationText(Math.floor((current - at) / 60_000) * 60_000)})</span>
+        <span class="muted">
+          {' '}
+          (
+          {current - at < 60_000
+            ? 'just now'
+            : durationText(Math.floor((current - at) / 60_000) * 60_000)}
+          )
+        </span>
       )}
     </time>
   );
