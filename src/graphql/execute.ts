@@ -16,7 +16,8 @@ import { makeService } from './pg_service.ts';
 import { deniedIn, explainDenials, type Run } from './denials.ts';
 import { makeDocuments, operationIn } from './documents.ts';
 import { failure, format, graphqlProblem, InvalidQuery, type Result } from './errors.ts';
-import { makeSubscriptionSource, type Results } from './live/subscription_source.ts';
+import { makeSubscriptionSource } from './live/subscription_source.ts';
+import type { Results, SubscribedEntity } from './live/subscription_source.ts';
 import { checkFilters, makeEnvironmentCheck } from './filters.ts';
 import { checkLimits } from './limits.ts';
 import { coerceVariables, textOfVariables } from './variables.ts';
@@ -205,16 +206,16 @@ export async function makeExecutor(options: {
     async subscribe(request: GraphqlRequest, caller: Caller): Promise<Result | Results> {
       const { claims, log } = caller;
       const user = userKey(claims);
-      const start = async () => {
+      // Now, because the client may count on it from now on: it waits for its turn, and for the database, before it is followed.
+      const start = source.begin();
+      const follow = async () => {
         const rights = authorizationScope(claims);
         const checked = await planning.run(rights[ASKER], () => check(request, true));
         await requireEnvironments(checked.environments, claims, rights);
         const run = { ...checked, role: claims.role, variables: request.variables };
-        const followed = await source.follow({
+        const entity: SubscribedEntity = {
           key: keyOf(request, run.operation, rights),
-          rights,
-          user,
-          log,
+          ...{ rights, user, log },
           run: async (settings, lookUp) => {
             const running = { settings, subscriber: makeSubscriber(lookUp) };
             const { results } = await planning.run(rights[ASKER], async () => {
@@ -224,15 +225,18 @@ export async function makeExecutor(options: {
             const result = await resultOf((await results) as Parameters<typeof resultOf>[0]);
             return result && explainDenials(result, run);
           },
-        });
+        };
+        const followed = await source.follow(entity, start);
         if (!(Symbol.asyncIterator in followed)) report(followed, run, caller);
         return followed;
       };
       try {
         // Parsing and planning keep the processor busy, a document that was never seen before for longest.
-        return await turns.run({ user }, start);
+        return await turns.run({ user }, follow);
       } catch (error) {
         return failure(error, log);
+      } finally {
+        start.end();
       }
     },
     close: source.close,

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { useGraphql } from '../support/graphql.ts';
@@ -192,4 +193,25 @@ it('variables that are nested more deeply than any input are refused', async () 
   const { messages, ended } = await subscribe(adminToken(), query, { id: deep });
   await ended;
   expect(messages[0]?.errors?.[0]?.extensions?.code).toBe('invalid_value');
+});
+
+describe('a subscription', () => {
+  it('brings what changes from its message on, though it waits to begin', async () => {
+    const [name, token] = ['slow-to-find', adminToken()];
+    await asOwner(async (client) => {
+      await client.query('insert into app_public.environments (name) values ($1)', [name]);
+      await client.query('begin; lock table app_public.environments');
+      const beginning = subscribe(
+        token,
+        `subscription { flagsChanged(environment: "${name}") { flags { flagKey } } }`,
+      );
+      const waiting = `select exists (select from pg_locks where not granted and relation = 'app_public.environments'::regclass)`;
+      await expect.poll(() => value<boolean>(client, waiting)).toBe(true);
+      await insertFlag(client, { flag_key: key, environment: name });
+      await client.query('commit');
+      const { messages } = await beginning;
+      await arrived(messages, 1);
+      expect(messages[0]?.data?.flagsChanged?.flags).toEqual([{ flagKey: key }]);
+    });
+  });
 });

@@ -134,3 +134,28 @@ test('users have turns: one with many subscriptions keeps no other waiting', asy
   expect(done.indexOf('alice')).toBeLessThan(10);
   await endAll([...many, one]);
 });
+
+test('what changes while a subscription begins reaches it, and once', async () => {
+  const witness = await follow(subscription('witness'));
+  const late = subscription('late');
+  const beginning = follow({
+    ...late,
+    async run(rights, lookUp) {
+      if (!live.runs.has('late')) {
+        live.runs.set('late', []);
+        await insert();
+        // Now the hint has come, and this one has no place yet.
+        expect((await next(witness))?.data?.ids).toHaveLength(1);
+      }
+      return late.run(rights, lookUp);
+    },
+  });
+  const results = await beginning;
+  expect((await next(results))?.data).toMatchObject({
+    truncated: false,
+    ids: [expect.any(String)],
+  });
+  await insert();
+  expect((await next(results))?.data?.ids).toHaveLength(1);
+  await endAll([witness, results]);
+});

@@ -12,6 +12,14 @@ interface Followers {
   readonly queues: Set<SubscriberQueue>;
 }
 
+/** A subscriber that missed what was notified just before it came. */
+interface Latecomer {
+  readonly topic: Topic;
+  readonly queue: SubscriberQueue;
+  readonly missed: Hint;
+  readonly done: () => void;
+}
+
 /** Looks have turns beside those of users, whose keys are never empty. */
 const LOOKS = { user: '' };
 
@@ -31,25 +39,34 @@ export function makeAudience(options: {
 }) {
   const { view, turns, lastMessage } = options;
   const topics = new Map<string, Followers>();
+  const latecomers: Latecomer[] = [];
   let pending: Hint | null = null;
   const looking = coalesce(async () => {
+    const late = latecomers.splice(0);
     try {
-      if (topics.size > 0) await turns.run(LOOKS, look);
+      if (topics.size > 0) await turns.run(LOOKS, () => look(late));
     } catch (error) {
       const message = lastMessage(error);
       const queues = Array.from(topics.values()).flatMap((one) => [...one.queues]);
       for (const queue of queues) queue.end(message);
+    } finally {
+      for (const { done } of late) done();
     }
   }, 0);
 
-  async function look(): Promise<void> {
+  async function look(late: readonly Latecomer[]): Promise<void> {
     const hint = pending;
     pending = null;
     if (hint !== null) handOut(await view.look(hint));
+    for (const { topic, queue, missed } of late) {
+      const found = { changes: await view.readNamed(missed), more: false };
+      const delivery = deliveryFor(topic, found, byFlagOf(found), {});
+      if (delivery !== null) queue.put(delivery);
+    }
   }
 
   function handOut(found: Found): void {
-    const byFlag = Map.groupBy(found.changes, ({ flagKey }) => flagKey);
+    const byFlag = byFlagOf(found);
     const byTopic = {};
     for (const { topic, queues } of topics.values()) {
       const delivery = deliveryFor(topic, found, byFlag, byTopic);
@@ -72,6 +89,18 @@ export function makeAudience(options: {
       queues?.delete(queue);
       if (queues?.size === 0) topics.delete(key);
     },
+    /**
+     * Gives a subscriber that was added what a hint names that came before. A look that has begun may bring it the same rows: as long as it
+     * takes nothing until then, they are one delivery.
+     *
+     * @returns resolves once that is in its queue
+     */
+    async catchUp(topic: Topic, queue: SubscriberQueue, missed: Hint): Promise<void> {
+      const { promise, resolve: done } = Promise.withResolvers<undefined>();
+      latecomers.push({ topic, queue, missed, done: () => done(undefined) });
+      looking.request();
+      await promise;
+    },
     /** Looks at a hint soon; several that come meanwhile are one. */
     notify(hint: Hint): void {
       pending = pending === null ? hint : mergeHints([pending, hint]);
@@ -79,6 +108,8 @@ export function makeAudience(options: {
     },
   };
 }
+
+const byFlagOf = ({ changes }: Found) => Map.groupBy(changes, ({ flagKey }) => flagKey);
 
 const keyOf = ({ flagKey, environment }: Topic) =>
   JSON.stringify([flagKey ?? null, environment ?? null]);

@@ -38,6 +38,8 @@ export function makeChanges(url: string, log: Logger) {
     healthy: listener.healthy,
     /** Notifications that were none of Halyard's, or too many. */
     ignored: listener.ignored,
+    /** Hints that were left out because they were too many: what they named comes with a partial one. */
+    omitted: inbox.omitted,
     /** Begins to listen; resolves once it does, or is closed. */
     start: (): Promise<void> => listener.start(),
     async close(): Promise<void> {
@@ -68,6 +70,7 @@ const PARTIAL_MS = 1_000;
 function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
   const waiting: string[] = [];
   let partial = false;
+  let omitted = 0;
   let partialAt = Number.NEGATIVE_INFINITY;
   let timer: NodeJS.Timeout | null = null;
   const draining = coalesce(drain, MERGE_MS);
@@ -106,10 +109,14 @@ function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
       if (!looksLikeHint(payload)) return false;
       const isRead = waiting.length < MAX_PAYLOADS;
       if (isRead) waiting.push(payload);
-      else partial = true;
+      else {
+        partial = true;
+        omitted += 1;
+      }
       draining.request();
       return isRead;
     },
+    omitted: () => omitted,
     async close(): Promise<void> {
       if (timer !== null) clearTimeout(timer);
       await draining.close();

@@ -9,7 +9,8 @@ import { failure, format, type Result } from '../errors.ts';
 import type { Lookup, Topic } from '../schema/subscriptions.ts';
 import { makeAudience, type Audience } from './audience.ts';
 import type { Changes } from './changes.ts';
-import { makeSubscriberQueue } from './subscriber_queue.ts';
+import { makeStarts, type Start } from './starts.ts';
+import { deliver, makeSubscriberQueue } from './subscriber_queue.ts';
 import type { Delivery, SubscriberQueue, Message } from './subscriber_queue.ts';
 import { makePerNoticeCache, type Reader } from './reader.ts';
 import { idsIn, makeView } from './view.ts';
@@ -58,6 +59,7 @@ export function makeSubscriptionSource(options: {
   const audiences = new Map<string, Audience & { readonly kind: Topic['kind'] }>();
   const queues = new Set<SubscriberQueue>();
   const share = makePerNoticeCache<Message>();
+  const begin = makeStarts(changes);
   changes.follow({ onHint, onLost });
 
   function onHint(hint: Hint): void {
@@ -66,11 +68,7 @@ export function makeSubscriptionSource(options: {
   }
 
   function onLost(): void {
-    const message = lastMessage(
-      new DatabaseUnavailableError(
-        new Error('The listener lost its connection, and with it what was notified meanwhile.'),
-      ),
-    );
+    const message = lastMessage(listenerLost());
     for (const queue of queues) queue.end(message);
   }
 
@@ -90,15 +88,20 @@ export function makeSubscriptionSource(options: {
     return { key, audience };
   }
 
-  /** Puts a queue where what is committed from now on reaches it. @returns takes it away again */
-  function join(queue: SubscriberQueue, topic: Topic, rights: Settings) {
+  /** Puts a queue where what is notified from now on reaches it, and what was since the start. @returns takes it away again */
+  function join(queue: SubscriberQueue, topic: Topic, rights: Settings, start: Start) {
     const { key, audience } = audienceFor(topic.kind, rights);
     audience.add(topic, queue);
+    const missed = start.take();
+    const caughtUp =
+      idsIn(missed, topic.kind).length === 0
+        ? Promise.resolve()
+        : audience.catchUp(topic, queue, missed);
     const leave = () => {
       audience.remove(topic, queue);
       if (audience.isEmpty() && audiences.get(key) === audience) audiences.delete(key);
     };
-    return { leave, begun: audience.begin() };
+    return { leave, caughtUp, begun: audience.begin() };
   }
 
   async function execute(followed: SubscribedEntity, delivery: Delivery): Promise<Message> {
@@ -137,39 +140,48 @@ export function makeSubscriptionSource(options: {
     get size() {
       return queues.size;
     },
+    /** Begins to collect what changes, for a subscription that was asked for just now. */
+    begin,
     /**
      * Begins a subscription. Who may not read what it is about hears so now, and not at the first change.
      *
+     * @param start what changes from then on is for it; ended here
      * @returns a result of errors when the operation may not be followed
      * @throws DatabaseUnavailableError while nothing is being listened to
      */
-    async follow(followed: SubscribedEntity): Promise<Result | Results> {
-      if (!changes.healthy())
-        throw new DatabaseUnavailableError(new Error('The listener has no connection.'));
-      const place: { leave?: () => void } = {};
+    async follow(followed: SubscribedEntity, start = begin()): Promise<Result | Results> {
+      const place: { leave?: () => void; caughtUp?: Promise<void> } = {};
       const queue = makeSubscriberQueue(() => {
         queues.delete(queue);
         place.leave?.();
       });
       queues.add(queue);
       try {
+        if (!changes.healthy() || start.isLost()) throw listenerLost();
         const refused = await followed.run(followed.rights, async (topic) => {
-          const joined = join(queue, topic, followed.rights);
-          place.leave = joined.leave;
+          const { begun, ...joined } = join(queue, topic, followed.rights, start);
+          Object.assign(place, joined);
           // The connection may be lost already.
           if (!queues.has(queue)) joined.leave();
-          await joined.begun;
+          await begun;
+          // What was there when the view began isn't new to it, and the hints that say otherwise are incomplete.
+          if (start.isPartial()) queue.put(deliver([], {}, { truncated: true }));
           return null;
         });
         if (refused === null && place.leave === undefined)
           throw new Error('A subscription followed nothing.');
         if (refused === null)
-          return makeResults(queue, (untilSent) => next(followed, queue, untilSent));
+          return makeResults(queue, async (untilSent) => {
+            await place.caughtUp;
+            return next(followed, queue, untilSent);
+          });
         queue.close();
         return format(refused, followed.log);
       } catch (error) {
         queue.close();
         throw error;
+      } finally {
+        start.end();
       }
     },
     /** Ends all subscriptions. */
@@ -177,6 +189,15 @@ export function makeSubscriptionSource(options: {
       for (const queue of queues) queue.close();
     },
   };
+}
+
+/** What a subscription ends with when its hints may be lost. */
+function listenerLost(): DatabaseUnavailableError {
+  return new DatabaseUnavailableError(
+    new Error(
+      'The listener has no connection, or lost it, and with it what was notified meanwhile.',
+    ),
+  );
 }
 
 export type SubscriptionSource = ReturnType<typeof makeSubscriptionSource>;

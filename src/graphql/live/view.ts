@@ -109,7 +109,14 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
     return { changes, more };
   }
 
+  async function readNamed(hint: Hint): Promise<Change[]> {
+    const ids = idsIn(hint, kind);
+    return ids.length === 0 ? [] : query('named', BY_ID[kind], [ids]);
+  }
+
   return {
+    /** Reads the rows that a hint names, also those that followers have. */
+    readNamed,
     /** Remembers what is there already. @throws a denial when these rights don't allow to read it */
     begin: (): Promise<void> => (begun ??= readRecent({ isSent: false }).then(() => undefined)),
     /**
@@ -117,8 +124,7 @@ export function makeView(reader: Reader, kind: Kind, rights: Settings) {
      * partial hint may find a row before the hint comes that names it: then it isn't sent again.
      */
     async look(hint: Hint): Promise<Found> {
-      const ids = idsIn(hint, kind);
-      const read = ids.length === 0 ? [] : await query('named', BY_ID[kind], [ids]);
+      const read = await readNamed(hint);
       const named = read.filter(({ id, version }) => {
         const last = known.get(id);
         return last?.version !== version || !last.isSent;
