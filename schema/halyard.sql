@@ -6690,7 +6690,8 @@ begin
     select
       e.occurred_at,
       case when v_in_full then coalesce(
-        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+        e.metadata ->> 'requestedBy', e.admin_user_id, e.admin_email,
+        case when e.actor_kind = 'database' then e.database_user end) end,
       e.event_type, e.schedule_id,
       case when v_in_full then e.metadata ->> 'reason' end
     from audit.events e

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:5ff6143bcf716fb7d5bd13b9acc0bbbd38acc790
+--! Hash: sha1:195d66d8ef353850a1efc55473d396e74080bdf2
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -1889,7 +1889,8 @@ begin
     select
       e.occurred_at,
       case when v_in_full then coalesce(
-        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+        e.metadata ->> 'requestedBy', e.admin_user_id, e.admin_email,
+        case when e.actor_kind = 'database' then e.database_user end) end,
       e.event_type, e.schedule_id,
       case when v_in_full then e.metadata ->> 'reason' end
     from audit.events e
