@@ -3043,7 +3043,8 @@ begin
       union all
       select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
-      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+      where e.event_type in ('feature_flag.deleted', 'audit.gap') and e.environment = past_states.environment
+        and e.occurred_at > past_states.at and e.schedule_id is null
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
     ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
@@ -3071,7 +3072,8 @@ begin
       select
         d.is_lost,
         n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
-      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+      -- Neither: a flag that was deleted without an event, some time before the reconciler found it gone.
+      from (select coalesce(coalesce(n.last_before, i.revision) > l.revision, true) as is_lost) as d
     ) as c
     cross join lateral (
       select case

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:195d66d8ef353850a1efc55473d396e74080bdf2
+--! Hash: sha1:92fa849e8ad59aaba088491162a5276f3ac14634
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -1556,7 +1556,8 @@ begin
       union all
       select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
-      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+      where e.event_type in ('feature_flag.deleted', 'audit.gap') and e.environment = past_states.environment
+        and e.occurred_at > past_states.at and e.schedule_id is null
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
     ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
@@ -1584,7 +1585,8 @@ begin
       select
         d.is_lost,
         n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
-      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+      -- Neither: a flag that was deleted without an event, some time before the reconciler found it gone.
+      from (select coalesce(coalesce(n.last_before, i.revision) > l.revision, true) as is_lost) as d
     ) as c
     cross join lateral (
       select case
