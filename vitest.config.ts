@@ -15,6 +15,8 @@ interface Kind {
   readonly order?: number;
   /** Files at a time. */
   readonly workers?: number;
+  /** Runs before its files, where any of them runs. */
+  readonly globalSetup?: string[];
 }
 
 /** How late a schedule is applied is looked at here: that wants the machine alone. */
@@ -23,11 +25,12 @@ const ALONE = ['test/process/lateness.process.test.ts'];
 /** One project per kind of test, so that each can be run alone: `npm run test:db`. */
 function project(name: string, kind: Kind) {
   const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 4 } = kind;
-  const { hookTimeout = 60_000 } = kind;
+  const { hookTimeout = 60_000, globalSetup = [] } = kind;
   return {
     extends: true as const,
     test: {
       name,
+      globalSetup,
       include,
       exclude,
       testTimeout: kind.testTimeout,
@@ -68,6 +71,10 @@ const everything = (mode: string) => ({
       project('alone', { testTimeout: 120_000, include: ALONE, order: 2, workers: 1 }),
       // A server of each supported version before the one of the other tests, one after the other.
       project('versions', { testTimeout: 60_000 }),
+      // In a browser, which is started while the first tests run.
+      project('console', {
+        ...{ testTimeout: 60_000, globalSetup: ['test/console/global_setup.ts'] },
+      }),
       // Each has several processes under load of its own; the long form gives every one of its moments the whole machine.
       project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 3 }),
     ],

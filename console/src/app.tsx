@@ -41,9 +41,32 @@ async function start(): Promise<void> {
   }
 }
 
+const Trail = () => (
+  <Lazy load={() => import('./trail/page.tsx').then(({ TrailPage }) => TrailPage)} />
+);
+
 /** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
 const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
   ['/timeline', TimelinePage],
+  [
+    '/flags',
+    () => <Lazy load={() => import('./flags/page.tsx').then(({ FlagsPage }) => FlagsPage)} />,
+  ],
+  [
+    '/tonight',
+    () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
+  ],
+  [
+    '/state',
+    () => <Lazy load={() => import('./state/page.tsx').then(({ StatePage }) => StatePage)} />,
+  ],
+  ['/trail', Trail, 'trail'],
+  // The same component, so that the list stays beside an opened event.
+  ['/trail/:eventId', Trail, 'trail'],
+  [
+    '/flags/:environment/:flagKey',
+    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
+  ],
   [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,

@@ -19,15 +19,21 @@ export const param = (name: string): string => params.value.get(name) ?? '';
 /** The page's address without its host. */
 export const here = (): string => place.value.pathname + place.value.search + place.value.hash;
 
-/** @param options.replace takes the place of the present entry of the browser's history */
-export function navigate(to: string, options: { replace?: boolean } = {}): void {
+/**
+ * @param options.replace takes the place of the present entry of the browser's history
+ * @param options.keepScroll leaves the page where it is scrolled to, as when a part of it alone changes
+ */
+export function navigate(
+  to: string,
+  options: { replace?: boolean; keepScroll?: boolean } = {},
+): void {
   const url = new URL(to, location.href);
   if (url.href === place.value.href) return;
   const isOther = url.pathname !== place.value.pathname;
   if (options.replace === true) history.replaceState(null, '', url);
   else history.pushState(null, '', url);
   place.value = url;
-  if (isOther) scrollTo(0, 0);
+  if (isOther && options.keepScroll !== true) scrollTo(0, 0);
 }
 
 /** Parameters that stay when one goes to another page: what is shown, and in which zone. */

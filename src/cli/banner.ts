@@ -11,6 +11,8 @@ export interface Running {
   readonly api: string;
   /** The link that signs the development admin in at the console, once; null where no token is made. */
   readonly enter: string | null;
+  /** What a demo says in place of the tokens and the requests. */
+  readonly demo?: string | undefined;
   /** Of the metrics, if they are served. */
   readonly metrics: string | null;
   /** Where an outside database is, without its password; null for the embedded one. */
@@ -40,7 +42,7 @@ Halyard is running.
   Ready         ${url}/readyz${metrics}
 
 ${dataOf(config, running)}
-${requestsOf(config, url)}
+${running.demo ?? requestsOf(config, url)}
 ${running.shown === null ? '' : SHOWN[running.shown]}Ctrl-C stops everything.
 
 `;

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option, type OutputConfiguration } from 'commander';
 import { addAuditCommand } from './audit.ts';
 import type { AcceptArguments } from './restore.ts';
+import type { StartArguments } from './start.ts';
 import type { TokenArguments } from './token.ts';
 
 /**
@@ -37,7 +38,8 @@ function addServices(program: Command): void {
   program
     .command('start')
     .description('run everything at once, on the embedded PostgreSQL unless DATABASE_URL is set')
-    .action(async () => (await import('./start.ts')).start());
+    .option('--demo', 'on a database of its own, with flags and people to look at')
+    .action(async (options: StartArguments) => (await import('./start.ts')).start(options));
   program
     .command('setup')
     .description('make roles and database, once, with an administrator’s ROOT_DATABASE_URL')

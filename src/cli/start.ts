@@ -8,6 +8,7 @@ import { makeLogger, type Logger } from '../lib/log.ts';
 import { setUp, type Logins } from '../postgres/setup.ts';
 import { raceAbort } from '../lib/wait.ts';
 import { placeOf } from '../postgres/error.ts';
+import type { ApiServer } from '../api/server.ts';
 import { serve, type Service } from './shutdown.ts';
 import { exampleTokens, welcome } from './banner.ts';
 import { withView } from './trail_view.ts';
@@ -32,13 +33,20 @@ async function loadParts() {
 
 type Parts = Awaited<ReturnType<typeof loadParts>>;
 
+export interface StartArguments {
+  /** On a database of its own that is filled with something to look at. */
+  readonly demo?: boolean;
+}
+
 /**
  * `halyard start`: database, API and worker in one process, for development and a first look. Without DATABASE_URL the
  * database is the embedded one; with it, the server that it names, set up first when ROOT_DATABASE_URL is given too. While that
  * is away it serves, not ready, and waits.
  */
-export async function start(): Promise<void> {
-  const config = loadProcessConfig('start');
+export async function start({ demo: isDemo = false }: StartArguments = {}): Promise<void> {
+  const demo = isDemo ? await import('./demo.ts') : null;
+  const given = loadProcessConfig('start');
+  const config = demo?.demoConfig(given) ?? given;
   const format = config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
   const log = makeLogger({ ...config, logFormat: format }, 'halyard');
   // Nobody reads on, as behind `npm start | head -1`: that must not end the product.
@@ -46,6 +54,7 @@ export async function start(): Promise<void> {
   await serve(log, async (service) => {
     // Before a cluster is made.
     await assertCanListen({ '': config, METRICS_: config.metrics });
+    demo?.claimDataDir(config);
     const parts = loadParts();
     parts.catch(() => undefined);
     const openSinks = () =>
@@ -57,11 +66,19 @@ export async function start(): Promise<void> {
     const preparing = prepareDatabase(config, log, service);
     const database = await raceAbort(preparing, service.signal);
     const destinations = early ?? (await openSinks());
-    const urls = await startParts(config, log, service, {
+    const { api, metrics } = await startParts(config, log, service, {
       ...{ ...database, ...(await parts), destinations },
     });
+    const { url, enterUrl } = api;
+    const { ownerUrl } = database.logins;
+    const text = await demo?.openDemo({ config, url, ownerUrl, enterUrl, signal: service.signal });
+    const tokens = exampleTokens(config);
+    const enter = text === undefined && 'admin' in tokens ? enterUrl(tokens.admin) : null;
     const outside = config.databaseUrl === null ? null : placeOf(config.databaseUrl);
-    process.stdout.write(welcome(config, { ...urls, database: outside, shown: shownOf(config) }));
+    const shown = shownOf(config);
+    process.stdout.write(
+      welcome(config, { api: url, metrics, enter, demo: text, database: outside, shown }),
+    );
   });
 }
 
@@ -85,7 +102,7 @@ async function startParts(
     destinations,
     ...parts
   }: Parts & Database & { readonly destinations: readonly Destination[] },
-): Promise<{ api: string; metrics: string | null; enter: string | null }> {
+): Promise<{ api: ApiServer; metrics: string | null }> {
   const { running } = service;
   const { authenticatorUrl, workerUrl, ownerUrl } = logins;
   // When one of them fails, the others must not wait on for a database.
@@ -152,9 +169,7 @@ async function startParts(
   // Then what is up can be closed.
   await Promise.allSettled(starting);
   const [api] = await Promise.all(starting);
-  const tokens = exampleTokens(config);
-  const enter = 'admin' in tokens ? api.enterUrl(tokens.admin) : null;
-  return { api: api.url, metrics: metrics.url, enter };
+  return { api, metrics: metrics.url };
 }
 
 /** The database of a start. */

@@ -4,7 +4,7 @@ import type { introspection } from './graphql_schema.d.ts';
 type Tada = ReturnType<
   typeof initGraphQLTada<{
     introspection: introspection;
-    scalars: { Datetime: string; UUID: string; Cursor: string; JSON: unknown };
+    scalars: { Datetime: string; UUID: string; Cursor: string; BigInt: string; JSON: unknown };
   }>
 >;
 

@@ -103,10 +103,9 @@ export function AccountMenu({ name, role }: { readonly name: string; readonly ro
     <>
       <button
         {...{ type: 'button', class: 'btn me', popovertarget: 'account-menu' }}
-        aria-label={`${name}, ${role}: account, zone, theme`}
+        aria-label={`${name} ${role}: account, zone, theme`}
       >
-        <span class="deskonly">{name}</span>
-        <span class="muted deskonly">{role}</span>
+        <span class="deskonly">{name}</span> <span class="muted deskonly">{role}</span>
         <span class="mobonly" aria-hidden="true">
           {name.slice(0, 1).toUpperCase()}
         </span>

@@ -16,6 +16,12 @@ export function stateText({ enabled, rolloutPercentage }: FlagState): string {
   return rolloutPercentage === 100 ? 'On' : `On for ${rolloutPercentage}%`;
 }
 
+/** The same, where it stands large or in a list: `On · 25%`. */
+export const dottedState = (state: FlagState): string =>
+  state.enabled && state.rolloutPercentage < 100
+    ? `On · ${state.rolloutPercentage}%`
+    : stateText(state);
+
 /** The share of users that get the feature, 0 to 100. */
 export const shareOf = ({ enabled, rolloutPercentage }: FlagState): number =>
   enabled ? rolloutPercentage : 0;
@@ -25,6 +31,16 @@ export const applyUpdates = (state: FlagState, updates: FlagUpdates): FlagState 
   enabled: updates.enabled ?? state.enabled,
   rolloutPercentage: updates.rolloutPercentage ?? state.rolloutPercentage,
 });
+
+/** Whether two of the changes, which come at one instant, set one field to different values: someone had better decide. */
+export function isConflict(changes: readonly FlagUpdates[]): boolean {
+  const differ = (values: readonly unknown[]): boolean =>
+    new Set(values.filter((value) => value !== null && value !== undefined)).size > 1;
+  return (
+    differ(changes.map(({ enabled }) => enabled)) ||
+    differ(changes.map(({ rolloutPercentage }) => rolloutPercentage))
+  );
+}
 
 /** The state as a change sets it, in a word: `on`, `off`, `50%`. */
 export function updatesText({ enabled, rolloutPercentage }: FlagUpdates): string {
@@ -57,19 +73,35 @@ interface Change {
   readonly after: FlagState;
 }
 
-/** Both fields before and after, in a frame. */
-export const Diff = ({ before, after }: Change) => (
-  <div class="diff" role="group" aria-label="Before and after">
-    <span class="k">enabled</span>
-    <span>
-      <Value from={before && onOff(before.enabled)} to={onOff(after.enabled)} />
-    </span>
-    <span class="k">rollout</span>
-    <span>
-      <Value from={before && `${before.rolloutPercentage}%`} to={`${after.rolloutPercentage}%`} />
-    </span>
-  </div>
-);
+/** Both fields before and after, in a frame; with `short` only what changes, if anything does. */
+export function Diff({ before, after, short = false }: Change & { readonly short?: boolean }) {
+  const isSwitched = before?.enabled !== after.enabled;
+  const isShared = before?.rolloutPercentage !== after.rolloutPercentage;
+  const showsAll = !short || (!isSwitched && !isShared);
+  return (
+    <div class="diff" role="group" aria-label="Before and after">
+      {(showsAll || isSwitched) && (
+        <>
+          <span class="k">enabled</span>
+          <span>
+            <Value from={before && onOff(before.enabled)} to={onOff(after.enabled)} />
+          </span>
+        </>
+      )}
+      {(showsAll || isShared) && (
+        <>
+          <span class="k">rollout</span>
+          <span>
+            <Value
+              from={before && `${before.rolloutPercentage}%`}
+              to={`${after.rolloutPercentage}%`}
+            />
+          </span>
+        </>
+      )}
+    </div>
+  );
+}
 
 /** What changes, in a line: `off → on`, `rollout 25% → 50%`; what stays is left out. */
 export function InlineDiff({ before, after }: Change) {

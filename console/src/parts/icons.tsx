@@ -9,6 +9,7 @@ const PATHS = {
   warning: 'M12 3 22 20H2Zm0 7v4m0 3v.1',
   info: 'M12 11v6m0-10v.1M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0Z',
   copy: 'M9 9h11v11H9ZM15 9V4H4v11h5',
+  calendar: 'M4 6h16v14H4ZM4 10h16M8 3v4m8-4v4',
 } as const;
 
 export type IconName = keyof typeof PATHS;

@@ -32,8 +32,8 @@ export function ticksBetween(from: number, to: number, zone: string, most: numbe
   ) {
     const at = instantOf(wall, zone);
     const isDay = wall % DAY === 0;
-    // Two walls can be one instant, where clocks are set forward.
-    if (at >= from && at <= to && at !== ticks.at(-1)?.at) ticks.push({ at, isDay });
+    // Where clocks are set forward, the walls of the gap and those behind it are the same instants.
+    if (at >= from && at <= to && at > (ticks.at(-1)?.at ?? -Infinity)) ticks.push({ at, isDay });
   }
   return ticks;
 }

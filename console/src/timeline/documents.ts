@@ -15,6 +15,7 @@ export const PAST = graphql(`
       flagKey
       enabled
       rolloutPercentage
+      deleted
       wasEnabled
       wasRolloutPercentage
       scheduleId

@@ -24,7 +24,9 @@ export function groupMarks(marks: readonly Mark[], range: Range, width: number):
   const place = (mark: Mark): number => (percent(mark.at, range) / 100) * width;
   for (const mark of marks) {
     const last = groups.at(-1);
-    if (last !== undefined && place(mark) - place(last[0]) < CLOSEST) last.push(mark);
+    // What happened isn't drawn as one with what will.
+    const isSameSide = last !== undefined && isAhead(last[0]) === isAhead(mark);
+    if (isSameSide && place(mark) - place(last[0]) < CLOSEST) last.push(mark);
     else groups.push([mark]);
   }
   return groups.map((found, i) => {
@@ -34,6 +36,8 @@ export function groupMarks(marks: readonly Mark[], range: Range, width: number):
     return { marks: found, hasLabel: needed <= room };
   });
 }
+
+const isAhead = ({ status }: Mark): boolean => status === 'pending' || status === 'conflict';
 
 /** What stands beside a group: the label of one mark, or how many there are. */
 export function textOf(marks: readonly Mark[]): string {

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from 'preact';
 import { link, navigate, withParams } from '../router.ts';
 import { zone } from '../settings.ts';
 import { databaseNow } from '../data/clock.ts';
@@ -5,10 +6,11 @@ import { instantText } from '../time/format.ts';
 import { shareOf, stateText } from '../parts/flag_state.tsx';
 import { Shape, STATUS } from '../parts/marks.tsx';
 import { memo } from '../parts/memo.ts';
+import { Bands } from './bands.tsx';
 import { groupMarks, isOneConflict, textOf, type MarkGroup } from './groups.ts';
-import { markText, type Row, type Segment } from './model.ts';
+import { markText, type Row } from './model.ts';
 import type { Range } from './range.ts';
-import { bandHeight, baseline, markTop, percent, x } from './scale.ts';
+import { markTop, percent, x } from './scale.ts';
 
 interface Props {
   readonly row: Row;
@@ -28,48 +30,6 @@ export const flagPath = ({
   readonly environment: string;
   readonly flagKey: string;
 }): string => link(`/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`);
-
-/** The states of a flag over time, as bands whose height is the share of users. */
-export function Bands({
-  segments,
-  range,
-  height,
-}: {
-  readonly segments: readonly Segment[];
-  readonly range: Range;
-  readonly height: number;
-}) {
-  const floor = baseline(height);
-  return (
-    <>
-      <line class="base" x1="0" x2="100%" y1={floor} y2={floor} />
-      {segments.map(({ from, to, state, isPlanned }) => {
-        const tall = bandHeight(shareOf(state), height);
-        if (tall === 0) return null;
-        const top = floor - tall;
-        const width = percent(to, range) - percent(from, range);
-        return (
-          <g key={`${from} ${isPlanned}`}>
-            <rect
-              class={isPlanned ? 'plan' : 'band'}
-              x={x(from, range)}
-              width={`${width.toFixed(3)}%`}
-              y={top}
-              height={tall}
-            />
-            <line
-              class={isPlanned ? 'plantop' : 'bandtop'}
-              x1={x(from, range)}
-              x2={x(to, range)}
-              y1={top}
-              y2={top}
-            />
-          </g>
-        );
-      })}
-    </>
-  );
-}
 
 /** Walks the marks by the arrow keys: within a row, and to the nearest mark of the rows beside it. */
 function walk(event: KeyboardEvent): void {
@@ -164,32 +124,48 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
   );
 }
 
-/** One flag over time. */
-export const Lane = memo(function Lane({ row, range, width, height, chosen }: Props) {
+/** The bands of a row with the marks on them. */
+export function Marks({
+  row,
+  range,
+  width,
+  height,
+  chosen,
+  children,
+}: Props & { readonly children?: ComponentChildren }) {
   const groups = groupMarks(row.marks, range, width);
   const hasChosen = row.marks.some(({ id }) => id === chosen);
   return (
-    <div class={hasChosen ? 'lane sel' : 'lane'}>
+    <svg
+      class="marks"
+      role="group"
+      aria-label={`${row.flagKey}, ${row.environment}`}
+      onKeyDown={walk}
+    >
+      {children}
+      <Bands segments={row.segments} range={range} height={height} />
+      {groups.map((group, i) => (
+        <MarkGroupLink
+          {...{ key: group.marks[0].id, group, range, height, chosen }}
+          isFirst={!hasChosen && i === 0}
+        />
+      ))}
+    </svg>
+  );
+}
+
+/** One flag over time. */
+export const Lane = memo(function Lane(props: Props) {
+  const { row, chosen } = props;
+  return (
+    <div class={row.marks.some(({ id }) => id === chosen) ? 'lane sel' : 'lane'}>
       <div class="name">
         <a href={flagPath(row)}>{row.flagKey}</a>
         <span class="small muted">
-          {row.current === null ? 'not there yet' : stateText(row.current)}
+          {row.current === null ? 'not there' : stateText(row.current)}
         </span>
       </div>
-      <svg
-        class="marks"
-        role="group"
-        aria-label={`${row.flagKey}, ${row.environment}`}
-        onKeyDown={walk}
-      >
-        <Bands segments={row.segments} range={range} height={height} />
-        {groups.map((group, i) => (
-          <MarkGroupLink
-            {...{ key: group.marks[0].id, group, range, height, chosen }}
-            isFirst={!hasChosen && i === 0}
-          />
-        ))}
-      </svg>
+      <Marks {...props} />
     </div>
   );
 });

@@ -1,5 +1,5 @@
 import type { FlagState, FlagUpdates } from '../parts/flag_state.tsx';
-import { applyUpdates, shortState, updatesText } from '../parts/flag_state.tsx';
+import { applyUpdates, isConflict, shortState, updatesText } from '../parts/flag_state.tsx';
 import { statusOf, type Status } from '../parts/marks.tsx';
 
 /** What the server says of one environment and span: see documents.ts. */
@@ -10,6 +10,8 @@ export interface Facts {
     readonly flagKey: string;
     readonly enabled: boolean;
     readonly rolloutPercentage: number;
+    /** The flag is gone since. */
+    readonly deleted: boolean;
     readonly wasEnabled: boolean | null;
     readonly wasRolloutPercentage: number | null;
     readonly scheduleId: string | null;
@@ -48,6 +50,8 @@ export interface Mark {
   /** The state before and after; `after` is null where nothing changes, as for a cancelled schedule. */
   readonly before: FlagState | null;
   readonly after: FlagState | null;
+  /** What the schedule sets; null for a change that no schedule made. */
+  readonly updates: FlagUpdates | null;
   /** Beside the mark, as `50%`. */
   readonly label: string;
   /** Milliseconds from the instant that was asked for to the change; null where it doesn't apply. */
@@ -110,7 +114,10 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const future = facts.upcoming.map((change) => ({ at: Date.parse(change.at), change }));
   // `now` may be some seconds behind: what has happened is no plan.
   const now = Math.max(span.now, past.at(-1)?.at ?? 0);
-  const steps = [...past, ...future].map(({ at, change }) => ({ at, state: change }));
+  const steps: { at: number; state: FlagState | null }[] = [
+    ...past.map(({ at, change }) => ({ at, state: change.deleted ? null : change })),
+    ...future.map(({ at, change }) => ({ at, state: change })),
+  ];
   const segments: Segment[] = [];
   let state = facts.start;
   let since = from;
@@ -123,7 +130,7 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   };
   for (const step of steps) {
     if (step.at > to) break;
-    if (state !== null && same(state, step.state)) continue;
+    if (state !== null && step.state !== null && same(state, step.state)) continue;
     close(Math.max(step.at, from));
     since = Math.max(step.at, from);
     state = step.state;
@@ -132,7 +139,7 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const place = { environment, flagKey };
   return {
     ...place,
-    current: facts.changes.at(-1) ?? facts.start,
+    current: lastState(facts),
     segments,
     marks: marksOf(place, facts, span),
   };
@@ -155,7 +162,7 @@ function marksOf(
     const after = { enabled: change.enabled, rolloutPercentage: change.rolloutPercentage };
     if (change.scheduleId !== null) made.set(change.scheduleId, { before, after, at });
     // A description that changes, or what changes nothing, is no step of the band.
-    else if (before === null || !same(before, after))
+    else if (change.deleted || before === null || !same(before, after))
       marks.push({
         ...place,
         ...{
@@ -164,7 +171,13 @@ function marksOf(
           at,
           status: 'changed',
         },
-        ...{ before, after, label: shortState(after), lateMs: null },
+        ...{
+          before,
+          after,
+          updates: null,
+          label: change.deleted ? 'deleted' : shortState(after),
+          lateMs: null,
+        },
       });
   }
   const planned = new Map<string, { before: FlagState | null; after: FlagState }>();
@@ -174,16 +187,23 @@ function marksOf(
     if (change.scheduleId !== null) planned.set(change.scheduleId, { before: state, after });
     state = after;
   }
-  for (const schedule of facts.schedules)
-    marks.push(
-      scheduleMark(place, schedule, made.get(schedule.id) ?? planned.get(schedule.id) ?? null),
-    );
+  for (const schedule of facts.schedules) {
+    const { id, appliedAt } = schedule;
+    const stays = appliedAt === null ? null : lastState(facts, Date.parse(appliedAt));
+    const effect = made.get(id) ?? planned.get(id) ?? (stays && { before: stays, after: stays });
+    marks.push(scheduleMark(place, schedule, effect));
+  }
   return conflictsOf(marks.sort((a, b) => a.at - b.at)).filter(
     ({ at }) => at >= span.from && at <= span.to,
   );
 }
 
-const lastState = ({ start, changes }: FlagFacts): FlagState | null => changes.at(-1) ?? start;
+/** The state by then; what was applied and made no change left it so. */
+function lastState({ start, changes }: FlagFacts, at = Infinity): FlagState | null {
+  const last = changes.findLast((change) => Date.parse(change.at) <= at);
+  if (last === undefined) return start;
+  return last.deleted ? null : last;
+}
 
 function scheduleMark(
   place: { readonly environment: string; readonly flagKey: string },
@@ -195,21 +215,24 @@ function scheduleMark(
   const word = found === 'cancelled' || found === 'failed' ? found : updatesText(updates);
   return {
     ...place,
-    ...{ id, scheduleId: id, at: due, status: found, label: word },
+    ...{ id, scheduleId: id, at: due, status: found, updates, label: word },
     before: effect?.before ?? null,
     after: effect?.after ?? null,
     lateMs: appliedAt === null ? null : Math.max(0, Date.parse(appliedAt) - due),
   };
 }
 
-/** Two pending changes of one flag at one instant that set a field to different values: the later request wins. */
+/** Marks two pending changes of one instant that set a field to different values: the one with the greater id wins, which is chance. */
 function conflictsOf(marks: Mark[]): Mark[] {
   return marks.map((mark, i) => {
-    const others = [marks[i - 1], marks[i + 1]].filter(
-      (other) => other?.at === mark.at && other.status === 'pending' && mark.status === 'pending',
+    const other = [marks[i - 1], marks[i + 1]].find(
+      (one) =>
+        one?.at === mark.at &&
+        one.status === 'pending' &&
+        mark.status === 'pending' &&
+        isConflict([mark.updates ?? {}, one.updates ?? {}]),
     );
-    const [other] = others;
-    if (other === undefined || other.label === mark.label) return mark;
+    if (other === undefined) return mark;
     return { ...mark, status: 'conflict', label: `${mark.label} or ${other.label}` };
   });
 }

@@ -30,7 +30,7 @@ function fittingOf(rows: readonly Row[], filter: string) {
 }
 
 export function TimelinePage() {
-  const { found, error, last } = useRows();
+  const { found, error, last, isCut } = useRows();
   const [showsAll, setShowsAll] = useState(false);
   const filter = param('q');
   const chosen = param('sel');
@@ -60,6 +60,12 @@ export function TimelinePage() {
       <Head search={search} />
       <div class="notes">
         <Failure error={error} refetch={() => refetchEach(found)} />
+        {isCut && (
+          <Note tone="conflict">
+            There is more in this span than 10,000 changes: the last of them are left out. Zoom in
+            to see all.
+          </Note>
+        )}
         {parseSearch(filter, FILTERS).unknown.map((what) => (
           <Note key={what} tone="quiet">
             unknown: {what}

@@ -7,6 +7,12 @@ import { ahead, coarseNow, range, type Range } from './range.ts';
 
 const asText = (at: number): string => new Date(at).toISOString();
 
+/** What the server answers at most of each list. */
+const MOST = 10_000;
+
+const isFull = (answer: object | null): boolean =>
+  Object.values(answer ?? {}).some((list: unknown) => Array.isArray(list) && list.length >= MOST);
+
 /** The rows of all environments that are shown, by what the server last said. */
 export function useRows() {
   const { from, to } = range.value;
@@ -35,5 +41,6 @@ export function useRows() {
   // While another span is asked for, the one before stays.
   const last = useRef<{ readonly rows: Row[]; readonly range: Range } | null>(null);
   if (rows !== null) last.current = { range: shown, rows };
-  return { found, error, last: last.current };
+  const isCut = found.some(({ data }) => isFull(data.value));
+  return { found, error, last: last.current, isCut };
 }

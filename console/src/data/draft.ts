@@ -1,0 +1,50 @@
+import { useState } from 'preact/hooks';
+import { path } from '../router.ts';
+
+const keyOf = (name: string): string => `halyard.draft ${path.value} ${name}`;
+
+function read(key: string): unknown {
+  try {
+    return JSON.parse(sessionStorage.getItem(key) ?? 'null');
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The values of a form that isn't sent yet. They are kept by the page's address in the tab's own storage, so that they outlast a reload
+ * and a sign-in.
+ *
+ * @param name of the form, where a page has several
+ * @param initial the values of a new form; what is kept of other keys is left out
+ */
+export function useDraft<T extends Readonly<Record<string, unknown>>>(name: string, initial: T) {
+  const [values, setValues] = useState<T>(() => {
+    const kept = read(keyOf(name));
+    return typeof kept === 'object' && kept !== null ? { ...initial, ...kept } : initial;
+  });
+  return {
+    values,
+    /** Changes some of them. */
+    change: (some: Partial<T>): void => {
+      setValues((old) => {
+        const next = { ...old, ...some };
+        try {
+          sessionStorage.setItem(keyOf(name), JSON.stringify(next));
+        } catch {
+          // Private windows may refuse it.
+        }
+        return next;
+      });
+    },
+    /** Drops what is kept, as after it was sent, and begins with other values. */
+    drop: (next: T = initial): void => {
+      try {
+        sessionStorage.removeItem(keyOf(name));
+      } catch {
+        // Nothing is kept.
+      }
+      setValues(next);
+    },
+  };
+}

@@ -1,0 +1,26 @@
+import { problemOf, send } from './request.ts';
+
+/** A request of the REST API: what is sent, and what "Copy as curl" shows. */
+export interface RestRequest {
+  readonly method: 'POST' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** The address of a flag, or of what is below it, as `/schedule`. */
+export const flagAddress = (environment: string, flagKey: string, below = ''): string =>
+  `/api/admin/flags/${encodeURIComponent(flagKey)}${below}?environment=${encodeURIComponent(environment)}`;
+
+/** A reason as it is sent: blanks alone are none. */
+export const reasonPart = (reason: string): { reason?: string } =>
+  reason.trim() === '' ? {} : { reason: reason.trim() };
+
+/**
+ * Sends it.
+ *
+ * @throws ApiError with the problem's `errors` by field, and `current` where somebody else was faster
+ */
+export async function sendRest({ method, path, body }: RestRequest): Promise<void> {
+  const answer = await send(method, path, body);
+  if (!answer.ok) throw await problemOf(answer);
+}

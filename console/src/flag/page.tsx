@@ -1,0 +1,131 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { environments, isAdmin, readsTrail } from '../data/person.ts';
+import { useResource } from '../data/resource.ts';
+import { useKeys } from '../keys.ts';
+import { EnvironmentTag } from '../parts/environment.tsx';
+import { Failure, Note, Waiting } from '../parts/note.tsx';
+import { link, match, navigate, param } from '../router.ts';
+import { ScheduleForm } from '../schedules/form.tsx';
+import { DayChart } from './day_chart.tsx';
+import { Description } from './description.tsx';
+import { FLAG } from './documents.ts';
+import type { ShownFlag } from './day_chart.tsx';
+import { Elsewhere, Tabs, WhoCan } from './elsewhere.tsx';
+import { Hero } from './hero.tsx';
+import { History } from './history.tsx';
+import { MOST_EVENTS, useHistory } from './use_history.ts';
+
+/** One flag: its state, its day, its history, and the form that schedules a change. */
+export function FlagPage() {
+  const { environment = '', flagKey = '' } = match('/flags/:environment/:flagKey') ?? {};
+  return <Flag key={`${environment} ${flagKey}`} {...{ environment, flagKey }} />;
+}
+
+interface Props {
+  readonly environment: string;
+  readonly flagKey: string;
+}
+
+function Flag({ environment, flagKey }: Props) {
+  const isKnown = environments.value.includes(environment);
+  const found = useResource(
+    FLAG,
+    isKnown ? { environment, flagKey, asks: readsTrail.value } : null,
+  );
+  const form = useRef<HTMLElement>(null);
+  useKeys({
+    n: () => form.current?.querySelector<HTMLElement>('input')?.focus(),
+    Escape: () => navigate(link('/flags')),
+  });
+  const flag = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const isMissing = !isKnown || (found.data.value !== null && flag === null);
+  return (
+    <>
+      <div class="head">
+        <h1>{flagKey}</h1>
+        <EnvironmentTag name={environment} />
+        {flag !== null && <Description flag={flag} />}
+        <span class="grow deskonly" />
+        <Tabs environment={environment} flagKey={flagKey} />
+      </div>
+      <Failure error={found.error} refetch={found.refetch} />
+      {isMissing && (
+        <Note tone="quiet">
+          {isKnown
+            ? `There is no flag of this key in ${environment}.`
+            : `There is no environment ${environment} for you.`}{' '}
+          <a href={link('/flags')}>All flags</a>
+        </Note>
+      )}
+      {flag === null ? (
+        !isMissing && <Waiting rows={8} />
+      ) : (
+        <>
+          <section class="card mini-flag" aria-label="State">
+            <Hero flag={flag} />
+            <DayChart flag={flag} />
+          </section>
+          <div class="cols">
+            <FoundHistory flag={flag} failed={flag.failed.nodes} />
+            <aside class="stack" ref={form} aria-label={isAdmin.value ? 'New change' : 'More'}>
+              {isAdmin.value && (
+                <section class="card" id="new-change" aria-labelledby="new-change-title">
+                  <header>
+                    <h2 id="new-change-title">Schedule a change</h2>
+                    <EnvironmentTag name={environment} />
+                  </header>
+                  <ScheduleForm {...{ environment, flagKey }} />
+                </section>
+              )}
+              <Elsewhere {...{ environment, flagKey }} />
+              <WhoCan />
+            </aside>
+          </div>
+        </>
+      )}
+    </>
+  );
+}
+
+const FIRST_EVENTS = 30;
+
+function FoundHistory({
+  flag,
+  failed,
+}: {
+  readonly flag: ShownFlag;
+  readonly failed: readonly { readonly id: string }[];
+}) {
+  const [count, setCount] = useState(FIRST_EVENTS);
+  const { ahead, past, resource, hasMore } = useHistory(flag, count);
+  // A mark of the chart was chosen: its line comes into view.
+  const chosen = param('sel');
+  useEffect(() => {
+    document.querySelector('[data-chosen]')?.scrollIntoView({ block: 'nearest' });
+  }, [chosen]);
+  return (
+    <div class="stack">
+      <Failure error={resource.error} refetch={resource.refetch} />
+      <History
+        {...{ ahead, past, hasDecisions: readsTrail.value }}
+        failed={new Set(failed.map(({ id }) => id))}
+        more={hasMore ? () => setCount(MOST_EVENTS) : null}
+      >
+        {readsTrail.value && (
+          <p class="more">
+            <a href={link('/trail', { q: `flag:${flag.flagKey} env:${flag.environment}` })}>
+              All of it in the trail
+            </a>
+          </p>
+        )}
+        {isAdmin.value && (
+          <div class="foot mobonly sticky">
+            <a class="btn primary" href="#new-change">
+              Schedule a change
+            </a>
+          </div>
+        )}
+      </History>
+    </div>
+  );
+}

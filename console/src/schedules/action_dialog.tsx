@@ -1,0 +1,181 @@
+import { useState } from 'preact/hooks';
+import { announce } from '../announce.ts';
+import { now } from '../data/clock.ts';
+import { useReading } from '../data/reading.ts';
+import { sendRest } from '../data/rest.ts';
+import { currentRevision, isStale, useSending } from '../data/sending.ts';
+import { curlOf } from '../parts/command.tsx';
+import { CopyButton } from '../parts/copy.tsx';
+import { Dialog, useFormFocus } from '../parts/dialog.tsx';
+import { EnvironmentTag } from '../parts/environment.tsx';
+import { ReasonField } from '../parts/field.tsx';
+import { applyUpdates, InlineDiff, updatesText } from '../parts/flag_state.tsx';
+import { Failure, Note, Waiting } from '../parts/note.tsx';
+import { Refused, Stale } from '../parts/stale.tsx';
+import { FullTime, InZones } from '../parts/time.tsx';
+import { zone } from '../settings.ts';
+import { shortText } from '../time/format.ts';
+import { readWhen, whenTextOf, type WhenText } from '../time/when.ts';
+import { ACTION_WORDS, requestOf, type ActionKind, type ReadAction } from './action_model.ts';
+import { SCHEDULE_NOW } from './documents.ts';
+import { focusProblem } from './focus_problem.ts';
+import { WhenFields } from './when_fields.tsx';
+
+export type { ActionKind } from './action_model.ts';
+
+export interface ActionDialogProps {
+  /** The schedule's. */
+  readonly id: string;
+  readonly kind: ActionKind;
+  readonly onClose: () => void;
+}
+
+/** Asks before a schedule is moved, cancelled or tried again: reads it as it is then, and changes that revision of it alone. */
+export function ActionDialog({ id, kind, onClose }: ActionDialogProps) {
+  const found = useReading(SCHEDULE_NOW, { id });
+  const schedule = found.data.value?.featureFlagSchedule ?? null;
+  return (
+    <Dialog title={ACTION_WORDS[kind].title} onClose={onClose}>
+      {schedule !== null ? (
+        <ActionForm
+          key={schedule.revision}
+          {...{ schedule, kind, onClose, onTakeTheirs: found.read }}
+        />
+      ) : (
+        <div class="body">
+          <Failure error={found.error} refetch={found.read} />
+          {found.data.value !== null ? (
+            <Note tone="quiet">This schedule isn’t there any more.</Note>
+          ) : (
+            <Waiting rows={3} />
+          )}
+        </div>
+      )}
+    </Dialog>
+  );
+}
+
+interface FormProps {
+  readonly schedule: ReadAction;
+  readonly kind: ActionKind;
+  readonly onClose: () => void;
+  readonly onTakeTheirs: () => Promise<void>;
+}
+
+function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
+  const [text, setText] = useState<WhenText>(() =>
+    whenTextOf(Date.parse(schedule.scheduledAt), zone.value),
+  );
+  const [reason, setReason] = useState('');
+  const sending = useSending();
+  const form = useFormFocus();
+  const when = readWhen(text, now.value);
+  const at = when.kind === 'instant' ? when.at : null;
+  const isMoved = at !== null && at !== Date.parse(schedule.scheduledAt);
+  const request = requestOf(kind, schedule, at, reason);
+  const word = ACTION_WORDS[kind];
+  const name = word.button(
+    updatesText(schedule.updates),
+    shortText(
+      kind === 'move' ? (at ?? 0) : Date.parse(schedule.scheduledAt),
+      zone.value,
+      now.value,
+    ),
+  );
+  const send = async (revision: number): Promise<void> => {
+    const asked = requestOf(kind, { ...schedule, revision }, at, reason);
+    if (asked === null || !(await sending.send(() => sendRest(asked)))) return;
+    announce(`${word.done}: ${schedule.flag?.flagKey ?? ''}, ${name}`);
+    onClose();
+  };
+  const isBlocked = request === null || (kind === 'move' && !isMoved);
+  const [isAsked, setAsked] = useState(false);
+  return (
+    <form
+      ref={form}
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        setAsked(true);
+        if (isBlocked) focusProblem(event.currentTarget);
+        else void send(schedule.revision);
+      }}
+    >
+      <div class="body stack">
+        <What schedule={schedule} kind={kind} />
+        {kind === 'move' && (
+          <WhenFields value={text} onChange={(some) => setText({ ...text, ...some })} />
+        )}
+        {isAsked && kind === 'move' && at !== null && !isMoved && (
+          <Note tone="conflict">It is at this time already.</Note>
+        )}
+        <ReasonField value={reason} onText={setReason} />
+        {sending.error !== null && isStale(sending.error) ? (
+          <Stale
+            error={sending.error}
+            onKeepMine={() => void send(currentRevision(sending.error) ?? schedule.revision)}
+            onTakeTheirs={() => {
+              sending.forget();
+              void onTakeTheirs();
+            }}
+            onCancel={onClose}
+          />
+        ) : (
+          <Refused error={sending.error} />
+        )}
+      </div>
+      <div class="foot">
+        <button type="button" class="btn" onClick={onClose}>
+          {word.back}
+        </button>
+        {request !== null && <CopyButton text={curlOf(request)}>Copy as curl</CopyButton>}
+        <button
+          type="submit"
+          class={kind === 'cancel' ? 'btn danger primary push' : 'btn primary push'}
+          aria-disabled={sending.isBusy}
+        >
+          {kind === 'move' && !isMoved ? 'Move to another time' : name}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+/** The schedule, and the flag as it is now. */
+function What({ schedule, kind }: { readonly schedule: ReadAction; readonly kind: ActionKind }) {
+  const { flag, updates, scheduledAt, status, errorMessage, attempts } = schedule;
+  return (
+    <dl class="dl">
+      <dt>Flag</dt>
+      <dd>
+        <strong>{flag?.flagKey}</strong>{' '}
+        {flag !== null && <EnvironmentTag name={flag.environment} />}
+      </dd>
+      <dt>Change</dt>
+      <dd>
+        {kind === 'retry' && flag !== null ? (
+          <InlineDiff before={flag} after={applyUpdates(flag, updates)} />
+        ) : (
+          updatesText(updates)
+        )}
+        {status !== 'pending' && status !== 'failed' && ` (${status})`}
+      </dd>
+      <dt>{kind === 'retry' ? 'Was due' : 'At'}</dt>
+      <dd>
+        <FullTime at={scheduledAt} />
+        <br />
+        <span class="small muted">
+          <InZones at={scheduledAt} />
+        </span>
+      </dd>
+      {kind === 'retry' && errorMessage !== null && (
+        <>
+          <dt>Failed</dt>
+          <dd>
+            {errorMessage} <span class="muted">after {attempts} tries</span>
+          </dd>
+        </>
+      )}
+    </dl>
+  );
+}
