@@ -5,16 +5,20 @@ import { MarkIcon } from '../parts/marks.tsx';
 import { Icon } from '../parts/icons.tsx';
 import { memo } from '../parts/memo.ts';
 import { ClockTime } from '../parts/time.tsx';
-import { link, navigate } from '../router.ts';
+import { link, navigate, param } from '../router.ts';
 import { zone } from '../settings.ts';
 import { dateText, longDayText, shortText } from '../time/format.ts';
 import type { TrailEvent } from './documents.ts';
 import { actorName, statusOfEvent, wordsOf } from './event_text.ts';
 
+/** The address of an event, for others. */
 export const eventPath = (id: string): string => link(`/trail/${id}`);
 
+/** The same beside the list of this search. */
+export const eventInList = (id: string): string => link(`/trail/${id}`, { q: param('q') });
+
 /** Opens an event beside the list, which stays where it is. */
-export const openEvent = (id: string): void => navigate(eventPath(id), { keepScroll: true });
+export const openEvent = (id: string): void => navigate(eventInList(id), { keepScroll: true });
 
 /** A number of events or seals as people write it: `1,204`. */
 export const numberText = (number: string | null): string =>
@@ -52,7 +56,7 @@ const Row = memo(function Row({ event, isOpen }: RowProps) {
       <MarkIcon status={statusOfEvent(event)} />
       <span class="what">
         <a
-          href={eventPath(event.id)}
+          href={eventInList(event.id)}
           data-event={event.id}
           onClick={(click) => {
             if (click.metaKey || click.ctrlKey || click.shiftKey) return;
