@@ -30,12 +30,21 @@ const compactDocuments: Plugin = {
   },
 };
 
+/** Of the API's schemas only those that forms use are loaded: the other modules of src do nothing else. */
+const isOfPage = (id: string): boolean =>
+  id.startsWith(import.meta.dirname) || id.includes('node_modules');
+
 // The page of /console. `node scripts/prepare.mjs` builds it into console/dist, which src/console serves.
 export default defineConfig({
   root: import.meta.dirname,
   base: '/console/',
   plugins: [withoutJsonSchema, compactDocuments],
   // A data: URL is no request that can be cached, and the page's own files are few.
-  build: { assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false },
+  build: {
+    rolldownOptions: { treeshake: { moduleSideEffects: isOfPage } },
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
 });

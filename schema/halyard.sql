@@ -2175,15 +2175,24 @@ BEGIN ATOMIC
      s.was_enabled,
      s.was_rollout_percentage,
      s.deleted
-    FROM ( SELECT
+    FROM (( SELECT
+                 CASE
+                     WHEN ((flag_change_of.event).event_type <> 'feature_flag.reconciled'::text) THEN ((flag_change_of.event).metadata -> 'before'::text)
+                     ELSE ( SELECT (p.metadata -> 'after'::text)
+                        FROM audit.events p
+                       WHERE ((p.flag_key = (flag_change_of.event).flag_key) AND (p.flag_id = (flag_change_of.event).flag_id) AND (p.occurred_at < (flag_change_of.event).occurred_at) AND (p.event_type = ANY (ARRAY['feature_flag.created'::text, 'feature_flag.updated'::text, 'feature_flag.reconciled'::text])))
+                       ORDER BY p.occurred_at DESC, p.revision DESC
+                      LIMIT 1)
+                 END AS "?column?") b(before)
+      CROSS JOIN LATERAL ( SELECT
                  CASE
                      WHEN ((flag_change_of.event).event_type <> 'feature_flag.deleted'::text) THEN (((flag_change_of.event).metadata #>> '{after,enabled}'::text[]))::boolean
                      ELSE false
                  END AS "case",
-             (COALESCE(((flag_change_of.event).metadata #>> '{after,rolloutPercentage}'::text[]), ((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[])))::integer AS "coalesce",
-             (((flag_change_of.event).metadata #>> '{before,enabled}'::text[]))::boolean AS bool,
-             (((flag_change_of.event).metadata #>> '{before,rolloutPercentage}'::text[]))::integer AS int4,
-             ((flag_change_of.event).event_type = 'feature_flag.deleted'::text) AS "?column?") s(enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted)
+             (COALESCE(((flag_change_of.event).metadata #>> '{after,rolloutPercentage}'::text[]), (b.before ->> 'rolloutPercentage'::text)))::integer AS "coalesce",
+             ((b.before ->> 'enabled'::text))::boolean AS bool,
+             ((b.before ->> 'rolloutPercentage'::text))::integer AS int4,
+             ((flag_change_of.event).event_type = 'feature_flag.deleted'::text) AS "?column?") s(enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted))
    WHERE (s.deleted OR ((s.enabled IS DISTINCT FROM s.was_enabled) OR (s.rollout_percentage IS DISTINCT FROM s.was_rollout_percentage)));
 END;
 comment on function app_private.flag_change_of(audit.events) is 'The change of state that a feature_flag event is about; no row when it left the state alone. A flag that was deleted is off.';
@@ -3020,26 +3029,28 @@ begin
   return query
     select
       i.flag_key, (s.state ->> 'enabled')::boolean, (s.state ->> 'rolloutPercentage')::integer,
-      l.id is not null or n.id is null or n.before is not null,
-      case when coalesce(l.id, n.id) is null then '{}'
+      c.by_row or case when l.id is null then n.before is not null else not c.is_lost end,
+      case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
     from (
-      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f
+      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f.updated_at, f.revision, f
       from app_public.feature_flags f
       where f.environment = past_states.environment
       union all
-      select e.flag_id, min(e.flag_key), null, null
+      select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
       where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
-    ) as i (flag_id, flag_key, created_at, flag)
+    ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
     left join lateral (
-      select e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after
+      select
+        e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
         and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
@@ -3047,15 +3058,27 @@ begin
       limit 1
     ) as l on true
     left join lateral (
-      select e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after
+      select
+        e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after,
+        case when e.event_type = 'feature_flag.reconciled' then e.revision else e.revision - 1 end as last_before
       from audit.events e
-      where l.id is null and e.flag_id = i.flag_id and e.occurred_at > past_states.at
+      where e.flag_id = i.flag_id and e.occurred_at > past_states.at
         and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
       order by e.occurred_at, e.revision
       limit 1
     ) as n on true
     cross join lateral (
-      select case when l.id is not null then l.after else coalesce(n.before, n.after, app_private.flag_state(i.flag)) end as state
+      select
+        d.is_lost,
+        n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
+      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+    ) as c
+    cross join lateral (
+      select case
+        when c.by_row then app_private.flag_state(i.flag)
+        when l.id is not null then l.after
+        else coalesce(n.before, n.after, app_private.flag_state(i.flag))
+      end as state
     ) as s
     where l.event_type is distinct from 'feature_flag.deleted'
       and n.event_type is distinct from 'feature_flag.created'
@@ -3297,10 +3320,12 @@ AS $function$
   select e.flag_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
-comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+comment on function app_private.recent_flag_ids(integer) is 'The flag of each event of the last ten minutes that says that a flag was created or changed, in the environments that the token reaches, newest first; 1,000 at most.';
 grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
@@ -3314,10 +3339,12 @@ AS $function$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $function$;
-comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+comment on function app_private.recent_schedule_ids(integer) is 'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_viewer;
@@ -6562,6 +6589,8 @@ begin
         ("from" at time zone changes_per_day.zone)::date::timestamp,
         (("to" - interval '1 microsecond') at time zone changes_per_day.zone)::date::timestamp,
         interval '1 day') as g (day)
+      -- A zone that crosses the date line leaves a day out, as Apia did 2011-12-30.
+      where ((g.day at time zone changes_per_day.zone) at time zone changes_per_day.zone)::date = g.day::date
     ) as d
     left join changed c on c.day = d.day
     left join scheduled s on s.day = d.day

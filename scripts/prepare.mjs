@@ -4,8 +4,16 @@
 // fails exits with 1. `--if-stale` builds only when a source has changed since the last build, and is silent otherwise.
 //
 // npm may run this with the system's Node, from 20 on: plain JavaScript, and Vite is imported only when it is needed.
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import process from 'node:process';
@@ -17,6 +25,10 @@ const CONSOLE = join(ROOT, 'console');
 const DIST = join(CONSOLE, 'dist');
 /** Names what a build was made of. */
 const STAMP = join(DIST, 'stamp.json');
+/** Of the folders of builds that run, or were killed. */
+const DRAFT = '.dist-';
+/** Milliseconds after which a draft's build doesn't run any more. */
+const ABANDONED_MS = 3_600_000;
 const COMPRESSED = /\.(js|css|svg|json)$/;
 const say = (/** @type {string} */ sentence) => process.stdout.write(`console: ${sentence}\n`);
 
@@ -42,9 +54,17 @@ async function importVite() {
 /** Builds into a folder of its own first: a server that reads the old build must not find half of the new one. */
 async function build(/** @type {typeof import('vite')} */ vite) {
   const startedAt = performance.now();
-  const draft = join(CONSOLE, `.dist-${process.pid}`);
+  // Of a random name: several may build at once, also in containers, whose processes have the same ids.
+  const draft = join(CONSOLE, `${DRAFT}${randomUUID()}`);
   const modules = new Set();
+  const stop = () => {
+    rmSync(draft, { recursive: true, force: true });
+    process.exit(1);
+  };
+  process.once('SIGTERM', stop).once('SIGINT', stop);
   try {
+    removeAbandoned();
+    const before = hashOf([]);
     await vite.build({
       root: CONSOLE,
       logLevel: 'warn',
@@ -55,7 +75,9 @@ async function build(/** @type {typeof import('vite')} */ vite) {
       build: { outDir: draft, emptyOutDir: true },
     });
     const names = ownFiles(modules).map((file) => relative(ROOT, file).replaceAll(sep, '/'));
-    const stamp = { hash: hashOf(names), outside: names };
+    // Of a source that was changed meanwhile it isn't known whether the build has it.
+    const hash = hashOf([]) === before ? hashOf(names) : null;
+    const stamp = { hash, outside: names };
     writeFileSync(join(draft, 'stamp.json'), JSON.stringify(stamp));
     compress(join(draft, 'assets'));
     replace(draft);
@@ -94,11 +116,39 @@ function compress(/** @type {string} */ folder) {
   }
 }
 
+/** Puts the draft in the place of the build that there is, and again when another process has put its own there meanwhile. */
 function replace(/** @type {string} */ draft) {
-  const old = join(CONSOLE, `.dist-old-${process.pid}`);
-  if (existsSync(DIST)) renameSync(DIST, old);
-  renameSync(draft, DIST);
-  rmSync(old, { recursive: true, force: true });
+  const old = `${draft}-old`;
+  for (let isPlaced = false; !isPlaced;) {
+    renameUnless(['ENOENT'], DIST, old);
+    isPlaced = renameUnless(['ENOTEMPTY', 'EEXIST'], draft, DIST);
+    rmSync(old, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param {string[]} codes of errors with which it isn't renamed, and that is known
+ * @param {string} from
+ * @param {string} to
+ * @returns {boolean} whether it was renamed
+ */
+function renameUnless(codes, from, to) {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if (codes.includes(/** @type {NodeJS.ErrnoException} */ (error).code ?? '')) return false;
+    throw error;
+  }
+}
+
+/** Removes what builds that were killed have left. */
+function removeAbandoned() {
+  for (const name of readdirSync(CONSOLE)) {
+    const path = join(CONSOLE, name);
+    if (name.startsWith(DRAFT) && Date.now() - statSync(path).mtimeMs > ABANDONED_MS)
+      rmSync(path, { recursive: true, force: true });
+  }
 }
 
 function isStale() {

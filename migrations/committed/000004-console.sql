@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:262ee4882167c54fdae8720afbdd2bf7ca180f34
+--! Hash: sha1:289ce97735da6e88d5cae98fe7ab24d27f0637ac
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -343,6 +343,7 @@ comment on function app_private.notify_audit(uuid[], uuid[]) is
 
 -- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
 -- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
+-- Of environments that the token doesn't reach they get none: many of those would leave no room for their own.
 -- Events of one statement share their time: by the id, two calls find the same of them.
 create or replace function app_private.recent_schedule_ids(most integer)
 returns setof uuid
@@ -354,12 +355,14 @@ as $$
   select e.schedule_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $$;
 
 comment on function app_private.recent_schedule_ids(integer) is
-  'The schedule of each event of the last ten minutes that has one, newest first; 1,000 at most.';
+  'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
 
@@ -391,12 +394,14 @@ as $$
   select e.flag_id
   from audit.events e
   where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
   order by e.occurred_at desc, e.id
   limit least(most, 1000)
 $$;
 
 comment on function app_private.recent_flag_ids(integer) is
-  'The flag of each event of the last ten minutes that says that a flag was created or changed, newest first; 1,000 at most.';
+  'The flag of each event of the last ten minutes that says that a flag was created or changed, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
@@ -1521,6 +1526,10 @@ comment on function app_private.projected_states(text, timestamptz) is
 -- The past: what the last event up to then says is after it. Where there is none, as of a flag that is older than the trail or whose
 -- last event was purged, what the next one says was before it; where there is none either, the row. The event that the reconciler writes in
 -- place of lost ones may not know what was before: then what it found is the best guess.
+--
+-- A revision between two events, or between the last one and the row, is a change whose event is missing: a dead letter, or lost. Then
+-- the row says what is so from its last change on, and of a time before that nothing is certain. By the revision, as a clock that was set
+-- back gives the later change the earlier time.
 create or replace function app_private.past_states(environment text, at timestamptz)
 returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
 language plpgsql
@@ -1532,26 +1541,28 @@ begin
   return query
     select
       i.flag_key, (s.state ->> 'enabled')::boolean, (s.state ->> 'rolloutPercentage')::integer,
-      l.id is not null or n.id is null or n.before is not null,
-      case when coalesce(l.id, n.id) is null then '{}'
+      c.by_row or case when l.id is null then n.before is not null else not c.is_lost end,
+      case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
     from (
-      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f
+      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f.updated_at, f.revision, f
       from app_public.feature_flags f
       where f.environment = past_states.environment
       union all
-      select e.flag_id, min(e.flag_key), null, null
+      select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
       where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
-    ) as i (flag_id, flag_key, created_at, flag)
+    ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
     left join lateral (
-      select e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after
+      select
+        e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
         and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
@@ -1559,15 +1570,27 @@ begin
       limit 1
     ) as l on true
     left join lateral (
-      select e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after
+      select
+        e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after,
+        case when e.event_type = 'feature_flag.reconciled' then e.revision else e.revision - 1 end as last_before
       from audit.events e
-      where l.id is null and e.flag_id = i.flag_id and e.occurred_at > past_states.at
+      where e.flag_id = i.flag_id and e.occurred_at > past_states.at
         and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
       order by e.occurred_at, e.revision
       limit 1
     ) as n on true
     cross join lateral (
-      select case when l.id is not null then l.after else coalesce(n.before, n.after, app_private.flag_state(i.flag)) end as state
+      select
+        d.is_lost,
+        n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
+      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+    ) as c
+    cross join lateral (
+      select case
+        when c.by_row then app_private.flag_state(i.flag)
+        when l.id is not null then l.after
+        else coalesce(n.before, n.after, app_private.flag_state(i.flag))
+      end as state
     ) as s
     where l.event_type is distinct from 'feature_flag.deleted'
       and n.event_type is distinct from 'feature_flag.created'
@@ -1685,6 +1708,7 @@ grant execute on function app_public.upcoming_changes(text, timestamptz, timesta
 --! Included console/changes.sql
 -- What changed: of the trail only states and times, which every role may read; of persons, reasons and descriptions nothing.
 
+-- An event that the reconciler wrote doesn't say what was before: the event before it does.
 create or replace function app_private.flag_change_of(event audit.events)
 returns table (enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, deleted boolean)
 language sql
@@ -1692,11 +1716,23 @@ stable
 begin atomic
   select s.*
   from (
+    select case
+      when (event).event_type <> 'feature_flag.reconciled' then (event).metadata -> 'before'
+      else (
+        select p.metadata -> 'after'
+        from audit.events p
+        where p.flag_key = (event).flag_key and p.flag_id = (event).flag_id and p.occurred_at < (event).occurred_at
+          and p.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+        order by p.occurred_at desc, p.revision desc
+        limit 1)
+    end
+  ) as b (before)
+  cross join lateral (
     select
       case when (event).event_type <> 'feature_flag.deleted' then ((event).metadata #>> '{after,enabled}')::boolean else false end,
-      coalesce((event).metadata #>> '{after,rolloutPercentage}', (event).metadata #>> '{before,rolloutPercentage}')::integer,
-      ((event).metadata #>> '{before,enabled}')::boolean,
-      ((event).metadata #>> '{before,rolloutPercentage}')::integer,
+      coalesce((event).metadata #>> '{after,rolloutPercentage}', b.before ->> 'rolloutPercentage')::integer,
+      (b.before ->> 'enabled')::boolean,
+      (b.before ->> 'rolloutPercentage')::integer,
       (event).event_type = 'feature_flag.deleted'
   ) as s (enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted)
   -- A change of the description alone is none of the state.
@@ -1812,6 +1848,8 @@ begin
         ("from" at time zone changes_per_day.zone)::date::timestamp,
         (("to" - interval '1 microsecond') at time zone changes_per_day.zone)::date::timestamp,
         interval '1 day') as g (day)
+      -- A zone that crosses the date line leaves a day out, as Apia did 2011-12-30.
+      where ((g.day at time zone changes_per_day.zone) at time zone changes_per_day.zone)::date = g.day::date
     ) as d
     left join changed c on c.day = d.day
     left join scheduled s on s.day = d.day

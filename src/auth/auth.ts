@@ -40,12 +40,19 @@ export class AuthenticationError extends Error {
   }
 }
 
+/** Hears that a session has ended. */
+type SessionEnd = (reason: 'signed_out' | 'token_expired') => void;
+
 /** Finds the tokens of requests that bring none: those of sessions. Both resolve to null for a request that has no session. */
 export interface SessionTokens {
   readonly ofRequest: (request: IncomingMessage) => Promise<string | null>;
   readonly ofUpgrade: (request: IncomingMessage) => Promise<string | null>;
-  /** Calls once when the session of a request ends before its token. @returns a function that forgets that */
-  readonly onEnd: (request: IncomingMessage, listener: () => void) => () => void;
+  /**
+   * Calls with the reason when the session of a request ends, by its user or by its time: its token may be good for longer.
+   *
+   * @returns a function that forgets that
+   */
+  readonly onEnd: (request: IncomingMessage, listener: SessionEnd) => () => void;
 }
 
 const claimsByRequest = new WeakMap<IncomingMessage, Claims>();
@@ -96,6 +103,12 @@ export function makeAuthentication(
     });
   }
 
+  async function readClaims(authorization: string | undefined): Promise<Claims> {
+    const payload = await payloadOf(authorization);
+    requireRecipient(payload, jwt, jwt.claims);
+    return claimsFromPayload(payload, jwt.claims);
+  }
+
   async function claimsFrom(
     authorization: string | undefined,
     log: Logger,
@@ -103,9 +116,7 @@ export function makeAuthentication(
   ): Promise<Claims> {
     try {
       // A token that the request brings wins.
-      const payload = await payloadOf(authorization ?? bearer(await ofSession?.()));
-      requireRecipient(payload, jwt, jwt.claims);
-      const claims = claimsFromPayload(payload, jwt.claims);
+      const claims = await readClaims(authorization ?? bearer(await ofSession?.()));
       if (claims.userId === null && claims.role === 'admin')
         log.warn(
           { claim: jwt.claims.userId ?? 'userId or sub' },
@@ -113,8 +124,7 @@ export function makeAuthentication(
         );
       return claims;
     } catch (error) {
-      if (error instanceof AuthenticationError || error instanceof InvalidClaimsError)
-        onRefused?.(error.code);
+      if (isRefusal(error)) onRefused?.(error.code);
       throw error;
     }
   }
@@ -134,13 +144,23 @@ export function makeAuthentication(
     },
     /** The same checks for a bare token. Rejects with the same errors. */
     verifyToken: (token: string) => claimsFrom(bearer(token), log),
-    /** The same for a WebSocket: its token, or '' for that of its session. */
-    verifyUpgrade: (request: IncomingMessage, token: string) =>
-      claimsFrom(bearer(token), log, () => sessions?.ofUpgrade(request)),
+    /** The same for a WebSocket: its token, or null for that of its session. */
+    verifyUpgrade: (request: IncomingMessage, token: string | null) =>
+      claimsFrom(bearer(token), log, () =>
+        token === null ? sessions?.ofUpgrade(request) : undefined,
+      ),
+    /** Whether a bare token gives no right, as far as that is known: neither counted nor logged, as no request brings it. Never rejects. */
+    refuses: (token: string): Promise<boolean> =>
+      readClaims(bearer(token)).then(({ role }) => role === null, isRefusal),
     /** As SessionTokens has it. */
-    onSessionEnd: (request: IncomingMessage, listener: () => void) =>
+    onSessionEnd: (request: IncomingMessage, listener: SessionEnd) =>
       sessions?.onEnd(request, listener) ?? (() => undefined),
   };
+}
+
+/** Whether a token was refused: by its signature, time, issuer or audience, or by its claims. */
+function isRefusal(error: unknown): error is AuthenticationError | InvalidClaimsError {
+  return error instanceof AuthenticationError || error instanceof InvalidClaimsError;
 }
 
 /** The header for a token; undefined for none. */

@@ -52,12 +52,12 @@ export function makeBuild(log: Logger, checkout = CHECKOUT): Build {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { stdout, stderr } = child;
-    const ended = new Promise<number | null>((resolve) => {
-      child?.once('error', () => resolve(null)).once('close', resolve);
+    const ended = new Promise<number | Error | null>((resolve) => {
+      child?.once('error', resolve).once('close', resolve);
     });
     const read = (stream: typeof stdout) => (stream === null ? '' : text(stream));
     const [status, ...said] = await Promise.all([ended, read(stdout), read(stderr)]);
-    const output = said.join('').trim();
+    const output = status instanceof Error ? status.message : said.join('').trim();
     state = status === 0 ? 'missing' : 'failed';
     if (child.killed) return;
     if (status !== 0) log.warn({ output }, 'the console could not be built');

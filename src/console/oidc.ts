@@ -54,11 +54,13 @@ export function makeOidc(options: OidcOptions) {
 
   function readBegun(request: Request, response: Response): Begun | null {
     const { name, options: attributes } = site.cookie(request, SUFFIX);
-    const cookie = site.readCookie(request, SUFFIX) ?? '';
     response.clearCookie(name, attributes);
-    const text = secrets.decrypt('sign-in', Buffer.from(cookie, 'base64url'), CONTEXT);
-    const begun = text === null ? null : (JSON.parse(text) as Begun);
-    return begun !== null && begun.endsAt > Date.now() ? begun : null;
+    for (const cookie of site.readCookies(request, SUFFIX)) {
+      const text = secrets.decrypt('sign-in', Buffer.from(cookie, 'base64url'), CONTEXT);
+      const begun = text === null ? null : (JSON.parse(text) as Begun);
+      if (begun !== null && begun.endsAt > Date.now()) return begun;
+    }
+    return null;
   }
 
   return {
@@ -124,7 +126,7 @@ export function makeOidc(options: OidcOptions) {
         if (config.serverMetadata().end_session_endpoint === undefined) return null;
         const back = site.addressOf(request, '/console/sign-in?reason=signed_out').href;
         return client.buildEndSessionUrl(config, {
-          id_token_hint: idToken,
+          ...(idToken !== '' && { id_token_hint: idToken }),
           post_logout_redirect_uri: back,
         }).href;
       } catch (error) {

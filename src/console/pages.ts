@@ -105,7 +105,8 @@ async function readIfThere(file: string): Promise<Buffer | null> {
   try {
     return await readFile(file);
   } catch (error) {
-    if (isErrno(error) && ['ENOENT', 'ENOTDIR', 'EISDIR'].includes(error.code)) return null;
+    const gone = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG'];
+    if (isErrno(error) && gone.includes(error.code)) return null;
     throw error;
   }
 }

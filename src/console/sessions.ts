@@ -5,6 +5,9 @@ import { ASKER, loginSettings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
 import { sha256, type Secrets } from './secrets.ts';
 
+/** Characters of a session's tokens: with what is around them, as many as its row takes. */
+const MAX_TOKENS = 16_000;
+
 const ID_BYTES = 32;
 /** Seconds since 1970, as far as the year 8 million. */
 const TIME_BYTES = 6;
@@ -12,7 +15,7 @@ const TIME_BYTES = 6;
 /** A person's sign-in: the token, which never leaves the server. */
 export interface Session {
   readonly token: string;
-  /** The identity provider's, by which it knows whom to sign out. */
+  /** The identity provider's, by which it knows whom to sign out; '' where that isn't kept, null for a session that it didn't begin. */
   readonly idToken: string | null;
   readonly expiresAt: Date;
 }
@@ -37,13 +40,21 @@ export type Sessions = ReturnType<typeof makeSessions>;
  * @param pool the API's
  */
 export function makeSessions(pool: pg.Pool, secrets: Secrets) {
-  // Their own share of the connections: neither users nor denied attempts keep them waiting.
-  const settings = {
-    ...loginSettings(NO_CLAIMS, { requestId: '' }),
-    [ASKER]: { user: 'console' },
-  };
-  const query = <R extends pg.QueryResultRow>(name: string, call: string, values: unknown[]) =>
-    queryAs<R>(pool, settings, { name, text: `select * from app_private.${call}`, values });
+  const settings = loginSettings(NO_CLAIMS, { requestId: '' });
+  /** Each session has its own share of the connections: its user is known only afterwards, and keeps no other user waiting. */
+  function query<R extends pg.QueryResultRow>(
+    name: string,
+    call: string,
+    [idHash, ...values]: [Buffer, ...unknown[]],
+  ) {
+    const user = `session:${idHash.toString('base64')}`;
+    const statement = {
+      name,
+      text: `select * from app_private.${call}`,
+      values: [idHash, ...values],
+    };
+    return queryAs<R>(pool, { ...settings, [ASKER]: { user, isLimited: true } }, statement);
+  }
 
   function read(cookie: string): { idHash: Buffer; expiresAt: Date } | null {
     const data = secrets.verify('cookie', cookie);
@@ -56,6 +67,8 @@ export function makeSessions(pool: pg.Pool, secrets: Secrets) {
   const dropped = new EventEmitter().setMaxListeners(0);
 
   return {
+    /** Whether a session has room for these tokens. */
+    hasRoom: (...tokens: readonly string[]) => Buffer.byteLength(tokens.join('')) <= MAX_TOKENS,
     /** Keeps a session. @returns its cookie's value */
     async create({ expiresAt, ...content }: Session): Promise<string> {
       const data = Buffer.alloc(ID_BYTES + TIME_BYTES);

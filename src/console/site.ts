@@ -45,11 +45,13 @@ export function makeSite(url: string | null) {
       const name = `${secure ? '__Host-halyard' : 'halyard-dev'}${suffix}`;
       return { name, options: { httpOnly: true, secure, sameSite: 'lax', path: '/' } };
     },
-    /** The value of that cookie in a request, or null. */
-    readCookie(request: IncomingMessage, suffix = ''): string | null {
+    /** The values of that cookie in a request: several where another server of this machine, or another path, has set one, too. */
+    readCookies(request: IncomingMessage, suffix = ''): string[] {
       const { name } = this.cookie(request, suffix);
       const pairs = (request.headers.cookie ?? '').split(';').map((pair) => pair.trim());
-      return pairs.find((pair) => pair.startsWith(`${name}=`))?.slice(name.length + 1) ?? null;
+      return pairs
+        .filter((pair) => pair.startsWith(`${name}=`))
+        .map((pair) => pair.slice(name.length + 1));
     },
   };
 }

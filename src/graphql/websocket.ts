@@ -92,8 +92,8 @@ export function makeSockets(
     try {
       const token = tokenIn(params, request);
       // Before it is verified: the session may end meanwhile.
-      const signOut = () => socket.close(CLOSE.unauthorized, 'signed_out');
-      if (token === '') socket.once('close', authentication.onSessionEnd(request, signOut));
+      const signOut = (reason: string) => socket.close(CLOSE.unauthorized, reason);
+      if (token === null) socket.once('close', authentication.onSessionEnd(request, signOut));
       const claims = await authentication.verifyUpgrade(request, token);
       if (claims.role === null) {
         const ids = requestIdsOf(request);
@@ -261,9 +261,10 @@ function sendAll(
   };
 }
 
-/** The bare token of `authorization: Bearer …` in the payload of connection_init, or in the upgrade's header; or ''. */
-function tokenIn(params: Record<string, unknown>, request: IncomingMessage): string {
+/** The bare token of `authorization: Bearer …` in the payload of connection_init, or in the upgrade's header; '' for another text, null for none. */
+function tokenIn(params: Record<string, unknown>, request: IncomingMessage): string | null {
   const given = params.authorization ?? params.Authorization ?? request.headers.authorization;
+  if (given === undefined) return null;
   return typeof given === 'string' ? (/^Bearer +(\S+)$/i.exec(given.trim())?.[1] ?? '') : '';
 }
 

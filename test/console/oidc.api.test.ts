@@ -184,6 +184,16 @@ describe('signing in at the identity provider', () => {
   });
 });
 
+test('tokens of many groups are a session as long as there is room for the one that counts', async () => {
+  const withGroups = (characters: number) => {
+    provider.state.person = { userId: 'alice', groups: ['halyard-admin', 'x'.repeat(characters)] };
+    return signIn(makePerson());
+  };
+  expect(placeOf(await withGroups(7_000))).toEqual([303, '/console/']);
+  expect(placeOf(await withGroups(12_000))).toEqual([303, '/console/sign-in?reason=refused']);
+  expect(api.logText()).toContain('too long for a session');
+});
+
 describe('a provider whose access tokens are opaque', () => {
   test('is told of in the log, and signs no one in', async () => {
     provider.state.hasJwt = false;
@@ -201,6 +211,10 @@ describe('a provider whose access tokens are opaque', () => {
       expect(placeOf(await signIn(person))).toEqual([303, '/console/']);
       const answer = await person.there.visit('GET /api/admin/flags', { byPage: true });
       expect(answer.status).toBe(200);
+      // The page gets this address, and must get no token that the API takes.
+      const out = await person.there.visit('DELETE /console/session', { byPage: true });
+      const { searchParams } = new URL(String(out.body.end_session_url));
+      expect([...searchParams.keys()].sort()).toEqual(['client_id', 'post_logout_redirect_uri']);
     } finally {
       await other.close();
     }

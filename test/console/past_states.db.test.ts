@@ -32,6 +32,13 @@ async function stateOf(
 
 const now = (client: pg.ClientBase) => value<string>(client, 'select clock_timestamp()::text');
 
+/** Writes the reconciler's events for flags that lack some; says how many. */
+const reconcileFlags = (client: pg.ClientBase) =>
+  value<number>(
+    client,
+    `select events from app_private.reconcile_rows('feature_flags', '00000000-0000-0000-0000-000000000000', '-infinity', 1000)`,
+  );
+
 describe('the past', () => {
   test('a flag is in it from its creation until its deletion', async () => {
     await withActors(database, async (client) => {
@@ -78,6 +85,60 @@ describe('the past', () => {
         ...{ enabled: false, rollout_percentage: 7, certain: true, sources: {} },
       });
       expect(await stateOf(client, 'silent', `now() - interval '1 day'`)).toBeUndefined();
+    });
+  });
+
+  test('a change whose event is missing is in the row; of the time before it nothing is certain', async () => {
+    await withActors(database, async (client) => {
+      const alter = (what: string) => client.query(`alter table app_public.feature_flags ${what}`);
+      const { id } = await insertFlag(client, { flag_key: 'lossy' });
+      const created = `'${await now(client)}'`;
+      await alter('disable trigger user');
+      await client.query(
+        `update app_public.feature_flags set enabled = true, revision = 2, updated_at = clock_timestamp() where id = $1`,
+        [id],
+      );
+      const lost = `'${await now(client)}'`;
+      expect(await stateOf(client, 'lossy', created)).toMatchObject({
+        ...{ enabled: false, certain: false },
+        sources: { event: {} },
+      });
+      expect(await stateOf(client, 'lossy', lost)).toEqual({
+        ...{ enabled: true, rollout_percentage: 100, certain: true, sources: {} },
+      });
+
+      await alter('enable trigger _100_stamp');
+      await alter('enable trigger _900_audit_update');
+      const change = 'update app_public.feature_flags set rollout_percentage = 7 where id = $1';
+      await client.query(change, [id]);
+      for (const at of [created, lost])
+        expect(await stateOf(client, 'lossy', at)).toMatchObject({ certain: false });
+      const changed = `'${await now(client)}'`;
+      const known = { enabled: true, rollout_percentage: 7, certain: true };
+      expect(await stateOf(client, 'lossy')).toMatchObject(known);
+
+      expect(await reconcileFlags(client)).toBe(1);
+      for (const at of [changed, undefined])
+        expect(await stateOf(client, 'lossy', at)).toMatchObject(known);
+      // The reconciler's event says what it found, which was known.
+      const { rows } = await client.query(
+        `select enabled, was_enabled from app_public.flag_changes('production', ${created}, clock_timestamp(), 'lossy')`,
+      );
+      expect(rows).toEqual([{ enabled: true, was_enabled: true }]);
+    });
+  });
+
+  test('what the reconciler found is a change of what was there before, and no creation', async () => {
+    await withActors(database, async (client) => {
+      const { id } = await insertFlag(client, { flag_key: 'found' });
+      await client.query('alter table app_public.feature_flags disable trigger _900_audit_update');
+      await client.query('update app_public.feature_flags set enabled = true where id = $1', [id]);
+      expect(await reconcileFlags(client)).toBe(1);
+      const { rows } = await client.query(
+        `select enabled, was_enabled, was_rollout_percentage
+         from app_public.flag_changes('production', now(), clock_timestamp(), 'found') offset 1`,
+      );
+      expect(rows).toEqual([{ enabled: true, was_enabled: false, was_rollout_percentage: 100 }]);
     });
   });
 

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -9,6 +9,8 @@ import { makeBuild } from '../../src/console/build.ts';
 import { makeTestLog } from '../support/log.ts';
 import { CHECKOUT } from '../support/processes.ts';
 
+/** What is in console/ after each run. */
+const PARTS = ['dist', 'index.html', 'src', 'vite.config.ts'];
 let folder: string;
 
 beforeAll(async () => {
@@ -79,12 +81,7 @@ describe('npm run prepare', () => {
       true,
     );
     expect(existsSync(dist(`${script}.br`))).toBe(true);
-    expect(await readdir(join(folder, 'console'))).toEqual([
-      'dist',
-      'index.html',
-      'src',
-      'vite.config.ts',
-    ]);
+    expect(await readdir(join(folder, 'console'))).toEqual(PARTS);
 
     expect(await prepare('--if-stale')).toEqual([0, '']);
     // Not only its own sources: the schemas of the server are in it too.
@@ -94,17 +91,23 @@ describe('npm run prepare', () => {
     expect((await prepare('--if-stale'))[1]).toContain('built in');
   });
 
+  test('may run twice at once, and leaves one whole build and nothing else', async () => {
+    const both = await Promise.all([prepare(), prepare()]);
+    expect(both.map(([status, said]) => (status === 0 ? 'built' : said))).toEqual([
+      'built',
+      'built',
+    ]);
+    expect(existsSync(dist('stamp.json'))).toBe(true);
+    expect(await readdir(join(folder, 'console'))).toEqual(PARTS);
+    expect(await prepare('--if-stale')).toEqual([0, '']);
+  });
+
   test('fails when the sources can’t be built, and leaves the build that there is', async () => {
     await write('console/src/main.ts', 'const = ;');
     const [status, said] = await prepare('--if-stale');
     expect([status, said.includes('main.ts')]).toEqual([1, true]);
     expect(existsSync(dist('index.html'))).toBe(true);
-    expect(await readdir(join(folder, 'console'))).toEqual([
-      'dist',
-      'index.html',
-      'src',
-      'vite.config.ts',
-    ]);
+    expect(await readdir(join(folder, 'console'))).toEqual(PARTS);
   });
 
   test('is what an API in development does by itself, in another process', async () => {
@@ -129,12 +132,49 @@ describe('npm run prepare', () => {
     await Promise.all([failing.close(), build.close()]);
   });
 
-  test('ends with the API', async () => {
+  test('ends with the API, and leaves nothing behind', async () => {
     const { log, lines } = makeTestLog();
-    await write('console/src/main.ts', 'document.title = "again";');
+    const entries = () => readdir(join(folder, 'console'));
+    const config = readFileSync(join(folder, 'console/vite.config.ts'), 'utf8');
+    const endless = `{ name: 'endless', closeBundle: () => new Promise((done) => setTimeout(done, 60_000)) }`;
+    await write(
+      'console/vite.config.ts',
+      config.replace('{ base }', `{ base, plugins: [${endless}] }`),
+    );
+    // What an end without a signal leaves.
+    await mkdir(join(folder, 'console/.dist-killed'));
     const build = makeBuild(log, folder);
     build.begin();
+    await expect.poll(async () => (await entries()).length).toBe(PARTS.length + 2);
     await build.close();
     expect(lines).toEqual([]);
+    expect(await entries()).toEqual(['.dist-killed', ...PARTS]);
+    const longAgo = new Date(Date.now() - 7_200_000);
+    await utimes(join(folder, 'console/.dist-killed'), longAgo, longAgo);
+    await write('console/vite.config.ts', config);
+    await prepare();
+    expect(await entries()).toEqual(PARTS);
+  });
+
+  test('is made of what was there when it began', async () => {
+    const config = readFileSync(join(folder, 'console/vite.config.ts'), 'utf8');
+    const main = join(folder, 'console/src/main.ts');
+    const editing = `{ name: 'editing', closeBundle: () => writeFileSync(${JSON.stringify(main)}, 'document.title = "edited";') }`;
+    await write(
+      'console/vite.config.ts',
+      `import { writeFileSync } from 'node:fs'; ${config.replace('{ base }', `{ base, plugins: [${editing}] }`)}`,
+    );
+    await prepare();
+    expect((await prepare('--if-stale'))[1]).toContain('built in');
+    await write('console/vite.config.ts', config);
+  });
+
+  test('says why its process could not be started', async () => {
+    const { log, lines } = makeTestLog();
+    const build = makeBuild(log, join(folder, 'nowhere'));
+    await build.settled();
+    expect(lines).toMatchObject([
+      { level: 'warn', output: expect.stringContaining('ENOENT') as string },
+    ]);
   });
 });

@@ -112,6 +112,23 @@ test('the days are those of the zone, all of the span, also where the clock is c
     expect(await days('Europe/Zurich')).toEqual(['2090-03-25 0', '2090-03-26 1', '2090-03-27 0']);
     for (const zone of ['UTC', 'Etc/GMT-14', 'EST5EDT', 'Antarctica/Troll'])
       expect((await days(zone)).length, zone).toBeGreaterThan(1);
+    const between = async (from: string, to: string, zone: string) => {
+      const { rows } = await client.query<{ day: string }>(
+        `select day from app_public.changes_per_day('production', $1, $2, $3)`,
+        [from, to, zone],
+      );
+      return rows.map(({ day }) => day.slice(-2));
+    };
+    // Half an hour of difference; no 30 December; a day without midnight.
+    expect(await between('2026-04-03T13:00Z', '2026-04-05T13:30Z', 'Australia/Lord_Howe')).toEqual([
+      ...['04', '05'],
+    ]);
+    expect(await between('2011-12-29T12:00Z', '2011-12-31T12:00Z', 'Pacific/Apia')).toEqual([
+      ...['29', '31', '01'],
+    ]);
+    expect(await between('2026-09-05T12:00Z', '2026-09-07T12:00Z', 'America/Santiago')).toEqual([
+      ...['05', '06', '07'],
+    ]);
     const { rows } = await client.query<{ changes: number }>(
       `select changes from app_public.changes_per_day('production', now() - interval '1 second', clock_timestamp())`,
     );

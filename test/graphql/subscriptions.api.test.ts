@@ -288,6 +288,29 @@ describe('flagsChanged', () => {
     expect(other.messages).toEqual([]);
   });
 
+  it('finds what a limited token reaches behind many changes of other environments', async () => {
+    const token = viewerToken({ environments: ['staging'] });
+    const flags = await subscribe(token, FLAGS);
+    const schedules = await subscribe(token, SCHEDULES);
+    await asOwner(async (client) => {
+      await client.query(
+        `insert into app_public.feature_flags (flag_key, environment)
+         select concat($1::text, '-', n), case when n > 900 then 'staging' else 'production' end from generate_series(1, 910) as n`,
+        [key],
+      );
+      await client.query(
+        `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() + interval '1 day', '{"enabled": true}' from app_public.feature_flags
+         where starts_with(flag_key, $1) order by environment`,
+        [`${key}-`],
+      );
+    });
+    await expect.poll(() => new Set(cameTo(flags.messages)).size).toBe(10);
+    const scheduled = () =>
+      schedules.messages.flatMap(({ data }) => data?.flagSchedulesChanged?.schedules ?? []);
+    await expect.poll(() => scheduled().length).toBe(10);
+  });
+
   it('finds what one notification has no room for, and says when there is more than it brings', async () => {
     const { messages } = await subscribe(viewerToken(), FLAGS);
     await insertMany(120);

@@ -71,6 +71,17 @@ async function useFlag(api: TestApi): Promise<void> {
   await schedule(1_000);
 }
 
+/** Rows of each read of states: of now, of tomorrow, and of a span round now. */
+const STATES = `
+  select array[
+    (select count(*) from app_public.flag_state_at('production', clock_timestamp()) s where s.enabled and s.certain),
+    (select count(*) from app_public.flag_state_at('production', now() + interval '1 day') s where s.enabled),
+    (select count(*) from app_public.upcoming_changes('production', now(), now() + interval '1 day')),
+    (select count(*) from app_public.flag_changes('production', now() - interval '1 hour', clock_timestamp(), 'search')),
+    (select count(*) from app_public.schedules_between('production', now() - interval '1 hour', now() + interval '1 day')),
+    (select sum(d.changes) from app_public.changes_per_day('production', now() - interval '1 hour', clock_timestamp(), 'Europe/Zurich') d)
+  ]::integer[] as counts`;
+
 /** The queries of views, which PostgreSQL 15 prints with the table before each column. */
 function withoutViews(dump: string): string {
   return dump.replaceAll(/^create view [^;]*;/gm, '');
@@ -106,6 +117,9 @@ describe.each(VERSIONS)('PostgreSQL $major', ({ major, release }) => {
         const statuses = 'select array_agg(distinct v.status) from audit.verify() as v';
         expect(await value(client, statuses)).toEqual(['ok']);
         expect(await value(client, 'select count(*)::int from audit.dead_letters')).toBe(0);
+        expect(await client.query(STATES)).toMatchObject({
+          rows: [{ counts: [1, 1, 0, 2, 2, 2] }],
+        });
       });
       const pool = makePool(database.rootUrl, { name: 'halyard test', log: makeTestLog().log });
       onTestFinished(() => pool.end());

@@ -6,7 +6,7 @@ import { currentRevision, isStale, useSending } from '../data/sending.ts';
 import { fieldProblems, problemAt } from '../data/field_problems.ts';
 import { curlOf } from '../parts/command.tsx';
 import { CopyButton } from '../parts/copy.tsx';
-import { Dialog } from '../parts/dialog.tsx';
+import { Dialog, useFormFocus } from '../parts/dialog.tsx';
 import { Field, MOST_REASON, ReasonField } from '../parts/field.tsx';
 import { applyUpdates, Diff, type FlagState } from '../parts/flag_state.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
@@ -71,6 +71,7 @@ function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
   const [typed, setTyped] = useState('');
   const [isAsked, setAsked] = useState(false);
   const sending = useSending();
+  const form = useFormFocus();
   const updates = updatesOf(text, flag);
   const after = updates === null ? null : applyUpdates(flag, updates);
   const isSame =
@@ -90,6 +91,7 @@ function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
   };
   return (
     <form
+      ref={form}
       noValidate
       onSubmit={(event) => {
         event.preventDefault();

@@ -1,5 +1,5 @@
 import { shortName } from '../data/person.ts';
-import type { FlagState } from '../parts/flag_state.tsx';
+import { isConflict, type FlagState } from '../parts/flag_state.tsx';
 import { effectsOf, type Effect, type Pending } from '../schedules/effect.ts';
 import type { Facts, Mark } from '../timeline/model.ts';
 import { titleOf, type Entry } from './entry.ts';
@@ -27,14 +27,16 @@ export function aheadOf(state: FlagState, list: readonly PendingOfFlag[]): Entry
   return effects.map((effect, i) => aheadEntry(effect, isTogether(effect, effects, i))).reverse();
 }
 
-/** Whether another is pending for the same instant. */
+/** Whether another is pending for the same instant that sets it to something else. */
 const isTogether = (
   { schedule }: Effect<PendingOfFlag>,
   effects: readonly Effect<PendingOfFlag>[],
   i: number,
 ): boolean =>
   [effects[i - 1], effects[i + 1]].some(
-    (other) => other?.schedule.scheduledAt === schedule.scheduledAt,
+    (other) =>
+      other?.schedule.scheduledAt === schedule.scheduledAt &&
+      isConflict([schedule.updates, other.schedule.updates]),
   );
 
 function aheadEntry(effect: Effect<PendingOfFlag>, together: boolean): Entry {
@@ -51,7 +53,7 @@ function aheadEntry(effect: Effect<PendingOfFlag>, together: boolean): Entry {
     ...{ lateMs: null, scheduleId: schedule.id, event: null, kind: 'change' },
     note: [
       isRetrying ? `try ${attempts} of ${maxAttempts} failed: ${errorMessage ?? ''}` : '',
-      together ? 'another change at the same instant: the one with the greater id is the last' : '',
+      together ? 'another change at the same instant: which of them wins is chance' : '',
     ]
       .filter(Boolean)
       .join('; '),

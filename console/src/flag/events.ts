@@ -56,9 +56,13 @@ type WriteTime = (at: string) => string;
  */
 export function entriesOf(events: readonly FlagEvent[], write: WriteTime): Entry[] {
   const applied = new Map<string, FlagEvent>();
-  for (const event of events)
-    if (event.eventType === 'flag_schedule.applied' && event.scheduleId !== null)
-      applied.set(event.scheduleId, event);
+  const asked = new Map<string, string>();
+  for (const event of events) {
+    if (event.scheduleId === null) continue;
+    if (event.eventType === 'flag_schedule.applied') applied.set(event.scheduleId, event);
+    if (event.eventType === 'flag_schedule.created')
+      asked.set(event.scheduleId, updatesText(updatesIn(objectOf(event.metadata).updates)));
+  }
   const paired = new Set<string>();
   for (const { eventType, scheduleId } of events)
     if (eventType === 'feature_flag.updated' && scheduleId !== null && applied.has(scheduleId))
@@ -68,12 +72,26 @@ export function entriesOf(events: readonly FlagEvent[], write: WriteTime): Entry
       ({ eventType, scheduleId }) =>
         eventType !== 'flag_schedule.applied' || !paired.has(scheduleId ?? ''),
     )
-    .map((event) => entryOf(event, applied.get(event.scheduleId ?? '') ?? null, write));
+    .map((event) => {
+      const id = event.scheduleId ?? '';
+      return entryOf(event, {
+        ...{ write, applied: applied.get(id) ?? null, change: asked.get(id) ?? 'the change' },
+      });
+    });
 }
 
-function entryOf(event: FlagEvent, applied: FlagEvent | null, write: WriteTime): Entry {
+/** What is known beside an event. */
+interface Context {
+  readonly write: WriteTime;
+  /** The event of the same schedule's application. */
+  readonly applied: FlagEvent | null;
+  /** What the schedule was to set, as `50%`, where its creation is among the events. */
+  readonly change: string;
+}
+
+function entryOf(event: FlagEvent, context: Context): Entry {
   const metadata = objectOf(event.metadata);
-  const said = wordsOf(event, applied, metadata, write);
+  const said = wordsOf(event, metadata, context);
   return {
     ...{ key: event.id, at: Date.parse(event.occurredAt), before: null, after: null },
     ...{ by: actorOf(event), reason: textOf(metadata.reason), lateMs: null, note: '' },
@@ -85,12 +103,7 @@ function entryOf(event: FlagEvent, applied: FlagEvent | null, write: WriteTime):
 
 type Words = Partial<Entry> & { readonly status: Status; readonly title: string };
 
-function wordsOf(
-  event: FlagEvent,
-  applied: FlagEvent | null,
-  metadata: Metadata,
-  write: WriteTime,
-): Words {
+function wordsOf(event: FlagEvent, metadata: Metadata, { write, applied, change }: Context): Words {
   const due = (value: unknown): string => {
     const at = textOf(objectOf(value).scheduledAt);
     return at === null ? 'another time' : write(at);
@@ -104,20 +117,20 @@ function wordsOf(
     case 'flag_schedule.rescheduled':
       return {
         status: 'pending',
-        title: `Moved from ${due(metadata.before)} to ${due(metadata.after)}`,
+        title: `Moved: ${change} from ${due(metadata.before)} to ${due(metadata.after)}`,
       };
     case 'flag_schedule.retried':
-      return { status: 'pending', title: 'To be tried again' };
+      return { status: 'pending', title: `To be tried again: ${change}` };
     case 'flag_schedule.cancelled':
       return {
         status: 'cancelled',
-        title: `Cancelled: the change of ${due(metadata)}`,
+        title: `Cancelled: ${change} at ${due(metadata)}`,
         // What the database writes where nobody gave one.
         ...(metadata.reason === 'manual_cancellation' ? { reason: null } : {}),
       };
     case 'flag_schedule.failed':
       return {
-        ...{ status: 'failed', title: 'Failed', kind: 'change' },
+        ...{ status: 'failed', title: `Failed: ${change}`, kind: 'change' },
         note: `${textOf(metadata.errorMessage) ?? ''} (tries: ${Number(metadata.attempts)})`,
       };
     case 'flag_schedule.applied':

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { now } from '../data/clock.ts';
 import { isAdmin, shortName } from '../data/person.ts';
 import { dottedState, Meter, updatesText, type FlagState } from '../parts/flag_state.tsx';
-import { FullTime, InZones, Time } from '../parts/time.tsx';
+import { InZones, Time } from '../parts/time.tsx';
 import { link } from '../router.ts';
 import { inOrder } from '../schedules/effect.ts';
 import { durationText, relativeText } from '../time/format.ts';
@@ -51,6 +51,12 @@ export function Hero({ flag }: Props) {
               <InZones at={next.scheduledAt} /> ·{' '}
               {relativeText(Date.parse(next.scheduledAt), now.value)}
             </span>
+            {next.nextAttemptAt !== null && (
+              <strong class="conflict">
+                {' '}
+                overdue, tried again at <Time at={next.nextAttemptAt} precision="second" />
+              </strong>
+            )}
           </span>
         )}
         {then !== undefined && (
@@ -97,11 +103,7 @@ function Since({ flag }: Props) {
     <span>
       Since{' '}
       <strong>
-        {bySchedule ? (
-          <Time at={at} precision="millisecond" />
-        ) : (
-          <FullTime at={at} precision="second" />
-        )}
+        <Time at={at} precision={bySchedule ? 'millisecond' : 'second'} />
       </strong>{' '}
       <span class="muted">({durationText(now.value - Date.parse(at))})</span>
       {bySchedule && `, by a schedule${by === '' ? '' : ' of'}`}

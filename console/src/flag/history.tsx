@@ -133,7 +133,7 @@ function whenNote({ at, lateMs, status, event }: Entry): string {
 
 /** The proof of an event: a link to it in the trail. */
 const Seal = ({ id, seal }: { readonly id: string; readonly seal: string | null }) => (
-  <a class={seal === null ? 'proof quiet' : 'proof'} href={link(`/trail/${id}`)}>
+  <a class={seal === null ? 'proof push quiet' : 'proof push'} href={link(`/trail/${id}`)}>
     {seal === null ? (
       'sealing…'
     ) : (

@@ -1,4 +1,4 @@
-import { updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
+import { isConflict, updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
 import type { Status } from '../parts/marks.tsx';
 import { parseSearch } from '../search.ts';
 
@@ -58,7 +58,7 @@ function nextOf(schedule: ListedSchedule, together: ListedSchedule | undefined):
   const { attempts, updates } = schedule;
   const text = updatesText(updates);
   const at = timeOf(schedule);
-  if (together !== undefined && updatesText(together.updates) !== text)
+  if (together !== undefined && isConflict([updates, together.updates]))
     return {
       status: 'conflict',
       at,

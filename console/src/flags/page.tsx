@@ -48,7 +48,7 @@ export function FlagsPage() {
       {form === 'schedule' && (
         <Dialog title="Schedule a change" onClose={closeForm}>
           <ScheduleForm
-            {...{ environment: chosenEnvironment.value, flagKey: null }}
+            {...{ environment: chosenEnvironment.value, flagKey: null, onClose: closeForm }}
             onDone={({ environment, flagKey }) =>
               navigate(
                 link(`/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`, {
@@ -81,11 +81,9 @@ function Environment({ environment, filter, isFirst, search }: Props) {
   return (
     <>
       {isFirst ? (
-        <Head environment={environment} found={found} />
+        <Head {...{ environment, found, filter }} />
       ) : (
-        <h2 class="next-env">
-          {environment}: {countText(found)}
-        </h2>
+        <h2 class="next-env">{countText(found, environment, filter)}</h2>
       )}
       {isFirst &&
         parseSearch(filter, FILTERS).unknown.map((what) => (
@@ -113,22 +111,30 @@ function Environment({ environment, filter, isFirst, search }: Props) {
   );
 }
 
-const countText = ({ rows, total, changing, isLeast }: FoundFlags): string =>
-  rows === null ? '' : `${total}, ${isLeast ? 'at least ' : ''}${changing} with changes ahead`;
+/** How many flags there are, and how many of them change or are shown. */
+function countText(
+  { rows, total, changing, isLeast, more }: FoundFlags,
+  environment: string,
+  filter: string,
+): string {
+  if (rows === null) return '';
+  return filter === ''
+    ? `${total} in ${environment}, ${isLeast ? 'at least ' : ''}${changing} with changes ahead`
+    : `${rows.length}${more === null ? '' : ' so far'} of ${total} in ${environment}`;
+}
 
 const Head = ({
   environment,
   found,
+  filter,
 }: {
   readonly environment: string;
   readonly found: FoundFlags;
+  readonly filter: string;
 }) => (
   <div class="head">
     <h1>Flags</h1>
-    <span class="muted">
-      {found.rows !== null &&
-        `${found.total} in ${environment}, ${found.isLeast ? 'at least ' : ''}${found.changing} with changes ahead`}
-    </span>
+    <span class="muted">{countText(found, environment, filter)}</span>
     <span class="grow deskonly" />
     {isAdmin.value && (
       <span class="row push">

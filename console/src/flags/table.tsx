@@ -1,9 +1,10 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { readsTrail } from '../data/person.ts';
 import { density } from '../settings.ts';
 import { useWindow } from '../timeline/use_size.ts';
 import { groupName, type FlagRow } from './model.ts';
 import { Row } from './row.tsx';
+import { steady } from './steady.ts';
 
 interface Props {
   readonly environment: string;
@@ -12,11 +13,15 @@ interface Props {
 }
 
 /** Pixels of a row: they have one height, so that only those near the screen are in the document. */
-const HEIGHTS = { comfortable: 47, dense: 33, phone: 100 } as const;
+const HEIGHTS = { comfortable: 47, dense: 33, phone: 86 } as const;
 
 const isPhone = (): boolean => matchMedia('(max-width: 820px)').matches;
 
-export function FlagTable({ environment, rows, more }: Props) {
+export function FlagTable({ environment, rows: sorted, more }: Props) {
+  const [isHeld, setHeld] = useState(false);
+  const shown = useRef(sorted);
+  const rows = isHeld ? steady(sorted, shown.current) : sorted;
+  shown.current = rows;
   const body = useRef<HTMLTableElement>(null);
   const height = isPhone()
     ? HEIGHTS.phone
@@ -33,7 +38,14 @@ export function FlagTable({ environment, rows, more }: Props) {
     );
   return (
     <>
-      <table ref={body} class="rows fl" role="table" aria-label={`Flags of ${environment}`}>
+      <table
+        {...{ ref: body, class: 'rows fl', role: 'table' }}
+        aria-label={`Flags of ${environment}`}
+        onPointerEnter={() => setHeld(true)}
+        onPointerLeave={() => setHeld(false)}
+        onFocusIn={() => setHeld(true)}
+        onFocusOut={() => setHeld(false)}
+      >
         <thead role="rowgroup">
           <tr role="row">
             {names.map((name) => (

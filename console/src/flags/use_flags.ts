@@ -1,25 +1,14 @@
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { now } from '../data/clock.ts';
 import { readsTrail } from '../data/person.ts';
 import { useFirstError, useResource, useResources } from '../data/resource.ts';
+import { useLater } from '../parts/use_later.ts';
 import { DAY } from '../time/zone.ts';
 import { AHEAD, FLAGS } from './documents.ts';
 import { matches, rowsOf, serverFilter, type FlagRow } from './model.ts';
 
 /** How long a failure stands among what needs someone. */
 const FAILED_DAYS = 14;
-/** How long one types before the server is asked. */
-const PAUSE_MS = 200;
-
-function useLater(text: string): string {
-  const [later, setLater] = useState(text);
-  useEffect(() => {
-    const timer = setTimeout(() => setLater(text), PAUSE_MS);
-    return () => clearTimeout(timer);
-  }, [text]);
-  return later;
-}
-
 /** The flags of an environment that the filter lets through, as far as their pages are loaded. */
 export function useFlags(environment: string, filter: string) {
   const asks = readsTrail.value;

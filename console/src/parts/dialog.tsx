@@ -8,6 +8,21 @@ interface Props {
   readonly onClose: () => void;
 }
 
+/**
+ * Puts the focus into a form that comes after its dialog, as what it asks about is read first.
+ *
+ * @returns the form's ref
+ */
+export function useFormFocus() {
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    form.current
+      ?.querySelector<HTMLElement>('input:checked, input:not([type="radio"]), button')
+      ?.focus();
+  }, []);
+  return form;
+}
+
 /** A question in front of the page. The platform keeps the focus in it, and gives it back. */
 export function Dialog({ title, children, onClose }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);

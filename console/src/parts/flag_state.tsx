@@ -32,6 +32,16 @@ export const applyUpdates = (state: FlagState, updates: FlagUpdates): FlagState 
   rolloutPercentage: updates.rolloutPercentage ?? state.rolloutPercentage,
 });
 
+/** Whether two of the changes, which come at one instant, set one field to different values: someone had better decide. */
+export function isConflict(changes: readonly FlagUpdates[]): boolean {
+  const differ = (values: readonly unknown[]): boolean =>
+    new Set(values.filter((value) => value !== null && value !== undefined)).size > 1;
+  return (
+    differ(changes.map(({ enabled }) => enabled)) ||
+    differ(changes.map(({ rolloutPercentage }) => rolloutPercentage))
+  );
+}
+
 /** The state as a change sets it, in a word: `on`, `off`, `50%`. */
 export function updatesText({ enabled, rolloutPercentage }: FlagUpdates): string {
   if (enabled === false) return 'off';

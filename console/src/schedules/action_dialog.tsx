@@ -6,7 +6,7 @@ import { sendRest } from '../data/rest.ts';
 import { currentRevision, isStale, useSending } from '../data/sending.ts';
 import { curlOf } from '../parts/command.tsx';
 import { CopyButton } from '../parts/copy.tsx';
-import { Dialog } from '../parts/dialog.tsx';
+import { Dialog, useFormFocus } from '../parts/dialog.tsx';
 import { EnvironmentTag } from '../parts/environment.tsx';
 import { ReasonField } from '../parts/field.tsx';
 import { applyUpdates, InlineDiff, updatesText } from '../parts/flag_state.tsx';
@@ -68,6 +68,7 @@ function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
   );
   const [reason, setReason] = useState('');
   const sending = useSending();
+  const form = useFormFocus();
   const when = readWhen(text, now.value);
   const at = when.kind === 'instant' ? when.at : null;
   const isMoved = at !== null && at !== Date.parse(schedule.scheduledAt);
@@ -91,6 +92,7 @@ function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
   const [isAsked, setAsked] = useState(false);
   return (
     <form
+      ref={form}
       noValidate
       onSubmit={(event) => {
         event.preventDefault();

@@ -42,7 +42,7 @@ export const ACTION_WORDS: Readonly<Record<ActionKind, Words>> = {
     title: 'Try the change again',
     back: 'Leave it',
     done: 'To be tried again',
-    button: (change) => `Try ${change} again now`,
+    button: (change) => `Try again now: ${change}`,
   },
 };
 

@@ -8,18 +8,7 @@ import {
   relativeText,
   timeText,
 } from '../time/format.ts';
-
-const NEW_YORK = 'America/New_York';
-
-/** The zone that an instant is shown in beside its own and UTC: the display's, the browser's or New York, the first that is another. */
-export function otherZone(zone: string, display: string, browser: string): string | null {
-  const known = [zone, 'UTC', 'Etc/UTC'];
-  return [display, browser, NEW_YORK].find((one) => !known.includes(one)) ?? null;
-}
-
-/** As `New York`. */
-export const cityOf = (zone: string): string =>
-  (zone.split('/').at(-1) ?? zone).replaceAll('_', ' ');
+import { cityOf, otherZone } from './other_zone.ts';
 
 /** With its day where that is another than in the first zone. */
 const alsoIn = (at: number, zone: string, first: string): string =>

@@ -1,7 +1,8 @@
-import { useEffect, useId, useState } from 'preact/hooks';
+import { useId, useState } from 'preact/hooks';
 import { environments } from '../data/person.ts';
 import { useResource } from '../data/resource.ts';
 import { Choice, Field } from '../parts/field.tsx';
+import { useLater } from '../parts/use_later.ts';
 import { FLAG_KEYS } from './documents.ts';
 
 interface Props {
@@ -11,17 +12,11 @@ interface Props {
   readonly problem: string | null;
 }
 
-/** How long one types before the server is asked. */
-const PAUSE_MS = 200;
-
 /** The environment and the flag of a change; keys are completed by the server's. */
 export function FlagField({ environment, flagKey, onChange, problem }: Props) {
   const id = useId();
-  const [text, setText] = useState(flagKey);
-  useEffect(() => {
-    const timer = setTimeout(() => setText(flagKey.trim()), PAUSE_MS);
-    return () => clearTimeout(timer);
-  }, [flagKey]);
+  const text = useLater(flagKey.trim());
+  const [isLeft, setLeft] = useState(flagKey !== '');
   const found = useResource(FLAG_KEYS, { environment, text });
   return (
     <>
@@ -33,8 +28,13 @@ export function FlagField({ environment, flagKey, onChange, problem }: Props) {
         />
       )}
       <Field
-        {...{ label: 'Flag', value: flagKey, list: id, placeholder: 'Key, or part of it', problem }}
-        onText={(key) => onChange({ flagKey: key })}
+        {...{ label: 'Flag', value: flagKey, list: id, placeholder: 'Key, or part of it' }}
+        problem={isLeft ? problem : null}
+        onText={(key) => {
+          setLeft(false);
+          onChange({ flagKey: key });
+        }}
+        onLeave={() => setLeft(true)}
       />
       <datalist id={id}>
         {found.data.value?.featureFlags?.nodes.map((flag) => (

@@ -9,8 +9,9 @@ import { useSending } from '../data/sending.ts';
 import { curlOf } from '../parts/command.tsx';
 import { CopyButton } from '../parts/copy.tsx';
 import { MOST_REASON, ReasonField } from '../parts/field.tsx';
-import { Failure } from '../parts/note.tsx';
+import { Failure, Note } from '../parts/note.tsx';
 import { Refused } from '../parts/stale.tsx';
+import { useLater } from '../parts/use_later.ts';
 import { zone } from '../settings.ts';
 import { shortText } from '../time/format.ts';
 import { ChangeFields } from './change_fields.tsx';
@@ -30,12 +31,14 @@ interface Props {
   /** Null: the form asks for it. */
   readonly flagKey: string | null;
   readonly onDone?: (flag: FlagName) => void;
+  /** Where it stands in a dialog. */
+  readonly onClose?: () => void;
 }
 
 const SHOWN = ['scheduled_at', 'updates', 'reason', 'flag_key', 'environment'];
 
 /** Schedules a change of a flag: what, when, what it meets, why. */
-export function ScheduleForm({ environment, flagKey, onDone }: Props) {
+export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
   const fresh = (): ScheduleText =>
     newSchedule(environment, flagKey ?? '', zone.value, databaseNow());
   const { values, change, drop } = useDraft<ScheduleText>('schedule', fresh());
@@ -43,8 +46,13 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
     environment: flagKey === null ? values.environment : environment,
     flagKey: flagKey ?? values.flagKey.trim(),
   };
-  const found = useResource(FLAG_AHEAD, flag.flagKey === '' ? null : { ...flag });
-  const known = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const key = useLater(flag.flagKey);
+  const found = useResource(
+    FLAG_AHEAD,
+    key === '' ? null : { environment: flag.environment, flagKey: key },
+  );
+  const answer = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const known = answer?.flagKey === flag.flagKey ? answer : null;
   const read = readSchedule(
     values,
     known === null ? null : { ...known, pending: known.schedules.nodes },
@@ -53,9 +61,11 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
   const sending = useSending();
   const check = useCheck();
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
+  const [done, setDone] = useState('');
   const problems = [...wrong, ...fieldProblems(sending.error)];
   const set = (some: Partial<ScheduleText>): void => {
     setWrong([]);
+    setDone('');
     sending.forget();
     change(some);
   };
@@ -72,9 +82,9 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
       return;
     }
     if (!(await sending.send(() => sendRest(request)))) return;
-    announce(
-      `Scheduled: ${changeName(read.updates)}, ${flag.flagKey}, ${shortText(read.at ?? 0, zone.value, databaseNow())}`,
-    );
+    const sentence = `Scheduled: ${changeName(read.updates)}, ${flag.flagKey}, ${shortText(read.at ?? 0, zone.value, databaseNow())}`;
+    announce(sentence);
+    setDone(sentence);
     drop(fresh());
     void found.refetch();
     onDone?.(flag);
@@ -94,7 +104,7 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
             {...{ environment: flag.environment, flagKey: values.flagKey, onChange: set }}
             problem={
               problemAt(problems, 'flag_key') ??
-              (found.data.value !== null && known === null
+              (found.data.value !== null && answer === null && key === flag.flagKey
                 ? `No flag “${flag.flagKey}” in ${flag.environment}.`
                 : null)
             }
@@ -115,11 +125,17 @@ export function ScheduleForm({ environment, flagKey, onDone }: Props) {
           onText={(reason) => set({ reason })}
         />
         <Failure error={found.error} refetch={found.refetch} />
+        {done !== '' && <Note tone="applied">{done}.</Note>}
         {!isAtField(problems, SHOWN) && <Refused error={sending.error} />}
       </div>
       <div class="foot between">
-        {request === null ? <span /> : <CopyButton text={curlOf(request)}>Copy as curl</CopyButton>}
-        <button type="submit" class="btn primary" aria-disabled={sending.isBusy}>
+        {onClose !== undefined && (
+          <button type="button" class="btn" onClick={onClose}>
+            Close
+          </button>
+        )}
+        {request !== null && <CopyButton text={curlOf(request)}>Copy as curl</CopyButton>}
+        <button type="submit" class="btn primary push" aria-disabled={sending.isBusy}>
           Schedule
         </button>
       </div>

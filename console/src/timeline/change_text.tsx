@@ -12,7 +12,7 @@ export function ChangeText({ mark }: { readonly mark: Mark }) {
 /** A word on how it went: `4 ms late`. */
 export function noteOf({ status, lateMs }: Mark): string {
   if (lateMs !== null) return `${durationText(lateMs)} late`;
-  if (status === 'conflict') return 'same instant: the later request wins';
+  if (status === 'conflict') return 'same instant: which wins is chance';
   if (status === 'changed') return 'no schedule';
   return '';
 }

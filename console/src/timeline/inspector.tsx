@@ -82,7 +82,8 @@ export function Inspector({ mark, chosen }: Props) {
         {mark.after !== null && <Diff before={mark.before} after={mark.after} />}
         {mark.status === 'conflict' && (
           <Note tone="conflict">
-            Two changes at the same instant. The one that was asked for later wins.
+            Two changes at the same instant set it to different values. Which of them wins is
+            chance: move one, or cancel it.
           </Note>
         )}
         <When mark={mark} />

@@ -1,5 +1,5 @@
 import type { FlagState, FlagUpdates } from '../parts/flag_state.tsx';
-import { applyUpdates, shortState, updatesText } from '../parts/flag_state.tsx';
+import { applyUpdates, isConflict, shortState, updatesText } from '../parts/flag_state.tsx';
 import { statusOf, type Status } from '../parts/marks.tsx';
 
 /** What the server says of one environment and span: see documents.ts. */
@@ -50,6 +50,8 @@ export interface Mark {
   /** The state before and after; `after` is null where nothing changes, as for a cancelled schedule. */
   readonly before: FlagState | null;
   readonly after: FlagState | null;
+  /** What the schedule sets; null for a change that no schedule made. */
+  readonly updates: FlagUpdates | null;
   /** Beside the mark, as `50%`. */
   readonly label: string;
   /** Milliseconds from the instant that was asked for to the change; null where it doesn't apply. */
@@ -169,7 +171,13 @@ function marksOf(
           at,
           status: 'changed',
         },
-        ...{ before, after, label: change.deleted ? 'deleted' : shortState(after), lateMs: null },
+        ...{
+          before,
+          after,
+          updates: null,
+          label: change.deleted ? 'deleted' : shortState(after),
+          lateMs: null,
+        },
       });
   }
   const planned = new Map<string, { before: FlagState | null; after: FlagState }>();
@@ -207,21 +215,24 @@ function scheduleMark(
   const word = found === 'cancelled' || found === 'failed' ? found : updatesText(updates);
   return {
     ...place,
-    ...{ id, scheduleId: id, at: due, status: found, label: word },
+    ...{ id, scheduleId: id, at: due, status: found, updates, label: word },
     before: effect?.before ?? null,
     after: effect?.after ?? null,
     lateMs: appliedAt === null ? null : Math.max(0, Date.parse(appliedAt) - due),
   };
 }
 
-/** Two pending changes of one flag at one instant that set a field to different values: the later request wins. */
+/** Marks two pending changes of one instant that set a field to different values: the one with the greater id wins, which is chance. */
 function conflictsOf(marks: Mark[]): Mark[] {
   return marks.map((mark, i) => {
-    const others = [marks[i - 1], marks[i + 1]].filter(
-      (other) => other?.at === mark.at && other.status === 'pending' && mark.status === 'pending',
+    const other = [marks[i - 1], marks[i + 1]].find(
+      (one) =>
+        one?.at === mark.at &&
+        one.status === 'pending' &&
+        mark.status === 'pending' &&
+        isConflict([mark.updates ?? {}, one.updates ?? {}]),
     );
-    const [other] = others;
-    if (other === undefined || other.label === mark.label) return mark;
+    if (other === undefined) return mark;
     return { ...mark, status: 'conflict', label: `${mark.label} or ${other.label}` };
   });
 }

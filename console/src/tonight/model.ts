@@ -1,5 +1,5 @@
 import { shortName } from '../data/person.ts';
-import { updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
+import { isConflict, updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
 import type { Pending, Upcoming } from './documents.ts';
 
 /** One schedule's change. */
@@ -28,16 +28,6 @@ export interface Item {
   readonly after: FlagState;
   /** Several set a field to different values: someone had better decide. */
   readonly isConflict: boolean;
-}
-
-/** Whether two of the changes set one field to different values. */
-export function isConflict(changes: readonly FlagUpdates[]): boolean {
-  const differ = (values: readonly unknown[]): boolean =>
-    new Set(values.filter((value) => value !== null && value !== undefined)).size > 1;
-  return (
-    differ(changes.map(({ enabled }) => enabled)) ||
-    differ(changes.map(({ rolloutPercentage }) => rolloutPercentage))
-  );
 }
 
 /**

@@ -80,22 +80,26 @@ async function planWeek(
 ): Promise<void> {
   const cancelled = await alice.schedule('gift-cards', now + 2 * HOUR, { updates: on });
   await alice.cancel(cancelled, 'FR-12 isn’t closed');
+  await alice.schedule('gift-cards', now + 6 * HOUR, { updates: on, reason: 'FR-12 is closed' });
+  await alice.schedule('wishlist-gallery', now + 9 * HOUR, { updates: share(50) });
+  await alice.schedule(RULED, now + 4 * HOUR, { updates: share(10), reason: 'Fewer old orders' });
+  await alice.schedule(RULED, now + 14 * HOUR, { updates: off });
   const moved = await alice.schedule('payments-3ds', now + 3 * HOUR, {
     ...{ updates: on, reason: 'PSD2' },
   });
-  await alice.move(moved, nextAt(9, now, 1), 'The bank tests until tomorrow');
+  await alice.move(moved, now + 11 * HOUR, 'The bank tests until then');
   const tonight = nextAt(20, now);
   await alice.schedule('search-ranker', tonight, {
     ...{ updates: share(30), reason: 'The load test says yes' },
   });
-  // At the same instant: the one that was asked for later wins, and the console says so.
-  await alice.schedule('search-ranker', tonight, { updates: off, reason: 'For the inventory' });
+  // At the same instant to different shares: which of them wins is chance, and the console says so.
+  await alice.schedule('search-ranker', tonight, { updates: share(50), reason: 'SEARCH-209' });
   await alice.schedule('promo-banner', nextAt(6, now), {
     updates: off,
     reason: 'The sale is over',
   });
   await alice.schedule('checkout-v2', nextAt(9, now, 2), { updates: share(100) });
-  await alice.schedule('gift-cards', nextAt(8, now, 6), { updates: on, reason: 'After the audit' });
+  await alice.schedule('gift-cards', nextAt(8, now, 6), { updates: off, reason: 'The audit' });
   const environment = STAGING;
   await bob.schedule('new-onboarding', now + 90 * MINUTE, { environment, updates: on });
   await bob.schedule('dark-mode', nextAt(7, now, 3), { environment, updates: off });

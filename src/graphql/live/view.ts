@@ -43,7 +43,7 @@ const BY_ID: Record<Kind, string> = {
     join app_public.feature_flags f on f.id = c.id`,
 };
 
-/** Newest first. A schedule or flag that the caller may not see is a row of nulls. */
+/** Newest first. A schedule or flag that is gone is a row of nulls. */
 const RECENT: Record<Kind, string> = {
   events: `
     select ${EVENT}

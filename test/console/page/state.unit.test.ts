@@ -25,6 +25,7 @@ const mark = (flagKey: string, hours: number, rest: Partial<Mark> = {}): Mark =>
     status: 'pending',
     before: off,
     after: on,
+    updates: { enabled: true },
     label: 'on',
     lateMs: null,
   },

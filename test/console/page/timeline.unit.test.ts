@@ -141,13 +141,15 @@ describe('the row of a flag', () => {
     expect([mark?.before?.enabled, mark?.after?.enabled]).toEqual([true, true]);
   });
 
-  test('shows two pending changes of one instant as a conflict, unless they are the same', () => {
+  test('shows two pending changes of one instant as a conflict, where they set a field to different values', () => {
     const both = (updates: Schedule['updates']) =>
       rowOf({ schedulesBetween: [schedule('s1', 2), schedule('s2', 2, { updates })] }).marks.map(
         ({ status, label }) => `${status} ${label}`,
       );
     expect(both({ enabled: false })).toEqual(['conflict on or off', 'conflict off or on']);
     expect(both({ enabled: true })).toEqual(['pending on', 'pending on']);
+    // Both count: it is on for a half then.
+    expect(both({ rolloutPercentage: 50 })).toEqual(['pending on', 'pending 50%']);
   });
 
   test('leaves out marks beyond the span', () => {

@@ -1,13 +1,8 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
+import { isConflict } from '../../../console/src/parts/flag_state.tsx';
 import type { Pending, Upcoming } from '../../../console/src/tonight/documents.ts';
 import { handOver, wrap } from '../../../console/src/tonight/handover.ts';
-import {
-  isConflict,
-  itemsOf,
-  labelOf,
-  mostAsked,
-  namesOf,
-} from '../../../console/src/tonight/model.ts';
+import { itemsOf, labelOf, mostAsked, namesOf } from '../../../console/src/tonight/model.ts';
 import { endText, readUntil, untilParam, untilText } from '../../../console/src/tonight/until.ts';
 import { DAY, HOUR } from '../../../console/src/time/zone.ts';
 

@@ -1,0 +1,271 @@
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { aheadOf, pastOf, upcomingOf } from '../../../console/src/flag/entries.ts';
+import { isShown, titleOf } from '../../../console/src/flag/entry.ts';
+import { entriesOf, type FlagEvent } from '../../../console/src/flag/events.ts';
+import {
+  groupName,
+  matches,
+  rowsOf,
+  serverFilter,
+  type FlagRow,
+  type ListedFlag,
+} from '../../../console/src/flags/model.ts';
+import { steady } from '../../../console/src/flags/steady.ts';
+
+await vi.hoisted(async () => (await import('./browser.ts')).stubBrowser());
+
+afterAll(() => {
+  vi.unstubAllGlobals();
+});
+
+const day = (time: string): string => `2026-11-26T${time}:00.000Z`;
+const flag = (flagKey: string, enabled = false, changed = '09:00'): ListedFlag => ({
+  ...{ id: flagKey, flagKey, environment: 'production', enabled, rolloutPercentage: 100 },
+  ...{ createdAt: day('08:00'), lastChange: { at: day(changed), by: 'alice' } },
+});
+const schedule = (id: string, time: string, share: number, attempts = 0) => ({
+  ...{ id, scheduledAt: day(time), attempts },
+  updates: { enabled: null, rolloutPercentage: share },
+});
+
+describe('the list of flags', () => {
+  const rows = rowsOf({
+    failed: [
+      { ...schedule('f1', '13:20', 100, 5), flag: flag('payments') },
+      // Somebody changed it since.
+      { ...schedule('f2', '13:00', 100, 5), flag: flag('mended', true, '14:00') },
+    ],
+    pending: [
+      { ...schedule('s1', '16:30', 100), flag: flag('gifts', true) },
+      { ...schedule('s2', '20:00', 30), flag: flag('ranker', true) },
+      { ...schedule('s3', '20:00', 0), flag: flag('ranker', true) },
+      { ...schedule('s4', '22:00', 30), flag: flag('payments') },
+    ],
+    flags: [
+      { ...flag('about'), nextSchedule: null },
+      { ...flag('mended', true, '14:00'), nextSchedule: null },
+      { ...flag('zoo'), nextSchedule: schedule('s5', '15:00', 10, 2) },
+    ],
+  });
+  const row = (key: string) => rows.find((one) => one.flag.flagKey === key);
+
+  test('has what needs someone first, then what changes next, then the others by key', () => {
+    expect(rows.map((one) => [one.flag.flagKey, one.group])).toEqual([
+      ...[
+        ['payments', 'someone'],
+        ['ranker', 'someone'],
+      ],
+      ...[
+        ['zoo', 'ahead'],
+        ['gifts', 'ahead'],
+        ['about', 'rest'],
+        ['mended', 'rest'],
+      ],
+    ]);
+  });
+
+  test('says what is wrong or next', () => {
+    expect(row('payments')?.next).toMatchObject({
+      ...{ status: 'failed', text: '100%, after 5 tries; 30% is scheduled again' },
+    });
+    expect(row('ranker')?.next).toMatchObject({
+      ...{ status: 'conflict', text: '30% or 0%: two changes' },
+    });
+    expect(row('zoo')?.next).toMatchObject({ status: 'uncertain', text: '10%, tried 2 times' });
+  });
+
+  test.each([
+    ['', 6],
+    ['is:failed', 1],
+    ['is:conflict', 1],
+    ['is:pending', 3],
+    ['is:on', 3],
+    ['is:off A', 2],
+    ['MEND is:on', 1],
+    ['is:nothing', 0],
+  ])('%j lets %i of 6 through', (filter, count) => {
+    expect(rows.filter((one) => matches(one, filter))).toHaveLength(count);
+  });
+
+  test('the server is asked for the longest word, and for on or off', () => {
+    expect(serverFilter('v2 checkout is:on is:pending')).toEqual({
+      ...{ text: 'checkout', enabled: true },
+    });
+    expect(serverFilter('is:failed')).toEqual({});
+  });
+
+  test('rows stay where they are while a pointer is over them', () => {
+    const changed = rows.map((one) =>
+      one.flag.flagKey === 'gifts' ? { ...one, next: null, group: 'rest' as const } : one,
+    );
+    const resorted = changed.toSorted((a, b) => (a.flag.flagKey < b.flag.flagKey ? -1 : 1));
+    const held = steady(resorted, rows);
+    expect(held.map((one) => one.flag.flagKey)).toEqual(rows.map((one) => one.flag.flagKey));
+    expect(held.find((one) => one.flag.flagKey === 'gifts')).toMatchObject({
+      ...{ next: null, group: 'ahead' },
+    });
+    // Others have come.
+    expect(steady(resorted, rows.slice(1))).toBe(resorted);
+    const other = { ...rows[0], flag: flag('other') } as FlagRow;
+    expect(steady(resorted, [other, ...rows.slice(1)])).toBe(resorted);
+  });
+
+  test('headings count', () => {
+    expect(groupName('someone', 1, true)).toBe('1 needs someone');
+    expect(groupName('someone', 2, true)).toBe('2 need someone');
+    expect(groupName('ahead', 10, true)).toBe('10 more with changes ahead');
+    expect(groupName('ahead', 10, false)).toBe('10 with changes ahead');
+  });
+});
+
+const OFF = { enabled: false, rolloutPercentage: 100 };
+const TENTH = { enabled: true, rolloutPercentage: 10 };
+
+describe('a history’s titles', () => {
+  test.each([
+    [null, TENTH, 'Created'],
+    [OFF, TENTH, 'Turned on for 10%'],
+    [OFF, { ...OFF, enabled: true }, 'Turned on'],
+    [TENTH, OFF, 'Turned off'],
+    [TENTH, { ...TENTH, rolloutPercentage: 25 }, 'Set to 25%'],
+    [TENTH, TENTH, 'Applied: nothing changed'],
+  ])('from %j to %j', (before, after, title) => {
+    expect(titleOf(before, after)).toBe(title);
+  });
+});
+
+describe('the history from the trail', () => {
+  const event = (
+    id: string,
+    eventType: string,
+    metadata: unknown,
+    more: Partial<FlagEvent> = {},
+  ) => ({
+    ...{ id, eventType, occurredAt: day('12:00'), metadata, seal: null, scheduleId: null },
+    ...{ actorKind: 'admin', adminEmail: 'bob@example.com', adminUserId: 'bob' },
+    ...{ databaseUser: 'halyard_authenticator', ...more },
+  });
+  const read = (...events: FlagEvent[]) => entriesOf(events, (at) => at.slice(11, 16));
+  const worker = { actorKind: 'system', scheduleId: 's1', seal: { number: '412' } };
+
+  test('has one line for a schedule that was applied', () => {
+    const [line, ...others] = read(
+      event('2', 'flag_schedule.applied', { latenessMs: 18 }, worker),
+      event(
+        '1',
+        'feature_flag.updated',
+        { before: OFF, after: TENTH, requestedBy: 'alice@example.com', reason: 'OPS-881' },
+        worker,
+      ),
+    );
+    expect(others).toEqual([]);
+    expect(line).toMatchObject({
+      ...{ status: 'applied', title: 'Turned on for 10%', before: OFF, after: TENTH, lateMs: 18 },
+      ...{ by: 'alice, applied by the worker', reason: 'OPS-881', kind: 'change' },
+      event: { id: '1', seal: '412' },
+    });
+  });
+
+  test('says what failed, where it has what was asked for', () => {
+    const lines = read(
+      event('2', 'flag_schedule.failed', { errorMessage: 'Frozen.', attempts: 3 }, worker),
+      event('1', 'flag_schedule.created', { updates: { enabled: true } }, { scheduleId: 's1' }),
+    );
+    expect(lines[0]?.title).toBe('Failed: on');
+  });
+
+  test('has one for a schedule that changed nothing', () => {
+    expect(read(event('2', 'flag_schedule.applied', { latenessMs: 3 }, worker))).toMatchObject([
+      { title: 'Applied: nothing changed', lateMs: 3, status: 'applied' },
+    ]);
+  });
+
+  test.each([
+    [
+      event('1', 'flag_schedule.created', {
+        ...{ scheduledAt: day('18:00'), updates: { rollout_percentage: 50 } },
+      }),
+      { status: 'pending', title: 'Scheduled: 50% for 18:00', kind: 'decision', by: 'bob' },
+    ],
+    [
+      event('1', 'flag_schedule.rescheduled', {
+        ...{ before: { scheduledAt: day('18:00') }, after: { scheduledAt: day('19:00') } },
+      }),
+      { status: 'pending', title: 'Moved: the change from 18:00 to 19:00' },
+    ],
+    [
+      event('1', 'flag_schedule.cancelled', {
+        ...{ scheduledAt: day('18:00'), reason: 'manual_cancellation' },
+      }),
+      { status: 'cancelled', title: 'Cancelled: the change at 18:00', reason: null },
+    ],
+    [
+      event('1', 'flag_schedule.failed', { errorMessage: 'Frozen.', attempts: 5 }),
+      { status: 'failed', note: 'Frozen. (tries: 5)', kind: 'change' },
+    ],
+    [
+      event('1', 'feature_flag.updated', { before: OFF, after: OFF }),
+      { title: 'Description changed', kind: 'decision', after: null },
+    ],
+    [
+      event('1', 'feature_flag.updated', { before: OFF, after: TENTH }, { actorKind: 'database' }),
+      { title: 'Turned on for 10%', by: 'halyard_authenticator, in SQL', status: 'changed' },
+    ],
+    [event('1', 'feature_flag.created', { after: OFF }), { title: 'Created', before: null }],
+    [event('1', 'feature_flag.deleted', { before: OFF }), { title: 'Deleted' }],
+    // An event of a later version of Halyard.
+    [event('1', 'flag_schedule.held', null), { title: 'flag_schedule.held' }],
+  ])('$eventType', (one, expected) => {
+    expect(read(one)).toMatchObject([expected]);
+  });
+});
+
+describe('what is ahead of a flag', () => {
+  const pending = (id: string, time: string, share: number, attempts = 0) => ({
+    ...schedule(id, time, share, attempts),
+    ...{ status: 'pending', createdAt: day('09:00'), requestedBy: 'bob', maxAttempts: 5 },
+    ...{ nextAttemptAt: attempts > 0 ? day('14:10') : null, errorMessage: 'busy' },
+  });
+
+  test('stands with the latest first, each from the state before it', () => {
+    const lines = aheadOf(TENTH, [pending('a', '18:00', 50), pending('b', '21:00', 100)]);
+    expect(lines).toMatchObject([
+      { title: 'Set to 100%', before: { rolloutPercentage: 50 }, by: 'bob', status: 'pending' },
+      { title: 'Set to 50%', before: { rolloutPercentage: 10 } },
+    ]);
+  });
+
+  test('marks two of one instant, and one that is tried again', () => {
+    const lines = aheadOf(TENTH, [pending('a', '18:00', 50), pending('b', '18:00', 0)]);
+    expect(lines.map(({ status }) => status)).toEqual(['conflict', 'conflict']);
+    expect(aheadOf(TENTH, [pending('a', '14:00', 50, 2)])).toMatchObject([
+      { status: 'uncertain', note: 'try 2 of 5 failed: busy' },
+    ]);
+  });
+
+  test('of what is overdue comes with its next try', () => {
+    const now = Date.parse(day('14:05'));
+    const found = upcomingOf('checkout', TENTH, [pending('a', '14:00', 50, 2)], now);
+    expect(found).toMatchObject([{ at: day('14:10'), scheduleId: 'a', rolloutPercentage: 50 }]);
+  });
+});
+
+describe('the past for viewers', () => {
+  test('has the marks that are over, newest first', () => {
+    const mark = (id: string, time: string, status: 'applied' | 'pending' | 'cancelled') => ({
+      ...{ id, environment: 'production', flagKey: 'checkout', scheduleId: id, status },
+      ...{ at: Date.parse(day(time)), before: OFF, after: TENTH, label: 'on', lateMs: 4 },
+      updates: { enabled: true },
+    });
+    const marks = [
+      mark('a', '10:00', 'applied'),
+      mark('b', '11:00', 'cancelled'),
+      mark('c', '18:00', 'pending'),
+    ];
+    const lines = pastOf(marks, Date.parse(day('12:00')));
+    expect(lines.map(({ title }) => title)).toEqual(['Cancelled', 'Turned on for 10%']);
+    expect(lines.every((line) => isShown(line, 'changes') && !isShown(line, 'decisions'))).toBe(
+      true,
+    );
+  });
+});
