@@ -23,9 +23,7 @@ function DayOrTime({ at, long = false }: { readonly at: number; readonly long?: 
   return (
     <time dateTime={new Date(at).toISOString()}>
       {isToday ? timeText(at, zone.value) : long ? `${day} ${timeText(at, zone.value)}` : day}
-      {isToday && !long && at <= current && (
-        <span class="muted"> ({sinceText(current - at)})</span>
-      )}
+      {isToday && !long && at <= current && <span class="muted"> ({sinceText(current - at)})</span>}
     </time>
   );
 }
