@@ -43,7 +43,13 @@ const KEYS: readonly (readonly [string, readonly (readonly [string, string])[]])
       ['d', 'to the date'],
     ],
   ],
-  ['Tonight', [['c', 'copy the hand-over']]],
+  [
+    'Tonight',
+    [
+      ['c', 'copy the hand-over'],
+      ['e', 'choose until when'],
+    ],
+  ],
 ];
 
 export const HelpPage = () => (

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
 import { environment } from '../data/person.ts';
@@ -18,7 +18,7 @@ import { changeBefore, changeBehind } from './steps.ts';
 import { Between, StateTable } from './table.tsx';
 import { useStateAt } from './use_state_at.ts';
 
-/** Flags that are as now, of which so many are shown before one asks for all. */
+/** Of the flags that differ, and of those that don't, so many are shown before one asks for all. */
 const MOST = 200;
 
 /** The instant in the address; null for now, and for what is none. */
@@ -61,14 +61,20 @@ export function StatePage() {
   useEffect(() => {
     if (isPast && chosen !== null) void refetchEach(found);
   }, [isPast]);
-  const differing = rows.filter(differs);
-  const same = rows.filter((row) => !differs(row));
+  const differing = useMemo(() => rows.filter(differs), [rows]);
+  const same = useMemo(() => rows.filter((row) => !differs(row)), [rows]);
+  const shownDiffering = useMemo(
+    () => (showsAll ? differing : differing.slice(0, MOST)),
+    [differing, showsAll],
+  );
+  const shownSame = useMemo(() => (showsAll ? same : same.slice(0, MOST)), [same, showsAll]);
   const title = titleOf(chosen, at, differing.length, rows.length);
   useEffect(() => {
     if (isReady && chosen !== null) announce(title);
   }, [isReady, title]);
   const isMany = names.length > 1;
-  const table = { at, isChosen: chosen !== null, isMany, deciders };
+  const minute = Math.floor(at / 60_000) * 60_000;
+  const table = { at: chosen ?? minute, isChosen: chosen !== null, isPast, isMany, deciders };
   const isOpen = showsAll || chosen === null || differing.length === 0;
   return (
     <>
@@ -122,19 +128,19 @@ export function StatePage() {
           {isReady && (
             <>
               {differing.length > 0 && (
-                <StateTable {...table} rows={differing} label="Flags that differ" />
+                <StateTable {...table} rows={shownDiffering} label="Flags that differ" />
               )}
               {isOpen && same.length > 0 && (
                 <StateTable
                   {...table}
-                  rows={showsAll ? same : same.slice(0, MOST)}
+                  rows={shownSame}
                   label={chosen === null ? 'Flags' : 'Flags that are the same'}
                 />
               )}
-              {!showsAll && isOpen && same.length > MOST && (
+              {!showsAll && (differing.length > MOST || (isOpen && same.length > MOST)) && (
                 <p class="more">
                   <button type="button" class="link" onClick={() => setShowsAll(true)}>
-                    Show all {same.length}
+                    Show all {rows.length}
                   </button>
                 </p>
               )}

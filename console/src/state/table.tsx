@@ -1,9 +1,10 @@
 import type { ComponentChildren } from 'preact';
-import { now } from '../data/clock.ts';
+import { databaseNow } from '../data/clock.ts';
 import { readsTrail, shortName } from '../data/person.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
 import { stateText, type FlagState } from '../parts/flag_state.tsx';
 import { StatusTag } from '../parts/marks.tsx';
+import { memo } from '../parts/memo.ts';
 import { link } from '../router.ts';
 import { zone } from '../settings.ts';
 import { shortText } from '../time/format.ts';
@@ -16,8 +17,8 @@ const timeOf = (at: string): string =>
   shortText(
     Date.parse(at),
     zone.value,
-    now.value,
-    now.value - Date.parse(at) > 0 ? 'second' : 'minute',
+    databaseNow(),
+    databaseNow() - Date.parse(at) > 0 ? 'second' : 'minute',
   );
 
 /** The schedule on the timeline. */
@@ -99,20 +100,24 @@ interface Props {
   readonly at: number;
   /** Whether another instant than now is chosen. */
   readonly isChosen: boolean;
+  readonly isPast: boolean;
   readonly isMany: boolean;
   readonly deciders: ReadonlyMap<string, Decider>;
   readonly label: string;
 }
 
-/** Flags now and then, with why and how sure. Roles are written out, as a phone shows rows as blocks. */
-export function StateTable({ rows, at, isChosen, isMany, deciders, label }: Props) {
-  const isPast = at <= now.value;
+/**
+ * Flags now and then, with why and how sure: drawn again when they change, and not with each second. Roles are written out, as a phone
+ * shows rows as blocks.
+ */
+export const StateTable = memo(function StateTable(props: Props) {
+  const { rows, at, isChosen, isPast, isMany, deciders, label } = props;
   const head = [
     'Flag',
-    `Now, ${shortText(now.value, zone.value, now.value)}`,
+    `Now, ${shortText(databaseNow(), zone.value, databaseNow())}`,
     ...(isChosen
       ? [
-          shortText(at, zone.value, now.value, at % 60_000 === 0 ? 'minute' : 'second'),
+          shortText(at, zone.value, databaseNow(), at % 60_000 === 0 ? 'minute' : 'second'),
           'Because',
           'How sure',
         ]
@@ -166,7 +171,7 @@ export function StateTable({ rows, at, isChosen, isMany, deciders, label }: Prop
       </tbody>
     </table>
   );
-}
+});
 
 const Cell = ({ children }: { readonly children: ComponentChildren }) => (
   <td role="cell">{children}</td>
@@ -184,7 +189,7 @@ export function Between({ rows }: { readonly rows: readonly StateRow[] }) {
           {i > 0 && '; '}
           <strong>{flagKey}</strong>{' '}
           {between
-            .map((mark) => `${mark.label} ${shortText(mark.at, zone.value, now.value)}`)
+            .map((mark) => `${mark.label} ${shortText(mark.at, zone.value, databaseNow())}`)
             .join(', ')}
         </span>
       ))}

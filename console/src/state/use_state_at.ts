@@ -65,12 +65,15 @@ function useDeciders(at: number): ReadonlyMap<string, Decider> {
       ? names.map((environment) => ({ environment, from: asText(from), to: asText(at + 1) }))
       : [],
   );
-  const deciders = new Map<string, Decider>();
-  for (const { data } of found)
-    for (const { id, requestedBy, createdBy, reason } of data.value?.featureFlagSchedules?.nodes ??
-      [])
-      deciders.set(id, { by: requestedBy ?? createdBy, reason });
-  return deciders;
+  const answers = found.map(({ data }) => data.value);
+  return useMemo(() => {
+    const deciders = new Map<string, Decider>();
+    for (const answer of answers)
+      for (const { id, requestedBy, createdBy, reason } of answer?.featureFlagSchedules?.nodes ??
+        [])
+        deciders.set(id, { by: requestedBy ?? createdBy, reason });
+    return deciders;
+  }, answers);
 }
 
 /**
@@ -96,27 +99,32 @@ export function useStateAt(chosen: number | null) {
   const error = useFirstError(found);
   const scale = useMarks(at);
   const deciders = useDeciders(at);
-  const nowStates = useKept(
-    names.join(' '),
-    present.every(({ data }) => data.value !== null)
-      ? present.map(({ data }) => (data.value === null ? new Map() : statesNow(data.value)))
-      : null,
+  const facts = present.map(({ data }) => data.value);
+  const states = useMemo(
+    () => (facts.every((one) => one !== null) ? facts.map((one) => statesNow(one)) : null),
+    facts,
   );
+  const nowStates = useKept(names.join(' '), states);
   const answers: (StateAt | null)[] = then.map(({ data }) => data.value?.flagStateAt ?? null);
   const isReady = nowStates !== null && answers.every((answer) => answer !== null);
-  const rows: StateRow[] = isReady
-    ? names.flatMap((environment, i) =>
-        stateRows(
-          environment,
-          nowStates[i] ?? new Map(),
-          answers[i] ?? null,
-          scale.marks?.[i] ?? [],
-          {
-            ...{ now: now.value, at },
-          },
-        ),
-      )
-    : [];
-  const marks = (scale.marks ?? []).flat().sort((a, b) => a.at - b.at);
+  // Not with each second: which changes lie between now and then is a matter of minutes.
+  const minute = Math.floor(now.value / 60_000) * 60_000;
+  const rows = useMemo((): StateRow[] => {
+    if (!isReady) return [];
+    const span = { now: minute, at: chosen ?? minute };
+    return names.flatMap((environment, i) =>
+      stateRows(
+        environment,
+        nowStates[i] ?? new Map(),
+        answers[i] ?? null,
+        scale.marks?.[i] ?? [],
+        span,
+      ),
+    );
+  }, [nowStates, scale.marks, minute, chosen, isReady, ...answers]);
+  const marks = useMemo(
+    () => (scale.marks ?? []).flat().sort((a, b) => a.at - b.at),
+    [scale.marks],
+  );
   return { at, names, found, error, isReady, rows, answers, deciders, scale: { ...scale, marks } };
 }

@@ -23,6 +23,9 @@ interface EntryProps {
   readonly children: ComponentChildren;
 }
 
+/** What is applied at its time is gone within a second; what isn't waits for something. */
+const dueText = (at: number): string => (now.value - at < 5_000 ? 'now' : 'overdue');
+
 /** One line of the night: when, what, who, and what one can do. */
 export function Entry({
   at,
@@ -46,7 +49,7 @@ export function Entry({
         <br />
         <span class="small muted">
           {day}
-          {relativeText(at, now.value)}
+          {status !== 'failed' && at <= now.value ? dueText(at) : relativeText(at, now.value)}
         </span>
       </span>
       <MarkIcon status={status} />

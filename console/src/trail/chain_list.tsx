@@ -6,7 +6,7 @@ import { ClockTime } from '../parts/time.tsx';
 import { chainOf, type Link } from './chain.ts';
 import { CHAIN, type TrailEvent, type WholeEvent } from './documents.ts';
 import { statusOfEvent } from './event_text.ts';
-import { eventPath, numberText, openEvent, rowTime } from './list.tsx';
+import { eventInList, numberText, openEvent, rowTime } from './list.tsx';
 
 /** A request's events are of its moment: so only a little of the trail is read for them. */
 const AROUND_MS = 3_600_000;
@@ -27,7 +27,7 @@ function Step({ step: { event, isThis, by, did, reason } }: { readonly step: Lin
             {' '}
             <a
               class="small"
-              href={eventPath(event.id)}
+              href={eventInList(event.id)}
               onClick={(click) => {
                 if (click.metaKey || click.ctrlKey || click.shiftKey) return;
                 click.preventDefault();

@@ -72,7 +72,7 @@ export function EventCard({ id, looks, onClose }: Props) {
   useEffect(() => {
     if (heading === '') return;
     announce(heading);
-    // On a phone the row that had the focus is hidden.
+    // On a narrow screen the row that had the focus is hidden.
     if (document.activeElement === document.body) document.getElementById('opened')?.focus();
   }, [heading]);
   if (event === null)
@@ -97,7 +97,7 @@ export function EventCard({ id, looks, onClose }: Props) {
   return (
     <section class="card" aria-labelledby="opened">
       <header class="between">
-        <button type="button" class="btn mobonly" onClick={onClose}>
+        <button type="button" class="btn back" onClick={onClose}>
           ‹ Trail
         </button>
         <h2 id="opened" tabIndex={-1}>
@@ -115,6 +115,11 @@ export function EventCard({ id, looks, onClose }: Props) {
         <Facts event={event} />
         <Proof event={event} />
         <Hashed event={event} />
+        <div class="row">
+          <button type="button" class="btn" onClick={onClose}>
+            Close
+          </button>
+        </div>
       </div>
     </section>
   );

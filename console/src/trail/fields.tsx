@@ -4,6 +4,9 @@ import { zone } from '../settings.ts';
 import type { WholeEvent } from './documents.ts';
 import { detail, isRecord } from './event_text.ts';
 
+/** In this order. */
+const STATE = ['enabled', 'rolloutPercentage'];
+
 const NAMES: Readonly<Record<string, string>> = {
   rolloutPercentage: 'rollout',
   scheduledAt: 'for',
@@ -41,11 +44,15 @@ export function Fields({ event }: { readonly event: WholeEvent }) {
       </div>
     );
   }
-  const names = [...new Set([...Object.keys(was ?? {}), ...Object.keys(is ?? {})])];
-  const order = ['enabled', 'rolloutPercentage'];
-  names.sort((a, b) => order.indexOf(b) - order.indexOf(a) || a.localeCompare(b));
-  if (names.includes('enabled'))
-    names.sort((a, b) => Number(b === 'enabled') - Number(a === 'enabled'));
+  // What stays the same says something of a flag's state alone.
+  const names = [
+    ...new Set([...STATE, ...Object.keys(was ?? {}), ...Object.keys(is ?? {})]),
+  ].filter(
+    (name) =>
+      (name in (was ?? {}) || name in (is ?? {})) &&
+      (STATE.includes(name) || valueText(name, was?.[name]) !== valueText(name, is?.[name])),
+  );
+  if (names.length === 0) return null;
   return (
     <div class="diff" role="group" aria-label="Before and after">
       {names.map((name) => {

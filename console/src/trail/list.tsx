@@ -1,26 +1,31 @@
 import type { RefObject } from 'preact';
 import { Fragment } from 'preact';
-import { now } from '../data/clock.ts';
+import { databaseNow } from '../data/clock.ts';
 import { MarkIcon } from '../parts/marks.tsx';
 import { Icon } from '../parts/icons.tsx';
+import { memo } from '../parts/memo.ts';
 import { ClockTime } from '../parts/time.tsx';
-import { link, navigate } from '../router.ts';
+import { link, navigate, param } from '../router.ts';
 import { zone } from '../settings.ts';
 import { dateText, longDayText, shortText } from '../time/format.ts';
 import type { TrailEvent } from './documents.ts';
 import { actorName, statusOfEvent, wordsOf } from './event_text.ts';
 
+/** The address of an event, for others. */
 export const eventPath = (id: string): string => link(`/trail/${id}`);
 
+/** The same beside the list of this search. */
+export const eventInList = (id: string): string => link(`/trail/${id}`, { q: param('q') });
+
 /** Opens an event beside the list, which stays where it is. */
-export const openEvent = (id: string): void => navigate(eventPath(id), { keepScroll: true });
+export const openEvent = (id: string): void => navigate(eventInList(id), { keepScroll: true });
 
 /** A number of events or seals as people write it: `1,204`. */
 export const numberText = (number: string | null): string =>
   Number(number ?? 0).toLocaleString('en-US');
 
 /** An instant as the rows show it. */
-export const rowTime = (at: string): string => shortText(Date.parse(at), zone.value, now.value);
+export const rowTime = (at: string): string => shortText(Date.parse(at), zone.value, databaseNow());
 
 function Seal({ event }: { readonly event: TrailEvent }) {
   if (event.seal === null) return <span class="seal muted">sealing…</span>;
@@ -40,7 +45,8 @@ interface RowProps {
   readonly isOpen: boolean;
 }
 
-function Row({ event, isOpen }: RowProps) {
+/** Drawn again only when its event changes, and not with each second: so times are of the day on which it was drawn. */
+const Row = memo(function Row({ event, isOpen }: RowProps) {
   const { title, rest } = wordsOf(event, rowTime);
   return (
     <li class={isOpen ? 'sel' : ''} {...(isOpen ? { 'aria-current': 'true' as const } : {})}>
@@ -50,7 +56,7 @@ function Row({ event, isOpen }: RowProps) {
       <MarkIcon status={statusOfEvent(event)} />
       <span class="what">
         <a
-          href={eventPath(event.id)}
+          href={eventInList(event.id)}
           data-event={event.id}
           onClick={(click) => {
             if (click.metaKey || click.ctrlKey || click.shiftKey) return;
@@ -68,7 +74,7 @@ function Row({ event, isOpen }: RowProps) {
       <Seal event={event} />
     </li>
   );
-}
+});
 
 interface Props {
   readonly events: readonly TrailEvent[];
@@ -80,7 +86,7 @@ interface Props {
 
 /** The events, newest first, with a heading for each day before today. */
 export function EventList({ events, opened, list, onPointer }: Props) {
-  const today = dateText(now.value, zone.value);
+  const today = dateText(databaseNow(), zone.value);
   let day = today;
   return (
     <ol
@@ -95,7 +101,7 @@ export function EventList({ events, opened, list, onPointer }: Props) {
         day = date;
         return (
           <Fragment key={event.id}>
-            {isOther && <li class="day">{longDayText(at, zone.value, now.value)}</li>}
+            {isOther && <li class="day">{longDayText(at, zone.value, databaseNow())}</li>}
             <Row event={event} isOpen={event.id === opened} />
           </Fragment>
         );

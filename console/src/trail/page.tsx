@@ -12,7 +12,7 @@ import { countText } from './feed.ts';
 import { EventList, focusedEvent, numberText, openEvent, step } from './list.tsx';
 import { Older } from './older.tsx';
 import { SearchField } from './search_field.tsx';
-import { isPhone, NEAR_TOP, useFeed, useHold } from './use_feed.ts';
+import { isNarrow, NEAR_TOP, useFeed, useHold } from './use_feed.ts';
 
 export function TrailPage() {
   const { search, feed, looks } = useFeed();
@@ -28,9 +28,9 @@ export function TrailPage() {
   useEffect(() => {
     if (looks > 0) void status.refetch();
   }, [looks]);
-  // On a phone an event is a page of its own, and Back returns to the place in the list.
+  // On a narrow screen an event is a page of its own, and Back returns to the place in the list.
   useLayoutEffect(() => {
-    if (!isPhone()) return undefined;
+    if (!isNarrow()) return undefined;
     if (opened === '') {
       scrollTo(0, place.current);
       list.current

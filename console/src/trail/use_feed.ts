@@ -9,8 +9,8 @@ import { EVENTS_ADDED } from './documents.ts';
 import { makeFeed, type Feed } from './feed.ts';
 import { readSearch, type TrailSearch } from './search.ts';
 
-/** Whether the page is laid out for a phone, as in the style sheets. */
-export const isPhone = (): boolean => matchMedia('(max-width: 820px)').matches;
+/** Whether the list and an opened event have no room beside each other, as in the style sheets. */
+export const isNarrow = (): boolean => matchMedia('(max-width: 1100px)').matches;
 /** Pixels from the top within which the list counts as not scrolled. */
 export const NEAR_TOP = 80;
 
@@ -53,8 +53,8 @@ export function useHold(feed: Feed, isOpen: boolean) {
   const isHeld = useComputed(() => isAsked.value || isScrolled.value || isPointed.value);
   useEffect(() => {
     const look = (): void => {
-      // On a phone an opened event hides the list, which keeps its place.
-      isScrolled.value = scrollY > NEAR_TOP || (isOpen && isPhone());
+      // On a narrow screen an opened event hides the list, which keeps its place.
+      isScrolled.value = scrollY > NEAR_TOP || (isOpen && isNarrow());
     };
     look();
     addEventListener('scroll', look, { passive: true });
