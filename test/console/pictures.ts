@@ -105,6 +105,7 @@ async function choose(page: Page, name: string): Promise<void> {
       .first()
       .click();
   if (name === 'trail') await page.locator('.events a').nth(2).click();
-  await page.waitForLoadState('networkidle');
+  // What it asks for then.
+  await page.waitForTimeout(1_000);
   await page.evaluate('scrollTo(0, 0)');
 }
