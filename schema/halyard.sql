@@ -3043,7 +3043,8 @@ begin
       union all
       select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
-      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+      where e.event_type in ('feature_flag.deleted', 'audit.gap') and e.environment = past_states.environment
+        and e.occurred_at > past_states.at and e.schedule_id is null
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
     ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
@@ -3071,7 +3072,8 @@ begin
       select
         d.is_lost,
         n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
-      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+      -- Neither: a flag that was deleted without an event, some time before the reconciler found it gone.
+      from (select coalesce(coalesce(n.last_before, i.revision) > l.revision, true) as is_lost) as d
     ) as c
     cross join lateral (
       select case
@@ -6597,7 +6599,8 @@ begin
     order by d.day;
 end;
 $function$;
-comment on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) is 'For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
+comment on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) is '@behavior -*
+For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
 grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_admin;
 grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_auditor;
 grant execute on function app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) to halyard_viewer;
@@ -6646,7 +6649,8 @@ begin
     limit flag_changes.first;
 end;
 $function$;
-comment on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
+comment on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) is '@behavior -*
+The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
 grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
 grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
 grant execute on function app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
@@ -6668,7 +6672,8 @@ begin
   return query select p.* from app_private.past_states(flag_state_at.environment, flag_state_at.at) as p;
 end;
 $function$;
-comment on function app_public.flag_state_at(text,timestamp with time zone) is 'The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+comment on function app_public.flag_state_at(text,timestamp with time zone) is '@behavior -*
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_admin;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_auditor;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_viewer;
@@ -6687,7 +6692,8 @@ begin
     select
       e.occurred_at,
       case when v_in_full then coalesce(
-        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+        e.metadata ->> 'requestedBy', e.admin_user_id, e.admin_email,
+        case when e.actor_kind = 'database' then e.database_user end) end,
       e.event_type, e.schedule_id,
       case when v_in_full then e.metadata ->> 'reason' end
     from audit.events e
@@ -6698,7 +6704,8 @@ begin
     limit 1;
 end;
 $function$;
-comment on function app_public.last_flag_change(uuid) is 'The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
+comment on function app_public.last_flag_change(uuid) is '@behavior -*
+The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
 grant execute on function app_public.last_flag_change(uuid) to halyard_admin;
 grant execute on function app_public.last_flag_change(uuid) to halyard_auditor;
 grant execute on function app_public.last_flag_change(uuid) to halyard_viewer;
@@ -6815,7 +6822,8 @@ begin
     limit schedules_between.first;
 end;
 $function$;
-comment on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) is 'The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
+comment on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) is '@behavior -*
+The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
 grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_admin;
 grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_auditor;
 grant execute on function app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) to halyard_viewer;
@@ -6894,7 +6902,8 @@ begin
     order by p.due_at, p.scheduled_at, p.id;
 end;
 $function$;
-comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is 'The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is '@behavior -*
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_admin;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_auditor;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_viewer;
@@ -7105,7 +7114,8 @@ begin
   return next;
 end;
 $function$;
-comment on function audit.trail_status() is 'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+comment on function audit.trail_status() is '@behavior -*
+How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
 grant execute on function audit.trail_status() to halyard_admin;
 grant execute on function audit.trail_status() to halyard_auditor;
 

@@ -11,6 +11,7 @@ import { loadSession, session, signInAgain } from './data/session.ts';
 import { Side } from './frame/side.tsx';
 import { Top } from './frame/top.tsx';
 import { ZoneList } from './frame/menus.tsx';
+import { titleOf } from './frame/title.ts';
 import { useKeys } from './keys.ts';
 import { Lazy } from './lazy.tsx';
 import { Failure, Note } from './parts/note.tsx';
@@ -123,6 +124,9 @@ export function App() {
       forgetAll();
       me.value = null;
     }
+  });
+  useSignalEffect(() => {
+    document.title = titleOf(path.value);
   });
   useSignalEffect(() => {
     document.documentElement.dataset.rows = density.value;

@@ -18,8 +18,9 @@ const isPressing = ({ key, target }: KeyboardEvent): boolean =>
 
 addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  // A key in a field is text, and a dialog has its own.
-  if (isTyping(event.target) || document.querySelector('dialog[open]') !== null) return;
+  // A key in a field is text, and what is open in front of the page has its own.
+  if (isTyping(event.target) || document.querySelector('dialog[open], :popover-open') !== null)
+    return;
   if (isPressing(event)) return;
   const pressed = prefix === '' ? event.key : `${prefix} ${event.key}`;
   prefix = '';

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:289ce97735da6e88d5cae98fe7ab24d27f0637ac
+--! Hash: sha1:92fa849e8ad59aaba088491162a5276f3ac14634
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -1296,7 +1296,8 @@ end;
 $$;
 
 comment on function audit.trail_status() is
-  'How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+  '@behavior -*
+How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
 
 grant execute on function audit.trail_status() to halyard_admin, halyard_auditor;
 --! EndIncluded audit/read/status.sql
@@ -1555,7 +1556,8 @@ begin
       union all
       select e.flag_id, min(e.flag_key), null, null, null, null
       from audit.events e
-      where e.event_type = 'feature_flag.deleted' and e.environment = past_states.environment and e.occurred_at > past_states.at
+      where e.event_type in ('feature_flag.deleted', 'audit.gap') and e.environment = past_states.environment
+        and e.occurred_at > past_states.at and e.schedule_id is null
         and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
       group by e.flag_id
     ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
@@ -1583,7 +1585,8 @@ begin
       select
         d.is_lost,
         n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
-      from (select coalesce(n.last_before, i.revision) > l.revision as is_lost) as d
+      -- Neither: a flag that was deleted without an event, some time before the reconciler found it gone.
+      from (select coalesce(coalesce(n.last_before, i.revision) > l.revision, true) as is_lost) as d
     ) as c
     cross join lateral (
       select case
@@ -1624,7 +1627,8 @@ end;
 $$;
 
 comment on function app_public.flag_state_at(text, timestamptz) is
-  'The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+  '@behavior -*
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
 
 grant execute on function app_public.flag_state_at(text, timestamptz) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/state.sql
@@ -1701,7 +1705,8 @@ end;
 $$;
 
 comment on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) is
-  'The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+  '@behavior -*
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
 
 grant execute on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/upcoming.sql
@@ -1774,7 +1779,8 @@ end;
 $$;
 
 comment on function app_public.flag_changes(text, timestamptz, timestamptz, text, integer) is
-  'The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
+  '@behavior -*
+The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
 
 create or replace function app_public.schedules_between(
   environment text, "from" timestamptz, "to" timestamptz, of_flag text default null, first integer default 1000
@@ -1807,7 +1813,8 @@ end;
 $$;
 
 comment on function app_public.schedules_between(text, timestamptz, timestamptz, text, integer) is
-  'The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
+  '@behavior -*
+The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
 
 create or replace function app_public.changes_per_day(environment text, "from" timestamptz, "to" timestamptz, zone text default 'UTC')
 returns table (day text, changes integer, failed integer, pending integer)
@@ -1858,7 +1865,8 @@ end;
 $$;
 
 comment on function app_public.changes_per_day(text, timestamptz, timestamptz, text) is
-  'For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
+  '@behavior -*
+For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
 
 grant execute on function
   app_public.flag_changes(text, timestamptz, timestamptz, text, integer),
@@ -1883,7 +1891,8 @@ begin
     select
       e.occurred_at,
       case when v_in_full then coalesce(
-        e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) end,
+        e.metadata ->> 'requestedBy', e.admin_user_id, e.admin_email,
+        case when e.actor_kind = 'database' then e.database_user end) end,
       e.event_type, e.schedule_id,
       case when v_in_full then e.metadata ->> 'reason' end
     from audit.events e
@@ -1896,7 +1905,8 @@ end;
 $$;
 
 comment on function app_public.last_flag_change(uuid) is
-  'The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
+  '@behavior -*
+The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
 
 grant execute on function app_public.last_flag_change(uuid) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/changes.sql

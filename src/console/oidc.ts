@@ -2,7 +2,9 @@ import type { Request, Response } from 'express';
 import { AuthenticationError } from '../auth/auth.ts';
 import { InvalidClaimsError } from '../auth/claims.ts';
 import { KeysUnavailableError } from '../auth/jwks.ts';
+import { turnedAwayLevel } from '../http/problems.ts';
 import type { Logger } from '../lib/log.ts';
+import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import {
   exchangeCode,
   makeProvider,
@@ -47,7 +49,7 @@ export function makeOidc(options: OidcOptions) {
   const provider = makeProvider(settings);
 
   /** Sends the browser to the sign-in page, which says the reason. The log has all of it. */
-  function fail(response: Response, reason: 'provider_down' | 'refused', to: string): void {
+  function fail(response: Response, reason: Reason, to: string): void {
     const query = new URLSearchParams({ reason, ...(to !== HOME && { to }) });
     response.redirect(303, `/console/sign-in?${query.toString()}`);
   }
@@ -113,7 +115,7 @@ export function makeOidc(options: OidcOptions) {
       } catch (error) {
         const reason = reasonOf(error);
         if (reason === null) throw error;
-        log.warn({ err: error }, SENTENCES[reason]);
+        log[turnedAwayLevel(error)]({ err: error }, SENTENCES[reason]);
         fail(response, reason, begun.to);
       }
     },
@@ -171,10 +173,14 @@ function isJwt(token: string): boolean {
 const SENTENCES = {
   provider_down: 'the identity provider can’t be reached for a sign-in',
   refused: 'a sign-in was refused',
+  unavailable: 'a sign-in could not be kept',
 };
 
-/** Why a sign-in failed, for the page; null for a fault of ours, or of the database. */
-function reasonOf(error: unknown): 'provider_down' | 'refused' | null {
+type Reason = keyof typeof SENTENCES;
+
+/** Why a sign-in failed, for the page; null for a fault of ours. */
+function reasonOf(error: unknown): Reason | null {
+  if (error instanceof DatabaseUnavailableError) return 'unavailable';
   if (error instanceof ProviderDownError || error instanceof KeysUnavailableError)
     return 'provider_down';
   const isRefused = [AuthenticationError, InvalidClaimsError, SignInRefusedError].some(

@@ -19,14 +19,32 @@ export interface Provider {
 export class ProviderDownError extends Error {
   override readonly name = 'ProviderDownError';
 
-  constructor(cause: unknown) {
-    super('The identity provider can’t be reached, or its answer can’t be read.', { cause });
+  constructor(error: unknown) {
+    super(`The identity provider can’t be reached, or its answer can’t be read: ${sayAll(error)}.`);
   }
 }
 
 /** The identity provider, or what it answered, refuses this sign-in. */
 export class SignInRefusedError extends Error {
   override readonly name = 'SignInRefusedError';
+}
+
+/** Characters of what an error says that are passed on: parts of it may be the provider's, or the browser's. */
+const MAX_SAID = 1_000;
+
+/**
+ * What an error and its causes say, and what OAuth's answer says of it. The errors themselves aren't kept: they have bodies with tokens,
+ * and claims, which must not get into a log.
+ */
+function sayAll(error: unknown): string {
+  const said: string[] = [];
+  for (let cause = error; cause instanceof Error && said.length < 10; cause = cause.cause) {
+    const { error: code, error_description: description } = cause as Error &
+      Readonly<Record<string, unknown>>;
+    const texts = [code, description, cause.message].filter((text) => typeof text === 'string');
+    said.push(...texts.map((text) => text.replace(/\.$/, '')));
+  }
+  return [...new Set(said)].join(': ').slice(0, MAX_SAID);
 }
 
 /** Codes of openid-client's errors that another try doesn't change; after others, as a time-out or an answer that isn't OAuth's, it may. */
@@ -66,8 +84,7 @@ export async function exchangeCode(
     const { code, error: reason, status = 0 } = error as Readonly<Record<string, unknown>>;
     const isPassing = PASSING.has(reason) || Number(status) >= 500;
     if (isPassing || !REFUSALS.has(code)) throw new ProviderDownError(error);
-    const said = typeof reason === 'string' ? reason : (error as Error).message;
-    throw new SignInRefusedError(`The identity provider refused it: ${said}.`, { cause: error });
+    throw new SignInRefusedError(`The identity provider refused it: ${sayAll(error)}.`);
   }
 }
 

@@ -4,6 +4,7 @@ import { readJson } from '../http/json_body.ts';
 import { makeErrorHandler, notFound, parse } from '../http/problems.ts';
 import { ProblemError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { DatabaseUnavailableError } from '../postgres/pool.ts';
 import type { makeCodes } from './codes.ts';
 import type { Oidc } from './oidc.ts';
 import type { SignIn } from './sign_in.ts';
@@ -70,10 +71,17 @@ export function makeSessionRoutes(options: RouteOptions): Router {
       return;
     }
     const { code } = request.query;
-    const isKnown = await codes.redeem(typeof code === 'string' ? code : '', async (token) => {
+    const redeemed = codes.redeem(typeof code === 'string' ? code : '', async (token) => {
       await signIn.begin(request, response, { token });
     });
-    response.redirect(303, isKnown ? '/console/' : '/console/sign-in?reason=link_used');
+    try {
+      const isKnown = await redeemed;
+      response.redirect(303, isKnown ? '/console/' : '/console/sign-in?reason=link_used');
+    } catch (error) {
+      // A person follows the link, and the code counts again.
+      if (!(error instanceof DatabaseUnavailableError)) throw error;
+      response.redirect(303, '/console/sign-in?reason=unavailable');
+    }
   });
   if (oidc !== null) {
     router.get('/console/sign-in/oidc', (request, response) => oidc.begin(request, response));

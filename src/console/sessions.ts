@@ -35,7 +35,7 @@ export type Sessions = ReturnType<typeof makeSessions>;
  * The sessions of the console: rows under the hash of a random id, which the browser has in a cookie. A cookie is signed, so that one
  * that was made up costs no query, and has its session's end, so that it can be said while the database is away. Nothing is cached:
  * a request costs one indexed read, and a session that ends here ends for all APIs at once; its WebSockets at
- * other APIs stay until the token ends.
+ * other APIs stay until its time is over.
  *
  * @param pool the API's
  */

@@ -151,9 +151,15 @@ test('while the database is away the page is there, and a session counts until i
   const databaseUrl = 'postgres://nobody@127.0.0.1:1/nothing';
   await withApi(
     {},
-    async ({ url }) => {
+    async ({ url, enterUrl }) => {
       const there = new Browser(url);
       expect((await there.visit('GET /console/')).text).toBe(HTML);
+      const link = enterUrl(adminToken());
+      for (const time of [1, 2])
+        expect([time, (await there.visit(`GET ${link}`)).headers.location]).toEqual([
+          time,
+          '/console/sign-in?reason=unavailable',
+        ]);
       expect((await there.visit('GET /console/session')).body.signed_in).toBe(false);
       const headers = { cookie: browser.cookie };
       const state = await there.visit('GET /console/session', { headers });

@@ -3,6 +3,7 @@ import { startTestApi, type TestApi } from '../support/api.ts';
 import { Browser, type Page } from '../support/browser.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { AUDIENCE, CLIENT, startProvider } from '../support/oidc_provider.ts';
+import { makeRsaPair, nowInSeconds, sign } from '../support/tokens.ts';
 
 const database = useDatabase();
 let provider: Awaited<ReturnType<typeof startProvider>>;
@@ -15,8 +16,8 @@ const ROLES = {
   JWT_USER_ID_CLAIM: 'uid',
 };
 
-const start = (env: Record<string, string> = {}) =>
-  startTestApi(database.authenticatorUrl, {
+const start = (env: Record<string, string> = {}, url = database.authenticatorUrl) =>
+  startTestApi(url, {
     env: {
       ...{ JWT_SECRET: '', JWT_JWKS_URI: `${provider.issuer}/jwks`, JWT_ISSUER: provider.issuer },
       ...{ ...ROLES, JWT_AUDIENCE: AUDIENCE, OIDC_ISSUER: provider.issuer },
@@ -45,7 +46,12 @@ afterAll(async () => {
 beforeEach(() => {
   provider.serve(api.url);
   Object.assign(provider.state, {
-    ...{ person: { userId: 'alice', groups: ['halyard-admin'] }, hasJwt: true, refuses: false },
+    ...{
+      person: { userId: 'alice', groups: ['halyard-admin'] },
+      hasJwt: true,
+      refuses: false,
+      answer: null,
+    },
   });
 });
 
@@ -129,7 +135,9 @@ describe('signing in at the identity provider', () => {
     expect(api.logText()).toContain('Ask for a token whose claim groups');
     provider.state.refuses = true;
     expect(placeOf(await signIn(makePerson(), '/console/trail'))).toEqual(refused);
-    expect(api.logText()).toContain('The identity provider refused it: access_denied.');
+    expect(api.logText()).toContain(
+      'The identity provider refused it: access_denied: The person refused',
+    );
   });
 
   test('isn’t finished in another browser, twice, or with another state', async () => {
@@ -166,6 +174,43 @@ describe('signing in at the identity provider', () => {
     } finally {
       await other.close();
     }
+  });
+
+  test('says that the database is away', async () => {
+    const other = await start({}, 'postgres://nobody@127.0.0.1:1/nothing');
+    try {
+      provider.serve(other.url);
+      const away = [303, '/console/sign-in?reason=unavailable&to=%2Fconsole%2Ftrail'];
+      expect(placeOf(await signIn(makePerson(other.url), '/console/trail'))).toEqual(away);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('logs why it was refused, and nothing of tokens and persons', async () => {
+    const refused = [303, '/console/sign-in?reason=refused'];
+    const answer = {
+      token_type: 'bearer',
+      access_token: 'opaque-of-alice',
+      refresh_token: 'for-more',
+    };
+    provider.state.answer = answer;
+    expect(placeOf(await signIn(makePerson()))).toEqual(refused);
+    const claims = {
+      iss: provider.issuer,
+      sub: 'a',
+      aud: 'another',
+      nonce: 'x',
+      email: 'ann@example.com',
+    };
+    const [iat, secret] = [nowInSeconds(), makeRsaPair('x').privateKey];
+    const id_token = sign({ ...claims, iat }, { algorithm: 'RS256', secret });
+    provider.state.answer = { ...answer, id_token };
+    expect(placeOf(await signIn(makePerson()))).toEqual(refused);
+    const [text, said] = [api.logText(), ['id_token', '(audience) claim value']];
+    expect(said.filter((each) => !text.includes(each))).toEqual([]);
+    const kept = ['opaque-of-alice', 'for-more', 'ann@example.com', '"claims"'];
+    expect(kept.filter((each) => text.includes(each))).toEqual([]);
   });
 
   test('ends at the provider too', async () => {

@@ -142,6 +142,22 @@ describe('the past', () => {
     });
   });
 
+  test('a flag that was deleted without an event is there, and not certain, until it was found gone', async () => {
+    await withActors(database, async (client) => {
+      const { id } = await insertFlag(client, { flag_key: 'vanished', enabled: true });
+      await client.query('alter table app_public.feature_flags disable trigger _900_audit_delete');
+      await client.query('delete from app_public.feature_flags where id = $1', [id]);
+      const gone = `'${await now(client)}'`;
+      expect(await stateOf(client, 'vanished')).toBeUndefined();
+      await client.query(`select app_private.reconcile_deleted_rows('', 1000)`);
+      expect(await stateOf(client, 'vanished', gone)).toMatchObject({
+        enabled: true,
+        certain: false,
+      });
+      expect(await stateOf(client, 'vanished')).toBeUndefined();
+    });
+  });
+
   test('a time from before the purge is refused with the horizon, and no other', async () => {
     await withActors(database, async (client) => {
       const months = await writeTrail(client);

@@ -96,7 +96,12 @@ async function takeForm(browser: Browser, { url, token, form }: Taking): Promise
 
 /** Opens what a page shows only when it is asked for. */
 async function choose(page: Page, name: string): Promise<void> {
-  if (name === 'timeline_soon') await page.locator('#table tbody a').last().click();
+  if (name === 'timeline_soon')
+    await page
+      .getByRole('row', { name: /Pending/ })
+      .getByRole('link')
+      .first()
+      .click();
   if (name === 'trail') await page.locator('.events a').nth(2).click();
   await page.waitForLoadState('networkidle');
 }

@@ -39,6 +39,22 @@ test('every role reads the environments that its token reaches, and no others', 
   });
 });
 
+test('an admin whose token has no id is named by the e-mail address', async () => {
+  await withActors(database, async (client) => {
+    const { id } = await insertFlag(client);
+    const by = async () => {
+      await become(client, 'auditor');
+      return value(client, 'select by from app_public.last_flag_change($1)', [id]);
+    };
+    await become(client, 'admin', { email: 'ann@example.com' });
+    await client.query('update app_public.feature_flags set enabled = true where id = $1', [id]);
+    expect(await by()).toBe('ann@example.com');
+    await become(client, 'admin', { email: 'ann@example.com', userId: 'ann' });
+    await client.query('update app_public.feature_flags set enabled = false where id = $1', [id]);
+    expect(await by()).toBe('ann');
+  });
+});
+
 test('a login that is granted the viewers’ role gets neither who nor why, also when it claims another role', async () => {
   await withActors(database, async (client) => {
     const { id } = await insertFlag(client);

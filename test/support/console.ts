@@ -145,6 +145,8 @@ async function openContext(browser: Browser, api: TestApi, opened: Opened) {
       : { viewport: { width: 1440, height: 900 } }),
     acceptDownloads: true,
   });
+  // Deadlines, and not expectations.
+  context.setDefaultTimeout(15_000);
   if (as === null) return context;
   const answer = await context.request.post(`${at}/console/session`, {
     data: { token: TOKENS[as]() },

@@ -33,6 +33,8 @@ export async function startProvider() {
     hasJwt: true,
     /** Whether the person refuses. */
     refuses: false,
+    /** What the provider answers to a code, in place of tokens. */
+    answer: null as object | null,
   };
   const claimsOf = (accountId: string) => ({
     ...{ sub: `sub-of-${accountId}`, uid: accountId, email: `${accountId}@example.com` },
@@ -89,6 +91,10 @@ export async function startProvider() {
     });
     const callback = provider.callback();
     handle = async (request, response) => {
+      if (state.answer !== null && request.url === '/token')
+        return response
+          .setHeader('Content-Type', 'application/json')
+          .end(JSON.stringify(state.answer));
       if (request.url?.startsWith('/interaction') !== true) return callback(request, response);
       await provider.interactionDetails(request, response);
       const result = state.refuses

@@ -1,7 +1,18 @@
 import { useState } from 'preact/hooks';
 import { path } from '../router.ts';
 
-const keyOf = (name: string): string => `halyard.draft ${path.value} ${name}`;
+const PREFIX = 'halyard.draft ';
+const keyOf = (name: string): string => `${PREFIX}${path.value} ${name}`;
+
+/** Drops all that is kept: the next person to sign in may be another. */
+export function dropDrafts(): void {
+  try {
+    for (const key of Object.keys(sessionStorage))
+      if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
+  } catch {
+    // Nothing is kept.
+  }
+}
 
 function read(key: string): unknown {
   try {

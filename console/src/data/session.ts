@@ -1,5 +1,6 @@
 import { signal } from '@preact/signals';
 import { here, navigate } from '../router.ts';
+import { dropDrafts } from './draft.ts';
 
 /** How one can sign in here. */
 export interface SignIn {
@@ -56,6 +57,7 @@ export async function signOut(): Promise<void> {
   const answer = await fetch('/console/session', {
     ...{ method: 'DELETE', credentials: 'same-origin', headers: { 'X-Halyard-Console': '1' } },
   });
+  dropDrafts();
   const { end_session_url: url } = (await answer.json()) as { end_session_url: string | null };
   location.assign(url ?? '/console/sign-in?reason=signed_out');
 }

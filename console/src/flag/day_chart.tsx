@@ -24,6 +24,8 @@ export interface ShownFlag extends FlagState {
 }
 
 const HEIGHT = 84;
+/** Changes of a day that are drawn. */
+const MOST = 1_000;
 const BEHIND = 9 * HOUR;
 
 /** A day around now, from a whole hour on. */
@@ -65,7 +67,8 @@ export function DayChart({ flag }: { readonly flag: ShownFlag }) {
   const range = useMemo(() => ({ from, to }), [from, to]);
   const { environment, flagKey } = flag;
   const found = useResource(FLAG_SPAN, {
-    ...{ environment, flagKey, from: new Date(from).toISOString(), to: new Date(to).toISOString() },
+    ...{ environment, flagKey, first: MOST },
+    ...{ from: new Date(from).toISOString(), to: new Date(to).toISOString() },
   });
   const facts = found.data.value;
   // A band that ends at now moves by a pixel in a minute.

@@ -72,8 +72,14 @@ export const EVERYWHERE = graphql(`
 
 /** What happened to the flag over a span, and all schedules for it. */
 export const FLAG_SPAN = graphql(`
-  query FlagSpan($environment: String!, $flagKey: String!, $from: Datetime!, $to: Datetime!) {
-    flagChanges(environment: $environment, flagKey: $flagKey, from: $from, to: $to, first: 1000) {
+  query FlagSpan(
+    $environment: String!
+    $flagKey: String!
+    $from: Datetime!
+    $to: Datetime!
+    $first: Int!
+  ) {
+    flagChanges(environment: $environment, flagKey: $flagKey, from: $from, to: $to, first: $first) {
       at
       flagKey
       enabled
@@ -88,7 +94,7 @@ export const FLAG_SPAN = graphql(`
       flagKey: $flagKey
       from: $from
       to: $to
-      first: 1000
+      first: $first
     ) {
       id
       flagKey

@@ -11,6 +11,8 @@ import { isShown, SHOWN, type Entry } from './entry.ts';
 interface Props {
   readonly ahead: readonly Entry[];
   readonly past: readonly Entry[];
+  /** Pending ones that come later still, and aren't listed. */
+  readonly unlisted: number;
   /** Schedules that failed and wait for someone. */
   readonly failed: ReadonlySet<string>;
   readonly more: (() => void) | null;
@@ -20,7 +22,8 @@ interface Props {
 }
 
 /** What will happen, now, and what happened: before and after, who, why, how late, and sealed by what. */
-export function History({ ahead, past, failed, more, hasDecisions, children }: Props) {
+export function History(props: Props) {
+  const { ahead, past, unlisted, failed, more, hasDecisions, children } = props;
   const shown = param('show') || 'all';
   const upcoming = ahead.filter((entry) => isShown(entry, shown));
   const happened = past.filter((entry) => isShown(entry, shown));
@@ -41,6 +44,7 @@ export function History({ ahead, past, failed, more, hasDecisions, children }: P
           </span>
         )}
       </header>
+      {unlisted > 0 && <p class="more">{unlisted} more are pending for later.</p>}
       <ol class="hist">
         {upcoming.map((entry) => (
           <Line key={entry.key} entry={entry} status="pending" />

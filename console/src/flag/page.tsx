@@ -4,7 +4,7 @@ import { useResource } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
-import { link, match, navigate, param } from '../router.ts';
+import { link, match, param, setParams } from '../router.ts';
 import { ScheduleForm } from '../schedules/form.tsx';
 import { DayChart } from './day_chart.tsx';
 import { Description } from './description.tsx';
@@ -35,7 +35,7 @@ function Flag({ environment, flagKey }: Props) {
   const form = useRef<HTMLElement>(null);
   useKeys({
     n: () => form.current?.querySelector<HTMLElement>('input')?.focus(),
-    Escape: () => navigate(link('/flags')),
+    Escape: () => setParams({ sel: null }),
   });
   const flag = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
   const isMissing = !isKnown || (found.data.value !== null && flag === null);
@@ -66,7 +66,10 @@ function Flag({ environment, flagKey }: Props) {
             <DayChart flag={flag} />
           </section>
           <div class="cols">
-            <FoundHistory flag={flag} failed={flag.failed.nodes} />
+            <FoundHistory
+              {...{ flag, failed: flag.failed.nodes }}
+              unlisted={flag.pending.totalCount - flag.pending.nodes.length}
+            />
             <aside class="stack" ref={form} aria-label={isAdmin.value ? 'New change' : 'More'}>
               {isAdmin.value && (
                 <section class="card" id="new-change" aria-labelledby="new-change-title">
@@ -92,9 +95,12 @@ const FIRST_EVENTS = 30;
 function FoundHistory({
   flag,
   failed,
+  unlisted,
 }: {
   readonly flag: ShownFlag;
   readonly failed: readonly { readonly id: string }[];
+  /** Pending schedules beyond those that the server lists. */
+  readonly unlisted: number;
 }) {
   const [count, setCount] = useState(FIRST_EVENTS);
   const { ahead, past, resource, hasMore } = useHistory(flag, count);
@@ -107,7 +113,7 @@ function FoundHistory({
     <div class="stack">
       <Failure error={resource.error} refetch={resource.refetch} />
       <History
-        {...{ ahead, past, hasDecisions: readsTrail.value }}
+        {...{ ahead, past, unlisted, hasDecisions: readsTrail.value }}
         failed={new Set(failed.map(({ id }) => id))}
         more={hasMore ? () => setCount(MOST_EVENTS) : null}
       >

@@ -12,7 +12,9 @@ import type { Entry } from './entry.ts';
 import { entriesOf } from './events.ts';
 
 /** How far back viewers see, who read no trail. */
-const BACK = 90 * DAY;
+const BACK = 30 * DAY;
+/** The server answers 10,000 rows a query: changes and schedules. */
+const MOST_CHANGES = 5_000;
 /** The server's pages have so many events at most. */
 export const MOST_EVENTS = 100;
 
@@ -44,7 +46,7 @@ export function useHistory(flag: ShownFlag, count: number): FoundHistory {
     reads
       ? null
       : {
-          ...{ environment, flagKey },
+          ...{ environment, flagKey, first: MOST_CHANGES },
           ...{ from: new Date(from).toISOString(), to: new Date(to).toISOString() },
         },
   );

@@ -23,7 +23,11 @@ const SHOWN = ['flag_key', 'environment', 'description'];
 
 /** Creates a flag, which is off until somebody changes or schedules it. */
 export function NewFlag({ environment, onClose }: Props) {
-  const { values, change, drop } = useDraft('flag', { flagKey: '', description: '', environment });
+  const { values, change, drop } = useDraft(`flag ${environment}`, {
+    flagKey: '',
+    description: '',
+    environment,
+  });
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
   const sending = useSending();
   const check = useCheck();

@@ -93,7 +93,9 @@ function Environment({ environment, filter, isFirst, search }: Props) {
         ))}
       <Failure error={found.error} refetch={found.refetch} />
       <section class="card" aria-label={`Flags of ${environment}`}>
-        {isFirst && <FilterBar search={search} filter={filter} />}
+        {isFirst && (rows === null || total > 0 || filter !== '') && (
+          <FilterBar search={search} filter={filter} />
+        )}
         {rows === null ? (
           <Waiting rows={10} />
         ) : total === 0 ? (

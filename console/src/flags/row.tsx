@@ -11,6 +11,10 @@ import type { FlagRow, ListedFlag, NextChange } from './model.ts';
 const pathOf = ({ environment, flagKey }: ListedFlag): string =>
   link(`/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`);
 
+/** In whole minutes, so that a row isn't drawn each second. */
+const sinceText = (ms: number): string =>
+  ms < 60_000 ? 'just now' : durationText(Math.floor(ms / 60_000) * 60_000);
+
 /** The time where it is today's, else the day. */
 function DayOrTime({ at, long = false }: { readonly at: number; readonly long?: boolean }) {
   const current = now.value;
@@ -20,7 +24,7 @@ function DayOrTime({ at, long = false }: { readonly at: number; readonly long?: 
     <time dateTime={new Date(at).toISOString()}>
       {isToday ? timeText(at, zone.value) : long ? `${day} ${timeText(at, zone.value)}` : day}
       {isToday && !long && at <= current && (
-        <span class="muted"> ({durationText(Math.floor((current - at) / 60_000) * 60_000)})</span>
+        <span class="muted"> ({sinceText(current - at)})</span>
       )}
     </time>
   );

@@ -13,6 +13,8 @@ const REASONS: Readonly<Record<string, string>> = {
   refused:
     'The identity provider refused it, or your account has no role in Halyard. Its administrator can give you one.',
   provider_down: 'The identity provider does not answer. Try again in a moment.',
+  unavailable:
+    'The database of Halyard does not answer. Try again in a moment: a link still counts.',
 };
 
 /** Where one goes back to: a path of the console, and nothing else. */

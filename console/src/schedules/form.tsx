@@ -41,7 +41,7 @@ const SHOWN = ['scheduled_at', 'updates', 'reason', 'flag_key', 'environment'];
 export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
   const fresh = (): ScheduleText =>
     newSchedule(environment, flagKey ?? '', zone.value, databaseNow());
-  const { values, change, drop } = useDraft<ScheduleText>('schedule', fresh());
+  const { values, change, drop } = useDraft<ScheduleText>(`schedule ${environment}`, fresh());
   const flag: FlagName = {
     environment: flagKey === null ? values.environment : environment,
     flagKey: flagKey ?? values.flagKey.trim(),

@@ -21,7 +21,8 @@ export function nameOf({ createdBy, requestedBy, updates, scheduledAt }: AskedPe
   return `${who === '' ? 'a schedule to' : `${who}’s`} ${change} at ${when(scheduledAt)}`;
 }
 
-const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1);
+/** As the beginning of a sentence: a user id keeps its letters. */
+const atStart = (text: string): string => text.replace(/^a schedule/, 'A schedule');
 
 /** What a change does at its instant, and which pending changes touch it: read before it is saved. */
 export function PendingNote({
@@ -51,7 +52,7 @@ export function PendingNote({
         )}
       {next !== null && (
         <Note tone="conflict">
-          {capital(nameOf(next.schedule))} comes after this and sets {shortState(next.state)}
+          {atStart(nameOf(next.schedule))} comes after this and sets {shortState(next.state)}
           {more === 0 ? '' : `; ${more} more after it`}.
         </Note>
       )}

@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
+import { titleOf as pageTitle } from '../../../console/src/frame/title.ts';
 import { aheadOf, pastOf, upcomingOf } from '../../../console/src/flag/entries.ts';
 import { isShown, titleOf } from '../../../console/src/flag/entry.ts';
 import { entriesOf, type FlagEvent } from '../../../console/src/flag/events.ts';
@@ -120,6 +121,19 @@ describe('the list of flags', () => {
 
 const OFF = { enabled: false, rolloutPercentage: 100 };
 const TENTH = { enabled: true, rolloutPercentage: 10 };
+
+describe('the browser’s name of a page', () => {
+  test.each([
+    ['/timeline', 'Timeline · Halyard'],
+    ['/flags', 'Flags · Halyard'],
+    ['/flags/production/checkout-v2', 'checkout-v2 · Halyard'],
+    ['/flags/production/%', 'Flags · Halyard'],
+    ['/trail/3eb2283f', 'Trail · Halyard'],
+    ['/elsewhere', 'Halyard'],
+  ])('%s is %s', (path, title) => {
+    expect(pageTitle(path)).toBe(title);
+  });
+});
 
 describe('a history’s titles', () => {
   test.each([

@@ -1,0 +1,27 @@
+const NAMES: Readonly<Record<string, string>> = {
+  timeline: 'Timeline',
+  tonight: 'Tonight',
+  flags: 'Flags',
+  trail: 'Trail',
+  state: 'State at',
+  help: 'Help',
+  'sign-in': 'Sign in',
+};
+
+/**
+ * What the browser calls the page, in its tabs and its history.
+ *
+ * @param path as the router has it: `/flags/production/checkout-v2`
+ */
+export function titleOf(path: string): string {
+  const [, page = '', , flagKey] = path.split('/');
+  let name = NAMES[page];
+  if (page === 'flags' && flagKey !== undefined) {
+    try {
+      name = decodeURIComponent(flagKey);
+    } catch {
+      // No address of the console's own.
+    }
+  }
+  return name === undefined ? 'Halyard' : `${name} · Halyard`;
+}
