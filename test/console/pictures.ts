@@ -27,6 +27,8 @@ const PAGES = {
 const FORMS = {
   light: { viewport: { width: 1440, height: 900 }, colorScheme: 'light' },
   dark: { viewport: { width: 1440, height: 900 }, colorScheme: 'dark' },
+  /** For the README: 150 kB at most. */
+  small: { viewport: { width: 1240, height: 700 }, colorScheme: 'light' },
   phone: { viewport: { width: 390, height: 844 }, colorScheme: 'light', hasTouch: true },
 } as const;
 
@@ -104,4 +106,5 @@ async function choose(page: Page, name: string): Promise<void> {
       .click();
   if (name === 'trail') await page.locator('.events a').nth(2).click();
   await page.waitForLoadState('networkidle');
+  await page.evaluate('scrollTo(0, 0)');
 }
