@@ -29,7 +29,7 @@ function target(): string {
 function targetText(to: string): string {
   const [, , page = '', environment, key] = to.split(/[?#]/)[0]?.split('/') ?? [];
   if (page === 'flags' && key !== undefined && environment !== undefined)
-    return `${decodeURIComponent(key)} in ${decodeURIComponent(environment)}`;
+    return decoded(`${key} in ${environment}`);
   return (
     {
       timeline: 'Timeline',
@@ -39,6 +39,15 @@ function targetText(to: string): string {
       state: 'State at',
     }[page] ?? 'Timeline'
   );
+}
+
+/** Percent-encoded text as it reads, or as it is where it can't be decoded: it comes from the address. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export function SignIn({ onSignedIn }: { readonly onSignedIn: () => Promise<void> }) {
