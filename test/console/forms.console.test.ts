@@ -127,7 +127,7 @@ describeConsole('forms', (site) => {
       await dialog.getByLabel(/this changes production at once/).fill(key);
     }
 
-    test('the second is told who changed what, and nothing is lost', async () => {
+    test('the second shows who changed what, and nothing is lost', async () => {
       const key = 'two-tabs';
       await site.call('POST /api/admin/flags', { json: { flag_key: key, enabled: true } });
       const first = await site.open(`/console/flags/production/${key}`);
@@ -138,11 +138,13 @@ describeConsole('forms', (site) => {
       await expect.poll(async () => (await flag(key)).rollout_percentage).toBe(50);
 
       await second.getByRole('button', { name: /now$/ }).last().click();
-      const told = second.getByRole('alert').filter({ hasText: 'Somebody changed it meanwhile' });
-      await told.waitFor();
-      expect(await told.innerText()).toMatch(/alice/);
+      const refusal = second
+        .getByRole('alert')
+        .filter({ hasText: 'Somebody changed it meanwhile' });
+      await refusal.waitFor();
+      expect(await refusal.innerText()).toMatch(/alice/);
       expect((await flag(key)).rollout_percentage).toBe(50);
-      await told.getByRole('button', { name: 'Keep mine' }).click();
+      await refusal.getByRole('button', { name: 'Keep mine' }).click();
       await expect.poll(async () => (await flag(key)).rollout_percentage).toBe(30);
       await first.getByText('On · 30%').first().waitFor();
     });
