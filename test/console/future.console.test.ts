@@ -6,7 +6,7 @@ import type { Flag, Schedule } from '../../src/schemas.ts';
 const COUNT = byForm({ short: 50, full: 300 });
 const FLAGS = 8;
 /** Milliseconds from the first request to the last change: long enough for all requests on a busy machine, and more in the long form. */
-const AHEAD_MS = byForm({ short: 6_000, full: 20_000 });
+const AHEAD_MS = byForm({ short: 12_000, full: 30_000 });
 const SPREAD_MS = byForm({ short: 3_000, full: 10_000 });
 
 const pick = <T>(list: readonly T[]): T => {
@@ -41,8 +41,10 @@ describeConsole('the drawn future', (site) => {
     const keys = Array.from({ length: FLAGS }, (_, i) => `flag-${i}`);
     for (const key of keys)
       await site.call('POST /api/admin/flags', { json: { flag_key: key, enabled: false } });
+    // So that the page is built, and the browser has it, before the time runs.
+    await site.open('/console/timeline');
     const begin = Date.now() + AHEAD_MS;
-    // Some at one instant, where the later request wins.
+    // Some at one instant: the greater id is applied last.
     const instants = Array.from({ length: COUNT / 2 }, () =>
       Math.round(begin + Math.random() * SPREAD_MS),
     );
