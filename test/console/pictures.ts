@@ -10,7 +10,7 @@ import { startProcess } from '../support/processes.ts';
 // `npm run console:pictures [-- FOLDER]`. Look at each beside its drawing. `TOKEN=… npm run console:pictures FOLDER URL` takes those of
 // a Halyard that runs, for an admin's token.
 
-/** By the picture's name; `signed out` ones are opened by nobody. */
+/** By the name of the picture. */
 const PAGES = {
   timeline: '/console/timeline?tz=Europe/Paris&span=24h',
   timeline_soon: '/console/timeline?tz=Europe/Paris&span=30m',
