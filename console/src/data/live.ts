@@ -1,7 +1,7 @@
 import { signal } from '@preact/signals';
 import { createClient, type Client } from 'graphql-ws/client';
 import type { TadaDocumentNode } from 'gql.tada';
-import { compareClocks, databaseNow } from './clock.ts';
+import { compareClocks, databaseNow, now } from './clock.ts';
 import { graphql, sourceOf } from './documents.ts';
 import { refetchAll } from './resource.ts';
 import { sessionEnded } from './session.ts';
@@ -43,8 +43,19 @@ const UNAUTHORIZED = [4401, 4403];
 /** The shortest time between two times that all is asked again. */
 const REFETCH_MS = 300;
 const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
+/** The server ends a subscription that it can't follow sooner than this. */
+const SETTLED_MS = 1_000;
+const PING_MS = 10_000;
+const PONG_MS = 5_000;
 
 let client: Client | null = null;
+let isConnected = false;
+/** Subscriptions that the server has ended, though the connection may be open. */
+const broken = new Set<object>();
+/** When the server last said something: by the browser's clock, which goes on while the machine sleeps. */
+let heard = 0;
+/** Whether something changed while the tab was hidden: it asks once one looks at it. */
+let isHeldBack = false;
 
 /** Connects, and follows until the page is left: each change asks again for what is shown. */
 export function startLive(): void {
@@ -52,23 +63,28 @@ export function startLive(): void {
   const made: Client = createClient({
     url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
     lazy: false,
-    keepAlive: 10_000,
+    keepAlive: PING_MS,
     retryAttempts: Infinity,
-    retryWait: (tries) => wait(RETRY_MS[Math.min(tries, RETRY_MS.length - 1)] ?? 4_000),
+    retryWait: pause,
     shouldRetry: () => client === made,
     on: {
+      message: () => (heard = Date.now()),
       connected: () => {
-        liveness.value = { kind: 'live' };
+        isConnected = true;
+        show();
         void compareClocks().catch(() => undefined);
         changed();
       },
       closed: (event) => {
-        lost();
+        clearTimeout(deadline);
+        if (client !== made) return;
+        isConnected = false;
+        show();
         if (UNAUTHORIZED.includes((event as CloseEvent).code)) sessionEnded();
       },
       // A connection that answers no ping is gone, though nobody closed it.
       ping: (received) => {
-        if (!received) deadline = setTimeout(() => made.terminate(), 5_000);
+        if (!received) deadline = setTimeout(() => made.terminate(), PONG_MS);
       },
       pong: (received) => {
         if (received) clearTimeout(deadline);
@@ -86,14 +102,37 @@ export function stopLive(): void {
   const ended = client;
   client = null;
   void ended?.dispose();
+  isConnected = false;
+  broken.clear();
   liveness.value = { kind: 'connecting' };
 }
 
-function lost(): void {
-  if (liveness.value.kind !== 'lost') liveness.value = { kind: 'lost', since: databaseNow() };
+/** Live is what is connected and followed. */
+function show(): void {
+  if (isConnected && broken.size === 0) liveness.value = { kind: 'live' };
+  else if (liveness.value.kind !== 'lost') liveness.value = { kind: 'lost', since: databaseNow() };
 }
 
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+/** The time goes on: it stands still while the tab is hidden, or the machine asleep. */
+now.subscribe(() => {
+  // A connection that the sleep has ended says so to nobody.
+  if (heard > 0 && Date.now() - heard > PING_MS + PONG_MS + 5_000) {
+    heard = 0;
+    client?.terminate();
+  }
+  if (isHeldBack && !document.hidden) changed();
+});
+
+/** Waits before another try; in a hidden tab until one looks at it. */
+async function pause(tries: number): Promise<void> {
+  await new Promise((resolve) =>
+    setTimeout(resolve, RETRY_MS[Math.min(tries, RETRY_MS.length - 1)]),
+  );
+  if (document.hidden)
+    await new Promise((resolve) =>
+      document.addEventListener('visibilitychange', resolve, { once: true }),
+    );
+}
 
 /**
  * Follows one subscription, and begins it again where the server ends it, as it does when it loses sight of the trail.
@@ -110,12 +149,22 @@ export function follow<Result, Variables>(
   let done = false;
   let stop: () => void = () => undefined;
   let tries = 0;
+  let settled: ReturnType<typeof setTimeout> | undefined;
+  const self = {};
+  const isFollowed = (): void => {
+    tries = 0;
+    if (broken.delete(self)) show();
+  };
   const begin = (): void => {
     if (done || client === null) return;
+    settled = setTimeout(isFollowed, SETTLED_MS);
     const again = (): void => {
-      if (done) return;
+      clearTimeout(settled);
+      if (done || client === null) return;
+      broken.add(self);
+      show();
       tries += 1;
-      void wait(RETRY_MS[Math.min(tries, RETRY_MS.length - 1)] ?? 4_000).then(() => {
+      void pause(tries).then(() => {
         begin();
         onEnded();
       });
@@ -125,7 +174,7 @@ export function follow<Result, Variables>(
       {
         next: ({ data, errors }) => {
           if (errors !== undefined || data === null || data === undefined) return;
-          tries = 0;
+          isFollowed();
           onData(data as Result);
         },
         error: again,
@@ -136,6 +185,8 @@ export function follow<Result, Variables>(
   begin();
   return () => {
     done = true;
+    clearTimeout(settled);
+    if (broken.delete(self)) show();
     stop();
   };
 }
@@ -146,6 +197,8 @@ let missed = false;
 
 /** Something changed: asks again for what is shown, once for all changes of a moment. */
 export function changed(): void {
+  isHeldBack = document.hidden;
+  if (isHeldBack) return;
   if (running) missed = true;
   if (running || due !== null) return;
   due = setTimeout(
