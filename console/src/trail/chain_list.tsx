@@ -46,6 +46,9 @@ function Step({ step: { event, isThis, by, did, reason } }: { readonly step: Lin
   );
 }
 
+const sealTone = (seal: WholeEvent['seal']): string =>
+  seal === null ? 'muted' : seal.problem === null ? '' : 'failed';
+
 /** From the cause to the effect, and to the seal. */
 export function Chain({ event }: { readonly event: WholeEvent }) {
   const at = Date.parse(event.occurredAt);
@@ -79,13 +82,14 @@ export function Chain({ event }: { readonly event: WholeEvent }) {
         {chainOf(events, event.id, rowTime).map((step) => (
           <Step key={step.event.id} step={step} />
         ))}
-        <li class={seal === null ? 'muted' : ''}>
-          <Icon name={seal === null ? 'info' : 'shield'} />
+        <li class={sealTone(seal)}>
+          <Icon name={seal === null ? 'info' : seal.problem === null ? 'shield' : 'warning'} />
           {seal === null ? (
             <div>sealing…</div>
           ) : (
             <>
               <div>
+                {seal.problem !== null && <strong>altered since it was </strong>}
                 sealed in <strong>{numberText(seal.number)}</strong>,{' '}
                 {seal.anchored ? 'anchored outside' : 'not anchored outside yet'}
               </div>

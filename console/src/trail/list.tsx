@@ -2,7 +2,7 @@ import type { RefObject } from 'preact';
 import { Fragment } from 'preact';
 import { databaseNow } from '../data/clock.ts';
 import { MarkIcon } from '../parts/marks.tsx';
-import { Icon } from '../parts/icons.tsx';
+import { SealTag } from '../parts/seal_tag.tsx';
 import { memo } from '../parts/memo.ts';
 import { ClockTime } from '../parts/time.tsx';
 import { link, navigate, param } from '../router.ts';
@@ -26,19 +26,6 @@ export const numberText = (number: string | null): string =>
 
 /** An instant as the rows show it. */
 export const rowTime = (at: string): string => shortText(Date.parse(at), zone.value, databaseNow());
-
-function Seal({ event }: { readonly event: TrailEvent }) {
-  if (event.seal === null) return <span class="seal muted">sealing…</span>;
-  return (
-    <span class="seal">
-      <span class="proof">
-        <span class="vh">sealed in </span>
-        <Icon name="shield" />
-        {numberText(event.seal.number)}
-      </span>
-    </span>
-  );
-}
 
 interface RowProps {
   readonly event: TrailEvent;
@@ -71,7 +58,9 @@ const Row = memo(function Row({ event, isOpen }: RowProps) {
         <span class="muted">{rest}</span>
       </span>
       <span class="by">{actorName(event)}</span>
-      <Seal event={event} />
+      <span class="seal">
+        <SealTag seal={event.seal} />
+      </span>
     </li>
   );
 });
