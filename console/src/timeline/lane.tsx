@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { link, navigate, withParams } from '../router.ts';
+import { isPlain, link, navigate, withParams } from '../router.ts';
 import { zone } from '../settings.ts';
 import { databaseNow } from '../data/clock.ts';
 import { instantText } from '../time/format.ts';
@@ -95,6 +95,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
         data-at={mark.at}
         data-status={worst.status}
         onClick={(event) => {
+          if (!isPlain(event)) return;
           event.preventDefault();
           navigate(withParams({ sel: next.id }), { replace: true });
         }}

@@ -3,6 +3,7 @@ import { Icon } from '../parts/icons.tsx';
 import { MarkIcon } from '../parts/marks.tsx';
 import { Failure } from '../parts/note.tsx';
 import { ClockTime } from '../parts/time.tsx';
+import { isPlain } from '../router.ts';
 import { chainOf, type Link } from './chain.ts';
 import { CHAIN, type TrailEvent, type WholeEvent } from './documents.ts';
 import { statusOfEvent } from './event_text.ts';
@@ -29,7 +30,7 @@ function Step({ step: { event, isThis, by, did, reason } }: { readonly step: Lin
               class="small"
               href={eventInList(event.id)}
               onClick={(click) => {
-                if (click.metaKey || click.ctrlKey || click.shiftKey) return;
+                if (!isPlain(click)) return;
                 click.preventDefault();
                 openEvent(event.id);
               }}

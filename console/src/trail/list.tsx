@@ -5,7 +5,7 @@ import { MarkIcon } from '../parts/marks.tsx';
 import { SealTag } from '../parts/seal_tag.tsx';
 import { memo } from '../parts/memo.ts';
 import { ClockTime } from '../parts/time.tsx';
-import { link, navigate, param } from '../router.ts';
+import { isPlain, link, navigate, param } from '../router.ts';
 import { zone } from '../settings.ts';
 import { dateText, longDayText, shortText } from '../time/format.ts';
 import type { TrailEvent } from './documents.ts';
@@ -46,7 +46,7 @@ const Row = memo(function Row({ event, isOpen }: RowProps) {
           href={eventInList(event.id)}
           data-event={event.id}
           onClick={(click) => {
-            if (click.metaKey || click.ctrlKey || click.shiftKey) return;
+            if (!isPlain(click)) return;
             click.preventDefault();
             // Once more: to the event itself.
             if (isOpen) document.getElementById('opened')?.focus();
