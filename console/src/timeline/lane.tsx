@@ -80,6 +80,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
   const next = marks[(i + 1) % marks.length] ?? mark;
   return (
     <svg
+      role="none"
       x={x(mark.at, range)}
       y={markTop(state === null ? 0 : shareOf(state), height)}
       overflow="visible"
