@@ -3,13 +3,14 @@ import { liveness } from '../data/live.ts';
 import { useResource } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
-import { link, match, navigate, param, setParams } from '../router.ts';
+import { link, match, navigate, param } from '../router.ts';
 import { Badge } from './badge.tsx';
 import { TRAIL_STATUS } from './documents.ts';
 import { EventCard, useEvent } from './event.tsx';
 import { ExportDialog } from './export.tsx';
 import { countText } from './feed.ts';
-import { EventList, focusedEvent, numberText, openEvent, step } from './list.tsx';
+import { EventList, focusedEvent, openEvent, step } from './list.tsx';
+import { NoEvents } from './no_events.tsx';
 import { Older } from './older.tsx';
 import { SearchField } from './search_field.tsx';
 import { isNarrow, NEAR_TOP, useFeed, useHold } from './use_feed.ts';
@@ -145,18 +146,10 @@ export function TrailPage() {
             onPointer={(isInside) => (isPointed.value = isInside)}
           />
           {feed.isStarted.value && shown.length === 0 && (
-            <p class="more">
-              {feed.hasMore.value
-                ? 'No event matches yet.'
-                : total === null
-                  ? 'No event matches.'
-                  : `No event matches; ${numberText(total)} in the trail.`}{' '}
-              {param('q') !== '' && (
-                <button type="button" class="link" onClick={() => setParams({ q: null })}>
-                  Show all
-                </button>
-              )}
-            </p>
+            <NoEvents
+              where={search.condition.environment}
+              {...{ total, hasMore: feed.hasMore.value }}
+            />
           )}
           <Older feed={feed} isSearch={search.words.length > 0 || search.person !== null} />
         </section>
