@@ -114,6 +114,10 @@ describeConsole('by keyboard alone', (site) => {
       .poll(schedules)
       .toMatchObject([{ status: 'cancelled', cancel_reason: 'Not today', cancelled_by: 'alice' }]);
     await closed();
+    // The button is gone: one goes on in the same card.
+    await expect
+      .poll(() => page.evaluate('document.activeElement.textContent'))
+      .toBe('checkout-v2');
   });
 
   test('one sees a change applied', async () => {

@@ -150,6 +150,18 @@ describeConsole('each page', (site) => {
     });
   });
 
+  test('a page of more environments than answers are kept shows all of them', async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `team-${i}`);
+    await Promise.all(
+      names.map((name) => site.call('POST /api/admin/environments', { json: { name } })),
+    );
+    const page = await site.open('/console/timeline?env=all');
+    await page.getByRole('link', { name: 'gift-cards', exact: true }).first().waitFor();
+    await page.getByRole('combobox', { name: 'Environment' }).selectOption('team-7');
+    await page.getByRole('heading', { name: 'No flags in team-7 yet' }).waitFor();
+    expect(page.faults).toEqual([]);
+  });
+
   test('what breaks the rules is noticed', async () => {
     const page = await site.open('/console/help');
     await settle(page);
