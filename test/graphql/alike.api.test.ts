@@ -7,6 +7,7 @@ import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { useGraphql } from '../support/graphql.ts';
 import { arrived, useSubscribers } from '../support/subscribers.ts';
 import type { Subscription } from '../support/subscribers.ts';
+import { FLAGS } from '../support/audit_subscription.ts';
 import { adminToken, auditorToken, nowInSeconds, viewerToken } from '../support/tokens.ts';
 
 const database = useDatabase();
@@ -213,5 +214,31 @@ describe('a subscription', () => {
       await arrived(messages, 1);
       expect(messages[0]?.data?.flagsChanged?.flags).toEqual([{ flagKey: key }]);
     });
+  });
+});
+
+describe('subscribers with limited rights', () => {
+  it('finds what a limited token reaches behind many changes of other environments', async () => {
+    const token = viewerToken({ environments: ['staging'] });
+    const flags = await subscribe(token, FLAGS);
+    const schedules = await subscribe(token, SCHEDULES);
+    await asOwner(async (client) => {
+      await client.query(
+        `insert into app_public.feature_flags (flag_key, environment)
+         select concat($1::text, '-', n), case when n > 900 then 'staging' else 'production' end from generate_series(1, 910) as n`,
+        [key],
+      );
+      await client.query(
+        `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() + interval '1 day', '{"enabled": true}' from app_public.feature_flags
+         where starts_with(flag_key, $1) order by environment`,
+        [`${key}-`],
+      );
+    });
+    const came = () => flags.messages.flatMap(({ data }) => data?.flagsChanged?.flags ?? []);
+    await expect.poll(() => new Set(came().map(({ flagKey }) => flagKey)).size).toBe(10);
+    const scheduled = () =>
+      schedules.messages.flatMap(({ data }) => data?.flagSchedulesChanged?.schedules ?? []);
+    await expect.poll(() => scheduled().length).toBe(10);
   });
 });

@@ -47,3 +47,32 @@ export async function tamper(client: pg.ClientBase, ...statements: string[]): Pr
     await client.query(`alter table ${table} disable trigger user`);
   for (const statement of statements) await client.query(statement);
 }
+
+/** Switches the triggers that keep the trail append-only, as only a superuser can. */
+export const triggersOfEvents = (how: 'disable' | 'enable always'): string => `
+  do $$
+  declare v text;
+  begin
+    for v in
+      select format('alter table %s ${how} trigger %I', t.tgrelid::regclass, t.tgname)
+      from pg_partition_tree('audit.events') p join pg_trigger t on t.tgrelid = p.relid
+      where t.tgname like '\\_%'
+    loop
+      execute v;
+    end loop;
+  end $$`;
+
+/** An event, as far as searches of the trail ask for it. */
+export interface SearchedEvent {
+  readonly id: string;
+  readonly eventType: string;
+  readonly requestId: string | null;
+  readonly seq: string | null;
+  readonly seal: {
+    number: string;
+    head: string;
+    sealedAt: string;
+    anchored: boolean;
+    problem: string | null;
+  } | null;
+}

@@ -11,7 +11,7 @@ import { useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
 import { useGraphql } from '../../support/graphql.ts';
 import { startProcess } from '../../support/processes.ts';
-import { sealAll } from '../../support/sealed_trail.ts';
+import { sealAll, triggersOfEvents, type SearchedEvent } from '../../support/sealed_trail.ts';
 import { adminToken, auditorToken, viewerToken } from '../../support/tokens.ts';
 
 const database = useDatabase();
@@ -21,26 +21,11 @@ const KEY = 'searched';
 const STAGING = { environments: ['staging'] };
 const asRoot = <T>(work: (client: pg.Client) => Promise<T>) => withClient(database.rootUrl, work);
 
-/** An event, as far as these tests ask for it. */
-interface Event {
-  readonly id: string;
-  readonly eventType: string;
-  readonly requestId: string | null;
-  readonly seq: string | null;
-  readonly seal: {
-    number: string;
-    head: string;
-    sealedAt: string;
-    anchored: boolean;
-    problem: string | null;
-  } | null;
-}
-
 async function search(condition: object, token = adminToken(), fields = 'id eventType requestId') {
   const query = `query ($condition: AuditEventCondition) {
     auditEvents(condition: $condition, orderBy: [OCCURRED_AT_ASC], first: 100) { nodes { ${fields} } }
   }`;
-  const { auditEvents } = await api().data<{ auditEvents: { nodes: Event[] } }>(
+  const { auditEvents } = await api().data<{ auditEvents: { nodes: SearchedEvent[] } }>(
     query,
     { condition },
     token,
@@ -125,20 +110,6 @@ async function unsealed(): Promise<string> {
   return event?.id ?? '';
 }
 
-/** Switches the triggers that keep the trail append-only, as only a superuser can. */
-const triggersOfEvents = (how: 'disable' | 'enable always'): string => `
-  do $$
-  declare v text;
-  begin
-    for v in
-      select format('alter table %s ${how} trigger %I', t.tgrelid::regclass, t.tgname)
-      from pg_partition_tree('audit.events') p join pg_trigger t on t.tgrelid = p.relid
-      where t.tgname like '\\_%'
-    loop
-      execute v;
-    end loop;
-  end $$`;
-
 describe('the place of an event in the trail', () => {
   it('is its number and its seal, for admins and auditors, limited ones too', async () => {
     const sealed = await asRoot(async (client) => {
@@ -212,7 +183,7 @@ describe('the place of an event in the trail', () => {
     onTestFinished(() => ask.mockRestore());
     const statementsFor = async (first: number) => {
       const before = ask.mock.calls.length;
-      const { auditEvents } = await api().data<{ auditEvents: { nodes: Event[] } }>(
+      const { auditEvents } = await api().data<{ auditEvents: { nodes: SearchedEvent[] } }>(
         `{ auditEvents(first: ${first}) { nodes { ${PLACES} } } }`,
       );
       expect(auditEvents.nodes).toHaveLength(first);
