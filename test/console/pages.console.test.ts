@@ -107,6 +107,12 @@ function describePeople(site: Site): void {
   });
 }
 
+/** What is lower than a finger. Runs in the page: marks of a chart stand close to each other. */
+const LOW_TARGETS = `
+  [...document.querySelectorAll(':is(main, header, nav) :is(a, button):not(.vh, svg *)')]
+    .filter((one) => one.offsetHeight > 0 && one.getBoundingClientRect().height < 43.5)
+    .map((one) => one.textContent);`;
+
 describeConsole('each page', (site) => {
   beforeAll(() => fill(site));
   describePeople(site);
@@ -123,6 +129,7 @@ describeConsole('each page', (site) => {
       expect(page.faults).toEqual([]);
       expect(await page.evaluate('document.documentElement.scrollWidth <= innerWidth')).toBe(true);
       expect(await page.getByRole('heading', { level: 1 }).count()).toBe(1);
+      if ('phone' in look) expect(await page.evaluate(LOW_TARGETS)).toEqual([]);
       expect(await page.locator('img').count()).toBe(0);
       expect(page.answers.filter((answer) => !answer.startsWith('2'))).toEqual([]);
       await page.context().close();
