@@ -1071,6 +1071,23 @@ end;
 $function$;
 comment on function app_private.advance_audit_cursor(text,bigint,bigint) is 'Confirms that a destination has everything up to to_seq; false, and nothing changed, unless its cursor stood at from_seq.';
 
+CREATE OR REPLACE FUNCTION app_private.alteration_of(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when app_private.event_leaf((event).payload, l.seq) <> l.leaf then 'event_altered'
+    when l.occurred_at <> (event).occurred_at or cardinality(app_private.differing_columns(event)) > 0 then 'column_differs'
+  end
+  from audit.ledger l
+  where l.event_id = (event).id
+$function$;
+comment on function app_private.alteration_of(audit.events) is 'What `audit verify` calls an event that isn''t what was sealed; null for one that is, or isn''t sealed yet.';
+grant execute on function app_private.alteration_of(audit.events) to halyard_admin;
+grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
  LANGUAGE plpgsql

@@ -5,9 +5,10 @@ import { announcement } from './announce.ts';
 import { startClock } from './data/clock.ts';
 import { startLive, stopLive } from './data/live.ts';
 import { environment, loadPerson, me, readsTrail } from './data/person.ts';
-import { ApiError } from './data/request.ts';
+import { ApiError, errorOf } from './data/request.ts';
 import { forgetAll } from './data/resource.ts';
 import { loadSession, session, signInAgain } from './data/session.ts';
+import { keepFocus } from './frame/keep_focus.ts';
 import { Side } from './frame/side.tsx';
 import { Top } from './frame/top.tsx';
 import { ZoneList } from './frame/menus.tsx';
@@ -37,8 +38,7 @@ async function start(): Promise<void> {
     startError.value = null;
     startLive();
   } catch (error) {
-    startError.value =
-      error instanceof ApiError ? error : new ApiError(String(error), 'internal_error', 0);
+    startError.value = errorOf(error);
   }
 }
 
@@ -115,7 +115,11 @@ export function App() {
     startClock();
     void start();
     document.addEventListener('click', followLinks);
-    return () => document.removeEventListener('click', followLinks);
+    const stop = keepFocus();
+    return () => {
+      document.removeEventListener('click', followLinks);
+      stop();
+    };
   }, []);
   useSignalEffect(() => {
     // Back from signing in, or gone to it.

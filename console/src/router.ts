@@ -78,6 +78,15 @@ function readable(search: URLSearchParams): string {
   return text === '' ? '' : `?${text}`;
 }
 
+/** A part of a path as its text; null where a person has broken it. */
+export function decoded(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 /** The parts of the path where it is of this form, as `/flags/:environment/:key`; else null. */
 export function match(pattern: string): Readonly<Record<string, string>> | null {
   const wanted = pattern.split('/');
@@ -87,20 +96,21 @@ export function match(pattern: string): Readonly<Record<string, string>> | null 
   for (const [i, part] of wanted.entries()) {
     const text = found[i] ?? '';
     if (part.startsWith(':')) {
-      try {
-        parts[part.slice(1)] = decodeURIComponent(text);
-      } catch {
-        return null;
-      }
+      const value = decoded(text);
+      if (value === null) return null;
+      parts[part.slice(1)] = value;
     } else if (part !== text) return null;
   }
   return parts;
 }
 
+/** Whether a click asks for no other tab or window. */
+export const isPlain = ({ button, metaKey, ctrlKey, shiftKey, altKey }: MouseEvent): boolean =>
+  button === 0 && !metaKey && !ctrlKey && !shiftKey && !altKey;
+
 /** Makes a click on a link of the console a step of this page: no load, unless the person asks for a tab or a window. */
 export function followLinks(event: MouseEvent): void {
-  if (event.defaultPrevented || event.button !== 0) return;
-  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (event.defaultPrevented || !isPlain(event)) return;
   const link = (event.target as Element | null)?.closest('a');
   const href = link?.getAttribute('href');
   if (

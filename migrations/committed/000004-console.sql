@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:92fa849e8ad59aaba088491162a5276f3ac14634
+--! Hash: sha1:83c1a1667e24c41581502c69372a6e2a516bc0eb
 --! Message: Console
 
 --! Included platform/locks.sql
@@ -1173,6 +1173,27 @@ comment on function app_private.seal_of(bigint) is
   'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
 
 grant execute on function app_private.seal_of(bigint) to halyard_admin, halyard_auditor;
+
+-- Beside a seal, so that no event looks sealed that isn't what was sealed. `audit verify` looks at the seals too, and at what is outside.
+create or replace function app_private.alteration_of(event audit.events)
+returns text
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when app_private.event_leaf((event).payload, l.seq) <> l.leaf then 'event_altered'
+    when l.occurred_at <> (event).occurred_at or cardinality(app_private.differing_columns(event)) > 0 then 'column_differs'
+  end
+  from audit.ledger l
+  where l.event_id = (event).id
+$$;
+
+comment on function app_private.alteration_of(audit.events) is
+  'What `audit verify` calls an event that isn''t what was sealed; null for one that is, or isn''t sealed yet.';
+
+grant execute on function app_private.alteration_of(audit.events) to halyard_admin, halyard_auditor;
 --! EndIncluded audit/seal/proof.sql
 --! Included audit/read/status.sql
 -- What the console's badge says of the trail at each request: ends of indexes, the newest row of a few, and catalogs. Nothing here counts or

@@ -97,6 +97,7 @@ app_private.require_schedulable(timestamp with time zone)        admin
 app_private.shipped_bytes(text,bigint)                           admin auditor
 app_private.shipped_message(text,bigint)                         admin auditor
 app_private.seal_of(bigint)                                      admin auditor
+app_private.alteration_of(audit.events)                          admin auditor
 app_private.audit_mode()                                         auditor
 app_private.camel_case_keys(jsonb)                               auditor
 app_private.schema_version()                                     authenticator worker

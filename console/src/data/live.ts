@@ -42,8 +42,15 @@ const FLAGS = graphql(`
 const UNAUTHORIZED = [4401, 4403];
 /** The shortest time between two times that all is asked again. */
 const REFETCH_MS = 300;
-const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
-/** The server ends a subscription that it can't follow sooner than this. */
+/** Changes of one moment are answered by one round of queries. */
+const TOGETHER_MS = 30;
+/** A server that restarts is back within seconds. */
+const RETRY_MS = [250, 500, 1_000] as const;
+const LONGEST_RETRY_MS = 2_000;
+/**
+ * By then the server follows for a subscription, or has ended it. What was asked beside the first message may have been answered before
+ * that: so it is asked once more.
+ */
 const SETTLED_MS = 1_000;
 const PING_MS = 10_000;
 const PONG_MS = 5_000;
@@ -70,10 +77,12 @@ export function startLive(): void {
     on: {
       message: () => (heard = Date.now()),
       connected: () => {
+        const hasBeenLost = liveness.value.kind === 'lost';
         isConnected = true;
         show();
         void compareClocks().catch(() => undefined);
-        changed();
+        if (hasBeenLost) changed();
+        void wait(SETTLED_MS).then(changed);
       },
       closed: (event) => {
         clearTimeout(deadline);
@@ -123,11 +132,12 @@ now.subscribe(() => {
   if (isHeldBack && !document.hidden) changed();
 });
 
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
 /** Waits before another try; in a hidden tab until one looks at it. */
 async function pause(tries: number): Promise<void> {
-  await new Promise((resolve) =>
-    setTimeout(resolve, RETRY_MS[Math.min(tries, RETRY_MS.length - 1)]),
-  );
+  // A quarter more or less, so that not all pages come at once.
+  await wait((RETRY_MS[tries] ?? LONGEST_RETRY_MS) * (0.75 + Math.random() / 2));
   if (document.hidden)
     await new Promise((resolve) =>
       document.addEventListener('visibilitychange', resolve, { once: true }),
@@ -194,6 +204,7 @@ export function follow<Result, Variables>(
 let due: ReturnType<typeof setTimeout> | null = null;
 let running = false;
 let missed = false;
+let askedAt = -Infinity;
 
 /** Something changed: asks again for what is shown, once for all changes of a moment. */
 export function changed(): void {
@@ -201,18 +212,17 @@ export function changed(): void {
   if (isHeldBack) return;
   if (running) missed = true;
   if (running || due !== null) return;
-  due = setTimeout(
-    () => {
-      due = null;
-      running = true;
-      missed = false;
-      changes.value += 1;
-      void refetchAll().finally(() => {
-        running = false;
-        // Set while it ran.
-        if (missed) changed();
-      });
-    },
-    changes.value === 0 ? 0 : REFETCH_MS,
-  );
+  const waitMs = Math.max(TOGETHER_MS, askedAt + REFETCH_MS - performance.now());
+  due = setTimeout(() => {
+    due = null;
+    running = true;
+    missed = false;
+    askedAt = performance.now();
+    changes.value += 1;
+    void refetchAll().finally(() => {
+      running = false;
+      // Set while it ran.
+      if (missed) changed();
+    });
+  }, waitMs);
 }

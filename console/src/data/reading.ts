@@ -1,7 +1,7 @@
 import { useSignal, type ReadonlySignal } from '@preact/signals';
 import type { TadaDocumentNode } from 'gql.tada';
 import { useEffect } from 'preact/hooks';
-import { ApiError, run } from './request.ts';
+import { type ApiError, errorOf, run } from './request.ts';
 
 export interface Reading<T> {
   readonly data: ReadonlySignal<T | null>;
@@ -22,8 +22,7 @@ export function useReading<Result, Variables>(
       data.value = await run(document, variables);
       error.value = null;
     } catch (failure) {
-      error.value =
-        failure instanceof ApiError ? failure : new ApiError(String(failure), 'internal_error', 0);
+      error.value = errorOf(failure);
     }
   };
   useEffect(() => void read(), []);

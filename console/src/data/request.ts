@@ -24,6 +24,10 @@ export class ApiError extends Error {
   }
 }
 
+/** What was thrown, as an error of the API. */
+export const errorOf = (failure: unknown): ApiError =>
+  failure instanceof ApiError ? failure : new ApiError(String(failure), 'internal_error', 0);
+
 const HEADERS = { 'Content-Type': 'application/json', 'X-Halyard-Console': '1' } as const;
 
 /**

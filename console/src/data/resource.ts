@@ -2,7 +2,7 @@ import { signal, useComputed, type ReadonlySignal, type Signal } from '@preact/s
 import type { TadaDocumentNode } from 'gql.tada';
 import { useEffect } from 'preact/hooks';
 import { sourceOf } from './documents.ts';
-import { ApiError, run } from './request.ts';
+import { type ApiError, errorOf, run } from './request.ts';
 
 /** What one document with its variables answers: the last good answer stays while it is asked again, or can't be. */
 export interface Resource<T> {
@@ -15,6 +15,8 @@ export interface Resource<T> {
 
 interface Entry extends Resource<unknown> {
   users: number;
+  /** Whether its last user has gone, and no other is about to come. */
+  isLeft: boolean;
   readonly data: Signal<unknown>;
 }
 
@@ -28,31 +30,55 @@ function entryOf<Result, Variables>(
 ): Entry {
   const key = `${sourceOf(document)} ${JSON.stringify(variables)}`;
   const found = entries.get(key);
-  if (found !== undefined) return found;
+  if (found !== undefined) {
+    found.isLeft = false;
+    return found;
+  }
   const data = signal<unknown>(null);
   const error = signal<ApiError | null>(null);
   const loading = signal(false);
   let asked = 0;
+  let shown = 0;
+  /** Whether an answer is newer than what is shown: a question that was asked later may be answered sooner. */
+  const isNews = (question: number): boolean => {
+    if (question < shown) return false;
+    shown = question;
+    loading.value = question < asked;
+    return true;
+  };
   const refetch = async (): Promise<void> => {
     const question = (asked += 1);
     loading.value = true;
     try {
       const answer = await run(document, variables);
-      if (question !== asked) return;
+      if (!isNews(question)) return;
       data.value = answer;
       error.value = null;
     } catch (failure) {
-      if (question !== asked) return;
-      error.value =
-        failure instanceof ApiError ? failure : new ApiError(String(failure), 'internal_error', 0);
+      if (!isNews(question)) return;
+      error.value = errorOf(failure);
     }
-    loading.value = false;
   };
-  const made: Entry = { data, error, loading, refetch, users: 0 };
+  const made: Entry = { data, error, loading, refetch, users: 0, isLeft: false };
   entries.set(key, made);
-  for (const [other, { users }] of entries)
-    if (entries.size > MOST_ENTRIES && users === 0 && other !== key) entries.delete(other);
   return made;
+}
+
+/** Takes entries into use, and asks for what they answer. */
+function use(list: readonly Entry[]): () => void {
+  for (const entry of list) {
+    entry.users += 1;
+    void entry.refetch();
+  }
+  return () => {
+    for (const entry of list) {
+      entry.users -= 1;
+      entry.isLeft = entry.users === 0;
+    }
+    // A page of many environments needs more entries than are kept, so none goes that was only just made.
+    for (const [key, { isLeft }] of entries)
+      if (entries.size > MOST_ENTRIES && isLeft) entries.delete(key);
+  };
 }
 
 /**
@@ -65,19 +91,13 @@ export function useResource<Result, Variables>(
   variables: Variables | null,
 ): Resource<Result> {
   const entry = variables === null ? NOTHING : entryOf(document, variables);
-  useEffect(() => {
-    if (entry === NOTHING) return undefined;
-    entry.users += 1;
-    void entry.refetch();
-    return () => {
-      entry.users -= 1;
-    };
-  }, [entry]);
+  useEffect(() => (entry === NOTHING ? undefined : use([entry])), [entry]);
   return entry as Resource<Result>;
 }
 
 const NOTHING: Entry = {
-  ...{ data: signal(null), error: signal(null), loading: signal(false), users: 0 },
+  ...{ data: signal(null), error: signal(null), loading: signal(false) },
+  ...{ users: 0, isLeft: false },
   refetch: () => Promise.resolve(),
 };
 
@@ -87,17 +107,7 @@ export function useResources<Result, Variables>(
   list: readonly Variables[],
 ): readonly Resource<Result>[] {
   const found = list.map((variables) => entryOf(document, variables));
-  const key = JSON.stringify(list);
-  useEffect(() => {
-    for (const entry of found) {
-      entry.users += 1;
-      void entry.refetch();
-    }
-    return () => {
-      for (const entry of found) entry.users -= 1;
-    };
-    // The entries are those of the key.
-  }, [document, key]);
+  useEffect(() => use(found), found);
   return found as Resource<Result>[];
 }
 

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { ApiError } from './request.ts';
+import { type ApiError, errorOf } from './request.ts';
 
 const STALE = ['flag_changed', 'schedule_changed'];
 
@@ -34,11 +34,7 @@ export function useSending() {
         await work();
         return true;
       } catch (failure) {
-        setError(
-          failure instanceof ApiError
-            ? failure
-            : new ApiError(String(failure), 'internal_error', 0),
-        );
+        setError(errorOf(failure));
         return false;
       } finally {
         setBusy(false);

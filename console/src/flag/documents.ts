@@ -129,7 +129,7 @@ export const FLAG_EVENTS = graphql(`
         metadata
         seal {
           number
-          anchored
+          problem
         }
       }
       pageInfo {

@@ -16,8 +16,12 @@ export interface Entry {
   readonly reason: string | null;
   readonly lateMs: number | null;
   readonly scheduleId: string | null;
-  /** The event of the trail, with the number of its seal, null while it has none. Null for viewers, and for what is ahead. */
-  readonly event: { readonly id: string; readonly seal: string | null } | null;
+  /** The event of the trail. Null for viewers, and for what is ahead. */
+  readonly event: {
+    readonly id: string;
+    /** Null while it has none. `problem`: the event isn't what was sealed. */
+    readonly seal: { readonly number: string; readonly problem: string | null } | null;
+  } | null;
   /** A change of the state, or what somebody asked for. */
   readonly kind: 'change' | 'decision';
   /** More of it, as `try 2 of 5`. */

@@ -14,7 +14,7 @@ export interface FlagEvent {
   readonly databaseUser: string;
   readonly scheduleId: string | null;
   readonly metadata: unknown;
-  readonly seal: { readonly number: string } | null;
+  readonly seal: { readonly number: string; readonly problem: string | null } | null;
 }
 
 type Metadata = Readonly<Record<string, unknown>>;
@@ -96,7 +96,7 @@ function entryOf(event: FlagEvent, context: Context): Entry {
     ...{ key: event.id, at: Date.parse(event.occurredAt), before: null, after: null },
     ...{ by: actorOf(event), reason: textOf(metadata.reason), lateMs: null, note: '' },
     ...{ scheduleId: event.scheduleId, kind: 'decision' as const },
-    event: { id: event.id, seal: event.seal?.number ?? null },
+    event: { id: event.id, seal: event.seal },
     ...said,
   };
 }

@@ -1,7 +1,7 @@
 import { now } from '../data/clock.ts';
-import { Icon } from '../parts/icons.tsx';
 import { Diff } from '../parts/flag_state.tsx';
 import { MarkIcon, STATUS } from '../parts/marks.tsx';
+import { SealTag } from '../parts/seal_tag.tsx';
 import { link, param, setParams } from '../router.ts';
 import { ScheduleActions } from '../schedules/actions.tsx';
 import { zone } from '../settings.ts';
@@ -94,7 +94,11 @@ function Line({ entry, status }: { readonly entry: Entry; readonly status: strin
             <span class="vh">{word}: </span>
             {title}
           </h3>
-          {event !== null && <Seal id={event.id} seal={event.seal} />}
+          {event !== null && (
+            <a class="push" href={link(`/trail/${event.id}`)}>
+              <SealTag seal={event.seal} />
+            </a>
+          )}
           {scheduleId !== null && status !== '' && (
             <span class="row">
               <ScheduleActions
@@ -134,17 +138,3 @@ function whenNote({ at, lateMs, status, event }: Entry): string {
     ? 'overdue'
     : 'today';
 }
-
-/** The proof of an event: a link to it in the trail. */
-const Seal = ({ id, seal }: { readonly id: string; readonly seal: string | null }) => (
-  <a class={seal === null ? 'proof push quiet' : 'proof push'} href={link(`/trail/${id}`)}>
-    {seal === null ? (
-      'sealing…'
-    ) : (
-      <>
-        <Icon name="shield" />
-        Sealed · seal {seal}
-      </>
-    )}
-  </a>
-);

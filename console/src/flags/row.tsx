@@ -54,7 +54,7 @@ export const Row = memo(function Row({ row, hasPersons }: Props) {
   return (
     <tr role="row" class={tone}>
       <th role="rowheader" scope="row">
-        <a href={pathOf(flag)} data-row>
+        <a href={pathOf(flag)} title={flag.flagKey} data-row>
           {flag.flagKey}
         </a>
       </th>

@@ -1,6 +1,7 @@
+import { Fragment } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { readsTrail } from '../data/person.ts';
-import { density } from '../settings.ts';
+import { density, isPhone } from '../settings.ts';
 import { useWindow } from '../timeline/use_size.ts';
 import { groupName, type FlagRow } from './model.ts';
 import { Row } from './row.tsx';
@@ -15,15 +16,13 @@ interface Props {
 /** Pixels of a row: they have one height, so that only those near the screen are in the document. */
 const HEIGHTS = { comfortable: 47, dense: 33, phone: 86 } as const;
 
-const isPhone = (): boolean => matchMedia('(max-width: 820px)').matches;
-
 export function FlagTable({ environment, rows: sorted, more }: Props) {
   const [isHeld, setHeld] = useState(false);
   const shown = useRef(sorted);
   const rows = isHeld ? steady(sorted, shown.current) : sorted;
   shown.current = rows;
   const body = useRef<HTMLTableElement>(null);
-  const height = isPhone()
+  const height = isPhone.value
     ? HEIGHTS.phone
     : HEIGHTS[density.value === 'dense' ? 'dense' : 'comfortable'];
   const { first, last } = useWindow(body, rows.length, height);
@@ -58,9 +57,9 @@ export function FlagTable({ environment, rows: sorted, more }: Props) {
         <tbody role="rowgroup">
           {gap(first)}
           {rows.slice(first, last).map((row, i) => (
-            <>
+            <Fragment key={row.flag.id}>
               {rows[first + i - 1]?.group !== row.group && (
-                <tr key={row.group} role="row" class="group">
+                <tr role="row" class="group">
                   <th role="rowheader" scope="colgroup" colSpan={names.length}>
                     {groupName(
                       row.group,
@@ -71,8 +70,8 @@ export function FlagTable({ environment, rows: sorted, more }: Props) {
                   </th>
                 </tr>
               )}
-              <Row key={row.flag.id} row={row} hasPersons={hasPersons} />
-            </>
+              <Row row={row} hasPersons={hasPersons} />
+            </Fragment>
           ))}
           {gap(rows.length - last)}
         </tbody>

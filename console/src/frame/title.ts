@@ -1,3 +1,5 @@
+import { decoded } from '../router.ts';
+
 const NAMES: Readonly<Record<string, string>> = {
   timeline: 'Timeline',
   tonight: 'Tonight',
@@ -16,12 +18,6 @@ const NAMES: Readonly<Record<string, string>> = {
 export function titleOf(path: string): string {
   const [, page = '', , flagKey] = path.split('/');
   let name = NAMES[page];
-  if (page === 'flags' && flagKey !== undefined) {
-    try {
-      name = decodeURIComponent(flagKey);
-    } catch {
-      // No address of the console's own.
-    }
-  }
+  if (page === 'flags' && flagKey !== undefined) name = decoded(flagKey) ?? name;
   return name === undefined ? 'Halyard' : `${name} · Halyard`;
 }

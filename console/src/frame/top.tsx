@@ -1,7 +1,7 @@
 import { now } from '../data/clock.ts';
 import { liveness } from '../data/live.ts';
 import { environment, environments, me, shortName } from '../data/person.ts';
-import { withParams } from '../router.ts';
+import { setParams, withParams } from '../router.ts';
 import { zone } from '../settings.ts';
 import { offsetTextAt, timeText } from '../time/format.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
@@ -20,7 +20,7 @@ function Environments() {
         aria-label="Environment"
         value={chosen}
         onChange={({ currentTarget }) => {
-          location.assign(withParams({ env: currentTarget.value, sel: null }));
+          setParams({ env: currentTarget.value, sel: null }, true);
         }}
       >
         {[...names, 'all'].map((name) => (

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { loadSession, session } from '../data/session.ts';
 import { Brand } from '../parts/icons.tsx';
 import { Note } from '../parts/note.tsx';
-import { navigate, param } from '../router.ts';
+import { decoded, navigate, param } from '../router.ts';
 
 /** Why one is here, by the word in the address. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -29,7 +29,7 @@ function target(): string {
 function targetText(to: string): string {
   const [, , page = '', environment, key] = to.split(/[?#]/)[0]?.split('/') ?? [];
   if (page === 'flags' && key !== undefined && environment !== undefined)
-    return `${decodeURIComponent(key)} in ${decodeURIComponent(environment)}`;
+    return `${decoded(key) ?? key} in ${decoded(environment) ?? environment}`;
   return (
     {
       timeline: 'Timeline',

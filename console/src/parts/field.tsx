@@ -102,9 +102,31 @@ interface ChoiceProps<T extends string> {
   readonly onChoose: (choice: T) => void;
 }
 
-/** One of a few: radio buttons that look as the other groups of buttons. */
+/** Choices beyond these are in a list. */
+const MOST_BUTTONS = 4;
+
+/** One of a few: radio buttons that look as the other groups of buttons. One of many: a list. */
 export function Choice<T extends string>({ label, value, choices, onChoose }: ChoiceProps<T>) {
   const id = useId();
+  if (choices.length > MOST_BUTTONS)
+    return (
+      <div class="field">
+        <label htmlFor={id}>{label}</label>
+        <select
+          {...{ id, class: 'input', value }}
+          onChange={({ currentTarget }) => {
+            const found = choices[currentTarget.selectedIndex];
+            if (found !== undefined) onChoose(found[0]);
+          }}
+        >
+          {choices.map(([choice, text]) => (
+            <option key={choice} value={choice}>
+              {text}
+            </option>
+          ))}
+        </select>
+      </div>
+    );
   return (
     <div class="field">
       <span class="lab" id={id}>

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
 import { environment } from '../data/person.ts';
-import { ApiError } from '../data/request.ts';
+import { errorOf } from '../data/request.ts';
 import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { StatusTag } from '../parts/marks.tsx';
@@ -46,7 +46,7 @@ export function StatePage() {
         announce(direction < 0 ? 'No change before' : 'No change is scheduled behind');
       else showAt(time);
     } catch (failure) {
-      announce(failure instanceof ApiError ? failure.message : String(failure));
+      announce(errorOf(failure).message);
     }
   };
   useKeys({

@@ -1,3 +1,4 @@
+import { Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import { now } from '../data/clock.ts';
 import { zone } from '../settings.ts';
@@ -58,10 +59,10 @@ export function Agenda({ marks }: { readonly marks: readonly Mark[] }) {
           <h2>{longDayText(day[0]?.at ?? 0, zone.value, now.value)}</h2>
           <ol>
             {day.map((mark) => (
-              <>
+              <Fragment key={mark.id}>
                 {nowRow(mark.at)}
-                <Item key={mark.id} mark={mark} />
-              </>
+                <Item mark={mark} />
+              </Fragment>
             ))}
           </ol>
         </section>

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { link, navigate, withParams } from '../router.ts';
+import { isPlain, link, navigate, withParams } from '../router.ts';
 import { zone } from '../settings.ts';
 import { databaseNow } from '../data/clock.ts';
 import { instantText } from '../time/format.ts';
@@ -80,6 +80,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
   const next = marks[(i + 1) % marks.length] ?? mark;
   return (
     <svg
+      role="none"
       x={x(mark.at, range)}
       y={markTop(state === null ? 0 : shareOf(state), height)}
       overflow="visible"
@@ -95,6 +96,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
         data-at={mark.at}
         data-status={worst.status}
         onClick={(event) => {
+          if (!isPlain(event)) return;
           event.preventDefault();
           navigate(withParams({ sel: next.id }), { replace: true });
         }}

@@ -7,14 +7,22 @@ import { Dialog } from '../parts/dialog.tsx';
 import { Icon } from '../parts/icons.tsx';
 import { Failure } from '../parts/note.tsx';
 import { Time } from '../parts/time.tsx';
-import type { TRAIL_STATUS } from './documents.ts';
+import type { TRAIL_STATUS, TrailEvent } from './documents.ts';
 import { numberText } from './list.tsx';
+import { problemsOf } from './problems.ts';
 
 type Status = NonNullable<ResultOf<typeof TRAIL_STATUS>['trailStatus']>;
 
+interface WholeProps {
+  readonly status: Status;
+  readonly problems: readonly string[];
+  /** The server couldn't be asked since. */
+  readonly isOld: boolean;
+}
+
 /** Consistent in itself. On a problem its name, and no tick; while the last events aren't sealed no tick either. */
-function Whole({ status }: { readonly status: Status }) {
-  const { problems, sealNo, sealedAt, sealedSeq, lastSeq } = status;
+function Whole({ status, problems, isOld }: WholeProps) {
+  const { sealNo, sealedAt, sealedSeq, lastSeq } = status;
   const seal =
     sealNo === null || sealedAt === null ? null : (
       <>
@@ -55,16 +63,19 @@ function Whole({ status }: { readonly status: Status }) {
       </div>
     );
   const isSealing = Number(sealedSeq) < Number(lastSeq);
+  const isGreen = !isSealing && !isOld;
   return (
-    <div class={isSealing ? 'b1 quiet' : 'b1 applied'}>
-      <Icon name={isSealing ? 'info' : 'shield'} />
+    <div class={isGreen ? 'b1 applied' : 'b1 quiet'}>
+      <Icon name={isGreen ? 'shield' : 'info'} />
       <div>
         <strong>
           Whole and sealed up to event {numberText(sealedSeq)}
           {isSealing ? ', sealing…' : ''}
         </strong>
         <br />
-        <span class="small muted">{seal} · no problem is known</span>
+        <span class="small muted">
+          {seal} · {isOld ? 'not known since' : 'no problem is known'}
+        </span>
       </div>
     </div>
   );
@@ -127,32 +138,42 @@ const HowTo = ({ onClose }: { readonly onClose: () => void }) => (
   </Dialog>
 );
 
+interface BadgeProps {
+  readonly found: Resource<ResultOf<typeof TRAIL_STATUS>>;
+  /** Those that are shown: one that isn't what was sealed is a problem of the trail. */
+  readonly events: readonly Pick<TrailEvent, 'seq' | 'seal'>[];
+}
+
 /** Is the trail whole, and is it anchored: two sentences that are kept apart. */
-export function Badge({ found }: { readonly found: Resource<ResultOf<typeof TRAIL_STATUS>> }) {
+export function Badge({ found, events }: BadgeProps) {
   const [isAsked, setAsked] = useState(false);
   const status = found.data.value?.trailStatus ?? null;
+  const error = found.error.value;
   return (
-    <section class="card badge" aria-label="Is the trail whole?">
-      {status === null ? (
-        <div class="b1 quiet">
-          {found.error.value === null ? (
-            <span class="muted">Asking how far the trail is sealed…</span>
-          ) : (
-            <Failure error={found.error} refetch={found.refetch} />
-          )}
+    <>
+      <Failure error={found.error} refetch={found.refetch} />
+      <section class="card badge" aria-label="Is the trail whole?">
+        {status === null ? (
+          error === null && (
+            <div class="b1 quiet">
+              <span class="muted">Asking how far the trail is sealed…</span>
+            </div>
+          )
+        ) : (
+          <>
+            <Whole
+              {...{ status, problems: problemsOf(status.problems, events), isOld: error !== null }}
+            />
+            <Anchored status={status} />
+          </>
+        )}
+        <div class="b3">
+          <button type="button" class="btn" onClick={() => setAsked(true)}>
+            {me.value?.mayProve === true ? 'Check it yourself…' : 'What is checked…'}
+          </button>
         </div>
-      ) : (
-        <>
-          <Whole status={status} />
-          <Anchored status={status} />
-        </>
-      )}
-      <div class="b3">
-        <button type="button" class="btn" onClick={() => setAsked(true)}>
-          {me.value?.mayProve === true ? 'Check it yourself…' : 'What is checked…'}
-        </button>
-      </div>
-      {isAsked && <HowTo onClose={() => setAsked(false)} />}
-    </section>
+        {isAsked && <HowTo onClose={() => setAsked(false)} />}
+      </section>
+    </>
   );
 }

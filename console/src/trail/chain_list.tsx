@@ -3,6 +3,7 @@ import { Icon } from '../parts/icons.tsx';
 import { MarkIcon } from '../parts/marks.tsx';
 import { Failure } from '../parts/note.tsx';
 import { ClockTime } from '../parts/time.tsx';
+import { isPlain } from '../router.ts';
 import { chainOf, type Link } from './chain.ts';
 import { CHAIN, type TrailEvent, type WholeEvent } from './documents.ts';
 import { statusOfEvent } from './event_text.ts';
@@ -29,7 +30,7 @@ function Step({ step: { event, isThis, by, did, reason } }: { readonly step: Lin
               class="small"
               href={eventInList(event.id)}
               onClick={(click) => {
-                if (click.metaKey || click.ctrlKey || click.shiftKey) return;
+                if (!isPlain(click)) return;
                 click.preventDefault();
                 openEvent(event.id);
               }}
@@ -45,6 +46,9 @@ function Step({ step: { event, isThis, by, did, reason } }: { readonly step: Lin
     </li>
   );
 }
+
+const sealTone = (seal: WholeEvent['seal']): string =>
+  seal === null ? 'muted' : seal.problem === null ? '' : 'failed';
 
 /** From the cause to the effect, and to the seal. */
 export function Chain({ event }: { readonly event: WholeEvent }) {
@@ -79,13 +83,14 @@ export function Chain({ event }: { readonly event: WholeEvent }) {
         {chainOf(events, event.id, rowTime).map((step) => (
           <Step key={step.event.id} step={step} />
         ))}
-        <li class={seal === null ? 'muted' : ''}>
-          <Icon name={seal === null ? 'info' : 'shield'} />
+        <li class={sealTone(seal)}>
+          <Icon name={seal === null ? 'info' : seal.problem === null ? 'shield' : 'warning'} />
           {seal === null ? (
             <div>sealing…</div>
           ) : (
             <>
               <div>
+                {seal.problem !== null && <strong>altered since it was </strong>}
                 sealed in <strong>{numberText(seal.number)}</strong>,{' '}
                 {seal.anchored ? 'anchored outside' : 'not anchored outside yet'}
               </div>

@@ -24,6 +24,7 @@ export const EVENTS = graphql(`
         seal {
           number
           anchored
+          problem
         }
       }
       pageInfo {
@@ -65,6 +66,7 @@ export const EVENT = graphql(`
           head
           sealedAt
           anchored
+          problem
         }
       }
     }
@@ -97,6 +99,7 @@ export const CHAIN = graphql(`
         seal {
           number
           anchored
+          problem
         }
       }
     }

@@ -2,7 +2,7 @@ import { useEffect } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
 import { useResource } from '../data/resource.ts';
-import { Failure, Waiting } from '../parts/note.tsx';
+import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { link } from '../router.ts';
 import { shortText } from '../time/format.ts';
 import { Chain } from './chain_list.tsx';
@@ -53,21 +53,28 @@ function Facts({ event }: { readonly event: WholeEvent }) {
   );
 }
 
-interface Props {
-  readonly id: string;
-  /** A number that grows as the trail does: until the event is sealed it is asked for again. */
-  readonly looks: number;
-  readonly onClose: () => void;
-}
-
-/** The opened event: what led to it, what it changed, and its proof. */
-export function EventCard({ id, looks, onClose }: Props) {
+/**
+ * The event of an address.
+ *
+ * @param looks a number that grows as the trail does: until the event is sealed it is asked for again
+ */
+export function useEvent(id: string, looks: number) {
   const isId = /^[0-9a-f-]{36}$/i.test(id);
   const found = useResource(EVENT, isId ? { id } : null);
   const event = found.data.value?.auditEvents?.nodes[0] ?? null;
   useEffect(() => {
     if (event !== null && event.seal === null) void found.refetch();
   }, [looks]);
+  return { found, event, isId };
+}
+
+interface Props {
+  readonly opened: ReturnType<typeof useEvent>;
+  readonly onClose: () => void;
+}
+
+/** The opened event: what led to it, what it changed, and its proof. */
+export function EventCard({ opened: { found, event, isId }, onClose }: Props) {
   const heading = event === null ? '' : headingOf(event, rowTime);
   useEffect(() => {
     if (heading === '') return;
@@ -110,6 +117,12 @@ export function EventCard({ id, looks, onClose }: Props) {
       </header>
       <div class="body stack">
         <Failure error={found.error} refetch={found.refetch} />
+        {typeof event.seal?.problem === 'string' && (
+          <Note tone="failed">
+            <strong>This isn’t what was sealed</strong> ({event.seal.problem}): somebody changed the
+            event in the database. What was sealed stands in the copy outside.
+          </Note>
+        )}
         <Chain event={event} />
         <Fields event={event} />
         <Facts event={event} />

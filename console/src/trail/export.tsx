@@ -2,7 +2,7 @@ import { signal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { databaseNow } from '../data/clock.ts';
-import { ApiError } from '../data/request.ts';
+import { type ApiError, errorOf } from '../data/request.ts';
 import { CopyButton } from '../parts/copy.tsx';
 import { Dialog } from '../parts/dialog.tsx';
 import { Failure, Note } from '../parts/note.tsx';
@@ -39,11 +39,7 @@ export function ExportDialog({ search, onClose }: Props) {
       setSize(blob.size);
     } catch (failure) {
       setSize(null);
-      if (!abort.signal.aborted)
-        error.value =
-          failure instanceof ApiError
-            ? failure
-            : new ApiError(String(failure), 'internal_error', 0);
+      if (!abort.signal.aborted) error.value = errorOf(failure);
     }
     setRunning(null);
   };

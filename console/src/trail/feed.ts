@@ -1,6 +1,6 @@
 import { computed, signal, type ReadonlySignal } from '@preact/signals';
 import { announce } from '../announce.ts';
-import { ApiError, run } from '../data/request.ts';
+import { type ApiError, errorOf, run } from '../data/request.ts';
 import { EVENTS, MEANING, PERSON_OF_TRAIL, type TrailEvent } from './documents.ts';
 import { NOTHING, showWaiting, takeNewest, takeOlder, type Listed } from './list_model.ts';
 import { matches, type Condition, type TrailSearch } from './search.ts';
@@ -97,11 +97,7 @@ export function makeFeed(search: TrailSearch, onLooked: () => void): Feed {
       await work();
       error.value = null;
     } catch (failure) {
-      if (!isEnded)
-        error.value =
-          failure instanceof ApiError
-            ? failure
-            : new ApiError(String(failure), 'internal_error', 0);
+      if (!isEnded) error.value = errorOf(failure);
     }
   }
 

@@ -2,10 +2,10 @@ import type { RefObject } from 'preact';
 import { Fragment } from 'preact';
 import { databaseNow } from '../data/clock.ts';
 import { MarkIcon } from '../parts/marks.tsx';
-import { Icon } from '../parts/icons.tsx';
+import { SealTag } from '../parts/seal_tag.tsx';
 import { memo } from '../parts/memo.ts';
 import { ClockTime } from '../parts/time.tsx';
-import { link, navigate, param } from '../router.ts';
+import { isPlain, link, navigate, param } from '../router.ts';
 import { zone } from '../settings.ts';
 import { dateText, longDayText, shortText } from '../time/format.ts';
 import type { TrailEvent } from './documents.ts';
@@ -27,19 +27,6 @@ export const numberText = (number: string | null): string =>
 /** An instant as the rows show it. */
 export const rowTime = (at: string): string => shortText(Date.parse(at), zone.value, databaseNow());
 
-function Seal({ event }: { readonly event: TrailEvent }) {
-  if (event.seal === null) return <span class="seal muted">sealing…</span>;
-  return (
-    <span class="seal">
-      <span class="proof">
-        <span class="vh">sealed in </span>
-        <Icon name="shield" />
-        {numberText(event.seal.number)}
-      </span>
-    </span>
-  );
-}
-
 interface RowProps {
   readonly event: TrailEvent;
   readonly isOpen: boolean;
@@ -59,7 +46,7 @@ const Row = memo(function Row({ event, isOpen }: RowProps) {
           href={eventInList(event.id)}
           data-event={event.id}
           onClick={(click) => {
-            if (click.metaKey || click.ctrlKey || click.shiftKey) return;
+            if (!isPlain(click)) return;
             click.preventDefault();
             // Once more: to the event itself.
             if (isOpen) document.getElementById('opened')?.focus();
@@ -71,7 +58,9 @@ const Row = memo(function Row({ event, isOpen }: RowProps) {
         <span class="muted">{rest}</span>
       </span>
       <span class="by">{actorName(event)}</span>
-      <Seal event={event} />
+      <span class="seal">
+        <SealTag seal={event.seal} />
+      </span>
     </li>
   );
 });

@@ -3,22 +3,27 @@ import { liveness } from '../data/live.ts';
 import { useResource } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
-import { link, match, navigate, param, setParams } from '../router.ts';
+import { link, match, navigate, param } from '../router.ts';
 import { Badge } from './badge.tsx';
 import { TRAIL_STATUS } from './documents.ts';
-import { EventCard } from './event.tsx';
+import { EventCard, useEvent } from './event.tsx';
 import { ExportDialog } from './export.tsx';
 import { countText } from './feed.ts';
-import { EventList, focusedEvent, numberText, openEvent, step } from './list.tsx';
+import { EventList, focusedEvent, openEvent, step } from './list.tsx';
+import { NoEvents } from './no_events.tsx';
 import { Older } from './older.tsx';
 import { SearchField } from './search_field.tsx';
 import { isNarrow, NEAR_TOP, useFeed, useHold } from './use_feed.ts';
+
+/** How often the trail's state is asked for where no event comes. */
+const STATUS_MS = 60_000;
 
 export function TrailPage() {
   const { search, feed, looks } = useFeed();
   const opened = match('/trail/:eventId')?.eventId ?? '';
   const { isAsked, isPointed } = useHold(feed, opened !== '');
   const [isExporting, setExporting] = useState(false);
+  const openedEvent = useEvent(opened, looks);
   const status = useResource(TRAIL_STATUS, {});
   const field = useRef<HTMLInputElement>(null);
   const list = useRef<HTMLOListElement>(null);
@@ -28,6 +33,13 @@ export function TrailPage() {
   useEffect(() => {
     if (looks > 0) void status.refetch();
   }, [looks]);
+  // A problem may come without an event.
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (document.visibilityState === 'visible') void status.refetch();
+    }, STATUS_MS);
+    return () => clearInterval(timer);
+  }, [status]);
   // On a narrow screen an event is a page of its own, and Back returns to the place in the list.
   useLayoutEffect(() => {
     if (!isNarrow()) return undefined;
@@ -79,7 +91,10 @@ export function TrailPage() {
           Export…
         </button>
       </div>
-      <Badge found={status} />
+      <Badge
+        found={status}
+        events={openedEvent.event === null ? shown : [openedEvent.event, ...shown]}
+      />
       {isExporting && <ExportDialog search={search} onClose={() => setExporting(false)} />}
       <div class={opened === '' ? 'split even one' : 'split even'}>
         <section class="card list" aria-labelledby="events">
@@ -131,24 +146,16 @@ export function TrailPage() {
             onPointer={(isInside) => (isPointed.value = isInside)}
           />
           {feed.isStarted.value && shown.length === 0 && (
-            <p class="more">
-              {feed.hasMore.value
-                ? 'No event matches yet.'
-                : total === null
-                  ? 'No event matches.'
-                  : `No event matches; ${numberText(total)} in the trail.`}{' '}
-              {param('q') !== '' && (
-                <button type="button" class="link" onClick={() => setParams({ q: null })}>
-                  Show all
-                </button>
-              )}
-            </p>
+            <NoEvents
+              where={search.condition.environment}
+              {...{ total, hasMore: feed.hasMore.value }}
+            />
           )}
           <Older feed={feed} isSearch={search.words.length > 0 || search.person !== null} />
         </section>
         {opened !== '' && (
           <div class="openedevent">
-            <EventCard key={opened} {...{ id: opened, looks, onClose: close }} />
+            <EventCard key={opened} opened={openedEvent} onClose={close} />
           </div>
         )}
       </div>

@@ -2,7 +2,7 @@ import { signal } from '@preact/signals';
 import { useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { me } from '../data/person.ts';
-import { ApiError } from '../data/request.ts';
+import { type ApiError, errorOf } from '../data/request.ts';
 import { CopyButton } from '../parts/copy.tsx';
 import { Failure } from '../parts/note.tsx';
 import type { WholeEvent } from './documents.ts';
@@ -26,8 +26,7 @@ export function Proof({ event }: { readonly event: WholeEvent }) {
       error.value = null;
       announce(`${name} is downloaded`);
     } catch (failure) {
-      error.value =
-        failure instanceof ApiError ? failure : new ApiError(String(failure), 'internal_error', 0);
+      error.value = errorOf(failure);
     }
   };
   const link = (

@@ -66,7 +66,7 @@ export function readSearch(text: string, context: Context): TrailSearch {
   const problems = unknown.map((what) => `unknown: ${what}`);
   let types: readonly string[] = [];
   let person: string | null = null;
-  let id: string | null = null;
+  let id = null as string | null;
   const last = (key: string): string | null => {
     const values = filters.get(key) ?? [];
     if (values.length > 1) problems.push(`${key}: the last of ${values.length} counts`);
@@ -80,8 +80,6 @@ export function readSearch(text: string, context: Context): TrailSearch {
   };
   const flag = last('flag');
   if (flag !== null) condition.flagKey = flag;
-  const environment = last('env') ?? context.environment;
-  if (environment !== null && environment !== 'all') condition.environment = environment;
   take(
     'level',
     'level',
@@ -120,6 +118,10 @@ export function readSearch(text: string, context: Context): TrailSearch {
     else return true;
     return false;
   });
+  // What is asked for by its number or id is found wherever it is.
+  const isOne = id !== null || ['seq', 'requestId', 'scheduleId'].some((name) => name in condition);
+  const environment = last('env') ?? (isOne ? null : context.environment);
+  if (environment !== null && environment !== 'all') condition.environment = environment;
   return { condition, types, words: left, id, person, problems };
 }
 

@@ -17,6 +17,16 @@ export const seals = extendSchema((build) => {
       TYPES[type],
     );
 
+  const sealOf = ($event: PgSelectSingleStep) => {
+    const { alias } = $event.getClassStep();
+    const problem = sql`app_private.alteration_of(${alias})`;
+    return ofLedger(
+      $event,
+      sql`app_private.seal_of(l.seq) || jsonb_build_object('problem', ${problem})`,
+      'jsonb',
+    );
+  };
+
   return {
     typeDefs: gql`
       extend type AuditEvent {
@@ -36,6 +46,11 @@ export const seals = extendSchema((build) => {
         sealedAt: Datetime!
         "Whether a destination has confirmed that it has this seal: an anchor, if no administrator of the database can change it there."
         anchored: Boolean!
+        """
+        What audit verify calls it where the event isn’t what was sealed: event_altered or column_differs. Null where it is,
+        by the database’s own word: the proof needs no such word.
+        """
+        problem: String
       }
 
       extend type Query {
@@ -50,13 +65,12 @@ export const seals = extendSchema((build) => {
       AuditEvent: {
         plans: {
           seq: ($event: PgSelectSingleStep) => ofLedger($event, sql`l.seq`, 'bigint'),
-          seal: ($event: PgSelectSingleStep) =>
-            ofLedger($event, sql`app_private.seal_of(l.seq)`, 'jsonb'),
+          seal: sealOf,
         },
       },
       AuditEventSeal: {
         plans: Object.fromEntries(
-          ['number', 'head', 'sealedAt', 'anchored'].map((name) => [
+          ['number', 'head', 'sealedAt', 'anchored', 'problem'].map((name) => [
             name,
             ($seal: Step) => get($seal as never, name as never),
           ]),

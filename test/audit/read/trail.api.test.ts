@@ -27,7 +27,13 @@ interface Event {
   readonly eventType: string;
   readonly requestId: string | null;
   readonly seq: string | null;
-  readonly seal: { number: string; head: string; sealedAt: string; anchored: boolean } | null;
+  readonly seal: {
+    number: string;
+    head: string;
+    sealedAt: string;
+    anchored: boolean;
+    problem: string | null;
+  } | null;
 }
 
 async function search(condition: object, token = adminToken(), fields = 'id eventType requestId') {
@@ -110,7 +116,7 @@ describe('a search of the trail', () => {
   });
 });
 
-const PLACES = 'id eventType seq seal { number head sealedAt anchored }';
+const PLACES = 'id eventType seq seal { number head sealedAt anchored problem }';
 
 /** Makes an event that no worker seals. */
 async function unsealed(): Promise<string> {
@@ -118,6 +124,20 @@ async function unsealed(): Promise<string> {
   const [event] = await search({ flagKey: flag_key });
   return event?.id ?? '';
 }
+
+/** Switches the triggers that keep the trail append-only, as only a superuser can. */
+const triggersOfEvents = (how: 'disable' | 'enable always'): string => `
+  do $$
+  declare v text;
+  begin
+    for v in
+      select format('alter table %s ${how} trigger %I', t.tgrelid::regclass, t.tgname)
+      from pg_partition_tree('audit.events') p join pg_trigger t on t.tgrelid = p.relid
+      where t.tgname like '\\_%'
+    loop
+      execute v;
+    end loop;
+  end $$`;
 
 describe('the place of an event in the trail', () => {
   it('is its number and its seal, for admins and auditors, limited ones too', async () => {
@@ -164,6 +184,27 @@ describe('the place of an event in the trail', () => {
     expect(await isAnchored()).toBe(false);
     await confirm(last);
     expect(await isAnchored()).toBe(true);
+  });
+
+  it('says of an event that was changed since what audit verify calls it', async () => {
+    const problems = async () =>
+      (await search({ flagKey: KEY }, adminToken(), 'seal { problem }')).map(
+        ({ seal }) => seal?.problem,
+      );
+    const [first, second] = await search({ flagKey: KEY });
+    const tamper = (set: string, id: string | undefined) =>
+      asRoot(async (client) => {
+        await client.query(triggersOfEvents('disable'));
+        await client.query(`update audit.events set ${set} where id = $1`, [id]);
+        await client.query(triggersOfEvents('enable always'));
+      });
+    expect(await problems()).toEqual([null, null, null, null, null]);
+    await tamper(`payload = replace(payload, '"level"', '"Level"')`, first?.id);
+    await tamper(`admin_email = 'mallory@example.com'`, second?.id);
+    expect(await problems()).toEqual(['event_altered', 'column_differs', null, null, null]);
+    await tamper(`payload = replace(payload, '"Level"', '"level"')`, first?.id);
+    await tamper(`admin_email = metadata ->> 'adminEmail'`, second?.id);
+    expect(await problems()).toEqual([null, null, null, null, null]);
   });
 
   it('takes no statement for each event', async () => {

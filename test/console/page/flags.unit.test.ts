@@ -160,7 +160,7 @@ describe('the history from the trail', () => {
     ...{ databaseUser: 'halyard_authenticator', ...more },
   });
   const read = (...events: FlagEvent[]) => entriesOf(events, (at) => at.slice(11, 16));
-  const worker = { actorKind: 'system', scheduleId: 's1', seal: { number: '412' } };
+  const worker = { actorKind: 'system', scheduleId: 's1', seal: { number: '412', problem: null } };
 
   test('has one line for a schedule that was applied', () => {
     const [line, ...others] = read(
@@ -176,7 +176,7 @@ describe('the history from the trail', () => {
     expect(line).toMatchObject({
       ...{ status: 'applied', title: 'Turned on for 10%', before: OFF, after: TENTH, lateMs: 18 },
       ...{ by: 'alice, applied by the worker', reason: 'OPS-881', kind: 'change' },
-      event: { id: '1', seal: '412' },
+      event: { id: '1', seal: { number: '412', problem: null } },
     });
   });
 

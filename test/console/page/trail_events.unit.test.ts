@@ -15,6 +15,7 @@ import {
   takeOlder,
 } from '../../../console/src/trail/list_model.ts';
 import { leafOf, messageOf } from '../../../console/src/trail/message.ts';
+import { problemsOf } from '../../../console/src/trail/problems.ts';
 import { event, ID } from './trail_event.ts';
 
 await vi.hoisted(async () => (await import('./browser.ts')).stubBrowser());
@@ -152,4 +153,20 @@ test('the leaf is that of the shipped message', async () => {
   expect(await leafOf(message)).toBe(
     '887e64c38dcda5a3b09d854e74cebdcae5e67c0ee1d905fcf299da892a77849e',
   );
+});
+
+test('the badge names the events that are shown and aren’t what was sealed', () => {
+  const seal = (problem: string | null) => ({ number: '3', anchored: true, problem });
+  const altered = ['7', '8', '9', '10', '11'].map((seq) =>
+    event({ seq, seal: seal('event_altered') }),
+  );
+  expect(problemsOf([], [event({ seal: seal(null) }), event({ seal: null, seq: null })])).toEqual(
+    [],
+  );
+  expect(problemsOf(['A letter is dead.'], altered.slice(0, 1).concat(altered[0] ?? []))).toEqual([
+    'A letter is dead.',
+    'Event 7 isn’t what was sealed (event_altered).',
+  ]);
+  expect(problemsOf([], altered)).toHaveLength(4);
+  expect(problemsOf([], altered).at(-1)).toMatch(/^Nor are 2 more/);
 });

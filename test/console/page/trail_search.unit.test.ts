@@ -23,6 +23,10 @@ describe('the search of the trail', () => {
 
   test('the frame’s environment holds unless another or all is said', () => {
     expect(conditionOf('')).toEqual({ environment: 'production' });
+    // What is one, or of one request, is found wherever it is.
+    for (const text of [ID, '#12', 'request:r1'])
+      expect(conditionOf(text).environment, text).toBeUndefined();
+    expect(conditionOf('#12 env:staging').environment).toBe('staging');
     expect(conditionOf('env:all')).toEqual({});
     expect(readSearch('', { ...CONTEXT, environment: null }).condition).toEqual({});
   });
