@@ -119,6 +119,12 @@ function describePeople(site: Site): void {
   });
 }
 
+/** What is lower than a finger. Runs in the page: marks of a chart stand close to each other. */
+const LOW_TARGETS = `
+  [...document.querySelectorAll(':is(main, header, nav) :is(a, button):not(.vh, svg *)')]
+    .filter((one) => one.offsetHeight > 0 && one.getBoundingClientRect().height < 43.5)
+    .map((one) => one.textContent);`;
+
 describeConsole('each page', (site) => {
   beforeAll(() => fill(site));
   describePeople(site);
@@ -134,6 +140,7 @@ describeConsole('each page', (site) => {
       expect(await accessibilityProblems(page)).toEqual([]);
       expect(page.faults).toEqual([]);
       expect(await page.evaluate('document.documentElement.scrollWidth <= innerWidth')).toBe(true);
+      if ('phone' in look) expect(await page.evaluate(LOW_TARGETS)).toEqual([]);
       expect(await page.locator('h1').count()).toBe(1);
       expect(await page.locator('img').count()).toBe(0);
       expect(page.answers.filter((answer) => !answer.startsWith('2'))).toEqual([]);

@@ -1,9 +1,9 @@
 import { signal } from '@preact/signals';
 import { createClient, type Client } from 'graphql-ws/client';
 import type { TadaDocumentNode } from 'gql.tada';
+import { changed } from './changes.ts';
 import { compareClocks, databaseNow, now } from './clock.ts';
 import { graphql, sourceOf } from './documents.ts';
-import { refetchAll } from './resource.ts';
 import { sessionEnded } from './session.ts';
 
 /** Whether what is shown follows the server: `lost` says since when it does not. */
@@ -13,9 +13,6 @@ export type Liveness =
   | { readonly kind: 'lost'; readonly since: number };
 
 export const liveness = signal<Liveness>({ kind: 'connecting' });
-
-/** How many times something changed on the server; for what the page says aloud. */
-export const changes = signal(0);
 
 const SCHEDULES = graphql(`
   subscription Schedules {
@@ -40,10 +37,6 @@ const FLAGS = graphql(`
 
 /** The socket's close codes for a token that ended or isn't taken. */
 const UNAUTHORIZED = [4401, 4403];
-/** The shortest time between two times that all is asked again. */
-const REFETCH_MS = 300;
-/** Changes of one moment are answered by one round of queries. */
-const TOGETHER_MS = 30;
 /** A server that restarts is back within seconds. */
 const RETRY_MS = [250, 500, 1_000] as const;
 const LONGEST_RETRY_MS = 2_000;
@@ -61,8 +54,6 @@ let isConnected = false;
 const broken = new Set<object>();
 /** When the server last said something: by the browser's clock, which goes on while the machine sleeps. */
 let heard = 0;
-/** Whether something changed while the tab was hidden: it asks once one looks at it. */
-let isHeldBack = false;
 
 /** Connects, and follows until the page is left: each change asks again for what is shown. */
 export function startLive(): void {
@@ -129,7 +120,6 @@ now.subscribe(() => {
     heard = 0;
     client?.terminate();
   }
-  if (isHeldBack && !document.hidden) changed();
 });
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -199,30 +189,4 @@ export function follow<Result, Variables>(
     if (broken.delete(self)) show();
     stop();
   };
-}
-
-let due: ReturnType<typeof setTimeout> | null = null;
-let running = false;
-let missed = false;
-let askedAt = -Infinity;
-
-/** Something changed: asks again for what is shown, once for all changes of a moment. */
-export function changed(): void {
-  isHeldBack = document.hidden;
-  if (isHeldBack) return;
-  if (running) missed = true;
-  if (running || due !== null) return;
-  const waitMs = Math.max(TOGETHER_MS, askedAt + REFETCH_MS - performance.now());
-  due = setTimeout(() => {
-    due = null;
-    running = true;
-    missed = false;
-    askedAt = performance.now();
-    changes.value += 1;
-    void refetchAll().finally(() => {
-      running = false;
-      // Set while it ran.
-      if (missed) changed();
-    });
-  }, waitMs);
 }

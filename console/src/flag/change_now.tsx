@@ -38,6 +38,7 @@ export function ChangeNow({ environment, flagKey, kind, onClose }: Props) {
   };
   return (
     <Dialog title={`Change ${flagKey} now`} onClose={leave}>
+      <Failure error={found.error} refetch={found.read} />
       {flag !== null ? (
         <NowForm
           key={flag.revision}
@@ -49,7 +50,6 @@ export function ChangeNow({ environment, flagKey, kind, onClose }: Props) {
         />
       ) : (
         <div class="body">
-          <Failure error={found.error} refetch={found.read} />
           {found.data.value === null ? (
             <Waiting rows={3} />
           ) : (

@@ -16,6 +16,7 @@ export const FilterBar = ({
     <input
       {...{ ref: search, class: 'input', type: 'search', value: filter }}
       {...{ 'aria-label': 'Filter flags', placeholder: 'Key, or is:failed' }}
+      autoCapitalize="off"
       onInput={({ currentTarget }) => setParams({ q: currentTarget.value })}
       onKeyDown={({ key, currentTarget }) => key === 'Escape' && currentTarget.blur()}
     />

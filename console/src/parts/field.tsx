@@ -31,6 +31,8 @@ export function Field(props: Props) {
       <span class="inputs">
         <input
           {...{ id, value, type: 'text', class: 'input', autoComplete: 'off', spellcheck: false }}
+          // Phones would write a flag's key with a capital.
+          {...{ autoCapitalize: 'off', autoCorrect: 'off' }}
           {...(field === undefined ? {} : { ref: field })}
           {...(list === undefined ? {} : { list })}
           {...(placeholder === undefined ? {} : { placeholder })}

@@ -42,6 +42,7 @@ export function ActionDialog({ id, kind, onClose }: ActionDialogProps) {
   };
   return (
     <Dialog title={ACTION_WORDS[kind].title} onClose={leave}>
+      <Failure error={found.error} refetch={found.read} />
       {schedule !== null ? (
         <ActionForm
           key={schedule.revision}
@@ -53,7 +54,6 @@ export function ActionDialog({ id, kind, onClose }: ActionDialogProps) {
         />
       ) : (
         <div class="body">
-          <Failure error={found.error} refetch={found.read} />
           {found.data.value !== null ? (
             <Note tone="quiet">This schedule isn’t there any more.</Note>
           ) : (

@@ -99,6 +99,7 @@ export function SearchField({ field, people }: Props) {
             autoComplete: 'off',
           }}
           {...{ 'aria-expanded': hasList, 'aria-controls': 'trail-suggestions', spellcheck: false }}
+          autoCapitalize="off"
           {...(hasList && chosen >= 0 ? { 'aria-activedescendant': `trail-s${chosen}` } : {})}
           placeholder="checkout type:flag_schedule.* since:-24h"
           onInput={({ currentTarget }) => {

@@ -1,7 +1,8 @@
 import { useComputed, useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useMemo } from 'preact/hooks';
+import { changes } from '../data/changes.ts';
 import { databaseNow } from '../data/clock.ts';
-import { changes, follow } from '../data/live.ts';
+import { follow } from '../data/live.ts';
 import { environment, environments } from '../data/person.ts';
 import { param } from '../router.ts';
 import { zone } from '../settings.ts';

@@ -8,8 +8,8 @@ const document = { hidden: false, addEventListener: () => undefined };
 vi.stubGlobal('document', document);
 stubBrowser();
 
-const { changed, changes, liveness, startLive, stopLive } =
-  await import('../../../console/src/data/live.ts');
+const { liveness, startLive, stopLive } = await import('../../../console/src/data/live.ts');
+const { changed, changes } = await import('../../../console/src/data/changes.ts');
 const { now } = await import('../../../console/src/data/clock.ts');
 
 /** A server of graphql-transport-ws, whose subscriptions bring nothing. */
@@ -44,14 +44,14 @@ describe('what is said to be live', () => {
   });
 
   test('asks for nothing in a hidden tab, and once it is looked at', async () => {
-    await expect.poll(() => changes.value).toBe(1);
+    await expect.poll(() => changes.value, { timeout: 10_000 }).toBe(1);
     document.hidden = true;
     changed();
     now.value += 1_000;
     expect(changes.value).toBe(1);
     document.hidden = false;
     now.value += 1_000;
-    await expect.poll(() => changes.value).toBe(2);
+    await expect.poll(() => changes.value, { timeout: 10_000 }).toBe(2);
   });
 
   test('is followed: a subscription that the server ends is not, until it stands again', async () => {
