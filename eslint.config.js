@@ -51,6 +51,7 @@ export default defineConfig(
     'node_modules',
     'schema',
     '.halyard',
+    '.halyard-demo',
     'coverage',
     'console/dist',
     'console/src/data/graphql_schema.d.ts',

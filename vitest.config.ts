@@ -15,6 +15,8 @@ interface Kind {
   readonly order?: number;
   /** Files at a time. */
   readonly workers?: number;
+  /** Milliseconds that a condition has to come true. */
+  readonly deadline?: number;
   /** Runs before its files, where any of them runs. */
   readonly globalSetup?: string[];
 }
@@ -25,7 +27,7 @@ const ALONE = ['test/process/lateness.process.test.ts'];
 /** One project per kind of test, so that each can be run alone: `npm run test:db`. */
 function project(name: string, kind: Kind) {
   const { include = [`test/**/*.${name}.test.ts`], exclude = [], order = 0, workers = 4 } = kind;
-  const { hookTimeout = 60_000, globalSetup = [] } = kind;
+  const { hookTimeout = 60_000, deadline = 10_000, globalSetup = [] } = kind;
   return {
     extends: true as const,
     test: {
@@ -36,7 +38,7 @@ function project(name: string, kind: Kind) {
       testTimeout: kind.testTimeout,
       hookTimeout,
       // A deadline and not an expectation: the machine may be busy.
-      expect: { poll: { timeout: 10_000 } },
+      expect: { poll: { timeout: deadline } },
       sequence: { groupOrder: order },
       maxWorkers: workers,
       // A process runs one file after the other: a process for each takes a quarter of the processor time, most of it importing. So
@@ -73,7 +75,8 @@ const everything = (mode: string) => ({
       project('versions', { testTimeout: 60_000 }),
       // In a browser, which is started while the first tests run.
       project('console', {
-        ...{ testTimeout: 60_000, globalSetup: ['test/console/global_setup.ts'] },
+        ...{ testTimeout: 120_000, deadline: 20_000 },
+        globalSetup: ['test/console/global_setup.ts'],
       }),
       // Each has several processes under load of its own; the long form gives every one of its moments the whole machine.
       project('chaos', { testTimeout: 600_000, order: 1, workers: mode === 'full' ? 1 : 3 }),

@@ -41,13 +41,16 @@ Each signs in by a link, once, within 10 minutes:
 
 ${links.join('\n')}
 
-${isNew ? SOON : ''}For requests, a token for each, good for 12 hours:
+${isNew ? soonText(url) : ''}For requests, a token for each, good for 12 hours:
 
 ${exports.join('\n')}
 `;
 }
 
-const SOON = `In 90 seconds three flags change at one instant, and then one flag each minute, for ten minutes: watch the timeline.
+const soonText = (url: string): string =>
+  `In 90 seconds three flags change at one instant, and then one flag each minute, for ten minutes. Once signed in, watch them:
+
+  ${url}/console/timeline?span=30m
 
 `;
 

@@ -34,7 +34,9 @@ export function makeSessionRoutes(options: RouteOptions): Router {
     if (!site.isOwnPage(request))
       throw new ProblemError(
         'forbidden',
-        'Only the console’s own page may do this, with the header X-Halyard-Console: 1.',
+        site.isExposed(request)
+          ? 'Over plain http one signs in only on the machine itself, at 127.0.0.1 or localhost: use https, or a tunnel.'
+          : 'Only the console’s own page may do this, with the header X-Halyard-Console: 1.',
       );
     next();
   };

@@ -37,6 +37,11 @@ export function makeSite(url: string | null) {
       const isOwn = from === undefined ? origin === originOf(request) : from === 'same-origin';
       return isOwn && mark === '1';
     },
+    /** Whether a page sent it over plain http from another machine, where a browser keeps no cookie of the console. */
+    isExposed: ({ headers }: IncomingMessage): boolean =>
+      url === null &&
+      headers.origin === `http://${headers.host ?? ''}` &&
+      !isLoopback(URL.parse(headers.origin)?.hostname ?? ''),
     /** Whether a page of the same origin opens a WebSocket: browsers say so, and no script can choose what they say. */
     isOwnUpgrade: (request: IncomingMessage) => request.headers.origin === originOf(request),
     /** The name and the attributes of a cookie. Over plain http a browser refuses the prefix __Host-, and Safari also Secure. */

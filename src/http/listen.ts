@@ -19,7 +19,9 @@ export interface Place {
  */
 export async function listen(server: Server, at: Place, settings = ''): Promise<string> {
   const { address, family, port } = await bind(server, at, settings);
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+  // All addresses: a browser treats 0.0.0.0 as another machine, and keeps no cookie of a sign-in there.
+  const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[address] ?? address;
+  return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}`;
 }
 
 /**

@@ -194,6 +194,19 @@ test('in production no token is pasted, and the cookie is one that only https ha
   });
 });
 
+test.each([
+  ['0.0.0.0', '127.0.0.1'],
+  ['127.0.0.1', '127.0.0.1'],
+])('an API that listens at %s has its link at %s, where a browser keeps the cookie', (HOST, host) =>
+  withApi({ HOST }, async ({ enterUrl }) => {
+    const link = enterUrl(adminToken());
+    expect(new URL(link).hostname).toBe(host);
+    const browser = new Browser(link);
+    expect((await browser.visit(`GET ${link}`)).status).toBe(303);
+    expect([...browser.cookies.keys()]).toEqual(['halyard-dev']);
+  }),
+);
+
 test('a link signs in once; looking at it doesn’t use it up', async () => {
   await withApi({}, async ({ url, enterUrl }, logText) => {
     const link = enterUrl(adminToken());

@@ -38,14 +38,14 @@ export default async function globalSetup(project: TestProject): Promise<() => P
           ? { reason: error.message }
           : { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
     );
-  const told = ready.then(async (state) => {
+  const written = ready.then(async (state) => {
     if ('reason' in state)
       process.stdout.write(`The tests of the console are skipped. ${state.reason}\n`);
     await writeFile(`${file}.new`, JSON.stringify(state));
     await rename(`${file}.new`, file);
   });
   return async () => {
-    await told;
+    await written;
     const browser = await starting.catch(() => null);
     await browser?.server.close();
     await browser?.chromium.remove();

@@ -10,7 +10,7 @@ import { startProcess } from '../support/processes.ts';
 // `npm run console:pictures [-- FOLDER]`. Look at each beside its drawing. `TOKEN=… npm run console:pictures FOLDER URL` takes those of
 // a Halyard that runs, for an admin's token.
 
-/** By the picture's name; `signed out` ones are opened by nobody. */
+/** By the name of the picture. */
 const PAGES = {
   timeline: '/console/timeline?tz=Europe/Paris&span=24h',
   timeline_soon: '/console/timeline?tz=Europe/Paris&span=30m',
@@ -27,6 +27,8 @@ const PAGES = {
 const FORMS = {
   light: { viewport: { width: 1440, height: 900 }, colorScheme: 'light' },
   dark: { viewport: { width: 1440, height: 900 }, colorScheme: 'dark' },
+  /** For the README: 150 kB at most. */
+  small: { viewport: { width: 1240, height: 700 }, colorScheme: 'light' },
   phone: { viewport: { width: 390, height: 844 }, colorScheme: 'light', hasTouch: true },
 } as const;
 
@@ -103,5 +105,7 @@ async function choose(page: Page, name: string): Promise<void> {
       .first()
       .click();
   if (name === 'trail') await page.locator('.events a').nth(2).click();
-  await page.waitForLoadState('networkidle');
+  // What it asks for then.
+  await page.waitForTimeout(1_000);
+  await page.evaluate('scrollTo(0, 0)');
 }

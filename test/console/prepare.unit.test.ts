@@ -42,7 +42,7 @@ function prepare(...args: string[]): Promise<[number, string]> {
 const write = (name: string, text: string) => writeFile(join(folder, name), text);
 const dist = (name = '') => join(folder, 'console/dist', name);
 
-describe('npm run prepare', () => {
+describe('npm run prepare', { timeout: 60_000 }, () => {
   test('says in a line that there is no console, or no Vite, and succeeds', async () => {
     expect(await prepare()).toEqual([
       0,

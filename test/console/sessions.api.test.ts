@@ -87,6 +87,11 @@ describe('a session', () => {
           403,
         ]);
     }
+    const host = '192.0.2.1:3000';
+    const remote = await stranger().visit('POST /console/session', {
+      ...{ json, headers: { host, origin: `http://${host}`, ...mark } },
+    });
+    expect([remote.status, remote.text.includes('use https')]).toEqual([403, true]);
     const form = { 'content-type': 'application/x-www-form-urlencoded', origin: api.url };
     expect((await browser.visit('POST /api/admin/flags', { headers: form })).status).toBe(401);
     const preflight = await browser.visit('OPTIONS /graphql', {
@@ -137,11 +142,10 @@ describe('a session', () => {
     const answer = await stranger().visit('GET /api/admin/flags', copy);
     expect([answer.status, answer.body.code]).toEqual([401, 'token_expired']);
     expect(await acknowledged(socket)).toBe(4401);
-    const state = await stranger().visit('GET /console/session', copy);
-    expect(state.body).toMatchObject({ signed_in: false, reason: 'ended' });
-    expect((await browser.visit('GET /console/session')).body).toMatchObject({
-      ...{ signed_in: false, reason: null },
-    });
+    const { body } = await stranger().visit('GET /console/session', copy);
+    expect(body).toMatchObject({ signed_in: false, reason: 'ended' });
+    const state = await browser.visit('GET /console/session');
+    expect(state.body).toMatchObject({ signed_in: false, reason: null });
   });
 
   test('ends with its token', async () => {
@@ -165,7 +169,6 @@ describe('a session', () => {
       });
       expect([cookie, status, body.code]).toEqual([cookie, 401, 'token_missing']);
     }
-    // Plain http to this machine has a cookie of its own.
     const headers = { cookie: `__Host-halyard=${good}` };
     expect((await stranger().visit('GET /api/admin/flags', { headers, byPage: true })).status).toBe(
       401,

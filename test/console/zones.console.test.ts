@@ -28,7 +28,7 @@ describeConsole('times', (site) => {
   });
 
   test.each(['America/New_York', 'Asia/Kathmandu', 'Australia/Lord_Howe'])(
-    'are those of %s all over the page, whatever the browser’s zone is',
+    'are those of %s all over the page, and not those of the browser',
     async (zone) => {
       const page = await site.open(`/console/timeline?tz=${zone}`, { zone: 'Europe/Paris' });
       const mark = page.getByRole('link', { name: /^checkout-v2 in production: Pending/ });

@@ -193,7 +193,7 @@ describe('methods', () => {
   });
 });
 
-test.each(['/', '/api', '/api/', '/api/admin', '/api/admin/flag', `${SCHEDULES}/a/b/c`, '/%ZZ'])(
+test.each(['/api', '/api/', '/api/admin', '/api/admin/flag', `${SCHEDULES}/a/b/c`, '/%ZZ'])(
   'there is nothing at %s',
   async (path) => {
     await expectRefused(`GET ${path}`, {}, 404, 'not_found');

@@ -3,6 +3,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { withDatabase } from '../../src/postgres/setup.ts';
 import { callApi } from '../support/api.ts';
+import { readValue } from '../../src/postgres/value.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { scrape } from '../support/metrics.ts';
 import { startProcess, type HalyardProcess } from '../support/processes.ts';
@@ -199,19 +200,23 @@ test('start waits too, a signal ends a start that waits, and so does what waitin
 test('api and worker wait for the first migration, and go on by themselves after it', async () => {
   const rename = (from: string, to: string) =>
     withClient(database.ownerUrl, (owner) =>
-      owner.query('update graphile_migrate.migrations set filename = $2 where filename like $1', [
+      owner.query('update graphile_migrate.migrations set filename = $2 where filename = $1', [
         from,
         to,
       ]),
     );
-  await rename('000003%', '000000.sql');
+  const newest = await withClient(database.ownerUrl, (owner) =>
+    readValue<string>(owner, 'select max(filename) from graphile_migrate.migrations'),
+  );
+  if (newest === undefined) throw new Error('The database is not migrated.');
+  await rename(newest, '000000.sql');
   const api = spawn('api', { AUTH_DATABASE_URL: database.authenticatorUrl });
   const worker = spawn('worker', { WORKER_DATABASE_URL: database.workerUrl });
   const url = await addressIn(api, 'the API is listening');
   await worker.waitFor(/waiting for the database/);
   expect(worker.stderr()).toContain('npm run halyard -- migrate');
   expect(await readiness(url)).toEqual([503, 'not_migrated']);
-  await rename('000000.sql', '000003.sql');
+  await rename('000000.sql', newest);
   await worker.waitFor(/the worker is running/);
   await expect.poll(() => readiness(url), soon).toEqual([200, undefined]);
   expect(await Promise.all([api.end(), worker.end()])).toEqual([0, 0]);

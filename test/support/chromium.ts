@@ -22,7 +22,7 @@ export interface Chromium {
 export class NoBrowserError extends Error {}
 
 const PACKAGE = pathToFileURL(createRequire(import.meta.url).resolve('@sparticuz/chromium')).href;
-/** Belongs to whom the packages belong to, and goes with them: nobody else can put a program there. */
+/** It belongs to the owner of the packages, and goes with them: no other user can put a program there. */
 const KEPT = fileURLToPath(new URL('../../node_modules/.cache/chromium', import.meta.url));
 
 /** The package unpacks into the temporary folder: in a process of its own that is the folder of our choice. */

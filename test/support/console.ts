@@ -26,7 +26,7 @@ export const TOKENS = {
 export type Who = keyof typeof TOKENS;
 
 interface Opened {
-  /** By default alice, an admin of all environments. Null: nobody is signed in. */
+  /** By default alice, an admin of all environments. Null: no one is signed in. */
   readonly as?: Who | null;
   /** The browser's own zone; by default UTC. */
   readonly zone?: string;
@@ -145,8 +145,6 @@ async function openContext(browser: Browser, api: TestApi, opened: Opened) {
       : { viewport: { width: 1440, height: 900 } }),
     acceptDownloads: true,
   });
-  // Deadlines, and not expectations.
-  context.setDefaultTimeout(15_000);
   if (as === null) return context;
   const answer = await context.request.post(`${at}/console/session`, {
     data: { token: TOKENS[as]() },

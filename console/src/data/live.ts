@@ -42,7 +42,16 @@ const FLAGS = graphql(`
 const UNAUTHORIZED = [4401, 4403];
 /** The shortest time between two times that all is asked again. */
 const REFETCH_MS = 300;
-const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
+/** Changes of one moment are answered by one round of queries. */
+const TOGETHER_MS = 30;
+/** A request that left with the first subscriptions may have been answered before they began: so once more after this. */
+const SETTLED_MS = 1_000;
+/** A server that restarts is back within seconds; a quarter more or less, so that not all pages come at once. */
+const RETRY_MS = [250, 500, 1_000] as const;
+const LONGEST_RETRY_MS = 2_000;
+
+const retryWait = (tries: number): Promise<void> =>
+  wait((RETRY_MS[tries] ?? LONGEST_RETRY_MS) * (0.75 + Math.random() / 2));
 
 let client: Client | null = null;
 
@@ -54,13 +63,14 @@ export function startLive(): void {
     lazy: false,
     keepAlive: 10_000,
     retryAttempts: Infinity,
-    retryWait: (tries) => wait(RETRY_MS[Math.min(tries, RETRY_MS.length - 1)] ?? 4_000),
+    retryWait,
     shouldRetry: () => client === made,
     on: {
       connected: () => {
         liveness.value = { kind: 'live' };
         void compareClocks().catch(() => undefined);
         changed();
+        void wait(SETTLED_MS).then(changed);
       },
       closed: (event) => {
         lost();
@@ -115,7 +125,7 @@ export function follow<Result, Variables>(
     const again = (): void => {
       if (done) return;
       tries += 1;
-      void wait(RETRY_MS[Math.min(tries, RETRY_MS.length - 1)] ?? 4_000).then(() => {
+      void retryWait(tries).then(() => {
         begin();
         onEnded();
       });
@@ -143,23 +153,23 @@ export function follow<Result, Variables>(
 let due: ReturnType<typeof setTimeout> | null = null;
 let running = false;
 let missed = false;
+let askedAt = -Infinity;
 
 /** Something changed: asks again for what is shown, once for all changes of a moment. */
 export function changed(): void {
   if (running) missed = true;
   if (running || due !== null) return;
-  due = setTimeout(
-    () => {
-      due = null;
-      running = true;
-      missed = false;
-      changes.value += 1;
-      void refetchAll().finally(() => {
-        running = false;
-        // Set while it ran.
-        if (missed) changed();
-      });
-    },
-    changes.value === 0 ? 0 : REFETCH_MS,
-  );
+  const waitMs = Math.max(TOGETHER_MS, askedAt + REFETCH_MS - performance.now());
+  due = setTimeout(() => {
+    due = null;
+    running = true;
+    missed = false;
+    askedAt = performance.now();
+    changes.value += 1;
+    void refetchAll().finally(() => {
+      running = false;
+      // Set while it ran.
+      if (missed) changed();
+    });
+  }, waitMs);
 }

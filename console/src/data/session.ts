@@ -52,12 +52,18 @@ export function signInAgain(reason: string, back: string): void {
   });
 }
 
-/** Signs out; the page goes to the identity provider where that has a page for it. */
-export async function signOut(): Promise<void> {
+/**
+ * Signs out; the page goes to the identity provider where that has a page for it.
+ *
+ * @returns whether the session has ended: one that the server could not end goes on
+ */
+export async function signOut(): Promise<boolean> {
   const answer = await fetch('/console/session', {
     ...{ method: 'DELETE', credentials: 'same-origin', headers: { 'X-Halyard-Console': '1' } },
-  });
+  }).catch(() => null);
+  if (answer?.ok !== true) return false;
   dropDrafts();
   const { end_session_url: url } = (await answer.json()) as { end_session_url: string | null };
   location.assign(url ?? '/console/sign-in?reason=signed_out');
+  return true;
 }

@@ -5,6 +5,7 @@ import { signOut } from '../data/session.ts';
 import { link, setParams } from '../router.ts';
 import { density, preferredZone, theme, zone } from '../settings.ts';
 import { allZones, isZone } from '../time/zone.ts';
+import { Note } from '../parts/note.tsx';
 import { FullTime } from '../parts/time.tsx';
 
 /** The zone that all times are shown in: typed, completed by the browser. */
@@ -99,6 +100,7 @@ const Choice = ({ label, value, choices, onChoose }: Choices) => (
 
 export function AccountMenu({ name, role }: { readonly name: string; readonly role: string }) {
   const person = me.value;
+  const [isStuck, setStuck] = useState(false);
   return (
     <>
       <button
@@ -148,10 +150,19 @@ export function AccountMenu({ name, role }: { readonly name: string; readonly ro
             <a class="btn" href={link('/help')}>
               Help
             </a>
-            <button type="button" class="btn" onClick={() => void signOut()}>
+            <button
+              type="button"
+              class="btn"
+              onClick={() => void signOut().then((hasEnded) => setStuck(!hasEnded))}
+            >
               Sign out
             </button>
           </div>
+          {isStuck && (
+            <Note tone="failed">
+              The server could not end the sign-in: you are still signed in. Try again.
+            </Note>
+          )}
         </div>
       </div>
     </>

@@ -27,7 +27,7 @@ export function Summary({ items, failed, since }: Props) {
   return (
     <section class="card summary" aria-label="In short">
       <div>
-        <span class="state">{changes}</span>
+        <span class="state">{changes.toLocaleString('en-US')}</span>
         <span>
           {plural(changes, 'change', 'changes')}
           {times > 0 && `, at ${times} ${plural(times, 'time', 'times')}`}
