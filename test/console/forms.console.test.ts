@@ -111,6 +111,20 @@ describeConsole('forms', (site) => {
     await page.keyboard.press('Enter');
     expect(await reason.inputValue()).toBe('OPS-881 is done');
     expect(new URL(page.url()).pathname).toBe(`/console/flags/production/${KEY}`);
+
+    // So is what a dialog has, until one leaves it.
+    const dialog = page.getByRole('dialog');
+    const why = dialog.getByLabel('Why (in the trail)', { exact: true });
+    const ask = () => page.getByRole('button', { name: 'Change now…' }).click();
+    await ask();
+    await why.fill('OPS-882 is not');
+    await page.reload();
+    await ask();
+    expect(await why.inputValue()).toBe('OPS-882 is not');
+    await page.keyboard.press('Escape');
+    await ask();
+    expect(await why.inputValue()).toBe('');
+    await page.keyboard.press('Escape');
     // Signing out and in again is said in the console of the browser as 401: no other fault.
     expect(page.faults.filter((fault) => !fault.includes('401'))).toEqual([]);
   });

@@ -40,9 +40,11 @@ function tick(): void {
 
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-/** Lets `now` go on, at the beginning of each second. */
+/** Lets `now` go on, at the beginning of each second. In a hidden tab it stands still. */
 export function startClock(): void {
   clearTimeout(timer);
+  document.onvisibilitychange = startClock;
+  if (document.hidden) return;
   tick();
   timer = setTimeout(startClock, 1_000 - (databaseNow() % 1_000) + 2);
 }

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { path } from '../router.ts';
 
 const PREFIX = 'halyard.draft ';
@@ -9,6 +9,15 @@ export function dropDrafts(): void {
   try {
     for (const key of Object.keys(sessionStorage))
       if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
+  } catch {
+    // Nothing is kept.
+  }
+}
+
+/** Drops what one form of this page keeps, as when one leaves it. */
+export function dropDraft(name: string): void {
+  try {
+    sessionStorage.removeItem(keyOf(name));
   } catch {
     // Nothing is kept.
   }
@@ -34,6 +43,8 @@ export function useDraft<T extends Readonly<Record<string, unknown>>>(name: stri
     const kept = read(keyOf(name));
     return typeof kept === 'object' && kept !== null ? { ...initial, ...kept } : initial;
   });
+  const latest = useRef(values);
+  latest.current = values;
   return {
     values,
     /** Changes some of them. */
@@ -48,13 +59,10 @@ export function useDraft<T extends Readonly<Record<string, unknown>>>(name: stri
         return next;
       });
     },
-    /** Drops what is kept, as after it was sent, and begins with other values. */
+    /** Drops what is kept, as after it was sent, and begins with other values; not what was typed since. */
     drop: (next: T = initial): void => {
-      try {
-        sessionStorage.removeItem(keyOf(name));
-      } catch {
-        // Nothing is kept.
-      }
+      if (latest.current !== values) return;
+      dropDraft(name);
       setValues(next);
     },
   };

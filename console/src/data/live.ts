@@ -1,7 +1,7 @@
 import { signal } from '@preact/signals';
 import { createClient, type Client } from 'graphql-ws/client';
 import type { TadaDocumentNode } from 'gql.tada';
-import { compareClocks, databaseNow } from './clock.ts';
+import { compareClocks, databaseNow, now } from './clock.ts';
 import { graphql, sourceOf } from './documents.ts';
 import { refetchAll } from './resource.ts';
 import { sessionEnded } from './session.ts';
@@ -44,16 +44,25 @@ const UNAUTHORIZED = [4401, 4403];
 const REFETCH_MS = 300;
 /** Changes of one moment are answered by one round of queries. */
 const TOGETHER_MS = 30;
-/** A request that left with the first subscriptions may have been answered before they began: so once more after this. */
-const SETTLED_MS = 1_000;
-/** A server that restarts is back within seconds; a quarter more or less, so that not all pages come at once. */
+/** A server that restarts is back within seconds. */
 const RETRY_MS = [250, 500, 1_000] as const;
 const LONGEST_RETRY_MS = 2_000;
-
-const retryWait = (tries: number): Promise<void> =>
-  wait((RETRY_MS[tries] ?? LONGEST_RETRY_MS) * (0.75 + Math.random() / 2));
+/**
+ * By then the server follows for a subscription, or has ended it. What was asked beside the first message may have been answered before
+ * that: so it is asked once more.
+ */
+const SETTLED_MS = 1_000;
+const PING_MS = 10_000;
+const PONG_MS = 5_000;
 
 let client: Client | null = null;
+let isConnected = false;
+/** Subscriptions that the server has ended, though the connection may be open. */
+const broken = new Set<object>();
+/** When the server last said something: by the browser's clock, which goes on while the machine sleeps. */
+let heard = 0;
+/** Whether something changed while the tab was hidden: it asks once one looks at it. */
+let isHeldBack = false;
 
 /** Connects, and follows until the page is left: each change asks again for what is shown. */
 export function startLive(): void {
@@ -61,24 +70,30 @@ export function startLive(): void {
   const made: Client = createClient({
     url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
     lazy: false,
-    keepAlive: 10_000,
+    keepAlive: PING_MS,
     retryAttempts: Infinity,
-    retryWait,
+    retryWait: pause,
     shouldRetry: () => client === made,
     on: {
+      message: () => (heard = Date.now()),
       connected: () => {
-        liveness.value = { kind: 'live' };
+        const hasBeenLost = liveness.value.kind === 'lost';
+        isConnected = true;
+        show();
         void compareClocks().catch(() => undefined);
-        changed();
+        if (hasBeenLost) changed();
         void wait(SETTLED_MS).then(changed);
       },
       closed: (event) => {
-        lost();
+        clearTimeout(deadline);
+        if (client !== made) return;
+        isConnected = false;
+        show();
         if (UNAUTHORIZED.includes((event as CloseEvent).code)) sessionEnded();
       },
       // A connection that answers no ping is gone, though nobody closed it.
       ping: (received) => {
-        if (!received) deadline = setTimeout(() => made.terminate(), 5_000);
+        if (!received) deadline = setTimeout(() => made.terminate(), PONG_MS);
       },
       pong: (received) => {
         if (received) clearTimeout(deadline);
@@ -96,14 +111,38 @@ export function stopLive(): void {
   const ended = client;
   client = null;
   void ended?.dispose();
+  isConnected = false;
+  broken.clear();
   liveness.value = { kind: 'connecting' };
 }
 
-function lost(): void {
-  if (liveness.value.kind !== 'lost') liveness.value = { kind: 'lost', since: databaseNow() };
+/** Live is what is connected and followed. */
+function show(): void {
+  if (isConnected && broken.size === 0) liveness.value = { kind: 'live' };
+  else if (liveness.value.kind !== 'lost') liveness.value = { kind: 'lost', since: databaseNow() };
 }
 
+/** The time goes on: it stands still while the tab is hidden, or the machine asleep. */
+now.subscribe(() => {
+  // A connection that the sleep has ended says so to nobody.
+  if (heard > 0 && Date.now() - heard > PING_MS + PONG_MS + 5_000) {
+    heard = 0;
+    client?.terminate();
+  }
+  if (isHeldBack && !document.hidden) changed();
+});
+
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits before another try; in a hidden tab until one looks at it. */
+async function pause(tries: number): Promise<void> {
+  // A quarter more or less, so that not all pages come at once.
+  await wait((RETRY_MS[tries] ?? LONGEST_RETRY_MS) * (0.75 + Math.random() / 2));
+  if (document.hidden)
+    await new Promise((resolve) =>
+      document.addEventListener('visibilitychange', resolve, { once: true }),
+    );
+}
 
 /**
  * Follows one subscription, and begins it again where the server ends it, as it does when it loses sight of the trail.
@@ -120,12 +159,22 @@ export function follow<Result, Variables>(
   let done = false;
   let stop: () => void = () => undefined;
   let tries = 0;
+  let settled: ReturnType<typeof setTimeout> | undefined;
+  const self = {};
+  const isFollowed = (): void => {
+    tries = 0;
+    if (broken.delete(self)) show();
+  };
   const begin = (): void => {
     if (done || client === null) return;
+    settled = setTimeout(isFollowed, SETTLED_MS);
     const again = (): void => {
-      if (done) return;
+      clearTimeout(settled);
+      if (done || client === null) return;
+      broken.add(self);
+      show();
       tries += 1;
-      void retryWait(tries).then(() => {
+      void pause(tries).then(() => {
         begin();
         onEnded();
       });
@@ -135,7 +184,7 @@ export function follow<Result, Variables>(
       {
         next: ({ data, errors }) => {
           if (errors !== undefined || data === null || data === undefined) return;
-          tries = 0;
+          isFollowed();
           onData(data as Result);
         },
         error: again,
@@ -146,6 +195,8 @@ export function follow<Result, Variables>(
   begin();
   return () => {
     done = true;
+    clearTimeout(settled);
+    if (broken.delete(self)) show();
     stop();
   };
 }
@@ -157,6 +208,8 @@ let askedAt = -Infinity;
 
 /** Something changed: asks again for what is shown, once for all changes of a moment. */
 export function changed(): void {
+  isHeldBack = document.hidden;
+  if (isHeldBack) return;
   if (running) missed = true;
   if (running || due !== null) return;
   const waitMs = Math.max(TOGETHER_MS, askedAt + REFETCH_MS - performance.now());

@@ -1,4 +1,5 @@
 import type { TadaDocumentNode } from 'gql.tada';
+import { learnHorizon } from './horizon.ts';
 import { sessionEnded } from './session.ts';
 
 /** What the server answers to a request that it refuses, or that does not reach it. */
@@ -98,12 +99,10 @@ export async function run<Result, Variables>(
   const [error] = errors ?? [];
   if (error !== undefined) {
     const { code, ...details } = error.extensions ?? {};
-    throw new ApiError(
-      textOr(error.message, 'The server refused it.'),
-      textOr(code, 'internal_error'),
-      answer.status,
-      details,
-    );
+    const message = textOr(error.message, 'The server refused it.');
+    const refusal = new ApiError(message, textOr(code, 'internal_error'), answer.status, details);
+    learnHorizon(refusal);
+    throw refusal;
   }
   if (body.data === undefined)
     throw new ApiError(

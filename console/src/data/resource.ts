@@ -38,19 +38,26 @@ function entryOf<Result, Variables>(
   const error = signal<ApiError | null>(null);
   const loading = signal(false);
   let asked = 0;
+  let shown = 0;
+  /** Whether an answer is newer than what is shown: a question that was asked later may be answered sooner. */
+  const isNews = (question: number): boolean => {
+    if (question < shown) return false;
+    shown = question;
+    loading.value = question < asked;
+    return true;
+  };
   const refetch = async (): Promise<void> => {
     const question = (asked += 1);
     loading.value = true;
     try {
       const answer = await run(document, variables);
-      if (question !== asked) return;
+      if (!isNews(question)) return;
       data.value = answer;
       error.value = null;
     } catch (failure) {
-      if (question !== asked) return;
+      if (!isNews(question)) return;
       error.value = errorOf(failure);
     }
-    loading.value = false;
   };
   const made: Entry = { data, error, loading, refetch, users: 0, isLeft: false };
   entries.set(key, made);

@@ -1,4 +1,4 @@
-import { problemOf, send } from './request.ts';
+import { ApiError, problemOf, send } from './request.ts';
 
 /** A request of the REST API: what is sent, and what "Copy as curl" shows. */
 export interface RestRequest {
@@ -21,6 +21,13 @@ export const reasonPart = (reason: string): { reason?: string } =>
  * @throws ApiError with the problem's `errors` by field, and `current` where somebody else was faster
  */
 export async function sendRest({ method, path, body }: RestRequest): Promise<void> {
-  const answer = await send(method, path, body);
+  const answer = await send(method, path, body).catch((error: unknown) => {
+    if (!(error instanceof ApiError)) throw error;
+    throw new ApiError(
+      'No answer came: it may have been done all the same. Look at it before you send it again.',
+      error.code,
+      0,
+    );
+  });
   if (!answer.ok) throw await problemOf(answer);
 }

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
+import { dropDraft, useDraft } from '../data/draft.ts';
 import { useReading } from '../data/reading.ts';
 import { sendRest } from '../data/rest.ts';
 import { currentRevision, isStale, useSending } from '../data/sending.ts';
@@ -29,12 +30,22 @@ interface Props {
 export function ChangeNow({ environment, flagKey, kind, onClose }: Props) {
   const found = useReading(FLAG_AHEAD, { environment, flagKey });
   const flag = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  // Not of the other button: what one asked to turn off is not another form's share.
+  const draft = `now ${kind}`;
+  const leave = (): void => {
+    dropDraft(draft);
+    onClose();
+  };
   return (
-    <Dialog title={`Change ${flagKey} now`} onClose={onClose}>
+    <Dialog title={`Change ${flagKey} now`} onClose={leave}>
       {flag !== null ? (
         <NowForm
           key={flag.revision}
-          {...{ flag, pending: flag.schedules.nodes, kind, onClose, onTakeTheirs: found.read }}
+          {...{ flag, pending: flag.schedules.nodes, kind, draft, onClose: leave }}
+          onTakeTheirs={() => {
+            dropDraft(draft);
+            return found.read();
+          }}
         />
       ) : (
         <div class="body">
@@ -58,6 +69,8 @@ interface FormProps {
   };
   readonly pending: readonly AskedPending[];
   readonly kind: ChangeKind;
+  /** The name by which its values outlast a sign-in. */
+  readonly draft: string;
   readonly onClose: () => void;
   readonly onTakeTheirs: () => Promise<void>;
 }
@@ -65,9 +78,10 @@ interface FormProps {
 /** Pending changes that are named; how many more there are is said. */
 const NAMED = 3;
 
-function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
-  const [text, setText] = useState({ kind, share: '', turnsOn: true });
-  const [reason, setReason] = useState('');
+function NowForm({ flag, pending, kind, draft, onClose, onTakeTheirs }: FormProps) {
+  // The typed key isn't kept: it is meant for the moment.
+  const { values: text, change } = useDraft(draft, { kind, share: '', turnsOn: true, reason: '' });
+  const { reason } = text;
   const [typed, setTyped] = useState('');
   const [isAsked, setAsked] = useState(false);
   const sending = useSending();
@@ -103,14 +117,18 @@ function NowForm({ flag, pending, kind, onClose, onTakeTheirs }: FormProps) {
       <div class="body stack">
         <ChangeFields
           {...{ value: text, isOff: !flag.enabled, problem: problemAt(problems, 'updates') }}
-          onChange={(some) => setText({ ...text, ...some })}
+          onChange={change}
         />
         {after !== null && <Diff before={flag} after={after} />}
         {isSame && <Note tone="quiet">It is so already: nothing would change.</Note>}
         {isAsked && updates === null && <Note tone="conflict">Which share of users?</Note>}
         <PendingAfter pending={pending} />
         <ReasonField
-          {...{ value: reason, onText: setReason, problem: problemAt(problems, 'reason') }}
+          {...{
+            value: reason,
+            onText: (reason: string) => change({ reason }),
+            problem: problemAt(problems, 'reason'),
+          }}
         />
         {isProduction && (
           <Field

@@ -79,7 +79,7 @@ export function DayChart({ flag }: { readonly flag: ShownFlag }) {
   );
   return (
     <div class="chart">
-      <Failure error={found.error} refetch={found.refetch} />
+      <Failure isPart error={found.error} refetch={found.refetch} />
       <div class="measure" ref={measure} />
       <Axis range={range} width={width} />
       <div class="lanes">

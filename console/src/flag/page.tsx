@@ -111,7 +111,7 @@ function FoundHistory({
   }, [chosen]);
   return (
     <div class="stack">
-      <Failure error={resource.error} refetch={resource.refetch} />
+      <Failure isPart error={resource.error} refetch={resource.refetch} />
       <History
         {...{ ahead, past, unlisted, hasDecisions: readsTrail.value }}
         failed={new Set(failed.map(({ id }) => id))}

@@ -1,5 +1,6 @@
 import { useMemo } from 'preact/hooks';
 import { now } from '../data/clock.ts';
+import { sinceHorizon } from '../data/horizon.ts';
 import { readsTrail } from '../data/person.ts';
 import { useResource, type Resource } from '../data/resource.ts';
 import { zone } from '../settings.ts';
@@ -40,7 +41,7 @@ export function useHistory(flag: ShownFlag, count: number): FoundHistory {
   );
   // A whole day, so that it is asked for once.
   const to = (Math.floor(now.value / DAY) + 1) * DAY;
-  const from = to - BACK;
+  const from = sinceHorizon(to - BACK);
   const changes = useResource(
     FLAG_SPAN,
     reads

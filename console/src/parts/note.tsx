@@ -31,12 +31,14 @@ export const Note = ({
 interface Failing {
   readonly error: ReadonlySignal<ApiError | null>;
   readonly refetch?: () => Promise<void>;
+  /** Of a part of a page that asks the same server: the page says it where the server does not answer, or has no database. */
+  readonly isPart?: boolean;
 }
 
 /** The server's sentence, its code in small, and Try again. Nothing where there is no error. */
-export function Failure({ error, refetch }: Failing) {
+export function Failure({ error, refetch, isPart = false }: Failing) {
   const found = error.value;
-  if (found === null) return null;
+  if (found === null || (isPart && [0, 503].includes(found.status))) return null;
   return (
     <Note tone="failed">
       {found.message} <span class="small muted">{found.code}</span>{' '}

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
+import { dropDraft, useDraft } from '../data/draft.ts';
 import { useReading } from '../data/reading.ts';
 import { sendRest } from '../data/rest.ts';
 import { currentRevision, isStale, useSending } from '../data/sending.ts';
@@ -15,7 +16,7 @@ import { Refused, Stale } from '../parts/stale.tsx';
 import { FullTime, InZones } from '../parts/time.tsx';
 import { zone } from '../settings.ts';
 import { shortText } from '../time/format.ts';
-import { readWhen, whenTextOf, type WhenText } from '../time/when.ts';
+import { readWhen, whenTextOf } from '../time/when.ts';
 import { ACTION_WORDS, requestOf, type ActionKind, type ReadAction } from './action_model.ts';
 import { SCHEDULE_NOW } from './documents.ts';
 import { focusProblem } from './focus_problem.ts';
@@ -34,12 +35,21 @@ export interface ActionDialogProps {
 export function ActionDialog({ id, kind, onClose }: ActionDialogProps) {
   const found = useReading(SCHEDULE_NOW, { id });
   const schedule = found.data.value?.featureFlagSchedule ?? null;
+  const draft = `${kind} ${id}`;
+  const leave = (): void => {
+    dropDraft(draft);
+    onClose();
+  };
   return (
-    <Dialog title={ACTION_WORDS[kind].title} onClose={onClose}>
+    <Dialog title={ACTION_WORDS[kind].title} onClose={leave}>
       {schedule !== null ? (
         <ActionForm
           key={schedule.revision}
-          {...{ schedule, kind, onClose, onTakeTheirs: found.read }}
+          {...{ schedule, kind, draft, onClose: leave }}
+          onTakeTheirs={() => {
+            dropDraft(draft);
+            return found.read();
+          }}
         />
       ) : (
         <div class="body">
@@ -58,18 +68,21 @@ export function ActionDialog({ id, kind, onClose }: ActionDialogProps) {
 interface FormProps {
   readonly schedule: ReadAction;
   readonly kind: ActionKind;
+  /** The name by which its values outlast a sign-in. */
+  readonly draft: string;
   readonly onClose: () => void;
   readonly onTakeTheirs: () => Promise<void>;
 }
 
-function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
-  const [text, setText] = useState<WhenText>(() =>
-    whenTextOf(Date.parse(schedule.scheduledAt), zone.value),
-  );
-  const [reason, setReason] = useState('');
+function ActionForm({ schedule, kind, draft, onClose, onTakeTheirs }: FormProps) {
+  const { values, change } = useDraft(draft, {
+    ...whenTextOf(Date.parse(schedule.scheduledAt), zone.value),
+    reason: '',
+  });
+  const { reason } = values;
   const sending = useSending();
   const form = useFormFocus();
-  const when = readWhen(text, now.value);
+  const when = readWhen(values, now.value);
   const at = when.kind === 'instant' ? when.at : null;
   const isMoved = at !== null && at !== Date.parse(schedule.scheduledAt);
   const request = requestOf(kind, schedule, at, reason);
@@ -103,13 +116,11 @@ function ActionForm({ schedule, kind, onClose, onTakeTheirs }: FormProps) {
     >
       <div class="body stack">
         <What schedule={schedule} kind={kind} />
-        {kind === 'move' && (
-          <WhenFields value={text} onChange={(some) => setText({ ...text, ...some })} />
-        )}
+        {kind === 'move' && <WhenFields value={values} onChange={change} />}
         {isAsked && kind === 'move' && at !== null && !isMoved && (
           <Note tone="conflict">It is at this time already.</Note>
         )}
-        <ReasonField value={reason} onText={setReason} />
+        <ReasonField value={reason} onText={(reason) => change({ reason })} />
         {sending.error !== null && isStale(sending.error) ? (
           <Stale
             error={sending.error}

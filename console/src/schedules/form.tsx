@@ -124,7 +124,7 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
           {...{ value: values.reason, problem: problemAt(problems, 'reason') }}
           onText={(reason) => set({ reason })}
         />
-        <Failure error={found.error} refetch={found.refetch} />
+        <Failure isPart={flagKey !== null} error={found.error} refetch={found.refetch} />
         {done !== '' && <Note tone="applied">{done}.</Note>}
         {!isAtField(problems, SHOWN) && <Refused error={sending.error} />}
       </div>

@@ -7,6 +7,7 @@ import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { StatusTag } from '../parts/marks.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
+import { Purged } from '../parts/purged.tsx';
 import { param } from '../router.ts';
 import { zone } from '../settings.ts';
 import { relativeText, shortText } from '../time/format.ts';
@@ -105,6 +106,7 @@ export function StatePage() {
           <Note tone="quiet">No instant: “{param('at')}”. Shown is now.</Note>
         )}
         <Failure error={error} refetch={() => refetchEach(found)} />
+        {error.value?.code !== 'history_purged' && <Purged from={scale.range.from} />}
         <Scale {...{ at, isChosen: chosen !== null, range: scale.range, marks: scale.marks }} />
         {scale.error.value !== null && error.value === null && (
           <Note tone="quiet">
@@ -116,7 +118,7 @@ export function StatePage() {
         <section class="card" aria-labelledby="flags">
           <header class="between">
             <h2 id="flags">{isReady ? title : `State in ${environment.value}`}</h2>
-            {isPast ? (
+            {!isReady ? null : isPast ? (
               <StatusTag status="applied">
                 {chosen === null ? 'Fact, as of now' : 'Fact, from the trail'}
               </StatusTag>
@@ -162,7 +164,7 @@ export function StatePage() {
         </section>
         <div class="stack">
           <Basis at={at} />
-          <Take {...{ at, names, answers }} />
+          {isReady && <Take {...{ at, names, answers }} />}
         </div>
       </div>
     </>

@@ -1,4 +1,5 @@
-import { run } from '../data/request.ts';
+import { sinceHorizon } from '../data/horizon.ts';
+import { ApiError, run } from '../data/request.ts';
 import { shownEnvironments } from '../data/person.ts';
 import { DAY } from '../time/zone.ts';
 import { CHANGE_BEHIND, CHANGE_DAYS, CHANGES, CHANGES_AHEAD } from './documents.ts';
@@ -24,17 +25,29 @@ export async function changeBehind(at: number, now: number): Promise<number | nu
 
 /** The time of the last change of the past before an instant; null where the trail has none within 400 days. */
 async function pastBefore(at: number): Promise<number | null> {
+  try {
+    return await lastBefore(at);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'history_purged') throw error;
+    // The refusal named the horizon.
+    return lastBefore(at);
+  }
+}
+
+async function lastBefore(at: number): Promise<number | null> {
+  const from = sinceHorizon(at - FAR);
+  if (at - 1 <= from) return null;
   const times = await Promise.all(
     shownEnvironments.value.map(async (environment) => {
       // The instant may be the millisecond behind a change itself.
       const to = asText(at - 1);
       const { changesPerDay } = await run(CHANGE_DAYS, {
-        ...{ environment, from: asText(at - FAR), to },
+        ...{ environment, from: asText(from), to },
       });
       const day = changesPerDay.findLast(({ changes }) => changes > 0)?.day;
       if (day === undefined) return null;
       const { flagChanges } = await run(CHANGES, {
-        ...{ environment, from: `${day}T00:00:00Z`, to },
+        ...{ environment, from: asText(sinceHorizon(Date.parse(day))), to },
       });
       const last = flagChanges.at(-1);
       return last === undefined ? null : Date.parse(last.at) + 1;

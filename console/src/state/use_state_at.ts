@@ -1,5 +1,6 @@
 import { useMemo, useRef } from 'preact/hooks';
 import { now } from '../data/clock.ts';
+import { sinceHorizon } from '../data/horizon.ts';
 import { readsTrail, shownEnvironments } from '../data/person.ts';
 import { useFirstError, useResources } from '../data/resource.ts';
 import { AHEAD, PAST, SCHEDULES } from '../timeline/documents.ts';
@@ -20,9 +21,10 @@ function useKept<T>(key: string, value: T | null): T | null {
 
 /** The marks around now and the instant, of each environment. */
 function useMarks(at: number) {
-  const names = shownEnvironments.value;
   const range = windowOf(now.value, at);
-  const { from, to } = range;
+  const { to } = range;
+  const from = Math.min(sinceHorizon(range.from), to);
+  const names = from < to ? shownEnvironments.value : [];
   // What lies ahead begins with this quarter: what is overdue stands among the schedules.
   const ahead = Math.min(Math.max(from, Math.floor(now.value / 900_000) * 900_000), to - 1);
   const each = (since: number) =>

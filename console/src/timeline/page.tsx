@@ -4,6 +4,7 @@ import { isAdmin } from '../data/person.ts';
 import { refetchEach } from '../data/resource.ts';
 import { useKeys } from '../keys.ts';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
+import { Purged } from '../parts/purged.tsx';
 import { navigate, param, setParams, withParams } from '../router.ts';
 import { parseSearch } from '../search.ts';
 import { isPhone } from '../settings.ts';
@@ -60,6 +61,7 @@ export function TimelinePage() {
       <Head search={search} />
       <div class="notes">
         <Failure error={error} refetch={() => refetchEach(found)} />
+        {last !== null && <Purged from={last.range.from} />}
         {isCut && (
           <Note tone="conflict">
             There is more in this span than 10,000 changes: the last of them are left out. Zoom in

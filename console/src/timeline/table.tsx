@@ -11,6 +11,11 @@ import type { Mark } from './model.ts';
 /** Rows at first, and with each press of Show more. */
 const PAGE = 20;
 
+/** The chosen change is described above the table: brings it into sight. */
+const showChosen = (): void => {
+  requestAnimationFrame(() => document.querySelector('.inspector')?.scrollIntoView());
+};
+
 /** The marks of the chart as a table: for reading, copying, printing, and screen readers. */
 export function ChangesTable({ marks }: { readonly marks: readonly Mark[] }) {
   const [shown, setShown] = useState(PAGE);
@@ -36,7 +41,7 @@ export function ChangesTable({ marks }: { readonly marks: readonly Mark[] }) {
           {marks.slice(0, shown).map((mark) => (
             <tr key={mark.id}>
               <td>
-                <a href={withParams({ sel: mark.id })}>
+                <a href={withParams({ sel: mark.id })} onClick={showChosen}>
                   <time dateTime={new Date(mark.at).toISOString()}>
                     {shortText(mark.at, zone.value, databaseNow(), 'second')}
                   </time>

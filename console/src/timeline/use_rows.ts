@@ -1,4 +1,5 @@
 import { useMemo, useRef } from 'preact/hooks';
+import { sinceHorizon } from '../data/horizon.ts';
 import { shownEnvironments } from '../data/person.ts';
 import { useFirstError, useResources } from '../data/resource.ts';
 import { AHEAD, PAST, SCHEDULES } from './documents.ts';
@@ -16,12 +17,14 @@ const isFull = (answer: object | null): boolean =>
 /** The rows of all environments that are shown, by what the server last said. */
 export function useRows() {
   const { from, to } = range.value;
-  const names = shownEnvironments.value;
+  // Of a span that was purged whole there is nothing to ask.
+  const kept = Math.min(sinceHorizon(from), to);
+  const names = kept < to ? shownEnvironments.value : [];
   const each = (since: number) =>
     names.map((environment) => ({ environment, from: asText(since), to: asText(to) }));
-  const past = useResources(PAST, each(from));
-  const upcoming = useResources(AHEAD, each(ahead.value));
-  const schedules = useResources(SCHEDULES, each(from));
+  const past = useResources(PAST, each(kept));
+  const upcoming = useResources(AHEAD, each(Math.max(kept, ahead.value)));
+  const schedules = useResources(SCHEDULES, each(kept));
   const found = [...past, ...upcoming, ...schedules];
   const error = useFirstError(found);
   const upTo = coarseNow.value;
@@ -33,10 +36,12 @@ export function useRows() {
       const will = upcoming[i]?.data.value ?? null;
       const asked = schedules[i]?.data.value ?? null;
       if (was === null || will === null || asked === null) return null;
-      all.push(...rowsOf(environment, { ...was, ...will, ...asked }, { from, to, now: upTo }));
+      all.push(
+        ...rowsOf(environment, { ...was, ...will, ...asked }, { from: kept, to, now: upTo }),
+      );
     }
     return all;
-  }, [...answers, upTo, from, to]);
+  }, [...answers, upTo, kept, to]);
   const shown = useMemo((): Range => ({ from, to }), [from, to]);
   // While another span is asked for, the one before stays.
   const last = useRef<{ readonly rows: Row[]; readonly range: Range } | null>(null);
