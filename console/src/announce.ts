@@ -14,6 +14,9 @@ export function announce(sentence: string): void {
   announcement.value = sentence;
   timer = setTimeout(() => {
     timer = null;
-    if (next !== announcement.value) announce(next);
+    const said = announcement.value;
+    // Empty between two: else the same sentence once more would be no change, and stay unheard.
+    announcement.value = '';
+    if (next !== said) announce(next);
   }, INTERVAL_MS);
 }

@@ -40,11 +40,12 @@ export async function send(
   path: string,
   body?: unknown,
   signal?: AbortSignal,
+  accept = '*/*',
 ): Promise<Response> {
   let answer: Response;
   try {
     answer = await fetch(path, {
-      ...{ method, headers: HEADERS, credentials: 'same-origin' },
+      ...{ method, headers: { ...HEADERS, Accept: accept }, credentials: 'same-origin' },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(signal === undefined ? {} : { signal }),
     });

@@ -1,4 +1,4 @@
-import { ApiError, problemOf } from '../data/request.ts';
+import { problemOf, send } from '../data/request.ts';
 
 /** Gives a text or bytes to the browser as a file. */
 export function saveFile(blob: Blob, name: string): void {
@@ -26,16 +26,7 @@ export async function request(
   accept: string,
   signal?: AbortSignal,
 ): Promise<Response> {
-  let answer: Response;
-  try {
-    answer = await fetch(path, {
-      ...{ credentials: 'same-origin', headers: { Accept: accept, 'X-Halyard-Console': '1' } },
-      ...(signal === undefined ? {} : { signal }),
-    });
-  } catch (error) {
-    if (signal?.aborted === true) throw error;
-    throw new ApiError('The server does not answer.', 'offline', 0);
-  }
+  const answer = await send('GET', path, undefined, signal, accept);
   if (!answer.ok) throw await problemOf(answer);
   return answer;
 }

@@ -11,6 +11,8 @@ const PAGE = 100;
 const MOST_PAGES = 10;
 /** Events that a search with such words finds before it stops. */
 const ENOUGH = 30;
+/** Events that are listed before the list begins again: a tab is open for days. */
+export const MOST_LISTED = 1_000;
 /** The shortest time between two looks for new events. */
 const LOOK_MS = 400;
 /** How long until an event that isn't sealed is looked at again. */
@@ -130,7 +132,8 @@ export function makeFeed(search: TrailSearch, onLooked: () => void): Feed {
     await guarded(async () => {
       const { nodes, end, found } = await pageOf(null);
       if (isEnded) return;
-      const joins = head.size === 0 || end === null || nodes.some(({ id }) => head.has(id));
+      const isKnown = head.size === 0 || end === null || nodes.some(({ id }) => head.has(id));
+      const joins = isKnown && listed.value.shown.length <= MOST_LISTED;
       const before = listed.value.waiting.length;
       const isFirst = head.size === 0 && listed.value.shown.length === 0;
       head = new Set(nodes.map(({ id }) => id));

@@ -41,8 +41,8 @@ export function Proof({ event }: { readonly event: WholeEvent }) {
       <strong>Proof of this event</strong>
       {isSealed ? (
         <span class="small">
-          One file. Anyone can check it without us and without the database:{' '}
-          <code class="cmd">{command}</code>
+          One file. Anyone can check it without us and without the database, with the file in a
+          checkout of Halyard: <code class="cmd">{command}</code>
         </span>
       ) : (
         <span class="small">It isn’t sealed yet: a second, while a worker runs.</span>

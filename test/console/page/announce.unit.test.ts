@@ -1,0 +1,24 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { announce, announcement } from '../../../console/src/announce.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+test('a sentence is said at most once in five seconds, and again later', () => {
+  const heard: string[] = [];
+  const stop = announcement.subscribe((sentence) => {
+    if (sentence !== '') heard.push(sentence);
+  });
+  for (const sentence of ['Copied', 'Copied', '1 new event', '2 new events']) announce(sentence);
+  expect(heard).toEqual(['Copied']);
+  vi.advanceTimersByTime(5_000);
+  expect(heard).toEqual(['Copied', '2 new events']);
+  vi.advanceTimersByTime(5_000);
+  announce('2 new events');
+  expect(heard).toEqual(['Copied', '2 new events', '2 new events']);
+  stop();
+});
