@@ -187,7 +187,7 @@ describe('flagSchedulesChanged', () => {
     const viewer = await subscribe(viewerToken(), SCHEDULES, { key, environment: 'production' });
     const flag = await insert();
     const { id } = await asOwner((client) => insertSchedule(client, flag.id));
-    await arrived(admin.messages, 1);
+    for (const { messages } of [admin, viewer]) await arrived(messages, 1);
     await api().data(
       `mutation { cancelFlagSchedule(input: { id: "${id}" }) { clientMutationId } }`,
     );
