@@ -73,7 +73,9 @@ export function startLive(): void {
         show();
         void compareClocks().catch(() => undefined);
         if (hasBeenLost) changed();
-        void wait(SETTLED_MS).then(changed);
+        void wait(SETTLED_MS).then(() => {
+          if (client === made) changed();
+        });
       },
       closed: (event) => {
         clearTimeout(deadline);
