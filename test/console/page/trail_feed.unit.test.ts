@@ -32,7 +32,9 @@ beforeAll(() => {
     return Promise.resolve(Response.json({ data: { auditEvents } }));
   });
 });
-afterAll(() => {
+afterAll(async () => {
+  // What was announced is over.
+  await vi.advanceTimersByTimeAsync(10_000);
   vi.useRealTimers();
   vi.unstubAllGlobals();
 });
