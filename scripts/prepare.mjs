@@ -59,7 +59,8 @@ async function build(/** @type {typeof import('vite')} */ vite) {
   const modules = new Set();
   const stop = () => {
     rmSync(draft, { recursive: true, force: true });
-    process.exit(1);
+    // As a shell has it for a program that Ctrl-C ended.
+    process.exit(130);
   };
   process.once('SIGTERM', stop).once('SIGINT', stop);
   try {

@@ -15,6 +15,9 @@ const BUILDING = 'It is being built: load this page again in a few seconds.';
 const FAILED =
   'Building it failed, and the log of the API says why. Mend that, run <code>npm run prepare</code>, then load this page again.';
 
+/** How a build ends that was asked to: before it listens for signals, and afterwards. */
+const INTERRUPTED = ['SIGINT', 'SIGTERM', 130] as const;
+
 /** The build of the console's files. */
 export interface Build {
   /** Begins to build what is stale, in another process, where that is wanted; at once and without an error. */
@@ -52,14 +55,15 @@ export function makeBuild(log: Logger, checkout = CHECKOUT): Build {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { stdout, stderr } = child;
-    const ended = new Promise<number | Error | null>((resolve) => {
-      child?.once('error', resolve).once('close', resolve);
+    const ended = new Promise<number | Error | NodeJS.Signals | null>((resolve) => {
+      child?.once('error', resolve).once('close', (code, signal) => resolve(code ?? signal));
     });
     const read = (stream: typeof stdout) => (stream === null ? '' : text(stream));
     const [status, ...said] = await Promise.all([ended, read(stdout), read(stderr)]);
     const output = status instanceof Error ? status.message : said.join('').trim();
     state = status === 0 ? 'missing' : 'failed';
-    if (child.killed) return;
+    // Ctrl-C in a terminal reaches this process and that one.
+    if (child.killed || INTERRUPTED.some((one) => one === status)) return;
     if (status !== 0) log.warn({ output }, 'the console could not be built');
     else if (output !== '') log.info({ output }, 'the console’s build');
   }

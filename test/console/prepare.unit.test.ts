@@ -17,7 +17,7 @@ beforeAll(async () => {
   // A folder that only its owner may enter, as mkdtemp makes it.
   folder = await mkdtemp(join(tmpdir(), 'halyard-prepare-'));
   await mkdir(join(folder, 'scripts'));
-  cpSync(join(CHECKOUT, 'scripts/prepare.mjs'), join(folder, 'scripts/prepare.mjs'));
+  copyScript();
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -39,6 +39,8 @@ function prepare(...args: string[]): Promise<[number, string]> {
   });
 }
 
+const copyScript = () =>
+  cpSync(join(CHECKOUT, 'scripts/prepare.mjs'), join(folder, 'scripts/prepare.mjs'));
 const write = (name: string, text: string) => writeFile(join(folder, name), text);
 const dist = (name = '') => join(folder, 'console/dist', name);
 
@@ -109,6 +111,20 @@ describe('npm run prepare', { timeout: 60_000 }, () => {
     expect(existsSync(dist('index.html'))).toBe(true);
     expect(await readdir(join(folder, 'console'))).toEqual(PARTS);
   });
+
+  test.each(["process.kill(process.pid, 'SIGINT')", 'process.exit(130)'])(
+    'that Ctrl-C ends beside the API is not said to have failed: %s',
+    async (ending) => {
+      await write(
+        'scripts/prepare.mjs',
+        `await new Promise((resolve) => setTimeout(resolve, 50));\n${ending}`,
+      );
+      const { log, lines } = makeTestLog();
+      await makeBuild(log, folder).settled();
+      copyScript();
+      expect(lines).toEqual([]);
+    },
+  );
 
   test('is what an API in development does by itself, in another process', async () => {
     const { log, lines } = makeTestLog();

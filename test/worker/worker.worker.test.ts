@@ -146,6 +146,8 @@ test('a worker takes no jobs once their tables are of a version that it does not
 test('a migration that came before LISTEN is found, and a worker that stops at once queues no query', async () => {
   const { workerUrl } = await useFreshDatabase();
   const pool = new pg.Pool({ connectionString: workerUrl });
+  // Its connections may still be closing when the database goes.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   const events = new EventEmitter() as WorkerEvents;
   const warnings: string[] = [];
   const warn = ({ name, message }: Error) => {
