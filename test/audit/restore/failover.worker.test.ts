@@ -31,15 +31,13 @@ async function rewind(database: { name: string; rootUrl: string }, to: { name: s
   postgres.pathname = '/postgres';
   await withClient(postgres.href, async (client) => {
     await client.query(`alter database ${database.name} allow_connections false`);
-    await client.query(
-      'select pg_terminate_backend(pid) from pg_stat_activity where datname = any ($1)',
-      [[database.name, to.name]],
-    );
+    // Again and again: a session that was beginning is seen only afterwards.
     await expect
       .poll(async () => {
-        const { rows } = await client.query('select from pg_stat_activity where datname = $1', [
-          database.name,
-        ]);
+        const { rows } = await client.query(
+          'select pg_terminate_backend(pid) from pg_stat_activity where datname = any ($1)',
+          [[database.name, to.name]],
+        );
         return rows.length;
       })
       .toBe(0);
