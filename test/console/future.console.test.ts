@@ -75,7 +75,8 @@ describeConsole('the drawn future', (site) => {
     await expect.poll(pending, { timeout: 60_000 }).toBe(0);
     const applied = () => page.getByRole('row', { name: / Applied / }).count();
     await expect.poll(applied, { timeout: 20_000 }).toBe(COUNT);
-    expect(await drawn(page)).toEqual(planned);
+    // What is applied and what it changed are answers of two queries: one may come first.
+    await expect.poll(() => drawn(page), { timeout: 20_000 }).toEqual(planned);
 
     // The state beside each row is the flag's.
     const { body } = await site.call('GET /api/admin/flags?environment=production&limit=100');
