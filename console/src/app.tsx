@@ -25,7 +25,7 @@ import { TimelinePage } from './timeline/page.tsx';
 
 const startError = signal<ApiError | null>(null);
 
-/** Learns who is signed in, and follows what changes. Where nobody is, goes to sign in. */
+/** Asks the server who is signed in, and follows what changes; without a session the page goes to sign in. */
 async function start(): Promise<void> {
   await loadSession();
   if (session.value?.signed_in !== true) {

@@ -24,7 +24,7 @@ interface ConsoleOptions {
   /** The API's. */
   readonly pool: pg.Pool;
   readonly log: Logger;
-  /** The built files; by default those of this checkout, which are built anew in development when they are stale. */
+  /** The built files; by default those of this checkout, which development builds again when they are stale. */
   readonly folder?: string | undefined;
 }
 

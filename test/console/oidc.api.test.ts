@@ -240,7 +240,7 @@ test('tokens of many groups are a session as long as there is room for the one t
 });
 
 describe('a provider whose access tokens are opaque', () => {
-  test('is told of in the log, and signs no one in', async () => {
+  test('is in the log, and signs no one in', async () => {
     provider.state.hasJwt = false;
     const page = await signIn(makePerson());
     expect(placeOf(page)).toEqual([303, '/console/sign-in?reason=refused']);

@@ -92,7 +92,7 @@ async function fill(client: pg.ClientBase, random: Random): Promise<void> {
   }
 }
 
-/** What nobody can foresee: a person changes a flag, or an attempt fails and the schedule waits for the next one. */
+/** What no rule foresees: a person changes a flag, or an attempt fails and the schedule waits for the next one. */
 async function interfere(client: pg.ClientBase, random: Random, hour: number): Promise<void> {
   await client.query(
     random.next() < 0.5

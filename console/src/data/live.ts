@@ -84,7 +84,7 @@ export function startLive(): void {
         show();
         if (UNAUTHORIZED.includes((event as CloseEvent).code)) sessionEnded();
       },
-      // A connection that answers no ping is gone, though nobody closed it.
+      // A connection that answers no ping is gone, though neither side closed it.
       ping: (received) => {
         if (!received) deadline = setTimeout(() => made.terminate(), PONG_MS);
       },
@@ -99,7 +99,7 @@ export function startLive(): void {
   follow(FLAGS, {}, changed);
 }
 
-/** Ends it: nobody is signed in. */
+/** Ends the connection, once the person is signed out. */
 export function stopLive(): void {
   const ended = client;
   client = null;
@@ -117,7 +117,7 @@ function show(): void {
 
 /** The time goes on: it stands still while the tab is hidden, or the machine asleep. */
 now.subscribe(() => {
-  // A connection that the sleep has ended says so to nobody.
+  // The browser says nothing of a connection that ended while the machine slept.
   if (heard > 0 && Date.now() - heard > PING_MS + PONG_MS + 5_000) {
     heard = 0;
     client?.terminate();

@@ -125,7 +125,7 @@ function wordsOf(event: FlagEvent, metadata: Metadata, { write, applied, change 
       return {
         status: 'cancelled',
         title: `Cancelled: ${change} at ${due(metadata)}`,
-        // What the database writes where nobody gave one.
+        // What the database writes where the client gave none.
         ...(metadata.reason === 'manual_cancellation' ? { reason: null } : {}),
       };
     case 'flag_schedule.failed':

@@ -48,7 +48,7 @@ export interface FlagRow {
 /** What the filter of the list knows: `is:on`, `is:off`, `is:failed`, `is:conflict`, `is:pending`. */
 export const FILTERS = ['is'] as const;
 
-/** Whether a failure still waits for someone: nobody has changed the flag since. */
+/** Whether a failure still waits for someone: the flag has not been changed since. */
 const isOpen = ({ scheduledAt, flag }: WithFlag): boolean =>
   Date.parse(flag?.lastChange?.at ?? '') > Date.parse(scheduledAt) ? false : flag !== null;
 

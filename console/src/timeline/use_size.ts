@@ -37,7 +37,7 @@ export function useWindow(element: RefObject<Element | null>, count: number, hei
     const look = (): void => {
       frame = 0;
       const top = element.current?.getBoundingClientRect().top ?? 0;
-      // In steps, so that a scroll draws rows anew some times and not with each pixel.
+      // In steps: a scroll draws rows after some of them have passed, and not with each pixel.
       const from = Math.floor(-top / height / SPARE) * SPARE - SPARE;
       first.value = Math.max(0, Math.min(from, count));
       last.value = Math.min(count, from + Math.ceil(innerHeight / height) + 3 * SPARE);

@@ -99,7 +99,7 @@ const Choice = ({ change, flagKey, children }: ChoiceProps) => (
   </div>
 );
 
-/** Several at one instant: each with its two answers, and what happens if nobody decides. */
+/** Several at one instant: each with its two answers, and what happens without a decision. */
 function Conflict({ item }: { readonly item: Item }) {
   const names = namesOf(item);
   const last = item.changes[item.changes.length - 1] ?? item.changes[0];

@@ -83,7 +83,7 @@ export function labelOf({ changes, isConflict: isUndecided }: Item): string {
   return changes.map(({ label }) => label).join(isUndecided ? ' or ' : ' and ');
 }
 
-/** Who asked for most of it, and for how many; null where nobody is known. */
+/** Who asked for most of it, and for how many; null where no person is known. */
 export function mostAsked(
   items: readonly Item[],
 ): { readonly by: string; readonly count: number } | null {

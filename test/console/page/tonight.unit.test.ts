@@ -101,7 +101,7 @@ describe('the list of the night', () => {
     expect(mostAsked(items)).toEqual({ by: 'alice', count: 1 });
   });
 
-  test('viewers have nobody to name', () => {
+  test('viewers see no person named', () => {
     const { id, status, scheduledAt, attempts, maxAttempts, flag } = pending('1', 'alice');
     const seen = { id, status, scheduledAt, attempts, maxAttempts, flag };
     const items = itemsOf(
