@@ -43,6 +43,41 @@ create type app_private.audit_event as (
 );
 comment on type app_private.audit_event is 'An audit event on its way into audit.events.';
 
+create type app_public.change_conflict as (
+  flag_key text,
+  environment text,
+  field text,
+  kind text,
+  expected jsonb,
+  found jsonb,
+  at timestamp with time zone,
+  schedule_id uuid,
+  plan_id uuid
+);
+comment on type app_public.change_conflict is 'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+
+create type app_public.change_result as (
+  plan_id uuid,
+  changes jsonb
+);
+comment on type app_public.change_result is 'What change_flags() did: the plan that has it, and each flag before and after.';
+
+create type app_public.dry_run as (
+  changes jsonb,
+  events jsonb,
+  conflicts jsonb
+);
+comment on type app_public.dry_run is 'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
+
+create table app_private.apply_gates (
+  the_one boolean not null default true,
+  constraint apply_gates_pkey PRIMARY KEY (the_one),
+  constraint apply_gates_the_one_check CHECK (the_one)
+);
+alter table app_private.apply_gates enable row level security;
+comment on table app_private.apply_gates is 'Has no rows: its lock keeps applying and the stop of an environment apart. Only the owner and the worker may take it.';
+comment on column app_private.apply_gates.the_one is 'A primary key for a table without rows.';
+
 create view app_private.audited_rows with (security_invoker=true) as
  SELECT 'feature_flags'::text AS source,
     f.id AS row_id,
@@ -212,10 +247,15 @@ comment on column app_private.settings.value is 'Its value as text; what is allo
 create table app_public.environments (
   created_at timestamp with time zone not null default now(),
   created_by character varying(255),
+  last_resume jsonb,
   name character varying(20) not null,
   revision bigint not null default 0,
+  stop_reason character varying(500),
+  stopped_at timestamp with time zone,
+  stopped_by character varying(255),
   constraint environments_name_check CHECK (((name)::text ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'::text)),
-  constraint environments_pkey PRIMARY KEY (name)
+  constraint environments_pkey PRIMARY KEY (name),
+  constraint environments_stop_check CHECK (((stopped_at IS NULL) = (stop_reason IS NULL)))
 );
 alter table app_public.environments enable row level security;
 create policy admin_select on app_public.environments for select to halyard_admin
@@ -244,8 +284,12 @@ alter table app_public.environments enable always trigger _900_audit_update;
 comment on table app_public.environments is 'Where flags hold, as production or staging.';
 comment on column app_public.environments.created_at is 'When it was created.';
 comment on column app_public.environments.created_by is 'The user id of the admin who created it; null when unknown.';
+comment on column app_public.environments.last_resume is 'Of the last time that it was resumed: at, by, reason, missed, applied, skipped and stoppedForMs.';
 comment on column app_public.environments.name is 'The name: 1 to 20 letters, digits, dots, hyphens or underscores.';
 comment on column app_public.environments.revision is 'Counts the row''s versions from 1; 0 for what was there before the audit trail.';
+comment on column app_public.environments.stop_reason is 'Why it was stopped.';
+comment on column app_public.environments.stopped_at is 'Since when schedules of this environment''s flags are not applied; null while they are.';
+comment on column app_public.environments.stopped_by is 'Who stopped it; null where that is not known.';
 grant select on table app_public.environments to halyard_admin;
 grant select on table app_public.environments to halyard_auditor;
 grant select on table app_public.environments to halyard_viewer;
@@ -253,32 +297,47 @@ grant select on table app_public.environments to halyard_viewer;
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
   attempts integer not null default 0,
+  before jsonb,
   cancel_reason text,
   cancelled_at timestamp with time zone,
   cancelled_by character varying(255),
   created_at timestamp with time zone not null default now(),
   created_by character varying(255),
   error_message text,
+  expects jsonb,
   flag_id uuid not null,
   id uuid not null default gen_random_uuid(),
+  kept text[],
   max_attempts integer not null default 3,
   next_attempt_at timestamp with time zone,
+  occurrence_no integer,
+  on_conflict text not null default 'overwrite'::text,
+  plan_id uuid,
   reason text,
   requested_by character varying(255),
+  resolution_reason character varying(500),
   revision bigint not null default 1,
   scheduled_at timestamp with time zone not null,
   status text not null default 'pending'::text,
+  step_no integer,
+  suspended_details jsonb,
+  suspended_for text,
   updated_at timestamp with time zone not null default now(),
   updates jsonb not null,
   constraint feature_flag_schedules_applied_at_check CHECK (((status = 'applied'::text) = (applied_at IS NOT NULL))),
   constraint feature_flag_schedules_attempts_check CHECK ((attempts >= 0)),
   constraint feature_flag_schedules_cancel_reason_check CHECK ((char_length(cancel_reason) <= 500)),
+  constraint feature_flag_schedules_expects_check CHECK (((expects IS NULL) OR (app_private.updates_problem(expects) IS NULL))),
   constraint feature_flag_schedules_flag_id_fkey FOREIGN KEY (flag_id) REFERENCES app_public.feature_flags(id) ON DELETE CASCADE,
   constraint feature_flag_schedules_max_attempts_check CHECK (((max_attempts >= 0) AND (max_attempts <= 10))),
+  constraint feature_flag_schedules_on_conflict_check CHECK (((on_conflict = ANY (ARRAY['overwrite'::text, 'keep'::text, 'suspend'::text])) AND ((on_conflict = 'overwrite'::text) OR (expects IS NOT NULL)))),
   constraint feature_flag_schedules_pkey PRIMARY KEY (id),
+  constraint feature_flag_schedules_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES app_public.plans(id) ON DELETE RESTRICT,
+  constraint feature_flag_schedules_point_check CHECK ((num_nulls(plan_id, occurrence_no, step_no) = ANY (ARRAY[0, 3]))),
   constraint feature_flag_schedules_reason_check CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500) AND ((reason COLLATE "C") !~ '[[:cntrl:]]'::text))),
   constraint feature_flag_schedules_scheduled_at_check CHECK ((isfinite(scheduled_at) AND (scheduled_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
-  constraint feature_flag_schedules_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'applied'::text, 'failed'::text, 'cancelled'::text]))),
+  constraint feature_flag_schedules_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'suspended'::text, 'applied'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text]))),
+  constraint feature_flag_schedules_suspended_check CHECK ((((status = 'suspended'::text) = (suspended_for IS NOT NULL)) AND ((suspended_for IS NULL) OR (suspended_for = ANY (ARRAY['stop'::text, 'conflict'::text]))) AND ((suspended_details IS NULL) OR (suspended_for IS NOT NULL)))),
   constraint feature_flag_schedules_updates_check CHECK ((app_private.updates_problem(updates) IS NULL))
 );
 alter table app_public.feature_flag_schedules enable row level security;
@@ -288,8 +347,10 @@ CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedu
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
 CREATE INDEX feature_flag_schedules_pending_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
+CREATE UNIQUE INDEX feature_flag_schedules_point_idx ON app_public.feature_flag_schedules USING btree (plan_id, occurrence_no, step_no, flag_id) WHERE (plan_id IS NOT NULL);
 CREATE INDEX feature_flag_schedules_retry_idx ON app_public.feature_flag_schedules USING btree (next_attempt_at) WHERE ((status = 'pending'::text) AND (next_attempt_at IS NOT NULL));
 CREATE INDEX feature_flag_schedules_scheduled_at_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id);
+CREATE INDEX feature_flag_schedules_suspended_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'suspended'::text);
 create policy admin_insert on app_public.feature_flag_schedules for insert to halyard_admin
   with check (((( SELECT app_private.claim_role() AS claim_role) = 'admin'::text) AND (flag_id = ( SELECT f.id
    FROM app_public.feature_flags f
@@ -328,21 +389,31 @@ alter table app_public.feature_flag_schedules enable always trigger _900_audit_u
 comment on table app_public.feature_flag_schedules is 'A change of a flag at a set time.';
 comment on column app_public.feature_flag_schedules.applied_at is 'When the flag was changed.';
 comment on column app_public.feature_flag_schedules.attempts is 'How often it was tried. An error that passes by itself, such as a lock, doesn''t count.';
+comment on column app_public.feature_flag_schedules.before is 'Of a plan''s: the fields of the flag as they were found when it was applied.';
 comment on column app_public.feature_flag_schedules.cancel_reason is 'Why it was cancelled, if a reason was given: up to 500 characters.';
 comment on column app_public.feature_flag_schedules.cancelled_at is 'When it was cancelled.';
 comment on column app_public.feature_flag_schedules.cancelled_by is 'The user id of the admin who cancelled it; null when unknown or not cancelled.';
 comment on column app_public.feature_flag_schedules.created_at is 'When the schedule was made.';
 comment on column app_public.feature_flag_schedules.created_by is 'The user id of the admin who made the schedule; null when unknown.';
 comment on column app_public.feature_flag_schedules.error_message is 'Why the last attempt failed.';
+comment on column app_public.feature_flag_schedules.expects is 'What its author expects to find in the flag; null for anything.';
 comment on column app_public.feature_flag_schedules.flag_id is 'The flag to change.';
 comment on column app_public.feature_flag_schedules.id is 'The schedule''s id.';
+comment on column app_public.feature_flag_schedules.kept is 'The fields that it left alone because they weren''t as it expects.';
 comment on column app_public.feature_flag_schedules.max_attempts is 'How often it is tried at most; with 0 as with 1 the first failure is final.';
 comment on column app_public.feature_flag_schedules.next_attempt_at is 'When it is tried again after a failure; null before the first attempt and at the end.';
+comment on column app_public.feature_flag_schedules.occurrence_no is 'Which occurrence of its plan it belongs to.';
+comment on column app_public.feature_flag_schedules.on_conflict is 'What happens where something else is found: overwrite sets all fields, keep leaves the fields that differ, suspend waits for an admin.';
+comment on column app_public.feature_flag_schedules.plan_id is 'The plan that it belongs to; null for a schedule of its own.';
 comment on column app_public.feature_flag_schedules.reason is 'Why it was scheduled, or moved or retried last, if a reason was given: up to 500 characters.';
 comment on column app_public.feature_flag_schedules.requested_by is 'The user id of the admin who scheduled it, or moved or retried it last; null when unknown.';
+comment on column app_public.feature_flag_schedules.resolution_reason is 'Why it was resumed or skipped.';
 comment on column app_public.feature_flag_schedules.revision is 'Counts the row''s versions from 1: with the id, the identity of a change.';
 comment on column app_public.feature_flag_schedules.scheduled_at is 'When to change it.';
 comment on column app_public.feature_flag_schedules.status is 'pending, applied, failed or cancelled.';
+comment on column app_public.feature_flag_schedules.step_no is 'Which step of its plan it belongs to, from 1.';
+comment on column app_public.feature_flag_schedules.suspended_details is 'Of a conflict what was expected and what was found, of a stop its reason; null for a part of a point that waits with another part.';
+comment on column app_public.feature_flag_schedules.suspended_for is 'Why it is suspended: stop (its environment is stopped) or conflict (its flag isn''t as it expects); null when it isn''t.';
 comment on column app_public.feature_flag_schedules.updated_at is 'When the row was last changed.';
 comment on column app_public.feature_flag_schedules.updates is 'What to change: enabled, rollout_percentage or both.';
 grant select on table app_public.feature_flag_schedules to halyard_admin;
@@ -409,6 +480,72 @@ grant select on table app_public.feature_flags to halyard_auditor;
 grant select on table app_public.feature_flags to halyard_viewer;
 grant insert (description, enabled, environment, flag_key, rollout_percentage) on app_public.feature_flags to halyard_admin;
 grant update (description, enabled, rollout_percentage) on app_public.feature_flags to halyard_admin;
+
+create table app_public.plans (
+  applied_count integer not null default 0,
+  content jsonb not null,
+  content_hash bytea not null default app_private.content_hash(content),
+  created_at timestamp with time zone not null default now(),
+  created_by character varying(255),
+  ended_at timestamp with time zone,
+  environments character varying(20)[] not null,
+  flag_ids uuid[] not null,
+  id uuid not null default gen_random_uuid(),
+  next_at timestamp with time zone,
+  occurrence_no integer,
+  reason character varying(500),
+  reverts jsonb,
+  revision bigint not null default 1,
+  skipped_count integer not null default 0,
+  status text not null default 'active'::text,
+  status_reason character varying(500),
+  step_no integer,
+  title character varying(200) not null,
+  updated_at timestamp with time zone not null default now(),
+  constraint plans_content_check CHECK ((app_private.plan_problem(content) IS NULL)),
+  constraint plans_ended_check CHECK (((status = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended_at IS NOT NULL))),
+  constraint plans_pkey PRIMARY KEY (id),
+  constraint plans_point_check CHECK ((((occurrence_no IS NULL) = (step_no IS NULL)) AND ((step_no IS NULL) = (next_at IS NULL)))),
+  constraint plans_reason_check CHECK ((char_length((reason)::text) >= 1)),
+  constraint plans_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
+  constraint plans_title_check CHECK ((btrim((title)::text) <> ''::text))
+);
+alter table app_public.plans enable row level security;
+CREATE INDEX plans_created_at_idx ON app_public.plans USING btree (created_at, id);
+CREATE INDEX plans_environments_idx ON app_public.plans USING gin (environments) WHERE (status = ANY (ARRAY['active'::text, 'paused'::text]));
+CREATE INDEX plans_flag_ids_idx ON app_public.plans USING gin (flag_ids) WHERE (status = ANY (ARRAY['active'::text, 'paused'::text]));
+create policy admin_select on app_public.plans for select to halyard_admin
+  using (((( SELECT true
+  WHERE (app_private.claim_role() = 'admin'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environments <@ (( SELECT app_private.claim_environments() AS claim_environments))::character varying[]))));
+create policy auditor_select on app_public.plans for select to halyard_auditor
+  using (((( SELECT true
+   FROM ( SELECT app_private.claim_role() AS role) c
+  WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
+  WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environments <@ (( SELECT app_private.claim_environments() AS claim_environments))::character varying[]))));
+comment on table app_public.plans is 'Plans: changes of several flags that are made at one instant, all or nothing. A plan''s open point stands in feature_flag_schedules.';
+comment on column app_public.plans.applied_count is 'How many of its points were applied.';
+comment on column app_public.plans.content is 'What the plan does: its steps with their changes, and when it starts.';
+comment on column app_public.plans.content_hash is 'SHA-256 of the content.';
+comment on column app_public.plans.created_at is 'When it was made.';
+comment on column app_public.plans.created_by is 'Who made it; null where that is not known.';
+comment on column app_public.plans.ended_at is 'When it was completed or cancelled.';
+comment on column app_public.plans.environments is 'The environments of these flags: a token must reach all of them.';
+comment on column app_public.plans.flag_ids is 'The flags that the content changes.';
+comment on column app_public.plans.id is 'The plan''s id.';
+comment on column app_public.plans.next_at is 'When the open point is due.';
+comment on column app_public.plans.occurrence_no is 'Which occurrence the open point belongs to; null when no point is open.';
+comment on column app_public.plans.reason is 'Why its author made it; null when they gave no reason.';
+comment on column app_public.plans.reverts is 'What the plan takes back: planId, or scheduleId, or environment with from and to; null when it takes nothing back.';
+comment on column app_public.plans.revision is 'How often it was changed with an event.';
+comment on column app_public.plans.skipped_count is 'How many of its points were skipped.';
+comment on column app_public.plans.status is 'active; paused, until an admin retries, edits or cancels it; completed, when nothing of it is left to do; or cancelled.';
+comment on column app_public.plans.status_reason is 'Why it is paused or cancelled.';
+comment on column app_public.plans.step_no is 'Which step the open point is, from 1.';
+comment on column app_public.plans.title is 'What the plan is called.';
+comment on column app_public.plans.updated_at is 'When it was changed last.';
+grant select on table app_public.plans to halyard_admin;
+grant select on table app_public.plans to halyard_auditor;
 
 create view audit.actor_events with (security_invoker=true) as
  SELECT occurred_at,
@@ -655,6 +792,7 @@ CREATE INDEX events_flag_states_idx ON ONLY audit.events USING btree (flag_id, o
 CREATE INDEX events_level_idx ON ONLY audit.events USING btree (occurred_at DESC, id DESC) WHERE (level <> 'info'::text);
 CREATE INDEX events_manual_idx ON ONLY audit.events USING btree (occurred_at DESC) WHERE ((actor_kind = 'database'::text) OR (database_user <> ALL (ARRAY['halyard_authenticator'::text, 'halyard_worker'::text])));
 CREATE INDEX events_occurred_at_id_idx ON ONLY audit.events USING btree (occurred_at DESC, id);
+CREATE INDEX events_plan_idx ON ONLY audit.events USING btree (((metadata ->> 'planId'::text)), occurred_at) WHERE (metadata ? 'planId'::text);
 CREATE INDEX events_reconciled_idx ON ONLY audit.events USING btree (occurred_at) WHERE reconciled;
 CREATE INDEX events_schedule_idx ON ONLY audit.events USING btree (schedule_id, occurred_at) WHERE (schedule_id IS NOT NULL);
 CREATE INDEX events_type_idx ON ONLY audit.events USING btree (event_type, occurred_at DESC);
@@ -1561,6 +1699,36 @@ AS $function$
 $function$;
 comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
+CREATE OR REPLACE FUNCTION app_private.change_problem(change jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem text;
+begin
+  if jsonb_typeof(change) is distinct from 'object' then
+    return 'a change must be an object';
+  elsif change - '{flagId,flagKey,environment,updates,expects,onConflict}'::text[] <> '{}' then
+    return 'a change may have only: flag_key, environment, updates, expects, on_conflict';
+  elsif jsonb_typeof(change -> 'flagKey') is distinct from 'string' or jsonb_typeof(change -> 'environment') is distinct from 'string' then
+    return 'a change must name its flag by flag_key and environment';
+  end if;
+  v_problem := app_private.updates_problem(change -> 'updates');
+  if v_problem is null and change ? 'expects' then
+    v_problem := regexp_replace(app_private.updates_problem(change -> 'expects'), '^updates ', 'expects ');
+  end if;
+  if v_problem is null and change ? 'onConflict' and coalesce(change ->> 'onConflict', '') not in ('overwrite', 'keep', 'suspend') then
+    v_problem := 'on_conflict must be overwrite, keep or suspend';
+  elsif v_problem is null and coalesce(change ->> 'onConflict', 'overwrite') <> 'overwrite' and not change ? 'expects' then
+    v_problem := format('on_conflict %s needs expects: what the change expects to find', change ->> 'onConflict');
+  end if;
+  return format('%s of %s: ', change ->> 'flagKey', change ->> 'environment') || v_problem;
+end;
+$function$;
+comment on function app_private.change_problem(jsonb) is 'Why a plan can''t have this change, as a sentence that begins with its flag; null when it can.';
+
 CREATE OR REPLACE FUNCTION app_private.change_reason()
  RETURNS text
  LANGUAGE sql
@@ -1701,6 +1869,14 @@ AS $function$
 $function$;
 comment on function app_private.console_session(bytea) is 'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
 grant execute on function app_private.console_session(bytea) to halyard_authenticator;
+
+CREATE OR REPLACE FUNCTION app_private.content_hash(content jsonb)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select sha256(convert_to(content::text, 'UTF8')) $function$;
+comment on function app_private.content_hash(jsonb) is 'SHA-256 of a plan''s content.';
 
 CREATE OR REPLACE FUNCTION app_private.continues_export(export uuid, filters jsonb)
  RETURNS boolean
@@ -3131,6 +3307,43 @@ CREATE OR REPLACE FUNCTION app_private.payload_event_id(payload text)
  IMMUTABLE PARALLEL SAFE
 RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
 comment on function app_private.payload_event_id(text) is 'The id in an event''s text; null when it has none.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_problem(content jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_most_changes constant integer := 200;
+  v_changes jsonb := content #> '{steps,0,changes}';
+  v_change jsonb;
+  v_problem text;
+  v_flags text[] := '{}';
+  v_flag text;
+begin
+  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+    return 'steps must be an array of one step';
+  elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
+    return 'a step must be an object with changes only';
+  elsif jsonb_typeof(v_changes) is distinct from 'array' or jsonb_array_length(v_changes) not between 1 and c_most_changes then
+    return format('changes must be an array of 1 to %s changes', c_most_changes);
+  end if;
+  for v_change in select c.value from jsonb_array_elements(v_changes) as c loop
+    v_problem := app_private.change_problem(v_change);
+    if v_problem is not null then
+      return v_problem;
+    end if;
+    v_flag := format('%s of %s', v_change ->> 'flagKey', v_change ->> 'environment');
+    if v_flag = any (v_flags) then
+      return v_flag || ' is changed twice: put both into one change';
+    end if;
+    v_flags := v_flags || v_flag;
+  end loop;
+  return null;
+end;
+$function$;
+comment on function app_private.plan_problem(jsonb) is 'Why a plan can''t have this content, as a sentence; null when it can. Immutable, because the plans'' CHECK calls it.';
 
 CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
  RETURNS interval
@@ -6570,6 +6783,34 @@ $function$;
 comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.cancel_plan(id uuid, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.cancel_plan(uuid,text) is 'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.cancel_plan(uuid,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.change_flags(changes jsonb, reason text DEFAULT NULL::text)
+ RETURNS app_public.change_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.change_flags(jsonb,text) is 'Makes changes of several flags in this transaction, all or nothing. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.change_flags(jsonb,text) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_public.changes_per_day(environment text, "from" timestamp with time zone, "to" timestamp with time zone, zone text DEFAULT 'UTC'::text)
  RETURNS TABLE(day text, changes integer, failed integer, pending integer)
  LANGUAGE plpgsql
@@ -6641,6 +6882,76 @@ end;
 $function$;
 comment on function app_public.create_environment(text) is 'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
 grant execute on function app_public.create_environment(text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.create_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.create_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do if it were applied now, and what it would meet; nothing is written.';
+grant execute on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed text, "except" uuid[] DEFAULT '{}'::uuid[])
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.dry_run_resume(text,text,uuid[]) is 'What resume_environment() would do now; nothing is written.';
+grant execute on function app_public.dry_run_resume(text,text,uuid[]) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.dry_run_revert(source jsonb, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.dry_run_revert(jsonb,timestamp with time zone,text) is 'What a revert would do if it were applied now. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
+grant execute on function app_public.dry_run_revert(jsonb,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.edit_plan(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) is 'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
+grant execute on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.flag_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
  RETURNS TABLE(at timestamp with time zone, flag_key text, enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, schedule_id uuid, deleted boolean)
@@ -6727,6 +7038,22 @@ grant execute on function app_public.last_flag_change(uuid) to halyard_admin;
 grant execute on function app_public.last_flag_change(uuid) to halyard_auditor;
 grant execute on function app_public.last_flag_change(uuid) to halyard_viewer;
 
+CREATE OR REPLACE FUNCTION app_public.plan_conflicts(plan_id uuid)
+ RETURNS SETOF app_public.change_conflict
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_reader();
+  return;
+end;
+$function$;
+comment on function app_public.plan_conflicts(uuid) is '@behavior -*
+What stands against the open point of a plan.';
+grant execute on function app_public.plan_conflicts(uuid) to halyard_admin;
+grant execute on function app_public.plan_conflicts(uuid) to halyard_auditor;
+
 CREATE OR REPLACE FUNCTION app_public.reschedule_flag_change(id uuid, scheduled_at timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
  LANGUAGE plpgsql
@@ -6751,6 +7078,34 @@ end;
 $function$;
 comment on function app_public.reschedule_flag_change(uuid,timestamp with time zone,text) is 'Moves a pending schedule to another time in the future. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
 grant execute on function app_public.reschedule_flag_change(uuid,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.resume_environment(name text, missed text, reason text, "except" uuid[] DEFAULT '{}'::uuid[])
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+grant execute on function app_public.resume_environment(text,text,text,uuid[]) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.resume_schedule(id uuid, reason text)
+ RETURNS app_public.feature_flag_schedules
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.resume_schedule(uuid,text) is 'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+grant execute on function app_public.resume_schedule(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.retry_flag_schedule(id uuid, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
@@ -6778,6 +7133,78 @@ end;
 $function$;
 comment on function app_public.retry_flag_schedule(uuid,text) is 'Makes a failed schedule due again, now, with all its attempts. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
 grant execute on function app_public.retry_flag_schedule(uuid,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.retry_plan(id uuid, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.retry_plan(uuid,text) is 'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.retry_plan(uuid,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.revert_plan(id uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.revert_plan(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.revert_plan(uuid,timestamp with time zone,text,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.revert_schedule(id uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.revert_schedule(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what an applied schedule changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.revert_schedule(uuid,timestamp with time zone,text,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.revert_span(environment text, "from" timestamp with time zone, "to" timestamp with time zone, flag_keys text[] DEFAULT NULL::text[], at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) is 'Makes a plan that takes back what was changed in an environment from `from` until before `to`; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+grant execute on function app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.schedule_conflicts(schedule_id uuid)
+ RETURNS SETOF app_public.change_conflict
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_reader();
+  return;
+end;
+$function$;
+comment on function app_public.schedule_conflicts(uuid) is '@behavior -*
+What stands against a pending schedule.';
+grant execute on function app_public.schedule_conflicts(uuid) to halyard_admin;
+grant execute on function app_public.schedule_conflicts(uuid) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_public.schedule_flag_change(flag_key text, environment text, scheduled_at timestamp with time zone, updates jsonb, reason text DEFAULT NULL::text)
  RETURNS app_public.feature_flag_schedules
@@ -6854,6 +7281,20 @@ comment on function app_public.server_time() is 'The time by the database''s clo
 grant execute on function app_public.server_time() to halyard_admin;
 grant execute on function app_public.server_time() to halyard_auditor;
 grant execute on function app_public.server_time() to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_public.stop_environment(name text, reason text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$function$;
+comment on function app_public.stop_environment(text,text) is 'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+grant execute on function app_public.stop_environment(text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)
  RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer)

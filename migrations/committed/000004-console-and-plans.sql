@@ -1,0 +1,6231 @@
+--! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
+--! Hash: sha1:f0d10b789a52bd45b9aa15c2ab532e2e39871fc8
+--! Message: Console and plans
+
+--! Included platform/locks.sql
+-- The beginning of every migration: takes all of Halyard's tables and views, so that nothing behind it waits for a lock. Relations
+-- that aren't there yet are left out. Where it can't have them all in time the migration fails, and its
+-- runner (src/postgres/migrate.ts) tries again some seconds later: requests wait behind a lock that is waited for.
+do $$
+declare
+  -- In the order in which the running code takes them: a statement of ours names flags before schedules, and reads what the trail is
+  -- made of behind them. Once these two are held no change is under way, and the order of the rest is that of forwarding and
+  -- numbering. Views come last, because to lock a view locks its tables.
+  v_names constant text[] := '{
+    app_private.locks,
+    app_private.leases,
+    app_private.apply_gates,
+    app_public.plans,
+    app_public.feature_flags,
+    app_public.feature_flag_schedules,
+    app_public.environments,
+    app_private.settings,
+    app_private.denials,
+    app_private.console_sessions,
+    audit.cursors,
+    audit.incarnations,
+    audit.divergences,
+    audit.seals,
+    audit.ledger,
+    audit.dead_letters,
+    audit.queue,
+    audit.events,
+    audit.event_types,
+    audit.reconciliations,
+    app_private.audited_rows,
+    audit.flag_events,
+    audit.actor_events,
+    audit.applied_schedules,
+    audit.lateness_days,
+    audit.failed_schedules,
+    audit.cancellations_by_others,
+    audit.manual_changes
+  }';
+  v_deadlock_timeout constant interval := current_setting('deadlock_timeout');
+  v_relations regclass[];
+  v_relation regclass;
+  v_deadline timestamptz;
+  v_wait interval;
+begin
+  perform set_config('lock_timeout', '1s', true);
+  -- Code that numbers, reconciles, purges or makes a partition has a row of this table before anything else: from here on none of it runs.
+  if to_regclass('app_private.locks') is not null then
+    lock table app_private.locks in access exclusive mode;
+  end if;
+
+  -- This mode keeps vacuums, index builds and purges out and holds up no request, so it may wait longer than deadlock_timeout: only
+  -- then does PostgreSQL cancel an autovacuum that is in the way. Where that is more than 5 s an autovacuum isn't cancelled, and the
+  -- migration is tried again until it has ended.
+  v_wait := least(v_deadlock_timeout, interval '5 seconds') + interval '1 second';
+  perform set_config('lock_timeout', ceil(extract(epoch from v_wait) * 1000)::text, true);
+  -- From here on the trail has the partitions that it has.
+  if to_regclass('audit.events') is not null then
+    lock table only audit.events in share update exclusive mode;
+  end if;
+  -- Partitions are locked by themselves, each within the time that is left.
+  v_relations := array(
+    select c.oid::regclass
+    from unnest(v_names) with ordinality as n (name, position)
+    cross join lateral (
+      select to_regclass(n.name)::oid as oid
+      union all
+      select i.inhrelid from pg_inherits i where i.inhparent = to_regclass(n.name)
+    ) as r
+    join pg_class c on c.oid = r.oid
+    order by n.position, c.relispartition, c.relname);
+  foreach v_relation in array v_relations loop
+    if (select c.relkind <> 'v' from pg_class c where c.oid = v_relation) then
+      execute format('lock table only %s in share update exclusive mode', v_relation);
+    end if;
+  end loop;
+
+  -- From here on requests wait. SQL at a prompt, and what deletes a flag, may take tables in another order, so while this side holds
+  -- some it waits only 100 ms for another, and then gives all back and begins again. In all it takes less than deadlock_timeout: it
+  -- must not come to a deadlock, whose victim could be a request, or the event of a change.
+  v_deadline := clock_timestamp() + 0.9 * least(v_deadlock_timeout, interval '1 second');
+  loop
+    begin
+      v_wait := v_deadline - clock_timestamp();
+      foreach v_relation in array v_relations loop
+        perform set_config('lock_timeout', greatest(1, floor(extract(epoch from v_wait) * 1000))::text, true);
+        execute format('lock table only %s in access exclusive mode', v_relation);
+        -- What waits for the first two holds no other table yet.
+        if v_relation not in (coalesce(to_regclass('app_private.locks'), 0), coalesce(to_regclass('app_private.leases'), 0)) then
+          v_wait := least(interval '100 ms', v_deadline - clock_timestamp());
+        end if;
+      end loop;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() >= v_deadline then
+        raise;
+      end if;
+      perform pg_sleep(0.02);
+    end;
+  end loop;
+  perform set_config('lock_timeout', '1s', true);
+end;
+$$;
+--! EndIncluded platform/locks.sql
+
+-- Sessions of the console (console/sessions.sql). The bounds keep a row small, and keep none that never expires.
+create table if not exists app_private.console_sessions (
+  id_hash bytea primary key constraint console_sessions_id_hash_check check (octet_length(id_hash) = 32),
+  token bytea not null constraint console_sessions_token_check check (octet_length(token) between 1 and 16384),
+  expires_at timestamptz not null constraint console_sessions_expires_at_check check (isfinite(expires_at)),
+  created_at timestamptz not null default now()
+);
+create index if not exists console_sessions_expires_at_idx on app_private.console_sessions (expires_at);
+comment on table app_private.console_sessions is 'Sessions of the console: console/sessions.sql.';
+comment on column app_private.console_sessions.id_hash is 'SHA-256 of the id in the browser''s cookie.';
+comment on column app_private.console_sessions.token is 'The user''s token, encrypted by the API.';
+comment on column app_private.console_sessions.expires_at is 'When the session ends; the row is deleted some time later.';
+comment on column app_private.console_sessions.created_at is 'When the user signed in.';
+alter table app_private.console_sessions enable row level security;
+
+-- The pending schedules of a flag by their time, for projections; it serves what the narrower one did.
+create index if not exists feature_flag_schedules_pending_flag_idx
+  on app_public.feature_flag_schedules (flag_id, scheduled_at, id) where status = 'pending';
+drop index if exists app_public.feature_flag_schedules_pending_of_flag_idx;
+
+-- The states of a flag by their time.
+create index if not exists events_flag_states_idx on audit.events (flag_id, occurred_at desc, revision desc)
+  where event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled');
+
+--! Included plans/content.sql
+-- What a plan does, as one document. Its hash stands for it: what is shown, approved and applied is the same document.
+--
+-- {"steps": [{"changes": [{"flagId", "flagKey", "environment", "updates", "expects"?, "onConflict"?}, …]}], "startsAt": "…" or null}
+--
+-- A flag's id never comes back, and its key and environment are fixed, so the document names a flag by all three.
+
+-- Declared immutable, which is true: the database's encoding is fixed, and jsonb's text is canonical (keys in order, no duplicates, one
+-- spacing). convert_to() is stable, and a generated column takes nothing that says so.
+create or replace function app_private.content_hash(content jsonb)
+returns bytea
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$ select sha256(convert_to(content::text, 'UTF8')) $$;
+
+comment on function app_private.content_hash(jsonb) is 'SHA-256 of a plan''s content.';
+
+-- plpgsql, as updates_problem() is. Which fields there are is its list alone.
+create or replace function app_private.change_problem(change jsonb)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if jsonb_typeof(change) is distinct from 'object' then
+    return 'a change must be an object';
+  elsif change - '{flagId,flagKey,environment,updates,expects,onConflict}'::text[] <> '{}' then
+    return 'a change may have only: flag_key, environment, updates, expects, on_conflict';
+  elsif jsonb_typeof(change -> 'flagKey') is distinct from 'string' or jsonb_typeof(change -> 'environment') is distinct from 'string' then
+    return 'a change must name its flag by flag_key and environment';
+  end if;
+  v_problem := app_private.updates_problem(change -> 'updates');
+  if v_problem is null and change ? 'expects' then
+    v_problem := regexp_replace(app_private.updates_problem(change -> 'expects'), '^updates ', 'expects ');
+  end if;
+  if v_problem is null and change ? 'onConflict' and coalesce(change ->> 'onConflict', '') not in ('overwrite', 'keep', 'suspend') then
+    v_problem := 'on_conflict must be overwrite, keep or suspend';
+  elsif v_problem is null and coalesce(change ->> 'onConflict', 'overwrite') <> 'overwrite' and not change ? 'expects' then
+    v_problem := format('on_conflict %s needs expects: what the change expects to find', change ->> 'onConflict');
+  end if;
+  return format('%s of %s: ', change ->> 'flagKey', change ->> 'environment') || v_problem;
+end;
+$$;
+
+comment on function app_private.change_problem(jsonb) is
+  'Why a plan can''t have this change, as a sentence that begins with its flag; null when it can.';
+
+create or replace function app_private.plan_problem(content jsonb)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_most_changes constant integer := 200;
+  v_changes jsonb := content #> '{steps,0,changes}';
+  v_change jsonb;
+  v_problem text;
+  v_flags text[] := '{}';
+  v_flag text;
+begin
+  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+    return 'steps must be an array of one step';
+  elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
+    return 'a step must be an object with changes only';
+  elsif jsonb_typeof(v_changes) is distinct from 'array' or jsonb_array_length(v_changes) not between 1 and c_most_changes then
+    return format('changes must be an array of 1 to %s changes', c_most_changes);
+  end if;
+  for v_change in select c.value from jsonb_array_elements(v_changes) as c loop
+    v_problem := app_private.change_problem(v_change);
+    if v_problem is not null then
+      return v_problem;
+    end if;
+    v_flag := format('%s of %s', v_change ->> 'flagKey', v_change ->> 'environment');
+    if v_flag = any (v_flags) then
+      return v_flag || ' is changed twice: put both into one change';
+    end if;
+    v_flags := v_flags || v_flag;
+  end loop;
+  return null;
+end;
+$$;
+
+comment on function app_private.plan_problem(jsonb) is
+  'Why a plan can''t have this content, as a sentence; null when it can. Immutable, because the plans'' CHECK calls it.';
+--! EndIncluded plans/content.sql
+
+-- The gate of applying: apply_due() holds a share of it, and who stops an environment takes it alone. Any login may take an advisory lock.
+create table if not exists app_private.apply_gates (
+  the_one boolean primary key default true check (the_one)
+);
+alter table app_private.apply_gates enable row level security;
+comment on table app_private.apply_gates is
+  'Has no rows: its lock keeps applying and the stop of an environment apart. Only the owner and the worker may take it.';
+comment on column app_private.apply_gates.the_one is 'A primary key for a table without rows.';
+
+alter table app_public.environments
+  add column if not exists stopped_at timestamptz,
+  add column if not exists stopped_by varchar(255),
+  add column if not exists stop_reason varchar(500),
+  add column if not exists last_resume jsonb;
+alter table app_public.environments drop constraint if exists environments_stop_check;
+alter table app_public.environments
+  add constraint environments_stop_check check ((stopped_at is null) = (stop_reason is null));
+comment on column app_public.environments.stopped_at is
+  'Since when schedules of this environment''s flags are not applied; null while they are.';
+comment on column app_public.environments.stopped_by is 'Who stopped it; null where that is not known.';
+comment on column app_public.environments.stop_reason is 'Why it was stopped.';
+comment on column app_public.environments.last_resume is
+  'Of the last time that it was resumed: at, by, reason, missed, applied, skipped and stoppedForMs.';
+
+create table if not exists app_public.plans (
+  id uuid primary key default gen_random_uuid(),
+  title varchar(200) not null,
+  content jsonb not null,
+  content_hash bytea not null generated always as (app_private.content_hash(content)) stored,
+  flag_ids uuid[] not null,
+  environments varchar(20)[] not null,
+  reason varchar(500),
+  status text not null default 'active',
+  status_reason varchar(500),
+  occurrence_no integer,
+  step_no integer,
+  next_at timestamptz,
+  applied_count integer not null default 0,
+  skipped_count integer not null default 0,
+  reverts jsonb,
+  created_by varchar(255),
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  ended_at timestamptz,
+  revision bigint not null default 1,
+  constraint plans_title_check check (btrim(title) <> ''),
+  constraint plans_content_check check (app_private.plan_problem(content) is null),
+  constraint plans_reason_check check (char_length(reason) >= 1),
+  constraint plans_status_check check (status in ('active', 'paused', 'completed', 'cancelled')),
+  constraint plans_point_check check ((occurrence_no is null) = (step_no is null) and (step_no is null) = (next_at is null)),
+  constraint plans_ended_check check ((status in ('completed', 'cancelled')) = (ended_at is not null))
+);
+alter table app_public.plans enable row level security;
+create index if not exists plans_environments_idx on app_public.plans using gin (environments) where status in ('active', 'paused');
+create index if not exists plans_flag_ids_idx on app_public.plans using gin (flag_ids) where status in ('active', 'paused');
+create index if not exists plans_created_at_idx on app_public.plans (created_at, id);
+
+comment on table app_public.plans is
+  'Plans: changes of several flags that are made at one instant, all or nothing. A plan''s open point stands in feature_flag_schedules.';
+comment on column app_public.plans.id is 'The plan''s id.';
+comment on column app_public.plans.title is 'What the plan is called.';
+comment on column app_public.plans.content is 'What the plan does: its steps with their changes, and when it starts.';
+comment on column app_public.plans.content_hash is 'SHA-256 of the content.';
+comment on column app_public.plans.flag_ids is 'The flags that the content changes.';
+comment on column app_public.plans.environments is 'The environments of these flags: a token must reach all of them.';
+comment on column app_public.plans.reason is 'Why its author made it; null when they gave no reason.';
+comment on column app_public.plans.status is
+  'active; paused, until an admin retries, edits or cancels it; completed, when nothing of it is left to do; or cancelled.';
+comment on column app_public.plans.status_reason is 'Why it is paused or cancelled.';
+comment on column app_public.plans.occurrence_no is 'Which occurrence the open point belongs to; null when no point is open.';
+comment on column app_public.plans.step_no is 'Which step the open point is, from 1.';
+comment on column app_public.plans.next_at is 'When the open point is due.';
+comment on column app_public.plans.applied_count is 'How many of its points were applied.';
+comment on column app_public.plans.skipped_count is 'How many of its points were skipped.';
+comment on column app_public.plans.reverts is 'What the plan takes back: planId, or scheduleId, or environment with from and to; null when it takes nothing back.';
+comment on column app_public.plans.created_by is 'Who made it; null where that is not known.';
+comment on column app_public.plans.created_at is 'When it was made.';
+comment on column app_public.plans.updated_at is 'When it was changed last.';
+comment on column app_public.plans.ended_at is 'When it was completed or cancelled.';
+comment on column app_public.plans.revision is 'How often it was changed with an event.';
+
+do $$
+begin
+  if to_regtype('app_public.change_result') is null then
+    create type app_public.change_result as (plan_id uuid, changes jsonb);
+    create type app_public.dry_run as (changes jsonb, events jsonb, conflicts jsonb);
+    create type app_public.change_conflict as (
+      flag_key text, environment text, field text, kind text, expected jsonb, found jsonb, at timestamptz, schedule_id uuid, plan_id uuid
+    );
+  end if;
+end;
+$$;
+comment on type app_public.change_result is 'What change_flags() did: the plan that has it, and each flag before and after.';
+comment on type app_public.dry_run is
+  'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
+comment on type app_public.change_conflict is
+  'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+
+alter table app_public.feature_flag_schedules
+  add column if not exists plan_id uuid,
+  add column if not exists occurrence_no integer,
+  add column if not exists step_no integer,
+  add column if not exists expects jsonb,
+  add column if not exists on_conflict text not null default 'overwrite',
+  add column if not exists suspended_for text,
+  add column if not exists suspended_details jsonb,
+  add column if not exists resolution_reason varchar(500),
+  add column if not exists before jsonb,
+  add column if not exists kept text[];
+-- In one statement, which reads the table once.
+alter table app_public.feature_flag_schedules
+  drop constraint if exists feature_flag_schedules_status_check,
+  drop constraint if exists feature_flag_schedules_plan_id_fkey,
+  drop constraint if exists feature_flag_schedules_point_check,
+  drop constraint if exists feature_flag_schedules_expects_check,
+  drop constraint if exists feature_flag_schedules_on_conflict_check,
+  drop constraint if exists feature_flag_schedules_suspended_check;
+alter table app_public.feature_flag_schedules
+  add constraint feature_flag_schedules_status_check
+    check (status in ('pending', 'suspended', 'applied', 'failed', 'cancelled', 'skipped')),
+  add constraint feature_flag_schedules_plan_id_fkey foreign key (plan_id) references app_public.plans (id) on delete restrict,
+  add constraint feature_flag_schedules_point_check check (num_nulls(plan_id, occurrence_no, step_no) in (0, 3)),
+  add constraint feature_flag_schedules_expects_check check (expects is null or app_private.updates_problem(expects) is null),
+  add constraint feature_flag_schedules_on_conflict_check
+    check (on_conflict in ('overwrite', 'keep', 'suspend') and (on_conflict = 'overwrite' or expects is not null)),
+  add constraint feature_flag_schedules_suspended_check check (
+    (status = 'suspended') = (suspended_for is not null)
+    and (suspended_for is null or suspended_for in ('stop', 'conflict'))
+    and (suspended_details is null or suspended_for is not null));
+create unique index if not exists feature_flag_schedules_point_idx
+  on app_public.feature_flag_schedules (plan_id, occurrence_no, step_no, flag_id) where plan_id is not null;
+create index if not exists feature_flag_schedules_suspended_idx
+  on app_public.feature_flag_schedules (scheduled_at, id) where status = 'suspended';
+
+comment on column app_public.feature_flag_schedules.plan_id is 'The plan that it belongs to; null for a schedule of its own.';
+comment on column app_public.feature_flag_schedules.occurrence_no is 'Which occurrence of its plan it belongs to.';
+comment on column app_public.feature_flag_schedules.step_no is 'Which step of its plan it belongs to, from 1.';
+comment on column app_public.feature_flag_schedules.expects is 'What its author expects to find in the flag; null for anything.';
+comment on column app_public.feature_flag_schedules.on_conflict is
+  'What happens where something else is found: overwrite sets all fields, keep leaves the fields that differ, suspend waits for an admin.';
+comment on column app_public.feature_flag_schedules.suspended_for is
+  'Why it is suspended: stop (its environment is stopped) or conflict (its flag isn''t as it expects); null when it isn''t.';
+comment on column app_public.feature_flag_schedules.suspended_details is
+  'Of a conflict what was expected and what was found, of a stop its reason; null for a part of a point that waits with another part.';
+comment on column app_public.feature_flag_schedules.resolution_reason is 'Why it was resumed or skipped.';
+comment on column app_public.feature_flag_schedules.before is 'Of a plan''s: the fields of the flag as they were found when it was applied.';
+comment on column app_public.feature_flag_schedules.kept is 'The fields that it left alone because they weren''t as it expects.';
+
+create index if not exists events_plan_idx on audit.events ((metadata ->> 'planId'), occurred_at) where metadata ? 'planId';
+
+--! Included platform/claims.sql
+-- Who asks. The API sets these settings for each transaction (src/postgres/request_settings.ts); nothing else in the database reads them.
+--
+-- Access and attribution are two things. Access goes by claims, in policies: any login that may become halyard_admin sets them for
+-- itself. Attribution (who did it, by which request, for which schedule) goes by session_user, which a session can't set: what another
+-- login than Halyard's own says of itself counts for nothing. SET ROLE and security definer functions leave session_user alone; only a
+-- superuser changes it, by SET SESSION AUTHORIZATION. The logins' names are fixed (migrations/roles.sql).
+--
+-- A setting that was once set locally reads '' afterwards in the same session, and NULL in a session that never set it:
+-- both mean "unknown", hence nullif. Policies call these as `(select app_private.claim_role())`, so that they run once a
+-- statement and not once a row (500,000 rows: 22 ms instead of 135 ms).
+--
+-- Bodies that are bound when they are made (`return …`) need no search_path, so the planner puts them in line; an insert asks
+-- a dozen times, and each call that isn't in line takes 6 to 15 us (bench/sql/insert.md).
+
+-- The form is the API's to check (src/auth/claims.ts, src/http/request_id.ts), as no other login is believed: a regular expression here
+-- took up to half of an event's time. The bound holds in any case.
+create or replace function app_private.attributed_setting(name text, max_length integer)
+returns text
+language sql
+stable
+parallel safe
+return case
+  when session_user = 'halyard_authenticator'
+    and length(current_setting(name, true)) <= max_length
+  then nullif(current_setting(name, true), '')
+end;
+
+create or replace function app_private.claim_user_id()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('jwt.claims.user_id', 255);
+
+create or replace function app_private.claim_email()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('jwt.claims.email', 320);
+
+-- Of the policies: text that is no role opens nothing, and must not read as unknown.
+create or replace function app_private.claim_role()
+returns text
+language sql
+stable
+parallel safe
+return nullif(current_setting('jwt.claims.role', true), '');
+
+-- Asked before the environments themselves: those take a call, and few tokens are limited.
+create or replace function app_private.claims_are_limited()
+returns boolean
+language sql
+stable
+parallel safe
+return nullif(current_setting('jwt.claims.environments', true), '') is not null;
+
+-- The environments that the request may see: null for all, an empty array for none. Text that is no JSON array of
+-- strings is an error and so fails closed.
+create or replace function app_private.claim_environments()
+returns text[]
+language sql
+stable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when nullif(current_setting('jwt.claims.environments', true), '') is not null
+      then array(select jsonb_array_elements_text(current_setting('jwt.claims.environments', true)::jsonb))
+  end
+$$;
+
+create or replace function app_private.request_id()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.request_id', 128);
+
+create or replace function app_private.client_request_id()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.client_request_id', 128);
+
+-- Beside the claims, because a change of a flag is a plain UPDATE, which has no place for it.
+create or replace function app_private.change_reason()
+returns text
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.reason', 500);
+
+-- Beside the claims for the same reason. Of the API's login alone, so that no setting of a server can hold the worker's changes.
+create or replace function app_private.expected_revision()
+returns bigint
+language sql
+stable
+parallel safe
+return app_private.attributed_setting('halyard.expected_revision', 18)::bigint;
+
+-- What a session of another login says of itself, for its event: shown, not believed.
+create or replace function app_private.claimed()
+returns jsonb
+language sql
+stable
+parallel safe
+return case
+  when concat(
+    current_setting('jwt.claims.user_id', true), current_setting('jwt.claims.email', true), current_setting('jwt.claims.role', true),
+    current_setting('halyard.request_id', true), current_setting('halyard.reason', true)) = ''
+  then '{}'::jsonb
+  else jsonb_build_object('claimed', jsonb_strip_nulls(jsonb_build_object(
+    'userId', nullif(left(current_setting('jwt.claims.user_id', true), 255), ''),
+    'email', nullif(left(current_setting('jwt.claims.email', true), 320), ''),
+    'role', nullif(left(current_setting('jwt.claims.role', true), 32), ''),
+    'requestId', nullif(left(current_setting('halyard.request_id', true), 128), ''),
+    'reason', nullif(left(current_setting('halyard.reason', true), 500), ''))))
+end;
+
+-- record_rows() raises a revision and writes the event itself. A login that isn't the owner's, or can't become the owner, has no such
+-- right, with any setting.
+create or replace function app_private.is_recording()
+returns boolean
+language sql
+stable
+return coalesce(current_setting('halyard.recording', true) = 'on', false)
+  and (session_user = 'halyard_worker' or pg_has_role(session_user, 'halyard_owner', 'member'));
+
+-- Functions that run with their owner's rights call this first: row-level security doesn't stand behind them.
+create or replace function app_private.require_admin()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if app_private.claim_role() is distinct from 'admin' then
+    raise exception 'Only an admin may do this.' using errcode = 'insufficient_privilege';
+  end if;
+end;
+$$;
+
+-- Whether the claims let through a row of this environment: the same rule as in the policies, for functions that run
+-- with their owner's rights.
+create or replace function app_private.environment_is_visible(environment text)
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
+$$;
+
+comment on function app_private.attributed_setting(text, integer) is
+  'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters.';
+comment on function app_private.claim_user_id() is 'The user id in the verified token of a request of the API; null otherwise.';
+comment on function app_private.claim_email() is 'The e-mail address in the verified token of a request of the API; null otherwise.';
+comment on function app_private.claim_role() is 'admin, viewer or auditor; null when there is no verified token.';
+comment on function app_private.claims_are_limited() is 'Whether the token is limited to some environments, or to none.';
+comment on function app_private.claim_environments() is 'The environments that the token is limited to; null means all.';
+comment on function app_private.request_id() is 'The API''s id of the HTTP request that this transaction serves; null in sessions of other logins.';
+comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
+comment on function app_private.change_reason() is
+  'Why the client of the API makes this change, as the request says; null when it gave no reason, and in sessions of other logins.';
+comment on function app_private.expected_revision() is
+  'The revision that the row must have for the API''s client to change it; null when the request names none, and in sessions of other logins.';
+comment on function app_private.claimed() is
+  '`claimed` with the claims, the request id and the reason that a session set, cut to length; an empty object when it set none.';
+comment on function app_private.is_recording() is
+  'Whether the running statement is record_rows()''s: it sets halyard.recording, and the login is the worker''s or may become the owner.';
+comment on function app_private.require_admin() is 'Raises insufficient_privilege unless the verified token is an admin''s.';
+comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
+
+-- These run inside policies and stamps, as the role that asks.
+grant usage on schema app_private to halyard_admin, halyard_viewer, halyard_auditor;
+grant execute on function
+  app_private.claim_user_id(), app_private.claim_email(), app_private.claim_role(), app_private.claims_are_limited(),
+  app_private.claim_environments(), app_private.request_id(), app_private.attributed_setting(text, integer)
+to halyard_admin, halyard_viewer, halyard_auditor;
+grant execute on function app_private.is_recording(), app_private.expected_revision() to halyard_admin;
+--! EndIncluded platform/claims.sql
+--! Included audit/record/event_types.sql
+-- The catalogue of event types: one row for each. A new type is a row here and the function that makes its details; `npm run schema`
+-- prints docs/events.md and src/audit/event_types.json from the table.
+--
+-- What is gone from this list is deleted, unless the trail has events of it. A type that was released stays here for as long as that may
+-- be so: `audit verify` names a row that the release doesn't have.
+with listed (type, level, metadata_keys, description) as (
+  values
+    ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
+    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
+      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
+    ('feature_flag.deleted', 'info', '{flagKey,before}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
+    ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
+      'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
+    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
+      'A change of a flag was scheduled: `updates`, for `scheduledAt`.'),
+    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A pending schedule was moved to another time. `before` and `after` have its `scheduledAt`.'),
+    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason}',
+      'A schedule that had failed was made due again. `before` has the time that it was scheduled for first.'),
+    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason}',
+      'A pending schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
+    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs}',
+      'The worker applied a schedule, `latenessMs` milliseconds after its time. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
+    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts}',
+      'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
+    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before}',
+      'A schedule was deleted, by `schedule_retention`, with its flag, or in SQL. `before` is its last state.'),
+    ('flag_schedule.reconciled', 'warning',
+      '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
+      'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
+    ('environment.created', 'info', '{name,after,reason}',
+      'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
+    ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.deleted', 'info', '{name,before}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
+    ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
+      'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
+    ('setting.changed', 'info', '{name,before,after}',
+      'A setting in the database was changed, by `settings set` or in SQL. `databaseUser` is the login.'),
+    ('setting.reconciled', 'warning', '{name,revisions,rowRevision,rowUpdatedAt,after,differs}',
+      'A setting changed, and these changes have no event: as `feature_flag.reconciled`. `after` is its value.'),
+    ('access.denied', 'warning', '{operation,code,flagKey,role,count,minute}',
+      'A request with a verified token was refused for want of rights. `operation` is the method and the route, or the GraphQL operation and its field at the root; `code` is the answer''s. A user has ten such events a minute at most; one with `count` and `minute` stands for the others.'),
+    ('audit.exported', 'info', '{format,filters,follow}',
+      'An admin or an auditor began an export by the API. `filters` are as they were given; `follow` says whether it waits for new events.'),
+    ('audit.purged', 'info', '{month,before,events,firstSeq,lastSeq,eventsInAll,lastSeqInAll}',
+      'A month of the trail was purged: all events before `before`. `eventsInAll` and `lastSeqInAll` count the months before it too.'),
+    ('audit.restored', 'warning',
+      '{trail,incarnation,previousIncarnation,reason,overdue,asCopy,lastSeal,lastSeq,skipped,destinations,refused}',
+      'An operator accepted that a restore or a failover lost the end of the trail, and another incarnation began. `lastSeal` and `lastSeq` are of the state that was restored. `destinations` have their newest seals, or the last event that arrived without one, and in `notSentFrom` from which number on they aren''t sent the events up to `lastSeq`. `skipped` is how many schedules were cancelled; a copy (`asCopy`) forwards nothing to those `refused`.'),
+    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,lastRevision,lastEventId,lastEventAt}',
+      'A flag or a schedule is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
+    ('audit.cursor_moved', 'warning', '{destination,renamedFrom,before,after}',
+      'Another login than the worker''s moved the cursor of a destination, or the worker''s moved it back: the destination may lack events, or get some twice. `before` is 0 for a cursor that was inserted. `databaseUser` is the login.'),
+    ('audit.undeliverable', 'warning', '{destination,eventId,seq,eventType,status}',
+      'A destination refused an event for good, and the worker passed it over: the copy there lacks it. `eventId`, `seq` and `eventType` name it, `audit.sealed` for a seal; `status` is the answer''s. A refused `audit.undeliverable` makes no other.'),
+    ('audit.destination_forgotten', 'info', '{destination,lastSeq}',
+      'The cursor of a destination was deleted, by `audit.forget_destination()` or by DELETE. What is sent there later begins at 1 again.')
+), removed as (
+  delete from audit.event_types t
+  where not exists (select from listed l where l.type = t.type)
+    and not exists (select from audit.events e where e.event_type = t.type)
+)
+insert into audit.event_types as t (type, position, level, metadata_keys, description)
+select l.type, row_number() over (), l.level, l.metadata_keys::text[], l.description
+from listed l
+on conflict (type) do update
+set position = excluded.position, level = excluded.level, metadata_keys = excluded.metadata_keys, description = excluded.description
+where (t.position, t.level, t.metadata_keys, t.description)
+  is distinct from (excluded.position, excluded.level, excluded.metadata_keys, excluded.description);
+--! EndIncluded audit/record/event_types.sql
+--! Included audit/record/notify.sql
+-- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
+-- catch-up read behind it.
+
+create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- A listener stuck in a transaction fills the queue, and then every commit that notifies fails, past any exception
+  -- block. So stop hinting long before.
+  if pg_notification_queue_usage() >= 0.5 then
+    return;
+  end if;
+  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  perform pg_notify('halyard_audit', json_build_object(
+    'events', event_ids[1:90],
+    'schedules', schedule_ids[1:90],
+    'truncated', coalesce(cardinality(event_ids), 0) > 90
+  )::text);
+end;
+$$;
+
+comment on function app_private.notify_audit(uuid[], uuid[]) is
+  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+
+-- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
+-- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
+-- Of environments that the token doesn't reach they get none: many of those would leave no room for their own.
+-- Events of one statement share their time: by the id, two calls find the same of them.
+create or replace function app_private.recent_schedule_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.schedule_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.schedule_id is not null
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_schedule_ids(integer) is
+  'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
+
+grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- The flags that events say were created or changed: a hint names no flags. Callers get ids alone, and their own policies say
+-- which of the flags they see.
+create or replace function app_private.flag_ids_of_events(event_ids uuid[])
+returns setof uuid
+language sql
+stable
+security definer
+rows 50
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.flag_id
+  from audit.events e
+  where e.id = any (event_ids) and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+$$;
+
+comment on function app_private.flag_ids_of_events(uuid[]) is 'The flags that were created or changed by what these events say.';
+
+-- As recent_schedule_ids(), for flags.
+create or replace function app_private.recent_flag_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.flag_id
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.flag_id is not null and starts_with(e.event_type, 'feature_flag.')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[]))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_flag_ids(integer) is
+  'The flag of each event of the last ten minutes that says that a flag was created or changed, in the environments that the token reaches, newest first; 1,000 at most.';
+
+grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
+  to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded audit/record/notify.sql
+--! Included audit/record/trail.sql
+-- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
+--
+-- The trigger functions (flags/events.sql, schedules/events.sql) share one shape. Inside one subtransaction the events are made
+-- and written; if that fails, the change itself succeeds and the events go to the dead letters; if those are broken too,
+-- to the server's log. In strict mode the change fails instead; in any mode it fails where a full disk, or another want of
+-- resources, leaves room for neither: losing nothing wins over succeeding.
+
+-- Writes events, and queues them for the sequencer. Here each event gets its level from audit.event_types, and its text is rendered,
+-- once, for good. An event that is written again keeps its level. A type that isn't in the table, as when an administrator emptied it, is
+-- a warning: no change and no event is lost by it, and `audit verify` names what is missing.
+create or replace function app_private.write_events(events app_private.audit_event[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+-- The planner expects many events and so would plan for each call what is written by it: 0.3 ms.
+set plan_cache_mode to force_generic_plan
+as $$
+begin
+  with written as (
+    insert into audit.events (
+      id, occurred_at, event_type, level, flag_id, flag_key, environment, schedule_id, revision, actor_kind, admin_user_id,
+      admin_email, request_id, client_request_id, database_user, application_name, reconciled, metadata, payload)
+    select
+      e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision, e.actor_kind,
+      e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name, e.reconciled,
+      e.metadata,
+      app_private.render_event(row(
+        e.id, e.occurred_at, e.event_type, l.level, e.flag_id, e.flag_key, e.environment, e.schedule_id, e.revision,
+        e.actor_kind, e.admin_user_id, e.admin_email, e.request_id, e.client_request_id, e.database_user, e.application_name,
+        e.reconciled, e.metadata, null)::app_private.audit_event)
+    from unnest(events) as e
+    -- One by one, by the limit: a hash of the table takes longer than one look into it.
+    left join lateral (select t.level from audit.event_types t where t.type = e.event_type limit 1) as t on true
+    cross join lateral (select coalesce(e.level, t.level, 'warning') as level) as l
+    returning id, occurred_at
+  )
+  insert into audit.queue (event_id, occurred_at)
+  select w.id, w.occurred_at
+  from written w;
+end;
+$$;
+
+comment on function app_private.write_events(app_private.audit_event[]) is 'Appends events to the trail and to the sequencer''s queue.';
+
+-- A session may make itself strict by halyard.audit_mode, but not lax where the setting is strict: any login can set that.
+-- Without the table of settings the mode is lax, which keeps a broken database working. Where the table can't be read for another
+-- reason, as while a stranger holds its lock, the mode isn't known, and the change fails: losing nothing wins over succeeding.
+create or replace function app_private.audit_is_strict()
+returns boolean
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('halyard.audit_mode', true) = 'strict' then
+    return true;
+  end if;
+  return coalesce(app_private.setting('audit_mode') = 'strict', false);
+exception when undefined_table or undefined_column or undefined_function then
+  return false;
+end;
+$$;
+
+comment on function app_private.audit_is_strict() is 'Whether a change must fail when its event can''t be written.';
+
+-- What is left when writing failed: the dead letters, and behind them the server's log. Never raises, but in strict mode, and
+-- where the server lacks resources, be it for the event or for the letter: a small change may fit its page while the trail's tables
+-- can't grow, and the log may lie on the same full disk. Such an error is of class 53, in strict mode too: it passes by itself, and a
+-- schedule that meets it stays due. Lack of resources is SQLSTATE class 53 (no disk, no memory), 58 (a disk that fails), and XX: what
+-- PostgreSQL has no class for, such as a quota of the file system (EDQUOT), and damaged pages. A file system that is read only
+-- is 42501, as a missing privilege is: the letter's error is the former when the owner has the privilege, and no policy counts.
+-- The context is read without Halyard's functions: one of those may be what is broken. Any login may set what it says, so it is cut to
+-- length; attribute_event() believes it only of Halyard's own logins.
+create or replace function app_private.write_dead_letter(what jsonb, error_code text, error_message text)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_shortage constant text := 'insufficient_resources';
+  v_content jsonb := what || jsonb_build_object('context', jsonb_build_object(
+    'userId', left(current_setting('jwt.claims.user_id', true), 255),
+    'email', left(current_setting('jwt.claims.email', true), 320),
+    'role', left(current_setting('jwt.claims.role', true), 32),
+    'requestId', left(current_setting('halyard.request_id', true), 128),
+    'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
+    'reason', left(current_setting('halyard.reason', true), 500),
+    -- As text: it may be no JSON.
+    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'databaseUser', session_user,
+    'applicationName', current_setting('application_name')));
+  v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
+begin
+  if app_private.audit_is_strict() then
+    raise exception 'The audit trail can''t be written, and this database allows no change without it: %', error_message
+      using errcode = coalesce(v_shortage, 'ZF011'), detail = error_code;
+  end if;
+  begin
+    insert into audit.dead_letters (content, error_code, error_message)
+    values (v_content, write_dead_letter.error_code, write_dead_letter.error_message);
+    raise warning 'halyard: audit event not written, kept as a dead letter (%): %', error_code, error_message;
+  exception when others then
+    v_shortage := coalesce(
+      case
+        when sqlstate like '53%' then sqlstate
+        when sqlstate like '58%' or sqlstate like 'XX%' then c_shortage
+        when sqlstate = '42501' and has_table_privilege('audit.dead_letters', 'insert')
+          and not row_security_active('audit.dead_letters') then c_shortage
+      end,
+      v_shortage);
+    if v_shortage is not null then
+      raise exception 'Neither the audit event nor its dead letter can be written, so nothing is changed: %', sqlerrm
+        using
+          errcode = v_shortage,
+          detail = format('The event: %s (%s). The dead letter: %s (%s).', error_message, error_code, sqlerrm, sqlstate),
+          hint = 'Give the server room, and try again.';
+    end if;
+    raise log 'halyard: audit event lost to the trail, and no dead letter (%; %): %', error_message, sqlerrm, v_content;
+    raise warning 'halyard: audit event not written and no dead letter; it is in the server log only (%): %', error_code, error_message;
+  end;
+end;
+$$;
+
+comment on function app_private.write_dead_letter(jsonb, text, text) is
+  'Keeps what could not be written to the trail. Raises ZF011 when the audit mode is strict, and an error of class 53 when the server lacks the resources for the event or the dead letter, and neither can be written.';
+
+-- For an event that is about no row of an audited table: a new type of such events is a row of audit.event_types and a call of this. Who
+-- acts is the session's actor, or with `names_user` the user whom the details name.
+create or replace function app_private.record_event(
+  event_type text, operation text, details jsonb, flag_key text default null, environment text default null, names_user boolean default false,
+  id uuid default null
+)
+returns uuid
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid := coalesce(record_event.id, gen_random_uuid());
+  v_events app_private.audit_event[];
+begin
+  begin
+    v_events := array[app_private.make_event(v_id, v_at, event_type, null, flag_key, environment, null, null, details)];
+    if names_user then
+      v_events[1].actor_kind := 'admin';
+      v_events[1].admin_user_id := details ->> 'adminUserId';
+      v_events[1].admin_email := details ->> 'adminEmail';
+      v_events[1].metadata := details;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'operation', operation, 'at', v_at, 'events', to_jsonb(v_events), 'eventType', event_type, 'eventId', v_id,
+        'environment', environment, 'details', details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array[v_id], null);
+  return v_id;
+end;
+$$;
+
+comment on function app_private.record_event(text, text, jsonb, text, text, boolean, uuid) is
+  'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter, in which `operation` says what was done (DENY, DELIVER); returns its id.';
+
+create or replace function app_private.is_applying_text(value text)
+returns boolean
+language sql
+immutable
+parallel safe
+return value ~ '^[{](?:"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", )*"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"[}]$';
+
+comment on function app_private.is_applying_text(text) is 'Whether this is a JSON object of UUIDs, as halyard.applying is.';
+
+-- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
+-- statements. A setting and no table: it ends with the transaction in any case, and costs no other session anything. It counts
+-- in sessions of the worker alone, and only in the form that apply_schedules() gives it: a cast that fails would lose the event.
+create or replace function app_private.applying()
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+      then current_setting('halyard.applying', true)::jsonb
+  end
+$$;
+
+comment on function app_private.applying() is
+  'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+
+create or replace function app_private.applying_schedules()
+returns table (flag_id uuid, schedule_id uuid)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.key::uuid, s.value::uuid
+  from jsonb_each_text(app_private.applying()) as s
+$$;
+
+comment on function app_private.applying_schedules() is 'The schedules whose changes of flags the running statement makes.';
+--! EndIncluded audit/record/trail.sql
+--! Included audit/record/append_only.sql
+-- Append-only. A statement trigger refuses what touches no row too, and TRUNCATE; the row trigger is copied to every
+-- partition, and each partition gets a TRUNCATE trigger of its own when it is made (partitions.sql).
+create or replace function app_private.tg__reject_write()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% of %.% is refused: it is append-only.', tg_op, tg_table_schema, tg_table_name using errcode = 'ZF009';
+end;
+$$;
+
+comment on function app_private.tg__reject_write() is 'Refuses a statement on a table that is append-only, of every login: raises ZF009.';
+
+do $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select *
+    from (values
+      ('_100_append_only', 'update or delete or truncate', 'statement', '{audit.events,audit.ledger,audit.seals,audit.incarnations,audit.divergences}'),
+      ('_200_append_only_rows', 'update or delete', 'row', '{audit.events}'),
+      -- Truncating these would take every row past the triggers that write its event.
+      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,audit.cursors}'),
+      -- A setting is set, and never taken away.
+      ('_100_no_delete', 'delete or truncate', 'statement', '{app_private.settings}')
+    ) as t (name, occasions, level, tables)
+    cross join unnest(t.tables::text[]) as u (table_name)
+  loop
+    execute format(
+      'create or replace trigger %I before %s on %s for each %s execute function app_private.tg__reject_write()',
+      v_trigger.name, v_trigger.occasions, v_trigger.table_name, v_trigger.level);
+    execute format('alter table %s enable always trigger %I', v_trigger.table_name, v_trigger.name);
+  end loop;
+end;
+$$;
+--! EndIncluded audit/record/append_only.sql
+--! Included console/sessions.sql
+-- Sessions of the console: a browser has a random id in a cookie, and the row has the user's token. The API hashes the id, and encrypts the
+-- token with a key that the database doesn't have: a reader of the table, or of a backup, gets neither. Only the API's login reaches
+-- the rows, by these functions and by the hash that it knows.
+
+-- A row of this id isn't replaced: ids are random, so a second one with the same hash is a mistake or an attack.
+create or replace function app_private.put_console_session(id_hash bytea, token bytea, expires_at timestamptz)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- Each new row takes up to a hundred that are over with it, so there are never many. One that another session deletes is left to it.
+  delete from app_private.console_sessions s
+  where s.id_hash in (
+    select e.id_hash
+    from app_private.console_sessions e
+    where e.expires_at <= clock_timestamp()
+    order by e.expires_at
+    limit 100
+    for update skip locked);
+  insert into app_private.console_sessions (id_hash, token, expires_at)
+  values (put_console_session.id_hash, put_console_session.token, put_console_session.expires_at);
+end;
+$$;
+
+comment on function app_private.put_console_session(bytea, bytea, timestamptz) is
+  'Keeps a session of the console until it expires, and deletes up to 100 that have expired. Raises unique_violation when there is one of this id.';
+
+create or replace function app_private.console_session(id_hash bytea)
+returns table (token bytea, expires_at timestamptz)
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.token, s.expires_at
+  from app_private.console_sessions s
+  where s.id_hash = console_session.id_hash and s.expires_at > clock_timestamp()
+$$;
+
+comment on function app_private.console_session(bytea) is
+  'The encrypted token of a session of the console, and when the session expires; no row when it has expired, or there is none.';
+
+create or replace function app_private.drop_console_session(id_hash bytea)
+returns void
+language sql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  delete from app_private.console_sessions s where s.id_hash = drop_console_session.id_hash
+$$;
+
+comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
+
+revoke all on table app_private.console_sessions from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant execute on function
+  app_private.put_console_session(bytea, bytea, timestamptz), app_private.console_session(bytea), app_private.drop_console_session(bytea)
+to halyard_authenticator;
+--! EndIncluded console/sessions.sql
+--! Included console/server_time.sql
+-- The console shows how long it is until a change, and a browser's clock may be minutes off: the clock that applies schedules counts.
+
+-- stable, though the clock isn't: GraphQL makes a mutation of what is volatile, and a statement asks once.
+create or replace function app_public.server_time()
+returns timestamptz
+language sql
+stable
+return clock_timestamp();
+
+comment on function app_public.server_time() is 'The time by the database''s clock, by which schedules are applied.';
+
+grant execute on function app_public.server_time() to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded console/server_time.sql
+--! Included environments/fields.sql
+-- What of an environment is audited, how it is known in the trail, and the question whether there is one.
+
+create or replace function app_private.environment_state(environment app_public.environments)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('createdBy', (environment).created_by);
+
+comment on function app_private.environment_state(app_public.environments) is
+  'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
+
+-- The identity of an environment in the ids of its events: what a row's id is for flags and schedules.
+create or replace function app_private.environment_id(name text)
+returns uuid
+language sql
+stable
+parallel safe
+return app_private.uuid_of(sha256(convert_to('environment ' || name, 'UTF8')));
+
+comment on function app_private.environment_id(text) is 'The id that events of an environment are derived from.';
+
+-- With the owner's rights, because row-level security hides the trail from viewers; so it asks the claims itself. An environment that
+-- the token doesn't reach is answered as one that doesn't exist.
+create or replace function app_private.require_environment(name text, in_trail boolean default false)
+returns void
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_shown constant integer := 20;
+  v_names text[];
+begin
+  if app_private.environment_is_visible(require_environment.name) then
+    if exists (select from app_public.environments e where e.name = require_environment.name) then
+      return;
+    end if;
+    -- Its deletion is its last event: once that is purged, the trail has nothing of it.
+    if in_trail and exists (
+      select from audit.events d where d.event_type = 'environment.deleted' and d.environment = require_environment.name)
+    then
+      return;
+    end if;
+  end if;
+  v_names := array(
+    select e.name::text from app_public.environments e where app_private.environment_is_visible(e.name) order by e.name);
+  raise exception 'There is no environment %. You may see: %.',
+    quote_literal(left(coalesce(require_environment.name, ''), 40)),
+    case
+      when cardinality(v_names) = 0 then 'none'
+      when cardinality(v_names) > c_shown
+        then format('%s and %s more', array_to_string(v_names[:c_shown], ', '), cardinality(v_names) - c_shown)
+      else array_to_string(v_names, ', ')
+    end
+    using errcode = 'ZF014', hint = 'An admin without limits makes one: POST /api/admin/environments, or app_public.create_environment().';
+end;
+$$;
+
+comment on function app_private.require_environment(text, boolean) is
+  'Raises ZF014, which names the environments that the claims let through, unless this is one of them. With in_trail, one that was deleted counts too.';
+
+-- The flag's stamp calls it, as the role that makes the flag; the API calls it when it found nothing.
+grant execute on function app_private.require_environment(text, boolean) to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded environments/fields.sql
+--! Included environments/environments.sql
+-- Environments: made on purpose, so that a misspelt name makes none. They are made, and deleted by SQL when no flag is in them; nothing of
+-- them changes.
+
+create or replace function app_private.tg_environments__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    -- Not the transaction's: the same name may be deleted and made again within one.
+    new.created_at := clock_timestamp();
+    new.created_by := app_private.claim_user_id();
+    new.revision := 1;
+  else
+    if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
+      raise exception 'An environment''s name, created_at and created_by can''t be changed.'
+        using errcode = 'ZF010', hint = 'Create another environment instead.';
+    end if;
+    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+  end if;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_environments__stamp() is
+  'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+
+create or replace trigger _100_stamp
+  before insert or update on app_public.environments
+  for each row execute function app_private.tg_environments__stamp();
+
+-- A token that is limited to environments could make one that it then doesn't reach.
+create or replace function app_public.create_environment(name text)
+returns app_public.environments
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  perform app_private.require_admin();
+  if app_private.claims_are_limited() then
+    raise exception 'This takes the token of an admin that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+  insert into app_public.environments (name) values (create_environment.name) returning * into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_public.create_environment(text) is
+  'Creates an environment: flags can be created in it from then on. For admins whose token isn''t limited to environments.';
+
+grant execute on function app_public.create_environment(text) to halyard_admin;
+
+drop policy if exists admin_select on app_public.environments;
+create policy admin_select on app_public.environments
+  for select to halyard_admin
+  using (
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists viewer_select on app_public.environments;
+create policy viewer_select on app_public.environments
+  for select to halyard_viewer
+  using (
+    (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists auditor_select on app_public.environments;
+create policy auditor_select on app_public.environments
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or name = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+revoke all on table app_public.environments from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.environments to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded environments/environments.sql
+--! Included environments/events.sql
+-- The events of environments, in the shape of flags/events.sql.
+
+-- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change, but past the stamp.
+create or replace function app_private.environment_event(
+  at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments, reason text
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    incarnation, app_private.environment_id(coalesce((after).name, (before).name)), coalesce((after).created_at, (before).created_at),
+    (before).revision, coalesce((after).revision, (before).revision + 1)),
+  at,
+  case when (before).name is null then 'environment.created' when (after).name is null then 'environment.deleted' else 'environment.updated' end,
+  null,
+  null,
+  coalesce((after).name, (before).name),
+  null,
+  coalesce((after).revision, (before).revision + 1),
+  jsonb_build_object('name', coalesce((after).name, (before).name))
+  || case when (before).name is null then '{}' else jsonb_build_object('before', app_private.environment_state(before)) end
+  || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end
+  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end);
+
+comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments, text) is
+  'The environment event of a change from `before` to `after`, with its reason, if one is known.';
+
+create or replace function app_private.tg_environments__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_reason text;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.environment_event(v_at, v_incarnation, null, n, v_reason)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      -- A name is another row, also where the stamp was off.
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, n, v_reason)) into v_events
+      from old_rows o
+      full join new_rows n on n.name = o.name
+      where o.name is null or n.name is null
+        or o.revision <> n.revision and not app_private.is_recording()
+        or app_private.environment_state(o) is distinct from app_private.environment_state(n);
+    else
+      select array_agg(app_private.environment_event(v_at, v_incarnation, o, null, v_reason)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if tg_op <> 'DELETE' then
+      v_rows := (select jsonb_agg(to_jsonb(n) || jsonb_build_object('id', app_private.environment_id(n.name))) from new_rows n);
+    end if;
+    if tg_op <> 'INSERT' then
+      v_old_rows := (select jsonb_agg(to_jsonb(o) || jsonb_build_object('id', app_private.environment_id(o.name))) from old_rows o);
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_environments__audit() is
+  'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+
+create or replace trigger _900_audit_insert
+  after insert on app_public.environments
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_environments__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.environments
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_environments__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.environments
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_environments__audit();
+alter table app_public.environments enable always trigger _900_audit_insert;
+alter table app_public.environments enable always trigger _900_audit_update;
+alter table app_public.environments enable always trigger _900_audit_delete;
+--! EndIncluded environments/events.sql
+--! Included environments/recorded.sql
+-- Environments held against the trail: audit/verify and audit/reconcile.
+
+-- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
+-- Who created it was never known: the row itself isn't asked, for it is what is checked.
+create or replace function app_private.original_environments(names text[])
+returns table (name text, state jsonb)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.name::text, jsonb_build_object('createdBy', null)
+  from app_public.environments e
+  where e.name = any (names) and e.revision = 0
+    and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
+$$;
+
+comment on function app_private.original_environments(text[]) is
+  'Of these environments those that were there before the trail began, and so have no event.';
+
+create or replace function app_private.vanished_environments()
+returns table (name text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select l.name
+  from (
+    select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
+    from audit.events e
+    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
+  ) as l
+  where l.event_type <> 'environment.deleted' and l.name is not null
+    and not exists (select from app_public.environments n where n.name = l.name)
+$$;
+
+comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
+--! EndIncluded environments/recorded.sql
+--! Included audit/read/last_change.sql
+-- What a change says that was made against an older revision than the row's: who changed the row since, what, and when.
+--
+-- The caller may change the row, so it is an admin who reaches its environment, and may read the row's events.
+
+create or replace function app_private.actor_text(event audit.events)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when (event).actor_kind = 'admin' then coalesce((event).admin_email, (event).admin_user_id, 'An admin')
+    when (event).actor_kind = 'database' then 'The database login ' || (event).database_user
+    when (event).event_type like 'feature_flag.%' and (event).schedule_id is not null
+      then coalesce('A schedule of ' || ((event).metadata ->> 'requestedBy'), 'A schedule')
+    else 'The worker'
+  end
+$$;
+
+comment on function app_private.actor_text(audit.events) is 'Who made the change of an event, as the beginning of a sentence.';
+
+-- The day only where it isn't today: the change is mostly minutes old. The revision is the row's: an event of another one is no answer.
+create or replace function app_private.stale_text(event audit.events, change text, revision bigint)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select concat(
+    case
+      when (event).revision = stale_text.revision and stale_text.change is not null then concat_ws(
+        ' ', app_private.actor_text(event), stale_text.change, 'at',
+        to_char(
+          (event).occurred_at at time zone 'UTC',
+          case
+            when date_trunc('day', (event).occurred_at, 'UTC') = date_trunc('day', now(), 'UTC') then 'HH24:MI'
+            else 'YYYY-MM-DD HH24:MI'
+          end),
+        'UTC')
+      else concat('It is at revision ', stale_text.revision, ' now')
+    end,
+    '; your change was made against revision ', app_private.expected_revision(), '.')
+$$;
+
+comment on function app_private.stale_text(audit.events, text, bigint) is
+  'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
+
+create or replace function app_private.stale_detail(event audit.events, revision bigint)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'revision', stale_detail.revision,
+    'changedAt', case when (event).revision = stale_detail.revision then app_private.iso((event).occurred_at) end,
+    'changedBy',
+    case when (event).revision = stale_detail.revision then coalesce((event).admin_email, (event).admin_user_id) end)::text
+$$;
+
+comment on function app_private.stale_detail(audit.events, bigint) is
+  'What stale_text() says, as JSON for the client: the row''s revision, when it came to be, and the admin who made it, as far as they are known.';
+
+-- The stamp of flags runs with the rights of the role that changes the row.
+grant execute on function
+  app_private.iso(timestamptz), app_private.actor_text(audit.events), app_private.stale_text(audit.events, text, bigint), app_private.stale_detail(audit.events, bigint)
+to halyard_admin;
+--! EndIncluded audit/read/last_change.sql
+--! Included flags/fields.sql
+-- The fields of a flag: what of it is audited, what schedules may change, and how fields are set. A new field is a column (a
+-- migration), a line in each function here, and one in src/flags/fields.ts.
+
+-- The list that the guarantee hangs on: the stamp counts a revision, and the audit trigger writes an event, when this differs.
+-- A test holds every column that a role may update, and every key of `updates`, against it.
+create or replace function app_private.flag_state(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+  'enabled', (flag).enabled, 'rolloutPercentage', (flag).rollout_percentage, 'description', (flag).description);
+
+comment on function app_private.flag_state(app_public.feature_flags) is
+  'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
+
+-- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
+-- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
+create or replace function app_private.updates_problem(updates jsonb)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_fields constant text[] := '{enabled,rollout_percentage}';
+begin
+  if updates is null or jsonb_typeof(updates) <> 'object' then
+    return 'updates must be an object';
+  elsif updates = '{}' then
+    return 'updates must have at least one of: ' || array_to_string(v_fields, ', ');
+  elsif updates - v_fields <> '{}' then
+    return 'updates may have only: ' || array_to_string(v_fields, ', ');
+  elsif jsonb_typeof(updates -> 'enabled') <> 'boolean' then
+    return 'enabled must be true or false';
+  elsif jsonb_typeof(updates -> 'rollout_percentage') <> 'number'
+    or updates ->> 'rollout_percentage' !~ '^(100|[1-9]?[0-9])$'
+  then
+    return 'rollout_percentage must be a whole number from 0 to 100';
+  end if;
+  return null;
+end;
+$$;
+
+comment on function app_private.updates_problem(jsonb) is
+  'Why these updates can''t be scheduled, as a sentence; null when they can. Immutable, because the schedules'' CHECK calls it.';
+
+-- For the worker: an admin's changes are UPDATE statements of their own. plpgsql, which keeps the plan for the session.
+create or replace function app_private.patch_flags(flag_ids uuid[], updates jsonb[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  update app_public.feature_flags f
+  set
+    enabled = coalesce((c.updates ->> 'enabled')::boolean, f.enabled),
+    rollout_percentage = coalesce((c.updates ->> 'rollout_percentage')::integer, f.rollout_percentage)
+  from unnest(flag_ids, patch_flags.updates) as c (flag_id, updates)
+  where f.id = c.flag_id;
+end;
+$$;
+
+comment on function app_private.patch_flags(uuid[], jsonb[]) is
+  'Sets the fields that each schedule''s updates name, of the flag at the same place.';
+
+-- The stamp and the CHECK run with the rights of the role that changes the row.
+grant execute on function
+  app_private.flag_state(app_public.feature_flags), app_private.updates_problem(jsonb)
+to halyard_admin;
+
+revoke all on table app_public.feature_flags from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.feature_flags to halyard_admin, halyard_viewer, halyard_auditor;
+grant insert (flag_key, environment, enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
+grant update (enabled, rollout_percentage, description) on table app_public.feature_flags to halyard_admin;
+--! EndIncluded flags/fields.sql
+--! Included flags/flags.sql
+-- Feature flags: stamps, who may see and change them.
+
+create or replace function app_private.tg_feature_flags__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    new.created_at := now();
+    new.updated_at := now();
+    new.revision := 1;
+    -- The foreign key refuses it too, but can't name those that there are. What the token doesn't reach, the policy refuses.
+    if not exists (select from app_public.environments e where e.name = new.environment)
+      and (not app_private.claims_are_limited() or new.environment = any (app_private.claim_environments()))
+    then
+      perform app_private.require_environment(new.environment);
+    end if;
+  else
+    -- `old` is the row as it is now that this statement has its lock.
+    if app_private.expected_revision() <> old.revision then
+      perform app_private.refuse_stale_flag(old);
+    end if;
+    if (new.id, new.flag_key, new.environment, new.created_at)
+       is distinct from (old.id, old.flag_key, old.environment, old.created_at) then
+      raise exception 'A flag''s id, flag_key, environment and created_at can''t be changed.'
+        using errcode = 'ZF010', hint = 'Create another flag instead: the audit trail knows this one by its key.';
+    end if;
+    new.updated_at := now();
+    -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+    new.revision := case
+      when app_private.flag_state(new) is distinct from app_private.flag_state(old) then old.revision + 1
+      when new.revision > old.revision and app_private.is_recording() then new.revision
+      else old.revision
+    end;
+  end if;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_feature_flags__stamp() is
+  'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
+
+create or replace trigger _100_stamp
+  before insert or update on app_public.feature_flags
+  for each row execute function app_private.tg_feature_flags__stamp();
+
+-- Ahead of the foreign key's cascade, which comes when the flag is gone, and with it the way to know whose the schedules were.
+create or replace function app_private.tg_feature_flags__delete_schedules()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
+  return old;
+end;
+$$;
+
+comment on function app_private.tg_feature_flags__delete_schedules() is
+  'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+
+create or replace trigger _200_delete_schedules
+  before delete on app_public.feature_flags
+  for each row execute function app_private.tg_feature_flags__delete_schedules();
+
+drop policy if exists admin_all on app_public.feature_flags;
+create policy admin_all on app_public.feature_flags
+  for all to halyard_admin
+  using (
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists viewer_select on app_public.feature_flags;
+create policy viewer_select on app_public.feature_flags
+  for select to halyard_viewer
+  using (
+    (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
+drop policy if exists auditor_select on app_public.feature_flags;
+create policy auditor_select on app_public.feature_flags
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environment = any ((select app_private.claim_environments())::text[])
+    )
+  );
+--! EndIncluded flags/flags.sql
+--! Included flags/events.sql
+-- Which change of a flag makes which event, and the triggers that write it.
+--
+-- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
+-- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
+
+-- One of the two is null for a flag that was created or deleted. requestedBy and reason are keys only where they are known.
+create or replace function app_private.flag_event(
+  at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid,
+  requested_by text, reason text
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    incarnation, coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
+    coalesce((after).revision, (before).revision + 1)),
+  at,
+  case
+    when (before).id is null then 'feature_flag.created'
+    when (after).id is null then 'feature_flag.deleted'
+    else 'feature_flag.updated'
+  end,
+  coalesce((after).id, (before).id),
+  coalesce((after).flag_key, (before).flag_key),
+  coalesce((after).environment, (before).environment),
+  schedule_id,
+  coalesce((after).revision, (before).revision + 1),
+  case
+    when (before).id is null then jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after))
+    when (after).id is null then jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before))
+    else jsonb_build_object(
+      'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
+  end || case
+    when requested_by is null and reason is null then '{}'
+    else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
+  end);
+
+comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text) is
+  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
+
+-- Statements and their plans: schedules/events.sql.
+create or replace function app_private.tg_feature_flags__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_reason text;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    v_reason := app_private.change_reason();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      left join app_private.applying_schedules() as s on s.flag_id = n.id
+      -- By its key, one by one: LIMIT keeps it so.
+      left join lateral (
+        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+      ) as w on true
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.flag_state(o) is distinct from app_private.flag_state(n);
+    else
+      select array_agg(app_private.flag_event(v_at, v_incarnation, o, null, null, null, v_reason)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_feature_flags__audit() is
+  'Writes one event for each flag that a statement created, changed or deleted.';
+
+-- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
+create or replace trigger _900_audit_insert
+  after insert on app_public.feature_flags
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.feature_flags
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.feature_flags
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_feature_flags__audit();
+alter table app_public.feature_flags enable always trigger _900_audit_insert;
+alter table app_public.feature_flags enable always trigger _900_audit_update;
+alter table app_public.feature_flags enable always trigger _900_audit_delete;
+--! EndIncluded flags/events.sql
+--! Included flags/stale.sql
+-- A change of a flag that was made against another revision than the row's.
+
+-- A field that isn't here is a change all the same.
+create or replace function app_private.flag_change_text(event audit.events)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case (event).event_type
+    when 'feature_flag.created' then 'created it'
+    when 'feature_flag.updated' then coalesce(
+      nullif(concat_ws(
+        ' and ',
+        case
+          when c.before -> 'enabled' is distinct from c.after -> 'enabled'
+            then case c.after ->> 'enabled' when 'true' then 'turned it on' else 'turned it off' end
+        end,
+        case
+          when c.before -> 'rolloutPercentage' is distinct from c.after -> 'rolloutPercentage'
+            then concat('set ', c.after ->> 'rolloutPercentage', ' %')
+        end,
+        case when c.before -> 'description' is distinct from c.after -> 'description' then 'changed its description' end), ''),
+      'changed it')
+  end
+  from (select (event).metadata -> 'before' as before, (event).metadata -> 'after' as after) as c
+$$;
+
+comment on function app_private.flag_change_text(audit.events) is
+  'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
+
+create or replace function app_private.refuse_stale_flag(flag app_public.feature_flags)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event audit.events;
+begin
+  -- Behind the row's lock, so the event of its last change is there, unless writing it failed.
+  select e.* into v_event
+  from audit.events e
+  where e.flag_key = flag.flag_key and e.flag_id = flag.id
+    and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.flag_change_text(v_event), flag.revision)
+    using errcode = 'ZF017', detail = app_private.stale_detail(v_event, flag.revision);
+end;
+$$;
+
+comment on function app_private.refuse_stale_flag(app_public.feature_flags) is
+  'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
+
+grant execute on function app_private.flag_change_text(audit.events), app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
+--! EndIncluded flags/stale.sql
+--! Included schedules/fields.sql
+-- The fields of a schedule that are audited.
+
+-- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this
+-- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. The key of
+-- a reason is there only with one, because most schedules have none.
+create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return case
+  when (schedule).reason is null
+    then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
+  else jsonb_build_object(
+    'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+end;
+
+create or replace function app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return app_private.schedule_state(schedule)
+  || jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
+
+comment on function app_private.schedule_state(app_public.feature_flag_schedules) is
+  'What of a schedule is audited: a change of it is an event.';
+comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is
+  'A schedule as it stands in before and after of events: its state, and how its attempts went.';
+--! EndIncluded schedules/fields.sql
+--! Included schedules/schedules.sql
+-- Schedules: who may see them, the state machine, the stamps.
+
+-- Refuses a time that can't be scheduled. Compared with the clock and not with the transaction's start, so that a time
+-- that passes while a lock is waited for is refused too.
+create or replace function app_private.require_schedulable(scheduled_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if scheduled_at is null then
+    raise exception 'scheduled_at is required.' using errcode = 'ZF006';
+  elsif not isfinite(scheduled_at) or scheduled_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'scheduled_at must be before the year 10000.' using errcode = 'ZF006';
+  elsif scheduled_at <= clock_timestamp() then
+    raise exception 'scheduled_at must be in the future.' using errcode = 'ZF005';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_schedulable(timestamptz) is
+  'Raises ZF005 for a time that has passed, ZF006 for one that is missing or beyond the year 9999.';
+
+-- The blanks are those of JavaScript's trim(), so that one reason is the same by REST, by GraphQL and in the event.
+create or replace function app_private.trim_reason(reason text)
+returns text
+language sql
+immutable
+parallel safe
+return nullif(btrim(
+  reason,
+  ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160) || chr(5760) || chr(8192) || chr(8193)
+    || chr(8194) || chr(8195) || chr(8196) || chr(8197) || chr(8198) || chr(8199) || chr(8200) || chr(8201)
+    || chr(8202) || chr(8232) || chr(8233) || chr(8239) || chr(8287) || chr(12288) || chr(65279)
+), '');
+
+comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
+
+-- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, to every role.
+create or replace function app_private.tg_feature_flag_schedules__state()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+  v_is_changed boolean;
+begin
+  if tg_op = 'INSERT' then
+    v_problem := app_private.updates_problem(new.updates);
+    if v_problem is not null then
+      raise exception '%.', v_problem using errcode = 'ZF007';
+    end if;
+    if new.status <> 'pending' then
+      raise exception 'A schedule starts as pending, not as %.', new.status using errcode = 'ZF004';
+    end if;
+    -- A DBA without claims may insert a schedule that is due already: it is applied at once.
+    if app_private.claim_role() is not null then
+      perform app_private.require_schedulable(new.scheduled_at);
+    end if;
+    new.applied_at := null;
+    new.error_message := null;
+    new.attempts := 0;
+    new.next_attempt_at := null;
+    new.created_at := now();
+    new.updated_at := now();
+    new.revision := 1;
+    new.requested_by := app_private.claim_user_id();
+    -- Most have none, and a call costs a few percent of the insert.
+    if new.reason is not null then
+      new.reason := app_private.trim_reason(new.reason);
+    end if;
+    return new;
+  end if;
+
+  if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
+    raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
+  end if;
+  if new.status <> old.status
+     and (old.status, new.status) not in (
+       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('failed', 'pending')
+     )
+  then
+    raise exception 'A schedule that is % can''t become %.', old.status, new.status using errcode = 'ZF004';
+  end if;
+  if old.status <> 'pending' and new.status = old.status and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule that is % can''t be moved.', old.status using errcode = 'ZF003';
+  end if;
+  -- No event of its end says the reason.
+  if new.status <> 'pending' and new.reason is distinct from old.reason then
+    raise exception 'The reason of a schedule that is % can''t be changed.', new.status using errcode = 'ZF003';
+  end if;
+  -- The failed event doesn't say when the schedule was for, so the trail would never say that it was moved.
+  if new.status = 'failed' and old.status <> 'failed' and new.scheduled_at is distinct from old.scheduled_at then
+    raise exception 'A schedule can''t fail and be moved in one statement.' using errcode = 'ZF003';
+  end if;
+  new.applied_at := case
+    when new.status = 'applied' and old.status <> 'applied' then clock_timestamp()
+    when new.status = 'applied' then old.applied_at
+  end;
+  if new.status <> 'pending' then
+    new.next_attempt_at := null;
+  end if;
+  new.updated_at := now();
+  if new.reason is distinct from old.reason then
+    new.reason := app_private.trim_reason(new.reason);
+  end if;
+  v_is_changed := app_private.schedule_state(new) is distinct from app_private.schedule_state(old);
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    when v_is_changed then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
+  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_feature_flag_schedules__state() is
+  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
+
+-- A function of its own, because the tracking columns can be rolled back and the state machine stays.
+create or replace function app_private.tg_feature_flag_schedules__track()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    new.created_by := app_private.claim_user_id();
+    new.cancelled_by := null;
+    new.cancelled_at := null;
+    new.cancel_reason := null;
+  elsif new.status = 'cancelled' and old.status <> 'cancelled' then
+    new.created_by := old.created_by;
+    new.cancelled_by := app_private.claim_user_id();
+    new.cancelled_at := now();
+  else
+    new.created_by := old.created_by;
+    new.cancelled_by := old.cancelled_by;
+    new.cancelled_at := old.cancelled_at;
+    new.cancel_reason := old.cancel_reason;
+  end if;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_feature_flag_schedules__track() is
+  'Stamps created_by and cancelled_by with the user of a request of the API, null for any other session, and cancelled_at; what a client sends for them is ignored.';
+
+create or replace trigger _100_state
+  before insert or update on app_public.feature_flag_schedules
+  for each row execute function app_private.tg_feature_flag_schedules__state();
+
+create or replace trigger _200_track
+  before insert or update on app_public.feature_flag_schedules
+  for each row execute function app_private.tg_feature_flag_schedules__track();
+
+-- A schedule is visible when its flag is; its environment is looked up only where a token is limited to some. `is not null`,
+-- which the planner takes for nearly always true, where it takes `= 'admin'` for rare and so reads and sorts all of a flag's
+-- schedules instead of walking the index. No `exists (…)`: it takes that for a set of all flags, which it gathers for each
+-- statement (bench/sql/flag_schedules.md, bench/sql/insert.md).
+drop policy if exists admin_select on app_public.feature_flag_schedules;
+create policy admin_select on app_public.feature_flag_schedules
+  for select to halyard_admin
+  using (
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+drop policy if exists admin_insert on app_public.feature_flag_schedules;
+create policy admin_insert on app_public.feature_flag_schedules
+  for insert to halyard_admin
+  with check (
+    (select app_private.claim_role()) = 'admin'
+    and flag_id = (select f.id from app_public.feature_flags f where f.id = flag_id)
+  );
+
+drop policy if exists viewer_select on app_public.feature_flag_schedules;
+create policy viewer_select on app_public.feature_flag_schedules
+  for select to halyard_viewer
+  using (
+    (select true where app_private.claim_role() = 'viewer') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
+drop policy if exists auditor_select on app_public.feature_flag_schedules;
+create policy auditor_select on app_public.feature_flag_schedules
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or (select f.environment from app_public.feature_flags f where f.id = flag_id)
+        = any ((select app_private.claim_environments())::text[])
+    )
+  );
+
+-- No update and no delete: a schedule changes only through the functions of lifecycle.sql.
+revoke all on table app_public.feature_flag_schedules
+  from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.feature_flag_schedules to halyard_admin, halyard_viewer, halyard_auditor;
+grant insert (flag_id, scheduled_at, updates, max_attempts, reason) on table app_public.feature_flag_schedules to halyard_admin;
+
+-- The state machine's trigger runs with the rights of the role that inserts.
+grant execute on function app_private.require_schedulable(timestamptz), app_private.trim_reason(text) to halyard_admin;
+--! EndIncluded schedules/schedules.sql
+--! Included schedules/events.sql
+-- Which change of a schedule makes which event, and the triggers that write it.
+--
+-- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
+-- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
+
+create or replace function app_private.schedule_created_event(
+  at timestamptz, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision),
+  at, 'flag_schedule.created', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id, (schedule).revision,
+  jsonb_build_object(
+    'scheduleId', (schedule).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((schedule).scheduled_at),
+    'updates', (schedule).updates)
+  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end);
+
+create or replace function app_private.schedule_change(
+  before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
+)
+returns text
+language sql
+stable
+return case
+  when (after).status = (before).status then 'flag_schedule.rescheduled'
+  when (after).status = 'pending' then 'flag_schedule.retried'
+  else 'flag_schedule.' || (after).status
+end;
+
+-- One object a branch: putting parts together takes as long as making them.
+create or replace function app_private.schedule_change_details(
+  at timestamptz,
+  before app_public.feature_flag_schedules,
+  after app_public.feature_flag_schedules,
+  flag app_public.feature_flags
+)
+returns jsonb
+language sql
+stable
+return case app_private.schedule_change(before, after)
+  when 'flag_schedule.applied' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'updates', (after).updates,
+    'appliedAt', app_private.iso((after).applied_at),
+    'flagState', app_private.flag_state(flag) - 'description',
+    'latenessMs', round(1000 * extract(epoch from (after).applied_at - (after).scheduled_at)))
+  when 'flag_schedule.cancelled' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    -- Not after.cancel_reason: the tracking columns can be rolled back, and the trail goes on.
+    'reason', coalesce(to_jsonb(after) ->> 'cancel_reason', 'manual_cancellation'))
+  when 'flag_schedule.failed' then jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'errorMessage', coalesce((after).error_message, 'unknown'),
+    'failedAt', app_private.iso(at),
+    'attempts', (after).attempts)
+  else jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'before', app_private.schedule_snapshot(before),
+    'after', app_private.schedule_snapshot(after))
+  -- Of this change. Without one the schedule keeps what it had, which `after` has.
+  || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
+    app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
+end;
+
+create or replace function app_private.schedule_changed_event(
+  at timestamptz,
+  incarnation uuid,
+  before app_public.feature_flag_schedules,
+  after app_public.feature_flag_schedules,
+  flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(incarnation, (after).id, (after).created_at, (before).revision, (after).revision),
+  at, app_private.schedule_change(before, after), (after).flag_id, (flag).flag_key, (flag).environment, (after).id,
+  (after).revision, app_private.schedule_change_details(at, before, after, flag));
+
+-- The API deletes no schedule; a DBA may, and deleting a flag takes its schedules along.
+create or replace function app_private.schedule_deleted_event(
+  at timestamptz, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision + 1),
+  at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
+  (schedule).revision + 1,
+  jsonb_build_object(
+    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+
+comment on function app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule.created event.';
+comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
+  'The event type of a schedule''s change.';
+comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The metadata of the event of a schedule''s change, without the admin.';
+comment on function app_private.schedule_changed_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule event of a change of status or time.';
+comment on function app_private.schedule_deleted_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The flag_schedule.deleted event.';
+
+-- One cached plan serves a statement of one row and one of ten thousand, so it must suit both. Old and new rows are joined by
+-- FULL JOIN, which is never a nested loop (with IS DISTINCT FROM: another comparison would make it an inner join); flags are
+-- looked up one by one (LIMIT keeps it so), which is never a scan of them all.
+--
+-- The settings pinned here hold for all that the functions below call.
+create or replace function app_private.tg_feature_flag_schedules__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.schedule_created_event(v_at, v_incarnation, n, f.flag)) into v_events
+      from new_rows n
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.schedule_changed_event(v_at, v_incarnation, o, n, f.flag)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      cross join lateral (select f as flag from app_public.feature_flags f where f.id = n.flag_id limit 1) as f
+      -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
+      -- writes the event itself.
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.schedule_state(o) is distinct from app_private.schedule_state(n);
+    else
+      select array_agg(app_private.schedule_deleted_event(v_at, v_incarnation, o, f.flag)) into v_events
+      from old_rows o
+      left join lateral (select f as flag from app_public.feature_flags f where f.id = o.flag_id limit 1) as f on true;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      -- Not even made: keep the rows that they were to be made of.
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_feature_flag_schedules__audit() is
+  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+
+-- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
+create or replace trigger _900_audit_insert
+  after insert on app_public.feature_flag_schedules
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.feature_flag_schedules
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.feature_flag_schedules
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_feature_flag_schedules__audit();
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_insert;
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_update;
+alter table app_public.feature_flag_schedules enable always trigger _900_audit_delete;
+--! EndIncluded schedules/events.sql
+--! Included schedules/stale.sql
+-- A change of a schedule that was made against another revision than the row's.
+
+create or replace function app_private.schedule_change_text(event audit.events)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case (event).event_type
+    when 'flag_schedule.created' then 'scheduled it'
+    when 'flag_schedule.rescheduled' then case
+      when (event).metadata #> '{before,scheduledAt}' is distinct from (event).metadata #> '{after,scheduledAt}' then concat(
+        'moved it to ',
+        to_char(((event).metadata #>> '{after,scheduledAt}')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ' UTC')
+      else 'changed its reason'
+    end
+    when 'flag_schedule.retried' then 'retried it'
+    when 'flag_schedule.cancelled' then 'cancelled it'
+    when 'flag_schedule.applied' then 'applied it'
+    when 'flag_schedule.failed' then 'failed to apply it'
+  end
+$$;
+
+comment on function app_private.schedule_change_text(audit.events) is
+  'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
+
+create or replace function app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.schedule_id = schedule.id and e.event_type like 'flag_schedule.%'
+  order by e.occurred_at desc, e.id desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.schedule_change_text(v_event), schedule.revision)
+    using errcode = 'ZF027', detail = app_private.stale_detail(v_event, schedule.revision);
+end;
+$$;
+
+comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is
+  'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
+--! EndIncluded schedules/stale.sql
+--! Included schedules/recorded.sql
+-- What the trail says of a schedule, and what the row says, under the same keys: audit.verify_rows() compares the two. Not every
+-- event says all of it: what it leaves out, an earlier one says. An applied event has the lateness and not the time it was scheduled
+-- for, which may have been moved in the same statement; so of an applied schedule only the lateness is compared.
+--
+-- Who created and who cancelled is compared where an admin did it: of a session at a prompt the event has the login, and the row
+-- nothing. How the attempts went is compared when the schedule has failed: before that they make no event.
+create or replace function app_private.schedule_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('flagId', (event).flag_id)
+  || case
+    when (event).actor_kind <> 'admin' then '{}'
+    when (event).event_type = 'flag_schedule.created' then jsonb_build_object('createdBy', (event).admin_user_id)
+    when (event).event_type = 'flag_schedule.cancelled' then jsonb_build_object('cancelledBy', (event).admin_user_id)
+    else '{}'
+  end
+  || case (event).event_type
+    when 'flag_schedule.created' then jsonb_build_object(
+      'status', 'pending',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'updates', (event).metadata -> 'updates',
+      'requestedBy', (event).admin_user_id,
+      'reason', (event).metadata -> 'reason')
+    when 'flag_schedule.applied' then jsonb_build_object(
+      'status', 'applied',
+      'updates', (event).metadata -> 'updates',
+      'appliedAt', (event).metadata -> 'appliedAt',
+      'latenessMs', (event).metadata -> 'latenessMs')
+    when 'flag_schedule.cancelled' then jsonb_build_object(
+      'status', 'cancelled',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'cancelReason', (event).metadata -> 'reason')
+    when 'flag_schedule.failed' then jsonb_build_object(
+      'status', 'failed',
+      'attempts', (event).metadata -> 'attempts',
+      'errorMessage', (event).metadata -> 'errorMessage')
+    when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+      || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
+    when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
+      || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
+    when 'flag_schedule.reconciled' then ((event).metadata -> 'after')
+      || jsonb_build_object(
+        'updates', (event).metadata -> 'updates',
+        'appliedAt', (event).metadata -> 'appliedAt',
+        'requestedBy', (event).metadata -> 'requestedBy',
+        'reason', (event).metadata #> '{after,reason}',
+        'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
+      || jsonb_strip_nulls(jsonb_build_object(
+        'createdBy', (event).metadata -> 'createdBy',
+        'cancelledBy', (event).metadata -> 'cancelledBy',
+        'cancelReason', (event).metadata -> 'cancelReason'))
+  end;
+
+-- The tracking columns by name: they can be rolled back, and the trail goes on.
+create or replace function app_private.schedule_found(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+    'flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates,
+    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason)
+  || case when (schedule).applied_at is null
+    then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
+    else jsonb_build_object(
+      'appliedAt', app_private.iso((schedule).applied_at),
+      'latenessMs', round(1000 * extract(epoch from (schedule).applied_at - (schedule).scheduled_at)))
+  end
+  || case when (schedule).status = 'failed'
+    then jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', coalesce((schedule).error_message, 'unknown'))
+    else '{}'
+  end
+  || case when to_jsonb(schedule) ? 'created_by'
+    then jsonb_build_object('createdBy', to_jsonb(schedule) -> 'created_by')
+    else '{}'
+  end
+  || case when (schedule).status = 'cancelled' and to_jsonb(schedule) ? 'cancelled_by'
+    then jsonb_build_object(
+      'cancelledBy', to_jsonb(schedule) -> 'cancelled_by',
+      'cancelReason', coalesce(to_jsonb(schedule) ->> 'cancel_reason', 'manual_cancellation'))
+    else '{}'
+  end;
+
+comment on function app_private.schedule_recorded(audit.events) is
+  'What an event says of its schedule after it; null when it says nothing of that.';
+comment on function app_private.schedule_found(app_public.feature_flag_schedules) is
+  'What a schedule''s row says, with the keys of schedule_recorded().';
+--! EndIncluded schedules/recorded.sql
+--! Included schedules/lifecycle.sql
+-- What an admin does with schedules. GraphQL mutations and REST routes both call these, so there is one path.
+
+-- A client that schedules in a loop would make one flag's lists and its applying slow. Only what comes by the API is limited: a DBA
+-- knows what a statement does. At most so many index entries are counted, about 0.2 ms for 1,000. No lock is taken for it, so calls
+-- at the same moment may go beyond the limit by as many as they are. Put in line: a call takes as long as the look itself.
+create or replace function app_private.has_no_room_for_pending(flag_id uuid)
+returns boolean
+language sql
+stable
+return session_user = 'halyard_authenticator' and exists (
+  select
+  from app_public.feature_flag_schedules s
+  where s.flag_id = has_no_room_for_pending.flag_id and s.status = 'pending'
+  offset coalesce((select p.value::integer from app_private.settings p where p.name = 'pending_per_flag'), 1000) - 1);
+
+comment on function app_private.has_no_room_for_pending(uuid) is
+  'Whether the API calls, and the flag has as many pending schedules as the setting pending_per_flag allows.';
+
+create or replace function app_private.refuse_pending()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'The flag has % pending schedules, and may not have more: cancel some, or wait until some are applied.',
+    coalesce(app_private.setting('pending_per_flag'), '1000')
+    using errcode = 'ZF013', hint = 'The setting pending_per_flag limits them.';
+end;
+$$;
+
+comment on function app_private.refuse_pending() is 'Raises ZF013.';
+
+-- With the owner's rights, as its sisters below: row-level security would look the flag up three times more.
+create or replace function app_public.schedule_flag_change(
+  flag_key text,
+  environment text,
+  scheduled_at timestamptz,
+  updates jsonb,
+  reason text default null
+)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_flag_id uuid;
+  v_is_full boolean;
+  v_schedule app_public.feature_flag_schedules;
+begin
+  perform app_private.require_admin();
+  select f.id, app_private.has_no_room_for_pending(f.id) into v_flag_id, v_is_full
+  from app_public.feature_flags f
+  where f.flag_key = schedule_flag_change.flag_key
+    and f.environment = coalesce(schedule_flag_change.environment, 'production')
+    and (not app_private.claims_are_limited() or app_private.environment_is_visible(f.environment));
+  if v_flag_id is null then
+    perform app_private.require_environment(coalesce(schedule_flag_change.environment, 'production'));
+    raise exception 'There is no flag % in %.',
+      quote_literal(coalesce(schedule_flag_change.flag_key, '')), coalesce(schedule_flag_change.environment, 'production')
+      using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+  elsif v_is_full then
+    perform app_private.refuse_pending();
+  end if;
+
+  -- What is wrong with the time and the updates, the table's trigger says. It takes the blanks off the reason, too.
+  insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates, reason)
+  values (v_flag_id, schedule_flag_change.scheduled_at, schedule_flag_change.updates, schedule_flag_change.reason)
+  returning * into v_schedule;
+  return v_schedule;
+end;
+$$;
+
+comment on function app_public.schedule_flag_change(text, text, timestamptz, jsonb, text) is
+  'Schedules a change of a flag for a time in the future. `environment` is production unless given; `reason` is free text of up to 500 characters.';
+
+-- Finds a schedule that the claims let through and holds its flag against the worker, in the worker's own order (flag,
+-- then schedule): so a cancel and an apply of the same moment can't deadlock, and one of them wins.
+create or replace function app_private.lock_schedule(schedule_id uuid)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules;
+begin
+  perform app_private.require_admin();
+  perform
+  from app_public.feature_flags f
+  join app_public.feature_flag_schedules s on s.flag_id = f.id
+  where s.id = schedule_id and app_private.environment_is_visible(f.environment)
+  for share of f;
+  if not found then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  select s.* into v_schedule
+  from app_public.feature_flag_schedules s
+  where s.id = schedule_id
+  for update;
+  -- Deleted in SQL since the statement before.
+  if not found then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  -- Before its status: who applied or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_schedule.revision then
+    perform app_private.refuse_stale_schedule(v_schedule);
+  end if;
+  return v_schedule;
+end;
+$$;
+
+comment on function app_private.lock_schedule(uuid) is
+  'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
+
+create or replace function app_public.cancel_flag_schedule(id uuid, reason text default null)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(cancel_flag_schedule.id);
+begin
+  if v_schedule.status <> 'pending' then
+    raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = app_private.trim_reason(cancel_flag_schedule.reason)
+  where s.id = v_schedule.id
+  returning s.* into v_schedule;
+  return v_schedule;
+end;
+$$;
+
+comment on function app_public.cancel_flag_schedule(uuid, text) is
+  'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
+
+create or replace function app_public.reschedule_flag_change(id uuid, scheduled_at timestamptz, reason text default null)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(reschedule_flag_change.id);
+begin
+  if v_schedule.status <> 'pending' then
+    raise exception 'The schedule is %, so it can''t be moved.', v_schedule.status using errcode = 'ZF003';
+  end if;
+  perform app_private.require_schedulable(reschedule_flag_change.scheduled_at);
+  update app_public.feature_flag_schedules s
+  set
+    scheduled_at = reschedule_flag_change.scheduled_at, attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(reschedule_flag_change.reason), s.reason)
+  where s.id = v_schedule.id
+  returning s.* into v_schedule;
+  return v_schedule;
+end;
+$$;
+
+comment on function app_public.reschedule_flag_change(uuid, timestamptz, text) is
+  'Moves a pending schedule to another time in the future. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
+
+-- A retry is a new decision, taken now: the schedule becomes due now, after all that was applied since its first time,
+-- so it isn't outdone by them. The time it was meant for stays in the trail.
+create or replace function app_public.retry_flag_schedule(id uuid, reason text default null)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(retry_flag_schedule.id);
+begin
+  if v_schedule.status <> 'failed' then
+    raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
+  end if;
+  if app_private.has_no_room_for_pending(v_schedule.flag_id) then
+    perform app_private.refuse_pending();
+  end if;
+  update app_public.feature_flag_schedules s
+  set
+    status = 'pending', scheduled_at = clock_timestamp(), attempts = 0, next_attempt_at = null, error_message = null,
+    reason = coalesce(app_private.trim_reason(retry_flag_schedule.reason), s.reason)
+  where s.id = v_schedule.id
+  returning s.* into v_schedule;
+  return v_schedule;
+end;
+$$;
+
+comment on function app_public.retry_flag_schedule(uuid, text) is
+  'Makes a failed schedule due again, now, with all its attempts. `reason` is free text of up to 500 characters; without one the schedule keeps its own.';
+
+grant execute on function
+  app_public.schedule_flag_change(text, text, timestamptz, jsonb, text),
+  app_public.cancel_flag_schedule(uuid, text),
+  app_public.reschedule_flag_change(uuid, timestamptz, text),
+  app_public.retry_flag_schedule(uuid, text)
+to halyard_admin;
+--! EndIncluded schedules/lifecycle.sql
+--! Included schedules/resume.sql
+-- What an admin does with a schedule that is suspended.
+
+create or replace function app_public.resume_schedule(id uuid, reason text)
+returns app_public.feature_flag_schedules
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.resume_schedule(uuid, text) is
+  'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+
+grant execute on function app_public.resume_schedule(uuid, text) to halyard_admin;
+--! EndIncluded schedules/resume.sql
+--! Included schedules/attempts.sql
+-- What becomes of a schedule that could not be applied: when it is tried again, and which errors use an attempt up.
+
+-- How long to wait before attempt n + 1: 30 s, 60 s, 120 s … up to an hour, each between half and all of it, so that many
+-- schedules that failed together don't come back together: three attempts take about a minute. The setting retry_base changes the 30 s.
+create or replace function app_private.retry_delay(attempts integer)
+returns interval
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select least(
+    coalesce(app_private.setting('retry_base')::interval, interval '30 seconds')
+      * power(2, least(attempts, 20) - 1),
+    interval '1 hour'
+  ) * (0.5 + random() / 2)
+$$;
+
+comment on function app_private.retry_delay(integer) is
+  'Exponential back-off with jitter after this many failed attempts (1 or more).';
+
+-- Errors that say nothing against the schedule: the connection (08), a deadlock or a race (40), no room or no memory (53), a
+-- server that stops or a statement that was cancelled (57), a disk that fails (58), what PostgreSQL has no class for, such as a
+-- quota of the file system, and damaged pages (XX), a lock that another session holds (55P03), and strict mode while the trail
+-- can't be written (ZF011). In strict mode a failure for good couldn't be recorded either.
+create or replace function app_private.is_transient(error_code text)
+returns boolean
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
+$$;
+
+comment on function app_private.is_transient(text) is
+  'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
+
+-- Doubles from 1 s to 30 s, each between half and all of it: a schedule waits about as long again as the trouble has lasted.
+-- No column counts these waits: the last one is what the row's times leave between them, and the time that its batch took.
+create or replace function app_private.postponement(schedule app_public.feature_flag_schedules)
+returns interval
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select least(
+    greatest(2 * (schedule.next_attempt_at - schedule.updated_at), interval '1 second'),
+    interval '30 seconds'
+  ) * (0.5 + random() / 2)
+$$;
+
+comment on function app_private.postponement(app_public.feature_flag_schedules) is
+  'How long a schedule waits after an error that passes by itself.';
+
+create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+begin
+  if app_private.is_transient(error_code) then
+    update app_public.feature_flag_schedules s
+    set
+      error_message = left(problem, 2000),
+      next_attempt_at = clock_timestamp() + app_private.postponement(s)
+    where s.id = schedule_id
+    returning s.status into strict v_status;
+    return v_status;
+  end if;
+  update app_public.feature_flag_schedules s
+  set
+    attempts = s.attempts + 1,
+    error_message = left(problem, 2000),
+    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
+    next_attempt_at = case
+      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
+    end
+  where s.id = schedule_id
+  returning s.status into strict v_status;
+  return v_status;
+end;
+$$;
+
+comment on function app_private.record_failure(uuid, text, text) is
+  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+--! EndIncluded schedules/attempts.sql
+--! Included schedules/apply.sql
+-- Applying what is due. Called by the worker only; any number of workers may call it at once.
+
+create or replace function app_private.is_held(
+  schedule app_public.feature_flag_schedules, held_until timestamptz, held_created_until timestamptz
+)
+returns boolean
+language sql
+immutable
+return (schedule).scheduled_at <= held_until and (schedule).created_at <= held_created_until;
+
+comment on function app_private.is_held(app_public.feature_flag_schedules, timestamptz, timestamptz) is
+  'Whether a schedule waits until a person decides about a lost history (audit/deliver/divergence.sql), given held_schedules().';
+
+-- Whether a schedule can be applied at this time. The body is bound, so that the planner puts it in line and the indexes serve it.
+create or replace function app_private.is_due(
+  schedule app_public.feature_flag_schedules, at timestamptz, held_until timestamptz, held_created_until timestamptz
+)
+returns boolean
+language sql
+stable
+return (schedule).status = 'pending'
+  and (schedule).scheduled_at <= at
+  and not app_private.is_held(schedule, held_until, held_created_until)
+  -- After the time it was scheduled for, whenever there is one.
+  and ((schedule).next_attempt_at is null or (schedule).next_attempt_at <= at);
+
+comment on function app_private.is_due(app_public.feature_flag_schedules, timestamptz, timestamptz, timestamptz) is
+  'Whether a schedule waits to be applied at this time and isn''t held: both apply_due() and apply_flag() ask this.';
+
+-- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
+-- latest (scheduled_at, id): one that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
+-- Two statements, however many schedules: each costs a tenth of what it costs alone (bench/sql/apply.md).
+create or replace function app_private.apply_schedules(schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
+
+  perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
+  from (
+    select s.flag_id, s.updates - later.keys as updates
+    from app_public.feature_flag_schedules s
+    cross join lateral (
+      select coalesce(array_agg(k.key), '{}') as keys
+      from app_public.feature_flag_schedules l
+      cross join lateral jsonb_object_keys(l.updates) as k (key)
+      where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+    ) as later
+    where s.id = any (schedule_ids)
+  ) as due
+  where due.updates <> '{}';
+
+  update app_public.feature_flag_schedules s
+  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  where s.id = any (schedule_ids);
+  perform set_config('halyard.applying', '', true);
+end;
+$$;
+
+comment on function app_private.apply_schedules(uuid[]) is
+  'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
+
+-- Applies them together if that works, else each half by itself, and so on: one that can't be applied stops no other. Larger sets come
+-- first, so that each round of halves applies all but those that hold such a one, also when time is short: a set that waits for a
+-- lock fails only after the lock_timeout. What is left at the deadline stays due; the worker asks for fewer then.
+--
+-- A cancelled statement (statement_timeout) is caught too, or one schedule that takes too long would undo every batch that it is in.
+-- It is over then: PostgreSQL times a statement out only once.
+create or replace function app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamptz)
+returns table (schedule_id uuid, outcome text)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  -- The sets to try, as ranges of schedule_ids.
+  v_first integer[] := array[1];
+  v_last integer[] := array[cardinality(schedule_ids)];
+  v_next integer := 1;
+  v_middle integer;
+  v_set uuid[];
+  v_code text;
+  v_problem text;
+  v_stuck integer := 0;
+  v_warning text;
+begin
+  while v_next <= cardinality(v_first) loop
+    v_set := schedule_ids[v_first[v_next]:v_last[v_next]];
+    v_middle := (v_first[v_next] + v_last[v_next]) / 2;
+    v_next := v_next + 1;
+    if clock_timestamp() > deadline then
+      return query select i.id, 'untried' from unnest(v_set) as i (id);
+      continue;
+    end if;
+    begin
+      perform app_private.apply_schedules(v_set);
+      return query select i.id, 'applied' from unnest(v_set) as i (id);
+      continue;
+    exception when query_canceled or others then
+      v_code := sqlstate;
+      v_problem := sqlerrm;
+    end;
+    if v_code = '57014' then
+      deadline := '-infinity';
+    end if;
+    if cardinality(v_set) > 1 then
+      v_first := v_first || v_first[v_next - 1] || (v_middle + 1);
+      v_last := v_last || v_middle || v_last[v_next - 1];
+      continue;
+    end if;
+    schedule_id := v_set[1];
+    begin
+      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+    exception when others then
+      -- Neither applied nor marked: it stays due.
+      outcome := 'stuck';
+      v_stuck := v_stuck + 1;
+      v_warning := coalesce(v_warning, format('schedule %s can''t be applied and its failure can''t be recorded (%s): %s',
+        schedule_id, sqlstate, sqlerrm));
+    end;
+    return next;
+  end loop;
+  if v_stuck > 0 then
+    raise warning 'halyard: %', v_warning || case when v_stuck > 1 then format(' (and %s more like it)', v_stuck - 1) else '' end;
+  end if;
+end;
+$$;
+
+comment on function app_private.apply_or_bisect(uuid[], timestamptz) is
+  'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
+
+-- Several of one flag take turns: the first of each, then the second of each …
+create or replace function app_private.apply_in_turns(schedule_ids uuid[])
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_turn uuid[];
+  v_applied uuid[] := '{}';
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_counts record;
+begin
+  retried := 0;
+  failed := 0;
+  untried := 0;
+  stuck_ids := '{}';
+  for v_turn in
+    select array_agg(t.id order by t.position)
+    from (
+      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+    ) as t
+    group by t.turn
+    order by t.turn
+  loop
+    select
+      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
+      count(*) filter (where t.outcome = 'pending') as retried,
+      count(*) filter (where t.outcome = 'failed') as failed,
+      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
+      count(*) filter (where t.outcome = 'untried') as untried
+    into v_counts
+    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
+    v_applied := v_applied || v_counts.applied;
+    retried := retried + v_counts.retried;
+    failed := failed + v_counts.failed;
+    stuck_ids := stuck_ids || v_counts.stuck;
+    untried := untried + v_counts.untried;
+  end loop;
+  applied := cardinality(v_applied);
+  stuck := cardinality(stuck_ids);
+  lateness_ms := array(
+    select 1000 * extract(epoch from s.applied_at - s.scheduled_at)::double precision
+    from app_public.feature_flag_schedules s
+    where s.id = any (v_applied));
+  return next;
+end;
+$$;
+
+comment on function app_private.apply_in_turns(uuid[]) is
+  'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+
+-- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
+-- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
+-- silently skips those which the same transaction has changed since it was opened.
+create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  -- A variable: the index can't serve a comparison with a volatile function.
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+  v_ids uuid[];
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
+  -- there would be taken for a failure of the schedules.
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
+    order by s.scheduled_at, s.id
+    limit apply_due.batch
+    for no key update of f skip locked
+    for update of s skip locked
+  );
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$$;
+
+comment on function app_private.apply_due(integer, uuid[]) is
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+
+grant usage on schema app_private to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[]) to halyard_worker;
+--! EndIncluded schedules/apply.sql
+--! Included schedules/overdue.sql
+-- What the worker's timer asks, and how it applies what apply_due() leaves.
+
+-- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
+-- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
+-- What is held (audit/deliver/divergence.sql) isn't due. First attempts and retries are asked for apart: each has an index in the order of its time.
+create or replace function app_private.next_due(out overdue_for double precision, out due_in double precision)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select
+    1000 * extract(epoch from v_now - greatest(
+      (
+        select max(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at <= v_now
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+      ),
+      (
+        select max(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at <= v_now and s.scheduled_at <= v_now
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+      ))),
+    1000 * extract(epoch from least(
+      (
+        select min(s.scheduled_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at is null and s.scheduled_at > v_now
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+      ),
+      (
+        select min(s.next_attempt_at) from app_public.feature_flag_schedules s
+        where s.status = 'pending' and s.next_attempt_at > v_now and s.scheduled_at <= v_now
+          and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+      )) - v_now)
+  into overdue_for, due_in;
+end;
+$$;
+
+comment on function app_private.next_due() is
+  'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
+
+-- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
+-- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
+-- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
+create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_ids uuid[];
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+      and s.id <> all (skipped)
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s
+  );
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+end;
+$$;
+
+comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+  'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+
+-- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them. The flags
+-- that the worker has waited for already don't count, or as many of them as the limit would hide all others.
+create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}', waited uuid[] default '{}')
+returns table (flag_id uuid, flag_key text, environment text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_then timestamptz := clock_timestamp() - overdue_ms * interval '1 ms';
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select f.id, f.flag_key::text, f.environment::text
+    from app_public.feature_flags f
+    join (
+      (
+        select s.flag_id, min(s.scheduled_at) as since
+        from (
+          select d.flag_id, d.scheduled_at
+          from app_public.feature_flag_schedules d
+          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+            and d.id <> all (skipped)
+            and d.flag_id <> all (waited)
+          order by d.scheduled_at, d.id
+          limit 1000
+        ) as s
+        group by s.flag_id
+        order by since
+        limit 100
+      )
+      union all
+      select d.flag_id, min(d.scheduled_at)
+      from app_public.feature_flag_schedules d
+      where d.flag_id = any (waited)
+        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+        and d.id <> all (skipped)
+      group by d.flag_id
+    ) as o on f.id = o.flag_id
+    order by o.since;
+end;
+$$;
+
+comment on function app_private.overdue_flags(double precision, uuid[], uuid[]) is
+  'Flags with schedules, but those in `skipped`, that have been due for so many milliseconds and aren''t applied, the longest overdue first: all such flags in `waited`, and at most 100 others.';
+
+grant execute on function
+  app_private.next_due(),
+  app_private.overdue_flags(double precision, uuid[], uuid[]),
+  app_private.apply_flag(uuid, integer, uuid[])
+to halyard_worker;
+--! EndIncluded schedules/overdue.sql
+--! Included environments/stop.sql
+-- The emergency stop of an environment.
+
+create or replace function app_public.stop_environment(name text, reason text)
+returns app_public.environments
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.stop_environment(text, text) is
+  'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+
+grant execute on function app_public.stop_environment(text, text) to halyard_admin;
+
+create or replace function app_public.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
+returns app_public.environments
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.resume_environment(text, text, text, uuid[]) is
+  'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+
+grant execute on function app_public.resume_environment(text, text, text, uuid[]) to halyard_admin;
+--! EndIncluded environments/stop.sql
+--! Included plans/plans.sql
+-- Plans: who may see them, the state machine, the stamps.
+
+-- A token must reach all environments of a plan. They stand on the row, so no other table is asked.
+drop policy if exists admin_select on app_public.plans;
+create policy admin_select on app_public.plans
+  for select to halyard_admin
+  using (
+    (select true where app_private.claim_role() = 'admin') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environments <@ ((select app_private.claim_environments())::varchar[])
+    )
+  );
+
+drop policy if exists auditor_select on app_public.plans;
+create policy auditor_select on app_public.plans
+  for select to halyard_auditor
+  using (
+    (select true from (select app_private.claim_role() as role) as c where coalesce(c.role, 'auditor') = 'auditor') is not null
+    and (
+      (select true where not app_private.claims_are_limited()) is not null
+      or environments <@ ((select app_private.claim_environments())::varchar[])
+    )
+  );
+
+revoke all on table app_public.plans from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table app_public.plans to halyard_admin, halyard_auditor;
+revoke all on table app_private.apply_gates from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+--! EndIncluded plans/plans.sql
+--! Included plans/lifecycle.sql
+-- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+
+create or replace function app_public.create_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.create_plan(text, jsonb, timestamptz, text) is
+  'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.create_plan(text, jsonb, timestamptz, text) to halyard_admin;
+
+create or replace function app_public.edit_plan(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) is
+  'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
+
+grant execute on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) to halyard_admin;
+
+create or replace function app_public.cancel_plan(id uuid, reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.cancel_plan(uuid, text) is
+  'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.cancel_plan(uuid, text) to halyard_admin;
+
+create or replace function app_public.retry_plan(id uuid, reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.retry_plan(uuid, text) is
+  'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.retry_plan(uuid, text) to halyard_admin;
+--! EndIncluded plans/lifecycle.sql
+--! Included plans/change_flags.sql
+-- Changes of several flags, now and all or nothing.
+
+create or replace function app_public.change_flags(changes jsonb, reason text default null)
+returns app_public.change_result
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.change_flags(jsonb, text) is
+  'Makes changes of several flags in this transaction, all or nothing. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.change_flags(jsonb, text) to halyard_admin;
+--! EndIncluded plans/change_flags.sql
+--! Included plans/revert.sql
+-- Taking back what was applied: a new plan from what was before, guarded by what is now.
+
+create or replace function app_public.revert_schedule(id uuid, at timestamptz default null, on_conflict text default 'keep', reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.revert_schedule(uuid, timestamptz, text, text) is
+  'Makes a plan that takes back what an applied schedule changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.revert_schedule(uuid, timestamptz, text, text) to halyard_admin;
+
+create or replace function app_public.revert_plan(id uuid, at timestamptz default null, on_conflict text default 'keep', reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.revert_plan(uuid, timestamptz, text, text) is
+  'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.revert_plan(uuid, timestamptz, text, text) to halyard_admin;
+
+create or replace function app_public.revert_span(environment text, "from" timestamptz, "to" timestamptz, flag_keys text[] default null, at timestamptz default null, on_conflict text default 'keep', reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) is
+  'Makes a plan that takes back what was changed in an environment from `from` until before `to`; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+
+grant execute on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) to halyard_admin;
+--! EndIncluded plans/revert.sql
+--! Included plans/conflicts.sql
+-- What stands against a change that is to come, known before it is due.
+
+create or replace function app_public.plan_conflicts(plan_id uuid)
+returns setof app_public.change_conflict
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_reader();
+  return;
+end;
+$$;
+
+comment on function app_public.plan_conflicts(uuid) is
+  '@behavior -*
+What stands against the open point of a plan.';
+
+create or replace function app_public.schedule_conflicts(schedule_id uuid)
+returns setof app_public.change_conflict
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_reader();
+  return;
+end;
+$$;
+
+comment on function app_public.schedule_conflicts(uuid) is
+  '@behavior -*
+What stands against a pending schedule.';
+
+grant execute on function app_public.plan_conflicts(uuid), app_public.schedule_conflicts(uuid) to halyard_admin, halyard_auditor;
+--! EndIncluded plans/conflicts.sql
+--! Included plans/dry_run.sql
+-- Dry runs: the real function in a subtransaction that is always rolled back.
+
+create or replace function app_public.dry_run_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
+  'What a plan would do if it were applied now, and what it would meet; nothing is written.';
+
+grant execute on function app_public.dry_run_plan(text, jsonb, timestamptz, text) to halyard_admin;
+
+create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.dry_run_revert(jsonb, timestamptz, text) is
+  'What a revert would do if it were applied now. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
+
+grant execute on function app_public.dry_run_revert(jsonb, timestamptz, text) to halyard_admin;
+
+create or replace function app_public.dry_run_resume(environment text, missed text, "except" uuid[] default '{}')
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+end;
+$$;
+
+comment on function app_public.dry_run_resume(text, text, uuid[]) is
+  'What resume_environment() would do now; nothing is written.';
+
+grant execute on function app_public.dry_run_resume(text, text, uuid[]) to halyard_admin;
+--! EndIncluded plans/dry_run.sql
+--! Included audit/read/policies.sql
+-- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
+-- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
+--
+-- `is not null`, because the planner takes that for nearly always true. It can't know what a token says, and takes `is null` for
+-- rare: it expected a third of the rows that come, and so read all of a flag's months and sorted them instead of walking
+-- the index from the latest event on (bench/sql/flag_events.md).
+do $$
+declare
+  c_admin constant text := $policy$(select app_private.claim_role()) = 'admin'$policy$;
+  c_auditor constant text := $policy$coalesce((select app_private.claim_role()), 'auditor') = 'auditor'$policy$;
+  c_environments constant text := '((select true where not app_private.claims_are_limited()) is not null '
+    'or environment = any ((select app_private.claim_environments())::text[]))';
+  c_no_limits constant text := '(select app_private.claim_environments()) is null';
+  v_policy record;
+begin
+  for v_policy in
+    select *
+    from (values
+      ('events', 'admin', c_admin, c_environments),
+      ('events', 'auditor', c_auditor, c_environments),
+      -- A number is for readers of its event's environment. The ledger has a copy of it, and keeps that when the event is purged.
+      ('ledger', 'admin', c_admin, c_environments),
+      ('ledger', 'auditor', c_auditor, c_environments),
+      -- These say something of all environments at once.
+      ('seals', 'auditor', c_auditor, c_no_limits),
+      ('incarnations', 'auditor', c_auditor, c_no_limits),
+      ('divergences', 'auditor', c_auditor, c_no_limits),
+      ('dead_letters', 'auditor', c_auditor, c_no_limits)
+    ) as p (table_name, reader, who, which)
+  loop
+    execute format('drop policy if exists %I on audit.%I', v_policy.reader || '_select', v_policy.table_name);
+    execute format(
+      'create policy %I on audit.%I for select to %I using (%s and %s)',
+      v_policy.reader || '_select', v_policy.table_name, 'halyard_' || v_policy.reader, v_policy.who, v_policy.which);
+  end loop;
+end;
+$$;
+
+-- The catalogue says nothing of what happened.
+drop policy if exists reader_select on audit.event_types;
+create policy reader_select on audit.event_types for select to halyard_admin, halyard_auditor using (true);
+
+-- For functions that read past the policies for their caller.
+create or replace function app_private.require_auditor()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') <> 'auditor' or app_private.claim_environments() is not null then
+    raise exception 'Only an auditor whose token isn''t limited to environments may do this: it is about the trail as a whole.'
+      using errcode = 'insufficient_privilege';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_auditor() is
+  'Raises insufficient_privilege unless the caller is an auditor without limits, or a DBA without a token.';
+
+-- A proof says of the trail as a whole what any auditor may know, and of one event what its reader reads. Without a token the caller
+-- is a DBA, for whom the login speaks: of the two roles that may call what asks this, an auditor's has the permission by itself.
+create or replace function app_private.require_prover()
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(app_private.claim_role(), 'auditor') not in ('admin', 'auditor')
+    or app_private.claim_environments() is not null
+    or (app_private.claim_role() is null and not pg_has_role(session_user, 'halyard_auditor', 'member')
+      and not pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    raise exception 'This takes the token of an admin or an auditor that isn’t limited to environments.' using errcode = 'ZF015';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_prover() is
+  'Raises ZF015 unless the caller is an admin or an auditor whose token has no limits, or a DBA without a token.';
+
+revoke all on table
+  audit.events, audit.event_types, audit.queue, audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.cursors, audit.dead_letters
+  from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant usage on schema audit to halyard_admin, halyard_auditor;
+grant select on table audit.events, audit.event_types to halyard_admin, halyard_auditor;
+grant select (seq, event_id, occurred_at, sequenced_at, event_type, flag_key, environment) on table audit.ledger to halyard_admin;
+grant select on table audit.ledger, audit.seals, audit.incarnations, audit.divergences, audit.dead_letters to halyard_auditor;
+--! EndIncluded audit/read/policies.sql
+--! Included audit/verify/triggers.sql
+-- Are the guards of the trail in place? Events hang on triggers, and an owner can disable, replace or drop each of them.
+
+-- The list of what must be there; a test holds it against the catalog. `enabled` is pg_trigger's: A fires always, O not under
+-- session_replication_role = replica. `type` is pg_trigger's too: 1 for each row, 2 before, 4 insert, 8 delete, 16 update, 32
+-- truncate. Not _200_track of schedules, which a rollback of the tracking columns takes away.
+create or replace function app_private.expected_triggers()
+returns table (table_name text, trigger_name text, enabled "char", type smallint, has_condition boolean, function_name text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('app_private.settings', '_100_no_delete', 'A'::"char", 42::smallint, false, 'app_private.tg__reject_write()'),
+    ('app_private.settings', '_100_stamp', 'A', 23, false, 'app_private.tg_settings__stamp()'),
+    ('app_private.settings', '_900_audit', 'A', 21, false, 'app_private.tg_settings__audit()'),
+    ('app_public.environments', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.environments', '_100_stamp', 'O', 23, false, 'app_private.tg_environments__stamp()'),
+    ('app_public.environments', '_900_audit_delete', 'A', 8, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_insert', 'A', 4, false, 'app_private.tg_environments__audit()'),
+    ('app_public.environments', '_900_audit_update', 'A', 16, false, 'app_private.tg_environments__audit()'),
+    ('app_public.feature_flags', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.feature_flags', '_100_stamp', 'O', 23, false, 'app_private.tg_feature_flags__stamp()'),
+    ('app_public.feature_flags', '_200_delete_schedules', 'O', 11, false, 'app_private.tg_feature_flags__delete_schedules()'),
+    ('app_public.feature_flags', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flags', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flags__audit()'),
+    ('app_public.feature_flag_schedules', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.feature_flag_schedules', '_100_state', 'O', 23, false, 'app_private.tg_feature_flag_schedules__state()'),
+    ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
+    ('audit.cursors', '_900_audit_update', 'A', 17, true, 'app_private.tg_cursors__audit()'),
+    ('audit.divergences', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.events', '_200_append_only_rows', 'A', 27, false, 'app_private.tg__reject_write()'),
+    ('audit.incarnations', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.ledger', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()'),
+    ('audit.seals', '_100_append_only', 'A', 58, false, 'app_private.tg__reject_write()')
+$$;
+
+comment on function app_private.expected_triggers() is
+  'The triggers that the trail hangs on, as they must be; each partition of audit.events has those of audit.events.';
+
+-- From the catalog alone, so that it is quick enough for each scrape and no lock is in its way.
+create or replace function app_private.trigger_problems()
+returns table (status text, table_name text, detail text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with expected as (
+    select to_regclass(x.table_name)::oid as table_id, x.*
+    from app_private.expected_triggers() as x
+    union all
+    select i.inhrelid, c.relnamespace::regnamespace || '.' || c.relname, x.trigger_name, x.enabled, x.type, x.has_condition, x.function_name
+    from app_private.expected_triggers() as x
+    join pg_inherits i on i.inhparent = to_regclass(x.table_name)
+    join pg_class c on c.oid = i.inhrelid
+    where x.table_name = 'audit.events'
+  )
+  select p.status, x.table_name, format(p.sentence, x.trigger_name)
+  from expected x
+  left join pg_trigger t on t.tgrelid = x.table_id and t.tgname = x.trigger_name and (not t.tgisinternal or t.tgparentid <> 0)
+  cross join lateral (
+    values
+      (t.oid is null, 'trigger_missing', 'The trigger %s is gone.'),
+      (t.tgenabled in ('D', 'R'), 'trigger_disabled', 'The trigger %s is disabled: changes leave no event, or go unrefused.'),
+      (t.tgenabled = 'O' and x.enabled = 'A', 'trigger_disabled',
+        'The trigger %s doesn''t fire always: it sleeps under session_replication_role = replica.'),
+      (t.oid is not null
+        and (t.tgfoid, t.tgtype, t.tgqual is not null, cardinality(t.tgattr::smallint[])) is distinct from
+          (to_regprocedure(x.function_name)::oid, x.type, x.has_condition, 0),
+        'trigger_altered', 'The trigger %s isn''t Halyard''s: it has another function, condition or occasion.')
+  ) as p (holds, status, sentence)
+  where p.holds
+  union all
+  -- Only where only Halyard has business: a trigger of somebody's on flags or schedules is seen by the triggers behind it.
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The trigger %s isn''t Halyard''s.', t.tgname)
+  from pg_trigger t
+  join pg_class c on c.oid = t.tgrelid
+  where (c.relnamespace = to_regnamespace('audit') or c.oid = to_regclass('app_private.settings'))
+    and not t.tgisinternal
+    and not exists (select from expected x where x.table_id = t.tgrelid and x.trigger_name = t.tgname)
+  union all
+  select 'trigger_added', format('%I.%I', c.relnamespace::regnamespace, c.relname), format('The rule %s isn''t Halyard''s: it changes what statements do.', r.rulename)
+  from pg_rewrite r
+  join pg_class c on c.oid = r.ev_class
+  where (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+    and r.rulename <> '_RETURN'
+  union all
+  select 'policies_off', format('%I.%I', c.relnamespace::regnamespace, c.relname), 'Row-level security is off: every role with a grant reads all rows.'
+  from pg_class c
+  where c.relkind in ('r', 'p') and not c.relrowsecurity
+    and (c.relnamespace in (to_regnamespace('app_public'), to_regnamespace('audit')) or c.oid = to_regclass('app_private.settings'))
+$$;
+
+comment on function app_private.trigger_problems() is
+  'Triggers that the trail hangs on and that are missing, disabled or altered, those and rules that aren''t Halyard''s, and tables whose row-level security is off.';
+
+create or replace function audit.verify_triggers()
+returns table (status text, table_name text, detail text)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_auditor();
+  return query select p.* from app_private.trigger_problems() as p;
+end;
+$$;
+
+comment on function audit.verify_triggers() is
+  'Checks that the triggers and the row-level security that guard the trail are as they must be now: a row for each problem, trigger_missing, trigger_disabled, trigger_altered, trigger_added or policies_off.';
+
+grant execute on function audit.verify_triggers() to halyard_auditor;
+--! EndIncluded audit/verify/triggers.sql
+--! Included audit/seal/proof.sql
+-- The proof that one event is in its seal.
+
+-- RFC 6962, section 2.1.1, from the leaf up: at each level the neighbour, where there is one.
+create or replace function app_private.merkle_path(leaves bytea[], leaf_index integer)
+returns bytea[]
+language plpgsql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_nodes bytea[] := leaves;
+  v_index integer := leaf_index;
+  v_path bytea[] := '{}';
+  v_sibling bytea;
+begin
+  while cardinality(v_nodes) > 1 loop
+    v_sibling := v_nodes[(v_index # 1) + 1];
+    if v_sibling is not null then
+      v_path := v_path || v_sibling;
+    end if;
+    v_nodes := array(
+      select app_private.merkle_root(v_nodes[i:i + 1])
+      from generate_series(1, cardinality(v_nodes), 2) as i
+      order by i);
+    v_index := v_index / 2;
+  end loop;
+  return v_path;
+end;
+$$;
+
+comment on function app_private.merkle_path(bytea[], integer) is
+  'The inclusion proof of the leaf at an index from 0: the hashes that lead from it to the root (RFC 6962, section 2.1.1).';
+
+create or replace function audit.prove(event_id uuid)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_entry audit.ledger;
+  v_seal audit.seals;
+  v_leaves bytea[];
+  v_message text;
+begin
+  perform app_private.require_prover();
+  select l.* into v_entry from audit.ledger l where l.event_id = prove.event_id;
+  select s.* into v_seal from audit.seals s where v_entry.seq between s.first_seq and s.last_seq;
+  if v_seal.seal_no is null then
+    raise exception 'There is no sealed event %.', event_id
+      using errcode = 'no_data_found', hint = 'A new event is sealed within a second, while a worker runs.';
+  end if;
+  v_leaves := array(
+    select l.leaf from audit.ledger l where l.seq between v_seal.first_seq and v_seal.last_seq order by l.seq);
+  select app_private.shipped_message(e.payload, v_entry.seq) into v_message
+  from audit.events e
+  where e.id = v_entry.event_id and e.occurred_at = v_entry.occurred_at;
+  return jsonb_build_object(
+    'version', 1,
+    'eventId', event_id,
+    'seq', v_entry.seq,
+    'message', v_message,
+    'leaf', encode(v_entry.leaf, 'hex'),
+    'leafIndex', v_entry.seq - v_seal.first_seq,
+    'path', array(
+      select encode(p.node, 'hex')
+      from unnest(app_private.merkle_path(v_leaves, (v_entry.seq - v_seal.first_seq)::integer)) with ordinality as p (node, i)
+      order by p.i),
+    'seal', jsonb_build_object(
+      'seal', v_seal.seal_no,
+      'trail', v_seal.trail,
+      'incarnation', v_seal.incarnation,
+      'firstSeq', v_seal.first_seq,
+      'lastSeq', v_seal.last_seq,
+      'root', encode(v_seal.root, 'hex'),
+      'previousHead', encode(v_seal.previous_head, 'hex'),
+      'head', encode(v_seal.head, 'hex')));
+end;
+$$;
+
+comment on function audit.prove(uuid) is
+  'The proof that an event is in its seal, which `halyard audit verify-proof` checks without a database; message is null when the event was purged. Raises no_data_found when there is no sealed event with this id, and ZF015 for a token with limits.';
+
+grant execute on function audit.prove(uuid) to halyard_admin, halyard_auditor;
+
+-- For lists of events: called once for each row of a page, behind its limit. Seals are for auditors without limits; of the seal of an
+-- event that they may read, all readers of the trail get this much. The caller has the number of the event.
+create or replace function app_private.seal_of(seq bigint)
+returns jsonb
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'number', s.seal_no::text,
+    'head', encode(s.head, 'hex'),
+    'sealedAt', app_private.iso(s.sealed_at),
+    'anchored', s.last_seq <= (select coalesce(max(c.last_seq), 0) from audit.cursors c))
+  from audit.seals s
+  where s.last_seq >= seal_of.seq and s.first_seq <= seal_of.seq
+  order by s.last_seq
+  limit 1
+$$;
+
+comment on function app_private.seal_of(bigint) is
+  'The seal that covers the event with this number: its number, its head, when it was made, and whether a destination has confirmed it; null where there is none.';
+
+grant execute on function app_private.seal_of(bigint) to halyard_admin, halyard_auditor;
+
+-- Beside a seal, so that no event looks sealed that isn't what was sealed. `audit verify` looks at the seals too, and at what is outside.
+create or replace function app_private.alteration_of(event audit.events)
+returns text
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when app_private.event_leaf((event).payload, l.seq) <> l.leaf then 'event_altered'
+    when l.occurred_at <> (event).occurred_at or cardinality(app_private.differing_columns(event)) > 0 then 'column_differs'
+  end
+  from audit.ledger l
+  where l.event_id = (event).id
+$$;
+
+comment on function app_private.alteration_of(audit.events) is
+  'What `audit verify` calls an event that isn''t what was sealed; null for one that is, or isn''t sealed yet.';
+
+grant execute on function app_private.alteration_of(audit.events) to halyard_admin, halyard_auditor;
+--! EndIncluded audit/seal/proof.sql
+--! Included platform/metrics.sql
+-- What Prometheus reads of the database, at each scrape by every process that serves /metrics. Nothing here counts a
+-- whole table: an index's end, or a count that stops at 10,000. 30 ms with 2 million events, of which 20,000 were reconciled, and a
+-- million pending schedules.
+
+-- In the index's order, or a plan may look for 10,000 pending rows among all the others.
+create or replace function app_private.schedule_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with pending as (
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    from app_public.feature_flag_schedules s
+    where s.status = 'pending'
+    order by s.scheduled_at, s.id
+    limit 10000
+  )
+  select 'schedules_pending', null::text, count(*)::double precision from pending p
+  union all
+  select 'schedules_overdue', null, count(*) from pending p where p.due_at <= now()
+  union all
+  select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
+  from pending p
+$$;
+
+comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+
+-- Numbering and sealing are one step, so what is in the queue is neither.
+create or replace function app_private.trail_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'events_unsequenced', null::text, count(*)::double precision
+  from (select from audit.queue q limit 10000) as counted
+  union all
+  select
+    'events_unsequenced_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - q.occurred_at), 0) from audit.queue q order by q.id limit 1), 0)
+  union all
+  select 'events_last_seq', null, coalesce(max(l.seq), 0) from audit.ledger l
+  union all
+  (select 'seals_last_number', null, s.seal_no from audit.seals s order by s.seal_no desc limit 1)
+  union all
+  (
+    select 'seals_last_age_seconds', null, greatest(extract(epoch from now() - s.sealed_at), 0)
+    from audit.seals s
+    order by s.seal_no desc
+    limit 1
+  )
+$$;
+
+comment on function app_private.trail_metrics() is
+  'Events that are neither numbered nor sealed yet, and where the ledger and the seals end; counts stop at 10,000.';
+
+-- A destination that has confirmed nothing yet has no cursor; the worker that is to deliver to it names it.
+create or replace function app_private.delivery_metrics(destinations text[])
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with behind as (
+    select d.destination, coalesce(c.last_seq, 0) as last_seq
+    from (select unnest(destinations) union select destination from audit.cursors) as d (destination)
+    left join audit.cursors c on c.destination = d.destination
+  )
+  select 'delivery_behind_events', b.destination, greatest(coalesce((select max(l.seq) from audit.ledger l), 0) - b.last_seq, 0)::double precision
+  from behind b
+  union all
+  select
+    'delivery_oldest_seconds', b.destination,
+    coalesce((
+      select greatest(extract(epoch from now() - l.sequenced_at), 0)
+      from audit.ledger l
+      where l.seq > b.last_seq
+      order by l.seq
+      limit 1), 0)
+  from behind b
+  union all
+  select 'destination_ahead', null, app_private.destination_is_ahead()::integer
+$$;
+
+comment on function app_private.delivery_metrics(text[]) is
+  'How far each destination is behind the ledger: those that have a cursor, and these; and whether one is ahead.';
+
+create or replace function app_private.fault_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'dead_letters', null::text, count(*)::double precision
+  from (select from audit.dead_letters d limit 10000) as counted
+  union all
+  select
+    'dead_letters_oldest_seconds', null,
+    coalesce((select greatest(extract(epoch from now() - d.occurred_at), 0) from audit.dead_letters d order by d.id limit 1), 0)
+  union all
+  select 'events_reconciled_last_day', null, count(*)
+  from (
+    select e.id from audit.events e where e.reconciled order by e.occurred_at desc limit 1000
+  ) as reconciled
+  -- A replayed event keeps its time; its number is new. Looked up one by one: a join reads the whole ledger, for a second.
+  where coalesce((select l.sequenced_at from audit.ledger l where l.event_id = reconciled.id), now()) > now() - interval '1 day'
+$$;
+
+comment on function app_private.fault_metrics() is
+  'Events that could not be written, and those that were reconciled lately; counts stop at 10,000 and 1,000.';
+
+-- Partitions are looked up by the names that make_audit_partition() gives them.
+create or replace function app_private.server_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+  select 'notification_queue_usage_ratio', null::text, pg_notification_queue_usage()
+  union all
+  select 'audit_strict', null, (m.mode = 'strict')::integer from app_private.audit_mode() as m (mode) where m.mode is not null
+  union all
+  select 'workers_connected', null, count(*)
+  from pg_stat_activity a
+  where a.datname = current_database() and a.usename = 'halyard_worker' and a.application_name = 'halyard worker listener'
+  union all
+  -- The first month that has none; -1 when that is the present one.
+  select 'audit_partitions_ahead_months', null, min(m.ahead) - 1
+  from generate_series(0, 25) as m (ahead)
+  where m.ahead = 25 or not exists (
+    select
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = to_regclass('audit.events')
+      and c.relname = to_char(date_trunc('month', now()) + make_interval(months => m.ahead), '"events_"YYYY_MM')
+  )
+$$;
+
+comment on function app_private.server_metrics() is 'The notification queue, the audit mode, the workers that are connected, and the partitions ahead (24 at most).';
+
+-- What guards the trail, and what was found last night. A run that never comes to its end would keep an old count: hence the age.
+create or replace function app_private.guard_metrics()
+returns table (metric text, destination text, value double precision)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'audit_triggers_wrong', null::text, count(*)::double precision from app_private.trigger_problems()
+  union all
+  select 'rows_unexplained', null, coalesce(max(r.rows_unexplained), 0) from audit.reconciliations r where r.scope = 'full'
+  union all
+  -- Before the first run that came to its end, since the trail was begun: a run that always fails must not look like a new one.
+  select
+    'rows_checked_age_seconds', null,
+    greatest(extract(epoch from now() - coalesce(max(r.finished_at), (select min(i.started_at) from audit.incarnations i))), 0)
+  from audit.reconciliations r
+  where r.scope = 'full'
+$$;
+
+comment on function app_private.guard_metrics() is
+  'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+-- Each part by itself: when the trail is broken, the rest of the watching goes on, and says so.
+create or replace function app_private.metrics(destinations text[] default '{}')
+returns table (metric text, destination text, value double precision)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_unreadable integer := 0;
+begin
+  for v_part in 1..6 loop
+    begin
+      case v_part
+        when 1 then return query select * from app_private.schedule_metrics();
+        when 2 then return query select * from app_private.trail_metrics();
+        when 3 then return query select * from app_private.delivery_metrics(destinations);
+        when 4 then return query select * from app_private.fault_metrics();
+        when 5 then return query select * from app_private.guard_metrics();
+        else return query select * from app_private.server_metrics();
+      end case;
+    exception when others then
+      v_unreadable := v_unreadable + 1;
+    end;
+  end loop;
+  return query select 'database_unreadable_parts', null::text, v_unreadable::double precision;
+end;
+$$;
+
+comment on function app_private.metrics(text[]) is
+  'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+
+grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
+--! EndIncluded platform/metrics.sql
+--! Included schedules/retention.sql
+-- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless the
+-- setting schedule_retention says after how many days.
+
+-- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
+-- (apply_schedules): it stays as long as there is such a one.
+create or replace function app_private.remove_old_schedules(status text, batch integer default 1000)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_days integer := substring(app_private.setting('schedule_retention') from status || '=([0-9]+)');
+  v_before timestamptz := now() - make_interval(days => v_days);
+  v_ids uuid[];
+  v_count integer;
+begin
+  -- Anything else would find the days of one status, and delete schedules of the other.
+  if status is null or status not in ('applied', 'cancelled') then
+    raise exception 'Only applied and cancelled schedules are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
+  if v_days is null then
+    return 0;
+  elsif status = 'applied' then
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'applied' and s.applied_at < v_before
+        and not exists (
+          select
+          from app_public.feature_flag_schedules older
+          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+            and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+      limit batch
+      for update of s skip locked);
+  else
+    v_ids := array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      where s.status = 'cancelled'
+        -- Not s.cancelled_at: the tracking columns can be rolled back.
+        and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
+      limit batch
+      for update of s skip locked);
+  end if;
+  delete from app_public.feature_flag_schedules s where s.id = any (v_ids);
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function app_private.remove_old_schedules(text, integer) is
+  'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+
+grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
+--! EndIncluded schedules/retention.sql
+--! Included audit/read/views.sql
+-- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an
+-- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
+-- trail's own, unchanged, so that its indexes and months serve a condition on them.
+
+-- Events have a flag's fields as its state names them (`rolloutPercentage`) and a schedule's updates as they were sent
+-- (`rollout_percentage`): the shipped texts stay as they are, and the views have one name for a field.
+create or replace function app_private.camel_case_keys(fields jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when jsonb_typeof(fields) <> 'object' or fields::text not like '%!_%' escape '!' then fields
+    else (
+      select jsonb_object_agg(
+        case when strpos(f.key, '_') = 0 then f.key else lower(left(n.name, 1)) || substr(n.name, 2) end, f.value)
+      from jsonb_each(fields) as f
+      cross join lateral (select replace(initcap(replace(f.key, '_', ' ')), ' ', '') as name) as n)
+  end
+$$;
+
+comment on function app_private.camel_case_keys(jsonb) is 'The object with its keys in camel case.';
+
+grant execute on function app_private.camel_case_keys(jsonb) to halyard_auditor;
+
+create or replace view audit.flag_events with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.flag_id, e.event_type, e.actor_kind, e.admin_user_id, e.database_user, e.schedule_id,
+  coalesce(e.metadata ->> 'scheduledAt', e.metadata #>> '{after,scheduledAt}')::timestamptz as scheduled_at,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
+  coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
+  e.id as event_id,
+  coalesce(
+    e.metadata ->> 'requestedBy', e.admin_user_id, case when e.actor_kind = 'database' then e.database_user end) as requested_by
+from audit.events e
+where e.flag_key is not null and e.event_type <> 'access.denied';
+
+comment on view audit.flag_events is 'What happened to each flag and its schedules. A flag is a key in an environment.';
+comment on column audit.flag_events.scheduled_at is 'What the schedule''s time is from then on, where the event says it.';
+comment on column audit.flag_events.before is 'What was before, where the event says it.';
+comment on column audit.flag_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.flag_events.reason is 'Why, as the person who made the change said, or the schedule that made it; of a schedule that failed, the error.';
+comment on column audit.flag_events.requested_by is 'Who wanted it: the admin who did it, or who scheduled what did it, or moved or retried that last; the login that changed it in SQL. Null when unknown.';
+
+create or replace view audit.actor_events with (security_invoker = true) as
+select
+  e.occurred_at, e.actor_kind, e.admin_user_id, e.admin_email, e.database_user, e.application_name, e.event_type, e.environment,
+  e.flag_key, e.schedule_id, e.request_id, e.metadata, e.id as event_id
+from audit.events e
+where e.actor_kind <> 'system';
+
+comment on view audit.actor_events is 'What people did: admins by the API, and logins that type SQL. A person is a user id, or a login; an e-mail may change.';
+
+-- The event has the time of application to the microsecond and the lateness rounded to the millisecond. Their difference,
+-- rounded likewise, is the time that was scheduled, to the millisecond; half of one goes up, as it did in the lateness.
+create or replace view audit.applied_schedules with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  date_trunc('milliseconds',
+    (e.metadata ->> 'appliedAt')::timestamptz - (e.metadata ->> 'latenessMs')::bigint * interval '1 ms' + interval '500 us')
+    as scheduled_at,
+  (e.metadata ->> 'appliedAt')::timestamptz as applied_at,
+  (e.metadata ->> 'latenessMs')::bigint as lateness_ms,
+  app_private.camel_case_keys(e.metadata -> 'updates') as updates,
+  e.id as event_id
+from audit.events e
+where e.event_type = 'flag_schedule.applied';
+
+comment on view audit.applied_schedules is 'Each schedule that was applied, and how late.';
+comment on column audit.applied_schedules.scheduled_at is 'When it was due, to the millisecond.';
+comment on column audit.applied_schedules.applied_at is 'When it was applied.';
+comment on column audit.applied_schedules.lateness_ms is 'How much later, in milliseconds.';
+comment on column audit.applied_schedules.updates is 'What it set.';
+
+create or replace view audit.lateness_days with (security_invoker = true) as
+select
+  a.day, a.environment, count(*) as applied,
+  round(percentile_cont(0.5) within group (order by a.lateness_ms))::bigint as p50_ms,
+  round(percentile_cont(0.99) within group (order by a.lateness_ms))::bigint as p99_ms,
+  max(a.lateness_ms) as max_ms,
+  count(*) filter (where a.lateness_ms > 1000) as over_one_second
+from (
+  select (s.occurred_at at time zone 'UTC')::date as day, s.environment, s.lateness_ms
+  from audit.applied_schedules s
+) as a
+group by a.day, a.environment;
+
+comment on view audit.lateness_days is 'How late schedules were applied, by day (UTC) and environment. Reads the whole trail: for a part of a long one, group audit.applied_schedules.';
+comment on column audit.lateness_days.day is 'The day (UTC) on which they were applied.';
+comment on column audit.lateness_days.applied is 'How many were applied.';
+comment on column audit.lateness_days.p50_ms is 'Half of them were no later than this, in milliseconds.';
+comment on column audit.lateness_days.p99_ms is '99 of 100 were no later than this, in milliseconds.';
+comment on column audit.lateness_days.max_ms is 'The latest, in milliseconds.';
+comment on column audit.lateness_days.over_one_second is 'How many were more than a second late.';
+
+create or replace view audit.failed_schedules with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  e.metadata ->> 'errorMessage' as error_message,
+  (e.metadata ->> 'attempts')::integer as attempts,
+  -- In the order of revisions: two events may be of one microsecond.
+  (
+    select n.event_type
+    from audit.events n
+    where n.schedule_id = e.schedule_id and n.occurred_at >= e.occurred_at and n.revision > e.revision
+      and starts_with(n.event_type, 'flag_schedule.')
+    order by n.revision desc
+    limit 1
+  ) as since,
+  e.id as event_id
+from audit.events e
+where e.event_type = 'flag_schedule.failed';
+
+comment on view audit.failed_schedules is 'Each time that a schedule failed for good, and what became of it since.';
+comment on column audit.failed_schedules.error_message is 'What the last attempt said.';
+comment on column audit.failed_schedules.attempts is 'How often it was tried.';
+comment on column audit.failed_schedules.since is 'The schedule''s latest event after that; null when nothing happened since.';
+
+-- Who did it is the admin, or the login that typed it in SQL. An admin whose token names no user is not known to be the
+-- creator, and no one is when the creation was purged: those are shown.
+create or replace view audit.cancellations_by_others with (security_invoker = true) as
+select
+  e.occurred_at, e.environment, e.flag_key, e.schedule_id,
+  c.occurred_at as created_at,
+  c.actor_kind as creator_kind,
+  case c.actor_kind when 'database' then c.database_user else c.admin_user_id end as created_by,
+  e.actor_kind as canceller_kind,
+  case e.actor_kind when 'database' then e.database_user else e.admin_user_id end as cancelled_by,
+  e.admin_email as cancelled_by_email,
+  e.metadata ->> 'reason' as reason,
+  e.id as event_id
+from audit.events e
+left join lateral (
+  select b.*
+  from audit.events b
+  where b.schedule_id = e.schedule_id and b.event_type = 'flag_schedule.created' and b.occurred_at <= e.occurred_at
+  order by b.occurred_at desc
+  limit 1
+) as c on true
+where e.event_type = 'flag_schedule.cancelled'
+  and (
+    c.actor_kind is distinct from e.actor_kind
+    or (case e.actor_kind when 'database' then c.database_user = e.database_user else c.admin_user_id = e.admin_user_id end) is not true
+  );
+
+comment on view audit.cancellations_by_others is 'Each schedule that was cancelled by somebody else than who created it, or by somebody unknown.';
+comment on column audit.cancellations_by_others.created_at is 'When it was created; null when that event was purged.';
+comment on column audit.cancellations_by_others.creator_kind is 'admin, or database for a schedule that was made in SQL.';
+comment on column audit.cancellations_by_others.created_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.canceller_kind is 'admin, or database for a cancellation that was made in SQL.';
+comment on column audit.cancellations_by_others.cancelled_by is 'The admin''s user id, or the login that typed it; null when unknown.';
+comment on column audit.cancellations_by_others.cancelled_by_email is 'The admin''s e-mail as the token had it then.';
+comment on column audit.cancellations_by_others.reason is 'Why, as the admin gave it; manual_cancellation unless given.';
+
+-- By the login and not by the kind of actor: what another login than Halyard's own did is in, also where its session claimed to be another. An owner's
+-- command (setting.changed, audit.purged, *.reconciled, …), which acts as the system, is left out where the login is halyard_owner, and in
+-- where it is a DBA's. Reading isn't changing: an export is left out.
+create or replace view audit.manual_changes with (security_invoker = true) as
+select
+  e.occurred_at, e.database_user, e.application_name, e.event_type, e.environment, e.flag_key, e.schedule_id,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
+  e.metadata, e.id as event_id,
+  e.metadata -> 'claimed' as claimed
+from audit.events e
+where (e.actor_kind = 'database' or e.database_user not in ('halyard_authenticator', 'halyard_worker'))
+  and not (e.actor_kind = 'system' and e.database_user = 'halyard_owner')
+  and e.event_type <> 'audit.exported';
+
+comment on view audit.manual_changes is 'What was changed by SQL at a prompt, past the API, also where the session claimed to be another.';
+comment on column audit.manual_changes.before is 'What was before.';
+comment on column audit.manual_changes.after is 'What is from then on.';
+comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
+
+-- A column that is the trail's has the trail's comment, but for those below.
+do $$
+declare
+  v_comment text;
+begin
+  for v_comment in
+    select format('comment on column %s.%I is %L', v.oid::regclass, a.attname, col_description(e.attrelid, e.attnum))
+    from pg_class v
+    join pg_attribute a on a.attrelid = v.oid and a.attnum > 0
+    join pg_attribute e on e.attrelid = 'audit.events'::regclass and e.attname = case a.attname when 'event_id' then 'id' else a.attname end
+    where v.relnamespace = 'audit'::regnamespace and v.relkind = 'v'
+  loop
+    execute v_comment;
+  end loop;
+end;
+$$;
+comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
+comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
+comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+
+revoke all on table
+  audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
+  audit.cancellations_by_others, audit.manual_changes
+from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant select on table
+  audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
+  audit.cancellations_by_others, audit.manual_changes
+to halyard_auditor;
+--! EndIncluded audit/read/views.sql
+--! Included audit/read/status.sql
+-- What the console's badge says of the trail at each request: ends of indexes, the newest row of a few, and catalogs. Nothing here counts or
+-- verifies: `audit verify` does. A problem is a sentence with the words of docs/audit.md. It has no numbers of rows, because readers who are
+-- limited to some environments may not count anything of others.
+
+-- Of events on their way into the trail. The bound is that of the alert HalyardEventsUnsealed.
+create or replace function app_private.recording_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  (
+    select format('Events that could not be written wait as dead letters, the oldest since %s.', app_private.iso(d.occurred_at))
+    from audit.dead_letters d
+    order by d.id
+    limit 1
+  )
+  union all
+  select format('Events wait for their number and their seal since %s: no worker seals them.', app_private.iso(q.occurred_at))
+  from (select n.occurred_at from audit.queue n order by n.id limit 1) as q
+  where q.occurred_at < now() - interval '1 minute'
+  union all
+  select 'The audit mode can''t be read: somebody holds the lock of the settings.'
+  where app_private.audit_mode() is null
+$$;
+
+comment on function app_private.recording_problems() is
+  'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
+-- Of the way to the destinations. The bound is that of the alert HalyardDeliveryBehind.
+create or replace function app_private.delivering_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select 'A destination has more than the trail (tail_cut): nothing is numbered or delivered until an operator decides.'
+  where exists (select from app_private.open_divergences())
+  union all
+  select format('Nothing is delivered to %s: it belongs to the original of this copy.', r.destination)
+  from (select distinct unnest(i.refused_destinations) as destination from audit.incarnations i) as r
+  union all
+  select format('Delivery to %s stands still: it has not confirmed an event that was numbered at %s.', c.destination, app_private.iso(n.sequenced_at))
+  from audit.cursors c
+  cross join lateral (
+    select l.sequenced_at from audit.ledger l where l.seq > app_private.audit_cursor(c.destination) order by l.seq limit 1
+  ) as n
+  where n.sequenced_at < now() - interval '5 minutes'
+$$;
+
+comment on function app_private.delivering_problems() is
+  'What keeps the trail from its destinations, a sentence each: one that is ahead, refused ones, and those that confirm nothing.';
+
+-- What the last full reconciliation found, which is kept, and what guards the trail. The bound is that of the alert HalyardRowsUnchecked.
+create or replace function app_private.guarding_problems()
+returns setof text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with last_check as (
+    select max(r.finished_at) as at, coalesce(max(r.rows_unexplained), 0) as unexplained
+    from audit.reconciliations r
+    where r.scope = 'full'
+  )
+  select format('Rows differ from the trail (row_differs, row_unrecorded or row_vanished), as the check of %s found.', app_private.iso(k.at))
+  from last_check k
+  where k.unexplained > 0
+  union all
+  select case
+    when k.at is null then 'Rows were never compared with the trail.'
+    else format('Rows were last compared with the trail at %s, more than two days ago.', app_private.iso(k.at))
+  end
+  from last_check k
+  where coalesce(k.at, (select min(i.started_at) from audit.incarnations i)) < now() - interval '2 days'
+  union all
+  select format('%s, %s: %s', t.status, t.table_name, t.detail)
+  from app_private.trigger_problems() as t
+$$;
+
+comment on function app_private.guarding_problems() is
+  'Rows that the last check found to differ, a check that is overdue, and triggers and policies that aren''t as they must be, a sentence each.';
+
+-- Each part by itself: where one is broken the others are still said.
+create or replace function audit.trail_status()
+returns table (
+  last_seq bigint, sealed_seq bigint, seal_no bigint, sealed_at timestamptz, anchored_seal_no bigint, anchored_at timestamptz, problems text[]
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_delivered bigint;
+begin
+  last_seq := audit.last_seq();
+  select s.last_seq, s.seal_no, s.sealed_at into sealed_seq, seal_no, sealed_at from audit.seals s order by s.seal_no desc limit 1;
+  sealed_seq := coalesce(sealed_seq, 0);
+  select c.last_seq, c.updated_at into v_delivered, anchored_at from audit.cursors c order by c.last_seq desc, c.updated_at limit 1;
+  select s.seal_no into anchored_seal_no from audit.seals s where s.last_seq <= v_delivered order by s.last_seq desc limit 1;
+  if anchored_seal_no is null then
+    anchored_at := null;
+  end if;
+  problems := '{}';
+  for v_part in 1..3 loop
+    begin
+      case v_part
+        when 1 then problems := problems || array(select * from app_private.recording_problems());
+        when 2 then problems := problems || array(select * from app_private.delivering_problems());
+        else problems := problems || array(select * from app_private.guarding_problems());
+      end case;
+    exception when others then
+      problems := problems || 'What is wrong with the trail can''t be read in full: a table or a function of it is broken or locked.'::text;
+    end;
+  end loop;
+  return next;
+end;
+$$;
+
+comment on function audit.trail_status() is
+  '@behavior -*
+How far the trail reaches, is sealed, and has been confirmed by the destination that has most of it, and what is known to be wrong with it, a sentence each. It verifies nothing.';
+
+grant execute on function audit.trail_status() to halyard_admin, halyard_auditor;
+--! EndIncluded audit/read/status.sql
+--! Included audit/verify/audited_rows.sql
+-- The rows of every audited table under the same names. What holds rows against the trail, and what records them as they are found,
+-- reads them here: another audited table is another branch. Each reader has a plan of its own for its `source`, so that the other
+-- branches aren't in it (`plan_cache_mode`).
+--
+-- Every branch is of one table and casts its columns to the same types: only then does the planner put it in line, and walk the
+-- table's index for a page.
+--
+-- `found` is what the trail is asked about, `details` what a *.reconciled event shows. A setting that another version of Halyard
+-- defined isn't comparable: its default isn't known.
+create or replace view app_private.audited_rows with (security_invoker = true) as
+select
+  'feature_flags'::text as source, f.id as row_id, f.id::text as name, f.created_at, f.updated_at, f.revision,
+  f.id as flag_id, f.flag_key::text as flag_key, f.environment::text as environment, null::uuid as schedule_id,
+  f.flag_key::text as key, true as comparable,
+  app_private.flag_found(f) as found,
+  jsonb_build_object(
+    'rowCreatedAt', app_private.iso(f.created_at),
+    'rowUpdatedAt', app_private.iso(f.updated_at),
+    'after', app_private.flag_state(f)) as details
+from app_public.feature_flags f
+union all
+select
+  'feature_flag_schedules'::text, s.id, s.id::text, s.created_at, s.updated_at, s.revision,
+  s.flag_id,
+  (select f.flag_key::text from app_public.feature_flags f where f.id = s.flag_id),
+  (select f.environment::text from app_public.feature_flags f where f.id = s.flag_id),
+  s.id,
+  null::text, true,
+  app_private.schedule_found(s),
+  jsonb_build_object(
+    'scheduleId', s.id,
+    'rowCreatedAt', app_private.iso(s.created_at),
+    'rowUpdatedAt', app_private.iso(s.updated_at),
+    'updates', s.updates,
+    'after', app_private.schedule_snapshot(s))
+  || jsonb_strip_nulls(jsonb_build_object(
+    'appliedAt', app_private.iso(s.applied_at),
+    'requestedBy', s.requested_by,
+    -- By name: the tracking columns can be rolled back, and the trail goes on.
+    'createdBy', to_jsonb(s) -> 'created_by',
+    'cancelledBy', to_jsonb(s) -> 'cancelled_by',
+    'cancelReason', to_jsonb(s) -> 'cancel_reason'))
+from app_public.feature_flag_schedules s
+union all
+select
+  'settings'::text, app_private.setting_id(s.name), s.name, timestamptz 'epoch', s.updated_at, s.revision,
+  null::uuid, null::text, null::text, null::uuid,
+  s.name, exists (select from app_private.setting_definitions() as d where d.name = s.name),
+  jsonb_build_object('value', s.value),
+  jsonb_build_object('name', s.name, 'rowUpdatedAt', app_private.iso(s.updated_at), 'after', s.value)
+from app_private.settings s
+union all
+select
+  'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
+  null::uuid, null::text, e.name::text, null::uuid,
+  e.name::text, true,
+  app_private.environment_state(e),
+  jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
+from app_public.environments e;
+
+comment on view app_private.audited_rows is
+  'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+
+comment on column app_private.audited_rows.source is 'The table, without its schema.';
+comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
+comment on column app_private.audited_rows.name is 'The row''s key as text.';
+comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
+comment on column app_private.audited_rows.updated_at is 'When the row was changed last.';
+comment on column app_private.audited_rows.revision is 'How often the row was changed with an event.';
+comment on column app_private.audited_rows.flag_id is 'The flag that the row''s events are about.';
+comment on column app_private.audited_rows.flag_key is 'That flag''s key.';
+comment on column app_private.audited_rows.environment is 'The environment that the row''s events are about.';
+comment on column app_private.audited_rows.schedule_id is 'The schedule that the row''s events are about.';
+comment on column app_private.audited_rows.key is 'By which row_history() finds the row''s events; null for schedules, which it finds by row_id.';
+comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
+comment on column app_private.audited_rows.found is 'What is compared with the trail.';
+comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
+--! EndIncluded audit/verify/audited_rows.sql
+--! Included audit/reconcile/dead_letters.sql
+-- Dead letters, replayed as they are: the events that a letter holds, or those that the triggers' own functions make of its rows.
+
+-- The letter says who acted, not the session that replays it: by the login that wrote it, as actor_kind() goes by the session's own,
+-- and what another login than Halyard's claimed is shown and not believed. The flag's state of now isn't the one of then, so flagState goes.
+create or replace function app_private.attribute_event(event app_private.audit_event, context jsonb)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_is_api constant boolean := coalesce(context ->> 'databaseUser' = 'halyard_authenticator', false);
+  v_claimed constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+    'userId', nullif(context ->> 'userId', ''), 'email', nullif(context ->> 'email', ''), 'role', nullif(context ->> 'role', ''),
+    'requestId', nullif(context ->> 'requestId', ''), 'reason', nullif(context ->> 'reason', '')));
+  v_request jsonb := '{}';
+begin
+  event.actor_kind := case
+    when context ->> 'databaseUser' = 'halyard_worker' then 'system'
+    when v_is_api and coalesce(context ->> 'role', '') <> '' then 'admin'
+    else 'database'
+  end;
+  event.admin_user_id := case when event.actor_kind = 'admin' then nullif(context ->> 'userId', '') end;
+  event.admin_email := case when event.actor_kind = 'admin' then nullif(context ->> 'email', '') end;
+  event.request_id := case when v_is_api then nullif(context ->> 'requestId', '') end;
+  event.client_request_id := case when v_is_api then nullif(context ->> 'clientRequestId', '') end;
+  event.database_user := coalesce(context ->> 'databaseUser', '');
+  event.application_name := coalesce(context ->> 'applicationName', '');
+  if starts_with(event.event_type, 'feature_flag.') then
+    event.schedule_id := case
+      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+        then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
+    end;
+  end if;
+  -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
+  if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
+    v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
+  end if;
+  event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
+    || jsonb_strip_nulls(jsonb_build_object('adminUserId', event.admin_user_id, 'adminEmail', event.admin_email))
+    || coalesce(v_request, '{}')
+    || case when event.actor_kind = 'database' and v_claimed <> '{}' then jsonb_build_object('claimed', v_claimed) else '{}' end;
+  return event;
+end;
+$$;
+
+comment on function app_private.attribute_event(app_private.audit_event, jsonb) is
+  'The event with the actor, the request and the reason of a dead letter''s context, and without flagState.';
+
+create or replace function app_private.dead_letter_events(content jsonb)
+returns app_private.audit_event[]
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_at timestamptz := content ->> 'at';
+  v_incarnation uuid := app_private.incarnation();
+  v_operation text := content ->> 'operation';
+  v_rows jsonb := nullif(content -> 'rows', 'null');
+  v_old_rows jsonb := nullif(content -> 'oldRows', 'null');
+  v_event app_private.audit_event;
+begin
+  if jsonb_typeof(content -> 'events') = 'array' then
+    return array(select e from jsonb_populate_recordset(null::app_private.audit_event, content -> 'events') as e);
+  elsif content ->> 'table' = 'feature_flags' then
+    return array(
+      select app_private.attribute_event(app_private.flag_event(v_at, v_incarnation, o, n, null, null, null), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flags, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flags, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.flag_state(o) <> app_private.flag_state(n));
+  elsif content ->> 'table' = 'environments' then
+    return array(
+      select app_private.attribute_event(app_private.environment_event(v_at, v_incarnation, o, n, null), content -> 'context')
+      from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
+      where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
+  elsif content ->> 'table' = 'feature_flag_schedules' then
+    return array(
+      select app_private.attribute_event(
+        case v_operation
+          when 'INSERT' then app_private.schedule_created_event(v_at, v_incarnation, n, f)
+          when 'UPDATE' then app_private.schedule_changed_event(v_at, v_incarnation, o, n, f)
+          else app_private.schedule_deleted_event(v_at, v_incarnation, o, f)
+        end,
+        content -> 'context')
+      from jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.feature_flag_schedules, v_old_rows) as o on o.id = n.id
+      left join app_public.feature_flags f on f.id = coalesce(n.flag_id, o.flag_id)
+      where v_operation <> 'UPDATE' or app_private.schedule_state(o) <> app_private.schedule_state(n));
+  elsif content ? 'eventType' then
+    v_event := app_private.attribute_event(
+      app_private.make_event(
+        -- Without an id, the incarnation could not be read when the letter was written.
+        coalesce(
+          (content ->> 'eventId')::uuid,
+          case content ->> 'table'
+            when 'settings' then app_private.event_id(
+              v_incarnation, (v_rows -> 0 ->> 'id')::uuid, 'epoch', (content ->> 'revision')::bigint)
+          end,
+          gen_random_uuid()),
+        v_at, content ->> 'eventType', null, content #>> '{details,flagKey}', content ->> 'environment', null,
+        (content ->> 'revision')::bigint, content -> 'details'),
+      content -> 'context');
+    return array[case when content ->> 'table' = 'settings' then app_private.as_system(v_event) else v_event end];
+  end if;
+  raise exception 'The triggers didn''t write this letter: an administrator must read it.' using errcode = 'data_exception';
+end;
+$$;
+
+comment on function app_private.dead_letter_events(jsonb) is
+  'The events that a dead letter holds, or that its rows make; raises when it holds neither.';
+
+-- As text: a letter may hold anything. The sequencer's letters (ZF012) are about no change.
+create or replace function app_private.dead_letter_rows()
+returns table (row_id text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct r.id #>> '{}'
+  from audit.dead_letters d
+  cross join unnest(array[
+    '$.rows[*].id',
+    '$.oldRows[*].id',
+    '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
+  cross join lateral jsonb_path_query(d.content, p.path) as r (id)
+  where d.error_code <> 'ZF012'
+$$;
+
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+
+create or replace function app_private.is_recorded(event_id uuid)
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select exists (select from audit.ledger l where l.event_id = is_recorded.event_id)
+    -- A queued event is here, where its id has an index.
+    or exists (select from audit.events e where e.id = is_recorded.event_id)
+$$;
+
+comment on function app_private.is_recorded(uuid) is
+  'Whether the trail has, or had before a purge, the event of this id.';
+
+-- A month without a partition may be why an event became a dead letter, so its partition is made.
+create or replace function app_private.write_reconciled_events(events app_private.audit_event[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_events app_private.audit_event[];
+  v_month timestamptz;
+begin
+  v_events := array(
+    select e
+    from unnest(events) as e
+    where not app_private.is_recorded(e.id)
+    order by e.occurred_at, e.schedule_id, e.revision);
+  if cardinality(v_events) = 0 then
+    return 0;
+  end if;
+  for i in 1..cardinality(v_events) loop
+    v_events[i].reconciled := true;
+  end loop;
+  perform app_private.take_lock('partitions');
+  for v_month in select distinct date_trunc('month', e.occurred_at, 'UTC') from unnest(v_events) as e loop
+    perform app_private.make_audit_partition(v_month);
+  end loop;
+  perform app_private.write_events(v_events);
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return cardinality(v_events);
+end;
+$$;
+
+comment on function app_private.write_reconciled_events(app_private.audit_event[]) is
+  'Writes those of the events that the trail hasn''t got, marked as reconciled; returns how many.';
+
+-- A letter that can't be replayed stays, and the others are replayed. The sequencer's letters (ZF012) are left to an
+-- administrator: they are about rows that an administrator inserted into the queue. An event that the trail has already was replayed
+-- before, or the letter was written twice; but not where that one is of another time.
+create or replace function app_private.replay_dead_letters(
+  after bigint,
+  batch integer,
+  out events integer,
+  out replayed integer,
+  out refused integer,
+  out last_id bigint
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_letter audit.dead_letters;
+  v_problem text;
+begin
+  events := 0;
+  replayed := 0;
+  refused := 0;
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.id > replay_dead_letters.after and d.error_code <> 'ZF012'
+    order by d.id
+    limit replay_dead_letters.batch
+    for update skip locked
+  loop
+    last_id := v_letter.id;
+    begin
+      events := events + app_private.write_reconciled_events(array(
+        select app_private.unless_taken(e) from unnest(app_private.dead_letter_events(v_letter.content)) as e));
+      delete from audit.dead_letters d where d.id = v_letter.id;
+      replayed := replayed + 1;
+    exception when others then
+      refused := refused + 1;
+      v_problem := coalesce(v_problem, format('letter %s (%s): %s', v_letter.id, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if refused > 0 then
+    raise warning 'halyard: % dead letters can''t be brought into the trail yet; the first is %', refused, v_problem;
+  end if;
+end;
+$$;
+
+comment on function app_private.replay_dead_letters(bigint, integer) is
+  'Brings up to `batch` dead letters with ids above `after` into the trail and deletes them; says how many events that gave, how many letters went and stayed, and the last id seen (null when there was none).';
+--! EndIncluded audit/reconcile/dead_letters.sql
+--! Included audit/reconcile/reconcile_rows.sql
+-- Rows with revisions that have no event: one *.reconciled event for each row shows it as it is found, and guesses nothing.
+--
+-- The event's id is event_id() of minus the highest revision that it stands for, and it stands for every revision up to that
+-- one that has no event of its own. So the ledger alone says which revisions are accounted for, also when the event is purged.
+-- An event may be of any of the trail's incarnations, so it is looked for under each: normally there is one.
+
+-- Called in the statement that reads the rows: a row and its event are committed together, so that one snapshot can't show the
+-- row without the event. A row that a dead letter is about waits until the letter is gone: a letter replayed later has events of
+-- revisions below the highest that is missing.
+create or replace function app_private.missing_revisions(ids uuid[], created timestamptz[], revisions bigint[])
+returns table (row_id uuid, missing bigint[])
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+-- Plans that don't depend on estimates: each id is looked up in the ledger by its index, and the queue is hashed.
+set enable_nestloop to off
+set jit to off
+as $$
+  with versions as materialized (
+    select r.id, r.created_at, v.revision, app_private.event_ids(r.id, r.created_at, v.revision) as event_ids
+    from unnest(missing_revisions.ids, created, revisions) as r (id, created_at, revision)
+    cross join lateral generate_series(1, r.revision) as v (revision)
+  ), unnumbered as materialized (
+    select v.*
+    from versions v
+    where not exists (
+      select
+      from unnest(v.event_ids) as e (id)
+      -- One by one: with = any () the planner reads the whole ledger for each.
+      where (select l.event_id from audit.ledger l where l.event_id = e.id limit 1) is not null)
+  ), queued as materialized (
+    select u.id, u.revision
+    from unnumbered u
+    cross join unnest(u.event_ids) as e (id)
+    join audit.queue q on q.event_id = e.id
+  ), lost as (
+    select
+      u.id, u.revision,
+      max(u.revision) filter (where exists (
+        select from unnest(app_private.event_ids(u.id, u.created_at, -u.revision)) as e (id) where app_private.is_recorded(e.id)))
+        over (partition by u.id) as reconciled_to
+    from unnumbered u
+    where (u.id, u.revision) not in (select q.id, q.revision from queued q)
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = u.id::text)
+  )
+  select l.id, array_agg(l.revision order by l.revision)
+  from lost l
+  where l.revision > coalesce(l.reconciled_to, 0)
+  group by l.id
+$$;
+
+comment on function app_private.missing_revisions(uuid[], timestamptz[], bigint[]) is
+  'For each row with lost events: its revisions, ascending, that neither an event nor a dead letter nor a *.reconciled event accounts for.';
+
+create or replace function app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
+returns app_private.audit_event
+language sql
+volatile
+return app_private.as_system(app_private.make_event(
+  app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, -missing[cardinality(missing)]),
+  clock_timestamp(),
+  case (found).source
+    when 'feature_flags' then 'feature_flag.reconciled'
+    when 'feature_flag_schedules' then 'flag_schedule.reconciled'
+    when 'settings' then 'setting.reconciled'
+    when 'environments' then 'environment.reconciled'
+  end,
+  (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, missing[cardinality(missing)],
+  (found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)
+  || case when (found).flag_key is null then '{}' else jsonb_build_object('flagKey', (found).flag_key) end));
+
+comment on function app_private.reconciled_event(app_private.audited_rows, bigint[]) is
+  'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
+
+-- When the trail refuses one of the events, each is tried alone, so that the others get in.
+create or replace function app_private.write_lost_events(events app_private.audit_event[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event app_private.audit_event;
+  v_written integer := 0;
+  v_refused integer := 0;
+  v_problem text;
+begin
+  return app_private.write_reconciled_events(events);
+exception when others then
+  foreach v_event in array events loop
+    begin
+      v_written := v_written + app_private.write_reconciled_events(array[v_event]);
+    exception when others then
+      v_refused := v_refused + 1;
+      v_problem := coalesce(v_problem, format('%s (%s): %s', v_event.event_type, sqlstate, sqlerrm));
+    end;
+  end loop;
+  if v_refused > 0 then
+    raise warning 'halyard: % reconciled events can''t be written to the trail; the first is %', v_refused, v_problem;
+  end if;
+  return v_written;
+end;
+$$;
+
+comment on function app_private.write_lost_events(app_private.audit_event[]) is
+  'Writes *.reconciled and audit.gap events, and warns of those that the trail refuses; returns how many were written.';
+
+create or replace function app_private.reconcile_rows(
+  source text, after uuid, since timestamptz, batch integer, out events integer, out last_id uuid
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  with page as materialized (
+    select r.row_id, r.created_at, r.revision
+    from app_private.audited_rows r
+    where r.source = reconcile_rows.source and r.row_id > reconcile_rows.after and r.updated_at >= since
+    order by r.row_id
+    limit batch
+  ), pages as materialized (
+    select array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions from page p
+  )
+  select
+    (select p.row_id from page p order by p.row_id desc limit 1),
+    array(
+      select app_private.reconciled_event(r, m.missing)
+      from pages g
+      cross join lateral app_private.missing_revisions(g.ids, g.created, g.revisions) as m
+      join app_private.audited_rows r on r.source = reconcile_rows.source and r.row_id = m.row_id)
+  into last_id, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_rows(text, uuid, timestamptz, integer) is
+  'Writes a *.reconciled event for each of the next `batch` rows of a table, updated since then, that lacks events; says how many, and the last row seen (null when there was none).';
+--! EndIncluded audit/reconcile/reconcile_rows.sql
+--! Included audit/reconcile/reconcile_deleted.sql
+-- Rows that the trail knows alive and that are gone without a deleted event: one audit.gap event for each. When the row was
+-- deleted, by whom and what happened to it before isn't known, so the event says the last that is.
+
+create or replace function app_private.gap_event(last audit.events)
+returns app_private.audit_event
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select app_private.as_system(app_private.make_event(
+    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
+    jsonb_strip_nulls(jsonb_build_object(
+      'flagKey', last.flag_key,
+      'flagId', case when s.id is null then last.flag_id end,
+      'scheduleId', s.id,
+      'lastRevision', last.revision,
+      'lastEventId', last.id,
+      'lastEventAt', app_private.iso(last.occurred_at)))))
+  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
+$$;
+
+comment on function app_private.gap_event(audit.events) is
+  'The audit.gap event of the flag or schedule whose last event this is.';
+
+-- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
+--
+-- A row has ended when the event of its end is its last one by revision or by time: by either, because a clock may be set back, and a
+-- row may be put back to an older revision. A row may also be made again with the id of a deleted one. Then only the events since it
+-- was made last are about it: since the later of two created events, or since the creation that a *.reconciled event names, which is
+-- in the ids too.
+create or replace function app_private.vanished_rows(after text, batch integer)
+returns table (row_id uuid, event_id uuid, occurred_at timestamptz, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with page as materialized (
+    select e.flag_key
+    from audit.events e
+    where e.flag_key > vanished_rows.after
+    order by e.flag_key
+    limit batch
+  )
+  select l.row_id, l.id, l.at, null::text
+  from (select distinct p.flag_key from page p) as p
+  cross join lateral (
+    select
+      e.row_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc) filter (where not e.ends))[1] as at
+    from (
+      select
+        e.id, e.occurred_at, r.id as row_id, k.ends, k.revision,
+        min(e.occurred_at) filter (where e.event_type like '%.created') over of_row as first_made,
+        max(e.occurred_at) filter (where e.event_type like '%.created') over of_row as last_made,
+        max((e.metadata ->> 'rowCreatedAt')::timestamptz) filter (where e.event_type like '%.reconciled') over of_row as row_created_at
+      from audit.events e
+      cross join lateral (
+        select case when starts_with(e.event_type, 'feature_flag.') then e.flag_id else coalesce(e.schedule_id, e.flag_id) end
+      ) as r (id)
+      cross join lateral (
+        select
+          e.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'audit.gap'),
+          coalesce(e.revision, (e.metadata ->> 'lastRevision')::bigint + 1)
+      ) as k (ends, revision)
+      where e.flag_key = p.flag_key and r.id is not null
+      window of_row as (partition by r.id)
+    ) as e
+    where (e.first_made = e.last_made or e.last_made is null or e.occurred_at >= e.last_made)
+      and (
+        e.row_created_at is null or e.occurred_at >= e.row_created_at
+        or e.ends and e.id = any (app_private.event_ids(e.row_id, e.row_created_at, e.revision)))
+    group by e.row_id
+    having not coalesce(
+      max(e.revision) filter (where e.ends) > max(e.revision) filter (where not e.ends)
+      or max(e.occurred_at) filter (where e.ends) >= max(e.occurred_at) filter (where not e.ends), false)
+  ) as l
+  where l.id is not null
+    and not exists (select from app_public.feature_flags f where f.id = l.row_id)
+    and not exists (select from app_public.feature_flag_schedules s where s.id = l.row_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.row_id::text)
+    -- A schedule that was deleted when its flag was gone already: the event has no key. LIKE, because = would let the planner
+    -- take the index of types.
+    and not exists (
+      select
+      from audit.events d
+      where d.schedule_id = l.row_id and d.event_type like '%.deleted' and d.flag_key is null)
+  union all
+  (select null, null, null, p.flag_key from page p order by p.flag_key desc limit 1)
+$$;
+
+comment on function app_private.vanished_rows(text, integer) is
+  'The flags and schedules that are gone without an event, among the keys of the next `batch` events by flag key, each with its last event; and a row with the last key seen, when there was an event.';
+
+create or replace function app_private.reconcile_deleted_rows(
+  after text, batch integer, out events integer, out last_key text
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+declare
+  v_events app_private.audit_event[];
+begin
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(reconcile_deleted_rows.after, batch) as v
+  )
+  select
+    (select v.last_key from vanished v where v.last_key is not null),
+    array(
+      select app_private.gap_event(e)
+      from vanished v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
+  into last_key, v_events;
+  events := app_private.write_lost_events(v_events);
+end;
+$$;
+
+comment on function app_private.reconcile_deleted_rows(text, integer) is
+  'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+--! EndIncluded audit/reconcile/reconcile_deleted.sql
+--! Included audit/verify/rows.sql
+-- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
+-- was off too, no revision that would show it. So each row is held against the last event that is about it.
+--
+-- A row and its event are committed together, and each function here is one statement's: its snapshot has both or neither. What
+-- isn't known, because the event was purged or says nothing of a column, is not compared. A row that a dead letter is about waits for
+-- the letter.
+
+-- Bound when it is made, so that the planner puts it in line.
+create or replace function app_private.row_recorded(source text, event audit.events)
+returns jsonb
+language sql
+stable
+return case source
+  when 'feature_flags' then app_private.flag_recorded(event)
+  when 'feature_flag_schedules' then app_private.schedule_recorded(event)
+  when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
+  when 'environments' then (event).metadata -> 'after'
+end;
+
+comment on function app_private.row_recorded(text, audit.events) is
+  'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
+
+create or replace function app_private.row_differences(recorded jsonb, found jsonb)
+returns jsonb
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('column', f.key, 'trail', recorded -> f.key, 'row', f.value) order by f.key), '[]')
+  from jsonb_each(found) as f
+  where recorded ? f.key and recorded -> f.key <> f.value
+$$;
+
+comment on function app_private.row_differences(jsonb, jsonb) is
+  'Of the columns that both know, those that differ: an array of column, trail and row.';
+
+-- All events that are about a row, with the revision that each shows. `lives` since the row was made: an id may be used again. An
+-- event that records the row as it was found, against what the trail said (`differs`), is where the row's history begins again; its
+-- revision is above all that was before, so no clock is asked.
+create or replace function app_private.row_history(source text, row_id uuid, created_at timestamptz, keys text[])
+returns table (event_type text, occurred_at timestamptz, at_revision bigint, recorded jsonb)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with about as materialized (
+    select e
+    from audit.events e
+    where source = 'feature_flags' and e.flag_key = any (keys) and e.flag_id = row_history.row_id
+      and (starts_with(e.event_type, 'feature_flag.') or e.event_type = 'audit.gap' and e.schedule_id is null)
+    union all
+    select e
+    from audit.events e
+    where source = 'feature_flag_schedules' and e.schedule_id = row_history.row_id
+      and (starts_with(e.event_type, 'flag_schedule.') or e.event_type = 'audit.gap')
+    union all
+    select e
+    from audit.events e
+    where source = 'settings' and e.event_type in ('setting.changed', 'setting.reconciled') and e.metadata ->> 'name' = any (keys)
+    union all
+    select e
+    from audit.events e
+    where source = 'environments' and e.metadata ->> 'name' = any (keys)
+      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+  ), placed as materialized (
+    select
+      a.e,
+      case
+        when (a.e).metadata ->> 'rowRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'rowRevision')::bigint
+        when (a.e).metadata ->> 'lastRevision' ~ '^[0-9]{1,18}$' then ((a.e).metadata ->> 'lastRevision')::bigint + 1
+        else (a.e).revision
+      end as at_revision,
+      -- By the id that it would have had. As text: metadata may hold anything.
+      coalesce((a.e).metadata ->> 'repeatedId', (a.e).id::text)
+          = any (app_private.event_ids(row_history.row_id, row_history.created_at, (a.e).revision)::text[])
+        or (a.e).metadata ->> 'rowCreatedAt' = app_private.iso(row_history.created_at) as is_own
+    from about a
+  ), births as (
+    select
+      min((o.e).occurred_at) as first, max((o.e).occurred_at) filter (where (o.e).event_type like '%.created') as last,
+      count(distinct (o.e).occurred_at) filter (where (o.e).event_type like '%.created') as count
+    from placed o
+    where o.is_own and o.at_revision = 1
+  ), lives as (
+    select p.*, max(p.at_revision) filter (where (p.e).metadata ? 'differs') over () as begins_at
+    from placed p
+    cross join births b
+    -- created_at is when the transaction began. That may have deleted the id's row of before, or have made this one twice. Otherwise
+    -- what has the row's own id needs no comparison: a clock may be set back.
+    where p.is_own and b.count < 2 or (p.e).occurred_at >= coalesce(case when b.count < 2 then b.first else b.last end, row_history.created_at)
+  )
+  select (l.e).event_type, (l.e).occurred_at, coalesce(l.at_revision, 0), app_private.row_recorded(source, l.e)
+  from lives l
+  where l.begins_at is null or l.at_revision >= l.begins_at
+  union all
+  -- A setting that was never changed has its default.
+  select 'default', timestamptz '-infinity', 0, jsonb_build_object('value', d.default_value)
+  from app_private.setting_definitions() as d
+  where source = 'settings' and d.name = any (keys)
+  union all
+  select 'original', timestamptz '-infinity', 0, o.state
+  from app_private.original_environments(keys) as o
+  where source = 'environments';
+end;
+$$;
+
+comment on function app_private.row_history(text, uuid, timestamptz, text[]) is
+  'The events that are about a row since it was made, or since it was last recorded as found: the revision that each shows, and what it says of the row.';
+
+-- For revisions that are to be given again. A purge may have left no event and the numbers of many; behind those of a long history that
+-- lacks some, repeated.sql settles what is left.
+create or replace function app_private.highest_revision(source text, row_id uuid, created_at timestamptz, revision bigint, keys text[])
+returns bigint
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_highest bigint := greatest(revision, (
+    select max(h.at_revision)
+    from app_private.row_history(source, highest_revision.row_id, highest_revision.created_at, keys) as h));
+begin
+  while exists (
+    select
+    from unnest(app_private.event_ids(highest_revision.row_id, highest_revision.created_at, v_highest + 1)) as i (id)
+    where app_private.is_recorded(i.id))
+  loop
+    v_highest := v_highest + 1;
+  end loop;
+  return v_highest;
+end;
+$$;
+
+comment on function app_private.highest_revision(text, uuid, timestamptz, bigint, text[]) is
+  'The highest revision that a row has, or that the trail has of it.';
+
+-- The slow look at one row; plpgsql, which keeps its plan for the session. By revision first: a *.reconciled event may be written
+-- later than the event of a later revision.
+create or replace function app_private.row_verdict(
+  source text, row_id uuid, created_at timestamptz, revision bigint, is_recorded boolean, keys text[], state jsonb
+)
+returns table (status text, differs jsonb, detail text)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with history as materialized (
+    select h.*
+    from app_private.row_history(row_verdict.source, row_verdict.row_id, row_verdict.created_at, row_verdict.keys) as h
+  ), last as (
+    select h.* from history h order by h.at_revision desc, h.occurred_at desc limit 1
+  ), recorded as (
+    -- The latest that is said of each column.
+    select coalesce(jsonb_object_agg(t.key, t.value order by h.at_revision, h.occurred_at), '{}') as recorded
+    from history h
+    cross join lateral jsonb_each(h.recorded) as t
+  ), compared as (
+    select
+      l.*,
+      case when l.at_revision > row_verdict.revision
+        then jsonb_build_array(jsonb_build_object('column', 'revision', 'trail', l.at_revision, 'row', row_verdict.revision))
+        else app_private.row_differences(t.recorded, row_verdict.state)
+      end as differs
+    from recorded t
+    left join last l on true
+  )
+  select v.status, case v.status when 'row_differs' then f.differs else '[]' end, v.detail
+  from compared f
+  cross join lateral (
+    select 'row_unrecorded', format('No event says how the row came to be at revision %s.', row_verdict.revision)
+    where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
+    union all
+    select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+    union all
+    select 'row_differs', (
+      select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
+      from jsonb_array_elements(f.differs) as d)
+    where f.at_revision >= row_verdict.revision and f.differs <> '[]'
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+  ) as v (status, detail);
+end;
+$$;
+
+comment on function app_private.row_verdict(text, uuid, timestamptz, bigint, boolean, text[], jsonb) is
+  'What is wrong between a row and its events: row_differs or row_unrecorded; no row when nothing is. is_recorded: whether the trail has, or had, the event of its revision.';
+
+-- Nearly every row is explained by the event of its revision, whose id is known: the ledger has where it is. The others, and those
+-- of which the trail has more than the row's revision, are looked at one by one. 0.1 ms a flag and
+-- 0.2 ms a schedule on two cores with a load of 3, and twice that with more.
+create or replace function app_private.unexplained_rows(
+  source text, ids uuid[], created timestamptz[], revisions bigint[], keys text[], found jsonb[]
+)
+returns table (row_id uuid, status text, differs jsonb, detail text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+-- As in missing_revisions().
+set enable_nestloop to off
+set jit to off
+as $$
+  with numbered as materialized (
+    select r.*, l.occurred_at as own_at, f.occurred_at as first_at, n.event_id is not null as has_more
+    from (
+      select
+        r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
+        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+      from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
+    ) as r
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
+    left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.first_ids) limit 1) as f on true
+    -- The event of its deletion, or the gap's.
+    left join lateral (
+      select m.event_id from audit.ledger m
+      where m.event_id = any (
+        app_private.event_ids(r.id, r.created_at, r.revision + 1) || app_private.event_ids(r.id, l.occurred_at, r.revision + 1))
+      limit 1
+    ) as n on true
+  ), queued as materialized (
+    select
+      n.id, min(q.occurred_at) filter (where q.event_id = any (n.own_ids)) as own_at,
+      min(q.occurred_at) filter (where q.event_id = any (n.first_ids)) as first_at
+    from numbered n
+    cross join unnest(n.own_ids || n.first_ids) as o (id)
+    join audit.queue q on q.event_id = o.id
+    where n.own_at is null or n.first_ids is not null and n.first_at is null
+    group by n.id
+  ), placed as materialized (
+    select
+      n.id, n.created_at, n.revision, n.key, n.found, n.own_ids, n.first_ids, n.has_more,
+      coalesce(n.own_at, q.own_at) as recorded_at, coalesce(n.first_at, q.first_at) as first_at
+    from numbered n
+    left join queued q on q.id = n.id
+  ), recorded as materialized (
+    select p.*, own.recorded as own_recorded, coalesce(first.recorded || own.recorded, own.recorded, first.recorded, '{}') as recorded
+    from placed p
+    left join lateral (
+      select app_private.row_recorded(source, e) as recorded
+      from audit.events e
+      where e.id = any (p.own_ids) and e.occurred_at = p.recorded_at
+      limit 1
+    ) as own on true
+    left join lateral (
+      select app_private.row_recorded(source, e) as recorded
+      from audit.events e
+      where e.id = any (p.first_ids) and e.occurred_at = p.first_at
+      limit 1
+    ) as first on true
+  ), suspects as materialized (
+    select t.*
+    from recorded t
+    where (
+        t.recorded_at is null or t.has_more
+        or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
+        -- Its created event is lost.
+        or t.first_ids is not null and t.first_at is null
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
+      )
+      and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
+  )
+  select s.id, v.status, v.differs, v.detail
+  from suspects s
+  cross join lateral app_private.row_verdict(
+    source, s.id, s.created_at, s.revision,
+    s.recorded_at is not null or exists (
+      select
+      from unnest(app_private.event_ids(s.id, s.created_at, -s.revision)) as r (event_id)
+      where app_private.is_recorded(r.event_id)),
+    array[s.key, s.recorded ->> 'flagKey'], s.found) as v
+$$;
+
+comment on function app_private.unexplained_rows(text, uuid[], timestamptz[], bigint[], text[], jsonb[]) is
+  'Of rows of one table, those that the trail doesn''t explain: row_differs, with the columns, or row_unrecorded.';
+--! EndIncluded audit/verify/rows.sql
+--! Included audit/verify/verify_rows.sql
+-- The tables, a page at a time, held against the trail.
+
+create or replace function app_private.unexplained_page(source text, after uuid, batch integer, ids uuid[] default null)
+returns table (
+  row_id uuid, name text, created_at timestamptz, revision bigint, flag_key text, environment text, key text, status text, differs jsonb,
+  detail text
+)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+set jit to off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with page as materialized (
+    select r.row_id, r.name, r.created_at, r.revision, r.flag_key, r.environment, r.key, r.found
+    from app_private.audited_rows r
+    where r.source = unexplained_page.source and r.row_id > unexplained_page.after and r.comparable
+      and (unexplained_page.ids is null or r.row_id = any (unexplained_page.ids))
+    order by r.row_id
+    limit batch
+  ), pages as materialized (
+    select
+      array_agg(p.row_id) as ids, array_agg(p.created_at) as created, array_agg(p.revision) as revisions, array_agg(p.key) as keys,
+      array_agg(p.found) as found
+    from page p
+  )
+  select p.row_id, p.name, p.created_at, p.revision, p.flag_key, p.environment, p.key, u.status, u.differs, u.detail
+  from pages g
+  cross join lateral app_private.unexplained_rows(unexplained_page.source, g.ids, g.created, g.revisions, g.keys, g.found) as u
+  join page p on p.row_id = u.row_id
+  union all
+  (select p.row_id, null, null, null, null, null, null, 'ok', null, null from page p order by p.row_id desc limit 1);
+end;
+$$;
+
+comment on function app_private.unexplained_page(text, uuid, integer, uuid[]) is
+  'Of the next `batch` rows of a table behind an id, those that the trail doesn''t explain; and a row that is ok with the last id, when there was a row.';
+
+create or replace function app_private.vanished_row_problems(after text, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+set jit to off
+as $$
+  with vanished as materialized (
+    select v.* from app_private.vanished_rows(vanished_row_problems.after, batch) as v
+  )
+  select
+    case when starts_with(e.event_type, 'flag_schedule.') then 'feature_flag_schedules' else 'feature_flags' end,
+    v.row_id::text, e.flag_key, e.environment, 'row_vanished', '[]'::jsonb,
+    format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+  from vanished v
+  cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e
+  union all
+  (select 'events', null, null, null, 'ok', null, null, v.last_key from vanished v where v.last_key is not null)
+$$;
+
+comment on function app_private.vanished_row_problems(text, integer) is
+  'Of the next `batch` events by flag key behind one, the rows that they are about and that are gone without an event; and a row that is ok with the last key, when there was an event.';
+
+create or replace function app_private.row_problems(source text, after text, batch integer)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
+begin
+  case
+    when source = 'events' then
+      return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
+    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
+      return query
+        select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
+        from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
+    else
+      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+        using errcode = 'invalid_parameter_value';
+  end case;
+  if source = 'settings' and row_problems.after is null then
+    return query
+      select
+        source, d.name, null::text, null::text, 'row_vanished', '[]'::jsonb, 'The setting''s row is gone, and no event says so.',
+        null::text
+      from app_private.setting_definitions() as d
+      where not exists (select from app_private.settings s where s.name = d.name);
+  elsif source = 'environments' and row_problems.after is null then
+    return query
+      select
+        source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
+      from app_private.vanished_environments() as v;
+  end if;
+end;
+$$;
+
+comment on function app_private.row_problems(text, text, integer) is 'What audit.verify_rows() answers, of one state of the database.';
+
+-- Volatile and with the lock, as audit.verify(): a purge must not take a month from under a statement.
+create or replace function audit.verify_rows(source text, after text default null, batch integer default null)
+returns table (source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+begin
+  perform app_private.require_auditor();
+  lock table audit.events in access share mode;
+  return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
+end;
+$$;
+
+comment on function audit.verify_rows(text, text, integer) is
+  'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+
+grant execute on function audit.verify_rows(text, text, integer) to halyard_auditor;
+--! EndIncluded audit/verify/verify_rows.sql
+--! Included audit/reconcile/record_rows.sql
+-- Rows that differ from what the trail says, or that it doesn't know: the nightly run counts them, and only an administrator's command
+-- records them, as one *.reconciled event that shows the row as found and, in `differs`, what the trail had said. So an alarm is
+-- ended by an act that is in the trail itself, and nothing is guessed: the evidence before it stays.
+
+-- The row gets a revision above all that the trail has of it, and the event stands for that one. Otherwise a row that was put back to an
+-- older state would count the trail's revisions a second time, and its changes have ids that are taken.
+create or replace function app_private.record_row(source text, row_id uuid, revision bigint, differs jsonb)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_found app_private.audited_rows;
+  v_event app_private.audit_event;
+begin
+  select r.* into v_found from app_private.audited_rows r where r.source = record_row.source and r.row_id = record_row.row_id;
+  case source
+    when 'settings' then
+      update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
+    when 'environments' then
+      update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
+    when 'feature_flags' then
+      update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
+    when 'feature_flag_schedules' then
+      update app_public.feature_flag_schedules s set revision = record_row.revision where s.id = row_id;
+  end case;
+  v_found.revision := record_row.revision;
+  v_event := app_private.reconciled_event(v_found, array[record_row.revision]);
+  v_event.metadata := v_event.metadata || jsonb_build_object('differs', differs);
+  return app_private.write_reconciled_events(array[v_event]);
+end;
+$$;
+
+comment on function app_private.record_row(text, uuid, bigint, jsonb) is
+  'Raises a row''s revision, and writes the *.reconciled event that shows the row as it is found and what the trail had said of it.';
+
+-- The rows are locked by one statement and compared again by the next: what is written is so at that time, and no change of them
+-- can come between. A row and its event are written both or neither.
+create or replace function app_private.record_rows(source text, names text[])
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_first constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_ids uuid[];
+  v_row record;
+  v_recorded integer := 0;
+begin
+  case source
+    when 'settings' then
+      v_ids := array(select app_private.setting_id(n.name) from unnest(names) as n (name));
+      perform from app_private.settings s where s.name = any (names) order by s.name for no key update;
+    when 'environments' then
+      v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
+      perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
+    when 'feature_flags' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
+    when 'feature_flag_schedules' then
+      v_ids := names::uuid[];
+      perform from app_public.feature_flag_schedules s where s.id = any (v_ids) order by s.id for no key update;
+  end case;
+  perform set_config('halyard.recording', 'on', true);
+  for v_row in
+    select p.*, app_private.highest_revision(source, p.row_id, p.created_at, p.revision, array[p.key]) as highest
+    from app_private.unexplained_page(source, v_first, null, v_ids) as p
+    where p.status <> 'ok'
+  loop
+    begin
+      v_recorded := v_recorded + app_private.record_row(source, v_row.row_id, v_row.highest + 1, v_row.differs);
+    exception when others then
+      raise warning 'halyard: % % can''t be recorded as it is found (%): %', source, v_row.name, sqlstate, sqlerrm;
+    end;
+  end loop;
+  perform set_config('halyard.recording', '', true);
+  return v_recorded;
+end;
+$$;
+
+comment on function app_private.record_rows(text, text[]) is
+  'Writes a *.reconciled event for each of these rows that the trail doesn''t explain: the row as it is found, at a revision of its own; returns how many.';
+
+create or replace function app_private.check_rows(
+  source text, after text, batch integer, record boolean, out events integer, out unexplained integer, out last_key text
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_ids text[];
+begin
+  select
+    max(p.last_key), count(*) filter (where p.status <> 'ok'),
+    coalesce(array_agg(p.row_id) filter (where p.status in ('row_differs', 'row_unrecorded')), '{}')
+  into last_key, unexplained, v_ids
+  from app_private.row_problems(source, check_rows.after, batch) as p;
+  events := 0;
+  if record and cardinality(v_ids) > 0 then
+    events := app_private.record_rows(source, v_ids);
+    unexplained := unexplained - events;
+  end if;
+end;
+$$;
+
+comment on function app_private.check_rows(text, text, integer, boolean) is
+  'Holds the next `batch` rows of a table against the trail; says how many it doesn''t explain, how many of those were recorded as found, and the last key seen (null when there was none).';
+--! EndIncluded audit/reconcile/record_rows.sql
+--! Included audit/reconcile/reconcile.sql
+-- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
+-- the settings, environments, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
+-- aren't what the trail says.
+
+-- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
+-- for transactions that were open in the last run.
+create or replace function app_private.reconciliation_due(out scope text, out since timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select
+    case
+      when t.full_run is null or t.full_run < now() - interval '26 hours' then 'full'
+      when t.full_run < now() - interval '20 hours' and extract(hour from now() at time zone 'UTC') between 1 and 4 then 'full'
+      when t.any_run < now() - interval '1 hour' then 'incremental'
+      else 'dead_letters'
+    end,
+    coalesce(t.any_run - interval '2 hours', '-infinity')
+  from (
+    select
+      max(r.started_at) filter (where r.scope = 'full') as full_run,
+      max(r.started_at) filter (where r.scope in ('incremental', 'full')) as any_run
+    from audit.reconciliations r
+  ) as t
+$$;
+
+comment on function app_private.reconciliation_due() is
+  'Which reconciliation is due: full, incremental (rows updated since then) or dead_letters.';
+
+-- One reconciler at a time, a call at a time: a second one waits for the step, and then sees what the first has written. That
+-- needs statements that each see what was committed before them, which READ COMMITTED gives and no other level.
+create or replace function app_private.reconcile_audit(
+  inout scope text default 'scheduled',
+  inout cursor jsonb default null,
+  out from_letters integer,
+  out from_rows integer,
+  out refused integer,
+  out unexplained bigint
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  -- The rows are compared last: what has no event by then isn't merely lost.
+  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_all constant text[] := '{dead_letters}'::text[] || v_tables
+    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
+  v_steps text[];
+  v_step text;
+  v_after text;
+  v_since timestamptz;
+  v_letters record;
+  v_rows record;
+  v_first constant text := '00000000-0000-0000-0000-000000000000';
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The trail can only be reconciled in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  perform app_private.take_lock('reconciliation');
+  from_letters := 0;
+  from_rows := 0;
+  refused := 0;
+  if cursor is null then
+    select coalesce(nullif(reconcile_audit.scope, 'scheduled'), d.scope), d.since into scope, v_since
+    from app_private.reconciliation_due() as d;
+    cursor := jsonb_build_object(
+      'step', 'dead_letters', 'startedAt', now(), 'since', case when scope in ('full', 'recording') then '-infinity' else v_since end,
+      'unexplained', 0);
+  end if;
+  v_steps := case scope
+    when 'dead_letters' then array['dead_letters']
+    when 'incremental' then '{dead_letters}'::text[] || v_tables
+    when 'full' then v_all
+    when 'recording' then v_all
+  end;
+  if v_steps is null then
+    raise exception 'A reconciliation is dead_letters, incremental, full, recording or scheduled; not %.', scope
+      using errcode = 'invalid_parameter_value';
+  end if;
+  v_step := cursor ->> 'step';
+  v_after := cursor ->> 'after';
+  v_since := cursor ->> 'since';
+
+  case v_step
+    when 'dead_letters' then
+      v_letters := app_private.replay_dead_letters(coalesce(v_after, '0')::bigint, 200);
+      from_letters := v_letters.events;
+      refused := v_letters.refused;
+      -- While the store is broken, one try a minute is enough.
+      v_after := case when scope <> 'dead_letters' or v_letters.replayed > 0 then v_letters.last_id end;
+    when 'deleted' then
+      select r.events, r.last_key into from_rows, v_after
+      from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
+    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+      select r.events, r.last_id into from_rows, v_after
+      from app_private.reconcile_rows(
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
+    else
+      -- Rows that are recorded stay locked for the length of a step.
+      select r.* into v_rows
+      from app_private.check_rows(substr(v_step, length('check_') + 1), v_after, 500, scope = 'recording') as r;
+      from_rows := v_rows.events;
+      v_after := v_rows.last_key;
+      cursor := cursor || jsonb_build_object('unexplained', (cursor ->> 'unexplained')::bigint + v_rows.unexplained);
+  end case;
+  unexplained := case when v_step = v_all[cardinality(v_all)] and v_after is null then (cursor ->> 'unexplained')::bigint end;
+
+  if v_after is null then
+    v_step := v_steps[array_position(v_steps, v_step) + 1];
+  end if;
+  if v_step is null then
+    insert into audit.reconciliations (scope, started_at, finished_at, rows_unexplained)
+    values (
+      case reconcile_audit.scope when 'recording' then 'full' else reconcile_audit.scope end,
+      (cursor ->> 'startedAt')::timestamptz, clock_timestamp(), unexplained)
+    on conflict on constraint reconciliations_pkey do update
+    set started_at = excluded.started_at, finished_at = excluded.finished_at, rows_unexplained = excluded.rows_unexplained;
+    cursor := null;
+  else
+    cursor := cursor || jsonb_build_object('step', v_step, 'after', v_after);
+  end if;
+end;
+$$;
+
+comment on function app_private.reconcile_audit(text, jsonb) is
+  'One step of a reconciliation: dead_letters, incremental (and rows updated since the last), full (and all rows, and what is gone; it also counts rows that aren''t as the trail says), recording (full, and each such row is recorded as it is found), or scheduled, the one that is due. Call again with `cursor` until it is null. Says how many events came from dead letters and from rows, how many letters were refused, and at the end of a full run how many rows the trail doesn''t explain.';
+
+-- The worker's: where a run stands is kept beside its lease and not by the caller, whose login could say that the rows were compared
+-- when they weren't, or record as found what somebody changed.
+create or replace function app_private.reconcile_due(
+  lease_token bigint,
+  out scope text,
+  out from_letters integer,
+  out from_rows integer,
+  out refused integer,
+  out unexplained bigint,
+  out finished boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_before jsonb;
+  v_step record;
+begin
+  -- Ahead of the lease, as everywhere. A holder before this one may be in its last step.
+  perform app_private.take_lock('reconciliation');
+  select l.progress into v_before from app_private.leases l where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select r.* into v_step
+  from app_private.reconcile_audit(coalesce(v_before ->> 'scope', 'scheduled'), v_before -> 'cursor') as r;
+  scope := v_step.scope;
+  from_letters := v_step.from_letters;
+  from_rows := v_step.from_rows;
+  refused := v_step.refused;
+  unexplained := v_step.unexplained;
+  finished := v_step.cursor is null;
+  -- Not before the step, which may take longer than the holder's next renewal can wait.
+  update app_private.leases l
+  set progress = case when not finished then jsonb_build_object('scope', v_step.scope, 'cursor', v_step.cursor) end
+  where l.name = 'reconcile' and l.token = lease_token;
+  if not found then
+    raise exception 'Another process has the lease of reconciling.' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+end;
+$$;
+
+comment on function app_private.reconcile_due(bigint) is
+  'The next step of the reconciliation that is due, for the holder of the lease reconcile. Call again until `finished`. Raises object_not_in_prerequisite_state when its token isn''t the present one.';
+
+create or replace function app_private.dead_letter_count()
+returns bigint
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$ select count(*) from audit.dead_letters $$;
+
+comment on function app_private.dead_letter_count() is 'How many dead letters there are.';
+
+revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
+grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
+--! EndIncluded audit/reconcile/reconcile.sql
+--! Included console/arguments.sql
+-- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's
+-- rights, because viewers may not read the trail, so they ask the claims themselves.
+
+-- The claim alone isn't enough: a login sets it for itself, and where policies decide, the grants to its role stand behind it. Without a
+-- token an auditor may also be a DBA, as in the policies (audit/read/policies.sql).
+create or replace function app_private.require_reader()
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_role text := coalesce(app_private.claim_role(), 'auditor');
+begin
+  if v_role in ('admin', 'viewer', 'auditor')
+    and (pg_has_role(session_user, 'halyard_' || v_role, 'member') or pg_has_role(session_user, 'halyard_owner', 'member'))
+  then
+    return v_role;
+  end if;
+  raise exception 'Only an admin, a viewer or an auditor may do this.' using errcode = 'insufficient_privilege';
+end;
+$$;
+
+comment on function app_private.require_reader() is
+  'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
+
+create or replace function app_private.require_instant(name text, value timestamptz)
+returns void
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if value is null or not isfinite(value) then
+    raise exception '% must be a time.', name using errcode = '22008';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_instant(text, timestamptz) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
+
+-- A bound for answers by the day, and for what is folded change by change.
+create or replace function app_private.require_span(starts timestamptz, ends timestamptz, most_days integer default null)
+returns void
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_instant('from', starts), app_private.require_instant('to', ends);
+  if ends <= starts then
+    raise exception 'to must be after from.' using errcode = '22008';
+  -- Seconds: a day of an interval has as many hours as the session's time zone gives it.
+  elsif extract(epoch from ends - starts) > 86400 * most_days then
+    raise exception 'from and to may be % days apart at most.', most_days using errcode = '22008';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_span(timestamptz, timestamptz, integer) is
+  'Raises 22008 unless `ends` is after `starts` and, where `most_days` is given, by so many days of 24 hours at most.';
+
+create or replace function app_private.require_first(first integer)
+returns void
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if first is null or first not between 0 and 10000 then
+    raise exception 'first must be from 0 to 10000.' using errcode = '22003';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_first(integer) is 'Raises 22003 for a number of rows that isn''t from 0 to 10,000.';
+
+-- PostgreSQL takes a misspelt name with a digit, as Zurich1, for a POSIX zone with that offset. No look at pg_timezone_names, which reads
+-- 600 files: of the names of zones only these have digits.
+create or replace function app_private.require_zone(zone text)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if zone is null or length(zone) > 64
+    or zone ~ '[0-9]' and zone !~ '^(Etc/)?GMT[+-]?[0-9]{1,2}$' and zone not in ('EST5EDT', 'CST6CDT', 'MST7MDT', 'PST8PDT')
+  then
+    raise invalid_parameter_value;
+  end if;
+  perform now() at time zone zone;
+exception when invalid_parameter_value then
+  raise exception 'zone must be the name of a time zone, such as Europe/Zurich, not %.', coalesce(quote_literal(left(zone, 64)), 'null')
+    using errcode = '22009';
+end;
+$$;
+
+comment on function app_private.require_zone(text) is 'Raises 22009 for text that is no name of a time zone.';
+
+-- A state from before the purge would be a guess: the event that made it may be gone.
+create or replace function app_private.require_history(at timestamptz)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_horizon timestamptz := app_private.purge_horizon();
+begin
+  if at < v_horizon then
+    raise exception 'The audit trail was purged up to %: ask for a time from then on.', app_private.iso(v_horizon)
+      using errcode = 'ZF026', hint = 'Copies of the trail elsewhere may have what is older.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_history(timestamptz) is 'Raises ZF026, which names the horizon, for a time whose events were purged.';
+
+-- A misspelt key would read as a flag that nothing happens to. Of a flag that was deleted the trail has the changes.
+create or replace function app_private.require_flag_key(environment text, flag_key text)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if flag_key is not null
+    and not exists (
+      select from app_public.feature_flags f
+      where f.environment = require_flag_key.environment and f.flag_key = require_flag_key.flag_key)
+    and not exists (
+      select from audit.events e
+      where e.event_type = 'feature_flag.deleted' and e.environment = require_flag_key.environment
+        and e.flag_key = require_flag_key.flag_key)
+  then
+    raise exception 'There is no flag % in %.', quote_literal(flag_key), environment using errcode = 'ZF001';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_flag_key(text, text) is
+  'Raises ZF001 unless the environment has, or had, a flag with this key; null is none to look for.';
+--! EndIncluded console/arguments.sql
+--! Included console/state.sql
+-- The state of flags at any time: the past as the trail has it, the future as the pending schedules will make it.
+
+-- The rule of apply_schedules(): of the schedules that name a field, the latest by (scheduled_at, id) decides, and one that was applied
+-- already may be it. So one look backwards answers, however far ahead. A schedule that waits for its next attempt counts from
+-- then on; a held one waits for a person and doesn't count. `->` is not null: `?` makes the planner expect no row, and sort all of the flag's.
+-- The body is bound, so that the planner puts it in line.
+create or replace function app_private.deciding_change(
+  flag_id uuid, field text, at timestamptz, last_at timestamptz, last_id uuid, held_until timestamptz, held_created_until timestamptz
+)
+returns table (schedule_id uuid, scheduled_at timestamptz, value jsonb)
+language sql
+stable
+begin atomic
+  select d.id, d.scheduled_at, d.value
+  from (
+    select s.id, s.scheduled_at, s.updates -> deciding_change.field as value
+    from app_public.feature_flag_schedules s
+    where s.flag_id = deciding_change.flag_id and s.status = 'pending'
+      and (s.scheduled_at, s.id) <= (last_at, last_id)
+      and (s.next_attempt_at is null or s.next_attempt_at <= deciding_change.at)
+      and not app_private.is_held(s, held_until, held_created_until)
+      and (s.updates -> deciding_change.field) is not null
+    order by s.scheduled_at desc, s.id desc
+    limit 1
+  ) as d
+  where not exists (
+    select
+    from app_public.feature_flag_schedules a
+    where a.flag_id = deciding_change.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (d.scheduled_at, d.id)
+      and (a.updates -> deciding_change.field) is not null);
+end;
+
+comment on function app_private.deciding_change(uuid, text, timestamptz, timestamptz, uuid, timestamptz, timestamptz) is
+  'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+
+-- The future. An overdue schedule is due now, by the rule; but it waits for something, and so what it will do isn't certain.
+create or replace function app_private.projected_states(environment text, at timestamptz)
+returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+declare
+  c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      f.flag_key::text,
+      coalesce(e.value::boolean, f.enabled),
+      coalesce(r.value::integer, f.rollout_percentage),
+      not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
+      case when e.schedule_id is null then '{}'
+        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
+      || case when r.schedule_id is null then '{}'
+        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+      f.id
+    from app_public.feature_flags f
+    left join lateral app_private.deciding_change(
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    where f.environment = projected_states.environment
+    order by f.flag_key
+    limit 10000;
+end;
+$$;
+
+comment on function app_private.projected_states(text, timestamptz) is
+  'The state of each flag of an environment at a time that comes, if no person changes anything until then.';
+
+-- The past: what the last event up to then says is after it. Where there is none, as of a flag that is older than the trail or whose
+-- last event was purged, what the next one says was before it; where there is none either, the row. The event that the reconciler writes in
+-- place of lost ones may not know what was before: then what it found is the best guess.
+--
+-- A revision between two events, or between the last one and the row, is a change whose event is missing: a dead letter, or lost. Then
+-- the row says what is so from its last change on, and of a time before that nothing is certain. By the revision, as a clock that was set
+-- back gives the later change the earlier time.
+create or replace function app_private.past_states(environment text, at timestamptz)
+returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+begin
+  return query
+    select
+      i.flag_key, (s.state ->> 'enabled')::boolean, (s.state ->> 'rolloutPercentage')::integer,
+      c.by_row or case when l.id is null then n.before is not null else not c.is_lost end,
+      case when c.by_row or coalesce(l.id, n.id) is null then '{}'
+        else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
+          'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'is_after', case when l.id is null then true end)))
+      end,
+      i.flag_id
+    from (
+      select f.id as flag_id, f.flag_key::text as flag_key, f.created_at, f.updated_at, f.revision, f
+      from app_public.feature_flags f
+      where f.environment = past_states.environment
+      union all
+      select e.flag_id, min(e.flag_key), null, null, null, null
+      from audit.events e
+      where e.event_type in ('feature_flag.deleted', 'audit.gap') and e.environment = past_states.environment
+        and e.occurred_at > past_states.at and e.schedule_id is null
+        and not exists (select from app_public.feature_flags f where f.id = e.flag_id)
+      group by e.flag_id
+    ) as i (flag_id, flag_key, created_at, updated_at, revision, flag)
+    left join lateral (
+      select
+        e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
+      from audit.events e
+      where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at desc, e.revision desc
+      limit 1
+    ) as l on true
+    left join lateral (
+      select
+        e.id, e.occurred_at, e.event_type, e.metadata -> 'before' as before, e.metadata -> 'after' as after,
+        case when e.event_type = 'feature_flag.reconciled' then e.revision else e.revision - 1 end as last_before
+      from audit.events e
+      where e.flag_id = i.flag_id and e.occurred_at > past_states.at
+        and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      order by e.occurred_at, e.revision
+      limit 1
+    ) as n on true
+    cross join lateral (
+      select
+        d.is_lost,
+        n.id is null and (l.id is null or d.is_lost) and coalesce(i.updated_at <= past_states.at, false) as by_row
+      -- Neither: a flag that was deleted without an event, some time before the reconciler found it gone.
+      from (select coalesce(coalesce(n.last_before, i.revision) > l.revision, true) as is_lost) as d
+    ) as c
+    cross join lateral (
+      select case
+        when c.by_row then app_private.flag_state(i.flag)
+        when l.id is not null then l.after
+        else coalesce(n.before, n.after, app_private.flag_state(i.flag))
+      end as state
+    ) as s
+    where l.event_type is distinct from 'feature_flag.deleted'
+      and n.event_type is distinct from 'feature_flag.created'
+      and (l.id is not null or i.created_at is null or i.created_at <= past_states.at)
+      and s.state is not null
+    order by i.flag_key
+    limit 10000;
+end;
+$$;
+
+comment on function app_private.past_states(text, timestamptz) is
+  'The state that each flag of an environment had at a time that has passed, from the trail.';
+
+create or replace function app_public.flag_state_at(environment text, at timestamptz)
+returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_state_at.environment);
+  perform app_private.require_instant('at', flag_state_at.at);
+  if flag_state_at.at > clock_timestamp() then
+    return query select p.* from app_private.projected_states(flag_state_at.environment, flag_state_at.at) as p;
+    return;
+  end if;
+  perform app_private.require_history(flag_state_at.at);
+  return query select p.* from app_private.past_states(flag_state_at.environment, flag_state_at.at) as p;
+end;
+$$;
+
+comment on function app_public.flag_state_at(text, timestamptz) is
+  '@behavior -*
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+
+grant execute on function app_public.flag_state_at(text, timestamptz) to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded console/state.sql
+--! Included console/upcoming.sql
+-- The changes that the pending schedules will make, each with the state that it leaves.
+
+create or replace function app_public.upcoming_changes(environment text, "from" timestamptz, "to" timestamptz, first integer default 100)
+returns table (
+  at timestamptz, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text,
+  enabled boolean, rollout_percentage integer
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+declare
+  c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    with pending as materialized (
+      select p.*
+      from (
+        (
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at >= "from" and s.scheduled_at < "to" and s.scheduled_at > v_now
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by s.scheduled_at, s.id
+          limit upcoming_changes.first
+        )
+        union all
+        -- Overdue ones come now, or with their next attempt.
+        (
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          from app_public.feature_flag_schedules s
+          join app_public.feature_flags f on f.id = s.flag_id
+          where s.status = 'pending' and f.environment = upcoming_changes.environment
+            and s.scheduled_at <= v_now and greatest(v_now, s.next_attempt_at) >= "from" and greatest(v_now, s.next_attempt_at) < "to"
+            and not app_private.is_held(s, v_held.scheduled_until, v_held.created_until)
+          order by 1, 2, 3
+          limit upcoming_changes.first
+        )
+      ) as p
+      order by p.due_at, p.scheduled_at, p.id
+      limit upcoming_changes.first
+    )
+    select
+      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+    from pending p
+    join app_public.feature_flags f on f.id = p.flag_id
+    -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
+    -- comes behind all that are due until then.
+    cross join lateral (
+      select
+        case when p.next_attempt_at > v_now then p.next_attempt_at else p.scheduled_at end as last_at,
+        case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
+    ) as o
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+    left join lateral app_private.deciding_change(
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+    order by p.due_at, p.scheduled_at, p.id;
+end;
+$$;
+
+comment on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) is
+  '@behavior -*
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+
+grant execute on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded console/upcoming.sql
+--! Included console/changes.sql
+-- What changed: of the trail only states and times, which every role may read; of persons, reasons and descriptions nothing.
+
+-- An event that the reconciler wrote doesn't say what was before: the event before it does.
+create or replace function app_private.flag_change_of(event audit.events)
+returns table (enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer, deleted boolean)
+language sql
+stable
+begin atomic
+  select s.*
+  from (
+    select case
+      when (event).event_type <> 'feature_flag.reconciled' then (event).metadata -> 'before'
+      else (
+        select p.metadata -> 'after'
+        from audit.events p
+        where p.flag_key = (event).flag_key and p.flag_id = (event).flag_id and p.occurred_at < (event).occurred_at
+          and p.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.reconciled')
+        order by p.occurred_at desc, p.revision desc
+        limit 1)
+    end
+  ) as b (before)
+  cross join lateral (
+    select
+      case when (event).event_type <> 'feature_flag.deleted' then ((event).metadata #>> '{after,enabled}')::boolean else false end,
+      coalesce((event).metadata #>> '{after,rolloutPercentage}', b.before ->> 'rolloutPercentage')::integer,
+      (b.before ->> 'enabled')::boolean,
+      (b.before ->> 'rolloutPercentage')::integer,
+      (event).event_type = 'feature_flag.deleted'
+  ) as s (enabled, rollout_percentage, was_enabled, was_rollout_percentage, deleted)
+  -- A change of the description alone is none of the state.
+  where s.deleted or (s.enabled, s.rollout_percentage) is distinct from (s.was_enabled, s.was_rollout_percentage);
+end;
+
+comment on function app_private.flag_change_of(audit.events) is
+  'The change of state that a feature_flag event is about; no row when it left the state alone. A flag that was deleted is off.';
+
+create or replace function app_public.flag_changes(
+  environment text, "from" timestamptz, "to" timestamptz, of_flag text default null, first integer default 1000
+)
+returns table (
+  at timestamptz, flag_key text, enabled boolean, rollout_percentage integer, was_enabled boolean, was_rollout_percentage integer,
+  schedule_id uuid, deleted boolean
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+begin
+  perform app_private.require_reader(), app_private.require_environment(flag_changes.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(flag_changes.first);
+  perform app_private.require_flag_key(flag_changes.environment, of_flag);
+  perform app_private.require_history("from");
+  return query
+    select e.occurred_at, e.flag_key, c.enabled, c.rollout_percentage, c.was_enabled, c.was_rollout_percentage, e.schedule_id, c.deleted
+    from audit.events e
+    cross join lateral app_private.flag_change_of(e) as c
+    where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and e.environment = flag_changes.environment
+      and e.occurred_at >= "from" and e.occurred_at < "to"
+      and (of_flag is null or e.flag_key = of_flag)
+    order by e.occurred_at, e.flag_key, e.revision
+    limit flag_changes.first;
+end;
+$$;
+
+comment on function app_public.flag_changes(text, timestamptz, timestamptz, text, integer) is
+  '@behavior -*
+The changes of state of an environment''s flags from `from` until before `to`, from the trail, oldest first, the first `first` (10,000 at most), of one flag where `of_flag` is given. Who made them and why, admins and auditors find in the trail.';
+
+create or replace function app_public.schedules_between(
+  environment text, "from" timestamptz, "to" timestamptz, of_flag text default null, first integer default 1000
+)
+returns table (
+  id uuid, flag_key text, at timestamptz, updates jsonb, status text, applied_at timestamptz, cancelled_at timestamptz
+)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+begin
+  perform app_private.require_reader(), app_private.require_environment(schedules_between.environment);
+  perform app_private.require_span("from", "to"), app_private.require_first(schedules_between.first);
+  perform app_private.require_flag_key(schedules_between.environment, of_flag);
+  return query
+    select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
+      -- Not s.cancelled_at: the tracking columns can be rolled back.
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where f.environment = schedules_between.environment
+      and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      and (of_flag is null or f.flag_key = of_flag)
+    order by s.scheduled_at, s.id
+    limit schedules_between.first;
+end;
+$$;
+
+comment on function app_public.schedules_between(text, timestamptz, timestamptz, text, integer) is
+  '@behavior -*
+The schedules of an environment''s flags for times from `from` until before `to`, of every status, by time, the first `first` (10,000 at most), of one flag where `of_flag` is given.';
+
+create or replace function app_public.changes_per_day(environment text, "from" timestamptz, "to" timestamptz, zone text default 'UTC')
+returns table (day text, changes integer, failed integer, pending integer)
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+begin
+  perform app_private.require_reader(), app_private.require_environment(changes_per_day.environment);
+  perform app_private.require_span("from", "to", 400), app_private.require_zone(changes_per_day.zone);
+  perform app_private.require_history("from");
+  return query
+    with changed as (
+      select (e.occurred_at at time zone changes_per_day.zone)::date as day, count(*) as changes
+      from audit.events e
+      cross join lateral app_private.flag_change_of(e) as c
+      where e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+        and e.environment = changes_per_day.environment
+        and e.occurred_at >= "from" and e.occurred_at < "to"
+      group by 1
+    ), scheduled as (
+      select
+        (s.scheduled_at at time zone changes_per_day.zone)::date as day,
+        count(*) filter (where s.status = 'failed') as failed,
+        count(*) filter (where s.status = 'pending') as pending
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.status in ('failed', 'pending') and f.environment = changes_per_day.environment
+        and s.scheduled_at >= "from" and s.scheduled_at < "to"
+      group by 1
+    )
+    select to_char(d.day, 'YYYY-MM-DD'), coalesce(c.changes, 0)::integer, coalesce(s.failed, 0)::integer, coalesce(s.pending, 0)::integer
+    from (
+      select g.day::date as day
+      from generate_series(
+        ("from" at time zone changes_per_day.zone)::date::timestamp,
+        (("to" - interval '1 microsecond') at time zone changes_per_day.zone)::date::timestamp,
+        interval '1 day') as g (day)
+      -- A zone that crosses the date line leaves a day out, as Apia did 2011-12-30.
+      where ((g.day at time zone changes_per_day.zone) at time zone changes_per_day.zone)::date = g.day::date
+    ) as d
+    left join changed c on c.day = d.day
+    left join scheduled s on s.day = d.day
+    order by d.day;
+end;
+$$;
+
+comment on function app_public.changes_per_day(text, timestamptz, timestamptz, text) is
+  '@behavior -*
+For each day of the zone from `from` until before `to`, at most 400 days: how many changes of state an environment''s flags had, and how many schedules for it have failed or are pending.';
+
+grant execute on function
+  app_public.flag_changes(text, timestamptz, timestamptz, text, integer),
+  app_public.schedules_between(text, timestamptz, timestamptz, text, integer),
+  app_public.changes_per_day(text, timestamptz, timestamptz, text)
+to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- For each flag of a page: one look into the index. `rows 1`, or the planner would sort a thousand rows a flag.
+create or replace function app_public.last_flag_change(flag_id uuid)
+returns table (at timestamptz, by text, event_type text, schedule_id uuid, reason text)
+language plpgsql
+stable
+rows 1
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  -- As in the trail's policies: its readers see who and why.
+  v_in_full boolean := app_private.require_reader() in ('admin', 'auditor');
+begin
+  return query
+    select
+      e.occurred_at,
+      case when v_in_full then coalesce(
+        e.metadata ->> 'requestedBy', e.admin_user_id, e.admin_email,
+        case when e.actor_kind = 'database' then e.database_user end) end,
+      e.event_type, e.schedule_id,
+      case when v_in_full then e.metadata ->> 'reason' end
+    from audit.events e
+    where e.flag_id = last_flag_change.flag_id
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+      and (not app_private.claims_are_limited() or e.environment = any (app_private.claim_environments()))
+    order by e.occurred_at desc, e.revision desc
+    limit 1;
+end;
+$$;
+
+comment on function app_public.last_flag_change(uuid) is
+  '@behavior -*
+The last change of a flag that the trail has, with the schedule that made it; who wanted it and why for admins and auditors only.';
+
+grant execute on function app_public.last_flag_change(uuid) to halyard_admin, halyard_viewer, halyard_auditor;
+--! EndIncluded console/changes.sql
