@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { insertFlag, insertSchedule } from './factory.ts';
 import { deliverAll, retain, writeOldMonths } from './old_trail.ts';
+import { failPoint } from './plans.ts';
 import { asAdmin as asAdminOf } from './reconcile.ts';
 import { become } from './roles.ts';
 import { pastTriggers } from './row_problems.ts';
@@ -26,6 +27,7 @@ export async function writeEveryType(client: pg.Client): Promise<readonly Writte
   await changeEnvironments(client);
   await changeFlag(client);
   await runSchedules(client);
+  await runPlans(client);
   await client.query(`select app_private.set_setting('pending_per_flag', '500')`);
   await deleteFlag(client);
   await denyRequests(client);
@@ -114,6 +116,43 @@ async function runSchedules(client: pg.Client): Promise<void> {
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [failed.id]);
 }
 
+/** A plan that is edited, fails, is retried and completed; one that takes it back, and one that is cancelled. */
+async function runPlans(client: pg.Client): Promise<void> {
+  await insertFlag(client, { flag_key: 'checkout', environment: 'preview' });
+  const changes = ['production', 'preview'].map((environment) => ({
+    ...{ flag_key: 'checkout', environment, updates: { enabled: true } },
+  }));
+  const make = (title: string) =>
+    asAdmin(
+      client,
+      `select id from app_public.create_plan($1, $2, now() + interval '1 hour', 'launch day')`,
+      [title, JSON.stringify([{ changes }])],
+      'launch day',
+    );
+  const plan = await make('Launch');
+  await asAdmin(
+    client,
+    `select id from app_public.edit_plan($1, starts_at => now() + interval '2 hours', reason => 'the fair')`,
+    [plan],
+    'the fair',
+  );
+  await failPoint(client, plan);
+  await asAdmin(client, `select id from app_public.retry_plan($1, 'mended')`, [plan], 'mended');
+  await client.query(
+    `update app_public.feature_flag_schedules set status = 'applied' where plan_id = '${plan}'`,
+  );
+  await client.query(`select app_private.end_point($1, 'applied')`, [plan]);
+  await client.query(
+    `select app_private.insert_plan('Revert of Launch', content, null, jsonb_build_object('planId', id))
+     from app_public.plans where id = $1`,
+    [plan],
+  );
+  const other = await make('Again');
+  await asAdmin(client, `select id from app_public.cancel_plan($1, 'not now')`, [other]);
+  await client.query('delete from app_public.feature_flag_schedules where plan_id = $1', [plan]);
+  await client.query('delete from app_public.plans where id = $1', [plan]);
+}
+
 async function apply(client: pg.Client): Promise<void> {
   await client.query('set session authorization halyard_worker');
   await named(client, 'halyard worker', () => client.query('select app_private.apply_due()'));
@@ -151,8 +190,11 @@ async function recordRows(client: pg.Client): Promise<void> {
     `update app_public.feature_flags set rollout_percentage = 99 where flag_key = 'checkout'`,
     `update app_public.feature_flag_schedules set updates = '{"enabled": false}'`,
     `update app_private.settings set value = '100' where name = 'pending_per_flag'`,
+    `update app_public.plans set reason = 'another'`,
   );
-  for (const table of ['environments', 'feature_flags', 'feature_flag_schedules', 'settings'])
+  for (const table of [
+    ...['environments', 'feature_flags', 'feature_flag_schedules', 'plans', 'settings'],
+  ])
     await client.query('select app_private.check_rows($1, null, 100, true)', [table]);
 }
 
@@ -163,6 +205,8 @@ async function recordGaps(client: pg.Client): Promise<void> {
     client,
     `delete from app_public.feature_flag_schedules where flag_id = '${flag.id}'`,
     `delete from app_public.feature_flags where id = '${flag.id}'`,
+    `delete from app_public.feature_flag_schedules where plan_id in (select id from app_public.plans where title = 'Again')`,
+    `delete from app_public.plans where title = 'Again'`,
   );
   await client.query(`select app_private.reconcile_deleted_rows('', 1000)`);
 }
