@@ -12,7 +12,6 @@ import { Choice, Field } from '../parts/field.tsx';
 import { Refused } from '../parts/stale.tsx';
 import { link, navigate } from '../router.ts';
 import { focusProblem } from '../schedules/focus_problem.ts';
-import { useCheck } from '../schedules/use_check.ts';
 
 interface Props {
   readonly environment: string;
@@ -30,7 +29,6 @@ export function NewFlag({ environment, onClose }: Props) {
   });
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
   const sending = useSending();
-  const check = useCheck();
   const problems = [...wrong, ...fieldProblems(sending.error)];
   const set = (some: Partial<typeof values>): void => {
     setWrong([]);
@@ -47,14 +45,11 @@ export function NewFlag({ environment, onClose }: Props) {
     },
   };
   const submit = async (form: HTMLFormElement): Promise<void> => {
-    const bad =
-      key === '' ? [{ path: 'flag_key', message: 'Which key?' }] : check('flag', request.body);
-    setWrong(bad);
-    if (bad.length > 0) {
+    setWrong(key === '' ? [{ path: 'flag_key', message: 'Which key?' }] : []);
+    if (key === '' || !(await sending.send(() => sendRest(request)))) {
       focusProblem(form);
       return;
     }
-    if (!(await sending.send(() => sendRest(request)))) return;
     announce(`Created: ${key} in ${values.environment}`);
     drop();
     navigate(
