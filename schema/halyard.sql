@@ -2562,6 +2562,7 @@ CREATE OR REPLACE FUNCTION app_private.guard_findings(schedule_ids uuid[], left_
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
   v_now timestamptz := clock_timestamp();
@@ -2621,6 +2622,7 @@ CREATE OR REPLACE FUNCTION app_private.guard_outcomes(until timestamp with time 
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
   v_left_out jsonb;

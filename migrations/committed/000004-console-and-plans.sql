@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:713b8341f3cda4328e86388056dbeb6f49869634
+--! Hash: sha1:3665be149a74ae2ade180ceb5c6829f610f995b7
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3337,6 +3337,8 @@ returns table (
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
+-- Asked once a point: planning takes ten times as long as the look.
+set plan_cache_mode to force_generic_plan
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -3456,6 +3458,7 @@ returns table (schedule_id uuid, conflicts jsonb, left_out jsonb, certain boolea
 language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_generic_plan
 as $$
 declare
   v_left_out jsonb;
