@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { actAs, actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { insertFlagIn, insertPlan } from '../support/plans.ts';
+import { insertPlan } from '../support/plan_points.ts';
 import { become } from '../support/roles.ts';
 
 const database = useDatabase();
@@ -43,7 +43,7 @@ test('conflicts are what a change will find instead of what it expects, and what
 test('conflicts name no plan that the token doesn’t reach, and nothing of one that it doesn’t reach', async () => {
   await withActors(database, async (client) => {
     const flag = await insertFlag(client, { rollout_percentage: 10 });
-    const far = await insertFlagIn(client, 'staging');
+    const far = await insertFlag(client, { environment: 'staging' });
     const { id, schedules } = await insertPlan(client, '2 hours', [{ flag, ...RELEASE }]);
     const cause = await insertPlan(client, '1 hour', [
       { flag, updates: rolloutOf(20) },

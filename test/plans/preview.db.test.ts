@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { insertFlagIn, insertPlan } from '../support/plans.ts';
+import { insertPlan } from '../support/plan_points.ts';
 
 const database = useDatabase();
 
@@ -50,7 +50,7 @@ describe('guards', () => {
   test('a guard that will suspend its plan changes nothing, in any environment', async () => {
     await withActors(database, async (client) => {
       const guarded = await insertFlag(client, { rollout_percentage: 20 });
-      const other = await insertFlagIn(client, 'staging');
+      const other = await insertFlag(client, { environment: 'staging' });
       const plan = await insertPlan(client, '1 hour', [
         { flag: guarded, ...RELEASE },
         { flag: other, updates: rolloutOf(50) },
@@ -107,7 +107,7 @@ describe('guards', () => {
   test('a guard meets what the changes before it leave, also those that a guard left out', async () => {
     await withActors(database, async (client) => {
       const flag = await insertFlag(client, { rollout_percentage: 10 });
-      const other = await insertFlagIn(client, 'staging');
+      const other = await insertFlag(client, { environment: 'staging' });
       // Suspended, as the other flag is at 100 %: so the second finds 10 and not 30.
       await insertPlan(client, '1 hour', [
         { flag, updates: rolloutOf(30) },
@@ -198,8 +198,8 @@ describe('a stop', () => {
     await withActors(database, async (client) => {
       const [flag, unchanged] = [await insertFlag(client), await insertFlag(client)];
       const [far, apart] = [
-        await insertFlagIn(client, 'staging'),
-        await insertFlagIn(client, 'staging'),
+        await insertFlag(client, { environment: 'staging' }),
+        await insertFlag(client, { environment: 'staging' }),
       ];
       await insertPlan(client, '1 hour', [
         { flag, updates: rolloutOf(50) },
