@@ -159,7 +159,7 @@ UNION ALL
     NULL::uuid AS schedule_id,
     (e.name)::text AS key,
     true AS comparable,
-    app_private.environment_state(e.*) AS found,
+    app_private.environment_found(e.*) AS found,
     jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e.*)) AS details
    FROM app_public.environments e
 UNION ALL
@@ -2549,6 +2549,13 @@ CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time 
 RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.environment_change(before, after), NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END) || app_private.stop_details(before, after)));
 comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
+CREATE OR REPLACE FUNCTION app_private.environment_found(environment app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || app_private.environment_state(environment));
+comment on function app_private.environment_found(app_public.environments) is 'What an environment''s row says, with the keys of environment_recorded().';
+
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
  RETURNS uuid
  LANGUAGE sql
@@ -2565,6 +2572,13 @@ AS $function$
   select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
+
+CREATE OR REPLACE FUNCTION app_private.environment_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || ((event).metadata -> 'after'::text));
+comment on function app_private.environment_recorded(audit.events) is 'What an event says of its environment after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.environments)
  RETURNS jsonb
@@ -3856,7 +3870,7 @@ CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -6047,7 +6061,9 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
     union all
     select e
     from audit.events e
@@ -6144,7 +6160,7 @@ CREATE OR REPLACE FUNCTION app_private.row_recorded(source text, event audit.eve
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN ((event).metadata -> 'after'::text) WHEN 'plans'::text THEN app_private.plan_recorded(event) ELSE NULL::jsonb END;
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN app_private.environment_recorded(event) WHEN 'plans'::text THEN app_private.plan_recorded(event) ELSE NULL::jsonb END;
 comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings, environments or plans that it is about, after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:c11f34310afa07aee0bafa61d853a5e7497b8ebf
+--! Hash: sha1:ae13e90375286686edf7a5608d9c33738180fdf2
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -1473,6 +1473,25 @@ alter table app_public.environments enable always trigger _900_audit_delete;
 --! Included environments/recorded.sql
 -- Environments held against the trail: audit/verify and audit/reconcile.
 
+-- Events leave out what of a stop there isn't. Here it is null, so that a stop that somebody began or ended past the triggers differs.
+create or replace function app_private.environment_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb || ((event).metadata -> 'after');
+
+create or replace function app_private.environment_found(environment app_public.environments)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb
+  || app_private.environment_state(environment);
+
+comment on function app_private.environment_recorded(audit.events) is
+  'What an event says of its environment after it; null when it says nothing of that.';
+comment on function app_private.environment_found(app_public.environments) is
+  'What an environment''s row says, with the keys of environment_recorded().';
+
 -- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
 -- Who created it was never known: the row itself isn't asked, for it is what is checked.
 create or replace function app_private.original_environments(names text[])
@@ -1481,7 +1500,7 @@ language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -6643,7 +6662,7 @@ select
   'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
   null::uuid, null::text, e.name::text, null::uuid,
   e.name::text, true,
-  app_private.environment_state(e),
+  app_private.environment_found(e),
   jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
 from app_public.environments e
 union all
@@ -7228,7 +7247,7 @@ return case source
   when 'feature_flags' then app_private.flag_recorded(event)
   when 'feature_flag_schedules' then app_private.schedule_recorded(event)
   when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
-  when 'environments' then (event).metadata -> 'after'
+  when 'environments' then app_private.environment_recorded(event)
   when 'plans' then app_private.plan_recorded(event)
 end;
 
@@ -7279,7 +7298,9 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
     union all
     select e
     from audit.events e

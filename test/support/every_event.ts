@@ -116,20 +116,30 @@ async function runSchedules(client: pg.Client): Promise<void> {
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [failed.id]);
 }
 
-/** A plan that is edited, fails, is retried and completed; one that takes it back, and one that is cancelled. */
+const makePlan = (client: pg.Client, title: string, changes: object[], dueIn: string | null) =>
+  asAdmin(
+    client,
+    `select id from app_public.create_plan($1, $2, now() + $3::interval, 'launch day')`,
+    [title, JSON.stringify([{ changes }]), dueIn as string],
+    'launch day',
+  );
+
+const checkout = (environment: string, change: object) => ({
+  ...{ flag_key: 'checkout', environment, updates: { enabled: true } },
+  ...change,
+});
+
+/** A plan that is edited, fails, is retried and applied; one that takes it back, and one that is cancelled. */
 async function runPlans(client: pg.Client): Promise<void> {
   await insertFlag(client, { flag_key: 'checkout', environment: 'preview' });
-  const changes = ['production', 'preview'].map((environment) => ({
-    ...{ flag_key: 'checkout', environment, updates: { enabled: true } },
-  }));
-  const make = (title: string) =>
-    asAdmin(
-      client,
-      `select id from app_public.create_plan($1, $2, now() + interval '1 hour', 'launch day')`,
-      [title, JSON.stringify([{ changes }])],
-      'launch day',
-    );
-  const plan = await make('Launch');
+  const changes = [
+    checkout('production', {
+      updates: { enabled: false, rollout_percentage: 30 },
+      ...{ expects: { rollout_percentage: 77 }, on_conflict: 'keep' },
+    }),
+    checkout('preview', { expects: { enabled: false }, on_conflict: 'suspend' }),
+  ];
+  const plan = await makePlan(client, 'Launch', changes, '1 hour');
   await asAdmin(
     client,
     `select id from app_public.edit_plan($1, starts_at => now() + interval '2 hours', reason => 'the fair')`,
@@ -138,19 +148,42 @@ async function runPlans(client: pg.Client): Promise<void> {
   );
   await failPoint(client, plan);
   await asAdmin(client, `select id from app_public.retry_plan($1, 'mended')`, [plan], 'mended');
+  await apply(client);
   await client.query(
-    `update app_public.feature_flag_schedules set status = 'applied' where plan_id = '${plan}'`,
-  );
-  await client.query(`select app_private.end_point($1, 'applied')`, [plan]);
-  await client.query(
-    `select app_private.insert_plan('Revert of Launch', content, null, jsonb_build_object('planId', id))
-     from app_public.plans where id = $1`,
+    `with reverted as (
+       select (app_private.insert_plan('Revert of Launch', content, null, jsonb_build_object('planId', id))).id
+       from app_public.plans where id = $1
+     )
+     select id from reverted`,
     [plan],
   );
-  const other = await make('Again');
+  await client.query(
+    `update app_public.feature_flag_schedules set scheduled_at = scheduled_at + interval '1 hour'
+     where plan_id = (select id from app_public.plans where title = 'Revert of Launch')`,
+  );
+  const other = await makePlan(client, 'Again', changes, '1 hour');
   await asAdmin(client, `select id from app_public.cancel_plan($1, 'not now')`, [other]);
+  await suspendPlans(client);
   await client.query('delete from app_public.feature_flag_schedules where plan_id = $1', [plan]);
   await client.query('delete from app_public.plans where id = $1', [plan]);
+}
+
+/** A plan that a stop keeps from being applied, and one that finds its flag changed. */
+async function suspendPlans(client: pg.Client): Promise<void> {
+  const stop = `select (app_public.stop_environment('preview', 'errors in the shop')).name`;
+  await asAdmin(client, stop, [], 'errors in the shop');
+  await makePlan(client, 'Held', [checkout('preview', {})], null);
+  await apply(client);
+  const resume = `select (app_public.resume_environment('preview', 'skip', 'all is well')).name`;
+  await asAdmin(client, resume, [], 'all is well');
+  const guard = { expects: { enabled: false }, on_conflict: 'suspend' };
+  const guarded = await makePlan(client, 'Guarded', [checkout('preview', guard)], null);
+  await apply(client);
+  await asAdmin(
+    client,
+    `select (app_public.resume_schedule(s.id, 'checked')).id from app_public.feature_flag_schedules s where s.plan_id = $1`,
+    [guarded],
+  );
 }
 
 async function apply(client: pg.Client): Promise<void> {
