@@ -53,7 +53,7 @@ async function named<T>(client: pg.Client, name: string, work: () => Promise<T>)
   return result;
 }
 
-const asAdmin = (client: pg.Client, sql: string, parameters: string[] = [], reason = '') =>
+const asAdmin = (client: pg.Client, sql: string, parameters: unknown[] = [], reason = '') =>
   named(client, 'halyard-api', () => asAdminOf<string>(client, sql, parameters, reason));
 
 async function runPurge(client: pg.Client): Promise<void> {
@@ -120,7 +120,7 @@ const makePlan = (client: pg.Client, title: string, changes: object[], dueIn: st
   asAdmin(
     client,
     `select id from app_public.create_plan($1, $2, now() + $3::interval, 'launch day')`,
-    [title, JSON.stringify([{ changes }]), dueIn as string],
+    [title, JSON.stringify([{ changes }]), dueIn],
     'launch day',
   );
 
