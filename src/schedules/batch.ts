@@ -84,7 +84,10 @@ export function report(batch: Applied, log: Logger): void {
     log.error(total, "schedules can't be applied, nor be marked as failed: see the warnings");
   if (retried > 0) log.warn(total, 'schedules failed and are tried again later');
   if (suspendedForConflict > 0)
-    log.warn(total, 'schedules are suspended for conflicts: see flag_schedule.suspended in the audit trail');
+    log.warn(
+      total,
+      'schedules are suspended for conflicts: see flag_schedule.suspended in the audit trail',
+    );
   if (suspendedForStop > 0)
     log.info(total, 'schedules are suspended: their environment is stopped');
   if (applied > 0) log.info(total, 'schedules were applied');
