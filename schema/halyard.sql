@@ -359,6 +359,7 @@ CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_sched
 CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
 CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
+CREATE INDEX feature_flag_schedules_guarded_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE ((status = 'pending'::text) AND (expects IS NOT NULL));
 CREATE INDEX feature_flag_schedules_pending_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE UNIQUE INDEX feature_flag_schedules_point_idx ON app_public.feature_flag_schedules USING btree (plan_id, occurrence_no, step_no, flag_id) WHERE (plan_id IS NOT NULL);
@@ -1868,6 +1869,46 @@ AS $function$
 $function$;
 comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
+CREATE OR REPLACE FUNCTION app_private.change_conflicts(schedule_ids uuid[])
+ RETURNS SETOF app_public.change_conflict
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_until timestamptz;
+  v_flag_ids uuid[];
+  v_guards record;
+begin
+  select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
+  into v_until, v_flag_ids
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
+  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  return query
+    select
+      f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
+      (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
+    from (
+      select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
+      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      where g.found is distinct from g.expected
+      union all
+      select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flag_schedules o
+        on o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+      cross join lateral jsonb_object_keys(s.updates) as k (key)
+      where s.id = any (schedule_ids) and (o.updates -> k.key) is not null
+    ) as c
+    join app_public.feature_flag_schedules s on s.id = c.schedule_id
+    join app_public.feature_flags f on f.id = s.flag_id
+    order by s.scheduled_at, f.environment, f.flag_key, c.field, c.kind, c.cause_id
+    limit 1000;
+end;
+$function$;
+comment on function app_private.change_conflicts(uuid[]) is 'What stands against these schedules, which are pending or suspended: at most 1,000 conflicts, with the schedule and the plan that are the cause as far as the token reaches them.';
+
 CREATE OR REPLACE FUNCTION app_private.change_problem(change jsonb)
  RETURNS text
  LANGUAGE plpgsql
@@ -2191,26 +2232,32 @@ AS $function$
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
-CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone)
- RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb)
+CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone, left_out jsonb DEFAULT NULL::jsonb, without uuid DEFAULT NULL::uuid)
+ RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
  LANGUAGE sql
  STABLE
 BEGIN ATOMIC
  SELECT d.id,
      d.scheduled_at,
-     d.value
+     d.value,
+     d.plan_id,
+     d.occurrence_no,
+     d.step_no
     FROM ( SELECT s.id,
              s.scheduled_at,
-             (s.updates -> deciding_change.field) AS value
+             (s.updates -> deciding_change.field) AS value,
+             s.plan_id,
+             s.occurrence_no,
+             s.step_no
             FROM app_public.feature_flag_schedules s
-           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL))
+           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL) AND ((deciding_change.left_out IS NULL) OR (((deciding_change.left_out -> (s.id)::text) @> to_jsonb(deciding_change.field)) IS NOT TRUE)) AND ((deciding_change.without IS NULL) OR (s.id <> deciding_change.without)))
            ORDER BY s.scheduled_at DESC, s.id DESC
           LIMIT 1) d
    WHERE (NOT (EXISTS ( SELECT
             FROM app_public.feature_flag_schedules a
-           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL)))));
+           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL) AND ((a.kept IS NULL) OR (deciding_change.field <> ALL (a.kept)))))));
 END;
-comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone,jsonb,uuid) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(), what guard_summary() says is left out, and which schedule not to look at; no row when the field stays as it is.';
 
 CREATE OR REPLACE FUNCTION app_private.delivering_problems()
  RETURNS SETOF text
@@ -2494,6 +2541,16 @@ CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.
 RETURN (jsonb_build_object('createdBy', (environment).created_by) || CASE WHEN (((environment).stopped_at IS NULL) AND ((environment).last_resume IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('stoppedAt', app_private.iso((environment).stopped_at), 'stoppedBy', (environment).stopped_by, 'stopReason', (environment).stop_reason, 'lastResume', (environment).last_resume)) END);
 comment on function app_private.environment_state(app_public.environments) is 'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
 
+CREATE OR REPLACE FUNCTION app_private.environments_are_visible(environments character varying[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
+$function$;
+comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
+
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
  LANGUAGE sql
@@ -2748,6 +2805,47 @@ AS $function$
 $function$;
 comment on function app_private.given_up_numbers(text) is 'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
 
+CREATE OR REPLACE FUNCTION app_private.guard_findings(schedule_ids uuid[], left_out jsonb DEFAULT NULL::jsonb, uncertain uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(schedule_id uuid, field text, expected jsonb, found jsonb, cause_id uuid, cause_plan_id uuid, turn_at timestamp with time zone, certain boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      s.id, k.key, k.value, coalesce(d.value, app_private.flag_values(f) -> k.key), d.schedule_id, d.plan_id, t.turn_at,
+      coalesce(d.scheduled_at > v_now, true)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules o
+        where o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+          and (o.updates -> k.key) is not null)
+      and not (uncertain is not null and app_private.is_uncertain(
+        uncertain, s.flag_id, k.key, d.scheduled_at, d.schedule_id, t.last_at, t.last_id))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, v_now) as t
+    cross join lateral jsonb_each(s.expects) as k
+    left join lateral app_private.deciding_change(
+      s.flag_id, k.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, guard_findings.left_out, s.id
+    ) as d on true
+    where s.id = any (schedule_ids)
+      and (d.schedule_id is null or (d.scheduled_at, d.schedule_id) < (s.scheduled_at, s.id) or s.suspended_for = 'conflict')
+      and (s.suspended_for = 'conflict' or not exists (
+        select
+        from app_public.feature_flag_schedules a
+        where a.flag_id = s.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (s.scheduled_at, s.id)
+          and (a.updates -> k.key) is not null and (a.kept is null or k.key <> all (a.kept))));
+end;
+$function$;
+comment on function app_private.guard_findings(uuid[],jsonb,uuid[]) is 'What each of these waiting schedules expects of each field and will find there, the schedule that makes it so, when, and whether that is certain; given what guards leave out before, and the schedules whose outcome is uncertain.';
+
 CREATE OR REPLACE FUNCTION app_private.guard_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -2766,6 +2864,136 @@ AS $function$
   where r.scope = 'full'
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_outcomes(until timestamp with time zone, flag_ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(schedule_id uuid, conflicts jsonb, left_out jsonb, certain boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_left_out jsonb;
+  v_uncertain uuid[];
+  v_point record;
+  v_row record;
+begin
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+    for v_row in
+      select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
+      from (
+        select
+          s.id, coalesce(g.conflicts, '{}') as conflicts, coalesce(g.is_certain, true) as is_certain,
+          case
+            when bool_or(s.on_conflict = 'suspend' and g.conflicts <> '{}') over () then s.updates
+            when s.on_conflict = 'keep' then g.conflicts
+          end as stays
+        from app_public.feature_flag_schedules s
+        left join (
+          select
+            n.schedule_id,
+            coalesce(jsonb_object_agg(n.field, n.found) filter (where n.found is distinct from n.expected), '{}') as conflicts,
+            bool_and(n.certain) as is_certain
+          from app_private.guard_findings(v_point.schedule_ids, v_left_out, v_uncertain) as n
+          group by n.schedule_id
+        ) as g on g.schedule_id = s.id
+        where s.id = any (v_point.schedule_ids)
+      ) as r
+    loop
+      schedule_id := v_row.id;
+      conflicts := v_row.conflicts;
+      certain := v_row.point_is_certain;
+      left_out := (select coalesce(jsonb_agg(k.key), '[]') from jsonb_object_keys(v_row.stays) as k (key));
+      if left_out <> '[]' then
+        v_left_out := coalesce(v_left_out, '{}') || jsonb_build_object(schedule_id, left_out);
+      end if;
+      if not certain then
+        v_uncertain := array_append(v_uncertain, schedule_id);
+      end if;
+      if conflicts <> '{}' or left_out <> '[]' or not certain then
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$function$;
+comment on function app_private.guard_outcomes(timestamp with time zone,uuid[]) is 'Of each pending schedule until `until`, of these flags or of all, that a guard or a stop touches: what it finds instead of what it expects, which fields stay as they are, and whether that is certain.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_summary(until timestamp with time zone, flag_ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(left_out jsonb, uncertain uuid[], in_conflict uuid[])
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Mostly there is nothing, and planning what is below would take longer than all else.
+  if exists (select from app_public.feature_flag_schedules s where s.status = 'pending' and s.expects is not null)
+    or exists (select from app_public.environments e where e.stopped_at is not null)
+  then
+    select
+      jsonb_object_agg(o.schedule_id, o.left_out) filter (where o.left_out <> '[]'),
+      array_agg(o.schedule_id) filter (where not o.certain),
+      array_agg(o.schedule_id) filter (where o.conflicts <> '{}' or o.left_out <> '[]')
+    into guard_summary.left_out, guard_summary.uncertain, guard_summary.in_conflict
+    from app_private.guard_outcomes(until, flag_ids) as o;
+  end if;
+  return next;
+end;
+$function$;
+comment on function app_private.guard_summary(timestamp with time zone,uuid[]) is 'guard_outcomes() in one row: the fields that stay by schedule, the schedules whose outcome is uncertain, and those that a conflict touches; null where there are none.';
+
+CREATE OR REPLACE FUNCTION app_private.guarded_points(until timestamp with time zone, flag_ids uuid[])
+ RETURNS TABLE(schedule_ids uuid[], is_stopped boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_stopped text[] := array(select e.name::text from app_public.environments e where e.stopped_at is not null);
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select array_agg(w.id order by w.id), bool_or(f.environment = any (v_stopped))
+    from (
+      select distinct coalesce(s.plan_id, s.id) as id
+      from app_public.feature_flag_schedules s
+      where s.status = 'pending' and s.expects is not null and (guarded_points.flag_ids is null or s.flag_id = any (guarded_points.flag_ids))
+      union
+      select p.id
+      from app_public.plans p
+      where p.status = 'active' and p.environments && v_stopped::varchar[] and cardinality(v_stopped) > 0
+        and (guarded_points.flag_ids is null or p.flag_ids && guarded_points.flag_ids)
+    ) as p
+    join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
+    join app_public.feature_flags f on f.id = w.flag_id
+    cross join lateral app_private.turn_of(w, v_now) as t
+    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    group by p.id
+    order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
+end;
+$function$;
+comment on function app_private.guarded_points(timestamp with time zone,uuid[]) is 'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
+
+CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[])
+ RETURNS uuid[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with recursive reached (flag_id) as (
+    select unnest(flag_ids)
+    union
+    select w.flag_id
+    from reached r
+    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
+  )
+  select array_agg(r.flag_id) from reached r
+$function$;
+comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
 
 CREATE OR REPLACE FUNCTION app_private.guarding_problems()
  RETURNS SETOF text
@@ -2965,6 +3193,17 @@ AS $function$
   select left(error_code, 2) in ('08', '40', '53', '57', '58', 'XX') or error_code in ('55P03', 'ZF011')
 $function$;
 comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
+
+CREATE OR REPLACE FUNCTION app_private.is_uncertain(uncertain uuid[], flag_id uuid, field text, decided_at timestamp with time zone, decided_id uuid, last_at timestamp with time zone, last_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT (EXISTS ( SELECT
+            FROM app_public.feature_flag_schedules u
+           WHERE ((u.id = ANY (is_uncertain.uncertain)) AND (u.flag_id = is_uncertain.flag_id) AND ((u.updates -> is_uncertain.field) IS NOT NULL) AND ((is_uncertain.decided_id IS NULL) OR (ROW(u.scheduled_at, u.id) >= ROW(is_uncertain.decided_at, is_uncertain.decided_id))) AND (ROW(u.scheduled_at, u.id) <= ROW(is_uncertain.last_at, is_uncertain.last_id))))) AS "exists";
+END;
+comment on function app_private.is_uncertain(uuid[],uuid,text,timestamp with time zone,uuid,timestamp with time zone,uuid) is 'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
 
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
@@ -3689,6 +3928,7 @@ begin
       case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'plan_id', l.plan_id, 'occurrence_no', l.occurrence_no, 'step_no', l.step_no,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
@@ -3707,6 +3947,7 @@ begin
     left join lateral (
       select
         e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        e.metadata -> 'planId' as plan_id, e.metadata -> 'occurrenceNo' as occurrence_no, e.metadata -> 'stepNo' as step_no,
         greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
@@ -4010,10 +4251,17 @@ CREATE OR REPLACE FUNCTION app_private.projected_states(environment text, at tim
 AS $function$
 declare
   c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  v_now timestamptz := clock_timestamp();
+  -- Of a flag with a pending schedule up to then nothing is certain.
+  v_uncertain_until timestamptz := case
+    when exists (select from app_public.environments e where e.name = projected_states.environment and e.stopped_at is not null)
+      then projected_states.at
+    else clock_timestamp()
+  end;
   v_held record;
+  v_guards record;
 begin
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(projected_states.at) as g;
   return query
     select
       f.flag_key::text,
@@ -4022,17 +4270,23 @@ begin
       not exists (
         select
         from app_public.feature_flag_schedules s
-        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
-      case when e.schedule_id is null then '{}'
-        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
-      || case when r.schedule_id is null then '{}'
-        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_uncertain_until)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, projected_states.at, c_last_id)
+        or app_private.is_uncertain(
+          v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, projected_states.at, c_last_id))),
+      case when e.schedule_id is null then '{}' else jsonb_build_object(
+        'enabled', app_private.source_of(e.schedule_id, e.scheduled_at, e.plan_id, e.occurrence_no, e.step_no)) end
+      || case when r.schedule_id is null then '{}' else jsonb_build_object(
+        'rollout_percentage', app_private.source_of(r.schedule_id, r.scheduled_at, r.plan_id, r.occurrence_no, r.step_no)) end,
       f.id
     from app_public.feature_flags f
     left join lateral app_private.deciding_change(
-      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     where f.environment = projected_states.environment
     order by f.flag_key
     limit 10000;
@@ -6432,6 +6686,13 @@ comment on function app_private.shipped_message(text,bigint) is 'The message tha
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 
+CREATE OR REPLACE FUNCTION app_private.source_of(schedule_id uuid, at timestamp with time zone, plan_id uuid, occurrence_no integer, step_no integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN (plan_id IS NULL) THEN jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at)) ELSE jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at), 'plan_id', plan_id, 'occurrence_no', occurrence_no, 'step_no', step_no) END;
+comment on function app_private.source_of(uuid,timestamp with time zone,uuid,integer,integer) is 'What decides a field, in `sources`: the schedule and its time, and the point of its plan.';
+
 CREATE OR REPLACE FUNCTION app_private.stale_detail(event audit.events, revision bigint)
  RETURNS text
  LANGUAGE sql
@@ -7499,6 +7760,24 @@ end;
 $function$;
 comment on function app_private.try_point(uuid[],timestamp with time zone) is 'Applies all changes of a plan''s point, or one guarded schedule. Says what became of all of them: applied, suspended, pending (tried again later), failed for good, stuck (not even marked), or untried, because the deadline had passed.';
 
+CREATE OR REPLACE FUNCTION app_private.turn_of(schedule app_public.feature_flag_schedules, at timestamp with time zone)
+ RETURNS TABLE(turn_at timestamp with time zone, last_at timestamp with time zone, last_id uuid)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT GREATEST((turn_of.schedule).scheduled_at, (turn_of.schedule).next_attempt_at, turn_of.at) AS "greatest",
+         CASE
+             WHEN w.comes_late THEN GREATEST((turn_of.schedule).next_attempt_at, turn_of.at)
+             ELSE (turn_of.schedule).scheduled_at
+         END AS scheduled_at,
+         CASE
+             WHEN w.comes_late THEN '00000000-0000-0000-0000-000000000000'::uuid
+             ELSE (turn_of.schedule).id
+         END AS id
+    FROM ( SELECT (((turn_of.schedule).next_attempt_at > turn_of.at) OR COALESCE(((turn_of.schedule).suspended_for = 'conflict'::text), false)) AS "?column?") w(comes_late);
+END;
+comment on function app_private.turn_of(app_public.feature_flag_schedules,timestamp with time zone) is 'When a schedule that waits comes to its turn, seen from `at`, and up to which (scheduled_at, id) its flag''s schedules are applied by then.';
+
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
  LANGUAGE sql
@@ -8447,7 +8726,7 @@ begin
 end;
 $function$;
 comment on function app_public.flag_state_at(text,timestamp with time zone) is '@behavior -*
-The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue or its environment is stopped, and where what a guard will find isn''t certain. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed, and the point of its plan.';
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_admin;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_auditor;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_viewer;
@@ -8492,11 +8771,19 @@ CREATE OR REPLACE FUNCTION app_public.plan_conflicts(plan_id uuid)
 AS $function$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.plans p
+      join app_public.feature_flag_schedules s on s.plan_id = p.id
+      where p.id = plan_conflicts.plan_id and s.status in ('pending', 'suspended')
+        and app_private.environments_are_visible(p.environments)
+    )) as c;
 end;
 $function$;
 comment on function app_public.plan_conflicts(uuid) is '@behavior -*
-What stands against the open point of a plan.';
+What stands against the open point of a plan, as far as it can be known: where a field will have another value than its change expects, and where another change of the field is for the same instant.';
 grant execute on function app_public.plan_conflicts(uuid) to halyard_admin;
 grant execute on function app_public.plan_conflicts(uuid) to halyard_auditor;
 
@@ -8694,11 +8981,19 @@ CREATE OR REPLACE FUNCTION app_public.schedule_conflicts(schedule_id uuid)
 AS $function$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.id = schedule_conflicts.schedule_id and s.status in ('pending', 'suspended')
+        and app_private.environment_is_visible(f.environment)
+    )) as c;
 end;
 $function$;
 comment on function app_public.schedule_conflicts(uuid) is '@behavior -*
-What stands against a pending schedule.';
+What stands against a schedule that is pending or suspended, as plan_conflicts() says it of a plan.';
 grant execute on function app_public.schedule_conflicts(uuid) to halyard_admin;
 grant execute on function app_public.schedule_conflicts(uuid) to halyard_auditor;
 
@@ -8739,7 +9034,7 @@ comment on function app_public.schedule_flag_change(text,text,timestamp with tim
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.schedules_between(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
- RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone)
+ RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone, plan_id uuid)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8752,7 +9047,8 @@ begin
   return query
     select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
       -- Not s.cancelled_at: the tracking columns can be rolled back.
-      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end,
+      s.plan_id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     where f.environment = schedules_between.environment
@@ -8794,7 +9090,7 @@ comment on function app_public.stop_environment(text,text) is 'Stops an environm
 grant execute on function app_public.stop_environment(text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)
- RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer, certain boolean, in_conflict boolean)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8803,17 +9099,22 @@ AS $function$
 declare
   c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now timestamptz := clock_timestamp();
+  v_is_stopped boolean := exists (
+    select from app_public.environments e where e.name = upcoming_changes.environment and e.stopped_at is not null);
   v_held record;
+  v_guards record;
 begin
   perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
   perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary("to") as g;
   return query
     with pending as materialized (
       select p.*
       from (
         (
-          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -8825,7 +9126,8 @@ begin
         union all
         -- Overdue ones come now, or with their next attempt.
         (
-          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -8839,8 +9141,18 @@ begin
       limit upcoming_changes.first
     )
     select
-      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
-      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+      p.due_at, f.flag_key::text, p.updates, p.id, p.plan_id, p.occurrence_no, p.step_no, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage),
+      not v_is_stopped
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = p.flag_id and s.status = 'pending' and s.scheduled_at <= v_now)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, o.last_at, o.last_id)
+        or app_private.is_uncertain(v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, o.last_at, o.last_id)
+        or p.id = any (v_guards.uncertain))),
+      v_guards.in_conflict is not null and p.id = any (v_guards.in_conflict)
     from pending p
     join app_public.feature_flags f on f.id = p.flag_id
     -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
@@ -8851,14 +9163,16 @@ begin
         case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
     ) as o
     left join lateral app_private.deciding_change(
-      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     order by p.due_at, p.scheduled_at, p.id;
 end;
 $function$;
 comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is '@behavior -*
-The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides, or is suspended, isn''t there. `certain` is as in flag_state_at(). `in_conflict` is true where a guard will find something else than it expects: what it suspends or keeps is among the updates, and not in the state.';
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_admin;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_auditor;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_viewer;

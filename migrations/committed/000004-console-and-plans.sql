@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:68b3d04d5e7561f31f95e5830d339e10dd07f9e9
+--! Hash: sha1:288e768575efc3191db327d5a701e7ad422dd70e
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -377,6 +377,9 @@ create unique index if not exists feature_flag_schedules_point_idx
   on app_public.feature_flag_schedules (plan_id, occurrence_no, step_no, flag_id) where plan_id is not null;
 create index if not exists feature_flag_schedules_suspended_idx
   on app_public.feature_flag_schedules (scheduled_at, id) where status = 'suspended';
+-- The guards that are to come, for projections: there are few, and mostly none.
+create index if not exists feature_flag_schedules_guarded_idx
+  on app_public.feature_flag_schedules (flag_id) where status = 'pending' and expects is not null;
 
 comment on column app_public.feature_flag_schedules.plan_id is 'The plan that it belongs to; null for a schedule of its own.';
 comment on column app_public.feature_flag_schedules.occurrence_no is 'Which occurrence of its plan it belongs to.';
@@ -5194,8 +5197,295 @@ comment on function app_public.revert_span(text, timestamptz, timestamptz, text[
 
 grant execute on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) to halyard_admin;
 --! EndIncluded plans/revert.sql
+--! Included plans/guard_outcomes.sql
+-- What guards will find: the pending schedules that expect something, in the order in which they come, each against the state that the
+-- earlier ones leave. A guard of one environment may suspend a plan's changes in another, so this looks at all environments; where no
+-- pending schedule expects anything it is one look into an empty index.
+--
+-- The order of changes of one instant isn't foreseen, and neither is what waits for a person or for another attempt. Where a guard meets
+-- such a change its outcome is uncertain, and so is all that depends on it.
+
+-- When a schedule comes to its turn, and its place among the schedules of its flag: those up to (last_at, last_id) are applied by then.
+-- One that waits for its next attempt comes behind all that are due until then. A conflict that is resolved is due then.
+create or replace function app_private.turn_of(schedule app_public.feature_flag_schedules, at timestamptz)
+returns table (turn_at timestamptz, last_at timestamptz, last_id uuid)
+language sql
+stable
+begin atomic
+  select
+    greatest((schedule).scheduled_at, (schedule).next_attempt_at, turn_of.at),
+    case when w.comes_late then greatest((schedule).next_attempt_at, turn_of.at) else (schedule).scheduled_at end,
+    case when w.comes_late then '00000000-0000-0000-0000-000000000000'::uuid else (schedule).id end
+  from (
+    select (schedule).next_attempt_at > turn_of.at or coalesce((schedule).suspended_for = 'conflict', false)
+  ) as w (comes_late);
+end;
+
+comment on function app_private.turn_of(app_public.feature_flag_schedules, timestamptz) is
+  'When a schedule that waits comes to its turn, seen from `at`, and up to which (scheduled_at, id) its flag''s schedules are applied by then.';
+
+-- The rule of apply: a guard compares only its keys, and of these only those that no later schedule has set already.
+create or replace function app_private.guard_findings(schedule_ids uuid[], left_out jsonb default null, uncertain uuid[] default null)
+returns table (
+  schedule_id uuid, field text, expected jsonb, found jsonb, cause_id uuid, cause_plan_id uuid, turn_at timestamptz, certain boolean
+)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+-- Asked once a point: planning takes ten times as long as the look.
+set plan_cache_mode to force_generic_plan
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      s.id, k.key, k.value, coalesce(d.value, app_private.flag_values(f) -> k.key), d.schedule_id, d.plan_id, t.turn_at,
+      coalesce(d.scheduled_at > v_now, true)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules o
+        where o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+          and (o.updates -> k.key) is not null)
+      and not (uncertain is not null and app_private.is_uncertain(
+        uncertain, s.flag_id, k.key, d.scheduled_at, d.schedule_id, t.last_at, t.last_id))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, v_now) as t
+    cross join lateral jsonb_each(s.expects) as k
+    left join lateral app_private.deciding_change(
+      s.flag_id, k.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, guard_findings.left_out, s.id
+    ) as d on true
+    where s.id = any (schedule_ids)
+      and (d.schedule_id is null or (d.scheduled_at, d.schedule_id) < (s.scheduled_at, s.id) or s.suspended_for = 'conflict')
+      and (s.suspended_for = 'conflict' or not exists (
+        select
+        from app_public.feature_flag_schedules a
+        where a.flag_id = s.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (s.scheduled_at, s.id)
+          and (a.updates -> k.key) is not null and (a.kept is null or k.key <> all (a.kept))));
+end;
+$$;
+
+comment on function app_private.guard_findings(uuid[], jsonb, uuid[]) is
+  'What each of these waiting schedules expects of each field and will find there, the schedule that makes it so, when, and whether that is certain; given what guards leave out before, and the schedules whose outcome is uncertain.';
+
+-- Whether an uncertain change could decide the field after the one that is taken for the deciding one.
+create or replace function app_private.is_uncertain(
+  uncertain uuid[], flag_id uuid, field text, decided_at timestamptz, decided_id uuid, last_at timestamptz, last_id uuid
+)
+returns boolean
+language sql
+stable
+begin atomic
+  select exists (
+    select
+    from app_public.feature_flag_schedules u
+    where u.id = any (uncertain) and u.flag_id = is_uncertain.flag_id and (u.updates -> field) is not null
+      and (decided_id is null or (u.scheduled_at, u.id) >= (decided_at, decided_id))
+      and (u.scheduled_at, u.id) <= (last_at, last_id));
+end;
+
+comment on function app_private.is_uncertain(uuid[], uuid, text, timestamptz, uuid, timestamptz, uuid) is
+  'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
+
+-- The flags whose guards an answer about these flags depends on: a plan's guard asks for one flag, and suspends the changes of others.
+create or replace function app_private.guarded_with(flag_ids uuid[])
+returns uuid[]
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with recursive reached (flag_id) as (
+    select unnest(flag_ids)
+    union
+    select w.flag_id
+    from reached r
+    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
+  )
+  select array_agg(r.flag_id) from reached r
+$$;
+
+comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+
+-- The points that matter: those that expect something, and, because nothing of them is certain, those that reach into a stopped environment.
+create or replace function app_private.guarded_points(until timestamptz, flag_ids uuid[])
+returns table (schedule_ids uuid[], is_stopped boolean)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_stopped text[] := array(select e.name::text from app_public.environments e where e.stopped_at is not null);
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select array_agg(w.id order by w.id), bool_or(f.environment = any (v_stopped))
+    from (
+      select distinct coalesce(s.plan_id, s.id) as id
+      from app_public.feature_flag_schedules s
+      where s.status = 'pending' and s.expects is not null and (guarded_points.flag_ids is null or s.flag_id = any (guarded_points.flag_ids))
+      union
+      select p.id
+      from app_public.plans p
+      where p.status = 'active' and p.environments && v_stopped::varchar[] and cardinality(v_stopped) > 0
+        and (guarded_points.flag_ids is null or p.flag_ids && guarded_points.flag_ids)
+    ) as p
+    join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
+    join app_public.feature_flags f on f.id = w.flag_id
+    cross join lateral app_private.turn_of(w, v_now) as t
+    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    group by p.id
+    order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
+end;
+$$;
+
+comment on function app_private.guarded_points(timestamptz, uuid[]) is
+  'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
+
+create or replace function app_private.guard_outcomes(until timestamptz, flag_ids uuid[] default null)
+returns table (schedule_id uuid, conflicts jsonb, left_out jsonb, certain boolean)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_generic_plan
+as $$
+declare
+  v_left_out jsonb;
+  v_uncertain uuid[];
+  v_point record;
+  v_row record;
+begin
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+    for v_row in
+      select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
+      from (
+        select
+          s.id, coalesce(g.conflicts, '{}') as conflicts, coalesce(g.is_certain, true) as is_certain,
+          case
+            when bool_or(s.on_conflict = 'suspend' and g.conflicts <> '{}') over () then s.updates
+            when s.on_conflict = 'keep' then g.conflicts
+          end as stays
+        from app_public.feature_flag_schedules s
+        left join (
+          select
+            n.schedule_id,
+            coalesce(jsonb_object_agg(n.field, n.found) filter (where n.found is distinct from n.expected), '{}') as conflicts,
+            bool_and(n.certain) as is_certain
+          from app_private.guard_findings(v_point.schedule_ids, v_left_out, v_uncertain) as n
+          group by n.schedule_id
+        ) as g on g.schedule_id = s.id
+        where s.id = any (v_point.schedule_ids)
+      ) as r
+    loop
+      schedule_id := v_row.id;
+      conflicts := v_row.conflicts;
+      certain := v_row.point_is_certain;
+      left_out := (select coalesce(jsonb_agg(k.key), '[]') from jsonb_object_keys(v_row.stays) as k (key));
+      if left_out <> '[]' then
+        v_left_out := coalesce(v_left_out, '{}') || jsonb_build_object(schedule_id, left_out);
+      end if;
+      if not certain then
+        v_uncertain := array_append(v_uncertain, schedule_id);
+      end if;
+      if conflicts <> '{}' or left_out <> '[]' or not certain then
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+
+comment on function app_private.guard_outcomes(timestamptz, uuid[]) is
+  'Of each pending schedule until `until`, of these flags or of all, that a guard or a stop touches: what it finds instead of what it expects, which fields stay as they are, and whether that is certain.';
+
+create or replace function app_private.guard_summary(until timestamptz, flag_ids uuid[] default null)
+returns table (left_out jsonb, uncertain uuid[], in_conflict uuid[])
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- Mostly there is nothing, and planning what is below would take longer than all else.
+  if exists (select from app_public.feature_flag_schedules s where s.status = 'pending' and s.expects is not null)
+    or exists (select from app_public.environments e where e.stopped_at is not null)
+  then
+    select
+      jsonb_object_agg(o.schedule_id, o.left_out) filter (where o.left_out <> '[]'),
+      array_agg(o.schedule_id) filter (where not o.certain),
+      array_agg(o.schedule_id) filter (where o.conflicts <> '{}' or o.left_out <> '[]')
+    into guard_summary.left_out, guard_summary.uncertain, guard_summary.in_conflict
+    from app_private.guard_outcomes(until, flag_ids) as o;
+  end if;
+  return next;
+end;
+$$;
+
+comment on function app_private.guard_summary(timestamptz, uuid[]) is
+  'guard_outcomes() in one row: the fields that stay by schedule, the schedules whose outcome is uncertain, and those that a conflict touches; null where there are none.';
+--! EndIncluded plans/guard_outcomes.sql
 --! Included plans/conflicts.sql
 -- What stands against a change that is to come, known before it is due.
+
+-- A token that reaches a flag reaches its schedules; a plan has flags elsewhere too, and then it isn't named.
+create or replace function app_private.change_conflicts(schedule_ids uuid[])
+returns setof app_public.change_conflict
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_until timestamptz;
+  v_flag_ids uuid[];
+  v_guards record;
+begin
+  select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
+  into v_until, v_flag_ids
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
+  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  return query
+    select
+      f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
+      (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
+    from (
+      select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
+      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      where g.found is distinct from g.expected
+      union all
+      select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flag_schedules o
+        on o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+      cross join lateral jsonb_object_keys(s.updates) as k (key)
+      where s.id = any (schedule_ids) and (o.updates -> k.key) is not null
+    ) as c
+    join app_public.feature_flag_schedules s on s.id = c.schedule_id
+    join app_public.feature_flags f on f.id = s.flag_id
+    order by s.scheduled_at, f.environment, f.flag_key, c.field, c.kind, c.cause_id
+    limit 1000;
+end;
+$$;
+
+comment on function app_private.change_conflicts(uuid[]) is
+  'What stands against these schedules, which are pending or suspended: at most 1,000 conflicts, with the schedule and the plan that are the cause as far as the token reaches them.';
+
+create or replace function app_private.environments_are_visible(environments varchar[])
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
+$$;
+
+comment on function app_private.environments_are_visible(varchar[]) is
+  'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
 create or replace function app_public.plan_conflicts(plan_id uuid)
 returns setof app_public.change_conflict
@@ -5206,13 +5496,21 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.plans p
+      join app_public.feature_flag_schedules s on s.plan_id = p.id
+      where p.id = plan_conflicts.plan_id and s.status in ('pending', 'suspended')
+        and app_private.environments_are_visible(p.environments)
+    )) as c;
 end;
 $$;
 
 comment on function app_public.plan_conflicts(uuid) is
   '@behavior -*
-What stands against the open point of a plan.';
+What stands against the open point of a plan, as far as it can be known: where a field will have another value than its change expects, and where another change of the field is for the same instant.';
 
 create or replace function app_public.schedule_conflicts(schedule_id uuid)
 returns setof app_public.change_conflict
@@ -5223,13 +5521,21 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.id = schedule_conflicts.schedule_id and s.status in ('pending', 'suspended')
+        and app_private.environment_is_visible(f.environment)
+    )) as c;
 end;
 $$;
 
 comment on function app_public.schedule_conflicts(uuid) is
   '@behavior -*
-What stands against a pending schedule.';
+What stands against a schedule that is pending or suspended, as plan_conflicts() says it of a plan.';
 
 grant execute on function app_public.plan_conflicts(uuid), app_public.schedule_conflicts(uuid) to halyard_admin, halyard_auditor;
 --! EndIncluded plans/conflicts.sql
@@ -8049,23 +8355,26 @@ comment on function app_private.require_flag_key(text, text) is
 -- The rule of apply_schedules(): of the schedules that name a field, the latest by (scheduled_at, id) decides, and one that was applied
 -- already may be it. So one look backwards answers, however far ahead. A schedule that waits for its next attempt counts from
 -- then on; a held one waits for a person and doesn't count. `->` is not null: `?` makes the planner expect no row, and sort all of the flag's.
--- The body is bound, so that the planner puts it in line.
+-- The body is bound, so that the planner puts it in line. Where no guard leaves anything out, `left_out` is null, and costs nothing.
 create or replace function app_private.deciding_change(
-  flag_id uuid, field text, at timestamptz, last_at timestamptz, last_id uuid, held_until timestamptz, held_created_until timestamptz
+  flag_id uuid, field text, at timestamptz, last_at timestamptz, last_id uuid, held_until timestamptz, held_created_until timestamptz,
+  left_out jsonb default null, without uuid default null
 )
-returns table (schedule_id uuid, scheduled_at timestamptz, value jsonb)
+returns table (schedule_id uuid, scheduled_at timestamptz, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
 language sql
 stable
 begin atomic
-  select d.id, d.scheduled_at, d.value
+  select d.id, d.scheduled_at, d.value, d.plan_id, d.occurrence_no, d.step_no
   from (
-    select s.id, s.scheduled_at, s.updates -> deciding_change.field as value
+    select s.id, s.scheduled_at, s.updates -> deciding_change.field as value, s.plan_id, s.occurrence_no, s.step_no
     from app_public.feature_flag_schedules s
     where s.flag_id = deciding_change.flag_id and s.status = 'pending'
       and (s.scheduled_at, s.id) <= (last_at, last_id)
       and (s.next_attempt_at is null or s.next_attempt_at <= deciding_change.at)
       and not app_private.is_held(s, held_until, held_created_until)
       and (s.updates -> deciding_change.field) is not null
+      and (left_out is null or left_out -> s.id::text @> to_jsonb(deciding_change.field) is not true)
+      and (without is null or s.id <> without)
     order by s.scheduled_at desc, s.id desc
     limit 1
   ) as d
@@ -8073,13 +8382,28 @@ begin atomic
     select
     from app_public.feature_flag_schedules a
     where a.flag_id = deciding_change.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (d.scheduled_at, d.id)
-      and (a.updates -> deciding_change.field) is not null);
+      and (a.updates -> deciding_change.field) is not null and (a.kept is null or deciding_change.field <> all (a.kept)));
 end;
 
-comment on function app_private.deciding_change(uuid, text, timestamptz, timestamptz, uuid, timestamptz, timestamptz) is
-  'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+comment on function app_private.deciding_change(uuid, text, timestamptz, timestamptz, uuid, timestamptz, timestamptz, jsonb, uuid) is
+  'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(), what guard_summary() says is left out, and which schedule not to look at; no row when the field stays as it is.';
 
--- The future. An overdue schedule is due now, by the rule; but it waits for something, and so what it will do isn't certain.
+-- Who the source of a field is, as answers say it.
+create or replace function app_private.source_of(schedule_id uuid, at timestamptz, plan_id uuid, occurrence_no integer, step_no integer)
+returns jsonb
+language sql
+stable
+return case
+  when plan_id is null then jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at))
+  else jsonb_build_object(
+    'schedule_id', schedule_id, 'at', app_private.iso(at), 'plan_id', plan_id, 'occurrence_no', occurrence_no, 'step_no', step_no)
+end;
+
+comment on function app_private.source_of(uuid, timestamptz, uuid, integer, integer) is
+  'What decides a field, in `sources`: the schedule and its time, and the point of its plan.';
+
+-- The future. An overdue schedule is due now, by the rule; but it waits for something, and so what it will do isn't certain. Neither is
+-- what a stopped environment's schedules will do: they count as if an admin resumed it and applied all, each at its time.
 create or replace function app_private.projected_states(environment text, at timestamptz)
 returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
 language plpgsql
@@ -8089,10 +8413,17 @@ set plan_cache_mode to force_custom_plan
 as $$
 declare
   c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  v_now timestamptz := clock_timestamp();
+  -- Of a flag with a pending schedule up to then nothing is certain.
+  v_uncertain_until timestamptz := case
+    when exists (select from app_public.environments e where e.name = projected_states.environment and e.stopped_at is not null)
+      then projected_states.at
+    else clock_timestamp()
+  end;
   v_held record;
+  v_guards record;
 begin
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(projected_states.at) as g;
   return query
     select
       f.flag_key::text,
@@ -8101,17 +8432,23 @@ begin
       not exists (
         select
         from app_public.feature_flag_schedules s
-        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
-      case when e.schedule_id is null then '{}'
-        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
-      || case when r.schedule_id is null then '{}'
-        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_uncertain_until)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, projected_states.at, c_last_id)
+        or app_private.is_uncertain(
+          v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, projected_states.at, c_last_id))),
+      case when e.schedule_id is null then '{}' else jsonb_build_object(
+        'enabled', app_private.source_of(e.schedule_id, e.scheduled_at, e.plan_id, e.occurrence_no, e.step_no)) end
+      || case when r.schedule_id is null then '{}' else jsonb_build_object(
+        'rollout_percentage', app_private.source_of(r.schedule_id, r.scheduled_at, r.plan_id, r.occurrence_no, r.step_no)) end,
       f.id
     from app_public.feature_flags f
     left join lateral app_private.deciding_change(
-      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     where f.environment = projected_states.environment
     order by f.flag_key
     limit 10000;
@@ -8143,6 +8480,7 @@ begin
       case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'plan_id', l.plan_id, 'occurrence_no', l.occurrence_no, 'step_no', l.step_no,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
@@ -8161,6 +8499,7 @@ begin
     left join lateral (
       select
         e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        e.metadata -> 'planId' as plan_id, e.metadata -> 'occurrenceNo' as occurrence_no, e.metadata -> 'stepNo' as step_no,
         greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
@@ -8225,7 +8564,7 @@ $$;
 
 comment on function app_public.flag_state_at(text, timestamptz) is
   '@behavior -*
-The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue or its environment is stopped, and where what a guard will find isn''t certain. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed, and the point of its plan.';
 
 grant execute on function app_public.flag_state_at(text, timestamptz) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/state.sql
@@ -8235,7 +8574,7 @@ grant execute on function app_public.flag_state_at(text, timestamptz) to halyard
 create or replace function app_public.upcoming_changes(environment text, "from" timestamptz, "to" timestamptz, first integer default 100)
 returns table (
   at timestamptz, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text,
-  enabled boolean, rollout_percentage integer
+  enabled boolean, rollout_percentage integer, certain boolean, in_conflict boolean
 )
 language plpgsql
 stable
@@ -8246,17 +8585,22 @@ as $$
 declare
   c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now timestamptz := clock_timestamp();
+  v_is_stopped boolean := exists (
+    select from app_public.environments e where e.name = upcoming_changes.environment and e.stopped_at is not null);
   v_held record;
+  v_guards record;
 begin
   perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
   perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary("to") as g;
   return query
     with pending as materialized (
       select p.*
       from (
         (
-          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -8268,7 +8612,8 @@ begin
         union all
         -- Overdue ones come now, or with their next attempt.
         (
-          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -8282,8 +8627,18 @@ begin
       limit upcoming_changes.first
     )
     select
-      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
-      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+      p.due_at, f.flag_key::text, p.updates, p.id, p.plan_id, p.occurrence_no, p.step_no, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage),
+      not v_is_stopped
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = p.flag_id and s.status = 'pending' and s.scheduled_at <= v_now)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, o.last_at, o.last_id)
+        or app_private.is_uncertain(v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, o.last_at, o.last_id)
+        or p.id = any (v_guards.uncertain))),
+      v_guards.in_conflict is not null and p.id = any (v_guards.in_conflict)
     from pending p
     join app_public.feature_flags f on f.id = p.flag_id
     -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
@@ -8294,16 +8649,18 @@ begin
         case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
     ) as o
     left join lateral app_private.deciding_change(
-      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     order by p.due_at, p.scheduled_at, p.id;
 end;
 $$;
 
 comment on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) is
   '@behavior -*
-The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides, or is suspended, isn''t there. `certain` is as in flag_state_at(). `in_conflict` is true where a guard will find something else than it expects: what it suspends or keeps is among the updates, and not in the state.';
 
 grant execute on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/upcoming.sql
@@ -8383,7 +8740,7 @@ create or replace function app_public.schedules_between(
   environment text, "from" timestamptz, "to" timestamptz, of_flag text default null, first integer default 1000
 )
 returns table (
-  id uuid, flag_key text, at timestamptz, updates jsonb, status text, applied_at timestamptz, cancelled_at timestamptz
+  id uuid, flag_key text, at timestamptz, updates jsonb, status text, applied_at timestamptz, cancelled_at timestamptz, plan_id uuid
 )
 language plpgsql
 stable
@@ -8398,7 +8755,8 @@ begin
   return query
     select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
       -- Not s.cancelled_at: the tracking columns can be rolled back.
-      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end,
+      s.plan_id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     where f.environment = schedules_between.environment

@@ -163,7 +163,7 @@ test('single schedules and points of one flag are applied in their order', async
 test.for<[string, string]>([
   ['cancelled', `update app_public.feature_flag_schedules set status = 'cancelled' where id = $1`],
   ['deleted', 'delete from app_public.feature_flag_schedules where id = $1'],
-])('a release of which SQL has %s a part is not made by halves', async ([, statement]) => {
+] as const)('a release of which SQL has %s a part is not made by halves', async ([, statement]) => {
   await withRollback(database, async (client) => {
     const { id } = await insertDuePlan(client, await changesOf(client, 'a', 'b'));
     await client.query('update app_public.feature_flag_schedules set max_attempts = 1');

@@ -78,6 +78,15 @@ app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,t
 app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
 app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) admin viewer auditor
 app_public.last_flag_change(uuid)                                 admin viewer auditor
+app_public.change_flags(jsonb,text)                              admin
+app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
+app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
+app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
+app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
+app_public.dry_run_resume(text,text,uuid[])                      admin
+app_public.plan_conflicts(uuid)                                  admin auditor
+app_public.schedule_conflicts(uuid)                              admin auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
@@ -155,7 +164,18 @@ app_private.require_first(integer)
 app_private.require_zone(text)
 app_private.require_history(timestamp with time zone)
 app_private.require_flag_key(text,text)
-app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone)
+app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone,jsonb,uuid)
+app_private.source_of(uuid,timestamp with time zone,uuid,integer,integer)
+app_private.turn_of(app_public.feature_flag_schedules,timestamp with time zone)
+app_private.guard_findings(uuid[],jsonb,uuid[])
+app_private.is_uncertain(uuid[],uuid,text,timestamp with time zone,uuid,timestamp with time zone,uuid)
+app_private.guarded_with(uuid[])
+app_private.guarded_points(timestamp with time zone,uuid[])
+app_private.guard_outcomes(timestamp with time zone,uuid[])
+app_private.guard_summary(timestamp with time zone,uuid[])
+app_private.change_conflicts(uuid[])
+app_private.environments_are_visible(character varying[])
+app_private.flag_values(app_public.feature_flags)
 app_private.projected_states(text,timestamp with time zone)
 app_private.past_states(text,timestamp with time zone)
 app_private.flag_change_of(audit.events)
