@@ -2,7 +2,13 @@
 import { z } from 'zod';
 
 import { rolloutPercentageSchema } from '../flags/schemas.ts';
-import { flagKeySchema, instantSchema, timeSchema, withSpan } from '../http/schema_parts.ts';
+import {
+  environmentSchema,
+  flagKeySchema,
+  instantSchema,
+  timeSchema,
+  withSpan,
+} from '../http/schema_parts.ts';
 import { scheduleStatusSchema, updatesSchema } from './schemas.ts';
 
 const MAX_CHANGES = 10_000;
@@ -27,8 +33,14 @@ export const upcomingQuerySchema = withSpan(
   }),
 );
 
-/** The schedule that decides a field. */
-const sourceSchema = z.strictObject({ schedule_id: z.guid(), at: z.iso.datetime() });
+/** The schedule that decides a field, and the plan that it belongs to. */
+const sourceSchema = z.strictObject({
+  schedule_id: z.guid(),
+  at: z.iso.datetime(),
+  plan_id: z.guid().nullish(),
+  occurrence_no: z.int().nullish(),
+  step_no: z.int().nullish(),
+});
 
 /**
  * A flag's state at a time. `sources` has the event that made a state of the past (`is_after`: the first after it, which says what was
@@ -54,7 +66,16 @@ export const flagStateSchema = z.strictObject({
   }),
 });
 
-/** A change that a pending schedule will make. There are no plans yet: what is of one is null. */
+/** Answer of GET /api/admin/environments/:name/state: what was so (a fact), or will be as far as is known now (a projection). */
+export const environmentStateSchema = z.strictObject({
+  environment: environmentSchema,
+  at: timeSchema,
+  kind: z.enum(['fact', 'projection']),
+  /** By key. */
+  flags: z.array(flagStateSchema),
+});
+
+/** A change that a pending schedule will make; plan_id, occurrence_no and step_no are null unless it belongs to a plan. */
 export const upcomingChangeSchema = z.strictObject({
   at: timeSchema,
   flag_key: flagKeySchema,
@@ -70,4 +91,5 @@ export const upcomingChangeSchema = z.strictObject({
 });
 
 export type FlagState = z.infer<typeof flagStateSchema>;
+export type EnvironmentState = z.infer<typeof environmentStateSchema>;
 export type UpcomingChange = z.infer<typeof upcomingChangeSchema>;
