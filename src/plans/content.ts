@@ -38,3 +38,8 @@ function requestedChange(change: ContentChange): RequestedChange {
     ...(onConflict !== undefined && { on_conflict: onConflict }),
   };
 }
+
+/** What the content of a plan that changes this flag contains; of any environment unless one is given. */
+export function contentOf(flagKey: string, environment?: string) {
+  return { steps: [{ changes: [{ flagKey, ...(environment !== undefined && { environment }) }] }] };
+}

@@ -9,6 +9,7 @@ import { makeTimeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { requireFlagIn } from '../schedules/all.ts';
+import { contentOf } from './content.ts';
 import { CHANGE, FIND, onlyPlan, READ, sendNewPlan } from './find.ts';
 import { COLUMNS, CONFLICTS, planBody, type PlanRow } from './rows.ts';
 import {
@@ -31,12 +32,6 @@ const LIST = `
     and ($4::timestamptz is null or (p.created_at, p.id) < ($4, $5::uuid))
   order by p.created_at desc, p.id desc
   limit $6`;
-
-/** What the content of a plan that changes this flag contains. */
-function contentWith(flagKey: string | undefined, environment: string | undefined) {
-  if (flagKey === undefined) return null;
-  return { steps: [{ changes: [{ flagKey, ...(environment !== undefined && { environment }) }] }] };
-}
 
 const GET: Statement = {
   name: 'get_plan',
@@ -66,7 +61,7 @@ export function makePlanRoutes(query: QueryAsCaller): Router {
         request.query,
       );
       const from = cursor.decode(after);
-      const content = contentWith(flag, environment);
+      const content = flag === undefined ? null : contentOf(flag, environment);
       const values = [status, environment, content, from?.at, from?.id, limit + 1];
       const { rows } = await query<PlanRow & { cursor_at: string }>(
         request,
