@@ -1,13 +1,13 @@
 /** The shapes of environments in the REST API. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import {
   environmentSchema,
-  LIMITS,
   pageShape,
   reasonSchema,
   requiredReasonSchema,
   timeSchema,
+  userIdSchema,
 } from '../http/schema_parts.ts';
 
 /** Body of POST /api/admin/environments. */
@@ -43,10 +43,10 @@ export const listEnvironmentsQuerySchema = z.strictObject(pageShape);
 export const environmentRowSchema = z.strictObject({
   name: environmentSchema,
   created_at: timeSchema,
-  created_by: z.string().max(LIMITS.userId).nullable(),
-  stopped_at: timeSchema.nullable(),
-  stopped_by: z.string().max(LIMITS.userId).nullable().optional(),
-  stop_reason: z.string().nullable().optional(),
+  created_by: z.nullable(userIdSchema),
+  stopped_at: z.nullable(timeSchema),
+  stopped_by: z.nullish(userIdSchema),
+  stop_reason: z.nullish(z.string()),
 });
 
 export type CreateEnvironment = z.infer<typeof createEnvironmentSchema>;

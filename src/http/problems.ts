@@ -1,7 +1,7 @@
 import type { NextFunction, Request, Response } from 'express';
+import type { z } from '../lib/zod.ts';
 import type { FoundConflict } from '../lib/conflicts.ts';
 import type { CurrentRevision } from '../lib/current_revision.ts';
-import { z } from '../lib/zod.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
 import type { Problem, ProblemCode } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -30,8 +30,8 @@ const MAX_CHARACTERS = 200;
  * @throws ProblemError with each issue in `errors`: invalid_updates or invalid_scheduled_at when all are of that
  *   field, otherwise invalid_request
  */
-export function parse<T extends z.core.$ZodType>(schema: T, value: unknown): z.output<T> {
-  const result = z.safeParse(schema, value);
+export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.output<T> {
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { issues } = result.error;
   const codes = new Set(

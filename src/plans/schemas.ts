@@ -11,6 +11,7 @@ import {
   reasonSchema,
   revisionSchema,
   timeSchema,
+  userIdSchema,
 } from '../http/schema_parts.ts';
 import { SUSPENSIONS, updatesSchema } from '../schedules/schemas.ts';
 
@@ -161,7 +162,7 @@ const revertsSchema = z.union([
   z.strictObject({ environment: environmentSchema, from: timeSchema, to: timeSchema }),
 ]);
 
-const userSchema = z.nullable(z.string().check(z.maxLength(LIMITS.userId)));
+const userSchema = z.nullable(userIdSchema);
 
 /** A plan, as every route answers it: what was sent, and behind it what became of it. */
 export const planSchema = z.strictObject({

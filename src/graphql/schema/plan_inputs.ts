@@ -1,9 +1,4 @@
 import type {} from 'postgraphile';
-import { sideEffect, type Step } from 'postgraphile/grafast';
-import { wrapPlans, type PlanWrapperFn } from 'postgraphile/utils';
-import { ProblemError } from '../../lib/errors.ts';
-import { planTitleSchema } from '../../plans/schemas.ts';
-import { z } from '../../lib/zod.ts';
 import { toColumns, type Updates } from './flag_updates.ts';
 
 const NAME = 'HalyardPlanInputsPlugin';
@@ -59,7 +54,7 @@ function changeFields(build: GraphileBuild.Build) {
 }
 
 /** PlanStepInput and PlanChangeInput, where the functions have jsonb. */
-const typed: GraphileConfig.Plugin = {
+export const planInputs: GraphileConfig.Plugin = {
   name: NAME,
   version: '0.0.0',
   schema: {
@@ -102,19 +97,3 @@ const typed: GraphileConfig.Plugin = {
     },
   },
 };
-
-/** Checks a title as REST does; editPlan may leave it out. */
-const withTitle: PlanWrapperFn = (plan, _$source, args) => {
-  sideEffect(args.getRaw(['input', 'title']), (given) => {
-    const { success, error } = z.safeParse(z.nullish(planTitleSchema), given);
-    if (!success)
-      throw new ProblemError('invalid_plan', `title ${error.issues[0]?.message ?? ''}.`);
-  });
-  return plan() as Step;
-};
-
-/** What plans are made of, in GraphQL. */
-export const planInputs: GraphileConfig.Plugin[] = [
-  typed,
-  wrapPlans({ Mutation: { createPlan: withTitle, editPlan: withTitle, dryRunPlan: withTitle } }),
-];

@@ -115,7 +115,11 @@ export const plans = extendSchema((build) => {
         plans: {
           dryRunRevert(_$root: Step, args: FieldArgs) {
             const $input = args.getRaw('input');
-            const $onConflict = lambda(key('onConflict')($input), (rule) => rule ?? 'keep', true);
+            const $onConflict = lambda(
+              key('onConflict')($input),
+              (rule: unknown) => rule ?? 'keep',
+              true,
+            );
             const $result = dryRunRevert.execute(
               [
                 { step: lambda($input, sourceOf), pgCodec: jsonb },

@@ -25,7 +25,7 @@ export const preset: GraphileConfig.Preset = {
   plugins: [
     flagUpdates,
     checkedFlagFields,
-    ...planInputs,
+    planInputs,
     ...exposurePlugins,
     pages,
     ...valuePlugins,
