@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:89563c5548f9435c7aec962bc062c8f0756faea3
+--! Hash: sha1:4f2c6cec6e968473109f2e2635bad9330fa953ff
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -788,6 +788,24 @@ comment on function app_private.recent_flag_ids(integer) is
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As flag_ids_of_events(), for environments that were made, stopped or resumed. A name is the environment's key.
+create or replace function app_private.environments_of_events(event_ids uuid[])
+returns setof text
+language sql
+stable
+security definer
+rows 5
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$$;
+
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.

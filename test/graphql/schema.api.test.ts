@@ -76,9 +76,8 @@ describe('the GraphQL schema', () => {
       ...['scheduleFlagChange', 'stopEnvironment', 'updateFeatureFlag'],
     ]);
     expect(namesOf('Subscription')).toEqual([
-      'auditEventsAdded',
-      'flagSchedulesChanged',
-      'flagsChanged',
+      ...['auditEventsAdded', 'environmentsChanged', 'flagSchedulesChanged', 'flagsChanged'],
+      'plansChanged',
     ]);
   });
 
