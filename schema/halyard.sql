@@ -2597,6 +2597,21 @@ AS $function$
 $function$;
 comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
+CREATE OR REPLACE FUNCTION app_private.environments_of_events(event_ids uuid[])
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 5
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$function$;
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
  LANGUAGE sql

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:96bcd00489a8f13724fb27df2aa40dd472bc5958
+--! Hash: sha1:70326630f238959c7bcebea28495f4606d04770d
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -798,6 +798,24 @@ comment on function app_private.recent_flag_ids(integer) is
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As flag_ids_of_events(), for environments that were made, stopped or resumed. A name is the environment's key.
+create or replace function app_private.environments_of_events(event_ids uuid[])
+returns setof text
+language sql
+stable
+security definer
+rows 5
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$$;
+
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
