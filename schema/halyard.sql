@@ -2597,6 +2597,21 @@ AS $function$
 $function$;
 comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
+CREATE OR REPLACE FUNCTION app_private.environments_of_events(event_ids uuid[])
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 5
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$function$;
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_viewer;
+
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
  LANGUAGE sql
@@ -3575,7 +3590,7 @@ begin
   return query select 'database_unreadable_parts', null::text, v_unreadable::double precision;
 end;
 $function$;
-comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination, and schedules_suspended by the reason, which stands in its place. What can''t be read is left out and counted.';
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
 
@@ -6282,7 +6297,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   with pending as (
-    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at, s.plan_id
     from app_public.feature_flag_schedules s
     where s.status = 'pending'
     order by s.scheduled_at, s.id
@@ -6294,8 +6309,19 @@ AS $function$
   union all
   select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
   from pending p
+  union all
+  select 'points_waiting', null, count(distinct p.plan_id) from pending p where p.due_at <= now()
+  union all
+  select 'environments_stopped', null, count(*) from app_public.environments e where e.stopped_at is not null
+  union all
+  select 'schedules_suspended', r.reason, count(s.suspended_for)
+  from (values ('stop'), ('conflict')) as r (reason)
+  left join (
+    select s.suspended_for from app_public.feature_flag_schedules s where s.status = 'suspended' order by s.scheduled_at, s.id limit 10000
+  ) as s on s.suspended_for = r.reason
+  group by r.reason
 $function$;
-comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+comment on function app_private.schedule_metrics() is 'Schedules that wait, those that are overdue, and those that are suspended, by the reason; plans'' points that are overdue; environments that are stopped. Counts stop at 10,000.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_point(schedule app_public.feature_flag_schedules)
  RETURNS jsonb

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:ba2ffe881a80318b20e1c5b183c282d8830ebf24
+--! Hash: sha1:202c7a686e8354ef024b3d12600b14482488db3d
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -1024,6 +1024,24 @@ comment on function app_private.recent_flag_ids(integer) is
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As flag_ids_of_events(), for environments that were made, stopped or resumed. A name is the environment's key.
+create or replace function app_private.environments_of_events(event_ids uuid[])
+returns setof text
+language sql
+stable
+security definer
+rows 5
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$$;
+
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
@@ -6209,7 +6227,7 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   with pending as (
-    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at, s.plan_id
     from app_public.feature_flag_schedules s
     where s.status = 'pending'
     order by s.scheduled_at, s.id
@@ -6221,9 +6239,21 @@ as $$
   union all
   select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
   from pending p
+  union all
+  select 'points_waiting', null, count(distinct p.plan_id) from pending p where p.due_at <= now()
+  union all
+  select 'environments_stopped', null, count(*) from app_public.environments e where e.stopped_at is not null
+  union all
+  select 'schedules_suspended', r.reason, count(s.suspended_for)
+  from (values ('stop'), ('conflict')) as r (reason)
+  left join (
+    select s.suspended_for from app_public.feature_flag_schedules s where s.status = 'suspended' order by s.scheduled_at, s.id limit 10000
+  ) as s on s.suspended_for = r.reason
+  group by r.reason
 $$;
 
-comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+comment on function app_private.schedule_metrics() is
+  'Schedules that wait, those that are overdue, and those that are suspended, by the reason; plans'' points that are overdue; environments that are stopped. Counts stop at 10,000.';
 
 -- Numbering and sealing are one step, so what is in the queue is neither.
 create or replace function app_private.trail_metrics()
@@ -6391,7 +6421,7 @@ end;
 $$;
 
 comment on function app_private.metrics(text[]) is
-  'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+  'What /metrics says of the database: gauges by name, some of them by destination, and schedules_suspended by the reason, which stands in its place. What can''t be read is left out and counted.';
 
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql

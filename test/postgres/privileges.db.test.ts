@@ -107,6 +107,7 @@ app_private.claim_user_id()                                      admin viewer au
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
 app_private.recent_flag_ids(integer)                              admin viewer auditor
 app_private.recent_plan_ids(integer)                              admin auditor
+app_private.environments_of_events(uuid[])                        admin viewer auditor
 app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
