@@ -85,7 +85,7 @@ describe('docs/plans.md', () => {
     expect(got.status, got.text).toBeLessThan(300);
     if (answer !== undefined) expect(got.body).toMatchObject(JSON.parse(fill(answer)) as object);
     const { id, plan_id: plan } = got.body as { id?: string; plan_id?: string };
-    const made = plan ?? (/\/plans$/.test(target) ? id : undefined);
+    const made = plan ?? (target.endsWith('/plans') ? id : undefined);
     if (made !== undefined) known.set('PLAN_ID', made);
   });
 
