@@ -21,6 +21,12 @@ const LAYERS = [
   ['cli'],
 ];
 
+/** One kind of schema: those of zod itself have other methods, and bring all of zod to a front end. */
+const ZOD = {
+  regex: '^zod$',
+  message: 'Import z from src/lib/zod.ts: schemas are made of zod/mini.',
+};
+
 const layerRules = LAYERS.flatMap((layer, i) =>
   layer.map((folder) => {
     const above = LAYERS.slice(i)
@@ -33,7 +39,7 @@ const layerRules = LAYERS.flatMap((layer, i) =>
     return {
       files: [`src/${folder}/**/*.ts`],
       rules: {
-        'no-restricted-imports': ['error', { patterns: [{ regex: upwards, message }] }],
+        'no-restricted-imports': ['error', { patterns: [{ regex: upwards, message }, ZOD] }],
         'no-restricted-syntax': [
           'error',
           {

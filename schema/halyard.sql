@@ -55,12 +55,23 @@ create type app_public.change_conflict as (
   plan_id uuid
 );
 comment on type app_public.change_conflict is 'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+comment on column app_public.change_conflict.at is 'When the change is due.';
+comment on column app_public.change_conflict.environment is 'The flag''s environment.';
+comment on column app_public.change_conflict.expected is 'The value that the change expects; of same_instant the value that it sets.';
+comment on column app_public.change_conflict.field is 'The field.';
+comment on column app_public.change_conflict.flag_key is 'The flag''s key.';
+comment on column app_public.change_conflict.found is 'The value that the field will have; of same_instant the value that the other change sets.';
+comment on column app_public.change_conflict.kind is 'expectation or same_instant.';
+comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
+comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
 
 create type app_public.change_result as (
   plan_id uuid,
   changes jsonb
 );
 comment on type app_public.change_result is 'What change_flags() did: the plan that has it, and each flag before and after.';
+comment on column app_public.change_result.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.change_result.plan_id is 'The plan that has the changes.';
 
 create type app_public.dry_run as (
   changes jsonb,
@@ -68,6 +79,9 @@ create type app_public.dry_run as (
   conflicts jsonb
 );
 comment on type app_public.dry_run is 'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
+comment on column app_public.dry_run.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.conflicts is 'What stands against it, as plan_conflicts() has it.';
+comment on column app_public.dry_run.events is 'The events that would be written, without their numbers.';
 
 create table app_private.apply_gates (
   the_one boolean not null default true,
@@ -506,9 +520,9 @@ create table app_public.plans (
   constraint plans_ended_check CHECK (((status = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended_at IS NOT NULL))),
   constraint plans_pkey PRIMARY KEY (id),
   constraint plans_point_check CHECK ((((occurrence_no IS NULL) = (step_no IS NULL)) AND ((step_no IS NULL) = (next_at IS NULL)))),
-  constraint plans_reason_check CHECK ((char_length((reason)::text) >= 1)),
+  constraint plans_reason_check CHECK (((char_length((reason)::text) >= 1) AND (((reason)::text COLLATE "C") !~ '[[:cntrl:]]'::text))),
   constraint plans_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
-  constraint plans_title_check CHECK ((btrim((title)::text) <> ''::text))
+  constraint plans_title_check CHECK (((btrim((title)::text) <> ''::text) AND (((title)::text COLLATE "C") !~ '[[:cntrl:]]'::text)))
 );
 alter table app_public.plans enable row level security;
 CREATE INDEX plans_created_at_idx ON app_public.plans USING btree (created_at, id);
@@ -523,6 +537,16 @@ create policy auditor_select on app_public.plans for select to halyard_auditor
    FROM ( SELECT app_private.claim_role() AS role) c
   WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environments <@ (( SELECT app_private.claim_environments() AS claim_environments))::character varying[]))));
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.plans FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
+alter table app_public.plans enable always trigger _100_no_truncate;
+CREATE TRIGGER _100_state BEFORE INSERT OR UPDATE ON app_public.plans FOR EACH ROW EXECUTE FUNCTION app_private.tg_plans__state();
+alter table app_public.plans enable trigger _100_state;
+CREATE TRIGGER _900_audit_delete AFTER DELETE ON app_public.plans REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_delete;
+CREATE TRIGGER _900_audit_insert AFTER INSERT ON app_public.plans REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_insert;
+CREATE TRIGGER _900_audit_update AFTER UPDATE ON app_public.plans REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_update;
 comment on table app_public.plans is 'Plans: changes of several flags that are made at one instant, all or nothing. A plan''s open point stands in feature_flag_schedules.';
 comment on column app_public.plans.applied_count is 'How many of its points were applied.';
 comment on column app_public.plans.content is 'What the plan does: its steps with their changes, and when it starts.';
@@ -2205,6 +2229,25 @@ $function$;
 comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
 grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.end_point(plan_id uuid, outcome text, problem text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  case outcome
+    when 'applied' then
+      update app_public.plans p set status = 'completed', applied_count = p.applied_count + 1 where p.id = end_point.plan_id;
+    when 'skipped' then
+      update app_public.plans p set status = 'completed', skipped_count = p.skipped_count + 1 where p.id = end_point.plan_id;
+    when 'failed' then
+      update app_public.plans p set status = 'paused', status_reason = left(problem, 500)
+      where p.id = end_point.plan_id and p.status = 'active';
+  end case;
+end;
+$function$;
+comment on function app_private.end_point(uuid,text,text) is 'Goes on from a plan''s open point, whose schedules were applied or skipped: it completes the plan; or whose schedules failed: it pauses the plan, for what `problem` says.';
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -2323,6 +2366,11 @@ AS $function$
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.plans', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.plans', '_100_state', 'O', 23, false, 'app_private.tg_plans__state()'),
+    ('app_public.plans', '_900_audit_delete', 'A', 8, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_insert', 'A', 4, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_update', 'A', 16, false, 'app_private.tg_plans__audit()'),
     ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
@@ -2621,6 +2669,24 @@ end;
 $function$;
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
+CREATE OR REPLACE FUNCTION app_private.insert_plan(title text, content jsonb, reason text, reverts jsonb DEFAULT NULL::jsonb)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_title(insert_plan.title);
+  insert into app_public.plans (title, content, reason, reverts)
+  values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
+  returning * into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
+end;
+$function$;
+comment on function app_private.insert_plan(text,jsonb,text,jsonb) is 'Makes a plan of a content that plan_content() made, and opens its first point. It asks for no rights and for no room.';
+
 CREATE OR REPLACE FUNCTION app_private.is_applying_text(value text)
  RETURNS boolean
  LANGUAGE sql
@@ -2721,6 +2787,34 @@ begin
 end;
 $function$;
 comment on function app_private.lease_end(integer) is 'The end of a lease that begins now; raises invalid_parameter_value below 100 ms and above 10 minutes.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan(id uuid)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_admin();
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = lock_plan.id
+    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  for update;
+  if not found then
+    raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
+  end if;
+  -- Before its status: who completed or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_plan.revision then
+    perform app_private.refuse_stale_plan(v_plan);
+  end if;
+  perform from app_public.feature_flags f where f.id = any (v_plan.flag_ids) order by f.id for share;
+  perform from app_public.feature_flag_schedules s where s.plan_id = v_plan.id order by s.id for update;
+  return v_plan;
+end;
+$function$;
+comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
@@ -2899,6 +2993,22 @@ $function$;
 comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.missing_flag_of(content jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select c.change
+  from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+  where not exists (
+    select
+    from app_public.feature_flags f
+    where f.id::text = c.change ->> 'flagId' and f.flag_key = c.change ->> 'flagKey' and f.environment = c.change ->> 'environment')
+  limit 1
+$function$;
+comment on function app_private.missing_flag_of(jsonb) is 'A change of a content whose flag isn''t there; null when all are.';
 
 CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint, purged boolean DEFAULT false)
  RETURNS text
@@ -3085,7 +3195,7 @@ AS $function$
 $function$;
 comment on function app_private.next_work(text,text) is 'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
 
-CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[], plan_ids uuid[] DEFAULT NULL::uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3096,15 +3206,16 @@ begin
   if pg_notification_queue_usage() >= 0.5 then
     return;
   end if;
-  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  -- A payload must stay under 8,000 bytes; 60 ids of each kind take 7,200.
   perform pg_notify('halyard_audit', json_build_object(
-    'events', event_ids[1:90],
-    'schedules', schedule_ids[1:90],
-    'truncated', coalesce(cardinality(event_ids), 0) > 90
+    'events', event_ids[1:60],
+    'schedules', schedule_ids[1:60],
+    'plans', plan_ids[1:60],
+    'truncated', coalesce(cardinality(event_ids), 0) > 60
   )::text);
 end;
 $function$;
-comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+comment on function app_private.notify_audit(uuid[],uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, and of the schedules and plans that they are about, unless the notification queue is half full.';
 
 CREATE OR REPLACE FUNCTION app_private.open_divergences()
  RETURNS SETOF audit.divergences
@@ -3116,6 +3227,22 @@ AS $function$
   where not exists (select from audit.incarnations i where i.incarnation_no > d.found_in)
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
+
+CREATE OR REPLACE FUNCTION app_private.open_point(plan app_public.plans)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into app_public.feature_flag_schedules (
+    id, flag_id, scheduled_at, updates, reason, plan_id, occurrence_no, step_no, expects, on_conflict)
+  select
+    app_private.point_id(plan.id, f.id, plan.step_no, plan.next_at), f.id, plan.next_at, c.change -> 'updates', plan.reason,
+    plan.id, plan.occurrence_no, plan.step_no, c.change -> 'expects', coalesce(c.change ->> 'onConflict', 'overwrite')
+  from jsonb_array_elements(plan.content -> 'steps' -> (plan.step_no - 1) -> 'changes') as c (change)
+  cross join lateral (select (c.change ->> 'flagId')::uuid) as f (id)
+  order by f.id
+$function$;
+comment on function app_private.open_point(app_public.plans) is 'Makes the schedules of a plan''s open point, due at its next_at.';
 
 CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  RETURNS TABLE(name text, state jsonb)
@@ -3301,12 +3428,149 @@ end;
 $function$;
 comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
+CREATE OR REPLACE FUNCTION app_private.pause_plans_of(flag app_public.feature_flags)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem constant text := format('The flag %s of %s was deleted.', flag.flag_key, flag.environment);
+  v_plan_ids uuid[];
+begin
+  v_plan_ids := array(
+    select p.id from app_public.plans p where p.status = 'active' and p.flag_ids @> array[flag.id] order by p.id for update);
+  if cardinality(v_plan_ids) = 0 then
+    return;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'failed', error_message = v_problem
+  where s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
+  perform app_private.end_point(p.id, 'failed', v_problem) from unnest(v_plan_ids) as p (id);
+end;
+$function$;
+comment on function app_private.pause_plans_of(app_public.feature_flags) is 'Pauses the active plans that change this flag, which is being deleted; the schedules of their other flags fail.';
+
 CREATE OR REPLACE FUNCTION app_private.payload_event_id(payload text)
  RETURNS uuid
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
 comment on function app_private.payload_event_id(text) is 'The id in an event''s text; null when it has none.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change(before app_public.plans, after app_public.plans)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((before).id IS NULL) THEN 'flag_plan.created'::text WHEN ((after).id IS NULL) THEN 'flag_plan.deleted'::text WHEN ((after).status = (before).status) THEN 'flag_plan.updated'::text WHEN ((after).status = 'completed'::text) THEN 'flag_plan.completed'::text WHEN ((after).status = 'cancelled'::text) THEN 'flag_plan.cancelled'::text WHEN ((after).status = 'paused'::text) THEN 'flag_plan.paused'::text WHEN ((((after).title)::text IS DISTINCT FROM ((before).title)::text) OR ((after).content IS DISTINCT FROM (before).content)) THEN 'flag_plan.updated'::text ELSE 'flag_plan.resumed'::text END;
+comment on function app_private.plan_change(app_public.plans,app_public.plans) is 'The event type of a plan''s change.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change_details(before app_public.plans, after app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ((jsonb_build_object('planId', COALESCE((after).id, (before).id)) || CASE app_private.plan_change(before, after) WHEN 'flag_plan.created'::text THEN (jsonb_build_object('title', (after).title, 'contentHash', encode((after).content_hash, 'hex'::text), 'content', (after).content, 'environments', (after).environments, 'firstAt', app_private.iso((after).next_at)) || jsonb_strip_nulls(jsonb_build_object('reason', (after).reason, 'reverts', (after).reverts))) WHEN 'flag_plan.updated'::text THEN (jsonb_build_object('before', app_private.plan_state(before), 'after', app_private.plan_state(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), (CASE WHEN (((after).reason)::text IS DISTINCT FROM ((before).reason)::text) THEN (after).reason ELSE NULL::character varying END)::text)))) WHEN 'flag_plan.paused'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'reason', (after).status_reason)) WHEN 'flag_plan.resumed'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'nextAt', app_private.iso((after).next_at), 'reason', (after).reason)) WHEN 'flag_plan.completed'::text THEN jsonb_build_object('title', (after).title, 'applied', (after).applied_count, 'skipped', (after).skipped_count) WHEN 'flag_plan.cancelled'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'reason', (after).status_reason)) ELSE jsonb_build_object('before', app_private.plan_state(before)) END) || CASE WHEN (cardinality(COALESCE((after).environments, (before).environments)) = 1) THEN '{}'::jsonb ELSE jsonb_build_object('environments', COALESCE((after).environments, (before).environments)) END);
+comment on function app_private.plan_change_details(app_public.plans,app_public.plans) is 'The metadata of the event of a plan''s change, without the admin.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'flag_plan.created' then 'created it'
+    when 'flag_plan.updated' then 'edited it'
+    when 'flag_plan.resumed' then 'retried it'
+    when 'flag_plan.paused' then 'paused it'
+    when 'flag_plan.completed' then 'completed it'
+    when 'flag_plan.cancelled' then 'cancelled it'
+  end
+$function$;
+comment on function app_private.plan_change_text(audit.events) is 'What an event changed of its plan, as the rest of a sentence; null for an event that doesn''t say.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_content(steps jsonb, starts_at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_keys constant text[] := '{flag_key,environment,updates,expects,on_conflict}';
+  v_steps jsonb := steps;
+  v_change jsonb;
+  v_changes jsonb[] := '{}';
+  v_flag_id uuid;
+begin
+  perform app_private.require_start(starts_at);
+  if jsonb_typeof(steps #> '{0,changes}') = 'array' then
+    for v_change in select c.value from jsonb_array_elements(steps #> '{0,changes}') as c loop
+      if jsonb_typeof(v_change) = 'object' then
+        if v_change - c_keys <> '{}' then
+          raise exception 'A change may have only: %.', array_to_string(c_keys, ', ') using errcode = 'ZF028';
+        end if;
+        v_change := v_change - '{flag_key,on_conflict}'::text[]
+          || case when v_change ? 'flag_key' then jsonb_build_object('flagKey', v_change -> 'flag_key') else '{}' end
+          || case when v_change ? 'on_conflict' then jsonb_build_object('onConflict', v_change -> 'on_conflict') else '{}' end;
+      end if;
+      v_changes := v_changes || v_change;
+    end loop;
+    v_steps := jsonb_set(steps, '{0,changes}', to_jsonb(v_changes));
+  end if;
+  perform app_private.require_plan_content(jsonb_build_object('steps', v_steps, 'startsAt', app_private.iso(starts_at)));
+
+  for i in 1..cardinality(v_changes) loop
+    select f.id into v_flag_id
+    from app_public.feature_flags f
+    where f.flag_key = v_changes[i] ->> 'flagKey' and f.environment = v_changes[i] ->> 'environment'
+      and app_private.environment_is_visible(f.environment);
+    if v_flag_id is null then
+      perform app_private.refuse_unknown_flag(v_changes[i] ->> 'flagKey', v_changes[i] ->> 'environment');
+    end if;
+    v_changes[i] := v_changes[i] || jsonb_build_object('flagId', v_flag_id);
+  end loop;
+  return jsonb_build_object('steps', jsonb_set(v_steps, '{0,changes}', to_jsonb(v_changes)), 'startsAt', app_private.iso(starts_at));
+end;
+$function$;
+comment on function app_private.plan_content(jsonb,timestamp with time zone) is 'The content of a plan that a request describes, its flags found. Raises ZF028 for steps that a plan can''t have, ZF005 and ZF006 for a time that can''t be, ZF001 and ZF014 for flags and environments that don''t exist or that the token doesn''t reach.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_environment(plan app_public.plans)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN (cardinality((plan).environments) = 1) THEN ((plan).environments[1])::text ELSE NULL::text END;
+comment on function app_private.plan_environment(app_public.plans) is 'The environment of all changes of a plan; null when they are of several.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_environments(content jsonb)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_agg(distinct c.change ->> 'environment') from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$function$;
+comment on function app_private.plan_environments(jsonb) is 'The environments of these flags, in order of name.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_event(at timestamp with time zone, incarnation uuid, before app_public.plans, after app_public.plans)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.plan_change(before, after), NULL::uuid, NULL::text, CASE WHEN ((after).id IS NULL) THEN app_private.plan_environment(before) ELSE app_private.plan_environment(after) END, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), app_private.plan_change_details(before, after));
+comment on function app_private.plan_event(timestamp with time zone,uuid,app_public.plans,app_public.plans) is 'The flag_plan event of a change from `before` to `after`.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_flag_ids(content jsonb)
+ RETURNS uuid[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_agg(distinct (c.change ->> 'flagId')::uuid) from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$function$;
+comment on function app_private.plan_flag_ids(jsonb) is 'The flags that a plan''s content changes, in order of id.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_found(plan app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ((app_private.plan_state(plan) - 'contentHash'::text) || jsonb_build_object('statusReason', (plan).status_reason, 'applied', (plan).applied_count, 'skipped', (plan).skipped_count, 'reverts', (plan).reverts, 'createdBy', (plan).created_by));
+comment on function app_private.plan_found(app_public.plans) is 'What a plan''s row says, with the keys of plan_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.plan_problem(content jsonb)
  RETURNS text
@@ -3316,13 +3580,18 @@ CREATE OR REPLACE FUNCTION app_private.plan_problem(content jsonb)
 AS $function$
 declare
   c_most_changes constant integer := 200;
+  c_sample constant text := '2030-01-01T00:00:00.000000Z';
   v_changes jsonb := content #> '{steps,0,changes}';
   v_change jsonb;
   v_problem text;
   v_flags text[] := '{}';
   v_flag text;
 begin
-  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+  if jsonb_typeof(content) is distinct from 'object' or content - '{steps,startsAt}'::text[] <> '{}' then
+    return 'a plan''s content must be an object with steps and startsAt only';
+  elsif coalesce(content ->> 'startsAt', c_sample) !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' then
+    return 'startsAt must be an instant in UTC with microseconds, or null';
+  elsif jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
     return 'steps must be an array of one step';
   elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
     return 'a step must be an object with changes only';
@@ -3344,6 +3613,45 @@ begin
 end;
 $function$;
 comment on function app_private.plan_problem(jsonb) is 'Why a plan can''t have this content, as a sentence; null when it can. Immutable, because the plans'' CHECK calls it.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE (event).event_type WHEN 'flag_plan.created'::text THEN (jsonb_build_object('title', ((event).metadata -> 'title'::text), 'content', ((event).metadata -> 'content'::text), 'status', 'active', 'statusReason', NULL::unknown, 'nextAt', ((event).metadata -> 'firstAt'::text), 'reason', ((event).metadata -> 'reason'::text), 'reverts', ((event).metadata -> 'reverts'::text), 'applied', 0, 'skipped', 0) || CASE (event).actor_kind WHEN 'admin'::text THEN jsonb_build_object('createdBy', (event).admin_user_id) ELSE '{}'::jsonb END) WHEN 'flag_plan.updated'::text THEN ((((event).metadata -> 'after'::text) - 'contentHash'::text) || CASE ((event).metadata #>> '{after,status}'::text[]) WHEN 'active'::text THEN jsonb_build_object('statusReason', NULL::unknown) ELSE '{}'::jsonb END) WHEN 'flag_plan.paused'::text THEN jsonb_build_object('status', 'paused', 'statusReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_plan.resumed'::text THEN jsonb_build_object('status', 'active', 'statusReason', NULL::unknown, 'nextAt', ((event).metadata -> 'nextAt'::text), 'reason', ((event).metadata -> 'reason'::text)) WHEN 'flag_plan.completed'::text THEN jsonb_build_object('status', 'completed', 'statusReason', NULL::unknown, 'nextAt', NULL::unknown, 'applied', ((event).metadata -> 'applied'::text), 'skipped', ((event).metadata -> 'skipped'::text)) WHEN 'flag_plan.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'statusReason', ((event).metadata -> 'reason'::text), 'nextAt', NULL::unknown) WHEN 'flag_plan.reconciled'::text THEN ((((event).metadata -> 'after'::text) - 'contentHash'::text) || jsonb_build_object('statusReason', ((event).metadata -> 'statusReason'::text), 'applied', ((event).metadata -> 'applied'::text), 'skipped', ((event).metadata -> 'skipped'::text), 'reverts', ((event).metadata -> 'reverts'::text), 'createdBy', ((event).metadata -> 'createdBy'::text))) ELSE NULL::jsonb END;
+comment on function app_private.plan_recorded(audit.events) is 'What an event says of its plan after it; null when it says nothing of that.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_state(plan app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN jsonb_build_object('title', (plan).title, 'contentHash', encode((plan).content_hash, 'hex'::text), 'content', (plan).content, 'status', (plan).status, 'nextAt', app_private.iso((plan).next_at), 'reason', (plan).reason);
+comment on function app_private.plan_state(app_public.plans) is 'What of a plan is audited: it stands in before and after of events, and a change of it is an event.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_steps(content jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_agg(jsonb_build_object('changes', c.changes) order by s.position)
+  from jsonb_array_elements(content -> 'steps') with ordinality as s (step, position)
+  cross join lateral (
+    select jsonb_agg(
+      jsonb_build_object('flag_key', c.change -> 'flagKey') || c.change - '{flagId,flagKey,onConflict}'::text[]
+        || case when c.change ? 'onConflict' then jsonb_build_object('on_conflict', c.change -> 'onConflict') else '{}' end
+      order by c.position) as changes
+    from jsonb_array_elements(s.step -> 'changes') with ordinality as c (change, position)
+  ) as c
+$function$;
+comment on function app_private.plan_steps(jsonb) is 'A plan''s steps as the request described them.';
+
+CREATE OR REPLACE FUNCTION app_private.point_id(plan_id uuid, flag_id uuid, step_no integer, at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256((((uuid_send(plan_id) || uuid_send(flag_id)) || int4send(step_no)) || timestamptz_send(at))));
+comment on function app_private.point_id(uuid,uuid,integer,timestamp with time zone) is 'The id of the schedule that changes this flag in this step of a plan at this time, as a version 8 UUID.';
 
 CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
  RETURNS interval
@@ -3561,6 +3869,25 @@ comment on function app_private.recent_flag_ids(integer) is 'The flag of each ev
 grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_private.recent_plan_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select (e.metadata ->> 'planId')::uuid
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.metadata ? 'planId' and starts_with(e.event_type, 'flag_')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[])
+      or e.metadata -> 'environments' <@ (select to_jsonb(app_private.claim_environments())))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_plan_ids(integer) is 'The plan of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
+grant execute on function app_private.recent_plan_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_plan_ids(integer) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
@@ -4159,6 +4486,25 @@ $function$;
 comment on function app_private.refuse_stale_flag(app_public.feature_flags) is 'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
 grant execute on function app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_plan(plan app_public.plans)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.metadata ->> 'planId' = plan.id::text and e.metadata ? 'planId' and e.event_type like 'flag_plan.%'
+  order by e.occurred_at desc, e.revision desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.plan_change_text(v_event), plan.revision)
+    using errcode = 'ZF029', detail = app_private.stale_detail(v_event, plan.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_plan(app_public.plans) is 'Raises ZF029: the sentence has who changed the plan last, and the detail, as JSON, its revision.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
  RETURNS void
  LANGUAGE plpgsql
@@ -4177,6 +4523,20 @@ begin
 end;
 $function$;
 comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is 'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_unknown_flag(flag_key text, environment text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_environment(refuse_unknown_flag.environment);
+  raise exception 'There is no flag % in %.', quote_literal(left(flag_key, 100)), environment
+    using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+end;
+$function$;
+comment on function app_private.refuse_unknown_flag(text,text) is 'Raises ZF014 where there is no such environment, else ZF001.';
 
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
@@ -4233,6 +4593,43 @@ AS $function$
   order by c.seq
 $function$;
 comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
+
+CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 100)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_days integer := substring(
+    app_private.setting('schedule_retention') from case status when 'completed' then 'applied' else 'cancelled' end || '=([0-9]+)');
+  v_ids uuid[];
+begin
+  if status is null or status not in ('completed', 'cancelled') then
+    raise exception 'Only completed and cancelled plans are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
+  -- What it applied decides what an older schedule of the same flag, that failed or still waits, may change.
+  v_ids := array(
+    select p.id
+    from app_public.plans p
+    where p.status = remove_old_plans.status and p.ended_at < now() - make_interval(days => v_days)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        join app_public.feature_flag_schedules older on older.flag_id = s.flag_id
+        where s.plan_id = p.id and s.status = 'applied' and older.status in ('pending', 'suspended', 'failed')
+          and older.plan_id is distinct from p.id and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of p skip locked);
+  if cardinality(v_ids) > 0 then
+    delete from app_public.feature_flag_schedules s where s.plan_id = any (v_ids);
+    delete from app_public.plans p where p.id = any (v_ids);
+  end if;
+  return cardinality(v_ids);
+end;
+$function$;
+comment on function app_private.remove_old_plans(text,integer) is 'Deletes up to `batch` plans that were completed, or cancelled, as `status` says, before the days of the setting schedule_retention, with their schedules, an event for each; returns how many plans.';
+grant execute on function app_private.remove_old_plans(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
@@ -4593,6 +4990,24 @@ end;
 $function$;
 comment on function app_private.require_flag_key(text,text) is 'Raises ZF001 unless the environment has, or had, a flag with this key; null is none to look for.';
 
+CREATE OR REPLACE FUNCTION app_private.require_flags_of(content jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_change jsonb := app_private.missing_flag_of(content);
+begin
+  if v_change is not null then
+    raise exception 'There is no flag % in % any more.',
+      quote_literal(left(v_change ->> 'flagKey', 100)), left(v_change ->> 'environment', 40)
+      using errcode = 'ZF001';
+  end if;
+end;
+$function$;
+comment on function app_private.require_flags_of(jsonb) is 'Raises ZF001 for a content that names a flag that isn''t there.';
+
 CREATE OR REPLACE FUNCTION app_private.require_history(at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4623,6 +5038,22 @@ begin
 end;
 $function$;
 comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
+
+CREATE OR REPLACE FUNCTION app_private.require_plan_content(content jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem text := app_private.plan_problem(content);
+begin
+  if v_problem is not null then
+    raise exception '%.', v_problem using errcode = 'ZF028';
+  end if;
+end;
+$function$;
+comment on function app_private.require_plan_content(jsonb) is 'Raises ZF028 for a content that no plan can have.';
 
 CREATE OR REPLACE FUNCTION app_private.require_prover()
  RETURNS void
@@ -4661,6 +5092,20 @@ end;
 $function$;
 comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
 
+CREATE OR REPLACE FUNCTION app_private.require_room_for_pending(flag_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from unnest(flag_ids) as f (id) where app_private.has_no_room_for_pending(f.id)) then
+    perform app_private.refuse_pending();
+  end if;
+end;
+$function$;
+comment on function app_private.require_room_for_pending(uuid[]) is 'Raises ZF013 where one of these flags has as many pending schedules as the setting pending_per_flag allows, and the API calls.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4696,6 +5141,35 @@ begin
 end;
 $function$;
 comment on function app_private.require_span(timestamp with time zone,timestamp with time zone,integer) is 'Raises 22008 unless `ends` is after `starts` and, where `most_days` is given, by so many days of 24 hours at most.';
+
+CREATE OR REPLACE FUNCTION app_private.require_start(starts_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not isfinite(starts_at) or starts_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'starts_at must be before the year 10000.' using errcode = 'ZF006';
+  elsif starts_at <= clock_timestamp() then
+    raise exception 'starts_at must be in the future.' using errcode = 'ZF005', hint = 'Leave it out for a plan that is due now.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_start(timestamp with time zone) is 'Raises ZF005 for a start that has passed, ZF006 for one beyond the year 9999; null is now.';
+
+CREATE OR REPLACE FUNCTION app_private.require_title(title text)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(char_length(app_private.trim_reason(title)), 0) not between 1 and 200 or title collate "C" ~ '[[:cntrl:]]' then
+    raise exception 'title must be text of 1 to 200 characters, without control characters.' using errcode = 'ZF028';
+  end if;
+end;
+$function$;
+comment on function app_private.require_title(text) is 'Raises ZF028 for a title that a plan can''t have.';
 
 CREATE OR REPLACE FUNCTION app_private.require_zone(zone text)
  RETURNS void
@@ -5720,8 +6194,8 @@ begin
     if new.status <> 'pending' then
       raise exception 'A schedule starts as pending, not as %.', new.status using errcode = 'ZF004';
     end if;
-    -- A DBA without claims may insert a schedule that is due already: it is applied at once.
-    if app_private.claim_role() is not null then
+    -- A DBA without claims may insert a schedule that is due already: it is applied at once. A plan's time was asked for when it was made.
+    if app_private.claim_role() is not null and new.plan_id is null then
       perform app_private.require_schedulable(new.scheduled_at);
     end if;
     new.applied_at := null;
@@ -5880,11 +6354,12 @@ CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__delete_schedules()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  perform app_private.pause_plans_of(old);
   delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
   return old;
 end;
 $function$;
-comment on function app_private.tg_feature_flags__delete_schedules() is 'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+comment on function app_private.tg_feature_flags__delete_schedules() is 'Pauses the plans that change a flag, and deletes its schedules while their flag still stands, so that the trail can name it.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__stamp()
  RETURNS trigger
@@ -5924,6 +6399,138 @@ begin
 end;
 $function$;
 comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_plans__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.plan_state(o) is distinct from app_private.plan_state(n);
+    else
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null, array_agg((e.metadata ->> 'planId')::uuid)) from unnest(v_events) as e;
+  return null;
+end;
+$function$;
+comment on function app_private.tg_plans__audit() is 'Writes one event for each plan that a statement created, edited, paused, resumed, completed, cancelled or deleted.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_plans__state()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_open constant text[] := '{active,paused}';
+begin
+  if tg_op = 'INSERT' or new.content is distinct from old.content then
+    perform app_private.require_plan_content(new.content);
+    perform app_private.require_flags_of(new.content);
+    new.flag_ids := app_private.plan_flag_ids(new.content);
+    new.environments := app_private.plan_environments(new.content);
+  else
+    new.flag_ids := old.flag_ids;
+    new.environments := old.environments;
+  end if;
+  new.title := app_private.trim_reason(new.title);
+  new.reason := app_private.trim_reason(new.reason);
+  if new.title is null then
+    raise exception 'A plan must have a title.' using errcode = 'ZF028';
+  end if;
+  new.updated_at := now();
+
+  if tg_op = 'INSERT' then
+    if new.status <> 'active' then
+      raise exception 'A plan starts as active, not as %.', new.status using errcode = 'ZF019';
+    end if;
+    new.status_reason := null;
+    new.occurrence_no := 1;
+    new.step_no := 1;
+    new.next_at := coalesce(new.next_at, (new.content ->> 'startsAt')::timestamptz, clock_timestamp());
+    new.applied_count := 0;
+    new.skipped_count := 0;
+    new.created_by := app_private.claim_user_id();
+    new.created_at := now();
+    new.ended_at := null;
+    new.revision := 1;
+    return new;
+  end if;
+
+  if (new.id, new.reverts, new.created_by, new.created_at) is distinct from (old.id, old.reverts, old.created_by, old.created_at) then
+    raise exception 'A plan''s id, reverts, created_by and created_at can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and make another one.';
+  end if;
+  if new.status <> old.status and old.status <> all (c_open) then
+    raise exception 'A plan that is % can''t become %.', old.status, new.status using errcode = 'ZF019';
+  end if;
+  if (new.title, new.content, new.reason) is distinct from (old.title, old.content, old.reason)
+    and (old.status <> all (c_open) or new.status <> all (c_open))
+  then
+    raise exception 'A plan that is % can''t be changed.', case when old.status = any (c_open) then new.status else old.status end
+      using errcode = 'ZF019';
+  end if;
+  if new.status = old.status then
+    new.status_reason := old.status_reason;
+    new.ended_at := old.ended_at;
+    new.applied_count := old.applied_count;
+    new.skipped_count := old.skipped_count;
+  else
+    new.status_reason := case when new.status in ('paused', 'cancelled') then app_private.trim_reason(new.status_reason) end;
+    new.ended_at := case when new.status <> all (c_open) then clock_timestamp() end;
+  end if;
+  if new.status <> all (c_open) then
+    new.occurrence_no := null;
+    new.step_no := null;
+    new.next_at := null;
+  end if;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    -- The hash is generated behind this trigger, from the content.
+    when app_private.plan_state(new) - 'contentHash' is distinct from app_private.plan_state(old) - 'contentHash' then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  return new;
+end;
+$function$;
+comment on function app_private.tg_plans__state() is 'The state machine of plans: raises ZF028 for a content or a title that can''t be, ZF001 for a flag that isn''t there, ZF010 for a change of what is fixed, ZF019 for a transition that isn''t allowed; stamps the flags, the environments, who and when, and the revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
  RETURNS trigger
@@ -6492,6 +7099,30 @@ AS $function$
 $function$;
 comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
 
+CREATE OR REPLACE FUNCTION app_private.vanished_plans()
+ RETURNS TABLE(plan_id text, event_id uuid, occurred_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select l.plan_id, l.id, l.occurred_at
+  from (
+    select
+      e.metadata ->> 'planId' as plan_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc))[1] as occurred_at,
+      (array_agg(e.event_type order by e.revision desc nulls last, e.occurred_at desc))[1] as last_by_revision,
+      (array_agg(e.event_type order by e.occurred_at desc, e.revision desc nulls last))[1] as last_by_time
+    from audit.events e
+    where e.metadata ? 'planId' and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
+    group by e.metadata ->> 'planId'
+  ) as l
+  where not '{flag_plan.deleted,audit.gap}'::text[] && array[l.last_by_revision, l.last_by_time]
+    and not exists (select from app_public.plans p where p.id::text = l.plan_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.plan_id)
+$function$;
+comment on function app_private.vanished_plans() is 'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
+
 CREATE OR REPLACE FUNCTION app_private.vanished_row_problems(after text, batch integer)
  RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
  LANGUAGE sql
@@ -6789,9 +7420,21 @@ CREATE OR REPLACE FUNCTION app_public.cancel_plan(id uuid, reason text DEFAULT N
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(cancel_plan.id);
+  v_reason text := app_private.trim_reason(cancel_plan.reason);
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be cancelled.', v_plan.status using errcode = 'ZF019';
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.plan_id = v_plan.id and s.status in ('pending', 'suspended');
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  return v_plan;
 end;
 $function$;
 comment on function app_public.cancel_plan(uuid,text) is 'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
@@ -6889,9 +7532,14 @@ CREATE OR REPLACE FUNCTION app_public.create_plan(title text, steps jsonb, start
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_content jsonb;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_title(create_plan.title);
+  v_content := app_private.plan_content(create_plan.steps, create_plan.starts_at);
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  return app_private.insert_plan(create_plan.title, v_content, create_plan.reason);
 end;
 $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
@@ -6945,12 +7593,42 @@ CREATE OR REPLACE FUNCTION app_public.edit_plan(id uuid, title text DEFAULT NULL
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(edit_plan.id);
+  v_title text := app_private.trim_reason(coalesce(edit_plan.title, v_plan.title));
+  v_reason text := coalesce(app_private.trim_reason(edit_plan.reason), v_plan.reason);
+  v_content jsonb := v_plan.content;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be edited.', v_plan.status using errcode = 'ZF019';
+  end if;
+  perform app_private.require_title(v_title);
+  if edit_plan.steps is not null then
+    v_content := v_content || jsonb_build_object('steps', app_private.plan_content(edit_plan.steps, null) -> 'steps');
+  end if;
+  if edit_plan.starts_at is not null then
+    perform app_private.require_start(edit_plan.starts_at);
+    v_content := v_content || jsonb_build_object('startsAt', app_private.iso(edit_plan.starts_at));
+  end if;
+  -- A flag of the content of before may be gone.
+  perform app_private.require_flags_of(v_content);
+  if (v_title, v_reason, v_content, 'active') is not distinct from (v_plan.title::text, v_plan.reason::text, v_plan.content, v_plan.status) then
+    return v_plan;
+  end if;
+
+  delete from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status <> 'applied';
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  update app_public.plans p
+  set
+    title = v_title, content = v_content, reason = v_reason, status = 'active',
+    next_at = greatest((v_content ->> 'startsAt')::timestamptz, clock_timestamp())
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
 end;
 $function$;
-comment on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) is 'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
+comment on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) is 'Changes a plan that isn''t applied yet, and makes a paused one active again; an argument that is null leaves its part as it is.';
 grant execute on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.flag_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
@@ -7140,12 +7818,34 @@ CREATE OR REPLACE FUNCTION app_public.retry_plan(id uuid, reason text DEFAULT NU
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(retry_plan.id);
+  v_gone jsonb;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status <> 'paused' then
+    raise exception 'The plan is %; only one that is paused, because it failed, can be retried.', v_plan.status using errcode = 'ZF019';
+  end if;
+  v_gone := app_private.missing_flag_of(v_plan.content);
+  if v_gone is not null then
+    raise exception 'The flag % of % was deleted, so the plan can''t be retried: edit it, or cancel it.',
+      v_gone ->> 'flagKey', v_gone ->> 'environment'
+      using errcode = 'ZF019';
+  elsif not exists (select from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'failed') then
+    raise exception 'Nothing of the plan has failed, so it can''t be retried: edit it, or cancel it.' using errcode = 'ZF019';
+  end if;
+  perform app_private.require_room_for_pending(v_plan.flag_ids);
+  update app_public.plans p
+  set status = 'active', next_at = clock_timestamp(), reason = coalesce(app_private.trim_reason(retry_plan.reason), p.reason)
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  update app_public.feature_flag_schedules s
+  set
+    status = 'pending', scheduled_at = v_plan.next_at, attempts = 0, next_attempt_at = null, error_message = null, reason = v_plan.reason
+  where s.plan_id = v_plan.id and s.status = 'failed';
+  return v_plan;
 end;
 $function$;
-comment on function app_public.retry_plan(uuid,text) is 'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+comment on function app_public.retry_plan(uuid,text) is 'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters; without one the plan keeps its own.';
 grant execute on function app_public.retry_plan(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.revert_plan(id uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)

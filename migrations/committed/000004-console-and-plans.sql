@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:f0d10b789a52bd45b9aa15c2ab532e2e39871fc8
+--! Hash: sha1:2993e9bdc95c3b8608e707fb6ff87f56bb4d9aa7
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -193,13 +193,18 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   c_most_changes constant integer := 200;
+  c_sample constant text := '2030-01-01T00:00:00.000000Z';
   v_changes jsonb := content #> '{steps,0,changes}';
   v_change jsonb;
   v_problem text;
   v_flags text[] := '{}';
   v_flag text;
 begin
-  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+  if jsonb_typeof(content) is distinct from 'object' or content - '{steps,startsAt}'::text[] <> '{}' then
+    return 'a plan''s content must be an object with steps and startsAt only';
+  elsif coalesce(content ->> 'startsAt', c_sample) !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' then
+    return 'startsAt must be an instant in UTC with microseconds, or null';
+  elsif jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
     return 'steps must be an array of one step';
   elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
     return 'a step must be an object with changes only';
@@ -270,9 +275,9 @@ create table if not exists app_public.plans (
   updated_at timestamptz not null default now(),
   ended_at timestamptz,
   revision bigint not null default 1,
-  constraint plans_title_check check (btrim(title) <> ''),
+  constraint plans_title_check check (btrim(title) <> '' and title collate "C" !~ '[[:cntrl:]]'),
   constraint plans_content_check check (app_private.plan_problem(content) is null),
-  constraint plans_reason_check check (char_length(reason) >= 1),
+  constraint plans_reason_check check (char_length(reason) >= 1 and reason collate "C" !~ '[[:cntrl:]]'),
   constraint plans_status_check check (status in ('active', 'paused', 'completed', 'cancelled')),
   constraint plans_point_check check ((occurrence_no is null) = (step_no is null) and (step_no is null) = (next_at is null)),
   constraint plans_ended_check check ((status in ('completed', 'cancelled')) = (ended_at is not null))
@@ -322,6 +327,20 @@ comment on type app_public.dry_run is
   'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
 comment on type app_public.change_conflict is
   'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+comment on column app_public.change_result.plan_id is 'The plan that has the changes.';
+comment on column app_public.change_result.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.events is 'The events that would be written, without their numbers.';
+comment on column app_public.dry_run.conflicts is 'What stands against it, as plan_conflicts() has it.';
+comment on column app_public.change_conflict.flag_key is 'The flag''s key.';
+comment on column app_public.change_conflict.environment is 'The flag''s environment.';
+comment on column app_public.change_conflict.field is 'The field.';
+comment on column app_public.change_conflict.kind is 'expectation or same_instant.';
+comment on column app_public.change_conflict.expected is 'The value that the change expects; of same_instant the value that it sets.';
+comment on column app_public.change_conflict.found is 'The value that the field will have; of same_instant the value that the other change sets.';
+comment on column app_public.change_conflict.at is 'When the change is due.';
+comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
+comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
 
 alter table app_public.feature_flag_schedules
   add column if not exists plan_id uuid,
@@ -374,6 +393,9 @@ comment on column app_public.feature_flag_schedules.before is 'Of a plan''s: the
 comment on column app_public.feature_flag_schedules.kept is 'The fields that it left alone because they weren''t as it expects.';
 
 create index if not exists events_plan_idx on audit.events ((metadata ->> 'planId'), occurred_at) where metadata ? 'planId';
+
+-- It gets the plans besides.
+drop function if exists app_private.notify_audit(uuid[], uuid[]);
 
 --! Included platform/claims.sql
 -- Who asks. The API sets these settings for each transaction (src/postgres/request_settings.ts); nothing else in the database reads them.
@@ -590,6 +612,23 @@ with listed (type, level, metadata_keys, description) as (
     ('flag_schedule.reconciled', 'warning',
       '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
       'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
+    ('flag_plan.created', 'info', '{planId,title,contentHash,content,environments,firstAt,reason,reverts}',
+      'A plan was made: changes of several flags for one instant, all or nothing. `content` is what it does, `contentHash` its SHA-256. `firstAt` is when it is due, and `reverts` what it takes back. The events of a plan have an environment when all its changes are in that one, else `environments`.'),
+    ('flag_plan.updated', 'info', '{planId,environments,before,after,reason}',
+      'A plan was edited before it was applied. Its schedules were deleted and made again.'),
+    ('flag_plan.paused', 'info', '{planId,environments,title,occurrenceNo,stepNo,reason}',
+      'A plan failed for good, or one of its flags was deleted: `reason` says what happened. A person must retry, edit or cancel it.'),
+    ('flag_plan.resumed', 'info', '{planId,environments,title,occurrenceNo,stepNo,nextAt,reason}',
+      'A paused plan was made due again, at `nextAt`.'),
+    ('flag_plan.completed', 'info', '{planId,environments,title,applied,skipped}',
+      'Nothing of a plan is left to do. `applied` and `skipped` are how many of its points were.'),
+    ('flag_plan.cancelled', 'info', '{planId,environments,title,reason}',
+      'A plan was cancelled, by an admin, in SQL, or by `restore accept`.'),
+    ('flag_plan.deleted', 'info', '{planId,environments,before}',
+      'A plan was deleted, by `schedule_retention` or in SQL. `before` is its last state.'),
+    ('flag_plan.reconciled', 'warning',
+      '{planId,environments,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,statusReason,applied,skipped,reverts,createdBy,differs}',
+      'A plan changed, and these changes have no event: as `feature_flag.reconciled`.'),
     ('environment.created', 'info', '{name,after,reason}',
       'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
     ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
@@ -609,8 +648,8 @@ with listed (type, level, metadata_keys, description) as (
     ('audit.restored', 'warning',
       '{trail,incarnation,previousIncarnation,reason,overdue,asCopy,lastSeal,lastSeq,skipped,destinations,refused}',
       'An operator accepted that a restore or a failover lost the end of the trail, and another incarnation began. `lastSeal` and `lastSeq` are of the state that was restored. `destinations` have their newest seals, or the last event that arrived without one, and in `notSentFrom` from which number on they aren''t sent the events up to `lastSeq`. `skipped` is how many schedules were cancelled; a copy (`asCopy`) forwards nothing to those `refused`.'),
-    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,lastRevision,lastEventId,lastEventAt}',
-      'A flag or a schedule is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
+    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,planId,lastRevision,lastEventId,lastEventAt}',
+      'A flag, a schedule or a plan is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
     ('audit.cursor_moved', 'warning', '{destination,renamedFrom,before,after}',
       'Another login than the worker''s moved the cursor of a destination, or the worker''s moved it back: the destination may lack events, or get some twice. `before` is 0 for a cursor that was inserted. `databaseUser` is the login.'),
     ('audit.undeliverable', 'warning', '{destination,eventId,seq,eventType,status}',
@@ -634,7 +673,7 @@ where (t.position, t.level, t.metadata_keys, t.description)
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
 
-create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[], plan_ids uuid[] default null)
 returns void
 language plpgsql
 volatile
@@ -646,17 +685,18 @@ begin
   if pg_notification_queue_usage() >= 0.5 then
     return;
   end if;
-  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  -- A payload must stay under 8,000 bytes; 60 ids of each kind take 7,200.
   perform pg_notify('halyard_audit', json_build_object(
-    'events', event_ids[1:90],
-    'schedules', schedule_ids[1:90],
-    'truncated', coalesce(cardinality(event_ids), 0) > 90
+    'events', event_ids[1:60],
+    'schedules', schedule_ids[1:60],
+    'plans', plan_ids[1:60],
+    'truncated', coalesce(cardinality(event_ids), 0) > 60
   )::text);
 end;
 $$;
 
-comment on function app_private.notify_audit(uuid[], uuid[]) is
-  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+comment on function app_private.notify_audit(uuid[], uuid[], uuid[]) is
+  'Notifies channel halyard_audit of new events, and of the schedules and plans that they are about, unless the notification queue is half full.';
 
 -- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
 -- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
@@ -682,6 +722,29 @@ comment on function app_private.recent_schedule_ids(integer) is
   'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As recent_schedule_ids(), for plans. Events of a plan of several environments have none of their own.
+create or replace function app_private.recent_plan_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select (e.metadata ->> 'planId')::uuid
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.metadata ? 'planId' and starts_with(e.event_type, 'flag_')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[])
+      or e.metadata -> 'environments' <@ (select to_jsonb(app_private.claim_environments())))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_plan_ids(integer) is
+  'The plan of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
+
+grant execute on function app_private.recent_plan_ids(integer) to halyard_admin, halyard_auditor;
 
 -- The flags that events say were created or changed: a hint names no flags. Callers get ids alone, and their own policies say
 -- which of the flags they see.
@@ -958,7 +1021,7 @@ begin
       ('_100_append_only', 'update or delete or truncate', 'statement', '{audit.events,audit.ledger,audit.seals,audit.incarnations,audit.divergences}'),
       ('_200_append_only_rows', 'update or delete', 'row', '{audit.events}'),
       -- Truncating these would take every row past the triggers that write its event.
-      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,audit.cursors}'),
+      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,app_public.plans,audit.cursors}'),
       -- A setting is set, and never taken away.
       ('_100_no_delete', 'delete or truncate', 'statement', '{app_private.settings}')
     ) as t (name, occasions, level, tables)
@@ -1555,13 +1618,14 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 begin
+  perform app_private.pause_plans_of(old);
   delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
   return old;
 end;
 $$;
 
 comment on function app_private.tg_feature_flags__delete_schedules() is
-  'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+  'Pauses the plans that change a flag, and deletes its schedules while their flag still stands, so that the trail can name it.';
 
 create or replace trigger _200_delete_schedules
   before delete on app_public.feature_flags
@@ -1872,8 +1936,8 @@ begin
     if new.status <> 'pending' then
       raise exception 'A schedule starts as pending, not as %.', new.status using errcode = 'ZF004';
     end if;
-    -- A DBA without claims may insert a schedule that is due already: it is applied at once.
-    if app_private.claim_role() is not null then
+    -- A DBA without claims may insert a schedule that is due already: it is applied at once. A plan's time was asked for when it was made.
+    if app_private.claim_role() is not null and new.plan_id is null then
       perform app_private.require_schedulable(new.scheduled_at);
     end if;
     new.applied_at := null;
@@ -3107,8 +3171,305 @@ comment on function app_public.resume_environment(text, text, text, uuid[]) is
 
 grant execute on function app_public.resume_environment(text, text, text, uuid[]) to halyard_admin;
 --! EndIncluded environments/stop.sql
+--! Included plans/fields.sql
+-- The fields of a plan that are audited.
+
+-- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this differs.
+-- How many points were applied changes with the status; those of flags and schedules have events of their own.
+create or replace function app_private.plan_state(plan app_public.plans)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+  'title', (plan).title, 'contentHash', encode((plan).content_hash, 'hex'), 'content', (plan).content, 'status', (plan).status,
+  'nextAt', app_private.iso((plan).next_at), 'reason', (plan).reason);
+
+comment on function app_private.plan_state(app_public.plans) is
+  'What of a plan is audited: it stands in before and after of events, and a change of it is an event.';
+
+-- The environment of a plan's events; without one they have metadata.environments, and readers that are limited don't see them.
+create or replace function app_private.plan_environment(plan app_public.plans)
+returns text
+language sql
+stable
+return case when cardinality((plan).environments) = 1 then (plan).environments[1]::text end;
+
+comment on function app_private.plan_environment(app_public.plans) is
+  'The environment of all changes of a plan; null when they are of several.';
+
+create or replace function app_private.plan_flag_ids(content jsonb)
+returns uuid[]
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select array_agg(distinct (c.change ->> 'flagId')::uuid) from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$$;
+
+create or replace function app_private.plan_environments(content jsonb)
+returns text[]
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select array_agg(distinct c.change ->> 'environment') from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$$;
+
+comment on function app_private.plan_flag_ids(jsonb) is 'The flags that a plan''s content changes, in order of id.';
+comment on function app_private.plan_environments(jsonb) is 'The environments of these flags, in order of name.';
+--! EndIncluded plans/fields.sql
+--! Included plans/requests.sql
+-- A plan as a request describes it, and as an answer does: the same shape, so that what is read can be posted again.
+
+create or replace function app_private.require_start(starts_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if not isfinite(starts_at) or starts_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'starts_at must be before the year 10000.' using errcode = 'ZF006';
+  elsif starts_at <= clock_timestamp() then
+    raise exception 'starts_at must be in the future.' using errcode = 'ZF005', hint = 'Leave it out for a plan that is due now.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_start(timestamptz) is
+  'Raises ZF005 for a start that has passed, ZF006 for one beyond the year 9999; null is now.';
+
+create or replace function app_private.require_plan_content(content jsonb)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text := app_private.plan_problem(content);
+begin
+  if v_problem is not null then
+    raise exception '%.', v_problem using errcode = 'ZF028';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_plan_content(jsonb) is 'Raises ZF028 for a content that no plan can have.';
+
+create or replace function app_private.refuse_unknown_flag(flag_key text, environment text)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_environment(refuse_unknown_flag.environment);
+  raise exception 'There is no flag % in %.', quote_literal(left(flag_key, 100)), environment
+    using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+end;
+$$;
+
+comment on function app_private.refuse_unknown_flag(text, text) is 'Raises ZF014 where there is no such environment, else ZF001.';
+
+-- The request's shape is REST's, so that what is read can be posted again. A flag that the token doesn't reach is answered as one that
+-- doesn't exist, and its environment too.
+create or replace function app_private.plan_content(steps jsonb, starts_at timestamptz)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_keys constant text[] := '{flag_key,environment,updates,expects,on_conflict}';
+  v_steps jsonb := steps;
+  v_change jsonb;
+  v_changes jsonb[] := '{}';
+  v_flag_id uuid;
+begin
+  perform app_private.require_start(starts_at);
+  if jsonb_typeof(steps #> '{0,changes}') = 'array' then
+    for v_change in select c.value from jsonb_array_elements(steps #> '{0,changes}') as c loop
+      if jsonb_typeof(v_change) = 'object' then
+        if v_change - c_keys <> '{}' then
+          raise exception 'A change may have only: %.', array_to_string(c_keys, ', ') using errcode = 'ZF028';
+        end if;
+        v_change := v_change - '{flag_key,on_conflict}'::text[]
+          || case when v_change ? 'flag_key' then jsonb_build_object('flagKey', v_change -> 'flag_key') else '{}' end
+          || case when v_change ? 'on_conflict' then jsonb_build_object('onConflict', v_change -> 'on_conflict') else '{}' end;
+      end if;
+      v_changes := v_changes || v_change;
+    end loop;
+    v_steps := jsonb_set(steps, '{0,changes}', to_jsonb(v_changes));
+  end if;
+  perform app_private.require_plan_content(jsonb_build_object('steps', v_steps, 'startsAt', app_private.iso(starts_at)));
+
+  for i in 1..cardinality(v_changes) loop
+    select f.id into v_flag_id
+    from app_public.feature_flags f
+    where f.flag_key = v_changes[i] ->> 'flagKey' and f.environment = v_changes[i] ->> 'environment'
+      and app_private.environment_is_visible(f.environment);
+    if v_flag_id is null then
+      perform app_private.refuse_unknown_flag(v_changes[i] ->> 'flagKey', v_changes[i] ->> 'environment');
+    end if;
+    v_changes[i] := v_changes[i] || jsonb_build_object('flagId', v_flag_id);
+  end loop;
+  return jsonb_build_object('steps', jsonb_set(v_steps, '{0,changes}', to_jsonb(v_changes)), 'startsAt', app_private.iso(starts_at));
+end;
+$$;
+
+comment on function app_private.plan_content(jsonb, timestamptz) is
+  'The content of a plan that a request describes, its flags found. Raises ZF028 for steps that a plan can''t have, ZF005 and ZF006 for a time that can''t be, ZF001 and ZF014 for flags and environments that don''t exist or that the token doesn''t reach.';
+
+-- What wasn't given is absent, as in the request.
+create or replace function app_private.plan_steps(content jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_agg(jsonb_build_object('changes', c.changes) order by s.position)
+  from jsonb_array_elements(content -> 'steps') with ordinality as s (step, position)
+  cross join lateral (
+    select jsonb_agg(
+      jsonb_build_object('flag_key', c.change -> 'flagKey') || c.change - '{flagId,flagKey,onConflict}'::text[]
+        || case when c.change ? 'onConflict' then jsonb_build_object('on_conflict', c.change -> 'onConflict') else '{}' end
+      order by c.position) as changes
+    from jsonb_array_elements(s.step -> 'changes') with ordinality as c (change, position)
+  ) as c
+$$;
+
+comment on function app_private.plan_steps(jsonb) is 'A plan''s steps as the request described them.';
+--! EndIncluded plans/requests.sql
 --! Included plans/plans.sql
--- Plans: who may see them, the state machine, the stamps.
+-- Plans: the state machine, the stamps, who may see them.
+
+-- The content names each flag by id, key and environment: all three must be one flag's.
+create or replace function app_private.missing_flag_of(content jsonb)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select c.change
+  from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+  where not exists (
+    select
+    from app_public.feature_flags f
+    where f.id::text = c.change ->> 'flagId' and f.flag_key = c.change ->> 'flagKey' and f.environment = c.change ->> 'environment')
+  limit 1
+$$;
+
+comment on function app_private.missing_flag_of(jsonb) is 'A change of a content whose flag isn''t there; null when all are.';
+
+create or replace function app_private.require_flags_of(content jsonb)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_change jsonb := app_private.missing_flag_of(content);
+begin
+  if v_change is not null then
+    raise exception 'There is no flag % in % any more.',
+      quote_literal(left(v_change ->> 'flagKey', 100)), left(v_change ->> 'environment', 40)
+      using errcode = 'ZF001';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_flags_of(jsonb) is 'Raises ZF001 for a content that names a flag that isn''t there.';
+
+-- active <-> paused; both -> completed | cancelled. Everything else is refused, to every role.
+create or replace function app_private.tg_plans__state()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_open constant text[] := '{active,paused}';
+begin
+  if tg_op = 'INSERT' or new.content is distinct from old.content then
+    perform app_private.require_plan_content(new.content);
+    perform app_private.require_flags_of(new.content);
+    new.flag_ids := app_private.plan_flag_ids(new.content);
+    new.environments := app_private.plan_environments(new.content);
+  else
+    new.flag_ids := old.flag_ids;
+    new.environments := old.environments;
+  end if;
+  new.title := app_private.trim_reason(new.title);
+  new.reason := app_private.trim_reason(new.reason);
+  if new.title is null then
+    raise exception 'A plan must have a title.' using errcode = 'ZF028';
+  end if;
+  new.updated_at := now();
+
+  if tg_op = 'INSERT' then
+    if new.status <> 'active' then
+      raise exception 'A plan starts as active, not as %.', new.status using errcode = 'ZF019';
+    end if;
+    new.status_reason := null;
+    new.occurrence_no := 1;
+    new.step_no := 1;
+    new.next_at := coalesce(new.next_at, (new.content ->> 'startsAt')::timestamptz, clock_timestamp());
+    new.applied_count := 0;
+    new.skipped_count := 0;
+    new.created_by := app_private.claim_user_id();
+    new.created_at := now();
+    new.ended_at := null;
+    new.revision := 1;
+    return new;
+  end if;
+
+  if (new.id, new.reverts, new.created_by, new.created_at) is distinct from (old.id, old.reverts, old.created_by, old.created_at) then
+    raise exception 'A plan''s id, reverts, created_by and created_at can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and make another one.';
+  end if;
+  if new.status <> old.status and old.status <> all (c_open) then
+    raise exception 'A plan that is % can''t become %.', old.status, new.status using errcode = 'ZF019';
+  end if;
+  if (new.title, new.content, new.reason) is distinct from (old.title, old.content, old.reason)
+    and (old.status <> all (c_open) or new.status <> all (c_open))
+  then
+    raise exception 'A plan that is % can''t be changed.', case when old.status = any (c_open) then new.status else old.status end
+      using errcode = 'ZF019';
+  end if;
+  if new.status = old.status then
+    new.status_reason := old.status_reason;
+    new.ended_at := old.ended_at;
+    new.applied_count := old.applied_count;
+    new.skipped_count := old.skipped_count;
+  else
+    new.status_reason := case when new.status in ('paused', 'cancelled') then app_private.trim_reason(new.status_reason) end;
+    new.ended_at := case when new.status <> all (c_open) then clock_timestamp() end;
+  end if;
+  if new.status <> all (c_open) then
+    new.occurrence_no := null;
+    new.step_no := null;
+    new.next_at := null;
+  end if;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    -- The hash is generated behind this trigger, from the content.
+    when app_private.plan_state(new) - 'contentHash' is distinct from app_private.plan_state(old) - 'contentHash' then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_plans__state() is
+  'The state machine of plans: raises ZF028 for a content or a title that can''t be, ZF001 for a flag that isn''t there, ZF010 for a change of what is fixed, ZF019 for a transition that isn''t allowed; stamps the flags, the environments, who and when, and the revision.';
+
+create or replace trigger _100_state
+  before insert or update on app_public.plans
+  for each row execute function app_private.tg_plans__state();
 
 -- A token must reach all environments of a plan. They stand on the row, so no other table is asked.
 drop policy if exists admin_select on app_public.plans;
@@ -3122,6 +3483,7 @@ create policy admin_select on app_public.plans
     )
   );
 
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
 drop policy if exists auditor_select on app_public.plans;
 create policy auditor_select on app_public.plans
   for select to halyard_auditor
@@ -3133,12 +3495,443 @@ create policy auditor_select on app_public.plans
     )
   );
 
+-- No insert, update or delete: a plan is made and changed only through the functions of lifecycle.sql and its sisters.
 revoke all on table app_public.plans from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table app_public.plans to halyard_admin, halyard_auditor;
 revoke all on table app_private.apply_gates from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 --! EndIncluded plans/plans.sql
+--! Included plans/points.sql
+-- The points of a plan: what it does at one instant, as rows of feature_flag_schedules. One point of a plan is open at a time.
+
+-- A function of what the row does and when, so that "the last by (scheduled_at, id) wins" has the same answer before the row is there:
+-- with random ids two plans at one instant would be a coin toss that no preview can foretell.
+create or replace function app_private.point_id(plan_id uuid, flag_id uuid, step_no integer, at timestamptz)
+returns uuid
+language sql
+immutable
+parallel safe
+return app_private.uuid_of(sha256(uuid_send(plan_id) || uuid_send(flag_id) || int4send(step_no) || timestamptz_send(at)));
+
+comment on function app_private.point_id(uuid, uuid, integer, timestamptz) is
+  'The id of the schedule that changes this flag in this step of a plan at this time, as a version 8 UUID.';
+
+-- The caller holds the plan. In order of flag, so that two that open points of the same flags wait for each other in one order.
+create or replace function app_private.open_point(plan app_public.plans)
+returns void
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  insert into app_public.feature_flag_schedules (
+    id, flag_id, scheduled_at, updates, reason, plan_id, occurrence_no, step_no, expects, on_conflict)
+  select
+    app_private.point_id(plan.id, f.id, plan.step_no, plan.next_at), f.id, plan.next_at, c.change -> 'updates', plan.reason,
+    plan.id, plan.occurrence_no, plan.step_no, c.change -> 'expects', coalesce(c.change ->> 'onConflict', 'overwrite')
+  from jsonb_array_elements(plan.content -> 'steps' -> (plan.step_no - 1) -> 'changes') as c (change)
+  cross join lateral (select (c.change ->> 'flagId')::uuid) as f (id)
+  order by f.id
+$$;
+
+comment on function app_private.open_point(app_public.plans) is
+  'Makes the schedules of a plan''s open point, due at its next_at.';
+
+-- The caller holds the plan, and has brought the point's schedules to their statuses.
+create or replace function app_private.end_point(plan_id uuid, outcome text, problem text default null)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  case outcome
+    when 'applied' then
+      update app_public.plans p set status = 'completed', applied_count = p.applied_count + 1 where p.id = end_point.plan_id;
+    when 'skipped' then
+      update app_public.plans p set status = 'completed', skipped_count = p.skipped_count + 1 where p.id = end_point.plan_id;
+    when 'failed' then
+      update app_public.plans p set status = 'paused', status_reason = left(problem, 500)
+      where p.id = end_point.plan_id and p.status = 'active';
+  end case;
+end;
+$$;
+
+comment on function app_private.end_point(uuid, text, text) is
+  'Goes on from a plan''s open point, whose schedules were applied or skipped: it completes the plan; or whose schedules failed: it pauses the plan, for what `problem` says.';
+
+-- A flag that is gone can't be changed with the others, so none of them is. A person decides what the plan does without it.
+create or replace function app_private.pause_plans_of(flag app_public.feature_flags)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem constant text := format('The flag %s of %s was deleted.', flag.flag_key, flag.environment);
+  v_plan_ids uuid[];
+begin
+  v_plan_ids := array(
+    select p.id from app_public.plans p where p.status = 'active' and p.flag_ids @> array[flag.id] order by p.id for update);
+  if cardinality(v_plan_ids) = 0 then
+    return;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'failed', error_message = v_problem
+  where s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
+  perform app_private.end_point(p.id, 'failed', v_problem) from unnest(v_plan_ids) as p (id);
+end;
+$$;
+
+comment on function app_private.pause_plans_of(app_public.feature_flags) is
+  'Pauses the active plans that change this flag, which is being deleted; the schedules of their other flags fail.';
+--! EndIncluded plans/points.sql
+--! Included plans/events.sql
+-- Which change of a plan makes which event, and the triggers that write it, in the shape of environments/events.sql.
+
+create or replace function app_private.plan_change(before app_public.plans, after app_public.plans)
+returns text
+language sql
+stable
+return case
+  when (before).id is null then 'flag_plan.created'
+  when (after).id is null then 'flag_plan.deleted'
+  when (after).status = (before).status then 'flag_plan.updated'
+  when (after).status = 'completed' then 'flag_plan.completed'
+  when (after).status = 'cancelled' then 'flag_plan.cancelled'
+  when (after).status = 'paused' then 'flag_plan.paused'
+  when ((after).title, (after).content) is distinct from ((before).title, (before).content) then 'flag_plan.updated'
+  else 'flag_plan.resumed'
+end;
+
+-- Keys that are unknown are absent. The keys of plan_recorded().
+create or replace function app_private.plan_change_details(before app_public.plans, after app_public.plans)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('planId', coalesce((after).id, (before).id))
+  || case app_private.plan_change(before, after)
+    when 'flag_plan.created' then jsonb_build_object(
+      'title', (after).title, 'contentHash', encode((after).content_hash, 'hex'), 'content', (after).content,
+      'environments', (after).environments, 'firstAt', app_private.iso((after).next_at))
+      || jsonb_strip_nulls(jsonb_build_object('reason', (after).reason, 'reverts', (after).reverts))
+    when 'flag_plan.updated' then
+      jsonb_build_object('before', app_private.plan_state(before), 'after', app_private.plan_state(after))
+      || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
+        app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
+    when 'flag_plan.paused' then jsonb_strip_nulls(jsonb_build_object(
+      'title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'reason', (after).status_reason))
+    when 'flag_plan.resumed' then jsonb_strip_nulls(jsonb_build_object(
+      'title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no,
+      'nextAt', app_private.iso((after).next_at), 'reason', (after).reason))
+    when 'flag_plan.completed' then jsonb_build_object(
+      'title', (after).title, 'applied', (after).applied_count, 'skipped', (after).skipped_count)
+    when 'flag_plan.cancelled' then jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'reason', (after).status_reason))
+    else jsonb_build_object('before', app_private.plan_state(before))
+  end
+  || case
+    when cardinality(coalesce((after).environments, (before).environments)) = 1 then '{}'
+    else jsonb_build_object('environments', coalesce((after).environments, (before).environments))
+  end;
+
+-- One of the two is null for a plan that was created or deleted. An edit may add an environment: the event is then of both.
+create or replace function app_private.plan_event(at timestamptz, incarnation uuid, before app_public.plans, after app_public.plans)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    incarnation, coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
+    coalesce((after).revision, (before).revision + 1)),
+  at,
+  app_private.plan_change(before, after),
+  null,
+  null,
+  case when (after).id is null then app_private.plan_environment(before) else app_private.plan_environment(after) end,
+  null,
+  coalesce((after).revision, (before).revision + 1),
+  app_private.plan_change_details(before, after));
+
+comment on function app_private.plan_change(app_public.plans, app_public.plans) is 'The event type of a plan''s change.';
+comment on function app_private.plan_change_details(app_public.plans, app_public.plans) is
+  'The metadata of the event of a plan''s change, without the admin.';
+comment on function app_private.plan_event(timestamptz, uuid, app_public.plans, app_public.plans) is
+  'The flag_plan event of a change from `before` to `after`.';
+
+create or replace function app_private.tg_plans__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.plan_state(o) is distinct from app_private.plan_state(n);
+    else
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null, array_agg((e.metadata ->> 'planId')::uuid)) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_plans__audit() is
+  'Writes one event for each plan that a statement created, edited, paused, resumed, completed, cancelled or deleted.';
+
+create or replace trigger _900_audit_insert
+  after insert on app_public.plans
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_plans__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.plans
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_plans__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.plans
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_insert;
+alter table app_public.plans enable always trigger _900_audit_update;
+alter table app_public.plans enable always trigger _900_audit_delete;
+--! EndIncluded plans/events.sql
+--! Included plans/stale.sql
+-- A change of a plan that was made against another revision than the row's.
+
+create or replace function app_private.plan_change_text(event audit.events)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case (event).event_type
+    when 'flag_plan.created' then 'created it'
+    when 'flag_plan.updated' then 'edited it'
+    when 'flag_plan.resumed' then 'retried it'
+    when 'flag_plan.paused' then 'paused it'
+    when 'flag_plan.completed' then 'completed it'
+    when 'flag_plan.cancelled' then 'cancelled it'
+  end
+$$;
+
+comment on function app_private.plan_change_text(audit.events) is
+  'What an event changed of its plan, as the rest of a sentence; null for an event that doesn''t say.';
+
+create or replace function app_private.refuse_stale_plan(plan app_public.plans)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.metadata ->> 'planId' = plan.id::text and e.metadata ? 'planId' and e.event_type like 'flag_plan.%'
+  order by e.occurred_at desc, e.revision desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.plan_change_text(v_event), plan.revision)
+    using errcode = 'ZF029', detail = app_private.stale_detail(v_event, plan.revision);
+end;
+$$;
+
+comment on function app_private.refuse_stale_plan(app_public.plans) is
+  'Raises ZF029: the sentence has who changed the plan last, and the detail, as JSON, its revision.';
+--! EndIncluded plans/stale.sql
+--! Included plans/recorded.sql
+-- Plans held against the trail: audit/verify and audit/reconcile.
+
+-- What an event says of its plan after it, and what the row says, under the same keys. Not every event says all of it: what it leaves
+-- out, an earlier one says. Who created it is compared where an admin did it, as for schedules.
+create or replace function app_private.plan_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return case (event).event_type
+    when 'flag_plan.created' then jsonb_build_object(
+      'title', (event).metadata -> 'title',
+      'content', (event).metadata -> 'content',
+      'status', 'active',
+      'statusReason', null,
+      'nextAt', (event).metadata -> 'firstAt',
+      'reason', (event).metadata -> 'reason',
+      'reverts', (event).metadata -> 'reverts',
+      'applied', 0,
+      'skipped', 0)
+      || case (event).actor_kind when 'admin' then jsonb_build_object('createdBy', (event).admin_user_id) else '{}' end
+    when 'flag_plan.updated' then ((event).metadata -> 'after') - 'contentHash'
+      || case (event).metadata #>> '{after,status}' when 'active' then jsonb_build_object('statusReason', null) else '{}' end
+    when 'flag_plan.paused' then jsonb_build_object('status', 'paused', 'statusReason', (event).metadata -> 'reason')
+    when 'flag_plan.resumed' then jsonb_build_object(
+      'status', 'active', 'statusReason', null, 'nextAt', (event).metadata -> 'nextAt', 'reason', (event).metadata -> 'reason')
+    when 'flag_plan.completed' then jsonb_build_object(
+      'status', 'completed', 'statusReason', null, 'nextAt', null,
+      'applied', (event).metadata -> 'applied', 'skipped', (event).metadata -> 'skipped')
+    when 'flag_plan.cancelled' then jsonb_build_object(
+      'status', 'cancelled', 'statusReason', (event).metadata -> 'reason', 'nextAt', null)
+    when 'flag_plan.reconciled' then ((event).metadata -> 'after') - 'contentHash' || jsonb_build_object(
+      'statusReason', (event).metadata -> 'statusReason', 'applied', (event).metadata -> 'applied',
+      'skipped', (event).metadata -> 'skipped', 'reverts', (event).metadata -> 'reverts', 'createdBy', (event).metadata -> 'createdBy')
+  end;
+
+create or replace function app_private.plan_found(plan app_public.plans)
+returns jsonb
+language sql
+stable
+return app_private.plan_state(plan) - 'contentHash' || jsonb_build_object(
+  'statusReason', (plan).status_reason, 'applied', (plan).applied_count, 'skipped', (plan).skipped_count, 'reverts', (plan).reverts,
+  'createdBy', (plan).created_by);
+
+comment on function app_private.plan_recorded(audit.events) is
+  'What an event says of its plan after it; null when it says nothing of that.';
+comment on function app_private.plan_found(app_public.plans) is 'What a plan''s row says, with the keys of plan_recorded().';
+
+-- By the index of planId. A plan has ended when its deletion is its last event, by revision or by time: a clock may be set back.
+create or replace function app_private.vanished_plans()
+returns table (plan_id text, event_id uuid, occurred_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select l.plan_id, l.id, l.occurred_at
+  from (
+    select
+      e.metadata ->> 'planId' as plan_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc))[1] as occurred_at,
+      (array_agg(e.event_type order by e.revision desc nulls last, e.occurred_at desc))[1] as last_by_revision,
+      (array_agg(e.event_type order by e.occurred_at desc, e.revision desc nulls last))[1] as last_by_time
+    from audit.events e
+    where e.metadata ? 'planId' and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
+    group by e.metadata ->> 'planId'
+  ) as l
+  where not '{flag_plan.deleted,audit.gap}'::text[] && array[l.last_by_revision, l.last_by_time]
+    and not exists (select from app_public.plans p where p.id::text = l.plan_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.plan_id)
+$$;
+
+comment on function app_private.vanished_plans() is
+  'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
+--! EndIncluded plans/recorded.sql
 --! Included plans/lifecycle.sql
 -- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+
+-- Finds a plan that the claims let through and holds it against the worker, in the worker's own order: plan, flags by id, schedules by id.
+create or replace function app_private.lock_plan(id uuid)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_admin();
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = lock_plan.id
+    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  for update;
+  if not found then
+    raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
+  end if;
+  -- Before its status: who completed or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_plan.revision then
+    perform app_private.refuse_stale_plan(v_plan);
+  end if;
+  perform from app_public.feature_flags f where f.id = any (v_plan.flag_ids) order by f.id for share;
+  perform from app_public.feature_flag_schedules s where s.plan_id = v_plan.id order by s.id for update;
+  return v_plan;
+end;
+$$;
+
+comment on function app_private.lock_plan(uuid) is
+  'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+create or replace function app_private.require_title(title text)
+returns void
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(char_length(app_private.trim_reason(title)), 0) not between 1 and 200 or title collate "C" ~ '[[:cntrl:]]' then
+    raise exception 'title must be text of 1 to 200 characters, without control characters.' using errcode = 'ZF028';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_title(text) is 'Raises ZF028 for a title that a plan can''t have.';
+
+create or replace function app_private.require_room_for_pending(flag_ids uuid[])
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from unnest(flag_ids) as f (id) where app_private.has_no_room_for_pending(f.id)) then
+    perform app_private.refuse_pending();
+  end if;
+end;
+$$;
+
+comment on function app_private.require_room_for_pending(uuid[]) is
+  'Raises ZF013 where one of these flags has as many pending schedules as the setting pending_per_flag allows, and the API calls.';
+
+create or replace function app_private.insert_plan(title text, content jsonb, reason text, reverts jsonb default null)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_title(insert_plan.title);
+  insert into app_public.plans (title, content, reason, reverts)
+  values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
+  returning * into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
+end;
+$$;
+
+comment on function app_private.insert_plan(text, jsonb, text, jsonb) is
+  'Makes a plan of a content that plan_content() made, and opens its first point. It asks for no rights and for no room.';
 
 create or replace function app_public.create_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.plans
@@ -3147,17 +3940,22 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_content jsonb;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_title(create_plan.title);
+  v_content := app_private.plan_content(create_plan.steps, create_plan.starts_at);
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  return app_private.insert_plan(create_plan.title, v_content, create_plan.reason);
 end;
 $$;
 
 comment on function app_public.create_plan(text, jsonb, timestamptz, text) is
   'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 
-grant execute on function app_public.create_plan(text, jsonb, timestamptz, text) to halyard_admin;
-
+-- The schedules of the open point are deleted and made again: what a schedule changes is fixed, and a plan's may have another flag. What
+-- is edited after its time is due now, after all that was applied since.
 create or replace function app_public.edit_plan(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
 returns app_public.plans
 language plpgsql
@@ -3165,16 +3963,44 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(edit_plan.id);
+  v_title text := app_private.trim_reason(coalesce(edit_plan.title, v_plan.title));
+  v_reason text := coalesce(app_private.trim_reason(edit_plan.reason), v_plan.reason);
+  v_content jsonb := v_plan.content;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be edited.', v_plan.status using errcode = 'ZF019';
+  end if;
+  perform app_private.require_title(v_title);
+  if edit_plan.steps is not null then
+    v_content := v_content || jsonb_build_object('steps', app_private.plan_content(edit_plan.steps, null) -> 'steps');
+  end if;
+  if edit_plan.starts_at is not null then
+    perform app_private.require_start(edit_plan.starts_at);
+    v_content := v_content || jsonb_build_object('startsAt', app_private.iso(edit_plan.starts_at));
+  end if;
+  -- A flag of the content of before may be gone.
+  perform app_private.require_flags_of(v_content);
+  if (v_title, v_reason, v_content, 'active') is not distinct from (v_plan.title::text, v_plan.reason::text, v_plan.content, v_plan.status) then
+    return v_plan;
+  end if;
+
+  delete from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status <> 'applied';
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  update app_public.plans p
+  set
+    title = v_title, content = v_content, reason = v_reason, status = 'active',
+    next_at = greatest((v_content ->> 'startsAt')::timestamptz, clock_timestamp())
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) is
-  'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
-
-grant execute on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) to halyard_admin;
+  'Changes a plan that isn''t applied yet, and makes a paused one active again; an argument that is null leaves its part as it is.';
 
 create or replace function app_public.cancel_plan(id uuid, reason text default null)
 returns app_public.plans
@@ -3183,17 +4009,28 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(cancel_plan.id);
+  v_reason text := app_private.trim_reason(cancel_plan.reason);
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be cancelled.', v_plan.status using errcode = 'ZF019';
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.plan_id = v_plan.id and s.status in ('pending', 'suspended');
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.cancel_plan(uuid, text) is
   'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
 
-grant execute on function app_public.cancel_plan(uuid, text) to halyard_admin;
-
+-- A retry is a new decision, taken now, as that of a schedule (schedules/lifecycle.sql).
 create or replace function app_public.retry_plan(id uuid, reason text default null)
 returns app_public.plans
 language plpgsql
@@ -3201,16 +4038,43 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(retry_plan.id);
+  v_gone jsonb;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status <> 'paused' then
+    raise exception 'The plan is %; only one that is paused, because it failed, can be retried.', v_plan.status using errcode = 'ZF019';
+  end if;
+  v_gone := app_private.missing_flag_of(v_plan.content);
+  if v_gone is not null then
+    raise exception 'The flag % of % was deleted, so the plan can''t be retried: edit it, or cancel it.',
+      v_gone ->> 'flagKey', v_gone ->> 'environment'
+      using errcode = 'ZF019';
+  elsif not exists (select from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'failed') then
+    raise exception 'Nothing of the plan has failed, so it can''t be retried: edit it, or cancel it.' using errcode = 'ZF019';
+  end if;
+  perform app_private.require_room_for_pending(v_plan.flag_ids);
+  update app_public.plans p
+  set status = 'active', next_at = clock_timestamp(), reason = coalesce(app_private.trim_reason(retry_plan.reason), p.reason)
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  update app_public.feature_flag_schedules s
+  set
+    status = 'pending', scheduled_at = v_plan.next_at, attempts = 0, next_attempt_at = null, error_message = null, reason = v_plan.reason
+  where s.plan_id = v_plan.id and s.status = 'failed';
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.retry_plan(uuid, text) is
-  'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+  'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters; without one the plan keeps its own.';
 
-grant execute on function app_public.retry_plan(uuid, text) to halyard_admin;
+grant execute on function
+  app_public.create_plan(text, jsonb, timestamptz, text),
+  app_public.edit_plan(uuid, text, jsonb, timestamptz, text),
+  app_public.cancel_plan(uuid, text),
+  app_public.retry_plan(uuid, text)
+to halyard_admin;
 --! EndIncluded plans/lifecycle.sql
 --! Included plans/change_flags.sql
 -- Changes of several flags, now and all or nothing.
@@ -3509,6 +4373,11 @@ as $$
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.plans', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.plans', '_100_state', 'O', 23, false, 'app_private.tg_plans__state()'),
+    ('app_public.plans', '_900_audit_delete', 'A', 8, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_insert', 'A', 4, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_update', 'A', 16, false, 'app_private.tg_plans__audit()'),
     ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
@@ -3990,6 +4859,50 @@ comment on function app_private.remove_old_schedules(text, integer) is
 
 grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
+--! Included plans/retention.sql
+-- Retention of plans: those that ended may go after a while, as schedules do (schedules/retention.sql), and their schedules go with them.
+
+create or replace function app_private.remove_old_plans(status text, batch integer default 100)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_days integer := substring(
+    app_private.setting('schedule_retention') from case status when 'completed' then 'applied' else 'cancelled' end || '=([0-9]+)');
+  v_ids uuid[];
+begin
+  if status is null or status not in ('completed', 'cancelled') then
+    raise exception 'Only completed and cancelled plans are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
+  -- What it applied decides what an older schedule of the same flag, that failed or still waits, may change.
+  v_ids := array(
+    select p.id
+    from app_public.plans p
+    where p.status = remove_old_plans.status and p.ended_at < now() - make_interval(days => v_days)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        join app_public.feature_flag_schedules older on older.flag_id = s.flag_id
+        where s.plan_id = p.id and s.status = 'applied' and older.status in ('pending', 'suspended', 'failed')
+          and older.plan_id is distinct from p.id and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of p skip locked);
+  if cardinality(v_ids) > 0 then
+    delete from app_public.feature_flag_schedules s where s.plan_id = any (v_ids);
+    delete from app_public.plans p where p.id = any (v_ids);
+  end if;
+  return cardinality(v_ids);
+end;
+$$;
+
+comment on function app_private.remove_old_plans(text, integer) is
+  'Deletes up to `batch` plans that were completed, or cancelled, as `status` says, before the days of the setting schedule_retention, with their schedules, an event for each; returns how many plans.';
+
+grant execute on function app_private.remove_old_plans(text, integer) to halyard_worker;
+--! EndIncluded plans/retention.sql
 --! Included audit/read/views.sql
 -- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an
 -- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
@@ -5620,6 +6533,318 @@ comment on function app_private.dead_letter_count() is 'How many dead letters th
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
 --! EndIncluded audit/reconcile/reconcile.sql
+--! Included audit/restore/renew.sql
+-- New ids for events that wait for their number while the loss of a history is accepted.
+--
+-- The id of such an event was made in the incarnation that is given up. The lost history may have shipped another event under it:
+-- the same revision of the same row, as it went on there. So the event gets the id that it has in the new incarnation, and
+-- nothing outside has one id with two texts.
+
+-- An id that isn't derived from the row, as of a change past the stamp, is derived from the old id.
+create or replace function app_private.renewed_event_id(
+  id uuid, row_id uuid, created_at timestamptz, revision bigint, incarnation uuid
+)
+returns uuid
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (
+      select app_private.event_id(renewed_event_id.incarnation, row_id, created_at, r.revision)
+      from audit.incarnations i
+      cross join (values (renewed_event_id.revision), (-renewed_event_id.revision)) as r (revision)
+      where app_private.event_id(i.id, row_id, created_at, r.revision) = renewed_event_id.id
+      limit 1
+    ),
+    app_private.uuid_of(sha256(uuid_send(renewed_event_id.id) || uuid_send(renewed_event_id.incarnation))))
+$$;
+
+comment on function app_private.renewed_event_id(uuid, uuid, timestamptz, bigint, uuid) is
+  'The id in an incarnation of the event that had this id in one before it.';
+
+-- The row that an event is about, for as long as it is there.
+create or replace function app_private.renewed_event(event app_private.audit_event, incarnation uuid)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_row_id uuid;
+  v_created_at timestamptz;
+begin
+  if starts_with(event.event_type, 'feature_flag.') then
+    select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
+  elsif starts_with(event.event_type, 'flag_schedule.') then
+    select s.id, s.created_at into v_row_id, v_created_at
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif event.event_type like 'setting.%' then
+    v_row_id := app_private.setting_id(event.metadata ->> 'name');
+    v_created_at := 'epoch';
+  elsif starts_with(event.event_type, 'environment.') then
+    v_row_id := app_private.environment_id(event.environment);
+    select e.created_at into v_created_at from app_public.environments e where e.name = event.environment;
+  end if;
+  event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
+  return event;
+end;
+$$;
+
+comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
+
+-- Events that have no number are not sealed, and no destination has them: that is why they may be written again. The triggers
+-- that refuse it are off for this transaction, which holds the table's lock. Page by page in the queue's order, so that a long
+-- queue takes no more memory than a page.
+create or replace function app_private.renew_queued_events(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_page constant integer := 50000;
+  v_last bigint := (select max(q.id) from audit.queue q);
+  v_after bigint := 0;
+  v_to bigint;
+  v_events app_private.audit_event[];
+  v_renewed integer := 0;
+begin
+  if v_last is null then
+    return 0;
+  end if;
+  alter table audit.events disable trigger _100_append_only;
+  alter table audit.events disable trigger _200_append_only_rows;
+  loop
+    v_to := (
+      select max(p.id)
+      from (
+        select q.id from audit.queue q where q.id > v_after and q.id <= v_last order by q.id limit v_page
+      ) as p);
+    exit when v_to is null;
+    v_events := array(
+      select app_private.renewed_event(app_private.unwritten_event(e.event), renew_queued_events.incarnation)
+      from audit.queue q
+      cross join lateral (
+        select x as event from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1
+      ) as e
+      where q.id > v_after and q.id <= v_to
+      order by q.id);
+    -- What is queued without its event stays, and is numbered as missing.
+    with gone as (
+      delete from audit.events e
+      using audit.queue q
+      where e.id = q.event_id and e.occurred_at = q.occurred_at and q.id > v_after and q.id <= v_to
+      returning q.id
+    )
+    delete from audit.queue q using gone g where q.id = g.id;
+    perform app_private.write_events(v_events);
+    v_renewed := v_renewed + cardinality(v_events);
+    v_after := v_to;
+  end loop;
+  alter table audit.events enable always trigger _100_append_only;
+  alter table audit.events enable always trigger _200_append_only_rows;
+  return v_renewed;
+end;
+$$;
+
+comment on function app_private.renew_queued_events(uuid) is
+  'Gives the events that wait for their number the ids that they have in an incarnation; returns how many.';
+
+-- Letters that hold rows get their events' ids when they are replayed. One that can't be read is left as it is, for a person.
+create or replace function app_private.renew_dead_letters(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_letter audit.dead_letters;
+  v_renewed integer := 0;
+begin
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.error_code <> 'ZF012' and (jsonb_typeof(d.content -> 'events') = 'array' or d.content ->> 'eventId' is not null)
+  loop
+    begin
+      if v_letter.content ->> 'eventId' is not null then
+        v_letter.content := v_letter.content || jsonb_build_object('eventId', app_private.renewed_event_id(
+          (v_letter.content ->> 'eventId')::uuid, (v_letter.content #>> '{rows,0,id}')::uuid, 'epoch',
+          (v_letter.content ->> 'revision')::bigint, renew_dead_letters.incarnation));
+      end if;
+      if jsonb_typeof(v_letter.content -> 'events') = 'array' then
+        v_letter.content := v_letter.content || jsonb_build_object('events', (
+          select coalesce(jsonb_agg(to_jsonb(app_private.renewed_event(e, renew_dead_letters.incarnation))), '[]')
+          from jsonb_populate_recordset(null::app_private.audit_event, v_letter.content -> 'events') as e));
+      end if;
+      update audit.dead_letters d set content = v_letter.content where d.id = v_letter.id;
+      v_renewed := v_renewed + 1;
+    exception when data_exception then
+      raise warning 'halyard: dead letter % keeps the ids of its events: %', v_letter.id, sqlerrm;
+    end;
+  end loop;
+  return v_renewed;
+end;
+$$;
+
+comment on function app_private.renew_dead_letters(uuid) is
+  'Gives the events that dead letters hold the ids that they have in an incarnation; returns how many letters were changed.';
+--! EndIncluded audit/restore/renew.sql
+--! Included audit/restore/accept.sql
+-- A person accepts that the database is an older state of its trail: what was written after it is lost, and another incarnation
+-- begins. For the owner, by `halyard restore` (docs/operations.md, Backup and restore).
+
+-- Without a destination that says how far the lost history goes, it may have applied what is due by now.
+create or replace function app_private.overdue_schedules()
+returns setof app_public.feature_flag_schedules
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.*
+  from app_public.feature_flag_schedules s
+  cross join app_private.held_schedules() as h
+  where s.status = 'pending'
+    and case
+      when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
+      else app_private.is_held(s, h.scheduled_until, h.created_until)
+    end
+$$;
+
+comment on function app_private.overdue_schedules() is
+  'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
+
+create or replace function app_private.restored_event(present audit.incarnations, details jsonb)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.as_system(app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.restored', null, null, null, null, null,
+    jsonb_build_object('trail', present.trail, 'incarnation', present.id, 'reason', present.reason) || details));
+end;
+$$;
+
+comment on function app_private.restored_event(audit.incarnations, jsonb) is 'The audit.restored event of the incarnation that it begins.';
+
+-- The locks are in the order in which changes take theirs; a change that has made its event's id has the first of them, so none is
+-- committed later with an id of the incarnation before. Rows that a worker has locked are waited for here, and not later, when
+-- that would deadlock. A transaction that keeps a lock for long is in the way: then it fails, and is tried again.
+create or replace function app_private.lock_trail()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '1s'
+as $$
+begin
+  perform app_private.take_lock('reconciliation');
+  perform app_private.take_lock('numbering');
+  lock table
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    audit.dead_letters, audit.divergences, audit.incarnations
+    in exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_trail() is
+  'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
+
+-- All of it or nothing: one transaction.
+create or replace function app_private.accept_restore(
+  reason text, overdue text default null, as_copy boolean default false, dry_run boolean default false
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_reason constant text := btrim(coalesce(accept_restore.reason, ''));
+  v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
+  v_before audit.incarnations;
+  v_present audit.incarnations;
+  v_last_seq bigint;
+  v_skipped uuid[];
+  v_report jsonb;
+  v_event app_private.audit_event;
+begin
+  if v_reason = '' or length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  if coalesce(v_overdue, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with overdue schedules: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'A restore can only be accepted in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  if not dry_run then
+    perform app_private.lock_trail();
+  end if;
+  select i.* into strict v_before from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_skipped := case
+    when as_copy then array(select s.id from app_public.feature_flag_schedules s where s.status = 'pending')
+    when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
+    else '{}'
+  end;
+  v_last_seq := (select coalesce(max(l.seq), 0) from audit.ledger l);
+  v_report := jsonb_build_object(
+    'overdue', v_overdue,
+    'asCopy', as_copy,
+    'previousIncarnation', v_before.id,
+    'lastSeal', (select max(s.seal_no) from audit.seals s),
+    'lastSeq', v_last_seq,
+    'skipped', cardinality(v_skipped),
+    'held', (select count(*) from app_private.overdue_schedules()),
+    'queued', (select count(*) from audit.queue),
+    'destinations', (
+      select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'event', d.event_id,
+        'lastSeq', d.last_seq, 'sealedAt', app_private.iso(d.sealed_at),
+        -- From here to the last event of this incarnation: app_private.audit_cursor().
+        'notSentFrom', case when d.incarnation = v_before.id and c.seq < v_last_seq then c.seq + 1 end)) order by d.id), '[]')
+      from app_private.open_divergences() as d
+      cross join lateral (select app_private.audit_cursor(d.destination) as seq) as c),
+    'refused', (
+      select to_jsonb(array(
+        select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
+  if dry_run then
+    return v_report;
+  end if;
+
+  insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq, reason, overdue, refused_destinations)
+  values (
+    v_before.incarnation_no + 1,
+    case when as_copy then gen_random_uuid() else v_before.trail end,
+    (v_report ->> 'lastSeal')::bigint + 1,
+    v_last_seq + 1,
+    v_reason,
+    v_overdue,
+    array(select jsonb_array_elements_text(v_report -> 'refused')))
+  returning * into v_present;
+  perform app_private.renew_queued_events(v_present.id);
+  perform app_private.renew_dead_letters(v_present.id);
+
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.id = any (v_skipped);
+
+  v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], v_skipped);
+  return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
+end;
+$$;
+
+comment on function app_private.accept_restore(text, text, boolean, boolean) is
+  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+--! EndIncluded audit/restore/accept.sql
 --! Included console/arguments.sql
 -- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's
 -- rights, because viewers may not read the trail, so they ask the claims themselves.

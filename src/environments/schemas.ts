@@ -1,12 +1,12 @@
 /** The shapes of environments in the REST API. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import {
   environmentSchema,
-  LIMITS,
   pageShape,
   reasonSchema,
   timeSchema,
+  userIdSchema,
 } from '../http/schema_parts.ts';
 
 /** Body of POST /api/admin/environments. */
@@ -25,7 +25,7 @@ export const listEnvironmentsQuerySchema = z.strictObject(pageShape);
 export const environmentRowSchema = z.strictObject({
   name: environmentSchema,
   created_at: timeSchema,
-  created_by: z.string().max(LIMITS.userId).nullable(),
+  created_by: z.nullable(userIdSchema),
 });
 
 export type CreateEnvironment = z.infer<typeof createEnvironmentSchema>;

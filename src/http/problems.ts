@@ -1,5 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
-import type { z } from 'zod';
+import type { z } from '../lib/zod.ts';
 import type { CurrentRevision } from '../lib/current_revision.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
 import type { Problem, ProblemCode } from '../lib/errors.ts';
@@ -26,7 +26,7 @@ const MAX_CHARACTERS = 200;
  * @throws ProblemError with each issue in `errors`: invalid_updates or invalid_scheduled_at when all are of that
  *   field, otherwise invalid_request
  */
-export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { issues } = result.error;

@@ -1,5 +1,5 @@
 /** The shapes of schedules in the REST API. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import { someOf, updatesShape } from '../flags/fields.ts';
 import { environmentQuerySchema, flagSchema } from '../flags/schemas.ts';
@@ -8,11 +8,11 @@ import {
   expectedRevisionSchema,
   flagKeySchema,
   instantSchema,
-  LIMITS,
   pageShape,
   reasonSchema,
   revisionSchema,
   timeSchema,
+  userIdSchema,
   withSpan,
 } from '../http/schema_parts.ts';
 
@@ -56,21 +56,21 @@ export const retryScheduleSchema = z.strictObject({
 export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
 
 /** Query of GET /api/admin/flags/:flagKey/schedule. */
-export const listSchedulesQuerySchema = environmentQuerySchema.extend({
+export const listSchedulesQuerySchema = z.extend(environmentQuerySchema, {
   ...pageShape,
-  status: scheduleStatusSchema.optional(),
+  status: z.optional(scheduleStatusSchema),
 });
 
 /** Query of GET /api/admin/schedules: of all environments of the token, and of all flags, unless given. */
 export const listAllSchedulesQuerySchema = withSpan(
   z.strictObject({
-    environment: environmentSchema.optional(),
-    flag: flagKeySchema.optional(),
-    status: scheduleStatusSchema.optional(),
+    environment: z.optional(environmentSchema),
+    flag: z.optional(flagKeySchema),
+    status: z.optional(scheduleStatusSchema),
     /** Inclusive, by scheduled_at. */
-    from: instantSchema.optional(),
+    from: z.optional(instantSchema),
     /** Exclusive, by scheduled_at. */
-    to: instantSchema.optional(),
+    to: z.optional(instantSchema),
     ...pageShape,
   }),
 );
@@ -86,15 +86,15 @@ export const scheduleSchema = z.strictObject({
   scheduled_at: timeSchema,
   status: scheduleStatusSchema,
   updates: updatesSchema,
-  applied_at: timeSchema.nullable(),
-  error_message: z.string().nullable(),
-  attempts: z.int().min(0),
-  requested_by: z.string().max(LIMITS.userId).nullable(),
-  reason: z.string().nullable(),
-  created_by: z.string().max(LIMITS.userId).nullable(),
-  cancelled_by: z.string().max(LIMITS.userId).nullable(),
-  cancelled_at: timeSchema.nullable(),
-  cancel_reason: z.string().nullable(),
+  applied_at: z.nullable(timeSchema),
+  error_message: z.nullable(z.string()),
+  attempts: z.int().check(z.minimum(0)),
+  requested_by: z.nullable(userIdSchema),
+  reason: z.nullable(z.string()),
+  created_by: z.nullable(userIdSchema),
+  cancelled_by: z.nullable(userIdSchema),
+  cancelled_at: z.nullable(timeSchema),
+  cancel_reason: z.nullable(z.string()),
   created_at: timeSchema,
   updated_at: timeSchema,
   revision: revisionSchema,
@@ -104,8 +104,8 @@ export const scheduleSchema = z.strictObject({
 export const MAX_PENDING_SHOWN = 10;
 
 /** A flag, as PATCH answers it: with those of its pending schedules that come first, which will change it again. */
-export const changedFlagSchema = flagSchema.extend({
-  pending_schedules: z.array(scheduleSchema).max(MAX_PENDING_SHOWN),
+export const changedFlagSchema = z.extend(flagSchema, {
+  pending_schedules: z.array(scheduleSchema).check(z.maxLength(MAX_PENDING_SHOWN)),
 });
 
 export type ScheduleStatus = z.infer<typeof scheduleStatusSchema>;

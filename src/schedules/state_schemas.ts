@@ -1,29 +1,30 @@
 /** The shapes of what flags were, are and will be, in the REST API. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import { rolloutPercentageSchema } from '../flags/schemas.ts';
-import { flagKeySchema, instantSchema, timeSchema, withSpan } from '../http/schema_parts.ts';
+import {
+  flagKeySchema,
+  instantSchema,
+  timeSchema,
+  wholeNumberSchema,
+  withSpan,
+} from '../http/schema_parts.ts';
 import { scheduleStatusSchema, updatesSchema } from './schemas.ts';
 
 const MAX_CHANGES = 10_000;
 const CHANGES_RULE = `must be a whole number from 1 to ${MAX_CHANGES}`;
 
 /** Query of GET /api/admin/environments/:name/state. Without a time it is now. */
-export const stateQuerySchema = z.strictObject({ at: instantSchema.optional() });
+export const stateQuerySchema = z.strictObject({ at: z.optional(instantSchema) });
 
 /** Query of GET /api/admin/environments/:name/upcoming. Without times it is the 24 hours from now on. */
 export const upcomingQuerySchema = withSpan(
   z.strictObject({
     /** Inclusive. */
-    from: instantSchema.optional(),
+    from: z.optional(instantSchema),
     /** Exclusive; 24 hours after `from` unless given. */
-    to: instantSchema.optional(),
-    limit: z
-      .string()
-      .regex(/^\d{1,15}$/, CHANGES_RULE)
-      .transform(Number)
-      .pipe(z.number().min(1, CHANGES_RULE).max(MAX_CHANGES, CHANGES_RULE))
-      .default(100),
+    to: z.optional(instantSchema),
+    limit: z._default(wholeNumberSchema(1, MAX_CHANGES, CHANGES_RULE), 100),
   }),
 );
 
@@ -41,16 +42,16 @@ export const flagStateSchema = z.strictObject({
   /** False when a schedule of the flag is overdue, or what the trail says isn't enough. */
   certain: z.boolean(),
   sources: z.strictObject({
-    event: z
-      .strictObject({
+    event: z.optional(
+      z.strictObject({
         id: z.guid(),
         at: z.iso.datetime(),
-        schedule_id: z.guid().optional(),
-        is_after: z.literal(true).optional(),
-      })
-      .optional(),
-    enabled: sourceSchema.optional(),
-    rollout_percentage: sourceSchema.optional(),
+        schedule_id: z.optional(z.guid()),
+        is_after: z.optional(z.literal(true)),
+      }),
+    ),
+    enabled: z.optional(sourceSchema),
+    rollout_percentage: z.optional(sourceSchema),
   }),
 });
 
@@ -59,10 +60,10 @@ export const upcomingChangeSchema = z.strictObject({
   at: timeSchema,
   flag_key: flagKeySchema,
   updates: updatesSchema,
-  schedule_id: z.guid().nullable(),
-  plan_id: z.guid().nullable(),
-  occurrence_no: z.int().nullable(),
-  step_no: z.int().nullable(),
+  schedule_id: z.nullable(z.guid()),
+  plan_id: z.nullable(z.guid()),
+  occurrence_no: z.nullable(z.int()),
+  step_no: z.nullable(z.int()),
   status: scheduleStatusSchema,
   /** The flag's state after it. */
   enabled: z.boolean(),

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { z } from 'zod';
+import { z } from '../../src/lib/zod.ts';
 
 import { makeRecorder } from '../../bench/statements.ts';
 import { flagStateSchema, upcomingChangeSchema } from '../../src/schemas.ts';

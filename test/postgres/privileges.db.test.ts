@@ -20,6 +20,8 @@ table                                owner    authenticator  admin              
 app_public.environments              rawdDxt  -              r                                                                                                  r       r        -       -
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       r        -       -
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
+app_public.plans                     rawdDxt  -              r                                                                                                  -       r        -       -
+app_private.apply_gates              rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.console_sessions         rawdDxt  -              -                                                                                                  -       -        -       -
@@ -53,6 +55,22 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
 app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
+app_public.stop_environment(text,text)                           admin
+app_public.resume_environment(text,text,text,uuid[])             admin
+app_public.resume_schedule(uuid,text)                            admin
+app_public.create_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) admin
+app_public.cancel_plan(uuid,text)                                admin
+app_public.retry_plan(uuid,text)                                 admin
+app_public.change_flags(jsonb,text)                              admin
+app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
+app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
+app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
+app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
+app_public.dry_run_resume(text,text,uuid[])                      admin
+app_public.plan_conflicts(uuid)                                  admin auditor
+app_public.schedule_conflicts(uuid)                              admin auditor
 app_public.server_time()                                         admin viewer auditor
 app_public.flag_state_at(text,timestamp with time zone)           admin viewer auditor
 app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) admin viewer auditor
@@ -79,6 +97,7 @@ app_private.claim_role()                                         admin viewer au
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
 app_private.recent_flag_ids(integer)                              admin viewer auditor
+app_private.recent_plan_ids(integer)                              admin auditor
 app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
@@ -116,6 +135,7 @@ app_private.overdue_flags(double precision,uuid[],uuid[])        worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker
+app_private.remove_old_plans(text,integer)                       worker
 app_private.seal_batch(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.confirm_audit_events(text,bigint,bigint,bigint)      worker
@@ -271,7 +291,7 @@ app_private.purge_obstacle(timestamp with time zone,timestamp with time zone)
 app_private.month_problem(timestamp with time zone,timestamp with time zone)
 app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[])
 app_private.purged_event(timestamp with time zone,bigint,bigint,bigint)
-app_private.notify_audit(uuid[],uuid[])
+app_private.notify_audit(uuid[],uuid[],uuid[])
 app_private.schedule_metrics()
 app_private.trail_metrics()
 app_private.delivery_metrics(text[])
@@ -307,6 +327,38 @@ app_private.reconcile_rows(text,uuid,timestamp with time zone,integer)
 app_private.gap_event(audit.events)
 app_private.reconcile_deleted_rows(text,integer)
 app_private.reconciliation_due()
+app_private.content_hash(jsonb)
+app_private.change_problem(jsonb)
+app_private.plan_problem(jsonb)
+app_private.plan_content(jsonb,timestamp with time zone)
+app_private.plan_steps(jsonb)
+app_private.plan_state(app_public.plans)
+app_private.plan_environment(app_public.plans)
+app_private.plan_flag_ids(jsonb)
+app_private.plan_environments(jsonb)
+app_private.require_start(timestamp with time zone)
+app_private.require_plan_content(jsonb)
+app_private.require_title(text)
+app_private.require_room_for_pending(uuid[])
+app_private.require_flags_of(jsonb)
+app_private.missing_flag_of(jsonb)
+app_private.refuse_unknown_flag(text,text)
+app_private.insert_plan(text,jsonb,text,jsonb)
+app_private.lock_plan(uuid)
+app_private.point_id(uuid,uuid,integer,timestamp with time zone)
+app_private.open_point(app_public.plans)
+app_private.end_point(uuid,text,text)
+app_private.pause_plans_of(app_public.feature_flags)
+app_private.plan_change(app_public.plans,app_public.plans)
+app_private.plan_change_details(app_public.plans,app_public.plans)
+app_private.plan_change_text(audit.events)
+app_private.plan_event(timestamp with time zone,uuid,app_public.plans,app_public.plans)
+app_private.refuse_stale_plan(app_public.plans)
+app_private.plan_recorded(audit.events)
+app_private.plan_found(app_public.plans)
+app_private.vanished_plans()
+app_private.tg_plans__state()
+app_private.tg_plans__audit()
 `;
 
 /** Usage of schemas (U), and create in them (C). */
@@ -435,7 +487,8 @@ async function columnsOf(client: pg.ClientBase): Promise<Map<string, string[]>> 
   await actAs(client, 'halyard_owner');
   const { rows } = await client.query<{ table: string; columns: string[] }>(
     `select c.oid::regclass::text as table, array_agg(a.attname::text order by a.attnum) as columns
-     from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     from pg_class c
+     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
      where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in ('app_public', 'app_private', 'audit')
      group by c.oid`,
   );
