@@ -4,13 +4,16 @@ import { describe as describePlan } from '../../src/cli/plans/show.ts';
 import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
-import { createPlan } from '../support/plan_requests.ts';
+import { requestPlan } from '../support/plan_requests.ts';
+import { changeOf } from '../support/plans.ts';
 import { startProcess } from '../support/processes.ts';
 
 const database = useDatabase();
+type Flag = Awaited<ReturnType<typeof insertFlag>>;
+let banner: Flag;
+let search: Flag;
 let release: string;
 let due: string;
-let search: string;
 let oneShot: string;
 
 async function halyard(args: string[], url: string | null = database.ownerUrl) {
@@ -34,22 +37,15 @@ const statuses = () =>
 
 beforeAll(async () => {
   await withClient(database.rootUrl, async (client) => {
-    await client.query(`insert into app_public.environments (name) values ('staging')`);
-    await insertFlag(client, { flag_key: 'checkout' });
-    await insertFlag(client, { flag_key: 'checkout', environment: 'staging' });
-    const banner = await insertFlag(client, { flag_key: 'banner' });
-    search = (await insertFlag(client, { flag_key: 'search' })).id;
-    release = await createPlan(
-      client,
-      [
-        {
-          ...{ flag_key: 'checkout', updates: { rollout_percentage: 50 } },
-          ...{ expects: { rollout_percentage: 10 }, on_conflict: 'suspend' },
-        },
-        { flag_key: 'checkout', environment: 'staging', updates: { enabled: true } },
-      ],
-      { title: 'Black Friday', reason: 'OPS-874' },
-    );
+    const checkout = await insertFlag(client, { flag_key: 'checkout' });
+    const staging = await insertFlag(client, { flag_key: 'checkout', environment: 'staging' });
+    banner = await insertFlag(client, { flag_key: 'banner' });
+    search = await insertFlag(client, { flag_key: 'search' });
+    const share = (rollout_percentage: number) => ({ rollout_percentage });
+    const guard = { updates: share(50), expects: share(10), on_conflict: 'suspend' } as const;
+    release = await requestPlan(client, [changeOf(checkout, guard), changeOf(staging)], {
+      ...{ title: 'Black Friday', reason: 'OPS-874' },
+    });
     await insertSchedule(client, banner.id, { dueIn: '2 hours' });
   });
 });
@@ -71,10 +67,8 @@ test('an environment is stopped once, and what comes due is suspended', async ()
   expect(again.err).toMatch(/^production .*stopped.*\n$/);
 
   await withClient(database.rootUrl, async (client) => {
-    due = await createPlan(client, [{ flag_key: 'banner', updates: { enabled: true } }], {
-      ...{ title: 'Banner now', inMs: null },
-    });
-    oneShot = (await insertSchedule(client, search, { dueIn: '-1 second' })).id;
+    due = await requestPlan(client, [changeOf(banner)], { title: 'Banner now', dueIn: null });
+    oneShot = (await insertSchedule(client, search.id, { dueIn: '-1 second' })).id;
   });
   await apply();
   expect(await statuses()).toEqual({ banner: 'suspended', search: 'suspended' });

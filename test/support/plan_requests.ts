@@ -1,36 +1,13 @@
 import type pg from 'pg';
-import { value } from './actors.ts';
+import { createPlan, type PlanChange } from './plans.ts';
 import { become, type TestClaims } from './roles.ts';
 
-/** A change of a plan, as REST and SQL take it. */
-export interface PlanChange {
-  readonly flag_key: string;
-  readonly environment?: string;
-  readonly updates: object;
-  readonly expects?: object;
-  readonly on_conflict?: 'overwrite' | 'keep' | 'suspend';
-}
-
-interface Request {
-  readonly title?: string;
-  /** Milliseconds from now; null for due now. */
-  readonly inMs?: number | null;
-  readonly reason?: string;
-  readonly as?: TestClaims;
-}
-
-/** The one step of a plan; of production unless a change says otherwise. */
-export const stepsOf = (changes: readonly PlanChange[]) =>
-  JSON.stringify([
-    { changes: changes.map((change) => ({ environment: 'production', ...change })) },
-  ]);
-
 /**
- * Runs `work` as an admin of the API, in a transaction that is committed.
+ * What `work` does as an admin of a request of the API, in a transaction that is committed.
  *
- * @param client an administrator's
+ * @param client the authenticator's, or an administrator's
  */
-export async function asApiAdmin<T>(
+export async function asRequest<T>(
   client: pg.ClientBase,
   work: () => Promise<T>,
   claims: TestClaims = { userId: 'alice', email: 'alice@example.com' },
@@ -47,20 +24,11 @@ export async function asApiAdmin<T>(
   }
 }
 
-/** Makes a plan as an admin of the API, in an hour unless `inMs` says otherwise; gives its id. */
-export function createPlan(
+/** Makes a plan of alice's, and commits it; due in an hour unless `dueIn`, null for now, says otherwise. Gives its id. */
+export async function requestPlan(
   client: pg.ClientBase,
-  changes: readonly PlanChange[],
-  { title = 'A release', inMs = 3_600_000, reason, as }: Request = {},
+  changes: PlanChange[],
+  options: Parameters<typeof createPlan>[2] = {},
 ): Promise<string> {
-  return asApiAdmin(
-    client,
-    () =>
-      value<string>(
-        client,
-        `select id from app_public.create_plan($1, $2, clock_timestamp() + $3 * interval '1 ms', $4)`,
-        [title, stepsOf(changes), inMs, reason ?? null],
-      ),
-    as,
-  );
+  return (await asRequest(client, () => createPlan(client, changes, options))).id;
 }
