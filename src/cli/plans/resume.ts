@@ -112,7 +112,7 @@ function outcomeOf(status: string): Outcome {
 /** What came due meanwhile, and what is done with it. */
 export function describe({ name, dry_run: isDry, missed }: Report): string {
   const table = formatTable(
-    ['due', 'flag', 'environment', 'sets', 'plan', 'id', ''],
+    ['due', 'flag', 'environment', 'sets', 'plan', 'id', 'outcome'],
     missed.map((one) => [
       ...[describeTime(one.scheduled_at), one.flag_key, one.environment],
       ...[describeValues(one.updates), one.plan ?? '', one.schedule_id, one.outcome],

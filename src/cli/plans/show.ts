@@ -144,7 +144,7 @@ const MAX_TEXT = 500;
 
 function describeChanges(changes: readonly Change[]): string {
   return formatTable(
-    ['flag', 'environment', 'sets', 'expects', 'otherwise', 'status', ''],
+    ['flag', 'environment', 'sets', 'expects', 'otherwise', 'status', 'note'],
     changes.map((change) => [
       ...[change.flag_key, change.environment],
       ...[describeValues(change.updates), describeValues(change.expects)],
