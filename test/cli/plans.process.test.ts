@@ -164,7 +164,7 @@ test('a dry run of the resume changes nothing; the resume does what it said', as
   expect(await statuses()).toEqual({ banner: 'applied', search: 'skipped' });
   const again = await halyard(args);
   expect(again).toMatchObject({ code: 1, out: '' });
-  expect(again.err).toMatch(/^The environment production is .*stopped.*\n$/);
+  expect(again.err).toMatch(/^The environment production isn't stopped.*\n$/);
 });
 
 test.for<[string[], number, string]>([
