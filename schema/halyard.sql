@@ -5296,7 +5296,7 @@ AS $function$
 $function$;
 comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 
-CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 20)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5355,11 +5355,11 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'applied' and s.applied_at < v_before
+      where s.status = 'applied' and s.applied_at < v_before and s.plan_id is null
         and not exists (
           select
           from app_public.feature_flag_schedules older
-          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          where older.flag_id = s.flag_id and older.status in ('pending', 'suspended', 'failed')
             and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
       limit batch
       for update of s skip locked);
@@ -5367,7 +5367,7 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'cancelled'
+      where s.status in ('cancelled', 'skipped') and s.plan_id is null
         -- Not s.cancelled_at: the tracking columns can be rolled back.
         and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
       limit batch
@@ -5378,7 +5378,7 @@ begin
   return v_count;
 end;
 $function$;
-comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules of their own that were applied, or cancelled or skipped, as `status` says (applied or cancelled), before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 grant execute on function app_private.remove_old_schedules(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_event)
@@ -6611,7 +6611,7 @@ AS $function$
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
     ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
-    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+    ('schedule_retention', '', 'Days after which the worker deletes schedules and plans that ended: applied=90 what was applied, cancelled=30 what was cancelled or skipped, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
 
