@@ -159,10 +159,30 @@ UNION ALL
     NULL::uuid AS schedule_id,
     (e.name)::text AS key,
     true AS comparable,
-    app_private.environment_state(e.*) AS found,
+    app_private.environment_found(e.*) AS found,
     jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e.*)) AS details
-   FROM app_public.environments e;
-comment on table app_private.audited_rows is 'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+   FROM app_public.environments e
+UNION ALL
+ SELECT 'plans'::text AS source,
+    p.id AS row_id,
+    (p.id)::text AS name,
+    p.created_at,
+    p.updated_at,
+    p.revision,
+    NULL::uuid AS flag_id,
+    NULL::text AS flag_key,
+    app_private.plan_environment(p.*) AS environment,
+    NULL::uuid AS schedule_id,
+    (p.id)::text AS key,
+    true AS comparable,
+    app_private.plan_found(p.*) AS found,
+    (jsonb_build_object('planId', p.id, 'rowCreatedAt', app_private.iso(p.created_at), 'rowUpdatedAt', app_private.iso(p.updated_at), 'after', app_private.plan_state(p.*), 'applied', p.applied_count, 'skipped', p.skipped_count) || jsonb_strip_nulls(jsonb_build_object('statusReason', p.status_reason, 'reverts', p.reverts, 'createdBy', p.created_by, 'environments',
+        CASE
+            WHEN (cardinality(p.environments) > 1) THEN to_jsonb(p.environments)
+            ELSE NULL::jsonb
+        END))) AS details
+   FROM app_public.plans p;
+comment on table app_private.audited_rows is 'The rows of feature_flags, feature_flag_schedules, settings, environments and plans under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
 comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
 comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
 comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
@@ -1174,6 +1194,11 @@ begin
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
+  -- The schedules of a point have one time, so it is all of them.
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.status in ('active', 'paused')
+    and p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skipped));
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -1181,7 +1206,7 @@ begin
   return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
 end;
 $function$;
-comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them, and the plans whose they are; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
 
 CREATE OR REPLACE FUNCTION app_private.actor_details()
  RETURNS jsonb
@@ -1724,7 +1749,7 @@ begin
     into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created', 'flag_plan.updated')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -2180,6 +2205,12 @@ begin
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
+  elsif content ->> 'table' = 'plans' then
+    return array(
+      select app_private.attribute_event(app_private.plan_event(v_at, v_incarnation, o, n), dead_letter_events.content -> 'context')
+      from jsonb_populate_recordset(null::app_public.plans, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.plans, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.plan_state(o) is distinct from app_private.plan_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -2226,11 +2257,12 @@ AS $function$
     '$.rows[*].id',
     '$.oldRows[*].id',
     '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
-    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id',
+    '$.events[*] ? (@.event_type starts with "flag_plan.").metadata.planId']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $function$;
-comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, plans, settings and environments that dead letters are about.';
 
 CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone, left_out jsonb DEFAULT NULL::jsonb, without uuid DEFAULT NULL::uuid)
  RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
@@ -2517,6 +2549,13 @@ CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time 
 RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.environment_change(before, after), NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END) || app_private.stop_details(before, after)));
 comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
+CREATE OR REPLACE FUNCTION app_private.environment_found(environment app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || app_private.environment_state(environment));
+comment on function app_private.environment_found(app_public.environments) is 'What an environment''s row says, with the keys of environment_recorded().';
+
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
  RETURNS uuid
  LANGUAGE sql
@@ -2534,6 +2573,13 @@ AS $function$
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
+CREATE OR REPLACE FUNCTION app_private.environment_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || ((event).metadata -> 'after'::text));
+comment on function app_private.environment_recorded(audit.events) is 'What an event says of its environment after it; null when it says nothing of that.';
+
 CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.environments)
  RETURNS jsonb
  LANGUAGE sql
@@ -2550,6 +2596,21 @@ AS $function$
   select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
 $function$;
 comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
+
+CREATE OR REPLACE FUNCTION app_private.environments_of_events(event_ids uuid[])
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 5
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$function$;
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
@@ -2778,18 +2839,23 @@ CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.plan_id, s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
       'flagId', case when s.id is null then last.flag_id end,
       'scheduleId', s.id,
+      'planId', s.plan_id,
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
+  from (
+    select
+      case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end,
+      case when starts_with(last.event_type, 'flag_plan.') then (last.metadata ->> 'planId')::uuid end
+  ) as s (id, plan_id)
 $function$;
-comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag, schedule or plan whose last event this is.';
 
 CREATE OR REPLACE FUNCTION app_private.given_up_numbers(destination text)
  RETURNS bigint
@@ -3394,7 +3460,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
@@ -3819,7 +3885,7 @@ CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -4507,9 +4573,9 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
 AS $function$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_tables constant text[] := '{settings,environments,plans,feature_flags,feature_flag_schedules}';
   v_all constant text[] := '{dead_letters}'::text[] || v_tables
-    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
+    || '{deleted,check_settings,check_environments,check_plans,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -4557,10 +4623,10 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
-    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+    when 'settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_rows(
-        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step in ('settings', 'environments') then '-infinity' else v_since end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
@@ -4608,10 +4674,17 @@ begin
       from vanished v
       cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
+  -- Plans have no key to page by, and are few.
+  if reconcile_deleted_rows.after = '' then
+    v_events := v_events || array(
+      select app_private.gap_event(e)
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e);
+  end if;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key, and first of all for each such plan; says how many, and the last key seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_due(lease_token bigint, OUT scope text, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint, OUT finished boolean)
  RETURNS record
@@ -4684,7 +4757,7 @@ comment on function app_private.reconcile_rows(text,uuid,timestamp with time zon
 CREATE OR REPLACE FUNCTION app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), CASE (found).source WHEN 'feature_flags'::text THEN 'feature_flag.reconciled'::text WHEN 'feature_flag_schedules'::text THEN 'flag_schedule.reconciled'::text WHEN 'settings'::text THEN 'setting.reconciled'::text WHEN 'environments'::text THEN 'environment.reconciled'::text ELSE NULL::text END, (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, (missing)[cardinality(missing)], (((found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)) || CASE WHEN ((found).flag_key IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('flagKey', (found).flag_key) END)));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), CASE (found).source WHEN 'feature_flags'::text THEN 'feature_flag.reconciled'::text WHEN 'feature_flag_schedules'::text THEN 'flag_schedule.reconciled'::text WHEN 'settings'::text THEN 'setting.reconciled'::text WHEN 'environments'::text THEN 'environment.reconciled'::text WHEN 'plans'::text THEN 'flag_plan.reconciled'::text ELSE NULL::text END, (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, (missing)[cardinality(missing)], (((found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)) || CASE WHEN ((found).flag_key IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('flagKey', (found).flag_key) END)));
 comment on function app_private.reconciled_event(app_private.audited_rows,bigint[]) is 'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
@@ -4933,6 +5006,8 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
       update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
+    when 'plans' then
+      update app_public.plans p set revision = record_row.revision where p.id = row_id;
     when 'feature_flags' then
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
     when 'feature_flag_schedules' then
@@ -4964,6 +5039,9 @@ begin
     when 'environments' then
       v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
       perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
+    when 'plans' then
+      v_ids := names::uuid[];
+      perform from app_public.plans p where p.id = any (v_ids) order by p.id for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -5431,6 +5509,10 @@ begin
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
+  elsif starts_with(event.event_type, 'flag_plan.') then
+    select p.id, p.created_at into v_row_id, v_created_at
+    from app_public.plans p
+    where p.id = (event.metadata ->> 'planId')::uuid;
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
@@ -5994,7 +6076,14 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
+    union all
+    select e
+    from audit.events e
+    where source = 'plans' and e.metadata ? 'planId' and e.metadata ->> 'planId' = any (keys)
+      and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
   ), placed as materialized (
     select
       a.e,
@@ -6050,12 +6139,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, plans, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -6070,6 +6159,13 @@ begin
       select
         source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
       from app_private.vanished_environments() as v;
+  elsif source = 'plans' and row_problems.after is null then
+    return query
+      select
+        source, v.plan_id, null::text, e.environment, 'row_vanished', '[]'::jsonb,
+        format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e;
   end if;
 end;
 $function$;
@@ -6079,8 +6175,8 @@ CREATE OR REPLACE FUNCTION app_private.row_recorded(source text, event audit.eve
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN ((event).metadata -> 'after'::text) ELSE NULL::jsonb END;
-comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN app_private.environment_recorded(event) WHEN 'plans'::text THEN app_private.plan_recorded(event) ELSE NULL::jsonb END;
+comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings, environments or plans that it is about, after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
  RETURNS TABLE(status text, differs jsonb, detail text)
@@ -6118,13 +6214,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $function$;
@@ -7115,7 +7211,10 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  perform app_private.notify_audit(
+    array_agg(e.id), array_agg(e.schedule_id),
+    array_agg(distinct (e.metadata ->> 'planId')::uuid) filter (where e.metadata ? 'planId'))
+  from unnest(v_events) as e;
   return null;
 end;
 $function$;
@@ -7874,7 +7973,7 @@ AS $function$
     from (
       select
         r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
-        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+        case when source in ('feature_flag_schedules', 'plans') and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
     left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
@@ -7924,7 +8023,7 @@ AS $function$
         or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
-        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for; or it is a plan that was edited.
         or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
@@ -9430,7 +9529,7 @@ begin
   return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
 end;
 $function$;
-comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, environments, plans, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 grant execute on function audit.verify_rows(text,text,integer) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify_triggers()

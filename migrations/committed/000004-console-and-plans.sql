@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:2cdfa664a98b04a50ea36e3f520c574a694f37a8
+--! Hash: sha1:f70157909418eb72de3023d17e72c7948823a817
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -800,6 +800,24 @@ comment on function app_private.recent_flag_ids(integer) is
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As flag_ids_of_events(), for environments that were made, stopped or resumed. A name is the environment's key.
+create or replace function app_private.environments_of_events(event_ids uuid[])
+returns setof text
+language sql
+stable
+security definer
+rows 5
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$$;
+
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
@@ -1475,6 +1493,25 @@ alter table app_public.environments enable always trigger _900_audit_delete;
 --! Included environments/recorded.sql
 -- Environments held against the trail: audit/verify and audit/reconcile.
 
+-- Events leave out what of a stop there isn't. Here it is null, so that a stop that somebody began or ended past the triggers differs.
+create or replace function app_private.environment_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb || ((event).metadata -> 'after');
+
+create or replace function app_private.environment_found(environment app_public.environments)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb
+  || app_private.environment_state(environment);
+
+comment on function app_private.environment_recorded(audit.events) is
+  'What an event says of its environment after it; null when it says nothing of that.';
+comment on function app_private.environment_found(app_public.environments) is
+  'What an environment''s row says, with the keys of environment_recorded().';
+
 -- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
 -- Who created it was never known: the row itself isn't asked, for it is what is checked.
 create or replace function app_private.original_environments(names text[])
@@ -1483,7 +1520,7 @@ language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -2473,7 +2510,10 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  perform app_private.notify_audit(
+    array_agg(e.id), array_agg(e.schedule_id),
+    array_agg(distinct (e.metadata ->> 'planId')::uuid) filter (where e.metadata ? 'planId'))
+  from unnest(v_events) as e;
   return null;
 end;
 $$;
@@ -3323,7 +3363,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -6715,12 +6756,31 @@ select
   'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
   null::uuid, null::text, e.name::text, null::uuid,
   e.name::text, true,
-  app_private.environment_state(e),
+  app_private.environment_found(e),
   jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
-from app_public.environments e;
+from app_public.environments e
+union all
+select
+  'plans'::text, p.id, p.id::text, p.created_at, p.updated_at, p.revision,
+  null::uuid, null::text, app_private.plan_environment(p), null::uuid,
+  p.id::text, true,
+  app_private.plan_found(p),
+  jsonb_build_object(
+    'planId', p.id,
+    'rowCreatedAt', app_private.iso(p.created_at),
+    'rowUpdatedAt', app_private.iso(p.updated_at),
+    'after', app_private.plan_state(p),
+    'applied', p.applied_count,
+    'skipped', p.skipped_count)
+  || jsonb_strip_nulls(jsonb_build_object(
+    'statusReason', p.status_reason,
+    'reverts', p.reverts,
+    'createdBy', p.created_by,
+    'environments', case when cardinality(p.environments) > 1 then to_jsonb(p.environments) end))
+from app_public.plans p;
 
 comment on view app_private.audited_rows is
-  'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+  'The rows of feature_flags, feature_flag_schedules, settings, environments and plans under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
 
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
@@ -6778,7 +6838,7 @@ begin
     into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created', 'flag_plan.updated')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -6820,6 +6880,12 @@ begin
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
+  elsif content ->> 'table' = 'plans' then
+    return array(
+      select app_private.attribute_event(app_private.plan_event(v_at, v_incarnation, o, n), dead_letter_events.content -> 'context')
+      from jsonb_populate_recordset(null::app_public.plans, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.plans, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.plan_state(o) is distinct from app_private.plan_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -6869,12 +6935,13 @@ as $$
     '$.rows[*].id',
     '$.oldRows[*].id',
     '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
-    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id',
+    '$.events[*] ? (@.event_type starts with "flag_plan.").metadata.planId']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $$;
 
-comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, plans, settings and environments that dead letters are about.';
 
 create or replace function app_private.is_recorded(event_id uuid)
 returns boolean
@@ -7042,6 +7109,7 @@ return app_private.as_system(app_private.make_event(
     when 'feature_flag_schedules' then 'flag_schedule.reconciled'
     when 'settings' then 'setting.reconciled'
     when 'environments' then 'environment.reconciled'
+    when 'plans' then 'flag_plan.reconciled'
   end,
   (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, missing[cardinality(missing)],
   (found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)
@@ -7130,20 +7198,25 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.plan_id, s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
       'flagId', case when s.id is null then last.flag_id end,
       'scheduleId', s.id,
+      'planId', s.plan_id,
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
+  from (
+    select
+      case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end,
+      case when starts_with(last.event_type, 'flag_plan.') then (last.metadata ->> 'planId')::uuid end
+  ) as s (id, plan_id)
 $$;
 
 comment on function app_private.gap_event(audit.events) is
-  'The audit.gap event of the flag or schedule whose last event this is.';
+  'The audit.gap event of the flag, schedule or plan whose last event this is.';
 
 -- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
 --
@@ -7237,12 +7310,19 @@ begin
       from vanished v
       cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
+  -- Plans have no key to page by, and are few.
+  if reconcile_deleted_rows.after = '' then
+    v_events := v_events || array(
+      select app_private.gap_event(e)
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e);
+  end if;
   events := app_private.write_lost_events(v_events);
 end;
 $$;
 
 comment on function app_private.reconcile_deleted_rows(text, integer) is
-  'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+  'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key, and first of all for each such plan; says how many, and the last key seen (null when there was none).';
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/verify/rows.sql
 -- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
@@ -7261,11 +7341,12 @@ return case source
   when 'feature_flags' then app_private.flag_recorded(event)
   when 'feature_flag_schedules' then app_private.schedule_recorded(event)
   when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
-  when 'environments' then (event).metadata -> 'after'
+  when 'environments' then app_private.environment_recorded(event)
+  when 'plans' then app_private.plan_recorded(event)
 end;
 
 comment on function app_private.row_recorded(text, audit.events) is
-  'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
+  'What an event says of the row of feature_flags, feature_flag_schedules, settings, environments or plans that it is about, after it; null when it says nothing of that.';
 
 create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
@@ -7311,7 +7392,14 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
+    union all
+    select e
+    from audit.events e
+    where source = 'plans' and e.metadata ? 'planId' and e.metadata ->> 'planId' = any (keys)
+      and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
   ), placed as materialized (
     select
       a.e,
@@ -7424,13 +7512,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $$;
@@ -7457,7 +7545,7 @@ as $$
     from (
       select
         r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
-        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+        case when source in ('feature_flag_schedules', 'plans') and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
     left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
@@ -7507,7 +7595,7 @@ as $$
         or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
-        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for; or it is a plan that was edited.
         or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
@@ -7603,12 +7691,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, plans, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -7623,6 +7711,13 @@ begin
       select
         source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
       from app_private.vanished_environments() as v;
+  elsif source = 'plans' and row_problems.after is null then
+    return query
+      select
+        source, v.plan_id, null::text, e.environment, 'row_vanished', '[]'::jsonb,
+        format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e;
   end if;
 end;
 $$;
@@ -7646,7 +7741,7 @@ end;
 $$;
 
 comment on function audit.verify_rows(text, text, integer) is
-  'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+  'Checks that the rows of settings, environments, plans, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 
 grant execute on function audit.verify_rows(text, text, integer) to halyard_auditor;
 --! EndIncluded audit/verify/verify_rows.sql
@@ -7673,6 +7768,8 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
       update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
+    when 'plans' then
+      update app_public.plans p set revision = record_row.revision where p.id = row_id;
     when 'feature_flags' then
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
     when 'feature_flag_schedules' then
@@ -7709,6 +7806,9 @@ begin
     when 'environments' then
       v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
       perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
+    when 'plans' then
+      v_ids := names::uuid[];
+      perform from app_public.plans p where p.id = any (v_ids) order by p.id for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -7764,7 +7864,7 @@ comment on function app_private.check_rows(text, text, integer, boolean) is
 --! EndIncluded audit/reconcile/record_rows.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
--- the settings, environments, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
+-- the settings, environments, plans, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
 -- aren't what the trail says.
 
 -- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
@@ -7811,9 +7911,9 @@ set timezone to 'UTC'
 as $$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_tables constant text[] := '{settings,environments,plans,feature_flags,feature_flag_schedules}';
   v_all constant text[] := '{dead_letters}'::text[] || v_tables
-    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
+    || '{deleted,check_settings,check_environments,check_plans,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -7861,10 +7961,10 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
-    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+    when 'settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_rows(
-        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step in ('settings', 'environments') then '-infinity' else v_since end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
@@ -8002,6 +8102,10 @@ begin
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
+  elsif starts_with(event.event_type, 'flag_plan.') then
+    select p.id, p.created_at into v_row_id, v_created_at
+    from app_public.plans p
+    where p.id = (event.metadata ->> 'planId')::uuid;
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
@@ -8167,7 +8271,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
@@ -8256,6 +8360,11 @@ begin
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
+  -- The schedules of a point have one time, so it is all of them.
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.status in ('active', 'paused')
+    and p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skipped));
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -8265,7 +8374,7 @@ end;
 $$;
 
 comment on function app_private.accept_restore(text, text, boolean, boolean) is
-  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them, and the plans whose they are; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
 --! EndIncluded audit/restore/accept.sql
 --! Included console/arguments.sql
 -- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's

@@ -3,6 +3,7 @@ import { z } from '../lib/zod.ts';
 
 import { rolloutPercentageSchema } from '../flags/schemas.ts';
 import {
+  environmentSchema,
   flagKeySchema,
   instantSchema,
   timeSchema,
@@ -28,8 +29,14 @@ export const upcomingQuerySchema = withSpan(
   }),
 );
 
-/** The schedule that decides a field. */
-const sourceSchema = z.strictObject({ schedule_id: z.guid(), at: z.iso.datetime() });
+/** The schedule that decides a field, and the plan that it belongs to. */
+const sourceSchema = z.strictObject({
+  schedule_id: z.guid(),
+  at: z.iso.datetime(),
+  plan_id: z.nullish(z.guid()),
+  occurrence_no: z.nullish(z.int()),
+  step_no: z.nullish(z.int()),
+});
 
 /**
  * A flag's state at a time. `sources` has the event that made a state of the past (`is_after`: the first after it, which says what was
@@ -55,7 +62,16 @@ export const flagStateSchema = z.strictObject({
   }),
 });
 
-/** A change that a pending schedule will make. There are no plans yet: what is of one is null. */
+/** Answer of GET /api/admin/environments/:name/state: what was so (a fact), or will be as far as is known now (a projection). */
+export const environmentStateSchema = z.strictObject({
+  environment: environmentSchema,
+  at: timeSchema,
+  kind: z.enum(['fact', 'projection']),
+  /** By key. */
+  flags: z.array(flagStateSchema),
+});
+
+/** A change that a pending schedule will make; plan_id, occurrence_no and step_no are null unless it belongs to a plan. */
 export const upcomingChangeSchema = z.strictObject({
   at: timeSchema,
   flag_key: flagKeySchema,
@@ -71,4 +87,5 @@ export const upcomingChangeSchema = z.strictObject({
 });
 
 export type FlagState = z.infer<typeof flagStateSchema>;
+export type EnvironmentState = z.infer<typeof environmentStateSchema>;
 export type UpcomingChange = z.infer<typeof upcomingChangeSchema>;
