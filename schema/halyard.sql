@@ -306,7 +306,7 @@ comment on column app_public.environments.stopped_at is 'Since when schedules of
 comment on column app_public.environments.stopped_by is 'Who stopped it; null where that is not known.';
 grant select on table app_public.environments to halyard_admin;
 grant select on table app_public.environments to halyard_auditor;
-grant select on table app_public.environments to halyard_viewer;
+grant select (created_at, created_by, name, revision, stopped_at) on app_public.environments to halyard_viewer;
 
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
@@ -1252,7 +1252,7 @@ grant execute on function app_private.alteration_of(audit.events) to halyard_adm
 grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1263,29 +1263,46 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_ids uuid[];
+  v_is_plain boolean;
+  v_is_full boolean;
+  v_left uuid[];
+  v_passed uuid[] := '{}';
 begin
+  lock table app_private.apply_gates in row share mode;
   select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit apply_due.batch
-    for no key update of f skip locked
-    for update of s skip locked
-  );
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  loop
+    select
+      coalesce(array_agg(d.id), '{}'),
+      coalesce(bool_and(d.is_plain), true) and not exists (select from app_public.environments e where e.stopped_at is not null)
+    into v_ids, v_is_plain
+    from (
+      select s.id, s.plan_id is null and s.on_conflict = 'overwrite' as is_plain
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
+        and (s.plan_id is null or s.plan_id <> all (v_passed) and app_private.try_lock_plan(s.plan_id))
+      order by s.scheduled_at, s.id
+      limit apply_due.batch
+      for no key update of f skip locked
+      for update of s skip locked
+    ) as d;
+    exit when v_is_plain;
+    v_is_full := cardinality(v_ids) >= batch;
+    select p.ids, p.left_plans into v_ids, v_left from app_private.complete_points(v_ids, skipped) as p;
+    exit when v_left = '{}' or not v_is_full;
+    v_passed := v_passed || v_left;
+  end loop;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
 end;
 $function$;
-comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
 grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1295,68 +1312,62 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_lock_timeout text := current_setting('lock_timeout');
+  v_plans uuid[];
   v_ids uuid[];
 begin
-  select h.* into v_held from app_private.held_schedules() as h;
   perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_private.apply_gates in row share mode;
+  select h.* into v_held from app_private.held_schedules() as h;
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  -- The plans of its points, then all flags of these, then the schedules: an admin's functions take theirs in this order too.
+  v_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and s.plan_id is not null
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until));
+  perform from app_public.plans p where p.id = any (v_plans) order by p.id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id = apply_flag.flag_id
+    or f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending')
+  order by f.id
+  for no key update;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     where s.flag_id = apply_flag.flag_id
       and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
       and s.id <> all (skipped)
+      and (s.plan_id is null or s.plan_id = any (v_plans))
     order by s.scheduled_at, s.id
     limit 500
-    for update of s
-  );
+    for update of s);
+  perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
 end;
 $function$;
-comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean DEFAULT false)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
-  v_counts record;
+  v_applied uuid[];
 begin
-  retried := 0;
-  failed := 0;
-  untried := 0;
-  stuck_ids := '{}';
-  for v_turn in
-    select array_agg(t.id order by t.position)
-    from (
-      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
-      from unnest(schedule_ids) with ordinality as i (id, position)
-      join app_public.feature_flag_schedules s on s.id = i.id
-    ) as t
-    group by t.turn
-    order by t.turn
-  loop
-    select
-      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
-      count(*) filter (where t.outcome = 'pending') as retried,
-      count(*) filter (where t.outcome = 'failed') as failed,
-      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
-      count(*) filter (where t.outcome = 'untried') as untried
-    into v_counts
-    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
-    v_applied := v_applied || v_counts.applied;
-    retried := retried + v_counts.retried;
-    failed := failed + v_counts.failed;
-    stuck_ids := stuck_ids || v_counts.stuck;
-    untried := untried + v_counts.untried;
-  end loop;
+  select
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'applied'), '{}'),
+    count(*) filter (where o.outcome = 'pending'),
+    count(*) filter (where o.outcome = 'failed'),
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'stuck'), '{}'),
+    count(*) filter (where o.outcome = 'untried'),
+    count(*) filter (where o.outcome = 'stopped'),
+    count(*) filter (where o.outcome = 'suspended')
+  into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
+  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -1366,7 +1377,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_in_turns(uuid[]) is 'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[],boolean) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -1411,7 +1422,7 @@ begin
     end if;
     schedule_id := v_set[1];
     begin
-      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+      outcome := app_private.record_failure(array[schedule_id], v_code, v_problem);
     exception when others then
       -- Neither applied nor marked: it stays due.
       outcome := 'stuck';
@@ -1428,37 +1439,170 @@ end;
 $function$;
 comment on function app_private.apply_or_bisect(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
+CREATE OR REPLACE FUNCTION app_private.apply_or_suspend(schedule_ids uuid[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan_id uuid;
+begin
+  select s.plan_id into v_plan_id from app_public.feature_flag_schedules s where s.id = schedule_ids[1];
+  if v_plan_id is not null then
+    perform app_private.require_whole_point(v_plan_id, schedule_ids);
+  end if;
+  if app_private.suspend_conflicts(schedule_ids) then
+    return 'suspended';
+  end if;
+  perform app_private.apply_schedules(schedule_ids);
+  if v_plan_id is not null then
+    perform app_private.end_point(v_plan_id, 'applied', null);
+  end if;
+  return 'applied';
+end;
+$function$;
+comment on function app_private.apply_or_suspend(uuid[]) is 'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_stopped jsonb;
+  v_outcome text := 'stopped';
+  v_stretch record;
+begin
+  if is_plain then
+    return query select t.schedule_id, t.outcome from app_private.apply_turns(schedule_ids, v_deadline) as t;
+    return;
+  end if;
+  v_stopped := app_private.stopped_schedules(schedule_ids);
+  begin
+    perform app_private.suspend_for_stop(v_stopped);
+  exception when query_canceled or others then
+    -- Neither applied nor suspended: they stay due.
+    v_outcome := 'stuck';
+    raise warning 'halyard: % schedules of stopped environments can''t be suspended (%): %',
+      (select count(*) from jsonb_object_keys(v_stopped)), sqlstate, sqlerrm;
+  end;
+  return query select k.id::uuid, v_outcome from jsonb_object_keys(v_stopped) as k (id);
+
+  for v_stretch in
+    select x.point is not null as is_point, array_agg(x.id order by x.position) as ids
+    from (
+      select
+        s.id, i.position, p.point,
+        -- The same for all between two points.
+        case when p.point is null then count(p.point) over (order by i.position) end as stretch
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+      cross join lateral (select coalesce(s.plan_id, case when s.on_conflict <> 'overwrite' then s.id end) as point) as p
+      where not v_stopped ? s.id::text
+    ) as x
+    group by x.point, x.stretch
+    order by min(x.position)
+  loop
+    if v_stretch.is_point then
+      v_outcome := app_private.try_point(v_stretch.ids, v_deadline);
+      return query select i.id, v_outcome from unnest(v_stretch.ids) as i (id);
+    else
+      return query select t.schedule_id, t.outcome from app_private.apply_turns(v_stretch.ids, v_deadline) as t;
+    end if;
+  end loop;
+end;
+$function$;
+comment on function app_private.apply_outcomes(uuid[],boolean) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_point(plan_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app_private.apply_or_suspend(array(
+    select p.id from app_private.lock_point(apply_point.plan_id) as p where p.status = 'pending' order by p.scheduled_at, p.id));
+end;
+$function$;
+comment on function app_private.apply_point(uuid) is 'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_applying text;
+  v_is_plain boolean;
+  v_found jsonb;
 begin
-  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  select
+    set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true),
+    bool_and(s.plan_id is null and s.on_conflict = 'overwrite')
+  into v_applying, v_is_plain
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
+  if not v_is_plain then
+    v_found := app_private.found_before(schedule_ids);
+  end if;
 
   perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
-    select s.flag_id, s.updates - later.keys as updates
+    select
+      s.flag_id,
+      s.updates - case
+        when v_found is null then later.keys
+        else later.keys || array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      end as updates
     from app_public.feature_flag_schedules s
     cross join lateral (
       select coalesce(array_agg(k.key), '{}') as keys
       from app_public.feature_flag_schedules l
       cross join lateral jsonb_object_keys(l.updates) as k (key)
       where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+        and (l.kept is null or k.key <> all (l.kept))
     ) as later
     where s.id = any (schedule_ids)
   ) as due
   where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
-  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  set
+    status = 'applied', attempts = s.attempts + 1, error_message = null,
+    before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
+    kept = case
+      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+    end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
 end;
 $function$;
 comment on function app_private.apply_schedules(uuid[]) is 'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_turns(schedule_ids uuid[], deadline timestamp with time zone)
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_turn uuid[];
+begin
+  for v_turn in
+    select array_agg(t.id order by t.position)
+    from (
+      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+    ) as t
+    group by t.turn
+    order by t.turn
+  loop
+    return query select o.schedule_id, o.outcome from app_private.apply_or_bisect(v_turn, deadline) as o;
+  end loop;
+end;
+$function$;
+comment on function app_private.apply_turns(uuid[],timestamp with time zone) is 'Applies these schedules in the order given, each all or nothing; says of each what apply_or_bisect() does.';
 
 CREATE OR REPLACE FUNCTION app_private.applying()
  RETURNS jsonb
@@ -1467,11 +1611,11 @@ CREATE OR REPLACE FUNCTION app_private.applying()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select case
-    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+    when session_user in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(current_setting('halyard.applying', true))
       then current_setting('halyard.applying', true)::jsonb
   end
 $function$;
-comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login is neither the worker''s nor the API''s, and where the setting has another form.';
 
 CREATE OR REPLACE FUNCTION app_private.applying_schedules()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -1570,13 +1714,14 @@ begin
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := case
-      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+      when context ->> 'databaseUser' in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(context ->> 'applying')
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
   -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
-    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) || app_private.schedule_point(s)
+    into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
   elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
@@ -1898,6 +2043,37 @@ CREATE OR REPLACE FUNCTION app_private.client_request_id()
  STABLE PARALLEL SAFE
 RETURN app_private.attributed_setting('halyard.client_request_id'::text, 128);
 comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
+
+CREATE OR REPLACE FUNCTION app_private.complete_points(schedule_ids uuid[], skipped uuid[], OUT ids uuid[], OUT left_plans uuid[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plans uuid[];
+begin
+  v_plans := array(
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids) and s.plan_id is not null);
+  ids := schedule_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.plan_id = any (v_plans) and s.status = 'pending' and s.id not in (select unnest(schedule_ids))
+    for no key update of f skip locked
+    for update of s skip locked);
+  left_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.plan_id = any (v_plans) and s.status = 'pending'
+      and (s.id not in (select unnest(ids)) or s.id in (select unnest(skipped))));
+  ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.id = any (ids) and (s.plan_id is null or s.plan_id <> all (left_plans))
+    order by s.scheduled_at, s.id);
+end;
+$function$;
+comment on function app_private.complete_points(uuid[],uuid[]) is 'Adds the rest of each plan''s point to these schedules, in order, and takes out the points that aren''t free: another session has a part of one locked, or a part is in `skipped`. left_plans are the plans of those.';
 
 CREATE OR REPLACE FUNCTION app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -2328,10 +2504,17 @@ $function$;
 comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.environment_change(before app_public.environments, after app_public.environments)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text WHEN (((before).stopped_at IS NULL) AND ((after).stopped_at IS NOT NULL)) THEN 'environment.stopped'::text WHEN (((before).stopped_at IS NOT NULL) AND ((after).stopped_at IS NULL)) THEN 'environment.resumed'::text ELSE 'environment.updated'::text END;
+comment on function app_private.environment_change(app_public.environments,app_public.environments) is 'The event type of an environment''s change.';
+
 CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time zone, incarnation uuid, before app_public.environments, after app_public.environments, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text ELSE 'environment.updated'::text END, NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), (((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END));
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.environment_change(before, after), NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END) || app_private.stop_details(before, after)));
 comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
@@ -2355,7 +2538,7 @@ CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN jsonb_build_object('createdBy', (environment).created_by);
+RETURN (jsonb_build_object('createdBy', (environment).created_by) || CASE WHEN (((environment).stopped_at IS NULL) AND ((environment).last_resume IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('stoppedAt', app_private.iso((environment).stopped_at), 'stoppedBy', (environment).stopped_by, 'stopReason', (environment).stop_reason, 'lastResume', (environment).last_resume)) END);
 comment on function app_private.environment_state(app_public.environments) is 'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.environments_are_visible(environments character varying[])
@@ -2537,11 +2720,11 @@ $function$;
 comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
 grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
+CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text, point jsonb DEFAULT '{}'::jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), (CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END || CASE WHEN ((requested_by IS NULL) AND (reason IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) END));
-comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text) is 'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), ((CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END || CASE WHEN ((requested_by IS NULL) AND (reason IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) END) || COALESCE(point, '{}'::jsonb)));
+comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text,jsonb) is 'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it, who requested that, and its place in a plan (schedule_point), if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  RETURNS jsonb
@@ -2585,7 +2768,24 @@ CREATE OR REPLACE FUNCTION app_private.flag_values(flag app_public.feature_flags
  LANGUAGE sql
  STABLE
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag).rollout_percentage);
-comment on function app_private.flag_values(app_public.feature_flags) is 'The fields of a flag that schedules may change, by column.';
+comment on function app_private.flag_values(app_public.feature_flags) is 'The fields of a flag that schedules may change, with the names that they have in `updates`.';
+
+CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+    'kept', case when s.on_conflict = 'keep' then (
+      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+    end)))
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  where s.id = any (schedule_ids)
+$function$;
+comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
 
 CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  RETURNS app_private.audit_event
@@ -3049,6 +3249,25 @@ end;
 $function$;
 comment on function app_private.lease_end(integer) is 'The end of a lease that begins now; raises invalid_parameter_value below 100 ms and above 10 minutes.';
 
+CREATE OR REPLACE FUNCTION app_private.lock_environment(name text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10s'
+AS $function$
+declare
+  v_environment app_public.environments;
+begin
+  lock table app_private.apply_gates in exclusive mode;
+  select e.* into v_environment from app_public.environments e where e.name = lock_environment.name for update;
+  if not found then
+    perform app_private.require_environment(lock_environment.name);
+  end if;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+
 CREATE OR REPLACE FUNCTION app_private.lock_plan(id uuid)
  RETURNS app_public.plans
  LANGUAGE plpgsql
@@ -3076,6 +3295,53 @@ begin
 end;
 $function$;
 comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
+ RETURNS SETOF app_public.feature_flag_schedules
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_public.plans p where p.id = lock_point.plan_id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (
+    select s.flag_id from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended'))
+  order by f.id
+  for no key update;
+  return query
+    select s.*
+    from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended')
+    order by s.id
+    for update;
+end;
+$function$;
+comment on function app_private.lock_point(uuid) is 'Locks a plan, and the flags and the schedules of its open point, and returns these; waits for each as long as the session''s lock_timeout says.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_point_of(schedule_id uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into v_plan
+  from app_public.feature_flag_schedules s
+  join app_public.plans p on p.id = s.plan_id
+  where s.id = schedule_id;
+  if v_plan.id is null then
+    return null;
+  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  perform from app_private.lock_point(v_plan.id) as s;
+  return v_plan.id;
+end;
+$function$;
+comment on function app_private.lock_point_of(uuid) is 'Locks the plan that a schedule belongs to, with its open point, and returns the plan''s id, or null for a schedule of its own; raises ZF002 unless the token reaches all of the plan.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
@@ -3110,6 +3376,28 @@ begin
 end;
 $function$;
 comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_schedules(schedule_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '2s'
+AS $function$
+begin
+  perform
+  from app_public.plans p
+  where p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by p.id
+  for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by f.id
+  for share;
+  perform from app_public.feature_flag_schedules s where s.id = any (schedule_ids) order by s.id for update;
+end;
+$function$;
+comment on function app_private.lock_schedules(uuid[]) is 'Locks these schedules, after their plans and flags; raises lock_not_available after a wait of 2 s for one of them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_trail()
  RETURNS void
@@ -3254,6 +3542,41 @@ $function$;
 comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.missed_schedules(environment text)
+ RETURNS SETOF app_public.feature_flag_schedules
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select (m.schedule).*
+    from (
+      select s as schedule
+      from app_public.feature_flag_schedules s
+      where s.status = 'suspended' and s.suspended_for = 'stop'
+      union all
+      select s
+      from app_public.feature_flag_schedules s
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+    ) as m
+    left join app_public.plans p on p.id = (m.schedule).plan_id
+    where case
+      when p.id is null
+        then (select f.environment from app_public.feature_flags f where f.id = (m.schedule).flag_id) = missed_schedules.environment
+      else missed_schedules.environment = any (p.environments)
+        and not exists (
+          select from app_public.environments e
+          where e.stopped_at is not null and e.name <> missed_schedules.environment and e.name = any (p.environments))
+    end;
+end;
+$function$;
+comment on function app_private.missed_schedules(text) is 'The schedules that the end of an environment''s stop decides about: they came due and the stop kept them from being applied.';
 
 CREATE OR REPLACE FUNCTION app_private.missing_flag_of(content jsonb)
  RETURNS jsonb
@@ -3533,28 +3856,34 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      (
-        select s.flag_id, min(s.scheduled_at) as since
-        from (
-          select d.flag_id, d.scheduled_at
-          from app_public.feature_flag_schedules d
-          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-            and d.id <> all (skipped)
-            and d.flag_id <> all (waited)
-          order by d.scheduled_at, d.id
-          limit 1000
-        ) as s
-        group by s.flag_id
-        order by since
-        limit 100
-      )
-      union all
-      select d.flag_id, min(d.scheduled_at)
-      from app_public.feature_flag_schedules d
-      where d.flag_id = any (waited)
-        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-        and d.id <> all (skipped)
-      group by d.flag_id
+      select u.flag_id, min(u.since) as since
+      from (
+        (
+          select (array_agg(s.flag_id order by s.flag_id))[1] as flag_id, min(s.scheduled_at) as since
+          from (
+            select d.flag_id, d.plan_id, d.scheduled_at
+            from app_public.feature_flag_schedules d
+            where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+              and d.id <> all (skipped)
+              and d.flag_id <> all (waited)
+              and (d.plan_id is null or not exists (
+                select from app_public.feature_flag_schedules w where w.plan_id = d.plan_id and w.flag_id = any (waited)))
+            order by d.scheduled_at, d.id
+            limit 1000
+          ) as s
+          group by coalesce(s.plan_id, s.flag_id)
+          order by since
+          limit 100
+        )
+        union all
+        select d.flag_id, min(d.scheduled_at)
+        from app_public.feature_flag_schedules d
+        where d.flag_id = any (waited)
+          and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+          and d.id <> all (skipped)
+        group by d.flag_id
+      ) as u
+      group by u.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
@@ -4561,37 +4890,48 @@ end;
 $function$;
 comment on function app_private.record_event(text,text,jsonb,text,text,boolean,uuid) is 'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter, in which `operation` says what was done (DENY, DELIVER); returns its id.';
 
-CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
+CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_ids uuid[], error_code text, problem text)
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_status text;
+  v_schedule app_public.feature_flag_schedules;
+  v_is_transient constant boolean := app_private.is_transient(error_code);
+  v_status text := 'pending';
+  v_next_attempt_at timestamptz;
+  v_count integer;
 begin
-  if app_private.is_transient(error_code) then
-    update app_public.feature_flag_schedules s
-    set
-      error_message = left(problem, 2000),
-      next_attempt_at = clock_timestamp() + app_private.postponement(s)
-    where s.id = schedule_id
-    returning s.status into strict v_status;
-    return v_status;
+  select s.* into strict v_schedule
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids)
+  order by s.max_attempts - s.attempts, s.id
+  limit 1;
+  if v_is_transient then
+    v_next_attempt_at := clock_timestamp() + app_private.postponement(v_schedule);
+  elsif v_schedule.attempts + 1 >= v_schedule.max_attempts then
+    v_status := 'failed';
+  else
+    v_next_attempt_at := clock_timestamp() + app_private.retry_delay(v_schedule.attempts + 1);
   end if;
   update app_public.feature_flag_schedules s
   set
-    attempts = s.attempts + 1,
+    attempts = s.attempts + case when v_is_transient then 0 else 1 end,
     error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
+    status = v_status,
+    next_attempt_at = v_next_attempt_at
+  where s.id = any (schedule_ids);
+  get diagnostics v_count = row_count;
+  if v_count <> cardinality(schedule_ids) then
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+  end if;
+  if v_status = 'failed' and v_schedule.plan_id is not null then
+    perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
+  end if;
   return v_status;
 end;
 $function$;
-comment on function app_private.record_failure(uuid,text,text) is 'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid[],text,text) is 'Records why these schedules, one or all of a plan''s point, could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good, which pauses their plan. Returns the status.';
 
 CREATE OR REPLACE FUNCTION app_private.record_row(source text, row_id uuid, revision bigint, differs jsonb)
  RETURNS integer
@@ -4725,6 +5065,29 @@ AS $function$
   where app_private.audit_mode() is null
 $function$;
 comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_part_of_plan(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  if schedule.plan_id is null then
+    return;
+  end if;
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = schedule.plan_id
+    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  raise exception 'The schedule belongs to %, which is changed as a whole.',
+    coalesce(format('the plan %s, "%s"', v_plan.id, v_plan.title), 'a plan that also changes environments that you don''t reach')
+    using errcode = 'ZF020', hint = 'Edit, cancel or retry the plan.';
+end;
+$function$;
+comment on function app_private.refuse_part_of_plan(app_public.feature_flag_schedules) is 'Raises ZF020 for a schedule of a plan, with the plan''s id and title.';
 
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
@@ -5315,6 +5678,30 @@ end;
 $function$;
 comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
 
+CREATE OR REPLACE FUNCTION app_private.require_no_stop(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_environment app_public.environments;
+begin
+  select e.* into v_environment
+  from app_public.environments e
+  where e.stopped_at is not null
+    and (
+      e.name = (select f.environment from app_public.feature_flags f where f.id = schedule.flag_id)
+      or e.name = any (select unnest(p.environments) from app_public.plans p where p.id = schedule.plan_id))
+  order by e.name
+  limit 1;
+  if found then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023', hint = 'Resume the environment.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_no_stop(app_public.feature_flag_schedules) is 'Raises ZF023 while an environment of a schedule, or of its plan, is stopped.';
+
 CREATE OR REPLACE FUNCTION app_private.require_plan_content(content jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -5367,6 +5754,23 @@ begin
 end;
 $function$;
 comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
+
+CREATE OR REPLACE FUNCTION app_private.require_reason(reason text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reason constant text := app_private.trim_reason(reason);
+begin
+  if v_reason is null or char_length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  return v_reason;
+end;
+$function$;
+comment on function app_private.require_reason(text) is 'The reason without the blanks round it; raises invalid_parameter_value unless 1 to 500 characters are left.';
 
 CREATE OR REPLACE FUNCTION app_private.require_room_for_pending(flag_ids uuid[])
  RETURNS void
@@ -5447,6 +5851,27 @@ end;
 $function$;
 comment on function app_private.require_title(text) is 'Raises ZF028 for a title that a plan can''t have.';
 
+CREATE OR REPLACE FUNCTION app_private.require_whole_point(plan_id uuid, schedule_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into strict v_plan from app_public.plans p where p.id = require_whole_point.plan_id;
+  if v_plan.status <> 'active' then
+    raise exception 'The plan is %, so its changes are not made%.', v_plan.status, coalesce(': ' || v_plan.status_reason, '')
+      using errcode = 'ZF019';
+  elsif cardinality(schedule_ids) <> cardinality(v_plan.flag_ids) then
+    raise exception 'The plan has % changes, and % of them can be made: all of them are made together or none.',
+      cardinality(v_plan.flag_ids), cardinality(schedule_ids) using errcode = 'ZF019', hint = 'Edit the plan, or cancel it.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_whole_point(uuid,uuid[]) is 'Raises ZF019 unless the plan is active and these schedules are all of its point, as when SQL deleted or cancelled one of them.';
+
 CREATE OR REPLACE FUNCTION app_private.require_zone(zone text)
  RETURNS void
  LANGUAGE plpgsql
@@ -5479,6 +5904,40 @@ begin
 end;
 $function$;
 comment on function app_private.restored_event(audit.incarnations,jsonb) is 'The audit.restored event of the incarnation that it begins.';
+
+CREATE OR REPLACE FUNCTION app_private.resume_environment(name text, missed text, reason text, "except" uuid[] DEFAULT '{}'::uuid[])
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_reason constant text := app_private.require_reason(resume_environment.reason);
+  v_environment app_public.environments;
+  v_outcome jsonb;
+  v_now timestamptz;
+begin
+  if coalesce(missed, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  v_environment := app_private.lock_environment(resume_environment.name);
+  if v_environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
+  v_now := clock_timestamp();
+  update app_public.environments e
+  set
+    stopped_at = null,
+    last_resume = v_outcome || jsonb_build_object(
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment, without asking for a token; what is said of app_public.resume_environment() holds. Raises ZF023 where it isn''t stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.retain_audit_events()
  RETURNS TABLE(month date, events bigint, outcome text, reason text)
@@ -5690,14 +6149,14 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN 'flag_schedule.retried'::text ELSE ('flag_schedule.'::text || (after).status) END;
+RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN CASE (before).status WHEN 'suspended'::text THEN 'flag_schedule.resumed'::text ELSE 'flag_schedule.retried'::text END ELSE ('flag_schedule.'::text || (after).status) END;
 comment on function app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules) is 'The event type of a schedule''s change.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
+RETURN (CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) WHEN 'flag_schedule.suspended'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'for', (after).suspended_for, 'details', (after).suspended_details)) WHEN 'flag_schedule.resumed'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'suspendedFor', (before).suspended_for, 'reason', (after).resolution_reason, 'acknowledged', CASE WHEN ((after).on_conflict <> (before).on_conflict) THEN true ELSE NULL::boolean END)) WHEN 'flag_schedule.skipped'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', (after).resolution_reason)) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END || CASE WHEN (((after).plan_id IS NULL) AND ((after).kept IS NULL)) THEN '{}'::jsonb ELSE (app_private.schedule_point(after) || CASE WHEN (((after).status = 'applied'::text) AND ((after).kept IS NOT NULL)) THEN jsonb_build_object('kept', (after).kept) ELSE '{}'::jsonb END) END);
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change_text(event audit.events)
@@ -5718,6 +6177,9 @@ AS $function$
     when 'flag_schedule.cancelled' then 'cancelled it'
     when 'flag_schedule.applied' then 'applied it'
     when 'flag_schedule.failed' then 'failed to apply it'
+    when 'flag_schedule.suspended' then 'suspended it'
+    when 'flag_schedule.resumed' then 'resumed it'
+    when 'flag_schedule.skipped' then 'skipped it'
   end
 $function$;
 comment on function app_private.schedule_change_text(audit.events) is 'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
@@ -5731,20 +6193,20 @@ comment on function app_private.schedule_changed_event(timestamp with time zone,
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates) || CASE WHEN ((schedule).reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', (schedule).reason) END));
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, ((jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates) || CASE WHEN ((schedule).reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', (schedule).reason) END) || CASE WHEN (((schedule).plan_id IS NULL) AND ((schedule).expects IS NULL)) THEN '{}'::jsonb ELSE (app_private.schedule_point(schedule) || jsonb_strip_nulls(jsonb_build_object('expects', (schedule).expects, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text)))) END));
 comment on function app_private.schedule_created_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)) || app_private.schedule_point(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates, 'requestedBy', (schedule).requested_by, 'reason', (schedule).reason) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
+RETURN (((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates, 'requestedBy', (schedule).requested_by, 'reason', (schedule).reason, 'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no, 'expects', (schedule).expects, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text), 'resolutionReason', (schedule).resolution_reason) || CASE (schedule).status WHEN 'applied'::text THEN jsonb_build_object('kept', (schedule).kept) WHEN 'suspended'::text THEN jsonb_build_object('suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details) ELSE '{}'::jsonb END) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -5769,11 +6231,18 @@ AS $function$
 $function$;
 comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_point(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((schedule).plan_id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no) END;
+comment on function app_private.schedule_point(app_public.feature_flag_schedules) is 'The place of a schedule in its plan, as events have it: planId, occurrenceNo and stepNo; an empty object for a schedule of its own.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text), 'requestedBy', (event).admin_user_id, 'reason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.retried'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'requestedBy', ((event).metadata -> 'requestedBy'::text), 'reason', ((event).metadata #> '{after,reason}'::text[]), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
+RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text), 'requestedBy', (event).admin_user_id, 'reason', ((event).metadata -> 'reason'::text), 'planId', ((event).metadata -> 'planId'::text), 'occurrenceNo', ((event).metadata -> 'occurrenceNo'::text), 'stepNo', ((event).metadata -> 'stepNo'::text), 'expects', ((event).metadata -> 'expects'::text), 'onConflict', ((event).metadata -> 'onConflict'::text), 'resolutionReason', NULL::unknown) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text), 'kept', ((event).metadata -> 'kept'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.suspended'::text THEN jsonb_build_object('status', 'suspended', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'suspendedFor', ((event).metadata -> 'for'::text), 'suspendedDetails', ((event).metadata -> 'details'::text)) WHEN 'flag_schedule.resumed'::text THEN ((jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'resolutionReason', ((event).metadata -> 'reason'::text)) || CASE WHEN (((event).metadata ->> 'suspendedFor'::text) = 'conflict'::text) THEN jsonb_build_object('requestedBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE WHEN ((event).metadata ? 'acknowledged'::text) THEN jsonb_build_object('onConflict', NULL::unknown) ELSE '{}'::jsonb END) WHEN 'flag_schedule.skipped'::text THEN jsonb_build_object('status', 'skipped', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'resolutionReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.rescheduled'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.retried'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'requestedBy', ((event).metadata -> 'requestedBy'::text), 'reason', ((event).metadata #> '{after,reason}'::text[]), 'onConflict', ((event).metadata #> '{after,onConflict}'::text[]), 'resolutionReason', ((event).metadata #> '{after,resolutionReason}'::text[]), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
 comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -5787,7 +6256,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END;
+RETURN CASE WHEN (((schedule).on_conflict = 'overwrite'::text) AND ((schedule).suspended_for IS NULL) AND ((schedule).resolution_reason IS NULL)) THEN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END ELSE jsonb_strip_nulls(jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text), 'suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details, 'resolutionReason', (schedule).resolution_reason)) END;
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.schema_version()
@@ -6098,6 +6567,59 @@ end;
 $function$;
 comment on function app_private.setting_problem(text,text) is 'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
 
+CREATE OR REPLACE FUNCTION app_private.settle_missed(environment app_public.environments, missed text, reason text, "except" uuid[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ids uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_except uuid[];
+  v_apply uuid[];
+  v_skip uuid[];
+  v_wait uuid[];
+begin
+  perform app_private.lock_schedules(v_ids);
+  -- An admin may have cancelled some while the locks were waited for.
+  v_ids := array(select m.id from app_private.missed_schedules(environment.name) as m where m.id = any (v_ids));
+  v_except := array(select x.id from unnest("except") as x (id) where x.id <> all (v_ids));
+  if v_except <> '{}' then
+    raise exception 'The schedule % is not among those that came due while % was stopped.', v_except[1], environment.name
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select
+    coalesce(array_agg(c.id) filter (where c.choice = 'apply'), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and c.is_reached), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and not c.is_reached), '{}')
+  into v_apply, v_skip, v_wait
+  from (
+    select
+      s.id,
+      case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
+        as choice,
+      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+    from app_public.feature_flag_schedules s
+    left join app_public.plans p on p.id = s.plan_id
+    where s.id = any (v_ids)
+  ) as c;
+
+  update app_public.feature_flag_schedules s
+  set status = 'pending', resolution_reason = settle_missed.reason
+  where s.id = any (v_apply) and s.status = 'suspended';
+  update app_public.feature_flag_schedules s
+  set status = 'skipped', resolution_reason = settle_missed.reason
+  where s.id = any (v_skip);
+  perform app_private.end_point(p.plan_id, 'skipped', null)
+  from (
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skip) and s.plan_id is not null
+  ) as p;
+  perform app_private.suspend_for_stop(app_private.stopped_schedules(array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_wait) and s.status = 'pending')));
+  return jsonb_build_object('missed', missed, 'applied', cardinality(v_apply), 'skipped', cardinality(v_skip));
+end;
+$function$;
+comment on function app_private.settle_missed(app_public.environments,text,text,uuid[]) is 'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
+
 CREATE OR REPLACE FUNCTION app_private.settle_repeated_event(event_id uuid, occurred_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -6225,6 +6747,101 @@ $function$;
 comment on function app_private.stale_text(audit.events,text,bigint) is 'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
 grant execute on function app_private.stale_text(audit.events,text,bigint) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.stamp_stop(before app_public.environments, after app_public.environments)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if before.stopped_at is null and after.stopped_at is not null then
+    after.stopped_at := clock_timestamp();
+    after.stopped_by := app_private.claim_user_id();
+    after.last_resume := before.last_resume;
+  elsif after.stopped_at is null then
+    after.stopped_by := null;
+    after.stop_reason := null;
+    if before.stopped_at is null then
+      after.last_resume := before.last_resume;
+    end if;
+  else
+    after.stopped_at := before.stopped_at;
+    after.stopped_by := before.stopped_by;
+    after.stop_reason := before.stop_reason;
+    after.last_resume := before.last_resume;
+  end if;
+  return after;
+end;
+$function$;
+comment on function app_private.stamp_stop(app_public.environments,app_public.environments) is 'The environment after a change, with when and by whom it was stopped, and with nothing of the stop changed but its begin and its end.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_details(before app_public.environments, after app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE app_private.environment_change(before, after) WHEN 'environment.stopped'::text THEN jsonb_build_object('reason', (after).stop_reason) WHEN 'environment.resumed'::text THEN (COALESCE(jsonb_strip_nulls((after).last_resume), '{}'::jsonb) - '{at,by}'::text[]) ELSE '{}'::jsonb END;
+comment on function app_private.stop_details(app_public.environments,app_public.environments) is 'What the event of a stop''s begin or end says besides before and after: its reason, and what was done with the changes that came due meanwhile.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_environment(name text, reason text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reason constant text := app_private.require_reason(stop_environment.reason);
+  v_environment app_public.environments := app_private.lock_environment(stop_environment.name);
+begin
+  if v_environment.stopped_at is not null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  update app_public.environments e
+  set stopped_at = clock_timestamp(), stop_reason = v_reason
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.stop_environment(text,text) is 'Stops an environment, without asking for a token: from the moment that this is committed no schedule changes its flags, until it is resumed. Raises ZF023 where it is stopped already.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_text(environment app_public.environments)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when environment.stopped_at is not null then format(
+      'The environment %s is stopped, since %s UTC%s: %s',
+      environment.name, to_char(environment.stopped_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || environment.stopped_by, ''), environment.stop_reason)
+    when environment.last_resume is not null then format(
+      'The environment %s isn''t stopped: it was resumed at %s UTC%s: %s',
+      environment.name, to_char((environment.last_resume ->> 'at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || (environment.last_resume ->> 'by'), ''), environment.last_resume ->> 'reason')
+    else format('The environment %s isn''t stopped.', environment.name)
+  end
+$function$;
+comment on function app_private.stop_text(app_public.environments) is 'Whether an environment is stopped, since when, by whom and why, as a sentence.';
+
+CREATE OR REPLACE FUNCTION app_private.stopped_schedules(schedule_ids uuid[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with stopped as materialized (
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    join app_public.environments e on e.name = f.environment
+    where s.id = any (schedule_ids) and e.stopped_at is not null
+  )
+  select coalesce(jsonb_object_agg(s.id, d.details), '{}')
+  from app_public.feature_flag_schedules s
+  left join stopped d on d.id = s.id
+  where s.id = any (schedule_ids) and (d.id is not null or s.plan_id in (select p.plan_id from stopped p))
+$function$;
+comment on function app_private.stopped_schedules(uuid[]) is 'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -6246,6 +6863,45 @@ CREATE OR REPLACE FUNCTION app_private.substitute_id(event_id uuid, occurred_at 
  IMMUTABLE PARALLEL SAFE
 RETURN app_private.uuid_of(sha256((uuid_send(event_id) || timestamptz_send(occurred_at))));
 comment on function app_private.substitute_id(uuid,timestamp with time zone) is 'The id under which an event of this time is written whose own id is taken.';
+
+CREATE OR REPLACE FUNCTION app_private.suspend_conflicts(schedule_ids uuid[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_conflicts jsonb;
+begin
+  select jsonb_object_agg(c.id, jsonb_build_object('expected', c.expected, 'found', c.found)) into v_conflicts
+  from (
+    select s.id, jsonb_object_agg(u.field, u.expected) as expected, jsonb_object_agg(u.field, u.found) as found
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.unmet_expectations(s, f) as u
+    where s.id = any (schedule_ids) and s.on_conflict = 'suspend'
+    group by s.id
+  ) as c;
+  if v_conflicts is null then
+    return false;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'conflict', suspended_details = v_conflicts -> s.id::text
+  where s.id = any (schedule_ids);
+  return true;
+end;
+$function$;
+comment on function app_private.suspend_conflicts(uuid[]) is 'Suspends all of these schedules when one of them has the guard suspend and its flag isn''t as it expects; returns whether it did.';
+
+CREATE OR REPLACE FUNCTION app_private.suspend_for_stop(stopped jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'stop', suspended_details = nullif(stopped -> s.id::text, 'null')
+  where s.id in (select d.id::uuid from jsonb_object_keys(stopped) as d (id))
+$function$;
+comment on function app_private.suspend_for_stop(jsonb) is 'Suspends pending schedules, given what stopped_schedules() says of them.';
 
 CREATE OR REPLACE FUNCTION app_private.take_lease(name text, holder text, lease_ms integer)
  RETURNS bigint
@@ -6375,7 +7031,7 @@ begin
   return null;
 end;
 $function$;
-comment on function app_private.tg_environments__audit() is 'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+comment on function app_private.tg_environments__audit() is 'Writes one event for each environment that a statement created, stopped, resumed or deleted, or changed past the stamp.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_environments__stamp()
  RETURNS trigger
@@ -6388,17 +7044,26 @@ begin
     new.created_at := clock_timestamp();
     new.created_by := app_private.claim_user_id();
     new.revision := 1;
+    new.stopped_at := null;
+    new.stopped_by := null;
+    new.stop_reason := null;
+    new.last_resume := null;
   else
     if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
       raise exception 'An environment''s name, created_at and created_by can''t be changed.'
         using errcode = 'ZF010', hint = 'Create another environment instead.';
     end if;
-    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+    new := app_private.stamp_stop(old, new);
+    new.revision := case
+      when app_private.environment_state(new) is distinct from app_private.environment_state(old) then old.revision + 1
+      when new.revision > old.revision and app_private.is_recording() then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
 $function$;
-comment on function app_private.tg_environments__stamp() is 'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+comment on function app_private.tg_environments__stamp() is 'Stamps created_at, created_by, the stop and revision, and refuses any other change of an environment.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
  RETURNS trigger
@@ -6458,7 +7123,7 @@ begin
   return null;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__audit() is 'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+comment on function app_private.tg_feature_flag_schedules__audit() is 'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried, suspended, resumed, skipped or deleted.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__state()
  RETURNS trigger
@@ -6485,6 +7150,11 @@ begin
     new.error_message := null;
     new.attempts := 0;
     new.next_attempt_at := null;
+    new.suspended_for := null;
+    new.suspended_details := null;
+    new.resolution_reason := null;
+    new.before := null;
+    new.kept := null;
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
@@ -6496,13 +7166,19 @@ begin
     return new;
   end if;
 
-  if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
-    raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
+  if (new.id, new.flag_id, new.updates, new.created_at, new.expects, new.plan_id, new.occurrence_no, new.step_no)
+    is distinct from (old.id, old.flag_id, old.updates, old.created_at, old.expects, old.plan_id, old.occurrence_no, old.step_no)
+  then
+    raise exception 'A schedule''s id, flag_id, updates, expects, created_at and its place in a plan can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
+  elsif new.on_conflict <> old.on_conflict and (old.status, new.status) is distinct from ('suspended', 'pending') then
+    raise exception 'A schedule''s on_conflict can''t be changed but when it is resumed.'
       using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
-       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('failed', 'pending')
+       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('pending', 'suspended'), ('pending', 'skipped'),
+       ('suspended', 'pending'), ('suspended', 'skipped'), ('suspended', 'cancelled'), ('suspended', 'failed'), ('failed', 'pending')
      )
   then
     raise exception 'A schedule that is % can''t become %.', old.status, new.status using errcode = 'ZF004';
@@ -6525,6 +7201,21 @@ begin
   if new.status <> 'pending' then
     new.next_attempt_at := null;
   end if;
+  -- Applying alone says what was found before it; what is pending isn't suspended.
+  if (old.status, new.status) is distinct from ('pending', 'applied') then
+    new.before := old.before;
+    new.kept := old.kept;
+    if new.status <> 'suspended' then
+      new.suspended_for := null;
+      new.suspended_details := null;
+    elsif old.status = 'suspended' then
+      new.suspended_for := old.suspended_for;
+      new.suspended_details := old.suspended_details;
+    end if;
+    if new.status = old.status or new.status <> 'skipped' and old.status <> 'suspended' then
+      new.resolution_reason := old.resolution_reason;
+    end if;
+  end if;
   new.updated_at := now();
   if new.reason is distinct from old.reason then
     new.reason := app_private.trim_reason(new.reason);
@@ -6536,12 +7227,16 @@ begin
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
-  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
-  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
+  -- A change that leaves it pending is a move, a retry or a resume despite a conflict: a person's decision, which is theirs from then
+  -- on. The end of a stop is none about the schedule.
+  new.requested_by := case
+    when v_is_changed and new.status = 'pending' and old.suspended_for is distinct from 'stop' then app_private.claim_user_id()
+    else old.requested_by
+  end;
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
+comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision, and clears what belongs to a suspension that is over.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__track()
  RETURNS trigger
@@ -6590,14 +7285,18 @@ begin
     if tg_op = 'INSERT' then
       select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      select array_agg(app_private.flag_event(
+        v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason), w.point))
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
-        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+        select w.requested_by, w.reason, app_private.schedule_point(w) as point
+        from app_public.feature_flag_schedules w
+        where w.id = s.schedule_id
+        limit 1
       ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
@@ -7035,6 +7734,47 @@ end;
 $function$;
 comment on function app_private.try_lock(text) is 'Takes a lock until the transaction ends, if no other transaction holds it; whether it did.';
 
+CREATE OR REPLACE FUNCTION app_private.try_lock_plan(plan_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_public.plans p where p.id = try_lock_plan.plan_id for update skip locked;
+  return found;
+end;
+$function$;
+comment on function app_private.try_lock_plan(uuid) is 'Locks a plan, unless another session has it locked; returns whether it is locked now.';
+
+CREATE OR REPLACE FUNCTION app_private.try_point(schedule_ids uuid[], deadline timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_code text;
+  v_problem text;
+begin
+  if clock_timestamp() > deadline then
+    return 'untried';
+  end if;
+  begin
+    return app_private.apply_or_suspend(schedule_ids);
+  exception when query_canceled or others then
+    v_code := sqlstate;
+    v_problem := sqlerrm;
+  end;
+  begin
+    return app_private.record_failure(schedule_ids, v_code, v_problem);
+  exception when others then
+    raise warning 'halyard: schedule % and the % others of its point can''t be applied and their failure can''t be recorded (%): %',
+      schedule_ids[1], cardinality(schedule_ids) - 1, sqlstate, sqlerrm;
+    return 'stuck';
+  end;
+end;
+$function$;
+comment on function app_private.try_point(uuid[],timestamp with time zone) is 'Applies all changes of a plan''s point, or one guarded schedule. Says what became of all of them: applied, suspended, pending (tried again later), failed for good, stuck (not even marked), or untried, because the deadline had passed.';
+
 CREATE OR REPLACE FUNCTION app_private.turn_of(schedule app_public.feature_flag_schedules, at timestamp with time zone)
  RETURNS TABLE(turn_at timestamp with time zone, last_at timestamp with time zone, last_id uuid)
  LANGUAGE sql
@@ -7250,6 +7990,24 @@ AS $function$
 $function$;
 comment on function app_private.unless_taken(app_private.audit_event) is 'The event, under an id of its own when the trail has another event with its id.';
 
+CREATE OR REPLACE FUNCTION app_private.unmet_expectations(schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
+ RETURNS TABLE(field text, expected jsonb, found jsonb)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.key, e.value, app_private.flag_values(flag) -> e.key
+  from jsonb_each((schedule).expects) as e
+  where app_private.flag_values(flag) -> e.key is distinct from e.value
+    and not exists (
+      select
+      from app_public.feature_flag_schedules l
+      where l.flag_id = (schedule).flag_id and l.status = 'applied'
+        and (l.scheduled_at, l.id) > ((schedule).scheduled_at, (schedule).id)
+        and l.updates ? e.key and (l.kept is null or e.key <> all (l.kept)))
+$function$;
+comment on function app_private.unmet_expectations(app_public.feature_flag_schedules,app_public.feature_flags) is 'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
+
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
  LANGUAGE sql
@@ -7392,7 +8150,9 @@ AS $function$
   from (
     select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
     from audit.events e
-    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    where e.event_type in (
+      'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+      'environment.reconciled')
     order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
   ) as l
   where l.event_type <> 'environment.deleted' and l.name is not null
@@ -7545,7 +8305,7 @@ declare
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
     'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
-    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'applying', case when session_user in ('halyard_worker', 'halyard_authenticator') then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -7702,7 +8462,8 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(cancel_flag_schedule.id);
 begin
-  if v_schedule.status <> 'pending' then
+  perform app_private.refuse_part_of_plan(v_schedule);
+  if v_schedule.status not in ('pending', 'suspended') then
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
@@ -7712,7 +8473,7 @@ begin
   return v_schedule;
 end;
 $function$;
-comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
+comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending or suspended schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.cancel_plan(id uuid, reason text DEFAULT NULL::text)
@@ -8050,6 +8811,7 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(reschedule_flag_change.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'pending' then
     raise exception 'The schedule is %, so it can''t be moved.', v_schedule.status using errcode = 'ZF003';
   end if;
@@ -8074,10 +8836,11 @@ CREATE OR REPLACE FUNCTION app_public.resume_environment(name text, missed text,
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(resume_environment.name);
+  return app_private.resume_environment(resume_environment.name, missed, resume_environment.reason, "except");
 end;
 $function$;
-comment on function app_public.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+comment on function app_public.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.resume_environment(text,text,text,uuid[]) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.resume_schedule(id uuid, reason text)
@@ -8086,12 +8849,37 @@ CREATE OR REPLACE FUNCTION app_public.resume_schedule(id uuid, reason text)
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_reason text;
+  v_plan_id uuid;
+  v_schedule app_public.feature_flag_schedules;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_reason := app_private.require_reason(resume_schedule.reason);
+  v_plan_id := app_private.lock_point_of(resume_schedule.id);
+  v_schedule := app_private.lock_schedule(resume_schedule.id);
+  if v_schedule.status <> 'suspended' then
+    raise exception 'The schedule is %; only one that is suspended can be resumed.', v_schedule.status using errcode = 'ZF031';
+  elsif v_schedule.suspended_for = 'stop' then
+    perform app_private.require_no_stop(v_schedule);
+    update app_public.feature_flag_schedules s
+    set status = 'pending', resolution_reason = v_reason
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  else
+    -- A new decision, taken now, as a retry is.
+    update app_public.plans p set next_at = v_now where p.id = v_plan_id;
+    update app_public.feature_flag_schedules s
+    set
+      status = 'pending', scheduled_at = v_now, attempts = 0, error_message = null, resolution_reason = v_reason,
+      on_conflict = case when s.suspended_details is null then s.on_conflict else 'overwrite' end
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  end if;
+  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = v_schedule.id;
+  return v_schedule;
 end;
 $function$;
-comment on function app_public.resume_schedule(uuid,text) is 'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+comment on function app_public.resume_schedule(uuid,text) is 'Makes a suspended schedule pending again, and of a plan''s schedule all of its point. One that was suspended for a conflict is due now and sets its fields, with all that it finds; one that a stop suspended keeps its time. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.resume_schedule(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.retry_flag_schedule(id uuid, reason text DEFAULT NULL::text)
@@ -8103,6 +8891,7 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(retry_flag_schedule.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
@@ -8308,10 +9097,11 @@ CREATE OR REPLACE FUNCTION app_public.stop_environment(name text, reason text)
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(stop_environment.name);
+  return app_private.stop_environment(stop_environment.name, stop_environment.reason);
 end;
 $function$;
-comment on function app_public.stop_environment(text,text) is 'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+comment on function app_public.stop_environment(text,text) is 'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.stop_environment(text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:4f2c6cec6e968473109f2e2635bad9330fa953ff
+--! Hash: sha1:a20fbe79ac07df6d3ab17fd365dd0b07c9cc8ce0
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -593,24 +593,30 @@ grant execute on function app_private.is_recording(), app_private.expected_revis
 with listed (type, level, metadata_keys, description) as (
   values
     ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
-    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
-      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
+    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason,planId,occurrenceNo,stepNo}',
+      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s; `planId`, `occurrenceNo` and `stepNo` name the plan that it belongs to, if it belongs to one.'),
     ('feature_flag.deleted', 'info', '{flagKey,before}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
     ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
       'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
-    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
-      'A change of a flag was scheduled: `updates`, for `scheduledAt`.'),
-    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason}',
+    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason,expects,onConflict,planId,occurrenceNo,stepNo}',
+      'A change of a flag was scheduled: `updates`, for `scheduledAt`. `expects` is what it expects to find in the flag, and `onConflict` what happens where it finds something else: keep or suspend. In this and the other events of schedules `planId`, `occurrenceNo` and `stepNo` name the plan that it belongs to, if it belongs to one.'),
+    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason,planId,occurrenceNo,stepNo}',
       'A pending schedule was moved to another time. `before` and `after` have its `scheduledAt`.'),
-    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason}',
+    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason,planId,occurrenceNo,stepNo}',
       'A schedule that had failed was made due again. `before` has the time that it was scheduled for first.'),
-    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason}',
-      'A pending schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
-    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs}',
-      'The worker applied a schedule, `latenessMs` milliseconds after its time. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
-    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts}',
+    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason,planId,occurrenceNo,stepNo}',
+      'A pending or suspended schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
+    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs,kept,planId,occurrenceNo,stepNo}',
+      'A schedule was applied, `latenessMs` milliseconds after its time: by the worker, or by the admin who changed several flags at once. `kept` are the fields that it left alone, because they weren''t as it expects. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
+    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts,planId,occurrenceNo,stepNo}',
       'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
-    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before}',
+    ('flag_schedule.suspended', 'warning', '{scheduleId,flagKey,scheduledAt,for,details,planId,occurrenceNo,stepNo}',
+      'A schedule came due and was not applied. `for` says why: stop, its environment is stopped, and `details` have the `environment` and the `reason`; or conflict, the flag isn''t as the schedule expects, and `details` have what was `expected` and what was `found`. All changes of a plan''s point are suspended together; those without `details` wait with the others.'),
+    ('flag_schedule.resumed', 'info', '{scheduleId,flagKey,scheduledAt,suspendedFor,reason,acknowledged,planId,occurrenceNo,stepNo}',
+      'A suspended schedule is due again, at `scheduledAt`. `acknowledged` says that an admin accepted its conflict: it sets its fields, with all that it finds.'),
+    ('flag_schedule.skipped', 'info', '{scheduleId,flagKey,scheduledAt,reason,planId,occurrenceNo,stepNo}',
+      'A schedule that came due while its environment was stopped will not be applied.'),
+    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before,planId,occurrenceNo,stepNo}',
       'A schedule was deleted, by `schedule_retention`, with its flag, or in SQL. `before` is its last state.'),
     ('flag_schedule.reconciled', 'warning',
       '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
@@ -635,6 +641,10 @@ with listed (type, level, metadata_keys, description) as (
     ('environment.created', 'info', '{name,after,reason}',
       'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
     ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.stopped', 'warning', '{name,reason,before,after}',
+      'An environment was stopped: no schedule changes its flags until it is resumed. `after` has `stoppedAt`, `stoppedBy` and `stopReason`.'),
+    ('environment.resumed', 'warning', '{name,reason,before,after,missed,applied,skipped,stoppedForMs}',
+      'The stop of an environment ended. `missed` says what was done with the changes that came due meanwhile, but for exceptions: apply or skip. `applied` and `skipped` count them.'),
     ('environment.deleted', 'info', '{name,before}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
     ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
       'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
@@ -898,7 +908,7 @@ declare
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
     'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
-    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'applying', case when session_user in ('halyard_worker', 'halyard_authenticator') then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -988,7 +998,8 @@ comment on function app_private.is_applying_text(text) is 'Whether this is a JSO
 
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
 -- statements. A setting and no table: it ends with the transaction in any case, and costs no other session anything. It counts
--- in sessions of the worker alone, and only in the form that apply_schedules() gives it: a cast that fails would lose the event.
+-- in sessions of the worker and of the API, in which an admin's change of several flags is applied, and only in the form that
+-- apply_schedules() gives it: a cast that fails would lose the event.
 create or replace function app_private.applying()
 returns jsonb
 language sql
@@ -996,13 +1007,13 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   select case
-    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+    when session_user in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(current_setting('halyard.applying', true))
       then current_setting('halyard.applying', true)::jsonb
   end
 $$;
 
 comment on function app_private.applying() is
-  'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+  'The schedule that is being applied, by flag; null where none is, where the login is neither the worker''s nor the API''s, and where the setting has another form.';
 
 create or replace function app_private.applying_schedules()
 returns table (flag_id uuid, schedule_id uuid)
@@ -1136,11 +1147,20 @@ grant execute on function app_public.server_time() to halyard_admin, halyard_vie
 --! Included environments/fields.sql
 -- What of an environment is audited, how it is known in the trail, and the question whether there is one.
 
+-- The keys of the stop are there only where they say something: most environments were never stopped.
 create or replace function app_private.environment_state(environment app_public.environments)
 returns jsonb
 language sql
 stable
-return jsonb_build_object('createdBy', (environment).created_by);
+return jsonb_build_object('createdBy', (environment).created_by)
+  || case
+    when (environment).stopped_at is null and (environment).last_resume is null then '{}'
+    else jsonb_strip_nulls(jsonb_build_object(
+      'stoppedAt', app_private.iso((environment).stopped_at),
+      'stoppedBy', (environment).stopped_by,
+      'stopReason', (environment).stop_reason,
+      'lastResume', (environment).last_resume))
+  end;
 
 comment on function app_private.environment_state(app_public.environments) is
   'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
@@ -1200,8 +1220,39 @@ comment on function app_private.require_environment(text, boolean) is
 grant execute on function app_private.require_environment(text, boolean) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded environments/fields.sql
 --! Included environments/environments.sql
--- Environments: made on purpose, so that a misspelt name makes none. They are made, and deleted by SQL when no flag is in them; nothing of
--- them changes.
+-- Environments: made on purpose, so that a misspelt name makes none. They are made, stopped and resumed (stop.sql), and deleted by SQL when
+-- no flag is in them; nothing else of them changes.
+
+-- It begins and ends; between the two nothing of it changes.
+create or replace function app_private.stamp_stop(before app_public.environments, after app_public.environments)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if before.stopped_at is null and after.stopped_at is not null then
+    after.stopped_at := clock_timestamp();
+    after.stopped_by := app_private.claim_user_id();
+    after.last_resume := before.last_resume;
+  elsif after.stopped_at is null then
+    after.stopped_by := null;
+    after.stop_reason := null;
+    if before.stopped_at is null then
+      after.last_resume := before.last_resume;
+    end if;
+  else
+    after.stopped_at := before.stopped_at;
+    after.stopped_by := before.stopped_by;
+    after.stop_reason := before.stop_reason;
+    after.last_resume := before.last_resume;
+  end if;
+  return after;
+end;
+$$;
+
+comment on function app_private.stamp_stop(app_public.environments, app_public.environments) is
+  'The environment after a change, with when and by whom it was stopped, and with nothing of the stop changed but its begin and its end.';
 
 create or replace function app_private.tg_environments__stamp()
 returns trigger
@@ -1215,19 +1266,28 @@ begin
     new.created_at := clock_timestamp();
     new.created_by := app_private.claim_user_id();
     new.revision := 1;
+    new.stopped_at := null;
+    new.stopped_by := null;
+    new.stop_reason := null;
+    new.last_resume := null;
   else
     if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
       raise exception 'An environment''s name, created_at and created_by can''t be changed.'
         using errcode = 'ZF010', hint = 'Create another environment instead.';
     end if;
-    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+    new := app_private.stamp_stop(old, new);
+    new.revision := case
+      when app_private.environment_state(new) is distinct from app_private.environment_state(old) then old.revision + 1
+      when new.revision > old.revision and app_private.is_recording() then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
 $$;
 
 comment on function app_private.tg_environments__stamp() is
-  'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+  'Stamps created_at, created_by, the stop and revision, and refuses any other change of an environment.';
 
 create or replace trigger _100_stamp
   before insert or update on app_public.environments
@@ -1292,12 +1352,43 @@ create policy auditor_select on app_public.environments
   );
 
 revoke all on table app_public.environments from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.environments to halyard_admin, halyard_viewer, halyard_auditor;
+grant select on table app_public.environments to halyard_admin, halyard_auditor;
+-- Viewers see that and since when an environment is stopped, and not by whom and why.
+grant select (name, created_at, created_by, revision, stopped_at) on table app_public.environments to halyard_viewer;
 --! EndIncluded environments/environments.sql
 --! Included environments/events.sql
 -- The events of environments, in the shape of flags/events.sql.
 
--- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change, but past the stamp.
+create or replace function app_private.environment_change(before app_public.environments, after app_public.environments)
+returns text
+language sql
+stable
+return case
+  when (before).name is null then 'environment.created'
+  when (after).name is null then 'environment.deleted'
+  when (before).stopped_at is null and (after).stopped_at is not null then 'environment.stopped'
+  when (before).stopped_at is not null and (after).stopped_at is null then 'environment.resumed'
+  else 'environment.updated'
+end;
+
+comment on function app_private.environment_change(app_public.environments, app_public.environments) is
+  'The event type of an environment''s change.';
+
+create or replace function app_private.stop_details(before app_public.environments, after app_public.environments)
+returns jsonb
+language sql
+stable
+return case app_private.environment_change(before, after)
+  when 'environment.stopped' then jsonb_build_object('reason', (after).stop_reason)
+  when 'environment.resumed' then coalesce(jsonb_strip_nulls((after).last_resume), '{}') - '{at,by}'::text[]
+  else '{}'
+end;
+
+comment on function app_private.stop_details(app_public.environments, app_public.environments) is
+  'What the event of a stop''s begin or end says besides before and after: its reason, and what was done with the changes that came due meanwhile.';
+
+-- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change but its stop, unless past
+-- the stamp.
 create or replace function app_private.environment_event(
   at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments, reason text
 )
@@ -1309,7 +1400,7 @@ return app_private.make_event(
     incarnation, app_private.environment_id(coalesce((after).name, (before).name)), coalesce((after).created_at, (before).created_at),
     (before).revision, coalesce((after).revision, (before).revision + 1)),
   at,
-  case when (before).name is null then 'environment.created' when (after).name is null then 'environment.deleted' else 'environment.updated' end,
+  app_private.environment_change(before, after),
   null,
   null,
   coalesce((after).name, (before).name),
@@ -1318,7 +1409,8 @@ return app_private.make_event(
   jsonb_build_object('name', coalesce((after).name, (before).name))
   || case when (before).name is null then '{}' else jsonb_build_object('before', app_private.environment_state(before)) end
   || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end
-  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end);
+  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end
+  || app_private.stop_details(before, after));
 
 comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments, text) is
   'The environment event of a change from `before` to `after`, with its reason, if one is known.';
@@ -1378,7 +1470,7 @@ end;
 $$;
 
 comment on function app_private.tg_environments__audit() is
-  'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+  'Writes one event for each environment that a statement created, stopped, resumed or deleted, or changed past the stamp.';
 
 create or replace trigger _900_audit_insert
   after insert on app_public.environments
@@ -1426,7 +1518,9 @@ as $$
   from (
     select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
     from audit.events e
-    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    where e.event_type in (
+      'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+      'environment.reconciled')
     order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
   ) as l
   where l.event_type <> 'environment.deleted' and l.name is not null
@@ -1520,14 +1614,14 @@ return jsonb_build_object(
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 
--- By column names, as in `updates`.
 create or replace function app_private.flag_values(flag app_public.feature_flags)
 returns jsonb
 language sql
 stable
 return jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag).rollout_percentage);
 
-comment on function app_private.flag_values(app_public.feature_flags) is 'The fields of a flag that schedules may change, by column.';
+comment on function app_private.flag_values(app_public.feature_flags) is
+  'The fields of a flag that schedules may change, with the names that they have in `updates`.';
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
@@ -1701,10 +1795,13 @@ create policy auditor_select on app_public.feature_flags
 -- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
 -- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
 
+-- Without the last parameter it was another function.
+drop function if exists app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text);
+
 -- One of the two is null for a flag that was created or deleted. requestedBy and reason are keys only where they are known.
 create or replace function app_private.flag_event(
   at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid,
-  requested_by text, reason text
+  requested_by text, reason text, point jsonb default '{}'
 )
 returns app_private.audit_event
 language sql
@@ -1732,10 +1829,10 @@ return app_private.make_event(
   end || case
     when requested_by is null and reason is null then '{}'
     else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
-  end);
+  end || coalesce(point, '{}'));
 
-comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text) is
-  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
+comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text, jsonb) is
+  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it, who requested that, and its place in a plan (schedule_point), if one did.';
 
 -- Statements and their plans: schedules/events.sql.
 create or replace function app_private.tg_feature_flags__audit()
@@ -1760,14 +1857,18 @@ begin
     if tg_op = 'INSERT' then
       select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      select array_agg(app_private.flag_event(
+        v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason), w.point))
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
-        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+        select w.requested_by, w.reason, app_private.schedule_point(w) as point
+        from app_public.feature_flag_schedules w
+        where w.id = s.schedule_id
+        limit 1
       ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
@@ -1879,20 +1980,30 @@ comment on function app_private.refuse_stale_flag(app_public.feature_flags) is
 grant execute on function app_private.flag_change_text(audit.events), app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
 --! EndIncluded flags/stale.sql
 --! Included schedules/fields.sql
--- The fields of a schedule that are audited.
+-- The fields of a schedule that are audited, and its place in a plan.
 
 -- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this
--- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. The key of
--- a reason is there only with one, because most schedules have none.
+-- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. Of the keys
+-- behind the first two each is there only where it says something, because most schedules have none of them.
 create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
 returns jsonb
 language sql
 stable
 return case
-  when (schedule).reason is null
-    then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
-  else jsonb_build_object(
-    'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+  when (schedule).on_conflict = 'overwrite' and (schedule).suspended_for is null and (schedule).resolution_reason is null then case
+    when (schedule).reason is null
+      then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
+    else jsonb_build_object(
+      'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+  end
+  else jsonb_strip_nulls(jsonb_build_object(
+    'status', (schedule).status,
+    'scheduledAt', app_private.iso((schedule).scheduled_at),
+    'reason', (schedule).reason,
+    'onConflict', nullif((schedule).on_conflict, 'overwrite'),
+    'suspendedFor', (schedule).suspended_for,
+    'suspendedDetails', (schedule).suspended_details,
+    'resolutionReason', (schedule).resolution_reason))
 end;
 
 create or replace function app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -1902,10 +2013,22 @@ stable
 return app_private.schedule_state(schedule)
   || jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
 
+create or replace function app_private.schedule_point(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return case
+  when (schedule).plan_id is null then '{}'
+  else jsonb_build_object(
+    'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no)
+end;
+
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is
   'What of a schedule is audited: a change of it is an event.';
 comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is
   'A schedule as it stands in before and after of events: its state, and how its attempts went.';
+comment on function app_private.schedule_point(app_public.feature_flag_schedules) is
+  'The place of a schedule in its plan, as events have it: planId, occurrenceNo and stepNo; an empty object for a schedule of its own.';
 --! EndIncluded schedules/fields.sql
 --! Included schedules/schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
@@ -1947,7 +2070,8 @@ return nullif(btrim(
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 
--- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, to every role.
+-- pending -> applied | failed | cancelled | suspended | skipped; suspended -> pending | skipped | cancelled | failed;
+-- failed -> pending. Everything else is refused, to every role.
 create or replace function app_private.tg_feature_flag_schedules__state()
 returns trigger
 language plpgsql
@@ -1974,6 +2098,11 @@ begin
     new.error_message := null;
     new.attempts := 0;
     new.next_attempt_at := null;
+    new.suspended_for := null;
+    new.suspended_details := null;
+    new.resolution_reason := null;
+    new.before := null;
+    new.kept := null;
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
@@ -1985,13 +2114,19 @@ begin
     return new;
   end if;
 
-  if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
-    raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
+  if (new.id, new.flag_id, new.updates, new.created_at, new.expects, new.plan_id, new.occurrence_no, new.step_no)
+    is distinct from (old.id, old.flag_id, old.updates, old.created_at, old.expects, old.plan_id, old.occurrence_no, old.step_no)
+  then
+    raise exception 'A schedule''s id, flag_id, updates, expects, created_at and its place in a plan can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
+  elsif new.on_conflict <> old.on_conflict and (old.status, new.status) is distinct from ('suspended', 'pending') then
+    raise exception 'A schedule''s on_conflict can''t be changed but when it is resumed.'
       using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
-       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('failed', 'pending')
+       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('pending', 'suspended'), ('pending', 'skipped'),
+       ('suspended', 'pending'), ('suspended', 'skipped'), ('suspended', 'cancelled'), ('suspended', 'failed'), ('failed', 'pending')
      )
   then
     raise exception 'A schedule that is % can''t become %.', old.status, new.status using errcode = 'ZF004';
@@ -2014,6 +2149,21 @@ begin
   if new.status <> 'pending' then
     new.next_attempt_at := null;
   end if;
+  -- Applying alone says what was found before it; what is pending isn't suspended.
+  if (old.status, new.status) is distinct from ('pending', 'applied') then
+    new.before := old.before;
+    new.kept := old.kept;
+    if new.status <> 'suspended' then
+      new.suspended_for := null;
+      new.suspended_details := null;
+    elsif old.status = 'suspended' then
+      new.suspended_for := old.suspended_for;
+      new.suspended_details := old.suspended_details;
+    end if;
+    if new.status = old.status or new.status <> 'skipped' and old.status <> 'suspended' then
+      new.resolution_reason := old.resolution_reason;
+    end if;
+  end if;
   new.updated_at := now();
   if new.reason is distinct from old.reason then
     new.reason := app_private.trim_reason(new.reason);
@@ -2025,14 +2175,18 @@ begin
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
-  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
-  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
+  -- A change that leaves it pending is a move, a retry or a resume despite a conflict: a person's decision, which is theirs from then
+  -- on. The end of a stop is none about the schedule.
+  new.requested_by := case
+    when v_is_changed and new.status = 'pending' and old.suspended_for is distinct from 'stop' then app_private.claim_user_id()
+    else old.requested_by
+  end;
   return new;
 end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__state() is
-  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
+  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision, and clears what belongs to a suspension that is over.';
 
 -- A function of its own, because the tracking columns can be rolled back and the state machine stays.
 create or replace function app_private.tg_feature_flag_schedules__track()
@@ -2150,7 +2304,12 @@ return app_private.make_event(
     'flagKey', (flag).flag_key,
     'scheduledAt', app_private.iso((schedule).scheduled_at),
     'updates', (schedule).updates)
-  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end);
+  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end
+  || case
+    when (schedule).plan_id is null and (schedule).expects is null then '{}'
+    else app_private.schedule_point(schedule) || jsonb_strip_nulls(jsonb_build_object(
+      'expects', (schedule).expects, 'onConflict', nullif((schedule).on_conflict, 'overwrite')))
+  end);
 
 create or replace function app_private.schedule_change(
   before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
@@ -2160,7 +2319,7 @@ language sql
 stable
 return case
   when (after).status = (before).status then 'flag_schedule.rescheduled'
-  when (after).status = 'pending' then 'flag_schedule.retried'
+  when (after).status = 'pending' then case (before).status when 'suspended' then 'flag_schedule.resumed' else 'flag_schedule.retried' end
   else 'flag_schedule.' || (after).status
 end;
 
@@ -2194,6 +2353,24 @@ return case app_private.schedule_change(before, after)
     'errorMessage', coalesce((after).error_message, 'unknown'),
     'failedAt', app_private.iso(at),
     'attempts', (after).attempts)
+  when 'flag_schedule.suspended' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'for', (after).suspended_for,
+    'details', (after).suspended_details))
+  when 'flag_schedule.resumed' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'suspendedFor', (before).suspended_for,
+    'reason', (after).resolution_reason,
+    'acknowledged', case when (after).on_conflict <> (before).on_conflict then true end))
+  when 'flag_schedule.skipped' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'reason', (after).resolution_reason))
   else jsonb_build_object(
     'scheduleId', (after).id,
     'flagKey', (flag).flag_key,
@@ -2202,6 +2379,13 @@ return case app_private.schedule_change(before, after)
   -- Of this change. Without one the schedule keeps what it had, which `after` has.
   || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
     app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
+end
+|| case
+  when (after).plan_id is null and (after).kept is null then '{}'
+  else app_private.schedule_point(after) || case
+    when (after).status = 'applied' and (after).kept is not null then jsonb_build_object('kept', (after).kept)
+    else '{}'
+  end
 end;
 
 create or replace function app_private.schedule_changed_event(
@@ -2231,7 +2415,8 @@ return app_private.make_event(
   at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
   (schedule).revision + 1,
   jsonb_build_object(
-    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule))
+  || app_private.schedule_point(schedule));
 
 comment on function app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.created event.';
@@ -2310,7 +2495,7 @@ end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__audit() is
-  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried, suspended, resumed, skipped or deleted.';
 
 -- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
 create or replace trigger _900_audit_insert
@@ -2350,6 +2535,9 @@ as $$
     when 'flag_schedule.cancelled' then 'cancelled it'
     when 'flag_schedule.applied' then 'applied it'
     when 'flag_schedule.failed' then 'failed to apply it'
+    when 'flag_schedule.suspended' then 'suspended it'
+    when 'flag_schedule.resumed' then 'resumed it'
+    when 'flag_schedule.skipped' then 'skipped it'
   end
 $$;
 
@@ -2402,12 +2590,19 @@ return jsonb_build_object('flagId', (event).flag_id)
       'scheduledAt', (event).metadata -> 'scheduledAt',
       'updates', (event).metadata -> 'updates',
       'requestedBy', (event).admin_user_id,
-      'reason', (event).metadata -> 'reason')
+      'reason', (event).metadata -> 'reason',
+      'planId', (event).metadata -> 'planId',
+      'occurrenceNo', (event).metadata -> 'occurrenceNo',
+      'stepNo', (event).metadata -> 'stepNo',
+      'expects', (event).metadata -> 'expects',
+      'onConflict', (event).metadata -> 'onConflict',
+      'resolutionReason', null)
     when 'flag_schedule.applied' then jsonb_build_object(
       'status', 'applied',
       'updates', (event).metadata -> 'updates',
       'appliedAt', (event).metadata -> 'appliedAt',
-      'latenessMs', (event).metadata -> 'latenessMs')
+      'latenessMs', (event).metadata -> 'latenessMs',
+      'kept', (event).metadata -> 'kept')
     when 'flag_schedule.cancelled' then jsonb_build_object(
       'status', 'cancelled',
       'scheduledAt', (event).metadata -> 'scheduledAt',
@@ -2416,6 +2611,21 @@ return jsonb_build_object('flagId', (event).flag_id)
       'status', 'failed',
       'attempts', (event).metadata -> 'attempts',
       'errorMessage', (event).metadata -> 'errorMessage')
+    when 'flag_schedule.suspended' then jsonb_build_object(
+      'status', 'suspended',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'suspendedFor', (event).metadata -> 'for',
+      'suspendedDetails', (event).metadata -> 'details')
+    when 'flag_schedule.resumed' then jsonb_build_object(
+      'status', 'pending',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'resolutionReason', (event).metadata -> 'reason')
+      || case when (event).metadata ->> 'suspendedFor' = 'conflict' then jsonb_build_object('requestedBy', (event).admin_user_id) else '{}' end
+      || case when (event).metadata ? 'acknowledged' then jsonb_build_object('onConflict', null) else '{}' end
+    when 'flag_schedule.skipped' then jsonb_build_object(
+      'status', 'skipped',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'resolutionReason', (event).metadata -> 'reason')
     when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
       || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
     when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
@@ -2426,6 +2636,8 @@ return jsonb_build_object('flagId', (event).flag_id)
         'appliedAt', (event).metadata -> 'appliedAt',
         'requestedBy', (event).metadata -> 'requestedBy',
         'reason', (event).metadata #> '{after,reason}',
+        'onConflict', (event).metadata #> '{after,onConflict}',
+        'resolutionReason', (event).metadata #> '{after,resolutionReason}',
         'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
       || jsonb_strip_nulls(jsonb_build_object(
         'createdBy', (event).metadata -> 'createdBy',
@@ -2440,7 +2652,16 @@ language sql
 stable
 return jsonb_build_object(
     'flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates,
-    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason)
+    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason,
+    'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no,
+    'expects', (schedule).expects, 'onConflict', nullif((schedule).on_conflict, 'overwrite'),
+    'resolutionReason', (schedule).resolution_reason)
+  || case (schedule).status
+    when 'applied' then jsonb_build_object('kept', (schedule).kept)
+    when 'suspended' then jsonb_build_object(
+      'suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details)
+    else '{}'
+  end
   || case when (schedule).applied_at is null
     then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
     else jsonb_build_object(
@@ -2585,6 +2806,31 @@ $$;
 comment on function app_private.lock_schedule(uuid) is
   'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
 
+-- What the token doesn't reach is not named.
+create or replace function app_private.refuse_part_of_plan(schedule app_public.feature_flag_schedules)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  if schedule.plan_id is null then
+    return;
+  end if;
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = schedule.plan_id
+    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  raise exception 'The schedule belongs to %, which is changed as a whole.',
+    coalesce(format('the plan %s, "%s"', v_plan.id, v_plan.title), 'a plan that also changes environments that you don''t reach')
+    using errcode = 'ZF020', hint = 'Edit, cancel or retry the plan.';
+end;
+$$;
+
+comment on function app_private.refuse_part_of_plan(app_public.feature_flag_schedules) is 'Raises ZF020 for a schedule of a plan, with the plan''s id and title.';
+
 create or replace function app_public.cancel_flag_schedule(id uuid, reason text default null)
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -2595,7 +2841,8 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(cancel_flag_schedule.id);
 begin
-  if v_schedule.status <> 'pending' then
+  perform app_private.refuse_part_of_plan(v_schedule);
+  if v_schedule.status not in ('pending', 'suspended') then
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
@@ -2607,7 +2854,7 @@ end;
 $$;
 
 comment on function app_public.cancel_flag_schedule(uuid, text) is
-  'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
+  'Cancels a pending or suspended schedule and records who did it; `reason` is free text of up to 500 characters.';
 
 create or replace function app_public.reschedule_flag_change(id uuid, scheduled_at timestamptz, reason text default null)
 returns app_public.feature_flag_schedules
@@ -2619,6 +2866,7 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(reschedule_flag_change.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'pending' then
     raise exception 'The schedule is %, so it can''t be moved.', v_schedule.status using errcode = 'ZF003';
   end if;
@@ -2648,6 +2896,7 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(retry_flag_schedule.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
@@ -2677,6 +2926,78 @@ to halyard_admin;
 --! Included schedules/resume.sql
 -- What an admin does with a schedule that is suspended.
 
+create or replace function app_private.require_reason(reason text)
+returns text
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := app_private.trim_reason(reason);
+begin
+  if v_reason is null or char_length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  return v_reason;
+end;
+$$;
+
+comment on function app_private.require_reason(text) is
+  'The reason without the blanks round it; raises invalid_parameter_value unless 1 to 500 characters are left.';
+
+-- The point of a plan is one thing: who doesn't reach all environments of the plan can't resume a part of it.
+create or replace function app_private.lock_point_of(schedule_id uuid)
+returns uuid
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into v_plan
+  from app_public.feature_flag_schedules s
+  join app_public.plans p on p.id = s.plan_id
+  where s.id = schedule_id;
+  if v_plan.id is null then
+    return null;
+  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  perform from app_private.lock_point(v_plan.id) as s;
+  return v_plan.id;
+end;
+$$;
+
+comment on function app_private.lock_point_of(uuid) is
+  'Locks the plan that a schedule belongs to, with its open point, and returns the plan''s id, or null for a schedule of its own; raises ZF002 unless the token reaches all of the plan.';
+
+create or replace function app_private.require_no_stop(schedule app_public.feature_flag_schedules)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  select e.* into v_environment
+  from app_public.environments e
+  where e.stopped_at is not null
+    and (
+      e.name = (select f.environment from app_public.feature_flags f where f.id = schedule.flag_id)
+      or e.name = any (select unnest(p.environments) from app_public.plans p where p.id = schedule.plan_id))
+  order by e.name
+  limit 1;
+  if found then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023', hint = 'Resume the environment.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_no_stop(app_public.feature_flag_schedules) is
+  'Raises ZF023 while an environment of a schedule, or of its plan, is stopped.';
+
 create or replace function app_public.resume_schedule(id uuid, reason text)
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -2684,14 +3005,39 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_reason text;
+  v_plan_id uuid;
+  v_schedule app_public.feature_flag_schedules;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_reason := app_private.require_reason(resume_schedule.reason);
+  v_plan_id := app_private.lock_point_of(resume_schedule.id);
+  v_schedule := app_private.lock_schedule(resume_schedule.id);
+  if v_schedule.status <> 'suspended' then
+    raise exception 'The schedule is %; only one that is suspended can be resumed.', v_schedule.status using errcode = 'ZF031';
+  elsif v_schedule.suspended_for = 'stop' then
+    perform app_private.require_no_stop(v_schedule);
+    update app_public.feature_flag_schedules s
+    set status = 'pending', resolution_reason = v_reason
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  else
+    -- A new decision, taken now, as a retry is.
+    update app_public.plans p set next_at = v_now where p.id = v_plan_id;
+    update app_public.feature_flag_schedules s
+    set
+      status = 'pending', scheduled_at = v_now, attempts = 0, error_message = null, resolution_reason = v_reason,
+      on_conflict = case when s.suspended_details is null then s.on_conflict else 'overwrite' end
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  end if;
+  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = v_schedule.id;
+  return v_schedule;
 end;
 $$;
 
 comment on function app_public.resume_schedule(uuid, text) is
-  'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+  'Makes a suspended schedule pending again, and of a plan''s schedule all of its point. One that was suspended for a conflict is due now and sets its fields, with all that it finds; one that a stop suspended keeps its time. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.resume_schedule(uuid, text) to halyard_admin;
 --! EndIncluded schedules/resume.sql
@@ -2749,41 +3095,170 @@ $$;
 comment on function app_private.postponement(app_public.feature_flag_schedules) is
   'How long a schedule waits after an error that passes by itself.';
 
-create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
+-- Before points of plans it took one schedule.
+drop function if exists app_private.record_failure(uuid, text, text);
+
+-- What is applied together is tried again together, so all have one time for the next attempt. They have the same attempts behind them,
+-- unless SQL made them differ: then the one with the fewest attempts left counts.
+create or replace function app_private.record_failure(schedule_ids uuid[], error_code text, problem text)
 returns text
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_status text;
+  v_schedule app_public.feature_flag_schedules;
+  v_is_transient constant boolean := app_private.is_transient(error_code);
+  v_status text := 'pending';
+  v_next_attempt_at timestamptz;
+  v_count integer;
 begin
-  if app_private.is_transient(error_code) then
-    update app_public.feature_flag_schedules s
-    set
-      error_message = left(problem, 2000),
-      next_attempt_at = clock_timestamp() + app_private.postponement(s)
-    where s.id = schedule_id
-    returning s.status into strict v_status;
-    return v_status;
+  select s.* into strict v_schedule
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids)
+  order by s.max_attempts - s.attempts, s.id
+  limit 1;
+  if v_is_transient then
+    v_next_attempt_at := clock_timestamp() + app_private.postponement(v_schedule);
+  elsif v_schedule.attempts + 1 >= v_schedule.max_attempts then
+    v_status := 'failed';
+  else
+    v_next_attempt_at := clock_timestamp() + app_private.retry_delay(v_schedule.attempts + 1);
   end if;
   update app_public.feature_flag_schedules s
   set
-    attempts = s.attempts + 1,
+    attempts = s.attempts + case when v_is_transient then 0 else 1 end,
     error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
+    status = v_status,
+    next_attempt_at = v_next_attempt_at
+  where s.id = any (schedule_ids);
+  get diagnostics v_count = row_count;
+  if v_count <> cardinality(schedule_ids) then
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+  end if;
+  if v_status = 'failed' and v_schedule.plan_id is not null then
+    perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
+  end if;
   return v_status;
 end;
 $$;
 
-comment on function app_private.record_failure(uuid, text, text) is
-  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid[], text, text) is
+  'Records why these schedules, one or all of a plan''s point, could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good, which pauses their plan. Returns the status.';
 --! EndIncluded schedules/attempts.sql
+--! Included schedules/gates.sql
+-- What keeps a schedule that is due from being applied: its environment is stopped, or the flag isn't as the schedule expects.
+
+-- Asked at the schedule's turn, so the flag has what earlier schedules of the batch have set. A field that a later schedule has set
+-- already isn't asked for: that one decides it, and this schedule leaves it alone.
+create or replace function app_private.unmet_expectations(
+  schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns table (field text, expected jsonb, found jsonb)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.key, e.value, app_private.flag_values(flag) -> e.key
+  from jsonb_each((schedule).expects) as e
+  where app_private.flag_values(flag) -> e.key is distinct from e.value
+    and not exists (
+      select
+      from app_public.feature_flag_schedules l
+      where l.flag_id = (schedule).flag_id and l.status = 'applied'
+        and (l.scheduled_at, l.id) > ((schedule).scheduled_at, (schedule).id)
+        and l.updates ? e.key and (l.kept is null or e.key <> all (l.kept)))
+$$;
+
+comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
+
+create or replace function app_private.found_before(schedule_ids uuid[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+    'kept', case when s.on_conflict = 'keep' then (
+      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+    end)))
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  where s.id = any (schedule_ids)
+$$;
+
+comment on function app_private.found_before(uuid[]) is
+  'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
+
+-- The whole of a point waits, also where one change conflicts: it is all or nothing.
+create or replace function app_private.suspend_conflicts(schedule_ids uuid[])
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_conflicts jsonb;
+begin
+  select jsonb_object_agg(c.id, jsonb_build_object('expected', c.expected, 'found', c.found)) into v_conflicts
+  from (
+    select s.id, jsonb_object_agg(u.field, u.expected) as expected, jsonb_object_agg(u.field, u.found) as found
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.unmet_expectations(s, f) as u
+    where s.id = any (schedule_ids) and s.on_conflict = 'suspend'
+    group by s.id
+  ) as c;
+  if v_conflicts is null then
+    return false;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'conflict', suspended_details = v_conflicts -> s.id::text
+  where s.id = any (schedule_ids);
+  return true;
+end;
+$$;
+
+comment on function app_private.suspend_conflicts(uuid[]) is
+  'Suspends all of these schedules when one of them has the guard suspend and its flag isn''t as it expects; returns whether it did.';
+
+create or replace function app_private.stopped_schedules(schedule_ids uuid[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with stopped as materialized (
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    join app_public.environments e on e.name = f.environment
+    where s.id = any (schedule_ids) and e.stopped_at is not null
+  )
+  select coalesce(jsonb_object_agg(s.id, d.details), '{}')
+  from app_public.feature_flag_schedules s
+  left join stopped d on d.id = s.id
+  where s.id = any (schedule_ids) and (d.id is not null or s.plan_id in (select p.plan_id from stopped p))
+$$;
+
+comment on function app_private.stopped_schedules(uuid[]) is
+  'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+
+create or replace function app_private.suspend_for_stop(stopped jsonb)
+returns void
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'stop', suspended_details = nullif(stopped -> s.id::text, 'null')
+  where s.id in (select d.id::uuid from jsonb_object_keys(stopped) as d (id))
+$$;
+
+comment on function app_private.suspend_for_stop(jsonb) is 'Suspends pending schedules, given what stopped_schedules() says of them.';
+--! EndIncluded schedules/gates.sql
 --! Included schedules/apply.sql
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
@@ -2816,34 +3291,56 @@ comment on function app_private.is_due(app_public.feature_flag_schedules, timest
 
 -- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
 -- latest (scheduled_at, id): one that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
--- Two statements, however many schedules: each costs a tenth of what it costs alone (bench/sql/apply.md).
+-- Two statements, however many schedules: each costs a tenth of what it costs alone (bench/sql/apply.md). Only of schedules of plans and
+-- of guarded ones it is asked what they find.
 create or replace function app_private.apply_schedules(schedule_ids uuid[])
 returns void
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_applying text;
+  v_is_plain boolean;
+  v_found jsonb;
 begin
-  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  select
+    set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true),
+    bool_and(s.plan_id is null and s.on_conflict = 'overwrite')
+  into v_applying, v_is_plain
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
+  if not v_is_plain then
+    v_found := app_private.found_before(schedule_ids);
+  end if;
 
   perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
-    select s.flag_id, s.updates - later.keys as updates
+    select
+      s.flag_id,
+      s.updates - case
+        when v_found is null then later.keys
+        else later.keys || array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      end as updates
     from app_public.feature_flag_schedules s
     cross join lateral (
       select coalesce(array_agg(k.key), '{}') as keys
       from app_public.feature_flag_schedules l
       cross join lateral jsonb_object_keys(l.updates) as k (key)
       where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+        and (l.kept is null or k.key <> all (l.kept))
     ) as later
     where s.id = any (schedule_ids)
   ) as due
   where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
-  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  set
+    status = 'applied', attempts = s.attempts + 1, error_message = null,
+    before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
+    kept = case
+      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+    end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
 end;
@@ -2902,7 +3399,7 @@ begin
     end if;
     schedule_id := v_set[1];
     begin
-      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+      outcome := app_private.record_failure(array[schedule_id], v_code, v_problem);
     exception when others then
       -- Neither applied nor marked: it stays due.
       outcome := 'stuck';
@@ -2922,24 +3419,15 @@ comment on function app_private.apply_or_bisect(uuid[], timestamptz) is
   'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 -- Several of one flag take turns: the first of each, then the second of each …
-create or replace function app_private.apply_in_turns(schedule_ids uuid[])
-returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
-)
+create or replace function app_private.apply_turns(schedule_ids uuid[], deadline timestamptz)
+returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
-  v_counts record;
 begin
-  retried := 0;
-  failed := 0;
-  untried := 0;
-  stuck_ids := '{}';
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
@@ -2950,20 +3438,286 @@ begin
     group by t.turn
     order by t.turn
   loop
-    select
-      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
-      count(*) filter (where t.outcome = 'pending') as retried,
-      count(*) filter (where t.outcome = 'failed') as failed,
-      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
-      count(*) filter (where t.outcome = 'untried') as untried
-    into v_counts
-    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
-    v_applied := v_applied || v_counts.applied;
-    retried := retried + v_counts.retried;
-    failed := failed + v_counts.failed;
-    stuck_ids := stuck_ids || v_counts.stuck;
-    untried := untried + v_counts.untried;
+    return query select o.schedule_id, o.outcome from app_private.apply_or_bisect(v_turn, deadline) as o;
   end loop;
+end;
+$$;
+
+comment on function app_private.apply_turns(uuid[], timestamptz) is
+  'Applies these schedules in the order given, each all or nothing; says of each what apply_or_bisect() does.';
+--! EndIncluded schedules/apply.sql
+--! Included schedules/points.sql
+-- The point of a plan is applied whole or not at all: its changes are locked together, applied together, and fail together.
+
+-- Ahead of its schedules, in the order in which all that deals with a plan takes its locks. So of two workers one has all of a point.
+create or replace function app_private.try_lock_plan(plan_id uuid)
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_public.plans p where p.id = try_lock_plan.plan_id for update skip locked;
+  return found;
+end;
+$$;
+
+comment on function app_private.try_lock_plan(uuid) is 'Locks a plan, unless another session has it locked; returns whether it is locked now.';
+
+-- The end of a batch cuts a point, and another session may have one of its flags locked. Exactly one point of a plan is open, so its
+-- pending schedules are that point.
+create or replace function app_private.complete_points(
+  schedule_ids uuid[], skipped uuid[], out ids uuid[], out left_plans uuid[]
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plans uuid[];
+begin
+  v_plans := array(
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids) and s.plan_id is not null);
+  ids := schedule_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.plan_id = any (v_plans) and s.status = 'pending' and s.id not in (select unnest(schedule_ids))
+    for no key update of f skip locked
+    for update of s skip locked);
+  left_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.plan_id = any (v_plans) and s.status = 'pending'
+      and (s.id not in (select unnest(ids)) or s.id in (select unnest(skipped))));
+  ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.id = any (ids) and (s.plan_id is null or s.plan_id <> all (left_plans))
+    order by s.scheduled_at, s.id);
+end;
+$$;
+
+comment on function app_private.complete_points(uuid[], uuid[]) is
+  'Adds the rest of each plan''s point to these schedules, in order, and takes out the points that aren''t free: another session has a part of one locked, or a part is in `skipped`. left_plans are the plans of those.';
+
+create or replace function app_private.require_whole_point(plan_id uuid, schedule_ids uuid[])
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into strict v_plan from app_public.plans p where p.id = require_whole_point.plan_id;
+  if v_plan.status <> 'active' then
+    raise exception 'The plan is %, so its changes are not made%.', v_plan.status, coalesce(': ' || v_plan.status_reason, '')
+      using errcode = 'ZF019';
+  elsif cardinality(schedule_ids) <> cardinality(v_plan.flag_ids) then
+    raise exception 'The plan has % changes, and % of them can be made: all of them are made together or none.',
+      cardinality(v_plan.flag_ids), cardinality(schedule_ids) using errcode = 'ZF019', hint = 'Edit the plan, or cancel it.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_whole_point(uuid, uuid[]) is
+  'Raises ZF019 unless the plan is active and these schedules are all of its point, as when SQL deleted or cancelled one of them.';
+
+create or replace function app_private.apply_or_suspend(schedule_ids uuid[])
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan_id uuid;
+begin
+  select s.plan_id into v_plan_id from app_public.feature_flag_schedules s where s.id = schedule_ids[1];
+  if v_plan_id is not null then
+    perform app_private.require_whole_point(v_plan_id, schedule_ids);
+  end if;
+  if app_private.suspend_conflicts(schedule_ids) then
+    return 'suspended';
+  end if;
+  perform app_private.apply_schedules(schedule_ids);
+  if v_plan_id is not null then
+    perform app_private.end_point(v_plan_id, 'applied', null);
+  end if;
+  return 'applied';
+end;
+$$;
+
+comment on function app_private.apply_or_suspend(uuid[]) is
+  'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
+
+-- No halves: a point fails whole. As in apply_or_bisect() a statement that was cancelled is caught too.
+create or replace function app_private.try_point(schedule_ids uuid[], deadline timestamptz)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_code text;
+  v_problem text;
+begin
+  if clock_timestamp() > deadline then
+    return 'untried';
+  end if;
+  begin
+    return app_private.apply_or_suspend(schedule_ids);
+  exception when query_canceled or others then
+    v_code := sqlstate;
+    v_problem := sqlerrm;
+  end;
+  begin
+    return app_private.record_failure(schedule_ids, v_code, v_problem);
+  exception when others then
+    raise warning 'halyard: schedule % and the % others of its point can''t be applied and their failure can''t be recorded (%): %',
+      schedule_ids[1], cardinality(schedule_ids) - 1, sqlstate, sqlerrm;
+    return 'stuck';
+  end;
+end;
+$$;
+
+comment on function app_private.try_point(uuid[], timestamptz) is
+  'Applies all changes of a plan''s point, or one guarded schedule. Says what became of all of them: applied, suspended, pending (tried again later), failed for good, stuck (not even marked), or untried, because the deadline had passed.';
+
+-- In the order plan, flags, schedules, each by id.
+create or replace function app_private.lock_point(plan_id uuid)
+returns setof app_public.feature_flag_schedules
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_public.plans p where p.id = lock_point.plan_id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (
+    select s.flag_id from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended'))
+  order by f.id
+  for no key update;
+  return query
+    select s.*
+    from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended')
+    order by s.id
+    for update;
+end;
+$$;
+
+comment on function app_private.lock_point(uuid) is
+  'Locks a plan, and the flags and the schedules of its open point, and returns these; waits for each as long as the session''s lock_timeout says.';
+
+-- An admin's change of several flags is an admin's act: no stop keeps it.
+create or replace function app_private.apply_point(plan_id uuid)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.apply_or_suspend(array(
+    select p.id from app_private.lock_point(apply_point.plan_id) as p where p.status = 'pending' order by p.scheduled_at, p.id));
+end;
+$$;
+
+comment on function app_private.apply_point(uuid) is
+  'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+--! EndIncluded schedules/points.sql
+--! Included schedules/batches.sql
+-- Batches of what is due. Called by the worker only; any number of workers may call it at once.
+--
+-- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
+-- before a stop is under way when the stop returns, and one that begins later sees it.
+
+-- These three returned fewer columns.
+drop function if exists app_private.apply_in_turns(uuid[]);
+drop function if exists app_private.apply_due(integer, uuid[]);
+drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
+
+-- First what is stopped is suspended: it needs no turn. Then, in order, stretches of schedules as sets, and each point of a plan and
+-- each guarded schedule by itself.
+create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+returns table (schedule_id uuid, outcome text)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_stopped jsonb;
+  v_outcome text := 'stopped';
+  v_stretch record;
+begin
+  if is_plain then
+    return query select t.schedule_id, t.outcome from app_private.apply_turns(schedule_ids, v_deadline) as t;
+    return;
+  end if;
+  v_stopped := app_private.stopped_schedules(schedule_ids);
+  begin
+    perform app_private.suspend_for_stop(v_stopped);
+  exception when query_canceled or others then
+    -- Neither applied nor suspended: they stay due.
+    v_outcome := 'stuck';
+    raise warning 'halyard: % schedules of stopped environments can''t be suspended (%): %',
+      (select count(*) from jsonb_object_keys(v_stopped)), sqlstate, sqlerrm;
+  end;
+  return query select k.id::uuid, v_outcome from jsonb_object_keys(v_stopped) as k (id);
+
+  for v_stretch in
+    select x.point is not null as is_point, array_agg(x.id order by x.position) as ids
+    from (
+      select
+        s.id, i.position, p.point,
+        -- The same for all between two points.
+        case when p.point is null then count(p.point) over (order by i.position) end as stretch
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+      cross join lateral (select coalesce(s.plan_id, case when s.on_conflict <> 'overwrite' then s.id end) as point) as p
+      where not v_stopped ? s.id::text
+    ) as x
+    group by x.point, x.stretch
+    order by min(x.position)
+  loop
+    if v_stretch.is_point then
+      v_outcome := app_private.try_point(v_stretch.ids, v_deadline);
+      return query select i.id, v_outcome from unnest(v_stretch.ids) as i (id);
+    else
+      return query select t.schedule_id, t.outcome from app_private.apply_turns(v_stretch.ids, v_deadline) as t;
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function app_private.apply_outcomes(uuid[], boolean) is
+  'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean default false)
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_applied uuid[];
+begin
+  select
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'applied'), '{}'),
+    count(*) filter (where o.outcome = 'pending'),
+    count(*) filter (where o.outcome = 'failed'),
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'stuck'), '{}'),
+    count(*) filter (where o.outcome = 'untried'),
+    count(*) filter (where o.outcome = 'stopped'),
+    count(*) filter (where o.outcome = 'suspended')
+  into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
+  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -2974,15 +3728,18 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_in_turns(uuid[]) is
-  'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[], boolean) is
+  'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
 -- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
 -- silently skips those which the same transaction has changed since it was opened.
+--
+-- A point of which another session has a part locked is left. Such points may fill a batch, so it is taken again without them.
 create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
 returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
 )
 language plpgsql
 volatile
@@ -2995,33 +3752,107 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_ids uuid[];
+  v_is_plain boolean;
+  v_is_full boolean;
+  v_left uuid[];
+  v_passed uuid[] := '{}';
 begin
+  lock table app_private.apply_gates in row share mode;
   select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit apply_due.batch
-    for no key update of f skip locked
-    for update of s skip locked
-  );
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  loop
+    select
+      coalesce(array_agg(d.id), '{}'),
+      coalesce(bool_and(d.is_plain), true) and not exists (select from app_public.environments e where e.stopped_at is not null)
+    into v_ids, v_is_plain
+    from (
+      select s.id, s.plan_id is null and s.on_conflict = 'overwrite' as is_plain
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
+        and (s.plan_id is null or s.plan_id <> all (v_passed) and app_private.try_lock_plan(s.plan_id))
+      order by s.scheduled_at, s.id
+      limit apply_due.batch
+      for no key update of f skip locked
+      for update of s skip locked
+    ) as d;
+    exit when v_is_plain;
+    v_is_full := cardinality(v_ids) >= batch;
+    select p.ids, p.left_plans into v_ids, v_left from app_private.complete_points(v_ids, skipped) as p;
+    exit when v_left = '{}' or not v_is_full;
+    v_passed := v_passed || v_left;
+  end loop;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
 end;
 $$;
 
 comment on function app_private.apply_due(integer, uuid[]) is
-  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+
+-- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
+-- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
+-- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
+create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_plans uuid[];
+  v_ids uuid[];
+begin
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_private.apply_gates in row share mode;
+  select h.* into v_held from app_private.held_schedules() as h;
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  -- The plans of its points, then all flags of these, then the schedules: an admin's functions take theirs in this order too.
+  v_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and s.plan_id is not null
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until));
+  perform from app_public.plans p where p.id = any (v_plans) order by p.id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id = apply_flag.flag_id
+    or f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending')
+  order by f.id
+  for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+      and s.id <> all (skipped)
+      and (s.plan_id is null or s.plan_id = any (v_plans))
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s);
+  perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+end;
+$$;
+
+comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+  'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due(integer, uuid[]) to halyard_worker;
---! EndIncluded schedules/apply.sql
+grant execute on function app_private.apply_due(integer, uuid[]), app_private.apply_flag(uuid, integer, uuid[]) to halyard_worker;
+--! EndIncluded schedules/batches.sql
 --! Included schedules/overdue.sql
--- What the worker's timer asks, and how it applies what apply_due() leaves.
+-- What the worker's timer asks: when something is due, and what apply_due() has left.
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
 -- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
@@ -3067,49 +3898,10 @@ $$;
 comment on function app_private.next_due() is
   'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 
--- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
--- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
--- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
-create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
-returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
-)
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_held record;
-  v_lock_timeout text := current_setting('lock_timeout');
-  v_ids uuid[];
-begin
-  select h.* into v_held from app_private.held_schedules() as h;
-  perform set_config('lock_timeout', wait_ms || 'ms', true);
-  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.flag_id = apply_flag.flag_id
-      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
-      and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit 500
-    for update of s
-  );
-  perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
-end;
-$$;
-
-comment on function app_private.apply_flag(uuid, integer, uuid[]) is
-  'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
-
 -- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them. The flags
 -- that the worker has waited for already don't count, or as many of them as the limit would hide all others.
+--
+-- One flag stands for all flags of a plan's point, which apply_flag() waits for together.
 create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}', waited uuid[] default '{}')
 returns table (flag_id uuid, flag_key text, environment text)
 language plpgsql
@@ -3126,28 +3918,34 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      (
-        select s.flag_id, min(s.scheduled_at) as since
-        from (
-          select d.flag_id, d.scheduled_at
-          from app_public.feature_flag_schedules d
-          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-            and d.id <> all (skipped)
-            and d.flag_id <> all (waited)
-          order by d.scheduled_at, d.id
-          limit 1000
-        ) as s
-        group by s.flag_id
-        order by since
-        limit 100
-      )
-      union all
-      select d.flag_id, min(d.scheduled_at)
-      from app_public.feature_flag_schedules d
-      where d.flag_id = any (waited)
-        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-        and d.id <> all (skipped)
-      group by d.flag_id
+      select u.flag_id, min(u.since) as since
+      from (
+        (
+          select (array_agg(s.flag_id order by s.flag_id))[1] as flag_id, min(s.scheduled_at) as since
+          from (
+            select d.flag_id, d.plan_id, d.scheduled_at
+            from app_public.feature_flag_schedules d
+            where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+              and d.id <> all (skipped)
+              and d.flag_id <> all (waited)
+              and (d.plan_id is null or not exists (
+                select from app_public.feature_flag_schedules w where w.plan_id = d.plan_id and w.flag_id = any (waited)))
+            order by d.scheduled_at, d.id
+            limit 1000
+          ) as s
+          group by coalesce(s.plan_id, s.flag_id)
+          order by since
+          limit 100
+        )
+        union all
+        select d.flag_id, min(d.scheduled_at)
+        from app_public.feature_flag_schedules d
+        where d.flag_id = any (waited)
+          and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+          and d.id <> all (skipped)
+        group by d.flag_id
+      ) as u
+      group by u.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
@@ -3158,12 +3956,81 @@ comment on function app_private.overdue_flags(double precision, uuid[], uuid[]) 
 
 grant execute on function
   app_private.next_due(),
-  app_private.overdue_flags(double precision, uuid[], uuid[]),
-  app_private.apply_flag(uuid, integer, uuid[])
+  app_private.overdue_flags(double precision, uuid[], uuid[])
 to halyard_worker;
 --! EndIncluded schedules/overdue.sql
 --! Included environments/stop.sql
--- The emergency stop of an environment.
+-- The emergency stop of an environment. It is one row, however much is pending: what comes due meanwhile is suspended when it comes due
+-- (schedules/batches.sql). It stops schedules, and not people: admins go on changing flags.
+
+create or replace function app_private.stop_text(environment app_public.environments)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when environment.stopped_at is not null then format(
+      'The environment %s is stopped, since %s UTC%s: %s',
+      environment.name, to_char(environment.stopped_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || environment.stopped_by, ''), environment.stop_reason)
+    when environment.last_resume is not null then format(
+      'The environment %s isn''t stopped: it was resumed at %s UTC%s: %s',
+      environment.name, to_char((environment.last_resume ->> 'at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || (environment.last_resume ->> 'by'), ''), environment.last_resume ->> 'reason')
+    else format('The environment %s isn''t stopped.', environment.name)
+  end
+$$;
+
+comment on function app_private.stop_text(app_public.environments) is
+  'Whether an environment is stopped, since when, by whom and why, as a sentence.';
+
+-- Waits for the batches that are under way, and keeps others from beginning. A batch takes 5 s at most, unless the server is in trouble.
+create or replace function app_private.lock_environment(name text)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '10s'
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  lock table app_private.apply_gates in exclusive mode;
+  select e.* into v_environment from app_public.environments e where e.name = lock_environment.name for update;
+  if not found then
+    perform app_private.require_environment(lock_environment.name);
+  end if;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.lock_environment(text) is
+  'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+
+create or replace function app_private.stop_environment(name text, reason text)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := app_private.require_reason(stop_environment.reason);
+  v_environment app_public.environments := app_private.lock_environment(stop_environment.name);
+begin
+  if v_environment.stopped_at is not null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  update app_public.environments e
+  set stopped_at = clock_timestamp(), stop_reason = v_reason
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.stop_environment(text, text) is
+  'Stops an environment, without asking for a token: from the moment that this is committed no schedule changes its flags, until it is resumed. Raises ZF023 where it is stopped already.';
 
 create or replace function app_public.stop_environment(name text, reason text)
 returns app_public.environments
@@ -3174,14 +4041,177 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(stop_environment.name);
+  return app_private.stop_environment(stop_environment.name, stop_environment.reason);
 end;
 $$;
 
 comment on function app_public.stop_environment(text, text) is
-  'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+  'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.stop_environment(text, text) to halyard_admin;
+--! EndIncluded environments/stop.sql
+--! Included environments/resume.sql
+-- The end of an environment's stop, and what becomes of the schedules that came due meanwhile.
+
+-- Those that the stop suspended, and those that are due and that no worker has suspended yet. A plan's point is in as a whole; while
+-- another of its environments is stopped it waits for that.
+create or replace function app_private.missed_schedules(environment text)
+returns setof app_public.feature_flag_schedules
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select (m.schedule).*
+    from (
+      select s as schedule
+      from app_public.feature_flag_schedules s
+      where s.status = 'suspended' and s.suspended_for = 'stop'
+      union all
+      select s
+      from app_public.feature_flag_schedules s
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+    ) as m
+    left join app_public.plans p on p.id = (m.schedule).plan_id
+    where case
+      when p.id is null
+        then (select f.environment from app_public.feature_flags f where f.id = (m.schedule).flag_id) = missed_schedules.environment
+      else missed_schedules.environment = any (p.environments)
+        and not exists (
+          select from app_public.environments e
+          where e.stopped_at is not null and e.name <> missed_schedules.environment and e.name = any (p.environments))
+    end;
+end;
+$$;
+
+comment on function app_private.missed_schedules(text) is
+  'The schedules that the end of an environment''s stop decides about: they came due and the stop kept them from being applied.';
+
+-- In the order of all that deals with plans and schedules.
+create or replace function app_private.lock_schedules(schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '2s'
+as $$
+begin
+  perform
+  from app_public.plans p
+  where p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by p.id
+  for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by f.id
+  for share;
+  perform from app_public.feature_flag_schedules s where s.id = any (schedule_ids) order by s.id for update;
+end;
+$$;
+
+comment on function app_private.lock_schedules(uuid[]) is
+  'Locks these schedules, after their plans and flags; raises lock_not_available after a wait of 2 s for one of them.';
+
+-- A plan that reaches beyond the token isn't the admin's to skip: it waits for an admin of all its environments.
+create or replace function app_private.settle_missed(environment app_public.environments, missed text, reason text, "except" uuid[])
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_ids uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_except uuid[];
+  v_apply uuid[];
+  v_skip uuid[];
+  v_wait uuid[];
+begin
+  perform app_private.lock_schedules(v_ids);
+  -- An admin may have cancelled some while the locks were waited for.
+  v_ids := array(select m.id from app_private.missed_schedules(environment.name) as m where m.id = any (v_ids));
+  v_except := array(select x.id from unnest("except") as x (id) where x.id <> all (v_ids));
+  if v_except <> '{}' then
+    raise exception 'The schedule % is not among those that came due while % was stopped.', v_except[1], environment.name
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select
+    coalesce(array_agg(c.id) filter (where c.choice = 'apply'), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and c.is_reached), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and not c.is_reached), '{}')
+  into v_apply, v_skip, v_wait
+  from (
+    select
+      s.id,
+      case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
+        as choice,
+      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+    from app_public.feature_flag_schedules s
+    left join app_public.plans p on p.id = s.plan_id
+    where s.id = any (v_ids)
+  ) as c;
+
+  update app_public.feature_flag_schedules s
+  set status = 'pending', resolution_reason = settle_missed.reason
+  where s.id = any (v_apply) and s.status = 'suspended';
+  update app_public.feature_flag_schedules s
+  set status = 'skipped', resolution_reason = settle_missed.reason
+  where s.id = any (v_skip);
+  perform app_private.end_point(p.plan_id, 'skipped', null)
+  from (
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skip) and s.plan_id is not null
+  ) as p;
+  perform app_private.suspend_for_stop(app_private.stopped_schedules(array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_wait) and s.status = 'pending')));
+  return jsonb_build_object('missed', missed, 'applied', cardinality(v_apply), 'skipped', cardinality(v_skip));
+end;
+$$;
+
+comment on function app_private.settle_missed(app_public.environments, text, text, uuid[]) is
+  'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
+
+create or replace function app_private.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_reason constant text := app_private.require_reason(resume_environment.reason);
+  v_environment app_public.environments;
+  v_outcome jsonb;
+  v_now timestamptz;
+begin
+  if coalesce(missed, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  v_environment := app_private.lock_environment(resume_environment.name);
+  if v_environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
+  v_now := clock_timestamp();
+  update app_public.environments e
+  set
+    stopped_at = null,
+    last_resume = v_outcome || jsonb_build_object(
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.resume_environment(text, text, text, uuid[]) is
+  'Ends the stop of an environment, without asking for a token; what is said of app_public.resume_environment() holds. Raises ZF023 where it isn''t stopped.';
 
 create or replace function app_public.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
 returns app_public.environments
@@ -3192,15 +4222,16 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(resume_environment.name);
+  return app_private.resume_environment(resume_environment.name, missed, resume_environment.reason, "except");
 end;
 $$;
 
 comment on function app_public.resume_environment(text, text, text, uuid[]) is
-  'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+  'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.resume_environment(text, text, text, uuid[]) to halyard_admin;
---! EndIncluded environments/stop.sql
+--! EndIncluded environments/resume.sql
 --! Included plans/fields.sql
 -- The fields of a plan that are audited.
 
@@ -5680,13 +6711,14 @@ begin
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := case
-      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+      when context ->> 'databaseUser' in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(context ->> 'applying')
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
   -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
-    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) || app_private.schedule_point(s)
+    into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
   elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
