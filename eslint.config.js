@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint';
 
 /**
  * The folders of src, from the bottom up. A folder imports only from rows below its own: so a domain (audit, flags, schedules)
- * knows neither the processes that serve it nor GraphQL, audit knows neither flags nor schedules, and flags not schedules.
+ * knows neither the processes that serve it nor GraphQL, audit knows neither flags nor schedules, flags not schedules, and schedules not plans.
  */
 const LAYERS = [
   ['lib'],
@@ -16,10 +16,17 @@ const LAYERS = [
   ['environments'],
   ['audit', 'flags'],
   ['schedules'],
+  ['plans'],
   ['console', 'graphql', 'metrics'],
   ['api', 'worker'],
   ['cli'],
 ];
+
+/** One kind of schema: those of zod itself have other methods, and bring all of zod to a front end. */
+const ZOD = {
+  regex: '^zod$',
+  message: 'Import z from src/lib/zod.ts: schemas are made of zod/mini.',
+};
 
 const layerRules = LAYERS.flatMap((layer, i) =>
   layer.map((folder) => {
@@ -33,7 +40,7 @@ const layerRules = LAYERS.flatMap((layer, i) =>
     return {
       files: [`src/${folder}/**/*.ts`],
       rules: {
-        'no-restricted-imports': ['error', { patterns: [{ regex: upwards, message }] }],
+        'no-restricted-imports': ['error', { patterns: [{ regex: upwards, message }, ZOD] }],
         'no-restricted-syntax': [
           'error',
           {

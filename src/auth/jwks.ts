@@ -1,14 +1,14 @@
 import type { GetVerificationKey } from 'express-jwt';
 import jwksRsa from 'jwks-rsa';
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** Bits of an RSA key's modulus, as RFC 7518 §3.3 demands. */
 const MIN_RSA_BITS = 2048;
 
-const unknown = z.unknown().optional();
+const unknown = z.optional(z.unknown());
 const key = z.looseObject({ kty: z.unknown(), use: unknown, kid: unknown, n: unknown });
-const keySet = z.object({ keys: z.array(key).max(1_000) });
+const keySet = z.object({ keys: z.array(key).check(z.maxLength(1_000)) });
 
 type Key = z.infer<typeof key>;
 type KeySet = z.infer<typeof keySet>;

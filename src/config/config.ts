@@ -2,6 +2,7 @@ import path from 'node:path';
 import { SINK_SETTINGS } from '../audit/delivery/sinks/index.ts';
 import { ConfigError } from './error.ts';
 import { algorithmsOf, ruleProblems } from './rules.ts';
+import { z } from '../lib/zod.ts';
 import type { Command } from './setting.ts';
 import { SETTINGS, type Values } from './settings.ts';
 
@@ -37,10 +38,13 @@ function readSettings(env: NodeJS.ProcessEnv): { values: Values; problems: strin
     const text = given.trim();
     // A secret that was read from a file often ends in a newline, and then no signature matches.
     if (given !== text) problems.push(`${name} has white space around its value: remove it.`);
-    const result = setting.schema.nullable().safeParse(text || (setting.default ?? null));
+    const result = z.nullable(setting.schema).safeParse(text || (setting.default ?? null));
     values[name] = result.data ?? null;
     if (result.success) continue;
-    const quoted = setting.schema.meta()?.secret === true ? '' : `; it is ${JSON.stringify(text)}`;
+    const quoted =
+      z.globalRegistry.get(setting.schema)?.secret === true
+        ? ''
+        : `; it is ${JSON.stringify(text)}`;
     problems.push(`Set ${name} to ${result.error.issues[0]?.message ?? 'another value'}${quoted}.`);
   }
   return { values: values as Values, problems };

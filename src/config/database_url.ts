@@ -1,4 +1,5 @@
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
+import { read } from './read.ts';
 
 /**
  * The parts of an address, by their delimiters alone: new URL() would take what is behind an unencoded / of a password for the name of
@@ -36,15 +37,10 @@ const ROOT = 'an address that has sslrootcert with sslmode=verify-ca, or sslmode
  * The address of a database, as it is used: with a host, which a socket's address may leave out (`postgres://user:password@/database?host=/cloudsql/…`),
  * and with the sslmode that pg means. The value may hold a password: no message quotes it.
  */
-export const databaseUrl = z
-  .string()
-  .transform((text, context) => {
-    const result = readAddress(text);
-    if (typeof result !== 'string') return result.href;
-    context.addIssue({ code: 'custom', message: result });
-    return z.NEVER;
-  })
-  .meta({ secret: true });
+export const databaseUrl = read((text) => {
+  const result = readAddress(text);
+  return typeof result === 'string' ? result : { value: result.href };
+}).register(z.globalRegistry, { secret: true });
 
 /** An address, or what it should be. */
 function readAddress(text: string): URL | string {

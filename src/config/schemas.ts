@@ -1,9 +1,13 @@
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
+import { read } from './read.ts';
 import { isLoopback } from '../lib/loopback.ts';
 import { isRole, ROLES, type Role } from '../lib/roles.ts';
 
 /** Items separated by commas. */
-const items = z.string().transform((text) => text.split(',').map((item) => item.trim()));
+const items = z.pipe(
+  z.string(),
+  z.transform((text) => text.split(',').map((item) => item.trim())),
+);
 
 // What the settings' texts may be. Each error completes the sentence "Set NAME to …".
 
@@ -18,9 +22,12 @@ export function oneOf<const T extends readonly string[]>(words: T) {
 /** Some of these words, separated by commas, each once. */
 export function someOf(words: readonly string[]) {
   const error = `some of ${words.join(', ')}, each once, separated by commas`;
-  return items.refine(
-    (given) => new Set(given).size === given.length && given.every((word) => words.includes(word)),
-    { error },
+  return items.check(
+    z.refine(
+      (given) =>
+        new Set(given).size === given.length && given.every((word) => words.includes(word)),
+      { error },
+    ),
   );
 }
 
@@ -29,15 +36,15 @@ export const anyText = z.string();
 
 /** A text that matches a pattern, which `error` describes. */
 export function matching(pattern: RegExp, error: string) {
-  return z.string().regex(pattern, { error });
+  return z.string().check(z.regex(pattern, { error }));
 }
 
 /** Decimal digits only: Number() would take 3e3 and white space too. */
 export function wholeNumber(min: number, max: number) {
   const error = `a whole number from ${min} to ${max}`;
-  return matching(/^\d{1,6}$/, error)
-    .transform(Number)
-    .refine((n) => n >= min && n <= max, { error });
+  return z
+    .pipe(matching(/^\d{1,6}$/, error), z.transform(Number))
+    .check(z.refine((n) => n >= min && n <= max, { error }));
 }
 
 export const host = matching(
@@ -52,30 +59,36 @@ export { databaseUrl } from './database_url.ts';
 /** The address of an identity provider's public keys. */
 export const jwksUri = z
   .string()
-  .refine(isConfidential, {
-    error: 'an https address (http is for loopback only)',
-    abort: true,
-  })
-  .refine((text) => loginOf(text) === ':', {
-    error: 'an address without user and password: public keys need none',
-  })
-  .meta(SECRET);
+  .check(
+    z.refine(isConfidential, {
+      error: 'an https address (http is for loopback only)',
+      abort: true,
+    }),
+    z.refine((text) => loginOf(text) === ':', {
+      error: 'an address without user and password: public keys need none',
+    }),
+  )
+  .register(z.globalRegistry, SECRET);
 
 /** The address of an identity provider, as its tokens have it in iss. */
-export const issuer = z.string().refine((text) => isConfidential(text) && isBare(text), {
-  error:
-    'the https address that the identity provider calls its issuer, without a query (http is for loopback only)',
-});
+export const issuer = z.string().check(
+  z.refine((text) => isConfidential(text) && isBare(text), {
+    error:
+      'the https address that the identity provider calls its issuer, without a query (http is for loopback only)',
+  }),
+);
 
 /** Where browsers reach this API: a scheme, a host and perhaps a port. */
-export const origin = z
-  .string()
-  .refine((text) => isConfidential(text) && new URL(text).origin === text.replace(/\/$/, ''), {
-    error:
-      'an https address without a path, such as https://flags.example.com (http is for loopback only)',
-    abort: true,
-  })
-  .transform((text) => new URL(text).origin);
+export const origin = z.pipe(
+  z.string().check(
+    z.refine((text) => isConfidential(text) && new URL(text).origin === text.replace(/\/$/, ''), {
+      error:
+        'an https address without a path, such as https://flags.example.com (http is for loopback only)',
+      abort: true,
+    }),
+  ),
+  z.transform((text) => new URL(text).origin),
+);
 
 /** Scopes of OAuth 2.0 (RFC 6749, 3.3), separated by spaces. */
 export const scopes = matching(
@@ -85,21 +98,27 @@ export const scopes = matching(
 
 /** 32 bytes in base64. */
 export const key = z
-  .string()
-  .regex(/^[A-Za-z0-9+/_-]{43}=?$/, { error: '32 random bytes in base64: openssl rand -base64 32' })
-  .transform((text) => Buffer.from(text, 'base64'))
-  .meta(SECRET);
+  .pipe(
+    matching(/^[A-Za-z0-9+/_-]{43}=?$/, '32 random bytes in base64: openssl rand -base64 32'),
+    z.transform((text) => Buffer.from(text, 'base64')),
+  )
+  .register(z.globalRegistry, SECRET);
 
 /** A secret that signs; how long it must be depends on the algorithms. */
 export const secret = z
   .string()
-  .refine((text) => !text.includes('-----BEGIN'), {
-    error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
-  })
-  .meta(SECRET);
+  .check(
+    z.refine((text) => !text.includes('-----BEGIN'), {
+      error: 'a random secret and no PEM key: serve public keys by JWT_JWKS_URI',
+    }),
+  )
+  .register(z.globalRegistry, SECRET);
 
 /** Items separated by commas, each once. */
-export const list = items.transform((given) => [...new Set(given)]);
+export const list = z.pipe(
+  items,
+  z.transform((given) => [...new Set(given)]),
+);
 
 /** The name of a token's claim, or the path to it. */
 export const claimName = matching(
@@ -109,19 +128,17 @@ export const claimName = matching(
 );
 
 /** NAME=role, separated by commas: which role a name in a token stands for. A name may have an equals sign, and no comma. */
-export const roleMap = z.string().transform((text, context): ReadonlyMap<string, Role> => {
+export const roleMap = read((text) => {
   const map = new Map<string, Role>();
   for (const item of text.split(',')) {
     const [, name = '', role = ''] = /^(.*)=(.*)$/s.exec(item) ?? [];
     const key = name.trim();
     if (key === '' || !isRole(role.trim()) || map.has(key)) {
-      const error = `names of roles in tokens, each once, with ${ROLES.join(', ')} behind an equals sign, such as platform-admins=admin,ops=viewer`;
-      context.addIssue({ code: 'custom', message: error });
-      return z.NEVER;
+      return `names of roles in tokens, each once, with ${ROLES.join(', ')} behind an equals sign, such as platform-admins=admin,ops=viewer`;
     }
     map.set(key, role.trim() as Role);
   }
-  return map;
+  return { value: map };
 });
 
 /** Whether an address has neither login, query nor fragment. */

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import type { z } from '../lib/zod.ts';
 
 /** Every command that a setting may be for. */
 export const COMMANDS = [
@@ -22,7 +22,7 @@ export const FORWARDERS = ['start', 'worker'] as const;
 /** An environment variable that Halyard reads. */
 export interface Setting {
   /** Reads the variable's text; its error completes the sentence "Set NAME to …". */
-  readonly schema: z.ZodType<unknown, string>;
+  readonly schema: z.ZodMiniType<unknown, string>;
   /** The text that counts when the variable is unset. */
   readonly default?: string;
   /** What being unset means, for people, when there is no default. */

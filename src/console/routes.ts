@@ -1,5 +1,5 @@
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 import { readJson } from '../http/json_body.ts';
 import { makeErrorHandler, notFound, parse } from '../http/problems.ts';
 import { ProblemError } from '../lib/errors.ts';
@@ -10,7 +10,9 @@ import type { Oidc } from './oidc.ts';
 import type { SignIn } from './sign_in.ts';
 import type { Site } from './site.ts';
 
-const pasted = z.strictObject({ token: z.string().trim().min(1).max(8_192) });
+const pasted = z.strictObject({
+  token: z.string().check(z.trim(), z.minLength(1), z.maxLength(8_192)),
+});
 
 interface RouteOptions {
   readonly site: Site;

@@ -1,11 +1,11 @@
 /** The fields of a flag, as migrations/fixtures/flags/fields.sql has them for the database. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import { LIMITS, text } from '../http/schema_parts.ts';
 
 interface FlagField {
   /** A value of the field, null among them where the column may be null. */
-  readonly schema: z.ZodType;
+  readonly schema: z.ZodMiniType;
   /** What a value must be, for GraphQL's error: it completes a sentence that begins with the column's name. */
   readonly rule: string;
   /** Whether a schedule may change it. */
@@ -17,7 +17,7 @@ interface FlagField {
   readonly description: string;
 }
 
-export const rolloutPercentageSchema = z.int().min(0).max(100);
+export const rolloutPercentageSchema = z.int().check(z.minimum(0), z.maximum(100));
 
 /** By column. The shapes of REST, the columns of its statements and the types of GraphQL come from here. */
 export const FLAG_FIELDS = {
@@ -38,7 +38,7 @@ export const FLAG_FIELDS = {
     description: 'Set the share of users that get the feature, 0 to 100.',
   },
   description: {
-    schema: text(LIMITS.description).nullable(),
+    schema: z.nullable(text(LIMITS.description)),
     rule: 'may have 2,000 characters at most',
     schedulable: false,
     sql: 'text',
@@ -64,20 +64,20 @@ export const flagShape = Object.fromEntries(
 };
 
 /** Every field, each of which may be left out. */
-export const flagPatchShape = z.object(flagShape).partial().shape;
+export const flagPatchShape = z.partial(z.object(flagShape)).shape;
 
 /** The fields of a schedule's updates, each of which may be left out. */
-export const updatesShape = z
-  .object(
+export const updatesShape = z.partial(
+  z.object(
     Object.fromEntries(SCHEDULABLE_FIELDS.map(([name, field]) => [name, withoutNull(field)])) as {
       [K in keyof Fields as Fields[K]['schedulable'] extends true ? K : never]: Fields[K]['schema'];
     },
-  )
-  .partial().shape;
+  ),
+).shape;
 
 /** A schedule sets a field to a value, and can't set it to null: updates_problem() refuses null, and patch_flags() passes it over. */
-function withoutNull({ schema }: FlagField): z.ZodType {
-  return schema instanceof z.ZodNullable ? (schema.unwrap() as z.ZodType) : schema;
+function withoutNull({ schema }: FlagField): z.ZodMiniType {
+  return schema instanceof z.ZodMiniNullable ? (schema.def.innerType as z.ZodMiniType) : schema;
 }
 
 /**
@@ -85,14 +85,16 @@ function withoutNull({ schema }: FlagField): z.ZodType {
  *
  * @param counted the fields of which one must be there; all of them unless given
  */
-export function someOf<T extends z.ZodRawShape>(
+export function someOf<T extends z.core.$ZodShape>(
   fields: T,
   counted: readonly string[] = Object.keys(fields),
-): z.ZodObject<T, z.core.$strict> {
+): z.ZodMiniObject<T, z.core.$strict> {
   return z
     .strictObject(fields)
-    .refine(
-      (given) => counted.some((name) => (given as Record<string, unknown>)[name] !== undefined),
-      `must have at least one of: ${counted.join(', ')}`,
+    .check(
+      z.refine(
+        (given) => counted.some((name) => (given as Record<string, unknown>)[name] !== undefined),
+        `must have at least one of: ${counted.join(', ')}`,
+      ),
     );
 }

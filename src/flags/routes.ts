@@ -1,6 +1,6 @@
 import type { Request, Router } from 'express';
 import express from 'express';
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import { requireEnvironment } from '../environments/routes.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
@@ -145,7 +145,7 @@ export function makeFlagRoutes(query: QueryAsCaller, pending: PendingSchedules):
 
 /** A new flag's environment is in the body, as a column, or in the address; they must not differ. */
 function environmentOf(flag: Omit<CreateFlag, 'reason'>, query: unknown): string {
-  const schema = z.strictObject({ environment: environmentSchema.optional() });
+  const schema = z.strictObject({ environment: z.optional(environmentSchema) });
   const { environment = flag.environment } = parse(schema, query);
   if (flag.environment !== undefined && environment !== flag.environment)
     throw new ProblemError(

@@ -1,5 +1,5 @@
 /** The shapes of flags in the REST API. */
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 
 import {
   environmentSchema,
@@ -19,7 +19,7 @@ export const DEFAULT_ENVIRONMENT = 'production';
 /** Body of POST /api/admin/flags. */
 export const createFlagSchema = z.strictObject({
   flag_key: flagKeySchema,
-  environment: environmentSchema.optional(),
+  environment: z.optional(environmentSchema),
   ...flagPatchShape,
   reason: reasonSchema,
 });
@@ -35,11 +35,11 @@ export const flagPathSchema = z.strictObject({ flagKey: flagKeySchema });
 
 /** `?environment=`: strict, because a misspelt name would silently mean production. */
 export const environmentQuerySchema = z.strictObject({
-  environment: environmentSchema.default(DEFAULT_ENVIRONMENT),
+  environment: z._default(environmentSchema, DEFAULT_ENVIRONMENT),
 });
 
 /** Query of GET /api/admin/flags. */
-export const listFlagsQuerySchema = environmentQuerySchema.extend(pageShape);
+export const listFlagsQuerySchema = z.extend(environmentQuerySchema, pageShape);
 
 /** A flag, as every route answers it. */
 export const flagSchema = z.strictObject({

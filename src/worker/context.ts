@@ -1,6 +1,6 @@
 import type { JobHelpers } from 'graphile-worker';
 import type pg from 'pg';
-import { z } from 'zod';
+import { z } from '../lib/zod.ts';
 import type { Logger } from '../lib/log.ts';
 import type { WorkerMetrics } from '../metrics/worker.ts';
 import type { Applier } from '../schedules/apply.ts';
@@ -18,7 +18,7 @@ export interface WorkerContext {
 }
 
 /** graphile-worker's crontab adds `_cron`; no task of Halyard's takes anything else. */
-const NO_PAYLOAD = z.strictObject({ _cron: z.unknown().optional() });
+const NO_PAYLOAD = z.strictObject({ _cron: z.optional(z.unknown()) });
 
 /**
  * The context of the worker that runs this task, from the task's second argument: several workers can live in one process.

@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
 import { describe, expect, test } from 'vitest';
-import type { z } from 'zod';
 
 import {
   cancelScheduleSchema,
@@ -15,10 +14,11 @@ import {
   updateFlagSchema,
   updatesSchema,
 } from 'halyard/schemas';
+import type { z } from '../../src/lib/zod.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { one } from '../support/factory.ts';
 
-const accepts = (schema: z.ZodType, value: unknown) => schema.safeParse(value).success;
+const accepts = (schema: z.ZodMiniType, value: unknown) => schema.safeParse(value).success;
 
 describe('with the database', () => {
   const database = useDatabase();
@@ -216,7 +216,7 @@ test('front ends can import them: nothing but zod is needed', async () => {
     const source = await readFile(file, 'utf8');
     for (const [, name = ''] of source.matchAll(/from '([^']+)'/g))
       if (name.startsWith('.')) todo.push(new URL(name, file));
-      else expect(name, file.pathname).toBe('zod');
+      else expect(name, file.pathname).toBe('zod/mini');
     expect(source).not.toMatch(/\b(?:Buffer|process|require)\b/);
   }
   expect(seen.size).toBeGreaterThan(4);

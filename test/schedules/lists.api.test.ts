@@ -5,6 +5,7 @@ import { useDatabase } from '../support/database.ts';
 import { insertSchedule } from '../support/factory.ts';
 import { useSchedules } from '../support/schedule_requests.ts';
 import { adminToken, viewerToken } from '../support/tokens.ts';
+import { z } from '../../src/lib/zod.ts';
 
 const database = useDatabase();
 const api = useApi(database);
@@ -26,7 +27,7 @@ test('the list has every status, rows from before the tracking columns, and the 
   });
   const answer = await api.call(`GET /api/admin/flags/${flag}/schedule`, { token: viewerToken() });
   expect(answer.status).toBe(200);
-  expect(scheduleSchema.array().parse(answer.body)).toMatchObject([
+  expect(z.array(scheduleSchema).parse(answer.body)).toMatchObject([
     { status: 'pending', created_by: null, cancelled_by: null, cancelled_at: null },
     { id: cancelled.id, status: 'cancelled', created_by: 'alice', cancelled_by: 'alice' },
   ]);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 import { parseJson } from '../../lib/json.ts';
 import { readMessage, type Anchor } from '../verification/copy.ts';
 
@@ -54,11 +54,8 @@ const SEALED = '{"eventType": "audit.sealed"';
 const eventShape = z.object({
   eventType: z.string(),
   eventId: z.guid(),
-  seq: z.int().positive(),
-  timestamp: z.iso
-    .datetime()
-    .optional()
-    .catch(() => undefined),
+  seq: z.int().check(z.positive()),
+  timestamp: z.catch(z.optional(z.iso.datetime()), () => undefined),
 });
 
 /** Reads the end of a stream. @param records in the stream's order, in which a seal is behind its events */

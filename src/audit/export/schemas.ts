@@ -1,5 +1,5 @@
 /** The shapes of GET /api/admin/audit/events and of `halyard audit export`. */
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 
 import { EVENT_LEVELS, eventTypeProblem } from '../event_types.ts';
 import {
@@ -19,54 +19,60 @@ const MAX_TYPES = 20;
 const ACTOR_LENGTH = 320;
 
 /** 15 digits fit into a JavaScript number, and no trail has more events. */
-const numberSchema = z
-  .string()
-  .regex(/^\d{1,15}$/, 'must be a whole number')
-  .transform(Number);
+const numberSchema = z.pipe(
+  z.string().check(z.regex(/^\d{1,15}$/, 'must be a whole number')),
+  z.transform(Number),
+);
 
-const typesSchema = z
-  .union([z.string(), z.array(z.string())])
-  .transform((given) => [given].flat().flatMap((list) => list.split(',')))
-  .pipe(
-    z
-      .array(
-        z.string().refine((type) => eventTypeProblem(type) === null, {
-          error: ({ input }) => eventTypeProblem(String(input)) ?? '',
-        }),
-      )
-      .max(MAX_TYPES, `must name ${MAX_TYPES} types at most`),
-  );
+const typeSchema = z.string().check(
+  z.refine((type) => eventTypeProblem(type) === null, {
+    error: ({ input }) => eventTypeProblem(String(input)) ?? '',
+  }),
+);
+
+const typesSchema = z.pipe(
+  z.pipe(
+    z.union([z.string(), z.array(z.string())]),
+    z.transform((given) => [given].flat().flatMap((list) => list.split(','))),
+  ),
+  z.array(typeSchema).check(z.maxLength(MAX_TYPES, `must name ${MAX_TYPES} types at most`)),
+);
 
 const filters = {
   /** Inclusive, by occurred_at. */
-  from: instantSchema.optional(),
+  from: z.optional(instantSchema),
   /** Exclusive, by occurred_at. */
-  to: instantSchema.optional(),
-  flag: flagKeySchema.optional(),
-  environment: environmentSchema.optional(),
+  to: z.optional(instantSchema),
+  flag: z.optional(flagKeySchema),
+  environment: z.optional(environmentSchema),
   /** An admin's user id or e-mail address, `system` for the worker, or a login that ran SQL of its own. */
-  actor: text(ACTOR_LENGTH).min(1).optional(),
+  actor: z.optional(text(ACTOR_LENGTH).check(z.minLength(1))),
   /** Repeated or with commas: any of them. */
-  type: typesSchema.optional(),
+  type: z.optional(typesSchema),
   /** Only after this seq. */
-  after: numberSchema.optional(),
+  after: z.optional(numberSchema),
   /** Only up to this seq; the `Link` of a page has it, so that the pages end. */
-  until: numberSchema.optional(),
+  until: z.optional(numberSchema),
   /** By seq; `asc` unless given. */
-  order: z.enum(['asc', 'desc']).optional(),
+  order: z.optional(z.enum(['asc', 'desc'])),
 };
 
 /** Query of GET /api/admin/audit/events for a page of JSON. */
 export const listAuditEventsQuerySchema = withSpan(
   z.strictObject({
     ...filters,
-    limit: numberSchema.pipe(z.number().min(1).max(AUDIT_PAGE.most)).default(AUDIT_PAGE.default),
+    limit: z._default(
+      z.pipe(numberSchema, z.number().check(z.minimum(1), z.maximum(AUDIT_PAGE.most))),
+      AUDIT_PAGE.default,
+    ),
     /** The export that a page continues; the `Link` of a page has it. */
-    export: z.guid().optional(),
-    follow: z
-      .literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv')
-      .optional()
-      .transform(() => undefined),
+    export: z.optional(z.guid()),
+    follow: z.pipe(
+      z.optional(
+        z.literal('false', 'waits for events only with Accept: application/x-ndjson or text/csv'),
+      ),
+      z.transform(() => undefined),
+    ),
   }),
 );
 
@@ -75,17 +81,19 @@ export const exportAuditEventsQuerySchema = withSpan(
   z
     .strictObject({
       ...filters,
-      limit: numberSchema.pipe(z.number().min(1)).optional(),
-      follow: z.enum(['true', 'false']).optional(),
+      limit: z.optional(z.pipe(numberSchema, z.number().check(z.minimum(1)))),
+      follow: z.optional(z.enum(['true', 'false'])),
     })
-    .refine(({ follow, until }) => follow !== 'true' || until === undefined, {
-      path: ['follow'],
-      message: 'waits for new events, and so goes without until',
-    })
-    .refine(({ follow, order }) => follow !== 'true' || order !== 'desc', {
-      path: ['follow'],
-      message: 'waits for new events, and so goes without order=desc',
-    }),
+    .check(
+      z.refine(({ follow, until }) => follow !== 'true' || until === undefined, {
+        path: ['follow'],
+        message: 'waits for new events, and so goes without until',
+      }),
+      z.refine(({ follow, order }) => follow !== 'true' || order !== 'desc', {
+        path: ['follow'],
+        message: 'waits for new events, and so goes without order=desc',
+      }),
+    ),
 );
 
 const instantTextSchema = z.iso.datetime({ precision: 6 });
@@ -95,20 +103,20 @@ const instantTextSchema = z.iso.datetime({ precision: 6 });
  * leaf. Times are ISO 8601 in UTC with microseconds. CSV has the same fields in this order, but no message.
  */
 export const auditEventSchema = z.strictObject({
-  seq: z.int().min(1),
+  seq: z.int().check(z.minimum(1)),
   id: z.guid(),
   occurred_at: instantTextSchema,
   event_type: z.string(),
   level: z.enum(EVENT_LEVELS),
-  flag_id: z.guid().nullable(),
-  flag_key: z.string().nullable(),
-  environment: z.string().nullable(),
-  schedule_id: z.guid().nullable(),
+  flag_id: z.nullable(z.guid()),
+  flag_key: z.nullable(z.string()),
+  environment: z.nullable(z.string()),
+  schedule_id: z.nullable(z.guid()),
   actor_kind: z.enum(['admin', 'system', 'database']),
-  admin_user_id: z.string().nullable(),
-  admin_email: z.string().nullable(),
-  request_id: z.string().nullable(),
-  client_request_id: z.string().nullable(),
+  admin_user_id: z.nullable(z.string()),
+  admin_email: z.nullable(z.string()),
+  request_id: z.nullable(z.string()),
+  client_request_id: z.nullable(z.string()),
   database_user: z.string(),
   application_name: z.string(),
   reconciled: z.boolean(),

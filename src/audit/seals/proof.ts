@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 import { parseJson } from '../../lib/json.ts';
 import { leafOf, rootByPath } from './merkle.ts';
 import { count, hash, headOf, sealShape } from './seal.ts';
@@ -7,10 +7,10 @@ const proofShape = z.object({
   version: z.literal(1),
   eventId: z.guid(),
   seq: count,
-  message: z.string().nullable(),
+  message: z.nullable(z.string()),
   leaf: hash,
   leafIndex: count,
-  path: z.array(hash).max(64),
+  path: z.array(hash).check(z.maxLength(64)),
   seal: sealShape,
 });
 

@@ -1,6 +1,6 @@
 import type { Router } from 'express';
 import express from 'express';
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 import type { QueryAsCaller } from '../../http/caller.ts';
 import { onlyMethods, parse } from '../../http/problems.ts';
 import { ProblemError } from '../../lib/errors.ts';

@@ -1,10 +1,10 @@
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 import { sha256 } from './merkle.ts';
 
 const HEAD = Buffer.from([2]);
 
-export const hash = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits');
-export const count = z.int().nonnegative();
+export const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits'));
+export const count = z.int().check(z.nonnegative());
 const id = z.guid();
 
 /** A seal as audit.sealed records and proofs hold it. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import { z } from '../../lib/zod.ts';
 import { parseJson } from '../../lib/json.ts';
 import { leafOf } from '../seals/merkle.ts';
 import { sealShape, type Seal } from '../seals/seal.ts';
@@ -28,14 +28,15 @@ const sealedShape = z.object({
 const eventShape = z.object({
   eventType: z.string(),
   eventId: z.string(),
-  seq: z.int().positive(),
-  truncated: z.undefined().optional(),
-  purged: z.undefined().optional(),
+  seq: z.int().check(z.positive()),
+  truncated: z.optional(z.undefined()),
+  purged: z.optional(z.undefined()),
 });
 
-const placeholderShape = z
-  .object({ eventId: z.string(), seq: z.int().positive() })
-  .and(z.object({ truncated: z.literal(true) }).or(z.object({ purged: z.literal(true) })));
+const placeholderShape = z.intersection(
+  z.object({ eventId: z.string(), seq: z.int().check(z.positive()) }),
+  z.union([z.object({ truncated: z.literal(true) }), z.object({ purged: z.literal(true) })]),
+);
 
 /** An audit.sealed record that can't be checked. */
 export interface BrokenSeal {
@@ -44,12 +45,12 @@ export interface BrokenSeal {
 }
 
 const claimShape = z.object({
-  seal: z.int().nullable().catch(null),
-  trail: z.string().nullable().catch(null),
+  seal: z.catch(z.nullable(z.int()), null),
+  trail: z.catch(z.nullable(z.string()), null),
 });
 const brokenSealShape = z.object({
   eventType: z.literal('audit.sealed'),
-  metadata: claimShape.catch({ seal: null, trail: null }),
+  metadata: z.catch(claimShape, { seal: null, trail: null }),
 });
 
 /** Where a string begins that CloudWatch Logs, Docker (log) or journald (MESSAGE) wraps what was shipped in. */

@@ -6,6 +6,7 @@ import { useDatabase, withClient } from '../../support/database.ts';
 import { addEvents, number } from '../../support/export.ts';
 import { adminToken, auditorToken } from '../../support/tokens.ts';
 import { PATH, DAY, events, readStream, recorded } from '../../support/exported_trail.ts';
+import { z } from '../../../src/lib/zod.ts';
 
 const database = useDatabase();
 const api = useApi(database);
@@ -55,7 +56,7 @@ describe('pages of JSON', () => {
 
   test('have the documented shape, and the text whose hash is the leaf', async () => {
     const answer = await api.call(`GET ${PATH}?limit=6`, { token: auditorToken() });
-    const page = auditEventSchema.array().parse(answer.body);
+    const page = z.array(auditEventSchema).parse(answer.body);
     expect(page).toHaveLength(6);
     expect(page[1]).toMatchObject({
       occurred_at: `${DAY}0T11:00:00.000001Z`,

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import { z } from 'zod';
+import { z } from '../../../lib/zod.ts';
+import { read } from '../../../config/read.ts';
 import { oneOf } from '../../../config/schemas.ts';
 import { FORWARDERS } from '../../../config/setting.ts';
 import { eventTypeProblem } from '../../event_types.ts';
@@ -8,29 +9,23 @@ import { isPublic, literalAddress } from './webhook/address.ts';
 import { webhookSecrets } from './webhook/signature.ts';
 
 /** A path may be a secret, as Slack's, and the user and password are: no message quotes the value. */
-const webhookUrl = z
-  .string()
-  .transform((text, context) => {
-    const url = URL.parse(text);
-    if (url !== null && /^https?:$/.test(url.protocol) && url.hash === '') return url;
-    context.addIssue({ code: 'custom', message: 'an https address without a fragment (#…)' });
-    return z.NEVER;
-  })
-  .meta({ secret: true });
+const webhookUrl = read((text) => {
+  const url = URL.parse(text);
+  if (url !== null && /^https?:$/.test(url.protocol) && url.hash === '') return { value: url };
+  return 'an https address without a fragment (#…)';
+}).register(z.globalRegistry, { secret: true });
 
 /** Seals are records of the trail, and no events: they are sent where they are named. */
 const SEALED = 'audit.sealed';
 
-const webhookEvents = z.string().transform((text, context): readonly string[] => {
+const webhookEvents = read((text) => {
   const types = text.split(',').map((type) => type.trim());
   const problem = types
     .filter((type) => type !== SEALED)
     .map(eventTypeProblem)
     .find((found) => found !== null);
-  if (problem === undefined) return types;
-  const message = `types of events, separated by commas; the trail ${problem}`;
-  context.addIssue({ code: 'custom', message });
-  return z.NEVER;
+  if (problem === undefined) return { value: types };
+  return `types of events, separated by commas; the trail ${problem}`;
 });
 
 /** Any HTTP receiver that takes Standard Webhooks, or an incoming webhook of Slack's. */
@@ -63,7 +58,10 @@ export const webhook = defineSink({
       doc: 'standard posts the shipped text, slack a sentence for an incoming webhook of Slack’s',
     },
     WEBHOOK_ALLOW_PRIVATE: {
-      schema: oneOf(['true', 'false']).transform((text) => text === 'true'),
+      schema: z.pipe(
+        oneOf(['true', 'false']),
+        z.transform((text) => text === 'true'),
+      ),
       default: 'false',
       processes: FORWARDERS,
       doc: 'true also allows private, loopback and link-local addresses, and http',

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
-import { z } from 'zod';
+import { read } from '../../../../config/read.ts';
+import { z } from '../../../../lib/zod.ts';
 
 // Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
@@ -8,18 +9,11 @@ const MIN_BYTES = 24;
 const MAX_BYTES = 64;
 
 /** Secrets as text, separated by blanks: the receiver's next one first, say, while it changes from one to another. */
-export const webhookSecrets = z
-  .string()
-  .transform((text, context): readonly Buffer[] => {
-    const keys = text.split(/\s+/).map(readSecret);
-    if (keys.every((key) => key !== null)) return keys;
-    context.addIssue({
-      code: 'custom',
-      message: `whsec_ and ${MIN_BYTES} to ${MAX_BYTES} random bytes in base64, as echo "whsec_$(openssl rand -base64 32)" prints; while it changes, both, separated by a blank`,
-    });
-    return z.NEVER;
-  })
-  .meta({ secret: true });
+export const webhookSecrets = read((text) => {
+  const keys = text.split(/\s+/).map(readSecret);
+  if (keys.every((key) => key !== null)) return { value: keys };
+  return `whsec_ and ${MIN_BYTES} to ${MAX_BYTES} random bytes in base64, as echo "whsec_$(openssl rand -base64 32)" prints; while it changes, both, separated by a blank`;
+}).register(z.globalRegistry, { secret: true });
 
 function readSecret(text: string): Buffer | null {
   const base64 = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text)?.[1] ?? '';
