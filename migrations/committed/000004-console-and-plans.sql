@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:202c7a686e8354ef024b3d12600b14482488db3d
+--! Hash: sha1:0f3639655e37934a07cf07ed111c8afcb4aad239
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -39,7 +39,9 @@ declare
     audit.lateness_days,
     audit.failed_schedules,
     audit.cancellations_by_others,
-    audit.manual_changes
+    audit.manual_changes,
+    audit.stops,
+    audit.plan_events
   }';
   v_deadlock_timeout constant interval := current_setting('deadlock_timeout');
   v_relations regclass[];
@@ -3587,7 +3589,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -6705,6 +6708,65 @@ comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
 
+-- A stop lasts until the environment's next resume; which revision that has isn't known where events were lost, so it is looked for by
+-- the revision and not by the one behind.
+create or replace view audit.stops with (security_invoker = true) as
+select
+  e.occurred_at, e.environment,
+  case e.actor_kind when 'database' then e.database_user else e.admin_user_id end as stopped_by,
+  e.metadata ->> 'reason' as reason,
+  r.occurred_at as resumed_at,
+  case r.actor_kind when 'database' then r.database_user else r.admin_user_id end as resumed_by,
+  r.metadata ->> 'reason' as resume_reason,
+  r.metadata ->> 'missed' as missed,
+  (r.metadata ->> 'applied')::integer as applied,
+  (r.metadata ->> 'skipped')::integer as skipped,
+  e.id as event_id
+from audit.events e
+left join lateral (
+  select n.*
+  from audit.events n
+  where n.event_type = 'environment.resumed' and n.environment = e.environment and n.occurred_at >= e.occurred_at
+    and n.revision > e.revision
+  order by n.revision
+  limit 1
+) as r on true
+where e.event_type = 'environment.stopped';
+
+comment on view audit.stops is 'Each time that an environment was stopped, and when and how it was resumed.';
+comment on column audit.stops.stopped_by is 'The admin''s user id, or the login that stopped it in SQL; null when unknown.';
+comment on column audit.stops.reason is 'Why it was stopped.';
+comment on column audit.stops.resumed_at is 'When it was resumed; null while it is stopped.';
+comment on column audit.stops.resumed_by is 'The admin''s user id, or the login that resumed it in SQL; null when unknown.';
+comment on column audit.stops.resume_reason is 'Why it was resumed.';
+comment on column audit.stops.missed is 'What was done with the schedules that came due meanwhile, but for exceptions: apply or skip.';
+comment on column audit.stops.applied is 'How many of them were made pending again.';
+comment on column audit.stops.skipped is 'How many of them were skipped.';
+
+create or replace view audit.plan_events with (security_invoker = true) as
+select
+  e.occurred_at,
+  (e.metadata ->> 'planId')::uuid as plan_id,
+  e.event_type, e.environment, e.flag_key, e.schedule_id, e.actor_kind, e.admin_user_id, e.database_user,
+  (e.metadata ->> 'occurrenceNo')::integer as occurrence_no,
+  (e.metadata ->> 'stepNo')::integer as step_no,
+  coalesce(e.metadata ->> 'title', e.metadata #>> '{after,title}', e.metadata #>> '{before,title}') as title,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
+  coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
+  e.id as event_id
+from audit.events e
+where e.metadata ? 'planId';
+
+comment on view audit.plan_events is 'What happened to each plan, to its schedules, and to flags by them.';
+comment on column audit.plan_events.plan_id is 'The plan.';
+comment on column audit.plan_events.occurrence_no is 'Which occurrence of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.step_no is 'Which step of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.title is 'The plan''s title, where the event says it.';
+comment on column audit.plan_events.before is 'What was before, where the event says it.';
+comment on column audit.plan_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.plan_events.reason is 'Why, where the event says it; of a schedule that failed, the error.';
+
 -- A column that is the trail's has the trail's comment, but for those below.
 do $$
 declare
@@ -6724,14 +6786,16 @@ $$;
 comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
 comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+comment on column audit.stops.occurred_at is 'When it was stopped.';
+comment on column audit.plan_events.environment is 'The environment of what happened; null for a plan of several.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 to halyard_auditor;
 --! EndIncluded audit/read/views.sql
 --! Included audit/read/status.sql
