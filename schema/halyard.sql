@@ -3275,6 +3275,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -3424,6 +3425,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -3442,6 +3444,17 @@ begin
 end;
 $function$;
 comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$function$;
+comment on function app_private.lock_plan_tables() is 'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
  RETURNS SETOF app_public.feature_flag_schedules
@@ -3556,8 +3569,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $function$;

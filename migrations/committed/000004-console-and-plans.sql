@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:0f3639655e37934a07cf07ed111c8afcb4aad239
+--! Hash: sha1:93fcb1beec172182a27c02ff0298cd95a2bba61a
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -15,9 +15,9 @@ declare
     app_private.locks,
     app_private.leases,
     app_private.apply_gates,
-    app_public.plans,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.plans,
     app_public.environments,
     app_private.settings,
     app_private.denials,
@@ -5161,6 +5161,22 @@ comment on function app_private.vanished_plans() is
 --! Included plans/lifecycle.sql
 -- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
 
+-- A schedule of its own comes to the table of plans last, when its foreign key is checked. What takes these tables whole
+-- (platform/locks.sql, audit/restore/accept.sql) takes them in that order, and so does what begins with a plan.
+create or replace function app_private.lock_plan_tables()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_plan_tables() is
+  'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
+
 -- Finds a plan that the claims let through and holds it against the worker, in the worker's own order: plan, flags by id, schedules by id.
 create or replace function app_private.lock_plan(id uuid)
 returns app_public.plans
@@ -5172,6 +5188,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -5234,6 +5251,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -8497,8 +8515,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $$;
