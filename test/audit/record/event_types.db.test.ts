@@ -56,6 +56,9 @@ function exampleOf({ type, metadata_keys: keys }: EventType): string {
       return result.replaceAll(value, i < ids.length ? `00000000-0000-8000-8000-${digits}` : fixed);
     }, text)
     .replace(/"latenessMs": \d+/, '"latenessMs": 7')
+    .replaceAll(/"stoppedForMs": \d+/g, '"stoppedForMs": 90000')
+    // Of a content with ids.
+    .replaceAll(/"contentHash": "[0-9a-f]{64}"/g, `"contentHash": "${'5a'.repeat(32)}"`)
     .replace(/"month": "\d{4}-\d\d"/, '"month": "2025-11"');
 }
 
