@@ -3,7 +3,7 @@ import { z } from '../../src/lib/zod.ts';
 import { planSchema, scheduleSchema } from '../../src/schemas.ts';
 import { contentsOf, inMinutes, useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
-import { planIn, planWith, usePlans } from '../support/plan_requests.ts';
+import { planIn, planWith, usePlans } from '../support/plans_by_rest.ts';
 import { failPoint } from '../support/plans.ts';
 import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 

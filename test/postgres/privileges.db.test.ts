@@ -45,6 +45,8 @@ audit.lateness_days                  rawdDxt  -              -                  
 audit.failed_schedules               rawdDxt  -              -                                                                                                  -       r        -       -
 audit.cancellations_by_others        rawdDxt  -              -                                                                                                  -       r        -       -
 audit.manual_changes                 rawdDxt  -              -                                                                                                  -       r        -       -
+audit.stops                          rawdDxt  -              -                                                                                                  -       r        -       -
+audit.plan_events                    rawdDxt  -              -                                                                                                  -       r        -       -
 audit.reconciliations                rawdDxt  -              -                                                                                                  -       -        -       -
 `;
 
@@ -194,6 +196,8 @@ app_private.environment_id(text)
 app_private.environment_state(app_public.environments)
 app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text)
 app_private.original_environments(text[])
+app_private.environment_recorded(audit.events)
+app_private.environment_found(app_public.environments)
 app_private.vanished_environments()
 app_private.tg_environments__stamp()
 app_private.tg_environments__audit()

@@ -1,38 +1,34 @@
-import { expect } from 'vitest';
-import type { Plan, PlanChange } from '../../src/schemas.ts';
-import { inMinutes, type Answer, type TestApi } from './api.ts';
-import { withClient, type TestDatabase } from './database.ts';
-import { insertFlag } from './factory.ts';
-import { adminToken } from './tokens.ts';
+import type pg from 'pg';
+import { createPlan, type PlanChange } from './plans.ts';
+import { become, type TestClaims } from './roles.ts';
 
-/** An answer's body as a plan. */
-export const planIn = ({ body }: Answer) => body as unknown as Plan;
+/**
+ * What `work` does as an admin of a request of the API, in a transaction that is committed.
+ *
+ * @param client the authenticator's, or an administrator's
+ */
+export async function asRequest<T>(
+  client: pg.ClientBase,
+  work: () => Promise<T>,
+  claims: TestClaims = { userId: 'alice', email: 'alice@example.com' },
+): Promise<T> {
+  await client.query('begin');
+  try {
+    await become(client, 'admin', claims);
+    const result = await work();
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  }
+}
 
-/** A body of a plan with these changes, due in an hour. */
-export const planWith = (...changes: Partial<PlanChange>[]) => ({
-  title: 'Release',
-  starts_at: inMinutes(60),
-  steps: [{ changes }],
-});
-
-/** What tests of plans begin with: flags, and plans that change them. */
-export function usePlans(database: TestDatabase, api: TestApi) {
-  const asOwner = <T>(work: Parameters<typeof withClient<T>>[1]) =>
-    withClient(database.ownerUrl, work);
-
-  return {
-    asOwner,
-    /** A change that turns a new flag on, unless it says otherwise. */
-    newChange: async (overrides: Partial<PlanChange> = {}): Promise<PlanChange> => {
-      const { environment = 'production' } = overrides;
-      const { flag_key } = await asOwner((client) => insertFlag(client, { environment }));
-      return { flag_key, environment, updates: { enabled: true }, ...overrides };
-    },
-    /** alice makes a plan by REST. */
-    create: async (body: object): Promise<Plan> => {
-      const answer = await api.call('POST /api/admin/plans', { token: adminToken(), json: body });
-      expect([answer.status, answer.text]).toEqual([201, expect.any(String)]);
-      return planIn(answer);
-    },
-  };
+/** Makes a plan of alice's, and commits it; due in an hour unless `dueIn`, null for now, says otherwise. Gives its id. */
+export async function requestPlan(
+  client: pg.ClientBase,
+  changes: PlanChange[],
+  options: Parameters<typeof createPlan>[2] = {},
+): Promise<string> {
+  return (await asRequest(client, () => createPlan(client, changes, options))).id;
 }
