@@ -39,7 +39,7 @@ describe('what is said to be live', () => {
   });
 
   test('is connected', async () => {
-    await expect.poll(() => followed.length).toBe(2);
+    await expect.poll(() => followed.length).toBe(3);
     await expect.poll(kind).toBe('live');
   });
 
