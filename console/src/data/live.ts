@@ -35,6 +35,17 @@ const FLAGS = graphql(`
   }
 `);
 
+const ENVIRONMENTS = graphql(`
+  subscription Environments {
+    environmentsChanged {
+      truncated
+      environments {
+        name
+      }
+    }
+  }
+`);
+
 /** The socket's close codes for a token that ended or isn't taken. */
 const UNAUTHORIZED = [4401, 4403];
 /** A server that restarts is back within seconds. */
@@ -97,6 +108,7 @@ export function startLive(): void {
   client = made;
   follow(SCHEDULES, {}, changed);
   follow(FLAGS, {}, changed);
+  follow(ENVIRONMENTS, {}, changed);
 }
 
 /** Ends the connection, once the person is signed out. */
