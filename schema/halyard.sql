@@ -1061,6 +1061,44 @@ comment on column audit.manual_changes.occurred_at is 'When it happened, by the 
 comment on column audit.manual_changes.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.manual_changes to halyard_auditor;
 
+create view audit.plan_events with (security_invoker=true) as
+ SELECT occurred_at,
+    ((metadata ->> 'planId'::text))::uuid AS plan_id,
+    event_type,
+    environment,
+    flag_key,
+    schedule_id,
+    actor_kind,
+    admin_user_id,
+    database_user,
+    ((metadata ->> 'occurrenceNo'::text))::integer AS occurrence_no,
+    ((metadata ->> 'stepNo'::text))::integer AS step_no,
+    COALESCE((metadata ->> 'title'::text), (metadata #>> '{after,title}'::text[]), (metadata #>> '{before,title}'::text[])) AS title,
+    (metadata -> 'before'::text) AS before,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
+    COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
+    id AS event_id
+   FROM audit.events e
+  WHERE (metadata ? 'planId'::text);
+comment on table audit.plan_events is 'What happened to each plan, to its schedules, and to flags by them.';
+comment on column audit.plan_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.plan_events.admin_user_id is 'The admin''s user id, from the verified token.';
+comment on column audit.plan_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.plan_events.before is 'What was before, where the event says it.';
+comment on column audit.plan_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.plan_events.environment is 'The environment of what happened; null for a plan of several.';
+comment on column audit.plan_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.plan_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.plan_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.plan_events.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.plan_events.occurrence_no is 'Which occurrence of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.plan_id is 'The plan.';
+comment on column audit.plan_events.reason is 'Why, where the event says it; of a schedule that failed, the error.';
+comment on column audit.plan_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
+comment on column audit.plan_events.step_no is 'Which step of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.title is 'The plan''s title, where the event says it.';
+grant select on table audit.plan_events to halyard_auditor;
+
 create table audit.queue (
   event_id uuid not null,
   id bigint not null generated always as identity,
@@ -1117,6 +1155,63 @@ comment on column audit.seals.seal_no is 'The seal''s number: gapless from 0, wh
 comment on column audit.seals.sealed_at is 'When it was sealed.';
 comment on column audit.seals.trail is 'The trail: audit.incarnations has it.';
 grant select on table audit.seals to halyard_auditor;
+
+create view audit.stops with (security_invoker=true) as
+ SELECT e.occurred_at,
+    e.environment,
+        CASE e.actor_kind
+            WHEN 'database'::text THEN e.database_user
+            ELSE e.admin_user_id
+        END AS stopped_by,
+    (e.metadata ->> 'reason'::text) AS reason,
+    r.occurred_at AS resumed_at,
+        CASE r.actor_kind
+            WHEN 'database'::text THEN r.database_user
+            ELSE r.admin_user_id
+        END AS resumed_by,
+    (r.metadata ->> 'reason'::text) AS resume_reason,
+    (r.metadata ->> 'missed'::text) AS missed,
+    ((r.metadata ->> 'applied'::text))::integer AS applied,
+    ((r.metadata ->> 'skipped'::text))::integer AS skipped,
+    e.id AS event_id
+   FROM (audit.events e
+     LEFT JOIN LATERAL ( SELECT n.id,
+            n.occurred_at,
+            n.event_type,
+            n.level,
+            n.flag_id,
+            n.flag_key,
+            n.environment,
+            n.schedule_id,
+            n.revision,
+            n.actor_kind,
+            n.admin_user_id,
+            n.admin_email,
+            n.request_id,
+            n.client_request_id,
+            n.database_user,
+            n.application_name,
+            n.reconciled,
+            n.metadata,
+            n.payload
+           FROM audit.events n
+          WHERE ((n.event_type = 'environment.resumed'::text) AND (n.environment = e.environment) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision))
+          ORDER BY n.revision
+         LIMIT 1) r ON (true))
+  WHERE (e.event_type = 'environment.stopped'::text);
+comment on table audit.stops is 'Each time that an environment was stopped, and when and how it was resumed.';
+comment on column audit.stops.applied is 'How many of them were made pending again.';
+comment on column audit.stops.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.stops.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.stops.missed is 'What was done with the schedules that came due meanwhile, but for exceptions: apply or skip.';
+comment on column audit.stops.occurred_at is 'When it was stopped.';
+comment on column audit.stops.reason is 'Why it was stopped.';
+comment on column audit.stops.resume_reason is 'Why it was resumed.';
+comment on column audit.stops.resumed_at is 'When it was resumed; null while it is stopped.';
+comment on column audit.stops.resumed_by is 'The admin''s user id, or the login that resumed it in SQL; null when unknown.';
+comment on column audit.stops.skipped is 'How many of them were skipped.';
+comment on column audit.stops.stopped_by is 'The admin''s user id, or the login that stopped it in SQL; null when unknown.';
+grant select on table audit.stops to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.accept_restore(reason text, overdue text DEFAULT NULL::text, as_copy boolean DEFAULT false, dry_run boolean DEFAULT false)
  RETURNS jsonb
@@ -1597,7 +1692,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -5296,7 +5392,7 @@ AS $function$
 $function$;
 comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 
-CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 20)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5355,11 +5451,11 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'applied' and s.applied_at < v_before
+      where s.status = 'applied' and s.applied_at < v_before and s.plan_id is null
         and not exists (
           select
           from app_public.feature_flag_schedules older
-          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          where older.flag_id = s.flag_id and older.status in ('pending', 'suspended', 'failed')
             and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
       limit batch
       for update of s skip locked);
@@ -5367,7 +5463,7 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'cancelled'
+      where s.status in ('cancelled', 'skipped') and s.plan_id is null
         -- Not s.cancelled_at: the tracking columns can be rolled back.
         and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
       limit batch
@@ -5378,7 +5474,7 @@ begin
   return v_count;
 end;
 $function$;
-comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules of their own that were applied, or cancelled or skipped, as `status` says (applied or cancelled), before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 grant execute on function app_private.remove_old_schedules(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_event)
@@ -6611,7 +6707,7 @@ AS $function$
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
     ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
-    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+    ('schedule_retention', '', 'Days after which the worker deletes schedules and plans that ended: applied=90 what was applied, cancelled=30 what was cancelled or skipped, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
 

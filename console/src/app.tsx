@@ -4,7 +4,7 @@ import { useEffect } from 'preact/hooks';
 import { announcement } from './announce.ts';
 import { startClock } from './data/clock.ts';
 import { startLive, stopLive } from './data/live.ts';
-import { environment, loadPerson, me, readsTrail } from './data/person.ts';
+import { environment, isAdmin, loadPerson, me, readsTrail } from './data/person.ts';
 import { ApiError, errorOf } from './data/request.ts';
 import { forgetAll } from './data/resource.ts';
 import { loadSession, session, signInAgain } from './data/session.ts';
@@ -19,6 +19,7 @@ import { Failure, Note } from './parts/note.tsx';
 import { NoRight } from './pages/no_right.tsx';
 import { SignIn } from './pages/sign_in.tsx';
 import { followLinks, here, link, match, navigate, param, path } from './router.ts';
+import { StopBanner } from './stop/banner.tsx';
 import { density } from './settings.ts';
 import { isZone } from './time/zone.ts';
 import { TimelinePage } from './timeline/page.tsx';
@@ -47,7 +48,7 @@ const Trail = () => (
 );
 
 /** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
-const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
+const PAGES: readonly (readonly [string, ComponentType, ('trail' | 'admin')?])[] = [
   ['/timeline', TimelinePage],
   [
     '/flags',
@@ -69,6 +70,11 @@ const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
     () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
   ],
   [
+    '/resume/:environment',
+    () => <Lazy load={() => import('./resume/page.tsx').then(({ ResumePage }) => ResumePage)} />,
+    'admin',
+  ],
+  [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
   ],
@@ -79,6 +85,8 @@ function Page(): ComponentChildren {
     if (match(pattern) !== null)
       return right === 'trail' && !readsTrail.value ? (
         <NoRight takes="an admin or an auditor" />
+      ) : right === 'admin' && !isAdmin.value ? (
+        <NoRight takes="an admin" />
       ) : (
         <Found />
       );
@@ -154,6 +162,7 @@ export function App() {
       <div class={environment.value === 'production' ? 'envbar' : 'envbar other'} />
       <Side />
       <Top />
+      <StopBanner />
       <main id="main" tabIndex={-1}>
         <AddressNote />
         <Page />

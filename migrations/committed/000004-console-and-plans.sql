@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:70326630f238959c7bcebea28495f4606d04770d
+--! Hash: sha1:0f3639655e37934a07cf07ed111c8afcb4aad239
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -39,7 +39,9 @@ declare
     audit.lateness_days,
     audit.failed_schedules,
     audit.cancellations_by_others,
-    audit.manual_changes
+    audit.manual_changes,
+    audit.stops,
+    audit.plan_events
   }';
   v_deadlock_timeout constant interval := current_setting('deadlock_timeout');
   v_relations regclass[];
@@ -682,6 +684,232 @@ set position = excluded.position, level = excluded.level, metadata_keys = exclud
 where (t.position, t.level, t.metadata_keys, t.description)
   is distinct from (excluded.position, excluded.level, excluded.metadata_keys, excluded.description);
 --! EndIncluded audit/record/event_types.sql
+--! Included platform/settings.sql
+-- Settings that hold for the database, for every process: one row each, in every dump. The owner writes them, by
+-- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
+
+create or replace function app_private.setting_definitions()
+returns table (name text, default_value text, description text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
+    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
+    ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
+    ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
+    ('schedule_retention', '', 'Days after which the worker deletes schedules and plans that ended: applied=90 what was applied, cancelled=30 what was cancelled or skipped, or one of them; empty: never.')
+$$;
+
+comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+create or replace function app_private.setting_problem(name text, value text)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_is_good boolean;
+  v_rule text;
+begin
+  case name
+    when 'audit_mode' then
+      v_rule := 'lax or strict';
+      v_is_good := value in ('lax', 'strict');
+    when 'audit_retention' then
+      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
+      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
+    when 'pending_per_flag' then
+      v_rule := 'a whole number from 1 to 999999';
+      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
+    when 'retry_base' then
+      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
+      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
+        and value::interval <= interval '1 hour';
+    when 'schedule_retention' then
+      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
+      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
+        and value !~ 'applied.*applied|cancelled.*cancelled';
+    else
+      return format('There is no setting %s: the settings are %s.', name,
+        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
+  end case;
+  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
+end;
+$$;
+
+comment on function app_private.setting_problem(text, text) is
+  'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
+
+create or replace function app_private.setting(name text)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$ select s.value from app_private.settings s where s.name = setting.name $$;
+
+comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+-- For who watches: /readyz, /metrics and `audit verify` say it. They must not wait for a lock that somebody holds.
+create or replace function app_private.audit_mode()
+returns text
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '200ms'
+as $$
+begin
+  return coalesce(app_private.setting('audit_mode'), 'lax');
+exception
+  when undefined_table then
+    return 'lax';
+  when lock_not_available then
+    return null;
+end;
+$$;
+
+comment on function app_private.audit_mode() is
+  'The setting audit_mode, lax or strict; null while somebody holds the lock of the settings. A session may be stricter.';
+
+grant execute on function app_private.audit_mode() to halyard_auditor;
+
+create or replace function app_private.set_setting(name text, value text)
+returns bigint
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_revision bigint;
+begin
+  insert into app_private.settings as s (name, value)
+  values (set_setting.name, set_setting.value)
+  on conflict on constraint settings_pkey do update set value = excluded.value
+  returning s.revision into v_revision;
+  return v_revision;
+end;
+$$;
+
+comment on function app_private.set_setting(text, text) is
+  'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
+
+-- The identity of a setting in the ids of its events: what a row's id is for flags and schedules.
+create or replace function app_private.setting_id(name text)
+returns uuid
+language sql
+stable
+parallel safe
+return app_private.uuid_of(sha256(convert_to('setting ' || name, 'UTF8')));
+
+comment on function app_private.setting_id(text) is 'The id that events of a setting are derived from.';
+
+-- An INSERT finds no row where somebody deleted it past the triggers: the trail goes on above what it has of the setting. Where it
+-- can't be read the setting can be set all the same, which takes a database out of strict mode.
+create or replace function app_private.next_setting_revision(name text)
+returns bigint
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- set_setting() comes here each time.
+  if exists (select from app_private.settings s where s.name = next_setting_revision.name) then
+    return 1;
+  end if;
+  return 1 + app_private.highest_revision('settings', app_private.setting_id(name), 'epoch', 0, array[name]);
+exception when others then
+  return 1;
+end;
+$$;
+
+comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
+
+create or replace function app_private.tg_settings__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if tg_op = 'UPDATE' and new.name <> old.name then
+    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
+  end if;
+  new.value := coalesce(btrim(new.value), '');
+  v_problem := app_private.setting_problem(new.name, new.value);
+  if v_problem is not null then
+    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
+  end if;
+  new.revision := case
+    when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
+    when new.value <> old.value then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
+
+-- The system acts, by the event's type: the event's database_user says which login it was. To leave strict mode while the
+-- trail is broken works, because the new row counts already; to enter it doesn't.
+create or replace function app_private.tg_settings__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid;
+  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
+  v_events app_private.audit_event[];
+begin
+  if new.value is not distinct from old.value then
+    return null;
+  end if;
+  begin
+    v_id := app_private.event_id(app_private.incarnation(), app_private.setting_id(new.name), 'epoch', new.revision);
+    v_events := array[app_private.as_system(app_private.make_event(
+      v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
+        'eventType', 'setting.changed', 'eventId', v_id, 'revision', new.revision, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
+
+-- Ahead of the triggers when the table is new: a default is no change.
+insert into app_private.settings (name, value)
+select d.name, d.default_value from app_private.setting_definitions() as d
+on conflict (name) do nothing;
+
+create or replace trigger _100_stamp
+  before insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__stamp();
+create or replace trigger _900_audit
+  after insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__audit();
+alter table app_private.settings enable always trigger _100_stamp;
+alter table app_private.settings enable always trigger _900_audit;
+--! EndIncluded platform/settings.sql
 --! Included audit/record/notify.sql
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
@@ -3361,7 +3589,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -6200,8 +6429,8 @@ comment on function app_private.metrics(text[]) is
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql
 --! Included schedules/retention.sql
--- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless the
--- setting schedule_retention says after how many days.
+-- Retention of schedules: applied, cancelled and skipped ones may go after a while; failed, suspended and pending ones never do. Off
+-- unless the setting schedule_retention says after how many days. A plan's go with their plan alone (plans/retention.sql).
 
 -- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
 -- (apply_schedules): it stays as long as there is such a one.
@@ -6228,11 +6457,11 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'applied' and s.applied_at < v_before
+      where s.status = 'applied' and s.applied_at < v_before and s.plan_id is null
         and not exists (
           select
           from app_public.feature_flag_schedules older
-          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          where older.flag_id = s.flag_id and older.status in ('pending', 'suspended', 'failed')
             and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
       limit batch
       for update of s skip locked);
@@ -6240,7 +6469,7 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'cancelled'
+      where s.status in ('cancelled', 'skipped') and s.plan_id is null
         -- Not s.cancelled_at: the tracking columns can be rolled back.
         and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
       limit batch
@@ -6253,14 +6482,14 @@ end;
 $$;
 
 comment on function app_private.remove_old_schedules(text, integer) is
-  'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+  'Deletes up to `batch` schedules of their own that were applied, or cancelled or skipped, as `status` says (applied or cancelled), before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 
 grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
 --! Included plans/retention.sql
 -- Retention of plans: those that ended may go after a while, as schedules do (schedules/retention.sql), and their schedules go with them.
 
-create or replace function app_private.remove_old_plans(status text, batch integer default 100)
+create or replace function app_private.remove_old_plans(status text, batch integer default 20)
 returns integer
 language plpgsql
 volatile
@@ -6479,6 +6708,65 @@ comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
 
+-- A stop lasts until the environment's next resume; which revision that has isn't known where events were lost, so it is looked for by
+-- the revision and not by the one behind.
+create or replace view audit.stops with (security_invoker = true) as
+select
+  e.occurred_at, e.environment,
+  case e.actor_kind when 'database' then e.database_user else e.admin_user_id end as stopped_by,
+  e.metadata ->> 'reason' as reason,
+  r.occurred_at as resumed_at,
+  case r.actor_kind when 'database' then r.database_user else r.admin_user_id end as resumed_by,
+  r.metadata ->> 'reason' as resume_reason,
+  r.metadata ->> 'missed' as missed,
+  (r.metadata ->> 'applied')::integer as applied,
+  (r.metadata ->> 'skipped')::integer as skipped,
+  e.id as event_id
+from audit.events e
+left join lateral (
+  select n.*
+  from audit.events n
+  where n.event_type = 'environment.resumed' and n.environment = e.environment and n.occurred_at >= e.occurred_at
+    and n.revision > e.revision
+  order by n.revision
+  limit 1
+) as r on true
+where e.event_type = 'environment.stopped';
+
+comment on view audit.stops is 'Each time that an environment was stopped, and when and how it was resumed.';
+comment on column audit.stops.stopped_by is 'The admin''s user id, or the login that stopped it in SQL; null when unknown.';
+comment on column audit.stops.reason is 'Why it was stopped.';
+comment on column audit.stops.resumed_at is 'When it was resumed; null while it is stopped.';
+comment on column audit.stops.resumed_by is 'The admin''s user id, or the login that resumed it in SQL; null when unknown.';
+comment on column audit.stops.resume_reason is 'Why it was resumed.';
+comment on column audit.stops.missed is 'What was done with the schedules that came due meanwhile, but for exceptions: apply or skip.';
+comment on column audit.stops.applied is 'How many of them were made pending again.';
+comment on column audit.stops.skipped is 'How many of them were skipped.';
+
+create or replace view audit.plan_events with (security_invoker = true) as
+select
+  e.occurred_at,
+  (e.metadata ->> 'planId')::uuid as plan_id,
+  e.event_type, e.environment, e.flag_key, e.schedule_id, e.actor_kind, e.admin_user_id, e.database_user,
+  (e.metadata ->> 'occurrenceNo')::integer as occurrence_no,
+  (e.metadata ->> 'stepNo')::integer as step_no,
+  coalesce(e.metadata ->> 'title', e.metadata #>> '{after,title}', e.metadata #>> '{before,title}') as title,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
+  coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
+  e.id as event_id
+from audit.events e
+where e.metadata ? 'planId';
+
+comment on view audit.plan_events is 'What happened to each plan, to its schedules, and to flags by them.';
+comment on column audit.plan_events.plan_id is 'The plan.';
+comment on column audit.plan_events.occurrence_no is 'Which occurrence of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.step_no is 'Which step of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.title is 'The plan''s title, where the event says it.';
+comment on column audit.plan_events.before is 'What was before, where the event says it.';
+comment on column audit.plan_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.plan_events.reason is 'Why, where the event says it; of a schedule that failed, the error.';
+
 -- A column that is the trail's has the trail's comment, but for those below.
 do $$
 declare
@@ -6498,14 +6786,16 @@ $$;
 comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
 comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+comment on column audit.stops.occurred_at is 'When it was stopped.';
+comment on column audit.plan_events.environment is 'The environment of what happened; null for a plan of several.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 to halyard_auditor;
 --! EndIncluded audit/read/views.sql
 --! Included audit/read/status.sql

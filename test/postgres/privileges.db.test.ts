@@ -45,6 +45,8 @@ audit.lateness_days                  rawdDxt  -              -                  
 audit.failed_schedules               rawdDxt  -              -                                                                                                  -       r        -       -
 audit.cancellations_by_others        rawdDxt  -              -                                                                                                  -       r        -       -
 audit.manual_changes                 rawdDxt  -              -                                                                                                  -       r        -       -
+audit.stops                          rawdDxt  -              -                                                                                                  -       r        -       -
+audit.plan_events                    rawdDxt  -              -                                                                                                  -       r        -       -
 audit.reconciliations                rawdDxt  -              -                                                                                                  -       -        -       -
 `;
 

@@ -31,7 +31,7 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
 /** Tables and views of the schema audit that auditors read in SQL. The first two lines are views (migrations/fixtures/audit/read/views.sql). */
 const SQL_ONLY = [
   ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
-  ...['cancellations_by_others', 'manual_changes'],
+  ...['cancellations_by_others', 'manual_changes', 'stops', 'plan_events'],
   ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
 /** Functions of the schema audit that only REST, the command line and the fields of seals.ts and trail_status.ts call. */
