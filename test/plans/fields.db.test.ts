@@ -28,7 +28,7 @@ test('no file of plans names a field of flags', async () => {
   expect(naming.filter(({ text }) => field.test(text)).map(({ file }) => file)).toEqual([]);
 });
 
-test('what a schedule may change is what flag_values() gives', async () => {
+test('what a schedule may change is what flag_values() gives, and flag_state_values() of an event', async () => {
   await withRollback(shipped, async (client) => {
     const problem = await value<string>(
       client,
@@ -56,6 +56,10 @@ const EDITS: readonly [from: string, to: string][] = [
   [
     `'rollout_percentage', (flag).rollout_percentage)`,
     `'rollout_percentage', (flag).rollout_percentage, 'max_users', (flag).max_users)`,
+  ],
+  [
+    `'rollout_percentage', state -> 'rolloutPercentage')`,
+    `'rollout_percentage', state -> 'rolloutPercentage', 'max_users', state -> 'maxUsers')`,
   ],
   [`'{enabled,rollout_percentage}'`, `'{enabled,rollout_percentage,max_users}'`],
   [
