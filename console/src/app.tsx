@@ -46,8 +46,14 @@ const Trail = () => (
   <Lazy load={() => import('./trail/page.tsx').then(({ TrailPage }) => TrailPage)} />
 );
 
+const plans = () => import('./plans/pages.ts');
+const Plans = () => <Lazy load={() => plans().then(({ PlansPage }) => PlansPage)} />;
+const NewPlan = () => <Lazy load={() => plans().then(({ NewPlanPage }) => NewPlanPage)} />;
+const PlanOne = () => <Lazy load={() => plans().then(({ PlanPage }) => PlanPage)} />;
+const EditPlan = () => <Lazy load={() => plans().then(({ EditPlanPage }) => EditPlanPage)} />;
+
 /** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
-const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
+const PAGES: readonly (readonly [string, ComponentType, 'readers'?])[] = [
   ['/timeline', TimelinePage],
   [
     '/flags',
@@ -61,13 +67,17 @@ const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
     '/state',
     () => <Lazy load={() => import('./state/page.tsx').then(({ StatePage }) => StatePage)} />,
   ],
-  ['/trail', Trail, 'trail'],
+  ['/trail', Trail, 'readers'],
   // The same component, so that the list stays beside an opened event.
-  ['/trail/:eventId', Trail, 'trail'],
+  ['/trail/:eventId', Trail, 'readers'],
   [
     '/flags/:environment/:flagKey',
     () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
   ],
+  ['/plans', Plans, 'readers'],
+  ['/plans/new', NewPlan, 'readers'],
+  ['/plans/:id', PlanOne, 'readers'],
+  ['/plans/:id/edit', EditPlan, 'readers'],
   [
     '/help',
     () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
@@ -77,7 +87,7 @@ const PAGES: readonly (readonly [string, ComponentType, 'trail'?])[] = [
 function Page(): ComponentChildren {
   for (const [pattern, Found, right] of PAGES)
     if (match(pattern) !== null)
-      return right === 'trail' && !readsTrail.value ? (
+      return right === 'readers' && !readsTrail.value ? (
         <NoRight takes="an admin or an auditor" />
       ) : (
         <Found />
