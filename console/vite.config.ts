@@ -1,5 +1,23 @@
 import { defineConfig, type Plugin } from 'vite';
 
+/**
+ * zod's schemas can write themselves as JSON Schema, which the page never asks for: 5 kB of what one loads. Its functions are there
+ * and do nothing.
+ */
+const withoutJsonSchema: Plugin = {
+  name: 'without-json-schema',
+  transform(code, id) {
+    if (!/\/zod\/v4\/core\/(json-schema-processors|to-json-schema)\.js$/.test(id)) return null;
+    const names = [...code.matchAll(/^export (?:const|function) (\w+)/gm)].map(([, name]) => name);
+    const aliases = [...code.matchAll(/^export \{ \w+ as (\w+) \}/gm)].map(([, name]) => name);
+    const exported = [...names, ...aliases].map((name) => `nothing as ${name ?? ''}`);
+    return {
+      code: `const nothing = () => nothing;\nexport { ${exported.join(', ')} };`,
+      map: null,
+    };
+  },
+};
+
 /** GraphQL documents go over the wire as they are written: without the indentation. */
 const compactDocuments: Plugin = {
   name: 'compact-documents',
@@ -12,13 +30,18 @@ const compactDocuments: Plugin = {
   },
 };
 
+/** Of the API's schemas only those that forms use are loaded: the other modules of src do nothing else. */
+const isOfPage = (id: string): boolean =>
+  id.startsWith(import.meta.dirname) || id.includes('node_modules');
+
 // The page of /console. `node scripts/prepare.mjs` builds it into console/dist, which src/console serves.
 export default defineConfig({
   root: import.meta.dirname,
   base: '/console/',
-  plugins: [compactDocuments],
+  plugins: [withoutJsonSchema, compactDocuments],
   // A data: URL is no request that can be cached, and the page's own files are few.
   build: {
+    rolldownOptions: { treeshake: { moduleSideEffects: isOfPage } },
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

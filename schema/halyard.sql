@@ -55,12 +55,23 @@ create type app_public.change_conflict as (
   plan_id uuid
 );
 comment on type app_public.change_conflict is 'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+comment on column app_public.change_conflict.at is 'When the change is due.';
+comment on column app_public.change_conflict.environment is 'The flag''s environment.';
+comment on column app_public.change_conflict.expected is 'The value that the change expects; of same_instant the value that it sets.';
+comment on column app_public.change_conflict.field is 'The field.';
+comment on column app_public.change_conflict.flag_key is 'The flag''s key.';
+comment on column app_public.change_conflict.found is 'The value that the field will have; of same_instant the value that the other change sets.';
+comment on column app_public.change_conflict.kind is 'expectation or same_instant.';
+comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
+comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
 
 create type app_public.change_result as (
   plan_id uuid,
   changes jsonb
 );
 comment on type app_public.change_result is 'What change_flags() did: the plan that has it, and each flag before and after.';
+comment on column app_public.change_result.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.change_result.plan_id is 'The plan that has the changes.';
 
 create type app_public.dry_run as (
   changes jsonb,
@@ -68,6 +79,9 @@ create type app_public.dry_run as (
   conflicts jsonb
 );
 comment on type app_public.dry_run is 'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
+comment on column app_public.dry_run.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.conflicts is 'What stands against it, as plan_conflicts() has it.';
+comment on column app_public.dry_run.events is 'The events that would be written, without their numbers.';
 
 create table app_private.apply_gates (
   the_one boolean not null default true,
@@ -292,7 +306,7 @@ comment on column app_public.environments.stopped_at is 'Since when schedules of
 comment on column app_public.environments.stopped_by is 'Who stopped it; null where that is not known.';
 grant select on table app_public.environments to halyard_admin;
 grant select on table app_public.environments to halyard_auditor;
-grant select on table app_public.environments to halyard_viewer;
+grant select (created_at, created_by, name, revision, stopped_at) on app_public.environments to halyard_viewer;
 
 create table app_public.feature_flag_schedules (
   applied_at timestamp with time zone,
@@ -345,6 +359,7 @@ CREATE INDEX feature_flag_schedules_applied_idx ON app_public.feature_flag_sched
 CREATE INDEX feature_flag_schedules_cancelled_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'cancelled'::text);
 CREATE INDEX feature_flag_schedules_failed_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'failed'::text);
 CREATE INDEX feature_flag_schedules_flag_id_created_at_idx ON app_public.feature_flag_schedules USING btree (flag_id, created_at DESC, id DESC);
+CREATE INDEX feature_flag_schedules_guarded_idx ON app_public.feature_flag_schedules USING btree (flag_id) WHERE ((status = 'pending'::text) AND (expects IS NOT NULL));
 CREATE INDEX feature_flag_schedules_pending_flag_idx ON app_public.feature_flag_schedules USING btree (flag_id, scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE INDEX feature_flag_schedules_pending_idx ON app_public.feature_flag_schedules USING btree (scheduled_at, id) WHERE (status = 'pending'::text);
 CREATE UNIQUE INDEX feature_flag_schedules_point_idx ON app_public.feature_flag_schedules USING btree (plan_id, occurrence_no, step_no, flag_id) WHERE (plan_id IS NOT NULL);
@@ -506,9 +521,9 @@ create table app_public.plans (
   constraint plans_ended_check CHECK (((status = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended_at IS NOT NULL))),
   constraint plans_pkey PRIMARY KEY (id),
   constraint plans_point_check CHECK ((((occurrence_no IS NULL) = (step_no IS NULL)) AND ((step_no IS NULL) = (next_at IS NULL)))),
-  constraint plans_reason_check CHECK ((char_length((reason)::text) >= 1)),
+  constraint plans_reason_check CHECK (((char_length((reason)::text) >= 1) AND (((reason)::text COLLATE "C") !~ '[[:cntrl:]]'::text))),
   constraint plans_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
-  constraint plans_title_check CHECK ((btrim((title)::text) <> ''::text))
+  constraint plans_title_check CHECK (((btrim((title)::text) <> ''::text) AND (((title)::text COLLATE "C") !~ '[[:cntrl:]]'::text)))
 );
 alter table app_public.plans enable row level security;
 CREATE INDEX plans_created_at_idx ON app_public.plans USING btree (created_at, id);
@@ -523,6 +538,16 @@ create policy auditor_select on app_public.plans for select to halyard_auditor
    FROM ( SELECT app_private.claim_role() AS role) c
   WHERE (COALESCE(c.role, 'auditor'::text) = 'auditor'::text)) IS NOT NULL) AND ((( SELECT true
   WHERE (NOT app_private.claims_are_limited())) IS NOT NULL) OR (environments <@ (( SELECT app_private.claim_environments() AS claim_environments))::character varying[]))));
+CREATE TRIGGER _100_no_truncate BEFORE TRUNCATE ON app_public.plans FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__reject_write();
+alter table app_public.plans enable always trigger _100_no_truncate;
+CREATE TRIGGER _100_state BEFORE INSERT OR UPDATE ON app_public.plans FOR EACH ROW EXECUTE FUNCTION app_private.tg_plans__state();
+alter table app_public.plans enable trigger _100_state;
+CREATE TRIGGER _900_audit_delete AFTER DELETE ON app_public.plans REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_delete;
+CREATE TRIGGER _900_audit_insert AFTER INSERT ON app_public.plans REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_insert;
+CREATE TRIGGER _900_audit_update AFTER UPDATE ON app_public.plans REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_update;
 comment on table app_public.plans is 'Plans: changes of several flags that are made at one instant, all or nothing. A plan''s open point stands in feature_flag_schedules.';
 comment on column app_public.plans.applied_count is 'How many of its points were applied.';
 comment on column app_public.plans.content is 'What the plan does: its steps with their changes, and when it starts.';
@@ -1227,7 +1252,7 @@ grant execute on function app_private.alteration_of(audit.events) to halyard_adm
 grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1238,29 +1263,46 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_ids uuid[];
+  v_is_plain boolean;
+  v_is_full boolean;
+  v_left uuid[];
+  v_passed uuid[] := '{}';
 begin
+  lock table app_private.apply_gates in row share mode;
   select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit apply_due.batch
-    for no key update of f skip locked
-    for update of s skip locked
-  );
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  loop
+    select
+      coalesce(array_agg(d.id), '{}'),
+      coalesce(bool_and(d.is_plain), true) and not exists (select from app_public.environments e where e.stopped_at is not null)
+    into v_ids, v_is_plain
+    from (
+      select s.id, s.plan_id is null and s.on_conflict = 'overwrite' as is_plain
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
+        and (s.plan_id is null or s.plan_id <> all (v_passed) and app_private.try_lock_plan(s.plan_id))
+      order by s.scheduled_at, s.id
+      limit apply_due.batch
+      for no key update of f skip locked
+      for update of s skip locked
+    ) as d;
+    exit when v_is_plain;
+    v_is_full := cardinality(v_ids) >= batch;
+    select p.ids, p.left_plans into v_ids, v_left from app_private.complete_points(v_ids, skipped) as p;
+    exit when v_left = '{}' or not v_is_full;
+    v_passed := v_passed || v_left;
+  end loop;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
 end;
 $function$;
-comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
 grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1270,68 +1312,62 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_lock_timeout text := current_setting('lock_timeout');
+  v_plans uuid[];
   v_ids uuid[];
 begin
-  select h.* into v_held from app_private.held_schedules() as h;
   perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_private.apply_gates in row share mode;
+  select h.* into v_held from app_private.held_schedules() as h;
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
+  -- The plans of its points, then all flags of these, then the schedules: an admin's functions take theirs in this order too.
+  v_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and s.plan_id is not null
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until));
+  perform from app_public.plans p where p.id = any (v_plans) order by p.id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id = apply_flag.flag_id
+    or f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending')
+  order by f.id
+  for no key update;
   v_ids := array(
     select s.id
     from app_public.feature_flag_schedules s
     where s.flag_id = apply_flag.flag_id
       and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
       and s.id <> all (skipped)
+      and (s.plan_id is null or s.plan_id = any (v_plans))
     order by s.scheduled_at, s.id
     limit 500
-    for update of s
-  );
+    for update of s);
+  perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
 end;
 $function$;
-comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
- RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean DEFAULT false)
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
-  v_counts record;
+  v_applied uuid[];
 begin
-  retried := 0;
-  failed := 0;
-  untried := 0;
-  stuck_ids := '{}';
-  for v_turn in
-    select array_agg(t.id order by t.position)
-    from (
-      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
-      from unnest(schedule_ids) with ordinality as i (id, position)
-      join app_public.feature_flag_schedules s on s.id = i.id
-    ) as t
-    group by t.turn
-    order by t.turn
-  loop
-    select
-      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
-      count(*) filter (where t.outcome = 'pending') as retried,
-      count(*) filter (where t.outcome = 'failed') as failed,
-      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
-      count(*) filter (where t.outcome = 'untried') as untried
-    into v_counts
-    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
-    v_applied := v_applied || v_counts.applied;
-    retried := retried + v_counts.retried;
-    failed := failed + v_counts.failed;
-    stuck_ids := stuck_ids || v_counts.stuck;
-    untried := untried + v_counts.untried;
-  end loop;
+  select
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'applied'), '{}'),
+    count(*) filter (where o.outcome = 'pending'),
+    count(*) filter (where o.outcome = 'failed'),
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'stuck'), '{}'),
+    count(*) filter (where o.outcome = 'untried'),
+    count(*) filter (where o.outcome = 'stopped'),
+    count(*) filter (where o.outcome = 'suspended')
+  into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
+  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -1341,7 +1377,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_in_turns(uuid[]) is 'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[],boolean) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -1386,7 +1422,7 @@ begin
     end if;
     schedule_id := v_set[1];
     begin
-      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+      outcome := app_private.record_failure(array[schedule_id], v_code, v_problem);
     exception when others then
       -- Neither applied nor marked: it stays due.
       outcome := 'stuck';
@@ -1403,37 +1439,170 @@ end;
 $function$;
 comment on function app_private.apply_or_bisect(uuid[],timestamp with time zone) is 'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
+CREATE OR REPLACE FUNCTION app_private.apply_or_suspend(schedule_ids uuid[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan_id uuid;
+begin
+  select s.plan_id into v_plan_id from app_public.feature_flag_schedules s where s.id = schedule_ids[1];
+  if v_plan_id is not null then
+    perform app_private.require_whole_point(v_plan_id, schedule_ids);
+  end if;
+  if app_private.suspend_conflicts(schedule_ids) then
+    return 'suspended';
+  end if;
+  perform app_private.apply_schedules(schedule_ids);
+  if v_plan_id is not null then
+    perform app_private.end_point(v_plan_id, 'applied', null);
+  end if;
+  return 'applied';
+end;
+$function$;
+comment on function app_private.apply_or_suspend(uuid[]) is 'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_stopped jsonb;
+  v_outcome text := 'stopped';
+  v_stretch record;
+begin
+  if is_plain then
+    return query select t.schedule_id, t.outcome from app_private.apply_turns(schedule_ids, v_deadline) as t;
+    return;
+  end if;
+  v_stopped := app_private.stopped_schedules(schedule_ids);
+  begin
+    perform app_private.suspend_for_stop(v_stopped);
+  exception when query_canceled or others then
+    -- Neither applied nor suspended: they stay due.
+    v_outcome := 'stuck';
+    raise warning 'halyard: % schedules of stopped environments can''t be suspended (%): %',
+      (select count(*) from jsonb_object_keys(v_stopped)), sqlstate, sqlerrm;
+  end;
+  return query select k.id::uuid, v_outcome from jsonb_object_keys(v_stopped) as k (id);
+
+  for v_stretch in
+    select x.point is not null as is_point, array_agg(x.id order by x.position) as ids
+    from (
+      select
+        s.id, i.position, p.point,
+        -- The same for all between two points.
+        case when p.point is null then count(p.point) over (order by i.position) end as stretch
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+      cross join lateral (select coalesce(s.plan_id, case when s.on_conflict <> 'overwrite' then s.id end) as point) as p
+      where not v_stopped ? s.id::text
+    ) as x
+    group by x.point, x.stretch
+    order by min(x.position)
+  loop
+    if v_stretch.is_point then
+      v_outcome := app_private.try_point(v_stretch.ids, v_deadline);
+      return query select i.id, v_outcome from unnest(v_stretch.ids) as i (id);
+    else
+      return query select t.schedule_id, t.outcome from app_private.apply_turns(v_stretch.ids, v_deadline) as t;
+    end if;
+  end loop;
+end;
+$function$;
+comment on function app_private.apply_outcomes(uuid[],boolean) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_point(plan_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app_private.apply_or_suspend(array(
+    select p.id from app_private.lock_point(apply_point.plan_id) as p where p.status = 'pending' order by p.scheduled_at, p.id));
+end;
+$function$;
+comment on function app_private.apply_point(uuid) is 'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_applying text;
+  v_is_plain boolean;
+  v_found jsonb;
 begin
-  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  select
+    set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true),
+    bool_and(s.plan_id is null and s.on_conflict = 'overwrite')
+  into v_applying, v_is_plain
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
+  if not v_is_plain then
+    v_found := app_private.found_before(schedule_ids);
+  end if;
 
   perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
-    select s.flag_id, s.updates - later.keys as updates
+    select
+      s.flag_id,
+      s.updates - case
+        when v_found is null then later.keys
+        else later.keys || array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      end as updates
     from app_public.feature_flag_schedules s
     cross join lateral (
       select coalesce(array_agg(k.key), '{}') as keys
       from app_public.feature_flag_schedules l
       cross join lateral jsonb_object_keys(l.updates) as k (key)
       where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+        and (l.kept is null or k.key <> all (l.kept))
     ) as later
     where s.id = any (schedule_ids)
   ) as due
   where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
-  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  set
+    status = 'applied', attempts = s.attempts + 1, error_message = null,
+    before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
+    kept = case
+      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+    end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
 end;
 $function$;
 comment on function app_private.apply_schedules(uuid[]) is 'Changes the flags of these schedules, no two of one flag, and marks them applied. Runs inside the caller''s subtransaction: all of it or nothing.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_turns(schedule_ids uuid[], deadline timestamp with time zone)
+ RETURNS TABLE(schedule_id uuid, outcome text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_turn uuid[];
+begin
+  for v_turn in
+    select array_agg(t.id order by t.position)
+    from (
+      select s.id, i.position, row_number() over (partition by s.flag_id order by i.position) as turn
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+    ) as t
+    group by t.turn
+    order by t.turn
+  loop
+    return query select o.schedule_id, o.outcome from app_private.apply_or_bisect(v_turn, deadline) as o;
+  end loop;
+end;
+$function$;
+comment on function app_private.apply_turns(uuid[],timestamp with time zone) is 'Applies these schedules in the order given, each all or nothing; says of each what apply_or_bisect() does.';
 
 CREATE OR REPLACE FUNCTION app_private.applying()
  RETURNS jsonb
@@ -1442,11 +1611,11 @@ CREATE OR REPLACE FUNCTION app_private.applying()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select case
-    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+    when session_user in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(current_setting('halyard.applying', true))
       then current_setting('halyard.applying', true)::jsonb
   end
 $function$;
-comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+comment on function app_private.applying() is 'The schedule that is being applied, by flag; null where none is, where the login is neither the worker''s nor the API''s, and where the setting has another form.';
 
 CREATE OR REPLACE FUNCTION app_private.applying_schedules()
  RETURNS TABLE(flag_id uuid, schedule_id uuid)
@@ -1545,13 +1714,14 @@ begin
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := case
-      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+      when context ->> 'databaseUser' in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(context ->> 'applying')
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
   -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
-    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) || app_private.schedule_point(s)
+    into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
   elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
@@ -1699,6 +1869,46 @@ AS $function$
 $function$;
 comment on function app_private.chain_problem(audit.seals,audit.seals) is 'Why a seal doesn''t follow from the one before it; null when it does.';
 
+CREATE OR REPLACE FUNCTION app_private.change_conflicts(schedule_ids uuid[])
+ RETURNS SETOF app_public.change_conflict
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_until timestamptz;
+  v_flag_ids uuid[];
+  v_guards record;
+begin
+  select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
+  into v_until, v_flag_ids
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
+  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  return query
+    select
+      f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
+      (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
+    from (
+      select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
+      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      where g.found is distinct from g.expected
+      union all
+      select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flag_schedules o
+        on o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+      cross join lateral jsonb_object_keys(s.updates) as k (key)
+      where s.id = any (schedule_ids) and (o.updates -> k.key) is not null
+    ) as c
+    join app_public.feature_flag_schedules s on s.id = c.schedule_id
+    join app_public.feature_flags f on f.id = s.flag_id
+    order by s.scheduled_at, f.environment, f.flag_key, c.field, c.kind, c.cause_id
+    limit 1000;
+end;
+$function$;
+comment on function app_private.change_conflicts(uuid[]) is 'What stands against these schedules, which are pending or suspended: at most 1,000 conflicts, with the schedule and the plan that are the cause as far as the token reaches them.';
+
 CREATE OR REPLACE FUNCTION app_private.change_problem(change jsonb)
  RETURNS text
  LANGUAGE plpgsql
@@ -1833,6 +2043,37 @@ CREATE OR REPLACE FUNCTION app_private.client_request_id()
  STABLE PARALLEL SAFE
 RETURN app_private.attributed_setting('halyard.client_request_id'::text, 128);
 comment on function app_private.client_request_id() is 'The id that the client gave that request; null when it gave none.';
+
+CREATE OR REPLACE FUNCTION app_private.complete_points(schedule_ids uuid[], skipped uuid[], OUT ids uuid[], OUT left_plans uuid[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plans uuid[];
+begin
+  v_plans := array(
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids) and s.plan_id is not null);
+  ids := schedule_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.plan_id = any (v_plans) and s.status = 'pending' and s.id not in (select unnest(schedule_ids))
+    for no key update of f skip locked
+    for update of s skip locked);
+  left_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.plan_id = any (v_plans) and s.status = 'pending'
+      and (s.id not in (select unnest(ids)) or s.id in (select unnest(skipped))));
+  ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.id = any (ids) and (s.plan_id is null or s.plan_id <> all (left_plans))
+    order by s.scheduled_at, s.id);
+end;
+$function$;
+comment on function app_private.complete_points(uuid[],uuid[]) is 'Adds the rest of each plan''s point to these schedules, in order, and takes out the points that aren''t free: another session has a part of one locked, or a part is in `skipped`. left_plans are the plans of those.';
 
 CREATE OR REPLACE FUNCTION app_private.confirm_audit_events(destination text, lease_token bigint, from_seq bigint, to_seq bigint)
  RETURNS boolean
@@ -1991,26 +2232,32 @@ AS $function$
 $function$;
 comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
 
-CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone)
- RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb)
+CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone, left_out jsonb DEFAULT NULL::jsonb, without uuid DEFAULT NULL::uuid)
+ RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
  LANGUAGE sql
  STABLE
 BEGIN ATOMIC
  SELECT d.id,
      d.scheduled_at,
-     d.value
+     d.value,
+     d.plan_id,
+     d.occurrence_no,
+     d.step_no
     FROM ( SELECT s.id,
              s.scheduled_at,
-             (s.updates -> deciding_change.field) AS value
+             (s.updates -> deciding_change.field) AS value,
+             s.plan_id,
+             s.occurrence_no,
+             s.step_no
             FROM app_public.feature_flag_schedules s
-           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL))
+           WHERE ((s.flag_id = deciding_change.flag_id) AND (s.status = 'pending'::text) AND (ROW(s.scheduled_at, s.id) <= ROW(deciding_change.last_at, deciding_change.last_id)) AND ((s.next_attempt_at IS NULL) OR (s.next_attempt_at <= deciding_change.at)) AND (NOT app_private.is_held(s.*, deciding_change.held_until, deciding_change.held_created_until)) AND ((s.updates -> deciding_change.field) IS NOT NULL) AND ((deciding_change.left_out IS NULL) OR (((deciding_change.left_out -> (s.id)::text) @> to_jsonb(deciding_change.field)) IS NOT TRUE)) AND ((deciding_change.without IS NULL) OR (s.id <> deciding_change.without)))
            ORDER BY s.scheduled_at DESC, s.id DESC
           LIMIT 1) d
    WHERE (NOT (EXISTS ( SELECT
             FROM app_public.feature_flag_schedules a
-           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL)))));
+           WHERE ((a.flag_id = deciding_change.flag_id) AND (a.status = 'applied'::text) AND (ROW(a.scheduled_at, a.id) > ROW(d.scheduled_at, d.id)) AND ((a.updates -> deciding_change.field) IS NOT NULL) AND ((a.kept IS NULL) OR (deciding_change.field <> ALL (a.kept)))))));
 END;
-comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+comment on function app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone,jsonb,uuid) is 'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(), what guard_summary() says is left out, and which schedule not to look at; no row when the field stays as it is.';
 
 CREATE OR REPLACE FUNCTION app_private.delivering_problems()
  RETURNS SETOF text
@@ -2205,6 +2452,25 @@ $function$;
 comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
 grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.end_point(plan_id uuid, outcome text, problem text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  case outcome
+    when 'applied' then
+      update app_public.plans p set status = 'completed', applied_count = p.applied_count + 1 where p.id = end_point.plan_id;
+    when 'skipped' then
+      update app_public.plans p set status = 'completed', skipped_count = p.skipped_count + 1 where p.id = end_point.plan_id;
+    when 'failed' then
+      update app_public.plans p set status = 'paused', status_reason = left(problem, 500)
+      where p.id = end_point.plan_id and p.status = 'active';
+  end case;
+end;
+$function$;
+comment on function app_private.end_point(uuid,text,text) is 'Goes on from a plan''s open point, whose schedules were applied or skipped: it completes the plan; or whose schedules failed: it pauses the plan, for what `problem` says.';
+
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
  LANGUAGE plpgsql
@@ -2238,10 +2504,17 @@ $function$;
 comment on function app_private.ensure_audit_partitions(integer) is 'Makes the trail''s partitions from last month to this many months ahead, 24 at most; returns how many were missing.';
 grant execute on function app_private.ensure_audit_partitions(integer) to halyard_worker;
 
+CREATE OR REPLACE FUNCTION app_private.environment_change(before app_public.environments, after app_public.environments)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text WHEN (((before).stopped_at IS NULL) AND ((after).stopped_at IS NOT NULL)) THEN 'environment.stopped'::text WHEN (((before).stopped_at IS NOT NULL) AND ((after).stopped_at IS NULL)) THEN 'environment.resumed'::text ELSE 'environment.updated'::text END;
+comment on function app_private.environment_change(app_public.environments,app_public.environments) is 'The event type of an environment''s change.';
+
 CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time zone, incarnation uuid, before app_public.environments, after app_public.environments, reason text)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).name IS NULL) THEN 'environment.created'::text WHEN ((after).name IS NULL) THEN 'environment.deleted'::text ELSE 'environment.updated'::text END, NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), (((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END));
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.environment_change(before, after), NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END) || app_private.stop_details(before, after)));
 comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
@@ -2265,8 +2538,18 @@ CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN jsonb_build_object('createdBy', (environment).created_by);
+RETURN (jsonb_build_object('createdBy', (environment).created_by) || CASE WHEN (((environment).stopped_at IS NULL) AND ((environment).last_resume IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('stoppedAt', app_private.iso((environment).stopped_at), 'stoppedBy', (environment).stopped_by, 'stopReason', (environment).stop_reason, 'lastResume', (environment).last_resume)) END);
 comment on function app_private.environment_state(app_public.environments) is 'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
+
+CREATE OR REPLACE FUNCTION app_private.environments_are_visible(environments character varying[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
+$function$;
+comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
@@ -2323,6 +2606,11 @@ AS $function$
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.plans', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.plans', '_100_state', 'O', 23, false, 'app_private.tg_plans__state()'),
+    ('app_public.plans', '_900_audit_delete', 'A', 8, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_insert', 'A', 4, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_update', 'A', 16, false, 'app_private.tg_plans__audit()'),
     ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
@@ -2417,11 +2705,11 @@ $function$;
 comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
 grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
 
-CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text)
+CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text, point jsonb DEFAULT '{}'::jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), (CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END || CASE WHEN ((requested_by IS NULL) AND (reason IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) END));
-comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text) is 'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, CASE WHEN ((before).id IS NULL) THEN 'feature_flag.created'::text WHEN ((after).id IS NULL) THEN 'feature_flag.deleted'::text ELSE 'feature_flag.updated'::text END, COALESCE((after).id, (before).id), (COALESCE((after).flag_key, (before).flag_key))::text, (COALESCE((after).environment, (before).environment))::text, schedule_id, COALESCE((after).revision, ((before).revision + 1)), ((CASE WHEN ((before).id IS NULL) THEN jsonb_build_object('flagKey', (after).flag_key, 'after', app_private.flag_state(after)) WHEN ((after).id IS NULL) THEN jsonb_build_object('flagKey', (before).flag_key, 'before', app_private.flag_state(before)) ELSE jsonb_build_object('flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after)) END || CASE WHEN ((requested_by IS NULL) AND (reason IS NULL)) THEN '{}'::jsonb ELSE jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) END) || COALESCE(point, '{}'::jsonb)));
+comment on function app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text,jsonb) is 'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it, who requested that, and its place in a plan (schedule_point), if one did.';
 
 CREATE OR REPLACE FUNCTION app_private.flag_found(flag app_public.feature_flags)
  RETURNS jsonb
@@ -2460,6 +2748,30 @@ RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag)
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.flag_values(flag app_public.feature_flags)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag).rollout_percentage);
+comment on function app_private.flag_values(app_public.feature_flags) is 'The fields of a flag that schedules may change, with the names that they have in `updates`.';
+
+CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+    'kept', case when s.on_conflict = 'keep' then (
+      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+    end)))
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  where s.id = any (schedule_ids)
+$function$;
+comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
+
 CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -2493,6 +2805,47 @@ AS $function$
 $function$;
 comment on function app_private.given_up_numbers(text) is 'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
 
+CREATE OR REPLACE FUNCTION app_private.guard_findings(schedule_ids uuid[], left_out jsonb DEFAULT NULL::jsonb, uncertain uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(schedule_id uuid, field text, expected jsonb, found jsonb, cause_id uuid, cause_plan_id uuid, turn_at timestamp with time zone, certain boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      s.id, k.key, k.value, coalesce(d.value, app_private.flag_values(f) -> k.key), d.schedule_id, d.plan_id, t.turn_at,
+      coalesce(d.scheduled_at > v_now, true)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules o
+        where o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+          and (o.updates -> k.key) is not null)
+      and not (uncertain is not null and app_private.is_uncertain(
+        uncertain, s.flag_id, k.key, d.scheduled_at, d.schedule_id, t.last_at, t.last_id))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, v_now) as t
+    cross join lateral jsonb_each(s.expects) as k
+    left join lateral app_private.deciding_change(
+      s.flag_id, k.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, guard_findings.left_out, s.id
+    ) as d on true
+    where s.id = any (schedule_ids)
+      and (d.schedule_id is null or (d.scheduled_at, d.schedule_id) < (s.scheduled_at, s.id) or s.suspended_for = 'conflict')
+      and (s.suspended_for = 'conflict' or not exists (
+        select
+        from app_public.feature_flag_schedules a
+        where a.flag_id = s.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (s.scheduled_at, s.id)
+          and (a.updates -> k.key) is not null and (a.kept is null or k.key <> all (a.kept))));
+end;
+$function$;
+comment on function app_private.guard_findings(uuid[],jsonb,uuid[]) is 'What each of these waiting schedules expects of each field and will find there, the schedule that makes it so, when, and whether that is certain; given what guards leave out before, and the schedules whose outcome is uncertain.';
+
 CREATE OR REPLACE FUNCTION app_private.guard_metrics()
  RETURNS TABLE(metric text, destination text, value double precision)
  LANGUAGE sql
@@ -2511,6 +2864,136 @@ AS $function$
   where r.scope = 'full'
 $function$;
 comment on function app_private.guard_metrics() is 'Triggers and policies of the trail that aren''t as they must be, rows that the last full reconciliation found to differ from the trail, and how long ago it ended.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_outcomes(until timestamp with time zone, flag_ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(schedule_id uuid, conflicts jsonb, left_out jsonb, certain boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_left_out jsonb;
+  v_uncertain uuid[];
+  v_point record;
+  v_row record;
+begin
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+    for v_row in
+      select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
+      from (
+        select
+          s.id, coalesce(g.conflicts, '{}') as conflicts, coalesce(g.is_certain, true) as is_certain,
+          case
+            when bool_or(s.on_conflict = 'suspend' and g.conflicts <> '{}') over () then s.updates
+            when s.on_conflict = 'keep' then g.conflicts
+          end as stays
+        from app_public.feature_flag_schedules s
+        left join (
+          select
+            n.schedule_id,
+            coalesce(jsonb_object_agg(n.field, n.found) filter (where n.found is distinct from n.expected), '{}') as conflicts,
+            bool_and(n.certain) as is_certain
+          from app_private.guard_findings(v_point.schedule_ids, v_left_out, v_uncertain) as n
+          group by n.schedule_id
+        ) as g on g.schedule_id = s.id
+        where s.id = any (v_point.schedule_ids)
+      ) as r
+    loop
+      schedule_id := v_row.id;
+      conflicts := v_row.conflicts;
+      certain := v_row.point_is_certain;
+      left_out := (select coalesce(jsonb_agg(k.key), '[]') from jsonb_object_keys(v_row.stays) as k (key));
+      if left_out <> '[]' then
+        v_left_out := coalesce(v_left_out, '{}') || jsonb_build_object(schedule_id, left_out);
+      end if;
+      if not certain then
+        v_uncertain := array_append(v_uncertain, schedule_id);
+      end if;
+      if conflicts <> '{}' or left_out <> '[]' or not certain then
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$function$;
+comment on function app_private.guard_outcomes(timestamp with time zone,uuid[]) is 'Of each pending schedule until `until`, of these flags or of all, that a guard or a stop touches: what it finds instead of what it expects, which fields stay as they are, and whether that is certain.';
+
+CREATE OR REPLACE FUNCTION app_private.guard_summary(until timestamp with time zone, flag_ids uuid[] DEFAULT NULL::uuid[])
+ RETURNS TABLE(left_out jsonb, uncertain uuid[], in_conflict uuid[])
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Mostly there is nothing, and planning what is below would take longer than all else.
+  if exists (select from app_public.feature_flag_schedules s where s.status = 'pending' and s.expects is not null)
+    or exists (select from app_public.environments e where e.stopped_at is not null)
+  then
+    select
+      jsonb_object_agg(o.schedule_id, o.left_out) filter (where o.left_out <> '[]'),
+      array_agg(o.schedule_id) filter (where not o.certain),
+      array_agg(o.schedule_id) filter (where o.conflicts <> '{}' or o.left_out <> '[]')
+    into guard_summary.left_out, guard_summary.uncertain, guard_summary.in_conflict
+    from app_private.guard_outcomes(until, flag_ids) as o;
+  end if;
+  return next;
+end;
+$function$;
+comment on function app_private.guard_summary(timestamp with time zone,uuid[]) is 'guard_outcomes() in one row: the fields that stay by schedule, the schedules whose outcome is uncertain, and those that a conflict touches; null where there are none.';
+
+CREATE OR REPLACE FUNCTION app_private.guarded_points(until timestamp with time zone, flag_ids uuid[])
+ RETURNS TABLE(schedule_ids uuid[], is_stopped boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_stopped text[] := array(select e.name::text from app_public.environments e where e.stopped_at is not null);
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select array_agg(w.id order by w.id), bool_or(f.environment = any (v_stopped))
+    from (
+      select distinct coalesce(s.plan_id, s.id) as id
+      from app_public.feature_flag_schedules s
+      where s.status = 'pending' and s.expects is not null and (guarded_points.flag_ids is null or s.flag_id = any (guarded_points.flag_ids))
+      union
+      select p.id
+      from app_public.plans p
+      where p.status = 'active' and p.environments && v_stopped::varchar[] and cardinality(v_stopped) > 0
+        and (guarded_points.flag_ids is null or p.flag_ids && guarded_points.flag_ids)
+    ) as p
+    join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
+    join app_public.feature_flags f on f.id = w.flag_id
+    cross join lateral app_private.turn_of(w, v_now) as t
+    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    group by p.id
+    order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
+end;
+$function$;
+comment on function app_private.guarded_points(timestamp with time zone,uuid[]) is 'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
+
+CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[])
+ RETURNS uuid[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with recursive reached (flag_id) as (
+    select unnest(flag_ids)
+    union
+    select w.flag_id
+    from reached r
+    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
+  )
+  select array_agg(r.flag_id) from reached r
+$function$;
+comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
 
 CREATE OR REPLACE FUNCTION app_private.guarding_problems()
  RETURNS SETOF text
@@ -2621,6 +3104,24 @@ end;
 $function$;
 comment on function app_private.incarnation() is 'The id of the incarnation that is written to; raises no_data_found when there is none.';
 
+CREATE OR REPLACE FUNCTION app_private.insert_plan(title text, content jsonb, reason text, reverts jsonb DEFAULT NULL::jsonb)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_title(insert_plan.title);
+  insert into app_public.plans (title, content, reason, reverts)
+  values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
+  returning * into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
+end;
+$function$;
+comment on function app_private.insert_plan(text,jsonb,text,jsonb) is 'Makes a plan of a content that plan_content() made, and opens its first point. It asks for no rights and for no room.';
+
 CREATE OR REPLACE FUNCTION app_private.is_applying_text(value text)
  RETURNS boolean
  LANGUAGE sql
@@ -2693,6 +3194,17 @@ AS $function$
 $function$;
 comment on function app_private.is_transient(text) is 'Whether an error of this SQLSTATE passes by itself, so that it doesn''t use an attempt of a schedule up.';
 
+CREATE OR REPLACE FUNCTION app_private.is_uncertain(uncertain uuid[], flag_id uuid, field text, decided_at timestamp with time zone, decided_id uuid, last_at timestamp with time zone, last_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT (EXISTS ( SELECT
+            FROM app_public.feature_flag_schedules u
+           WHERE ((u.id = ANY (is_uncertain.uncertain)) AND (u.flag_id = is_uncertain.flag_id) AND ((u.updates -> is_uncertain.field) IS NOT NULL) AND ((is_uncertain.decided_id IS NULL) OR (ROW(u.scheduled_at, u.id) >= ROW(is_uncertain.decided_at, is_uncertain.decided_id))) AND (ROW(u.scheduled_at, u.id) <= ROW(is_uncertain.last_at, is_uncertain.last_id))))) AS "exists";
+END;
+comment on function app_private.is_uncertain(uuid[],uuid,text,timestamp with time zone,uuid,timestamp with time zone,uuid) is 'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
+
 CREATE OR REPLACE FUNCTION app_private.iso(at timestamp with time zone)
  RETURNS text
  LANGUAGE sql
@@ -2721,6 +3233,100 @@ begin
 end;
 $function$;
 comment on function app_private.lease_end(integer) is 'The end of a lease that begins now; raises invalid_parameter_value below 100 ms and above 10 minutes.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_environment(name text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10s'
+AS $function$
+declare
+  v_environment app_public.environments;
+begin
+  lock table app_private.apply_gates in exclusive mode;
+  select e.* into v_environment from app_public.environments e where e.name = lock_environment.name for update;
+  if not found then
+    perform app_private.require_environment(lock_environment.name);
+  end if;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan(id uuid)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_admin();
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = lock_plan.id
+    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  for update;
+  if not found then
+    raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
+  end if;
+  -- Before its status: who completed or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_plan.revision then
+    perform app_private.refuse_stale_plan(v_plan);
+  end if;
+  perform from app_public.feature_flags f where f.id = any (v_plan.flag_ids) order by f.id for share;
+  perform from app_public.feature_flag_schedules s where s.plan_id = v_plan.id order by s.id for update;
+  return v_plan;
+end;
+$function$;
+comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
+ RETURNS SETOF app_public.feature_flag_schedules
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_public.plans p where p.id = lock_point.plan_id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (
+    select s.flag_id from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended'))
+  order by f.id
+  for no key update;
+  return query
+    select s.*
+    from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended')
+    order by s.id
+    for update;
+end;
+$function$;
+comment on function app_private.lock_point(uuid) is 'Locks a plan, and the flags and the schedules of its open point, and returns these; waits for each as long as the session''s lock_timeout says.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_point_of(schedule_id uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into v_plan
+  from app_public.feature_flag_schedules s
+  join app_public.plans p on p.id = s.plan_id
+  where s.id = schedule_id;
+  if v_plan.id is null then
+    return null;
+  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  perform from app_private.lock_point(v_plan.id) as s;
+  return v_plan.id;
+end;
+$function$;
+comment on function app_private.lock_point_of(uuid) is 'Locks the plan that a schedule belongs to, with its open point, and returns the plan''s id, or null for a schedule of its own; raises ZF002 unless the token reaches all of the plan.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_schedule(schedule_id uuid)
  RETURNS app_public.feature_flag_schedules
@@ -2755,6 +3361,28 @@ begin
 end;
 $function$;
 comment on function app_private.lock_schedule(uuid) is 'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_schedules(schedule_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '2s'
+AS $function$
+begin
+  perform
+  from app_public.plans p
+  where p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by p.id
+  for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by f.id
+  for share;
+  perform from app_public.feature_flag_schedules s where s.id = any (schedule_ids) order by s.id for update;
+end;
+$function$;
+comment on function app_private.lock_schedules(uuid[]) is 'Locks these schedules, after their plans and flags; raises lock_not_available after a wait of 2 s for one of them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_trail()
  RETURNS void
@@ -2899,6 +3527,57 @@ $function$;
 comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
+
+CREATE OR REPLACE FUNCTION app_private.missed_schedules(environment text)
+ RETURNS SETOF app_public.feature_flag_schedules
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select (m.schedule).*
+    from (
+      select s as schedule
+      from app_public.feature_flag_schedules s
+      where s.status = 'suspended' and s.suspended_for = 'stop'
+      union all
+      select s
+      from app_public.feature_flag_schedules s
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+    ) as m
+    left join app_public.plans p on p.id = (m.schedule).plan_id
+    where case
+      when p.id is null
+        then (select f.environment from app_public.feature_flags f where f.id = (m.schedule).flag_id) = missed_schedules.environment
+      else missed_schedules.environment = any (p.environments)
+        and not exists (
+          select from app_public.environments e
+          where e.stopped_at is not null and e.name <> missed_schedules.environment and e.name = any (p.environments))
+    end;
+end;
+$function$;
+comment on function app_private.missed_schedules(text) is 'The schedules that the end of an environment''s stop decides about: they came due and the stop kept them from being applied.';
+
+CREATE OR REPLACE FUNCTION app_private.missing_flag_of(content jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select c.change
+  from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+  where not exists (
+    select
+    from app_public.feature_flags f
+    where f.id::text = c.change ->> 'flagId' and f.flag_key = c.change ->> 'flagKey' and f.environment = c.change ->> 'environment')
+  limit 1
+$function$;
+comment on function app_private.missing_flag_of(jsonb) is 'A change of a content whose flag isn''t there; null when all are.';
 
 CREATE OR REPLACE FUNCTION app_private.missing_message(event_id uuid, seq bigint, purged boolean DEFAULT false)
  RETURNS text
@@ -3085,7 +3764,7 @@ AS $function$
 $function$;
 comment on function app_private.next_work(text,text) is 'The schedule, the place in the queue or the seq that comes next in applying, numbering or forwarding, and since when; no row when nothing waits.';
 
-CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.notify_audit(event_ids uuid[], schedule_ids uuid[], plan_ids uuid[] DEFAULT NULL::uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3096,15 +3775,16 @@ begin
   if pg_notification_queue_usage() >= 0.5 then
     return;
   end if;
-  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  -- A payload must stay under 8,000 bytes; 60 ids of each kind take 7,200.
   perform pg_notify('halyard_audit', json_build_object(
-    'events', event_ids[1:90],
-    'schedules', schedule_ids[1:90],
-    'truncated', coalesce(cardinality(event_ids), 0) > 90
+    'events', event_ids[1:60],
+    'schedules', schedule_ids[1:60],
+    'plans', plan_ids[1:60],
+    'truncated', coalesce(cardinality(event_ids), 0) > 60
   )::text);
 end;
 $function$;
-comment on function app_private.notify_audit(uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+comment on function app_private.notify_audit(uuid[],uuid[],uuid[]) is 'Notifies channel halyard_audit of new events, and of the schedules and plans that they are about, unless the notification queue is half full.';
 
 CREATE OR REPLACE FUNCTION app_private.open_divergences()
  RETURNS SETOF audit.divergences
@@ -3116,6 +3796,22 @@ AS $function$
   where not exists (select from audit.incarnations i where i.incarnation_no > d.found_in)
 $function$;
 comment on function app_private.open_divergences() is 'The divergences that were found in the present incarnation: a person has yet to decide about them.';
+
+CREATE OR REPLACE FUNCTION app_private.open_point(plan app_public.plans)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into app_public.feature_flag_schedules (
+    id, flag_id, scheduled_at, updates, reason, plan_id, occurrence_no, step_no, expects, on_conflict)
+  select
+    app_private.point_id(plan.id, f.id, plan.step_no, plan.next_at), f.id, plan.next_at, c.change -> 'updates', plan.reason,
+    plan.id, plan.occurrence_no, plan.step_no, c.change -> 'expects', coalesce(c.change ->> 'onConflict', 'overwrite')
+  from jsonb_array_elements(plan.content -> 'steps' -> (plan.step_no - 1) -> 'changes') as c (change)
+  cross join lateral (select (c.change ->> 'flagId')::uuid) as f (id)
+  order by f.id
+$function$;
+comment on function app_private.open_point(app_public.plans) is 'Makes the schedules of a plan''s open point, due at its next_at.';
 
 CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  RETURNS TABLE(name text, state jsonb)
@@ -3145,28 +3841,34 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      (
-        select s.flag_id, min(s.scheduled_at) as since
-        from (
-          select d.flag_id, d.scheduled_at
-          from app_public.feature_flag_schedules d
-          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-            and d.id <> all (skipped)
-            and d.flag_id <> all (waited)
-          order by d.scheduled_at, d.id
-          limit 1000
-        ) as s
-        group by s.flag_id
-        order by since
-        limit 100
-      )
-      union all
-      select d.flag_id, min(d.scheduled_at)
-      from app_public.feature_flag_schedules d
-      where d.flag_id = any (waited)
-        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-        and d.id <> all (skipped)
-      group by d.flag_id
+      select u.flag_id, min(u.since) as since
+      from (
+        (
+          select (array_agg(s.flag_id order by s.flag_id))[1] as flag_id, min(s.scheduled_at) as since
+          from (
+            select d.flag_id, d.plan_id, d.scheduled_at
+            from app_public.feature_flag_schedules d
+            where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+              and d.id <> all (skipped)
+              and d.flag_id <> all (waited)
+              and (d.plan_id is null or not exists (
+                select from app_public.feature_flag_schedules w where w.plan_id = d.plan_id and w.flag_id = any (waited)))
+            order by d.scheduled_at, d.id
+            limit 1000
+          ) as s
+          group by coalesce(s.plan_id, s.flag_id)
+          order by since
+          limit 100
+        )
+        union all
+        select d.flag_id, min(d.scheduled_at)
+        from app_public.feature_flag_schedules d
+        where d.flag_id = any (waited)
+          and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+          and d.id <> all (skipped)
+        group by d.flag_id
+      ) as u
+      group by u.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
@@ -3226,6 +3928,7 @@ begin
       case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'plan_id', l.plan_id, 'occurrence_no', l.occurrence_no, 'step_no', l.step_no,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
@@ -3244,6 +3947,7 @@ begin
     left join lateral (
       select
         e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        e.metadata -> 'planId' as plan_id, e.metadata -> 'occurrenceNo' as occurrence_no, e.metadata -> 'stepNo' as step_no,
         greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
@@ -3301,12 +4005,149 @@ end;
 $function$;
 comment on function app_private.patch_flags(uuid[],jsonb[]) is 'Sets the fields that each schedule''s updates name, of the flag at the same place.';
 
+CREATE OR REPLACE FUNCTION app_private.pause_plans_of(flag app_public.feature_flags)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem constant text := format('The flag %s of %s was deleted.', flag.flag_key, flag.environment);
+  v_plan_ids uuid[];
+begin
+  v_plan_ids := array(
+    select p.id from app_public.plans p where p.status = 'active' and p.flag_ids @> array[flag.id] order by p.id for update);
+  if cardinality(v_plan_ids) = 0 then
+    return;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'failed', error_message = v_problem
+  where s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
+  perform app_private.end_point(p.id, 'failed', v_problem) from unnest(v_plan_ids) as p (id);
+end;
+$function$;
+comment on function app_private.pause_plans_of(app_public.feature_flags) is 'Pauses the active plans that change this flag, which is being deleted; the schedules of their other flags fail.';
+
 CREATE OR REPLACE FUNCTION app_private.payload_event_id(payload text)
  RETURNS uuid
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ("substring"(payload, '"eventId": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'::text))::uuid;
 comment on function app_private.payload_event_id(text) is 'The id in an event''s text; null when it has none.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change(before app_public.plans, after app_public.plans)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((before).id IS NULL) THEN 'flag_plan.created'::text WHEN ((after).id IS NULL) THEN 'flag_plan.deleted'::text WHEN ((after).status = (before).status) THEN 'flag_plan.updated'::text WHEN ((after).status = 'completed'::text) THEN 'flag_plan.completed'::text WHEN ((after).status = 'cancelled'::text) THEN 'flag_plan.cancelled'::text WHEN ((after).status = 'paused'::text) THEN 'flag_plan.paused'::text WHEN ((((after).title)::text IS DISTINCT FROM ((before).title)::text) OR ((after).content IS DISTINCT FROM (before).content)) THEN 'flag_plan.updated'::text ELSE 'flag_plan.resumed'::text END;
+comment on function app_private.plan_change(app_public.plans,app_public.plans) is 'The event type of a plan''s change.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change_details(before app_public.plans, after app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ((jsonb_build_object('planId', COALESCE((after).id, (before).id)) || CASE app_private.plan_change(before, after) WHEN 'flag_plan.created'::text THEN (jsonb_build_object('title', (after).title, 'contentHash', encode((after).content_hash, 'hex'::text), 'content', (after).content, 'environments', (after).environments, 'firstAt', app_private.iso((after).next_at)) || jsonb_strip_nulls(jsonb_build_object('reason', (after).reason, 'reverts', (after).reverts))) WHEN 'flag_plan.updated'::text THEN (jsonb_build_object('before', app_private.plan_state(before), 'after', app_private.plan_state(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), (CASE WHEN (((after).reason)::text IS DISTINCT FROM ((before).reason)::text) THEN (after).reason ELSE NULL::character varying END)::text)))) WHEN 'flag_plan.paused'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'reason', (after).status_reason)) WHEN 'flag_plan.resumed'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'nextAt', app_private.iso((after).next_at), 'reason', (after).reason)) WHEN 'flag_plan.completed'::text THEN jsonb_build_object('title', (after).title, 'applied', (after).applied_count, 'skipped', (after).skipped_count) WHEN 'flag_plan.cancelled'::text THEN jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'reason', (after).status_reason)) ELSE jsonb_build_object('before', app_private.plan_state(before)) END) || CASE WHEN (cardinality(COALESCE((after).environments, (before).environments)) = 1) THEN '{}'::jsonb ELSE jsonb_build_object('environments', COALESCE((after).environments, (before).environments)) END);
+comment on function app_private.plan_change_details(app_public.plans,app_public.plans) is 'The metadata of the event of a plan''s change, without the admin.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_change_text(event audit.events)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case (event).event_type
+    when 'flag_plan.created' then 'created it'
+    when 'flag_plan.updated' then 'edited it'
+    when 'flag_plan.resumed' then 'retried it'
+    when 'flag_plan.paused' then 'paused it'
+    when 'flag_plan.completed' then 'completed it'
+    when 'flag_plan.cancelled' then 'cancelled it'
+  end
+$function$;
+comment on function app_private.plan_change_text(audit.events) is 'What an event changed of its plan, as the rest of a sentence; null for an event that doesn''t say.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_content(steps jsonb, starts_at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_keys constant text[] := '{flag_key,environment,updates,expects,on_conflict}';
+  v_steps jsonb := steps;
+  v_change jsonb;
+  v_changes jsonb[] := '{}';
+  v_flag_id uuid;
+begin
+  perform app_private.require_start(starts_at);
+  if jsonb_typeof(steps #> '{0,changes}') = 'array' then
+    for v_change in select c.value from jsonb_array_elements(steps #> '{0,changes}') as c loop
+      if jsonb_typeof(v_change) = 'object' then
+        if v_change - c_keys <> '{}' then
+          raise exception 'A change may have only: %.', array_to_string(c_keys, ', ') using errcode = 'ZF028';
+        end if;
+        v_change := v_change - '{flag_key,on_conflict}'::text[]
+          || case when v_change ? 'flag_key' then jsonb_build_object('flagKey', v_change -> 'flag_key') else '{}' end
+          || case when v_change ? 'on_conflict' then jsonb_build_object('onConflict', v_change -> 'on_conflict') else '{}' end;
+      end if;
+      v_changes := v_changes || v_change;
+    end loop;
+    v_steps := jsonb_set(steps, '{0,changes}', to_jsonb(v_changes));
+  end if;
+  perform app_private.require_plan_content(jsonb_build_object('steps', v_steps, 'startsAt', app_private.iso(starts_at)));
+
+  for i in 1..cardinality(v_changes) loop
+    select f.id into v_flag_id
+    from app_public.feature_flags f
+    where f.flag_key = v_changes[i] ->> 'flagKey' and f.environment = v_changes[i] ->> 'environment'
+      and app_private.environment_is_visible(f.environment);
+    if v_flag_id is null then
+      perform app_private.refuse_unknown_flag(v_changes[i] ->> 'flagKey', v_changes[i] ->> 'environment');
+    end if;
+    v_changes[i] := v_changes[i] || jsonb_build_object('flagId', v_flag_id);
+  end loop;
+  return jsonb_build_object('steps', jsonb_set(v_steps, '{0,changes}', to_jsonb(v_changes)), 'startsAt', app_private.iso(starts_at));
+end;
+$function$;
+comment on function app_private.plan_content(jsonb,timestamp with time zone) is 'The content of a plan that a request describes, its flags found. Raises ZF028 for steps that a plan can''t have, ZF005 and ZF006 for a time that can''t be, ZF001 and ZF014 for flags and environments that don''t exist or that the token doesn''t reach.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_environment(plan app_public.plans)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN (cardinality((plan).environments) = 1) THEN ((plan).environments[1])::text ELSE NULL::text END;
+comment on function app_private.plan_environment(app_public.plans) is 'The environment of all changes of a plan; null when they are of several.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_environments(content jsonb)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_agg(distinct c.change ->> 'environment') from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$function$;
+comment on function app_private.plan_environments(jsonb) is 'The environments of these flags, in order of name.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_event(at timestamp with time zone, incarnation uuid, before app_public.plans, after app_public.plans)
+ RETURNS app_private.audit_event
+ LANGUAGE sql
+RETURN app_private.make_event(app_private.changed_event_id(incarnation, COALESCE((after).id, (before).id), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.plan_change(before, after), NULL::uuid, NULL::text, CASE WHEN ((after).id IS NULL) THEN app_private.plan_environment(before) ELSE app_private.plan_environment(after) END, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), app_private.plan_change_details(before, after));
+comment on function app_private.plan_event(timestamp with time zone,uuid,app_public.plans,app_public.plans) is 'The flag_plan event of a change from `before` to `after`.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_flag_ids(content jsonb)
+ RETURNS uuid[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_agg(distinct (c.change ->> 'flagId')::uuid) from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$function$;
+comment on function app_private.plan_flag_ids(jsonb) is 'The flags that a plan''s content changes, in order of id.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_found(plan app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ((app_private.plan_state(plan) - 'contentHash'::text) || jsonb_build_object('statusReason', (plan).status_reason, 'applied', (plan).applied_count, 'skipped', (plan).skipped_count, 'reverts', (plan).reverts, 'createdBy', (plan).created_by));
+comment on function app_private.plan_found(app_public.plans) is 'What a plan''s row says, with the keys of plan_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.plan_problem(content jsonb)
  RETURNS text
@@ -3316,13 +4157,18 @@ CREATE OR REPLACE FUNCTION app_private.plan_problem(content jsonb)
 AS $function$
 declare
   c_most_changes constant integer := 200;
+  c_sample constant text := '2030-01-01T00:00:00.000000Z';
   v_changes jsonb := content #> '{steps,0,changes}';
   v_change jsonb;
   v_problem text;
   v_flags text[] := '{}';
   v_flag text;
 begin
-  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+  if jsonb_typeof(content) is distinct from 'object' or content - '{steps,startsAt}'::text[] <> '{}' then
+    return 'a plan''s content must be an object with steps and startsAt only';
+  elsif coalesce(content ->> 'startsAt', c_sample) !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' then
+    return 'startsAt must be an instant in UTC with microseconds, or null';
+  elsif jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
     return 'steps must be an array of one step';
   elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
     return 'a step must be an object with changes only';
@@ -3345,6 +4191,45 @@ end;
 $function$;
 comment on function app_private.plan_problem(jsonb) is 'Why a plan can''t have this content, as a sentence; null when it can. Immutable, because the plans'' CHECK calls it.';
 
+CREATE OR REPLACE FUNCTION app_private.plan_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE (event).event_type WHEN 'flag_plan.created'::text THEN (jsonb_build_object('title', ((event).metadata -> 'title'::text), 'content', ((event).metadata -> 'content'::text), 'status', 'active', 'statusReason', NULL::unknown, 'nextAt', ((event).metadata -> 'firstAt'::text), 'reason', ((event).metadata -> 'reason'::text), 'reverts', ((event).metadata -> 'reverts'::text), 'applied', 0, 'skipped', 0) || CASE (event).actor_kind WHEN 'admin'::text THEN jsonb_build_object('createdBy', (event).admin_user_id) ELSE '{}'::jsonb END) WHEN 'flag_plan.updated'::text THEN ((((event).metadata -> 'after'::text) - 'contentHash'::text) || CASE ((event).metadata #>> '{after,status}'::text[]) WHEN 'active'::text THEN jsonb_build_object('statusReason', NULL::unknown) ELSE '{}'::jsonb END) WHEN 'flag_plan.paused'::text THEN jsonb_build_object('status', 'paused', 'statusReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_plan.resumed'::text THEN jsonb_build_object('status', 'active', 'statusReason', NULL::unknown, 'nextAt', ((event).metadata -> 'nextAt'::text), 'reason', ((event).metadata -> 'reason'::text)) WHEN 'flag_plan.completed'::text THEN jsonb_build_object('status', 'completed', 'statusReason', NULL::unknown, 'nextAt', NULL::unknown, 'applied', ((event).metadata -> 'applied'::text), 'skipped', ((event).metadata -> 'skipped'::text)) WHEN 'flag_plan.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'statusReason', ((event).metadata -> 'reason'::text), 'nextAt', NULL::unknown) WHEN 'flag_plan.reconciled'::text THEN ((((event).metadata -> 'after'::text) - 'contentHash'::text) || jsonb_build_object('statusReason', ((event).metadata -> 'statusReason'::text), 'applied', ((event).metadata -> 'applied'::text), 'skipped', ((event).metadata -> 'skipped'::text), 'reverts', ((event).metadata -> 'reverts'::text), 'createdBy', ((event).metadata -> 'createdBy'::text))) ELSE NULL::jsonb END;
+comment on function app_private.plan_recorded(audit.events) is 'What an event says of its plan after it; null when it says nothing of that.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_state(plan app_public.plans)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN jsonb_build_object('title', (plan).title, 'contentHash', encode((plan).content_hash, 'hex'::text), 'content', (plan).content, 'status', (plan).status, 'nextAt', app_private.iso((plan).next_at), 'reason', (plan).reason);
+comment on function app_private.plan_state(app_public.plans) is 'What of a plan is audited: it stands in before and after of events, and a change of it is an event.';
+
+CREATE OR REPLACE FUNCTION app_private.plan_steps(content jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_agg(jsonb_build_object('changes', c.changes) order by s.position)
+  from jsonb_array_elements(content -> 'steps') with ordinality as s (step, position)
+  cross join lateral (
+    select jsonb_agg(
+      jsonb_build_object('flag_key', c.change -> 'flagKey') || c.change - '{flagId,flagKey,onConflict}'::text[]
+        || case when c.change ? 'onConflict' then jsonb_build_object('on_conflict', c.change -> 'onConflict') else '{}' end
+      order by c.position) as changes
+    from jsonb_array_elements(s.step -> 'changes') with ordinality as c (change, position)
+  ) as c
+$function$;
+comment on function app_private.plan_steps(jsonb) is 'A plan''s steps as the request described them.';
+
+CREATE OR REPLACE FUNCTION app_private.point_id(plan_id uuid, flag_id uuid, step_no integer, at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN app_private.uuid_of(sha256((((uuid_send(plan_id) || uuid_send(flag_id)) || int4send(step_no)) || timestamptz_send(at))));
+comment on function app_private.point_id(uuid,uuid,integer,timestamp with time zone) is 'The id of the schedule that changes this flag in this step of a plan at this time, as a version 8 UUID.';
+
 CREATE OR REPLACE FUNCTION app_private.postponement(schedule app_public.feature_flag_schedules)
  RETURNS interval
  LANGUAGE sql
@@ -3366,10 +4251,17 @@ CREATE OR REPLACE FUNCTION app_private.projected_states(environment text, at tim
 AS $function$
 declare
   c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  v_now timestamptz := clock_timestamp();
+  -- Of a flag with a pending schedule up to then nothing is certain.
+  v_uncertain_until timestamptz := case
+    when exists (select from app_public.environments e where e.name = projected_states.environment and e.stopped_at is not null)
+      then projected_states.at
+    else clock_timestamp()
+  end;
   v_held record;
+  v_guards record;
 begin
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(projected_states.at) as g;
   return query
     select
       f.flag_key::text,
@@ -3378,17 +4270,23 @@ begin
       not exists (
         select
         from app_public.feature_flag_schedules s
-        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
-      case when e.schedule_id is null then '{}'
-        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
-      || case when r.schedule_id is null then '{}'
-        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_uncertain_until)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, projected_states.at, c_last_id)
+        or app_private.is_uncertain(
+          v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, projected_states.at, c_last_id))),
+      case when e.schedule_id is null then '{}' else jsonb_build_object(
+        'enabled', app_private.source_of(e.schedule_id, e.scheduled_at, e.plan_id, e.occurrence_no, e.step_no)) end
+      || case when r.schedule_id is null then '{}' else jsonb_build_object(
+        'rollout_percentage', app_private.source_of(r.schedule_id, r.scheduled_at, r.plan_id, r.occurrence_no, r.step_no)) end,
       f.id
     from app_public.feature_flags f
     left join lateral app_private.deciding_change(
-      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     where f.environment = projected_states.environment
     order by f.flag_key
     limit 10000;
@@ -3561,6 +4459,25 @@ comment on function app_private.recent_flag_ids(integer) is 'The flag of each ev
 grant execute on function app_private.recent_flag_ids(integer) to halyard_admin;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_auditor;
 grant execute on function app_private.recent_flag_ids(integer) to halyard_viewer;
+
+CREATE OR REPLACE FUNCTION app_private.recent_plan_ids(most integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select (e.metadata ->> 'planId')::uuid
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.metadata ? 'planId' and starts_with(e.event_type, 'flag_')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[])
+      or e.metadata -> 'environments' <@ (select to_jsonb(app_private.claim_environments())))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$function$;
+comment on function app_private.recent_plan_ids(integer) is 'The plan of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
+grant execute on function app_private.recent_plan_ids(integer) to halyard_admin;
+grant execute on function app_private.recent_plan_ids(integer) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.recent_schedule_ids(most integer)
  RETURNS SETOF uuid
@@ -3958,37 +4875,48 @@ end;
 $function$;
 comment on function app_private.record_event(text,text,jsonb,text,text,boolean,uuid) is 'Writes an event that is about no row, under this id or a random one, or keeps it as a dead letter, in which `operation` says what was done (DENY, DELIVER); returns its id.';
 
-CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_id uuid, error_code text, problem text)
+CREATE OR REPLACE FUNCTION app_private.record_failure(schedule_ids uuid[], error_code text, problem text)
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_status text;
+  v_schedule app_public.feature_flag_schedules;
+  v_is_transient constant boolean := app_private.is_transient(error_code);
+  v_status text := 'pending';
+  v_next_attempt_at timestamptz;
+  v_count integer;
 begin
-  if app_private.is_transient(error_code) then
-    update app_public.feature_flag_schedules s
-    set
-      error_message = left(problem, 2000),
-      next_attempt_at = clock_timestamp() + app_private.postponement(s)
-    where s.id = schedule_id
-    returning s.status into strict v_status;
-    return v_status;
+  select s.* into strict v_schedule
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids)
+  order by s.max_attempts - s.attempts, s.id
+  limit 1;
+  if v_is_transient then
+    v_next_attempt_at := clock_timestamp() + app_private.postponement(v_schedule);
+  elsif v_schedule.attempts + 1 >= v_schedule.max_attempts then
+    v_status := 'failed';
+  else
+    v_next_attempt_at := clock_timestamp() + app_private.retry_delay(v_schedule.attempts + 1);
   end if;
   update app_public.feature_flag_schedules s
   set
-    attempts = s.attempts + 1,
+    attempts = s.attempts + case when v_is_transient then 0 else 1 end,
     error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
+    status = v_status,
+    next_attempt_at = v_next_attempt_at
+  where s.id = any (schedule_ids);
+  get diagnostics v_count = row_count;
+  if v_count <> cardinality(schedule_ids) then
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+  end if;
+  if v_status = 'failed' and v_schedule.plan_id is not null then
+    perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
+  end if;
   return v_status;
 end;
 $function$;
-comment on function app_private.record_failure(uuid,text,text) is 'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid[],text,text) is 'Records why these schedules, one or all of a plan''s point, could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good, which pauses their plan. Returns the status.';
 
 CREATE OR REPLACE FUNCTION app_private.record_row(source text, row_id uuid, revision bigint, differs jsonb)
  RETURNS integer
@@ -4123,6 +5051,29 @@ AS $function$
 $function$;
 comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
 
+CREATE OR REPLACE FUNCTION app_private.refuse_part_of_plan(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  if schedule.plan_id is null then
+    return;
+  end if;
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = schedule.plan_id
+    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  raise exception 'The schedule belongs to %, which is changed as a whole.',
+    coalesce(format('the plan %s, "%s"', v_plan.id, v_plan.title), 'a plan that also changes environments that you don''t reach')
+    using errcode = 'ZF020', hint = 'Edit, cancel or retry the plan.';
+end;
+$function$;
+comment on function app_private.refuse_part_of_plan(app_public.feature_flag_schedules) is 'Raises ZF020 for a schedule of a plan, with the plan''s id and title.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_pending()
  RETURNS void
  LANGUAGE plpgsql
@@ -4159,6 +5110,25 @@ $function$;
 comment on function app_private.refuse_stale_flag(app_public.feature_flags) is 'Raises ZF017: the sentence has who changed the flag last, and the detail, as JSON, its revision.';
 grant execute on function app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.refuse_stale_plan(plan app_public.plans)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.metadata ->> 'planId' = plan.id::text and e.metadata ? 'planId' and e.event_type like 'flag_plan.%'
+  order by e.occurred_at desc, e.revision desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.plan_change_text(v_event), plan.revision)
+    using errcode = 'ZF029', detail = app_private.stale_detail(v_event, plan.revision);
+end;
+$function$;
+comment on function app_private.refuse_stale_plan(app_public.plans) is 'Raises ZF029: the sentence has who changed the plan last, and the detail, as JSON, its revision.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_stale_schedule(schedule app_public.feature_flag_schedules)
  RETURNS void
  LANGUAGE plpgsql
@@ -4177,6 +5147,20 @@ begin
 end;
 $function$;
 comment on function app_private.refuse_stale_schedule(app_public.feature_flag_schedules) is 'Raises ZF027: the sentence has who changed the schedule last, and the detail, as JSON, its revision.';
+
+CREATE OR REPLACE FUNCTION app_private.refuse_unknown_flag(flag_key text, environment text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_environment(refuse_unknown_flag.environment);
+  raise exception 'There is no flag % in %.', quote_literal(left(flag_key, 100)), environment
+    using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+end;
+$function$;
+comment on function app_private.refuse_unknown_flag(text,text) is 'Raises ZF014 where there is no such environment, else ZF001.';
 
 CREATE OR REPLACE FUNCTION app_private.release_lease(name text, token bigint)
  RETURNS boolean
@@ -4233,6 +5217,43 @@ AS $function$
   order by c.seq
 $function$;
 comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
+
+CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 100)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_days integer := substring(
+    app_private.setting('schedule_retention') from case status when 'completed' then 'applied' else 'cancelled' end || '=([0-9]+)');
+  v_ids uuid[];
+begin
+  if status is null or status not in ('completed', 'cancelled') then
+    raise exception 'Only completed and cancelled plans are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
+  -- What it applied decides what an older schedule of the same flag, that failed or still waits, may change.
+  v_ids := array(
+    select p.id
+    from app_public.plans p
+    where p.status = remove_old_plans.status and p.ended_at < now() - make_interval(days => v_days)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        join app_public.feature_flag_schedules older on older.flag_id = s.flag_id
+        where s.plan_id = p.id and s.status = 'applied' and older.status in ('pending', 'suspended', 'failed')
+          and older.plan_id is distinct from p.id and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of p skip locked);
+  if cardinality(v_ids) > 0 then
+    delete from app_public.feature_flag_schedules s where s.plan_id = any (v_ids);
+    delete from app_public.plans p where p.id = any (v_ids);
+  end if;
+  return cardinality(v_ids);
+end;
+$function$;
+comment on function app_private.remove_old_plans(text,integer) is 'Deletes up to `batch` plans that were completed, or cancelled, as `status` says, before the days of the setting schedule_retention, with their schedules, an event for each; returns how many plans.';
+grant execute on function app_private.remove_old_plans(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.remove_old_schedules(status text, batch integer DEFAULT 1000)
  RETURNS integer
@@ -4593,6 +5614,24 @@ end;
 $function$;
 comment on function app_private.require_flag_key(text,text) is 'Raises ZF001 unless the environment has, or had, a flag with this key; null is none to look for.';
 
+CREATE OR REPLACE FUNCTION app_private.require_flags_of(content jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_change jsonb := app_private.missing_flag_of(content);
+begin
+  if v_change is not null then
+    raise exception 'There is no flag % in % any more.',
+      quote_literal(left(v_change ->> 'flagKey', 100)), left(v_change ->> 'environment', 40)
+      using errcode = 'ZF001';
+  end if;
+end;
+$function$;
+comment on function app_private.require_flags_of(jsonb) is 'Raises ZF001 for a content that names a flag that isn''t there.';
+
 CREATE OR REPLACE FUNCTION app_private.require_history(at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4623,6 +5662,46 @@ begin
 end;
 $function$;
 comment on function app_private.require_instant(text,timestamp with time zone) is 'Raises 22008 for a time that is missing or infinite; `name` is the argument''s.';
+
+CREATE OR REPLACE FUNCTION app_private.require_no_stop(schedule app_public.feature_flag_schedules)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_environment app_public.environments;
+begin
+  select e.* into v_environment
+  from app_public.environments e
+  where e.stopped_at is not null
+    and (
+      e.name = (select f.environment from app_public.feature_flags f where f.id = schedule.flag_id)
+      or e.name = any (select unnest(p.environments) from app_public.plans p where p.id = schedule.plan_id))
+  order by e.name
+  limit 1;
+  if found then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023', hint = 'Resume the environment.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_no_stop(app_public.feature_flag_schedules) is 'Raises ZF023 while an environment of a schedule, or of its plan, is stopped.';
+
+CREATE OR REPLACE FUNCTION app_private.require_plan_content(content jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_problem text := app_private.plan_problem(content);
+begin
+  if v_problem is not null then
+    raise exception '%.', v_problem using errcode = 'ZF028';
+  end if;
+end;
+$function$;
+comment on function app_private.require_plan_content(jsonb) is 'Raises ZF028 for a content that no plan can have.';
 
 CREATE OR REPLACE FUNCTION app_private.require_prover()
  RETURNS void
@@ -4661,6 +5740,37 @@ end;
 $function$;
 comment on function app_private.require_reader() is 'The role in which the caller reads: admin, viewer or auditor. Raises insufficient_privilege where the token names none, or the login may not become it.';
 
+CREATE OR REPLACE FUNCTION app_private.require_reason(reason text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reason constant text := app_private.trim_reason(reason);
+begin
+  if v_reason is null or char_length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  return v_reason;
+end;
+$function$;
+comment on function app_private.require_reason(text) is 'The reason without the blanks round it; raises invalid_parameter_value unless 1 to 500 characters are left.';
+
+CREATE OR REPLACE FUNCTION app_private.require_room_for_pending(flag_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from unnest(flag_ids) as f (id) where app_private.has_no_room_for_pending(f.id)) then
+    perform app_private.refuse_pending();
+  end if;
+end;
+$function$;
+comment on function app_private.require_room_for_pending(uuid[]) is 'Raises ZF013 where one of these flags has as many pending schedules as the setting pending_per_flag allows, and the API calls.';
+
 CREATE OR REPLACE FUNCTION app_private.require_schedulable(scheduled_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -4697,6 +5807,56 @@ end;
 $function$;
 comment on function app_private.require_span(timestamp with time zone,timestamp with time zone,integer) is 'Raises 22008 unless `ends` is after `starts` and, where `most_days` is given, by so many days of 24 hours at most.';
 
+CREATE OR REPLACE FUNCTION app_private.require_start(starts_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not isfinite(starts_at) or starts_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'starts_at must be before the year 10000.' using errcode = 'ZF006';
+  elsif starts_at <= clock_timestamp() then
+    raise exception 'starts_at must be in the future.' using errcode = 'ZF005', hint = 'Leave it out for a plan that is due now.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_start(timestamp with time zone) is 'Raises ZF005 for a start that has passed, ZF006 for one beyond the year 9999; null is now.';
+
+CREATE OR REPLACE FUNCTION app_private.require_title(title text)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(char_length(app_private.trim_reason(title)), 0) not between 1 and 200 or title collate "C" ~ '[[:cntrl:]]' then
+    raise exception 'title must be text of 1 to 200 characters, without control characters.' using errcode = 'ZF028';
+  end if;
+end;
+$function$;
+comment on function app_private.require_title(text) is 'Raises ZF028 for a title that a plan can''t have.';
+
+CREATE OR REPLACE FUNCTION app_private.require_whole_point(plan_id uuid, schedule_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into strict v_plan from app_public.plans p where p.id = require_whole_point.plan_id;
+  if v_plan.status <> 'active' then
+    raise exception 'The plan is %, so its changes are not made%.', v_plan.status, coalesce(': ' || v_plan.status_reason, '')
+      using errcode = 'ZF019';
+  elsif cardinality(schedule_ids) <> cardinality(v_plan.flag_ids) then
+    raise exception 'The plan has % changes, and % of them can be made: all of them are made together or none.',
+      cardinality(v_plan.flag_ids), cardinality(schedule_ids) using errcode = 'ZF019', hint = 'Edit the plan, or cancel it.';
+  end if;
+end;
+$function$;
+comment on function app_private.require_whole_point(uuid,uuid[]) is 'Raises ZF019 unless the plan is active and these schedules are all of its point, as when SQL deleted or cancelled one of them.';
+
 CREATE OR REPLACE FUNCTION app_private.require_zone(zone text)
  RETURNS void
  LANGUAGE plpgsql
@@ -4729,6 +5889,40 @@ begin
 end;
 $function$;
 comment on function app_private.restored_event(audit.incarnations,jsonb) is 'The audit.restored event of the incarnation that it begins.';
+
+CREATE OR REPLACE FUNCTION app_private.resume_environment(name text, missed text, reason text, "except" uuid[] DEFAULT '{}'::uuid[])
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_reason constant text := app_private.require_reason(resume_environment.reason);
+  v_environment app_public.environments;
+  v_outcome jsonb;
+  v_now timestamptz;
+begin
+  if coalesce(missed, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  v_environment := app_private.lock_environment(resume_environment.name);
+  if v_environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
+  v_now := clock_timestamp();
+  update app_public.environments e
+  set
+    stopped_at = null,
+    last_resume = v_outcome || jsonb_build_object(
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment, without asking for a token; what is said of app_public.resume_environment() holds. Raises ZF023 where it isn''t stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.retain_audit_events()
  RETURNS TABLE(month date, events bigint, outcome text, reason text)
@@ -4940,14 +6134,14 @@ CREATE OR REPLACE FUNCTION app_private.schedule_change(before app_public.feature
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN 'flag_schedule.retried'::text ELSE ('flag_schedule.'::text || (after).status) END;
+RETURN CASE WHEN ((after).status = (before).status) THEN 'flag_schedule.rescheduled'::text WHEN ((after).status = 'pending'::text) THEN CASE (before).status WHEN 'suspended'::text THEN 'flag_schedule.resumed'::text ELSE 'flag_schedule.retried'::text END ELSE ('flag_schedule.'::text || (after).status) END;
 comment on function app_private.schedule_change(app_public.feature_flag_schedules,app_public.feature_flag_schedules) is 'The event type of a schedule''s change.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change_details(at timestamp with time zone, before app_public.feature_flag_schedules, after app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END;
+RETURN (CASE app_private.schedule_change(before, after) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'updates', (after).updates, 'appliedAt', app_private.iso((after).applied_at), 'flagState', (app_private.flag_state(flag) - 'description'::text), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((after).applied_at - (after).scheduled_at))))) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', COALESCE((to_jsonb(after) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'errorMessage', COALESCE((after).error_message, 'unknown'::text), 'failedAt', app_private.iso(at), 'attempts', (after).attempts) WHEN 'flag_schedule.suspended'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'for', (after).suspended_for, 'details', (after).suspended_details)) WHEN 'flag_schedule.resumed'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'suspendedFor', (before).suspended_for, 'reason', (after).resolution_reason, 'acknowledged', CASE WHEN ((after).on_conflict <> (before).on_conflict) THEN true ELSE NULL::boolean END)) WHEN 'flag_schedule.skipped'::text THEN jsonb_strip_nulls(jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((after).scheduled_at), 'reason', (after).resolution_reason)) ELSE (jsonb_build_object('scheduleId', (after).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(before), 'after', app_private.schedule_snapshot(after)) || jsonb_strip_nulls(jsonb_build_object('reason', COALESCE(app_private.change_reason(), CASE WHEN ((after).reason IS DISTINCT FROM (before).reason) THEN (after).reason ELSE NULL::text END)))) END || CASE WHEN (((after).plan_id IS NULL) AND ((after).kept IS NULL)) THEN '{}'::jsonb ELSE (app_private.schedule_point(after) || CASE WHEN (((after).status = 'applied'::text) AND ((after).kept IS NOT NULL)) THEN jsonb_build_object('kept', (after).kept) ELSE '{}'::jsonb END) END);
 comment on function app_private.schedule_change_details(timestamp with time zone,app_public.feature_flag_schedules,app_public.feature_flag_schedules,app_public.feature_flags) is 'The metadata of the event of a schedule''s change, without the admin.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_change_text(event audit.events)
@@ -4968,6 +6162,9 @@ AS $function$
     when 'flag_schedule.cancelled' then 'cancelled it'
     when 'flag_schedule.applied' then 'applied it'
     when 'flag_schedule.failed' then 'failed to apply it'
+    when 'flag_schedule.suspended' then 'suspended it'
+    when 'flag_schedule.resumed' then 'resumed it'
+    when 'flag_schedule.skipped' then 'skipped it'
   end
 $function$;
 comment on function app_private.schedule_change_text(audit.events) is 'What an event changed of its schedule, as the rest of a sentence; null for an event that doesn''t say.';
@@ -4981,20 +6178,20 @@ comment on function app_private.schedule_changed_event(timestamp with time zone,
 CREATE OR REPLACE FUNCTION app_private.schedule_created_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates) || CASE WHEN ((schedule).reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', (schedule).reason) END));
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, (schedule).revision), at, 'flag_schedule.created'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, (schedule).revision, ((jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'updates', (schedule).updates) || CASE WHEN ((schedule).reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', (schedule).reason) END) || CASE WHEN (((schedule).plan_id IS NULL) AND ((schedule).expects IS NULL)) THEN '{}'::jsonb ELSE (app_private.schedule_point(schedule) || jsonb_strip_nulls(jsonb_build_object('expects', (schedule).expects, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text)))) END));
 comment on function app_private.schedule_created_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.created event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_deleted_event(at timestamp with time zone, incarnation uuid, schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+RETURN app_private.make_event(app_private.event_id(incarnation, (schedule).id, (schedule).created_at, ((schedule).revision + 1)), at, 'flag_schedule.deleted'::text, (schedule).flag_id, ((flag).flag_key)::text, ((flag).environment)::text, (schedule).id, ((schedule).revision + 1), (jsonb_build_object('scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)) || app_private.schedule_point(schedule)));
 comment on function app_private.schedule_deleted_event(timestamp with time zone,uuid,app_public.feature_flag_schedules,app_public.feature_flags) is 'The flag_schedule.deleted event.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_found(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates, 'requestedBy', (schedule).requested_by, 'reason', (schedule).reason) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
+RETURN (((((jsonb_build_object('flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates, 'requestedBy', (schedule).requested_by, 'reason', (schedule).reason, 'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no, 'expects', (schedule).expects, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text), 'resolutionReason', (schedule).resolution_reason) || CASE (schedule).status WHEN 'applied'::text THEN jsonb_build_object('kept', (schedule).kept) WHEN 'suspended'::text THEN jsonb_build_object('suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details) ELSE '{}'::jsonb END) || CASE WHEN ((schedule).applied_at IS NULL) THEN jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('appliedAt', app_private.iso((schedule).applied_at), 'latenessMs', round(((1000)::numeric * EXTRACT(epoch FROM ((schedule).applied_at - (schedule).scheduled_at))))) END) || CASE WHEN ((schedule).status = 'failed'::text) THEN jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', COALESCE((schedule).error_message, 'unknown'::text)) ELSE '{}'::jsonb END) || CASE WHEN (to_jsonb(schedule) ? 'created_by'::text) THEN jsonb_build_object('createdBy', (to_jsonb(schedule) -> 'created_by'::text)) ELSE '{}'::jsonb END) || CASE WHEN (((schedule).status = 'cancelled'::text) AND (to_jsonb(schedule) ? 'cancelled_by'::text)) THEN jsonb_build_object('cancelledBy', (to_jsonb(schedule) -> 'cancelled_by'::text), 'cancelReason', COALESCE((to_jsonb(schedule) ->> 'cancel_reason'::text), 'manual_cancellation'::text)) ELSE '{}'::jsonb END);
 comment on function app_private.schedule_found(app_public.feature_flag_schedules) is 'What a schedule''s row says, with the keys of schedule_recorded().';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
@@ -5019,11 +6216,18 @@ AS $function$
 $function$;
 comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
 
+CREATE OR REPLACE FUNCTION app_private.schedule_point(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN ((schedule).plan_id IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no) END;
+comment on function app_private.schedule_point(app_public.feature_flag_schedules) is 'The place of a schedule in its plan, as events have it: planId, occurrenceNo and stepNo; an empty object for a schedule of its own.';
+
 CREATE OR REPLACE FUNCTION app_private.schedule_recorded(event audit.events)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text), 'requestedBy', (event).admin_user_id, 'reason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.rescheduled'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.retried'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'requestedBy', ((event).metadata -> 'requestedBy'::text), 'reason', ((event).metadata #> '{after,reason}'::text[]), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
+RETURN ((jsonb_build_object('flagId', (event).flag_id) || CASE WHEN ((event).actor_kind <> 'admin'::text) THEN '{}'::jsonb WHEN ((event).event_type = 'flag_schedule.created'::text) THEN jsonb_build_object('createdBy', (event).admin_user_id) WHEN ((event).event_type = 'flag_schedule.cancelled'::text) THEN jsonb_build_object('cancelledBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE (event).event_type WHEN 'flag_schedule.created'::text THEN jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'updates', ((event).metadata -> 'updates'::text), 'requestedBy', (event).admin_user_id, 'reason', ((event).metadata -> 'reason'::text), 'planId', ((event).metadata -> 'planId'::text), 'occurrenceNo', ((event).metadata -> 'occurrenceNo'::text), 'stepNo', ((event).metadata -> 'stepNo'::text), 'expects', ((event).metadata -> 'expects'::text), 'onConflict', ((event).metadata -> 'onConflict'::text), 'resolutionReason', NULL::unknown) WHEN 'flag_schedule.applied'::text THEN jsonb_build_object('status', 'applied', 'updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'latenessMs', ((event).metadata -> 'latenessMs'::text), 'kept', ((event).metadata -> 'kept'::text)) WHEN 'flag_schedule.cancelled'::text THEN jsonb_build_object('status', 'cancelled', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'cancelReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.failed'::text THEN jsonb_build_object('status', 'failed', 'attempts', ((event).metadata -> 'attempts'::text), 'errorMessage', ((event).metadata -> 'errorMessage'::text)) WHEN 'flag_schedule.suspended'::text THEN jsonb_build_object('status', 'suspended', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'suspendedFor', ((event).metadata -> 'for'::text), 'suspendedDetails', ((event).metadata -> 'details'::text)) WHEN 'flag_schedule.resumed'::text THEN ((jsonb_build_object('status', 'pending', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'resolutionReason', ((event).metadata -> 'reason'::text)) || CASE WHEN (((event).metadata ->> 'suspendedFor'::text) = 'conflict'::text) THEN jsonb_build_object('requestedBy', (event).admin_user_id) ELSE '{}'::jsonb END) || CASE WHEN ((event).metadata ? 'acknowledged'::text) THEN jsonb_build_object('onConflict', NULL::unknown) ELSE '{}'::jsonb END) WHEN 'flag_schedule.skipped'::text THEN jsonb_build_object('status', 'skipped', 'scheduledAt', ((event).metadata -> 'scheduledAt'::text), 'resolutionReason', ((event).metadata -> 'reason'::text)) WHEN 'flag_schedule.rescheduled'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.retried'::text THEN ((((event).metadata -> 'after'::text) - '{attempts,errorMessage}'::text[]) || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', ((event).metadata #> '{after,reason}'::text[]))) WHEN 'flag_schedule.reconciled'::text THEN ((((event).metadata -> 'after'::text) || jsonb_build_object('updates', ((event).metadata -> 'updates'::text), 'appliedAt', ((event).metadata -> 'appliedAt'::text), 'requestedBy', ((event).metadata -> 'requestedBy'::text), 'reason', ((event).metadata #> '{after,reason}'::text[]), 'onConflict', ((event).metadata #> '{after,onConflict}'::text[]), 'resolutionReason', ((event).metadata #> '{after,resolutionReason}'::text[]), 'errorMessage', COALESCE(((event).metadata #>> '{after,errorMessage}'::text[]), 'unknown'::text))) || jsonb_strip_nulls(jsonb_build_object('createdBy', ((event).metadata -> 'createdBy'::text), 'cancelledBy', ((event).metadata -> 'cancelledBy'::text), 'cancelReason', ((event).metadata -> 'cancelReason'::text)))) ELSE NULL::jsonb END);
 comment on function app_private.schedule_recorded(audit.events) is 'What an event says of its schedule after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -5037,7 +6241,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_state(schedule app_public.featur
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END;
+RETURN CASE WHEN (((schedule).on_conflict = 'overwrite'::text) AND ((schedule).suspended_for IS NULL) AND ((schedule).resolution_reason IS NULL)) THEN CASE WHEN ((schedule).reason IS NULL) THEN jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at)) ELSE jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason) END ELSE jsonb_strip_nulls(jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason, 'onConflict', NULLIF((schedule).on_conflict, 'overwrite'::text), 'suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details, 'resolutionReason', (schedule).resolution_reason)) END;
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is 'What of a schedule is audited: a change of it is an event.';
 
 CREATE OR REPLACE FUNCTION app_private.schema_version()
@@ -5348,6 +6552,59 @@ end;
 $function$;
 comment on function app_private.setting_problem(text,text) is 'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
 
+CREATE OR REPLACE FUNCTION app_private.settle_missed(environment app_public.environments, missed text, reason text, "except" uuid[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ids uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_except uuid[];
+  v_apply uuid[];
+  v_skip uuid[];
+  v_wait uuid[];
+begin
+  perform app_private.lock_schedules(v_ids);
+  -- An admin may have cancelled some while the locks were waited for.
+  v_ids := array(select m.id from app_private.missed_schedules(environment.name) as m where m.id = any (v_ids));
+  v_except := array(select x.id from unnest("except") as x (id) where x.id <> all (v_ids));
+  if v_except <> '{}' then
+    raise exception 'The schedule % is not among those that came due while % was stopped.', v_except[1], environment.name
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select
+    coalesce(array_agg(c.id) filter (where c.choice = 'apply'), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and c.is_reached), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and not c.is_reached), '{}')
+  into v_apply, v_skip, v_wait
+  from (
+    select
+      s.id,
+      case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
+        as choice,
+      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+    from app_public.feature_flag_schedules s
+    left join app_public.plans p on p.id = s.plan_id
+    where s.id = any (v_ids)
+  ) as c;
+
+  update app_public.feature_flag_schedules s
+  set status = 'pending', resolution_reason = settle_missed.reason
+  where s.id = any (v_apply) and s.status = 'suspended';
+  update app_public.feature_flag_schedules s
+  set status = 'skipped', resolution_reason = settle_missed.reason
+  where s.id = any (v_skip);
+  perform app_private.end_point(p.plan_id, 'skipped', null)
+  from (
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skip) and s.plan_id is not null
+  ) as p;
+  perform app_private.suspend_for_stop(app_private.stopped_schedules(array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_wait) and s.status = 'pending')));
+  return jsonb_build_object('missed', missed, 'applied', cardinality(v_apply), 'skipped', cardinality(v_skip));
+end;
+$function$;
+comment on function app_private.settle_missed(app_public.environments,text,text,uuid[]) is 'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
+
 CREATE OR REPLACE FUNCTION app_private.settle_repeated_event(event_id uuid, occurred_at timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
@@ -5429,6 +6686,13 @@ comment on function app_private.shipped_message(text,bigint) is 'The message tha
 grant execute on function app_private.shipped_message(text,bigint) to halyard_admin;
 grant execute on function app_private.shipped_message(text,bigint) to halyard_auditor;
 
+CREATE OR REPLACE FUNCTION app_private.source_of(schedule_id uuid, at timestamp with time zone, plan_id uuid, occurrence_no integer, step_no integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE WHEN (plan_id IS NULL) THEN jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at)) ELSE jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at), 'plan_id', plan_id, 'occurrence_no', occurrence_no, 'step_no', step_no) END;
+comment on function app_private.source_of(uuid,timestamp with time zone,uuid,integer,integer) is 'What decides a field, in `sources`: the schedule and its time, and the point of its plan.';
+
 CREATE OR REPLACE FUNCTION app_private.stale_detail(event audit.events, revision bigint)
  RETURNS text
  LANGUAGE sql
@@ -5468,6 +6732,101 @@ $function$;
 comment on function app_private.stale_text(audit.events,text,bigint) is 'The sentence that refuses a change made against another revision than the row''s: with the row''s last event, if it is that of its revision, and with what it changed.';
 grant execute on function app_private.stale_text(audit.events,text,bigint) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.stamp_stop(before app_public.environments, after app_public.environments)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if before.stopped_at is null and after.stopped_at is not null then
+    after.stopped_at := clock_timestamp();
+    after.stopped_by := app_private.claim_user_id();
+    after.last_resume := before.last_resume;
+  elsif after.stopped_at is null then
+    after.stopped_by := null;
+    after.stop_reason := null;
+    if before.stopped_at is null then
+      after.last_resume := before.last_resume;
+    end if;
+  else
+    after.stopped_at := before.stopped_at;
+    after.stopped_by := before.stopped_by;
+    after.stop_reason := before.stop_reason;
+    after.last_resume := before.last_resume;
+  end if;
+  return after;
+end;
+$function$;
+comment on function app_private.stamp_stop(app_public.environments,app_public.environments) is 'The environment after a change, with when and by whom it was stopped, and with nothing of the stop changed but its begin and its end.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_details(before app_public.environments, after app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN CASE app_private.environment_change(before, after) WHEN 'environment.stopped'::text THEN jsonb_build_object('reason', (after).stop_reason) WHEN 'environment.resumed'::text THEN (COALESCE(jsonb_strip_nulls((after).last_resume), '{}'::jsonb) - '{at,by}'::text[]) ELSE '{}'::jsonb END;
+comment on function app_private.stop_details(app_public.environments,app_public.environments) is 'What the event of a stop''s begin or end says besides before and after: its reason, and what was done with the changes that came due meanwhile.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_environment(name text, reason text)
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reason constant text := app_private.require_reason(stop_environment.reason);
+  v_environment app_public.environments := app_private.lock_environment(stop_environment.name);
+begin
+  if v_environment.stopped_at is not null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  update app_public.environments e
+  set stopped_at = clock_timestamp(), stop_reason = v_reason
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$function$;
+comment on function app_private.stop_environment(text,text) is 'Stops an environment, without asking for a token: from the moment that this is committed no schedule changes its flags, until it is resumed. Raises ZF023 where it is stopped already.';
+
+CREATE OR REPLACE FUNCTION app_private.stop_text(environment app_public.environments)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when environment.stopped_at is not null then format(
+      'The environment %s is stopped, since %s UTC%s: %s',
+      environment.name, to_char(environment.stopped_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || environment.stopped_by, ''), environment.stop_reason)
+    when environment.last_resume is not null then format(
+      'The environment %s isn''t stopped: it was resumed at %s UTC%s: %s',
+      environment.name, to_char((environment.last_resume ->> 'at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || (environment.last_resume ->> 'by'), ''), environment.last_resume ->> 'reason')
+    else format('The environment %s isn''t stopped.', environment.name)
+  end
+$function$;
+comment on function app_private.stop_text(app_public.environments) is 'Whether an environment is stopped, since when, by whom and why, as a sentence.';
+
+CREATE OR REPLACE FUNCTION app_private.stopped_schedules(schedule_ids uuid[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with stopped as materialized (
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    join app_public.environments e on e.name = f.environment
+    where s.id = any (schedule_ids) and e.stopped_at is not null
+  )
+  select coalesce(jsonb_object_agg(s.id, d.details), '{}')
+  from app_public.feature_flag_schedules s
+  left join stopped d on d.id = s.id
+  where s.id = any (schedule_ids) and (d.id is not null or s.plan_id in (select p.plan_id from stopped p))
+$function$;
+comment on function app_private.stopped_schedules(uuid[]) is 'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event
  LANGUAGE plpgsql
@@ -5489,6 +6848,45 @@ CREATE OR REPLACE FUNCTION app_private.substitute_id(event_id uuid, occurred_at 
  IMMUTABLE PARALLEL SAFE
 RETURN app_private.uuid_of(sha256((uuid_send(event_id) || timestamptz_send(occurred_at))));
 comment on function app_private.substitute_id(uuid,timestamp with time zone) is 'The id under which an event of this time is written whose own id is taken.';
+
+CREATE OR REPLACE FUNCTION app_private.suspend_conflicts(schedule_ids uuid[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_conflicts jsonb;
+begin
+  select jsonb_object_agg(c.id, jsonb_build_object('expected', c.expected, 'found', c.found)) into v_conflicts
+  from (
+    select s.id, jsonb_object_agg(u.field, u.expected) as expected, jsonb_object_agg(u.field, u.found) as found
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.unmet_expectations(s, f) as u
+    where s.id = any (schedule_ids) and s.on_conflict = 'suspend'
+    group by s.id
+  ) as c;
+  if v_conflicts is null then
+    return false;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'conflict', suspended_details = v_conflicts -> s.id::text
+  where s.id = any (schedule_ids);
+  return true;
+end;
+$function$;
+comment on function app_private.suspend_conflicts(uuid[]) is 'Suspends all of these schedules when one of them has the guard suspend and its flag isn''t as it expects; returns whether it did.';
+
+CREATE OR REPLACE FUNCTION app_private.suspend_for_stop(stopped jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'stop', suspended_details = nullif(stopped -> s.id::text, 'null')
+  where s.id in (select d.id::uuid from jsonb_object_keys(stopped) as d (id))
+$function$;
+comment on function app_private.suspend_for_stop(jsonb) is 'Suspends pending schedules, given what stopped_schedules() says of them.';
 
 CREATE OR REPLACE FUNCTION app_private.take_lease(name text, holder text, lease_ms integer)
  RETURNS bigint
@@ -5618,7 +7016,7 @@ begin
   return null;
 end;
 $function$;
-comment on function app_private.tg_environments__audit() is 'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+comment on function app_private.tg_environments__audit() is 'Writes one event for each environment that a statement created, stopped, resumed or deleted, or changed past the stamp.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_environments__stamp()
  RETURNS trigger
@@ -5631,17 +7029,26 @@ begin
     new.created_at := clock_timestamp();
     new.created_by := app_private.claim_user_id();
     new.revision := 1;
+    new.stopped_at := null;
+    new.stopped_by := null;
+    new.stop_reason := null;
+    new.last_resume := null;
   else
     if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
       raise exception 'An environment''s name, created_at and created_by can''t be changed.'
         using errcode = 'ZF010', hint = 'Create another environment instead.';
     end if;
-    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+    new := app_private.stamp_stop(old, new);
+    new.revision := case
+      when app_private.environment_state(new) is distinct from app_private.environment_state(old) then old.revision + 1
+      when new.revision > old.revision and app_private.is_recording() then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
 $function$;
-comment on function app_private.tg_environments__stamp() is 'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+comment on function app_private.tg_environments__stamp() is 'Stamps created_at, created_by, the stop and revision, and refuses any other change of an environment.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__audit()
  RETURNS trigger
@@ -5701,7 +7108,7 @@ begin
   return null;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__audit() is 'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+comment on function app_private.tg_feature_flag_schedules__audit() is 'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried, suspended, resumed, skipped or deleted.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__state()
  RETURNS trigger
@@ -5720,14 +7127,19 @@ begin
     if new.status <> 'pending' then
       raise exception 'A schedule starts as pending, not as %.', new.status using errcode = 'ZF004';
     end if;
-    -- A DBA without claims may insert a schedule that is due already: it is applied at once.
-    if app_private.claim_role() is not null then
+    -- A DBA without claims may insert a schedule that is due already: it is applied at once. A plan's time was asked for when it was made.
+    if app_private.claim_role() is not null and new.plan_id is null then
       perform app_private.require_schedulable(new.scheduled_at);
     end if;
     new.applied_at := null;
     new.error_message := null;
     new.attempts := 0;
     new.next_attempt_at := null;
+    new.suspended_for := null;
+    new.suspended_details := null;
+    new.resolution_reason := null;
+    new.before := null;
+    new.kept := null;
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
@@ -5739,13 +7151,19 @@ begin
     return new;
   end if;
 
-  if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
-    raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
+  if (new.id, new.flag_id, new.updates, new.created_at, new.expects, new.plan_id, new.occurrence_no, new.step_no)
+    is distinct from (old.id, old.flag_id, old.updates, old.created_at, old.expects, old.plan_id, old.occurrence_no, old.step_no)
+  then
+    raise exception 'A schedule''s id, flag_id, updates, expects, created_at and its place in a plan can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
+  elsif new.on_conflict <> old.on_conflict and (old.status, new.status) is distinct from ('suspended', 'pending') then
+    raise exception 'A schedule''s on_conflict can''t be changed but when it is resumed.'
       using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
-       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('failed', 'pending')
+       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('pending', 'suspended'), ('pending', 'skipped'),
+       ('suspended', 'pending'), ('suspended', 'skipped'), ('suspended', 'cancelled'), ('suspended', 'failed'), ('failed', 'pending')
      )
   then
     raise exception 'A schedule that is % can''t become %.', old.status, new.status using errcode = 'ZF004';
@@ -5768,6 +7186,21 @@ begin
   if new.status <> 'pending' then
     new.next_attempt_at := null;
   end if;
+  -- Applying alone says what was found before it; what is pending isn't suspended.
+  if (old.status, new.status) is distinct from ('pending', 'applied') then
+    new.before := old.before;
+    new.kept := old.kept;
+    if new.status <> 'suspended' then
+      new.suspended_for := null;
+      new.suspended_details := null;
+    elsif old.status = 'suspended' then
+      new.suspended_for := old.suspended_for;
+      new.suspended_details := old.suspended_details;
+    end if;
+    if new.status = old.status or new.status <> 'skipped' and old.status <> 'suspended' then
+      new.resolution_reason := old.resolution_reason;
+    end if;
+  end if;
   new.updated_at := now();
   if new.reason is distinct from old.reason then
     new.reason := app_private.trim_reason(new.reason);
@@ -5779,12 +7212,16 @@ begin
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
-  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
-  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
+  -- A change that leaves it pending is a move, a retry or a resume despite a conflict: a person's decision, which is theirs from then
+  -- on. The end of a stop is none about the schedule.
+  new.requested_by := case
+    when v_is_changed and new.status = 'pending' and old.suspended_for is distinct from 'stop' then app_private.claim_user_id()
+    else old.requested_by
+  end;
   return new;
 end;
 $function$;
-comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
+comment on function app_private.tg_feature_flag_schedules__state() is 'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision, and clears what belongs to a suspension that is over.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flag_schedules__track()
  RETURNS trigger
@@ -5833,14 +7270,18 @@ begin
     if tg_op = 'INSERT' then
       select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      select array_agg(app_private.flag_event(
+        v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason), w.point))
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
-        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+        select w.requested_by, w.reason, app_private.schedule_point(w) as point
+        from app_public.feature_flag_schedules w
+        where w.id = s.schedule_id
+        limit 1
       ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
@@ -5880,11 +7321,12 @@ CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__delete_schedules()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  perform app_private.pause_plans_of(old);
   delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
   return old;
 end;
 $function$;
-comment on function app_private.tg_feature_flags__delete_schedules() is 'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+comment on function app_private.tg_feature_flags__delete_schedules() is 'Pauses the plans that change a flag, and deletes its schedules while their flag still stands, so that the trail can name it.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_feature_flags__stamp()
  RETURNS trigger
@@ -5924,6 +7366,138 @@ begin
 end;
 $function$;
 comment on function app_private.tg_feature_flags__stamp() is 'Stamps created_at, updated_at and revision, and keeps a flag''s identity fixed. Raises ZF017 for a change that was made against another revision.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_plans__audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.plan_state(o) is distinct from app_private.plan_state(n);
+    else
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null, array_agg((e.metadata ->> 'planId')::uuid)) from unnest(v_events) as e;
+  return null;
+end;
+$function$;
+comment on function app_private.tg_plans__audit() is 'Writes one event for each plan that a statement created, edited, paused, resumed, completed, cancelled or deleted.';
+
+CREATE OR REPLACE FUNCTION app_private.tg_plans__state()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_open constant text[] := '{active,paused}';
+begin
+  if tg_op = 'INSERT' or new.content is distinct from old.content then
+    perform app_private.require_plan_content(new.content);
+    perform app_private.require_flags_of(new.content);
+    new.flag_ids := app_private.plan_flag_ids(new.content);
+    new.environments := app_private.plan_environments(new.content);
+  else
+    new.flag_ids := old.flag_ids;
+    new.environments := old.environments;
+  end if;
+  new.title := app_private.trim_reason(new.title);
+  new.reason := app_private.trim_reason(new.reason);
+  if new.title is null then
+    raise exception 'A plan must have a title.' using errcode = 'ZF028';
+  end if;
+  new.updated_at := now();
+
+  if tg_op = 'INSERT' then
+    if new.status <> 'active' then
+      raise exception 'A plan starts as active, not as %.', new.status using errcode = 'ZF019';
+    end if;
+    new.status_reason := null;
+    new.occurrence_no := 1;
+    new.step_no := 1;
+    new.next_at := coalesce(new.next_at, (new.content ->> 'startsAt')::timestamptz, clock_timestamp());
+    new.applied_count := 0;
+    new.skipped_count := 0;
+    new.created_by := app_private.claim_user_id();
+    new.created_at := now();
+    new.ended_at := null;
+    new.revision := 1;
+    return new;
+  end if;
+
+  if (new.id, new.reverts, new.created_by, new.created_at) is distinct from (old.id, old.reverts, old.created_by, old.created_at) then
+    raise exception 'A plan''s id, reverts, created_by and created_at can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and make another one.';
+  end if;
+  if new.status <> old.status and old.status <> all (c_open) then
+    raise exception 'A plan that is % can''t become %.', old.status, new.status using errcode = 'ZF019';
+  end if;
+  if (new.title, new.content, new.reason) is distinct from (old.title, old.content, old.reason)
+    and (old.status <> all (c_open) or new.status <> all (c_open))
+  then
+    raise exception 'A plan that is % can''t be changed.', case when old.status = any (c_open) then new.status else old.status end
+      using errcode = 'ZF019';
+  end if;
+  if new.status = old.status then
+    new.status_reason := old.status_reason;
+    new.ended_at := old.ended_at;
+    new.applied_count := old.applied_count;
+    new.skipped_count := old.skipped_count;
+  else
+    new.status_reason := case when new.status in ('paused', 'cancelled') then app_private.trim_reason(new.status_reason) end;
+    new.ended_at := case when new.status <> all (c_open) then clock_timestamp() end;
+  end if;
+  if new.status <> all (c_open) then
+    new.occurrence_no := null;
+    new.step_no := null;
+    new.next_at := null;
+  end if;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    -- The hash is generated behind this trigger, from the content.
+    when app_private.plan_state(new) - 'contentHash' is distinct from app_private.plan_state(old) - 'contentHash' then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  return new;
+end;
+$function$;
+comment on function app_private.tg_plans__state() is 'The state machine of plans: raises ZF028 for a content or a title that can''t be, ZF001 for a flag that isn''t there, ZF010 for a change of what is fixed, ZF019 for a transition that isn''t allowed; stamps the flags, the environments, who and when, and the revision.';
 
 CREATE OR REPLACE FUNCTION app_private.tg_settings__audit()
  RETURNS trigger
@@ -6145,6 +7719,65 @@ end;
 $function$;
 comment on function app_private.try_lock(text) is 'Takes a lock until the transaction ends, if no other transaction holds it; whether it did.';
 
+CREATE OR REPLACE FUNCTION app_private.try_lock_plan(plan_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app_public.plans p where p.id = try_lock_plan.plan_id for update skip locked;
+  return found;
+end;
+$function$;
+comment on function app_private.try_lock_plan(uuid) is 'Locks a plan, unless another session has it locked; returns whether it is locked now.';
+
+CREATE OR REPLACE FUNCTION app_private.try_point(schedule_ids uuid[], deadline timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_code text;
+  v_problem text;
+begin
+  if clock_timestamp() > deadline then
+    return 'untried';
+  end if;
+  begin
+    return app_private.apply_or_suspend(schedule_ids);
+  exception when query_canceled or others then
+    v_code := sqlstate;
+    v_problem := sqlerrm;
+  end;
+  begin
+    return app_private.record_failure(schedule_ids, v_code, v_problem);
+  exception when others then
+    raise warning 'halyard: schedule % and the % others of its point can''t be applied and their failure can''t be recorded (%): %',
+      schedule_ids[1], cardinality(schedule_ids) - 1, sqlstate, sqlerrm;
+    return 'stuck';
+  end;
+end;
+$function$;
+comment on function app_private.try_point(uuid[],timestamp with time zone) is 'Applies all changes of a plan''s point, or one guarded schedule. Says what became of all of them: applied, suspended, pending (tried again later), failed for good, stuck (not even marked), or untried, because the deadline had passed.';
+
+CREATE OR REPLACE FUNCTION app_private.turn_of(schedule app_public.feature_flag_schedules, at timestamp with time zone)
+ RETURNS TABLE(turn_at timestamp with time zone, last_at timestamp with time zone, last_id uuid)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ SELECT GREATEST((turn_of.schedule).scheduled_at, (turn_of.schedule).next_attempt_at, turn_of.at) AS "greatest",
+         CASE
+             WHEN w.comes_late THEN GREATEST((turn_of.schedule).next_attempt_at, turn_of.at)
+             ELSE (turn_of.schedule).scheduled_at
+         END AS scheduled_at,
+         CASE
+             WHEN w.comes_late THEN '00000000-0000-0000-0000-000000000000'::uuid
+             ELSE (turn_of.schedule).id
+         END AS id
+    FROM ( SELECT (((turn_of.schedule).next_attempt_at > turn_of.at) OR COALESCE(((turn_of.schedule).suspended_for = 'conflict'::text), false)) AS "?column?") w(comes_late);
+END;
+comment on function app_private.turn_of(app_public.feature_flag_schedules,timestamp with time zone) is 'When a schedule that waits comes to its turn, seen from `at`, and up to which (scheduled_at, id) its flag''s schedules are applied by then.';
+
 CREATE OR REPLACE FUNCTION app_private.undelivered_audit_events(destination text, batch integer DEFAULT 1000)
  RETURNS TABLE(seq bigint, event_id uuid, occurred_at timestamp with time zone, message text)
  LANGUAGE sql
@@ -6342,6 +7975,24 @@ AS $function$
 $function$;
 comment on function app_private.unless_taken(app_private.audit_event) is 'The event, under an id of its own when the trail has another event with its id.';
 
+CREATE OR REPLACE FUNCTION app_private.unmet_expectations(schedule app_public.feature_flag_schedules, flag app_public.feature_flags)
+ RETURNS TABLE(field text, expected jsonb, found jsonb)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select e.key, e.value, app_private.flag_values(flag) -> e.key
+  from jsonb_each((schedule).expects) as e
+  where app_private.flag_values(flag) -> e.key is distinct from e.value
+    and not exists (
+      select
+      from app_public.feature_flag_schedules l
+      where l.flag_id = (schedule).flag_id and l.status = 'applied'
+        and (l.scheduled_at, l.id) > ((schedule).scheduled_at, (schedule).id)
+        and l.updates ? e.key and (l.kept is null or e.key <> all (l.kept)))
+$function$;
+comment on function app_private.unmet_expectations(app_public.feature_flag_schedules,app_public.feature_flags) is 'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
+
 CREATE OR REPLACE FUNCTION app_private.unsealed_events()
  RETURNS TABLE(id uuid, occurred_at timestamp with time zone)
  LANGUAGE sql
@@ -6484,13 +8135,39 @@ AS $function$
   from (
     select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
     from audit.events e
-    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    where e.event_type in (
+      'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+      'environment.reconciled')
     order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
   ) as l
   where l.event_type <> 'environment.deleted' and l.name is not null
     and not exists (select from app_public.environments n where n.name = l.name)
 $function$;
 comment on function app_private.vanished_environments() is 'Environments whose row is gone though the trail doesn''t say that they were deleted.';
+
+CREATE OR REPLACE FUNCTION app_private.vanished_plans()
+ RETURNS TABLE(plan_id text, event_id uuid, occurred_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select l.plan_id, l.id, l.occurred_at
+  from (
+    select
+      e.metadata ->> 'planId' as plan_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc))[1] as occurred_at,
+      (array_agg(e.event_type order by e.revision desc nulls last, e.occurred_at desc))[1] as last_by_revision,
+      (array_agg(e.event_type order by e.occurred_at desc, e.revision desc nulls last))[1] as last_by_time
+    from audit.events e
+    where e.metadata ? 'planId' and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
+    group by e.metadata ->> 'planId'
+  ) as l
+  where not '{flag_plan.deleted,audit.gap}'::text[] && array[l.last_by_revision, l.last_by_time]
+    and not exists (select from app_public.plans p where p.id::text = l.plan_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.plan_id)
+$function$;
+comment on function app_private.vanished_plans() is 'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
 
 CREATE OR REPLACE FUNCTION app_private.vanished_row_problems(after text, batch integer)
  RETURNS TABLE(source_table text, row_id text, flag_key text, environment text, status text, differs jsonb, detail text, last_key text)
@@ -6613,7 +8290,7 @@ declare
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
     'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
-    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'applying', case when session_user in ('halyard_worker', 'halyard_authenticator') then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -6770,7 +8447,8 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(cancel_flag_schedule.id);
 begin
-  if v_schedule.status <> 'pending' then
+  perform app_private.refuse_part_of_plan(v_schedule);
+  if v_schedule.status not in ('pending', 'suspended') then
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
@@ -6780,7 +8458,7 @@ begin
   return v_schedule;
 end;
 $function$;
-comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
+comment on function app_public.cancel_flag_schedule(uuid,text) is 'Cancels a pending or suspended schedule and records who did it; `reason` is free text of up to 500 characters.';
 grant execute on function app_public.cancel_flag_schedule(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.cancel_plan(id uuid, reason text DEFAULT NULL::text)
@@ -6789,9 +8467,21 @@ CREATE OR REPLACE FUNCTION app_public.cancel_plan(id uuid, reason text DEFAULT N
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(cancel_plan.id);
+  v_reason text := app_private.trim_reason(cancel_plan.reason);
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be cancelled.', v_plan.status using errcode = 'ZF019';
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.plan_id = v_plan.id and s.status in ('pending', 'suspended');
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  return v_plan;
 end;
 $function$;
 comment on function app_public.cancel_plan(uuid,text) is 'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
@@ -6889,9 +8579,14 @@ CREATE OR REPLACE FUNCTION app_public.create_plan(title text, steps jsonb, start
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_content jsonb;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_title(create_plan.title);
+  v_content := app_private.plan_content(create_plan.steps, create_plan.starts_at);
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  return app_private.insert_plan(create_plan.title, v_content, create_plan.reason);
 end;
 $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
@@ -6945,12 +8640,42 @@ CREATE OR REPLACE FUNCTION app_public.edit_plan(id uuid, title text DEFAULT NULL
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(edit_plan.id);
+  v_title text := app_private.trim_reason(coalesce(edit_plan.title, v_plan.title));
+  v_reason text := coalesce(app_private.trim_reason(edit_plan.reason), v_plan.reason);
+  v_content jsonb := v_plan.content;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be edited.', v_plan.status using errcode = 'ZF019';
+  end if;
+  perform app_private.require_title(v_title);
+  if edit_plan.steps is not null then
+    v_content := v_content || jsonb_build_object('steps', app_private.plan_content(edit_plan.steps, null) -> 'steps');
+  end if;
+  if edit_plan.starts_at is not null then
+    perform app_private.require_start(edit_plan.starts_at);
+    v_content := v_content || jsonb_build_object('startsAt', app_private.iso(edit_plan.starts_at));
+  end if;
+  -- A flag of the content of before may be gone.
+  perform app_private.require_flags_of(v_content);
+  if (v_title, v_reason, v_content, 'active') is not distinct from (v_plan.title::text, v_plan.reason::text, v_plan.content, v_plan.status) then
+    return v_plan;
+  end if;
+
+  delete from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status <> 'applied';
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  update app_public.plans p
+  set
+    title = v_title, content = v_content, reason = v_reason, status = 'active',
+    next_at = greatest((v_content ->> 'startsAt')::timestamptz, clock_timestamp())
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
 end;
 $function$;
-comment on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) is 'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
+comment on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) is 'Changes a plan that isn''t applied yet, and makes a paused one active again; an argument that is null leaves its part as it is.';
 grant execute on function app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.flag_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
@@ -7001,7 +8726,7 @@ begin
 end;
 $function$;
 comment on function app_public.flag_state_at(text,timestamp with time zone) is '@behavior -*
-The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue or its environment is stopped, and where what a guard will find isn''t certain. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed, and the point of its plan.';
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_admin;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_auditor;
 grant execute on function app_public.flag_state_at(text,timestamp with time zone) to halyard_viewer;
@@ -7046,11 +8771,19 @@ CREATE OR REPLACE FUNCTION app_public.plan_conflicts(plan_id uuid)
 AS $function$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.plans p
+      join app_public.feature_flag_schedules s on s.plan_id = p.id
+      where p.id = plan_conflicts.plan_id and s.status in ('pending', 'suspended')
+        and app_private.environments_are_visible(p.environments)
+    )) as c;
 end;
 $function$;
 comment on function app_public.plan_conflicts(uuid) is '@behavior -*
-What stands against the open point of a plan.';
+What stands against the open point of a plan, as far as it can be known: where a field will have another value than its change expects, and where another change of the field is for the same instant.';
 grant execute on function app_public.plan_conflicts(uuid) to halyard_admin;
 grant execute on function app_public.plan_conflicts(uuid) to halyard_auditor;
 
@@ -7063,6 +8796,7 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(reschedule_flag_change.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'pending' then
     raise exception 'The schedule is %, so it can''t be moved.', v_schedule.status using errcode = 'ZF003';
   end if;
@@ -7087,10 +8821,11 @@ CREATE OR REPLACE FUNCTION app_public.resume_environment(name text, missed text,
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(resume_environment.name);
+  return app_private.resume_environment(resume_environment.name, missed, resume_environment.reason, "except");
 end;
 $function$;
-comment on function app_public.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+comment on function app_public.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.resume_environment(text,text,text,uuid[]) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.resume_schedule(id uuid, reason text)
@@ -7099,12 +8834,37 @@ CREATE OR REPLACE FUNCTION app_public.resume_schedule(id uuid, reason text)
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_reason text;
+  v_plan_id uuid;
+  v_schedule app_public.feature_flag_schedules;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_reason := app_private.require_reason(resume_schedule.reason);
+  v_plan_id := app_private.lock_point_of(resume_schedule.id);
+  v_schedule := app_private.lock_schedule(resume_schedule.id);
+  if v_schedule.status <> 'suspended' then
+    raise exception 'The schedule is %; only one that is suspended can be resumed.', v_schedule.status using errcode = 'ZF031';
+  elsif v_schedule.suspended_for = 'stop' then
+    perform app_private.require_no_stop(v_schedule);
+    update app_public.feature_flag_schedules s
+    set status = 'pending', resolution_reason = v_reason
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  else
+    -- A new decision, taken now, as a retry is.
+    update app_public.plans p set next_at = v_now where p.id = v_plan_id;
+    update app_public.feature_flag_schedules s
+    set
+      status = 'pending', scheduled_at = v_now, attempts = 0, error_message = null, resolution_reason = v_reason,
+      on_conflict = case when s.suspended_details is null then s.on_conflict else 'overwrite' end
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  end if;
+  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = v_schedule.id;
+  return v_schedule;
 end;
 $function$;
-comment on function app_public.resume_schedule(uuid,text) is 'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+comment on function app_public.resume_schedule(uuid,text) is 'Makes a suspended schedule pending again, and of a plan''s schedule all of its point. One that was suspended for a conflict is due now and sets its fields, with all that it finds; one that a stop suspended keeps its time. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.resume_schedule(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.retry_flag_schedule(id uuid, reason text DEFAULT NULL::text)
@@ -7116,6 +8876,7 @@ AS $function$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(retry_flag_schedule.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
@@ -7140,12 +8901,34 @@ CREATE OR REPLACE FUNCTION app_public.retry_plan(id uuid, reason text DEFAULT NU
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_plan app_public.plans := app_private.lock_plan(retry_plan.id);
+  v_gone jsonb;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status <> 'paused' then
+    raise exception 'The plan is %; only one that is paused, because it failed, can be retried.', v_plan.status using errcode = 'ZF019';
+  end if;
+  v_gone := app_private.missing_flag_of(v_plan.content);
+  if v_gone is not null then
+    raise exception 'The flag % of % was deleted, so the plan can''t be retried: edit it, or cancel it.',
+      v_gone ->> 'flagKey', v_gone ->> 'environment'
+      using errcode = 'ZF019';
+  elsif not exists (select from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'failed') then
+    raise exception 'Nothing of the plan has failed, so it can''t be retried: edit it, or cancel it.' using errcode = 'ZF019';
+  end if;
+  perform app_private.require_room_for_pending(v_plan.flag_ids);
+  update app_public.plans p
+  set status = 'active', next_at = clock_timestamp(), reason = coalesce(app_private.trim_reason(retry_plan.reason), p.reason)
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  update app_public.feature_flag_schedules s
+  set
+    status = 'pending', scheduled_at = v_plan.next_at, attempts = 0, next_attempt_at = null, error_message = null, reason = v_plan.reason
+  where s.plan_id = v_plan.id and s.status = 'failed';
+  return v_plan;
 end;
 $function$;
-comment on function app_public.retry_plan(uuid,text) is 'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+comment on function app_public.retry_plan(uuid,text) is 'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters; without one the plan keeps its own.';
 grant execute on function app_public.retry_plan(uuid,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.revert_plan(id uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
@@ -7198,11 +8981,19 @@ CREATE OR REPLACE FUNCTION app_public.schedule_conflicts(schedule_id uuid)
 AS $function$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.id = schedule_conflicts.schedule_id and s.status in ('pending', 'suspended')
+        and app_private.environment_is_visible(f.environment)
+    )) as c;
 end;
 $function$;
 comment on function app_public.schedule_conflicts(uuid) is '@behavior -*
-What stands against a pending schedule.';
+What stands against a schedule that is pending or suspended, as plan_conflicts() says it of a plan.';
 grant execute on function app_public.schedule_conflicts(uuid) to halyard_admin;
 grant execute on function app_public.schedule_conflicts(uuid) to halyard_auditor;
 
@@ -7243,7 +9034,7 @@ comment on function app_public.schedule_flag_change(text,text,timestamp with tim
 grant execute on function app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.schedules_between(environment text, "from" timestamp with time zone, "to" timestamp with time zone, of_flag text DEFAULT NULL::text, first integer DEFAULT 1000)
- RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone)
+ RETURNS TABLE(id uuid, flag_key text, at timestamp with time zone, updates jsonb, status text, applied_at timestamp with time zone, cancelled_at timestamp with time zone, plan_id uuid)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7256,7 +9047,8 @@ begin
   return query
     select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
       -- Not s.cancelled_at: the tracking columns can be rolled back.
-      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end,
+      s.plan_id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     where f.environment = schedules_between.environment
@@ -7290,14 +9082,15 @@ CREATE OR REPLACE FUNCTION app_public.stop_environment(name text, reason text)
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(stop_environment.name);
+  return app_private.stop_environment(stop_environment.name, stop_environment.reason);
 end;
 $function$;
-comment on function app_public.stop_environment(text,text) is 'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+comment on function app_public.stop_environment(text,text) is 'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on. `reason` is free text of 1 to 500 characters.';
 grant execute on function app_public.stop_environment(text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.upcoming_changes(environment text, "from" timestamp with time zone, "to" timestamp with time zone, first integer DEFAULT 100)
- RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer)
+ RETURNS TABLE(at timestamp with time zone, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text, enabled boolean, rollout_percentage integer, certain boolean, in_conflict boolean)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7306,17 +9099,22 @@ AS $function$
 declare
   c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now timestamptz := clock_timestamp();
+  v_is_stopped boolean := exists (
+    select from app_public.environments e where e.name = upcoming_changes.environment and e.stopped_at is not null);
   v_held record;
+  v_guards record;
 begin
   perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
   perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary("to") as g;
   return query
     with pending as materialized (
       select p.*
       from (
         (
-          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -7328,7 +9126,8 @@ begin
         union all
         -- Overdue ones come now, or with their next attempt.
         (
-          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -7342,8 +9141,18 @@ begin
       limit upcoming_changes.first
     )
     select
-      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
-      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+      p.due_at, f.flag_key::text, p.updates, p.id, p.plan_id, p.occurrence_no, p.step_no, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage),
+      not v_is_stopped
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = p.flag_id and s.status = 'pending' and s.scheduled_at <= v_now)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, o.last_at, o.last_id)
+        or app_private.is_uncertain(v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, o.last_at, o.last_id)
+        or p.id = any (v_guards.uncertain))),
+      v_guards.in_conflict is not null and p.id = any (v_guards.in_conflict)
     from pending p
     join app_public.feature_flags f on f.id = p.flag_id
     -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
@@ -7354,14 +9163,16 @@ begin
         case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
     ) as o
     left join lateral app_private.deciding_change(
-      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     order by p.due_at, p.scheduled_at, p.id;
 end;
 $function$;
 comment on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) is '@behavior -*
-The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides, or is suspended, isn''t there. `certain` is as in flag_state_at(). `in_conflict` is true where a guard will find something else than it expects: what it suspends or keeps is among the updates, and not in the state.';
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_admin;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_auditor;
 grant execute on function app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) to halyard_viewer;

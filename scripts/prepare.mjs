@@ -92,7 +92,7 @@ async function build(/** @type {typeof import('vite')} */ vite) {
 }
 
 /**
- * The files of this repository outside of console/ among modules.
+ * The files of this repository outside of console/ among modules, as those of halyard/schemas.
  *
  * @param {Set<string>} modules by their ids in Vite, which may have a query
  */

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:f0d10b789a52bd45b9aa15c2ab532e2e39871fc8
+--! Hash: sha1:57644d972cc0b597f0d810a41f9f217479ad2e66
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -193,13 +193,18 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   c_most_changes constant integer := 200;
+  c_sample constant text := '2030-01-01T00:00:00.000000Z';
   v_changes jsonb := content #> '{steps,0,changes}';
   v_change jsonb;
   v_problem text;
   v_flags text[] := '{}';
   v_flag text;
 begin
-  if jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
+  if jsonb_typeof(content) is distinct from 'object' or content - '{steps,startsAt}'::text[] <> '{}' then
+    return 'a plan''s content must be an object with steps and startsAt only';
+  elsif coalesce(content ->> 'startsAt', c_sample) !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' then
+    return 'startsAt must be an instant in UTC with microseconds, or null';
+  elsif jsonb_typeof(content -> 'steps') is distinct from 'array' or jsonb_array_length(content -> 'steps') <> 1 then
     return 'steps must be an array of one step';
   elsif jsonb_typeof(content #> '{steps,0}') is distinct from 'object' or (content #> '{steps,0}') - 'changes' <> '{}' then
     return 'a step must be an object with changes only';
@@ -270,9 +275,9 @@ create table if not exists app_public.plans (
   updated_at timestamptz not null default now(),
   ended_at timestamptz,
   revision bigint not null default 1,
-  constraint plans_title_check check (btrim(title) <> ''),
+  constraint plans_title_check check (btrim(title) <> '' and title collate "C" !~ '[[:cntrl:]]'),
   constraint plans_content_check check (app_private.plan_problem(content) is null),
-  constraint plans_reason_check check (char_length(reason) >= 1),
+  constraint plans_reason_check check (char_length(reason) >= 1 and reason collate "C" !~ '[[:cntrl:]]'),
   constraint plans_status_check check (status in ('active', 'paused', 'completed', 'cancelled')),
   constraint plans_point_check check ((occurrence_no is null) = (step_no is null) and (step_no is null) = (next_at is null)),
   constraint plans_ended_check check ((status in ('completed', 'cancelled')) = (ended_at is not null))
@@ -322,6 +327,20 @@ comment on type app_public.dry_run is
   'What would happen: flags with flag_key, environment, before and after; the events that would be written; what stands against it.';
 comment on type app_public.change_conflict is
   'What stands against a change: expectation, when the field will have another value than is expected then, or same_instant, when another change of the field is for the same time; and the schedule or plan that is the cause.';
+comment on column app_public.change_result.plan_id is 'The plan that has the changes.';
+comment on column app_public.change_result.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.changes is 'Each flag that it names: flag_key, environment, before and after.';
+comment on column app_public.dry_run.events is 'The events that would be written, without their numbers.';
+comment on column app_public.dry_run.conflicts is 'What stands against it, as plan_conflicts() has it.';
+comment on column app_public.change_conflict.flag_key is 'The flag''s key.';
+comment on column app_public.change_conflict.environment is 'The flag''s environment.';
+comment on column app_public.change_conflict.field is 'The field.';
+comment on column app_public.change_conflict.kind is 'expectation or same_instant.';
+comment on column app_public.change_conflict.expected is 'The value that the change expects; of same_instant the value that it sets.';
+comment on column app_public.change_conflict.found is 'The value that the field will have; of same_instant the value that the other change sets.';
+comment on column app_public.change_conflict.at is 'When the change is due.';
+comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
+comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
 
 alter table app_public.feature_flag_schedules
   add column if not exists plan_id uuid,
@@ -358,6 +377,9 @@ create unique index if not exists feature_flag_schedules_point_idx
   on app_public.feature_flag_schedules (plan_id, occurrence_no, step_no, flag_id) where plan_id is not null;
 create index if not exists feature_flag_schedules_suspended_idx
   on app_public.feature_flag_schedules (scheduled_at, id) where status = 'suspended';
+-- The guards that are to come, for projections: there are few, and mostly none.
+create index if not exists feature_flag_schedules_guarded_idx
+  on app_public.feature_flag_schedules (flag_id) where status = 'pending' and expects is not null;
 
 comment on column app_public.feature_flag_schedules.plan_id is 'The plan that it belongs to; null for a schedule of its own.';
 comment on column app_public.feature_flag_schedules.occurrence_no is 'Which occurrence of its plan it belongs to.';
@@ -374,6 +396,9 @@ comment on column app_public.feature_flag_schedules.before is 'Of a plan''s: the
 comment on column app_public.feature_flag_schedules.kept is 'The fields that it left alone because they weren''t as it expects.';
 
 create index if not exists events_plan_idx on audit.events ((metadata ->> 'planId'), occurred_at) where metadata ? 'planId';
+
+-- It gets the plans besides.
+drop function if exists app_private.notify_audit(uuid[], uuid[]);
 
 --! Included platform/claims.sql
 -- Who asks. The API sets these settings for each transaction (src/postgres/request_settings.ts); nothing else in the database reads them.
@@ -568,31 +593,58 @@ grant execute on function app_private.is_recording(), app_private.expected_revis
 with listed (type, level, metadata_keys, description) as (
   values
     ('feature_flag.created', 'info', '{flagKey,after,reason}', 'A flag was created. `after` is its state.'),
-    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason}',
-      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s.'),
+    ('feature_flag.updated', 'info', '{flagKey,before,after,requestedBy,reason,planId,occurrenceNo,stepNo}',
+      'A flag was changed, by an admin, by a schedule, or in SQL. `before` and `after` are its state. Where a schedule changed it, the event''s `scheduleId` names that schedule, `requestedBy` is the user who scheduled it, or moved or retried it last, and `reason` is the schedule''s; `planId`, `occurrenceNo` and `stepNo` name the plan that it belongs to, if it belongs to one.'),
     ('feature_flag.deleted', 'info', '{flagKey,before}', 'A flag was deleted, which only SQL can do. `before` is its last state.'),
     ('feature_flag.reconciled', 'warning', '{flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,differs}',
       'A flag changed, and these changes have no event. `revisions` are the changes that this event stands for. `after` is the row as it was found, at `rowRevision`, created at `rowCreatedAt` and last changed at `rowUpdatedAt`. `differs`, by `audit reconcile --record-rows` only, has each column that wasn''t what the trail said of it: the `trail`''s value and the `row`''s.'),
-    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason}',
-      'A change of a flag was scheduled: `updates`, for `scheduledAt`.'),
-    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason}',
+    ('flag_schedule.created', 'info', '{scheduleId,flagKey,scheduledAt,updates,reason,expects,onConflict,planId,occurrenceNo,stepNo}',
+      'A change of a flag was scheduled: `updates`, for `scheduledAt`. `expects` is what it expects to find in the flag, and `onConflict` what happens where it finds something else: keep or suspend. In this and the other events of schedules `planId`, `occurrenceNo` and `stepNo` name the plan that it belongs to, if it belongs to one.'),
+    ('flag_schedule.rescheduled', 'info', '{scheduleId,flagKey,before,after,reason,planId,occurrenceNo,stepNo}',
       'A pending schedule was moved to another time. `before` and `after` have its `scheduledAt`.'),
-    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason}',
+    ('flag_schedule.retried', 'info', '{scheduleId,flagKey,before,after,reason,planId,occurrenceNo,stepNo}',
       'A schedule that had failed was made due again. `before` has the time that it was scheduled for first.'),
-    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason}',
-      'A pending schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
-    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs}',
-      'The worker applied a schedule, `latenessMs` milliseconds after its time. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
-    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts}',
+    ('flag_schedule.cancelled', 'info', '{scheduleId,flagKey,scheduledAt,reason,planId,occurrenceNo,stepNo}',
+      'A pending or suspended schedule was cancelled, by an admin, in SQL, or by `restore accept`. `reason` is `manual_cancellation` unless one was given.'),
+    ('flag_schedule.applied', 'info', '{scheduleId,flagKey,updates,appliedAt,flagState,latenessMs,kept,planId,occurrenceNo,stepNo}',
+      'A schedule was applied, `latenessMs` milliseconds after its time: by the worker, or by the admin who changed several flags at once. `kept` are the fields that it left alone, because they weren''t as it expects. `flagState` is the flag from then on; an event that was written afterwards from a dead letter lacks it. The change of the flag is a `feature_flag.updated` of its own, if there was any.'),
+    ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts,planId,occurrenceNo,stepNo}',
       'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
-    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before}',
+    ('flag_schedule.suspended', 'warning', '{scheduleId,flagKey,scheduledAt,for,details,planId,occurrenceNo,stepNo}',
+      'A schedule came due and was not applied. `for` says why: stop, its environment is stopped, and `details` have the `environment` and the `reason`; or conflict, the flag isn''t as the schedule expects, and `details` have what was `expected` and what was `found`. All changes of a plan''s point are suspended together; those without `details` wait with the others.'),
+    ('flag_schedule.resumed', 'info', '{scheduleId,flagKey,scheduledAt,suspendedFor,reason,acknowledged,planId,occurrenceNo,stepNo}',
+      'A suspended schedule is due again, at `scheduledAt`. `acknowledged` says that an admin accepted its conflict: it sets its fields, with all that it finds.'),
+    ('flag_schedule.skipped', 'info', '{scheduleId,flagKey,scheduledAt,reason,planId,occurrenceNo,stepNo}',
+      'A schedule that came due while its environment was stopped will not be applied.'),
+    ('flag_schedule.deleted', 'info', '{scheduleId,flagKey,before,planId,occurrenceNo,stepNo}',
       'A schedule was deleted, by `schedule_retention`, with its flag, or in SQL. `before` is its last state.'),
     ('flag_schedule.reconciled', 'warning',
       '{scheduleId,flagKey,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,updates,after,appliedAt,requestedBy,createdBy,cancelledBy,cancelReason,differs}',
       'A schedule changed, and these changes have no event: as `feature_flag.reconciled`. `appliedAt`, `requestedBy`, `createdBy`, `cancelledBy` and `cancelReason` are what the row says, which is not proof.'),
+    ('flag_plan.created', 'info', '{planId,title,contentHash,content,environments,firstAt,reason,reverts}',
+      'A plan was made: changes of several flags for one instant, all or nothing. `content` is what it does, `contentHash` its SHA-256. `firstAt` is when it is due, and `reverts` what it takes back. The events of a plan have an environment when all its changes are in that one, else `environments`.'),
+    ('flag_plan.updated', 'info', '{planId,environments,before,after,reason}',
+      'A plan was edited before it was applied. Its schedules were deleted and made again.'),
+    ('flag_plan.paused', 'info', '{planId,environments,title,occurrenceNo,stepNo,reason}',
+      'A plan failed for good, or one of its flags was deleted: `reason` says what happened. A person must retry, edit or cancel it.'),
+    ('flag_plan.resumed', 'info', '{planId,environments,title,occurrenceNo,stepNo,nextAt,reason}',
+      'A paused plan was made due again, at `nextAt`.'),
+    ('flag_plan.completed', 'info', '{planId,environments,title,applied,skipped}',
+      'Nothing of a plan is left to do. `applied` and `skipped` are how many of its points were.'),
+    ('flag_plan.cancelled', 'info', '{planId,environments,title,reason}',
+      'A plan was cancelled, by an admin, in SQL, or by `restore accept`.'),
+    ('flag_plan.deleted', 'info', '{planId,environments,before}',
+      'A plan was deleted, by `schedule_retention` or in SQL. `before` is its last state.'),
+    ('flag_plan.reconciled', 'warning',
+      '{planId,environments,revisions,rowRevision,rowCreatedAt,rowUpdatedAt,after,statusReason,applied,skipped,reverts,createdBy,differs}',
+      'A plan changed, and these changes have no event: as `feature_flag.reconciled`.'),
     ('environment.created', 'info', '{name,after,reason}',
       'An environment was created. The event''s environment is its name, so readers of that environment see it. `after` has `createdBy`.'),
     ('environment.updated', 'info', '{name,before,after}', 'An environment was changed in SQL past the trigger that refuses any change.'),
+    ('environment.stopped', 'warning', '{name,reason,before,after}',
+      'An environment was stopped: no schedule changes its flags until it is resumed. `after` has `stoppedAt`, `stoppedBy` and `stopReason`.'),
+    ('environment.resumed', 'warning', '{name,reason,before,after,missed,applied,skipped,stoppedForMs}',
+      'The stop of an environment ended. `missed` says what was done with the changes that came due meanwhile, but for exceptions: apply or skip. `applied` and `skipped` count them.'),
     ('environment.deleted', 'info', '{name,before}', 'An environment was deleted, which only SQL can do. `before` has `createdBy`.'),
     ('environment.reconciled', 'warning', '{name,revisions,rowRevision,rowCreatedAt,after,differs}',
       'An environment changed, and these changes have no event: as `feature_flag.reconciled`.'),
@@ -609,8 +661,8 @@ with listed (type, level, metadata_keys, description) as (
     ('audit.restored', 'warning',
       '{trail,incarnation,previousIncarnation,reason,overdue,asCopy,lastSeal,lastSeq,skipped,destinations,refused}',
       'An operator accepted that a restore or a failover lost the end of the trail, and another incarnation began. `lastSeal` and `lastSeq` are of the state that was restored. `destinations` have their newest seals, or the last event that arrived without one, and in `notSentFrom` from which number on they aren''t sent the events up to `lastSeq`. `skipped` is how many schedules were cancelled; a copy (`asCopy`) forwards nothing to those `refused`.'),
-    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,lastRevision,lastEventId,lastEventAt}',
-      'A flag or a schedule is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
+    ('audit.gap', 'warning', '{flagKey,flagId,scheduleId,planId,lastRevision,lastEventId,lastEventAt}',
+      'A flag, a schedule or a plan is gone, and no event says when it was deleted or by whom. `lastRevision`, `lastEventId` and `lastEventAt` are the last that is known; changes after that may be lost too.'),
     ('audit.cursor_moved', 'warning', '{destination,renamedFrom,before,after}',
       'Another login than the worker''s moved the cursor of a destination, or the worker''s moved it back: the destination may lack events, or get some twice. `before` is 0 for a cursor that was inserted. `databaseUser` is the login.'),
     ('audit.undeliverable', 'warning', '{destination,eventId,seq,eventType,status}',
@@ -634,7 +686,7 @@ where (t.position, t.level, t.metadata_keys, t.description)
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
 
-create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[], plan_ids uuid[] default null)
 returns void
 language plpgsql
 volatile
@@ -646,17 +698,18 @@ begin
   if pg_notification_queue_usage() >= 0.5 then
     return;
   end if;
-  -- A payload must stay under 8,000 bytes; 90 ids of each kind take 7,200.
+  -- A payload must stay under 8,000 bytes; 60 ids of each kind take 7,200.
   perform pg_notify('halyard_audit', json_build_object(
-    'events', event_ids[1:90],
-    'schedules', schedule_ids[1:90],
-    'truncated', coalesce(cardinality(event_ids), 0) > 90
+    'events', event_ids[1:60],
+    'schedules', schedule_ids[1:60],
+    'plans', plan_ids[1:60],
+    'truncated', coalesce(cardinality(event_ids), 0) > 60
   )::text);
 end;
 $$;
 
-comment on function app_private.notify_audit(uuid[], uuid[]) is
-  'Notifies channel halyard_audit of new events, unless the notification queue is half full.';
+comment on function app_private.notify_audit(uuid[], uuid[], uuid[]) is
+  'Notifies channel halyard_audit of new events, and of the schedules and plans that they are about, unless the notification queue is half full.';
 
 -- For a truncated hint: it names some of the rows that changed, and its reader looks at all that changed lately. The events name the
 -- schedules. Callers get ids alone; their own policies say which of the rows they see. An index on updated_at would cost every change.
@@ -682,6 +735,29 @@ comment on function app_private.recent_schedule_ids(integer) is
   'The schedule of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
 
 grant execute on function app_private.recent_schedule_ids(integer) to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As recent_schedule_ids(), for plans. Events of a plan of several environments have none of their own.
+create or replace function app_private.recent_plan_ids(most integer)
+returns setof uuid
+language sql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+  select (e.metadata ->> 'planId')::uuid
+  from audit.events e
+  where e.occurred_at > now() - interval '10 minutes' and e.metadata ? 'planId' and starts_with(e.event_type, 'flag_')
+    and ((select true where not app_private.claims_are_limited()) is not null
+      or e.environment = any ((select app_private.claim_environments())::text[])
+      or e.metadata -> 'environments' <@ (select to_jsonb(app_private.claim_environments())))
+  order by e.occurred_at desc, e.id
+  limit least(most, 1000)
+$$;
+
+comment on function app_private.recent_plan_ids(integer) is
+  'The plan of each event of the last ten minutes that has one, in the environments that the token reaches, newest first; 1,000 at most.';
+
+grant execute on function app_private.recent_plan_ids(integer) to halyard_admin, halyard_auditor;
 
 -- The flags that events say were created or changed: a hint names no flags. Callers get ids alone, and their own policies say
 -- which of the flags they see.
@@ -814,7 +890,7 @@ declare
     'clientRequestId', left(current_setting('halyard.client_request_id', true), 128),
     'reason', left(current_setting('halyard.reason', true), 500),
     -- As text: it may be no JSON.
-    'applying', case when session_user = 'halyard_worker' then current_setting('halyard.applying', true) end,
+    'applying', case when session_user in ('halyard_worker', 'halyard_authenticator') then current_setting('halyard.applying', true) end,
     'databaseUser', session_user,
     'applicationName', current_setting('application_name')));
   v_shortage text := case left(error_code, 2) when '53' then error_code when '58' then c_shortage when 'XX' then c_shortage end;
@@ -904,7 +980,8 @@ comment on function app_private.is_applying_text(text) is 'Whether this is a JSO
 
 -- The schedules that are being applied just now, by flag: halyard.applying is set by apply_schedules() for the length of its
 -- statements. A setting and no table: it ends with the transaction in any case, and costs no other session anything. It counts
--- in sessions of the worker alone, and only in the form that apply_schedules() gives it: a cast that fails would lose the event.
+-- in sessions of the worker and of the API, in which an admin's change of several flags is applied, and only in the form that
+-- apply_schedules() gives it: a cast that fails would lose the event.
 create or replace function app_private.applying()
 returns jsonb
 language sql
@@ -912,13 +989,13 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   select case
-    when session_user = 'halyard_worker' and app_private.is_applying_text(current_setting('halyard.applying', true))
+    when session_user in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(current_setting('halyard.applying', true))
       then current_setting('halyard.applying', true)::jsonb
   end
 $$;
 
 comment on function app_private.applying() is
-  'The schedule that is being applied, by flag; null where none is, where the login isn''t the worker''s, and where the setting has another form.';
+  'The schedule that is being applied, by flag; null where none is, where the login is neither the worker''s nor the API''s, and where the setting has another form.';
 
 create or replace function app_private.applying_schedules()
 returns table (flag_id uuid, schedule_id uuid)
@@ -958,7 +1035,7 @@ begin
       ('_100_append_only', 'update or delete or truncate', 'statement', '{audit.events,audit.ledger,audit.seals,audit.incarnations,audit.divergences}'),
       ('_200_append_only_rows', 'update or delete', 'row', '{audit.events}'),
       -- Truncating these would take every row past the triggers that write its event.
-      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,audit.cursors}'),
+      ('_100_no_truncate', 'truncate', 'statement', '{app_public.environments,app_public.feature_flags,app_public.feature_flag_schedules,app_public.plans,audit.cursors}'),
       -- A setting is set, and never taken away.
       ('_100_no_delete', 'delete or truncate', 'statement', '{app_private.settings}')
     ) as t (name, occasions, level, tables)
@@ -1052,11 +1129,20 @@ grant execute on function app_public.server_time() to halyard_admin, halyard_vie
 --! Included environments/fields.sql
 -- What of an environment is audited, how it is known in the trail, and the question whether there is one.
 
+-- The keys of the stop are there only where they say something: most environments were never stopped.
 create or replace function app_private.environment_state(environment app_public.environments)
 returns jsonb
 language sql
 stable
-return jsonb_build_object('createdBy', (environment).created_by);
+return jsonb_build_object('createdBy', (environment).created_by)
+  || case
+    when (environment).stopped_at is null and (environment).last_resume is null then '{}'
+    else jsonb_strip_nulls(jsonb_build_object(
+      'stoppedAt', app_private.iso((environment).stopped_at),
+      'stoppedBy', (environment).stopped_by,
+      'stopReason', (environment).stop_reason,
+      'lastResume', (environment).last_resume))
+  end;
 
 comment on function app_private.environment_state(app_public.environments) is
   'What of an environment is audited: it stands in before and after of events, and a change of it is an event.';
@@ -1116,8 +1202,39 @@ comment on function app_private.require_environment(text, boolean) is
 grant execute on function app_private.require_environment(text, boolean) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded environments/fields.sql
 --! Included environments/environments.sql
--- Environments: made on purpose, so that a misspelt name makes none. They are made, and deleted by SQL when no flag is in them; nothing of
--- them changes.
+-- Environments: made on purpose, so that a misspelt name makes none. They are made, stopped and resumed (stop.sql), and deleted by SQL when
+-- no flag is in them; nothing else of them changes.
+
+-- It begins and ends; between the two nothing of it changes.
+create or replace function app_private.stamp_stop(before app_public.environments, after app_public.environments)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if before.stopped_at is null and after.stopped_at is not null then
+    after.stopped_at := clock_timestamp();
+    after.stopped_by := app_private.claim_user_id();
+    after.last_resume := before.last_resume;
+  elsif after.stopped_at is null then
+    after.stopped_by := null;
+    after.stop_reason := null;
+    if before.stopped_at is null then
+      after.last_resume := before.last_resume;
+    end if;
+  else
+    after.stopped_at := before.stopped_at;
+    after.stopped_by := before.stopped_by;
+    after.stop_reason := before.stop_reason;
+    after.last_resume := before.last_resume;
+  end if;
+  return after;
+end;
+$$;
+
+comment on function app_private.stamp_stop(app_public.environments, app_public.environments) is
+  'The environment after a change, with when and by whom it was stopped, and with nothing of the stop changed but its begin and its end.';
 
 create or replace function app_private.tg_environments__stamp()
 returns trigger
@@ -1131,19 +1248,28 @@ begin
     new.created_at := clock_timestamp();
     new.created_by := app_private.claim_user_id();
     new.revision := 1;
+    new.stopped_at := null;
+    new.stopped_by := null;
+    new.stop_reason := null;
+    new.last_resume := null;
   else
     if (new.name, new.created_at, new.created_by) is distinct from (old.name, old.created_at, old.created_by) then
       raise exception 'An environment''s name, created_at and created_by can''t be changed.'
         using errcode = 'ZF010', hint = 'Create another environment instead.';
     end if;
-    new.revision := case when new.revision > old.revision and app_private.is_recording() then new.revision else old.revision end;
+    new := app_private.stamp_stop(old, new);
+    new.revision := case
+      when app_private.environment_state(new) is distinct from app_private.environment_state(old) then old.revision + 1
+      when new.revision > old.revision and app_private.is_recording() then new.revision
+      else old.revision
+    end;
   end if;
   return new;
 end;
 $$;
 
 comment on function app_private.tg_environments__stamp() is
-  'Stamps created_at, created_by and revision, and refuses any change of an environment.';
+  'Stamps created_at, created_by, the stop and revision, and refuses any other change of an environment.';
 
 create or replace trigger _100_stamp
   before insert or update on app_public.environments
@@ -1208,12 +1334,43 @@ create policy auditor_select on app_public.environments
   );
 
 revoke all on table app_public.environments from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
-grant select on table app_public.environments to halyard_admin, halyard_viewer, halyard_auditor;
+grant select on table app_public.environments to halyard_admin, halyard_auditor;
+-- Viewers see that and since when an environment is stopped, and not by whom and why.
+grant select (name, created_at, created_by, revision, stopped_at) on table app_public.environments to halyard_viewer;
 --! EndIncluded environments/environments.sql
 --! Included environments/events.sql
 -- The events of environments, in the shape of flags/events.sql.
 
--- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change, but past the stamp.
+create or replace function app_private.environment_change(before app_public.environments, after app_public.environments)
+returns text
+language sql
+stable
+return case
+  when (before).name is null then 'environment.created'
+  when (after).name is null then 'environment.deleted'
+  when (before).stopped_at is null and (after).stopped_at is not null then 'environment.stopped'
+  when (before).stopped_at is not null and (after).stopped_at is null then 'environment.resumed'
+  else 'environment.updated'
+end;
+
+comment on function app_private.environment_change(app_public.environments, app_public.environments) is
+  'The event type of an environment''s change.';
+
+create or replace function app_private.stop_details(before app_public.environments, after app_public.environments)
+returns jsonb
+language sql
+stable
+return case app_private.environment_change(before, after)
+  when 'environment.stopped' then jsonb_build_object('reason', (after).stop_reason)
+  when 'environment.resumed' then coalesce(jsonb_strip_nulls((after).last_resume), '{}') - '{at,by}'::text[]
+  else '{}'
+end;
+
+comment on function app_private.stop_details(app_public.environments, app_public.environments) is
+  'What the event of a stop''s begin or end says besides before and after: its reason, and what was done with the changes that came due meanwhile.';
+
+-- One of the two is null for an environment that was created or deleted. Nothing of one that stays can change but its stop, unless past
+-- the stamp.
 create or replace function app_private.environment_event(
   at timestamptz, incarnation uuid, before app_public.environments, after app_public.environments, reason text
 )
@@ -1225,7 +1382,7 @@ return app_private.make_event(
     incarnation, app_private.environment_id(coalesce((after).name, (before).name)), coalesce((after).created_at, (before).created_at),
     (before).revision, coalesce((after).revision, (before).revision + 1)),
   at,
-  case when (before).name is null then 'environment.created' when (after).name is null then 'environment.deleted' else 'environment.updated' end,
+  app_private.environment_change(before, after),
   null,
   null,
   coalesce((after).name, (before).name),
@@ -1234,7 +1391,8 @@ return app_private.make_event(
   jsonb_build_object('name', coalesce((after).name, (before).name))
   || case when (before).name is null then '{}' else jsonb_build_object('before', app_private.environment_state(before)) end
   || case when (after).name is null then '{}' else jsonb_build_object('after', app_private.environment_state(after)) end
-  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end);
+  || case when reason is null then '{}' else jsonb_build_object('reason', reason) end
+  || app_private.stop_details(before, after));
 
 comment on function app_private.environment_event(timestamptz, uuid, app_public.environments, app_public.environments, text) is
   'The environment event of a change from `before` to `after`, with its reason, if one is known.';
@@ -1294,7 +1452,7 @@ end;
 $$;
 
 comment on function app_private.tg_environments__audit() is
-  'Writes one event for each environment that a statement created or deleted, or changed past the stamp.';
+  'Writes one event for each environment that a statement created, stopped, resumed or deleted, or changed past the stamp.';
 
 create or replace trigger _900_audit_insert
   after insert on app_public.environments
@@ -1342,7 +1500,9 @@ as $$
   from (
     select distinct on (e.metadata ->> 'name') e.metadata ->> 'name' as name, e.event_type
     from audit.events e
-    where e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+    where e.event_type in (
+      'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+      'environment.reconciled')
     order by e.metadata ->> 'name', e.occurred_at desc, e.revision desc
   ) as l
   where l.event_type <> 'environment.deleted' and l.name is not null
@@ -1435,6 +1595,15 @@ return jsonb_build_object(
 
 comment on function app_private.flag_state(app_public.feature_flags) is
   'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
+
+create or replace function app_private.flag_values(flag app_public.feature_flags)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag).rollout_percentage);
+
+comment on function app_private.flag_values(app_public.feature_flags) is
+  'The fields of a flag that schedules may change, with the names that they have in `updates`.';
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
@@ -1555,13 +1724,14 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
 begin
+  perform app_private.pause_plans_of(old);
   delete from app_public.feature_flag_schedules s where s.flag_id = old.id;
   return old;
 end;
 $$;
 
 comment on function app_private.tg_feature_flags__delete_schedules() is
-  'Deletes a flag''s schedules while their flag still stands, so that the trail can name it.';
+  'Pauses the plans that change a flag, and deletes its schedules while their flag still stands, so that the trail can name it.';
 
 create or replace trigger _200_delete_schedules
   before delete on app_public.feature_flags
@@ -1607,10 +1777,13 @@ create policy auditor_select on app_public.feature_flags
 -- Bodies are bound when they are made, so that the planner puts them in line: in the triggers' one statement there is no call
 -- left, whether it makes one event or ten thousand (bench/sql/insert.md). Keys that are unknown are absent.
 
+-- Without the last parameter it was another function.
+drop function if exists app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text);
+
 -- One of the two is null for a flag that was created or deleted. requestedBy and reason are keys only where they are known.
 create or replace function app_private.flag_event(
   at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid,
-  requested_by text, reason text
+  requested_by text, reason text, point jsonb default '{}'
 )
 returns app_private.audit_event
 language sql
@@ -1638,10 +1811,10 @@ return app_private.make_event(
   end || case
     when requested_by is null and reason is null then '{}'
     else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
-  end);
+  end || coalesce(point, '{}'));
 
-comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text) is
-  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it and who requested that, if one did.';
+comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text, jsonb) is
+  'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it, who requested that, and its place in a plan (schedule_point), if one did.';
 
 -- Statements and their plans: schedules/events.sql.
 create or replace function app_private.tg_feature_flags__audit()
@@ -1666,14 +1839,18 @@ begin
     if tg_op = 'INSERT' then
       select array_agg(app_private.flag_event(v_at, v_incarnation, null, n, null, null, v_reason)) into v_events from new_rows n;
     elsif tg_op = 'UPDATE' then
-      select array_agg(app_private.flag_event(v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason)))
+      select array_agg(app_private.flag_event(
+        v_at, v_incarnation, o, n, s.schedule_id, w.requested_by, coalesce(w.reason, v_reason), w.point))
       into v_events
       from old_rows o
       full join new_rows n on n.id = o.id
       left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
-        select w.requested_by, w.reason from app_public.feature_flag_schedules w where w.id = s.schedule_id limit 1
+        select w.requested_by, w.reason, app_private.schedule_point(w) as point
+        from app_public.feature_flag_schedules w
+        where w.id = s.schedule_id
+        limit 1
       ) as w on true
       -- A revision that counts says it already; it stands still when the stamp was switched off. record_rows(), which raises it,
       -- writes the event itself.
@@ -1785,20 +1962,30 @@ comment on function app_private.refuse_stale_flag(app_public.feature_flags) is
 grant execute on function app_private.flag_change_text(audit.events), app_private.refuse_stale_flag(app_public.feature_flags) to halyard_admin;
 --! EndIncluded flags/stale.sql
 --! Included schedules/fields.sql
--- The fields of a schedule that are audited.
+-- The fields of a schedule that are audited, and its place in a plan.
 
 -- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this
--- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. The key of
--- a reason is there only with one, because most schedules have none.
+-- differs. Attempts aren't in it: what is tried again is no decision. Neither is requested_by: it changes with these alone. Of the keys
+-- behind the first two each is there only where it says something, because most schedules have none of them.
 create or replace function app_private.schedule_state(schedule app_public.feature_flag_schedules)
 returns jsonb
 language sql
 stable
 return case
-  when (schedule).reason is null
-    then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
-  else jsonb_build_object(
-    'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+  when (schedule).on_conflict = 'overwrite' and (schedule).suspended_for is null and (schedule).resolution_reason is null then case
+    when (schedule).reason is null
+      then jsonb_build_object('status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at))
+    else jsonb_build_object(
+      'status', (schedule).status, 'scheduledAt', app_private.iso((schedule).scheduled_at), 'reason', (schedule).reason)
+  end
+  else jsonb_strip_nulls(jsonb_build_object(
+    'status', (schedule).status,
+    'scheduledAt', app_private.iso((schedule).scheduled_at),
+    'reason', (schedule).reason,
+    'onConflict', nullif((schedule).on_conflict, 'overwrite'),
+    'suspendedFor', (schedule).suspended_for,
+    'suspendedDetails', (schedule).suspended_details,
+    'resolutionReason', (schedule).resolution_reason))
 end;
 
 create or replace function app_private.schedule_snapshot(schedule app_public.feature_flag_schedules)
@@ -1808,10 +1995,22 @@ stable
 return app_private.schedule_state(schedule)
   || jsonb_build_object('attempts', (schedule).attempts, 'errorMessage', (schedule).error_message);
 
+create or replace function app_private.schedule_point(schedule app_public.feature_flag_schedules)
+returns jsonb
+language sql
+stable
+return case
+  when (schedule).plan_id is null then '{}'
+  else jsonb_build_object(
+    'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no)
+end;
+
 comment on function app_private.schedule_state(app_public.feature_flag_schedules) is
   'What of a schedule is audited: a change of it is an event.';
 comment on function app_private.schedule_snapshot(app_public.feature_flag_schedules) is
   'A schedule as it stands in before and after of events: its state, and how its attempts went.';
+comment on function app_private.schedule_point(app_public.feature_flag_schedules) is
+  'The place of a schedule in its plan, as events have it: planId, occurrenceNo and stepNo; an empty object for a schedule of its own.';
 --! EndIncluded schedules/fields.sql
 --! Included schedules/schedules.sql
 -- Schedules: who may see them, the state machine, the stamps.
@@ -1853,7 +2052,8 @@ return nullif(btrim(
 
 comment on function app_private.trim_reason(text) is 'A reason without the blanks round it; null when nothing is left.';
 
--- pending -> applied | failed | cancelled; failed -> pending. Everything else is refused, to every role.
+-- pending -> applied | failed | cancelled | suspended | skipped; suspended -> pending | skipped | cancelled | failed;
+-- failed -> pending. Everything else is refused, to every role.
 create or replace function app_private.tg_feature_flag_schedules__state()
 returns trigger
 language plpgsql
@@ -1872,14 +2072,19 @@ begin
     if new.status <> 'pending' then
       raise exception 'A schedule starts as pending, not as %.', new.status using errcode = 'ZF004';
     end if;
-    -- A DBA without claims may insert a schedule that is due already: it is applied at once.
-    if app_private.claim_role() is not null then
+    -- A DBA without claims may insert a schedule that is due already: it is applied at once. A plan's time was asked for when it was made.
+    if app_private.claim_role() is not null and new.plan_id is null then
       perform app_private.require_schedulable(new.scheduled_at);
     end if;
     new.applied_at := null;
     new.error_message := null;
     new.attempts := 0;
     new.next_attempt_at := null;
+    new.suspended_for := null;
+    new.suspended_details := null;
+    new.resolution_reason := null;
+    new.before := null;
+    new.kept := null;
     new.created_at := now();
     new.updated_at := now();
     new.revision := 1;
@@ -1891,13 +2096,19 @@ begin
     return new;
   end if;
 
-  if (new.id, new.flag_id, new.updates, new.created_at) is distinct from (old.id, old.flag_id, old.updates, old.created_at) then
-    raise exception 'A schedule''s id, flag_id, updates and created_at can''t be changed.'
+  if (new.id, new.flag_id, new.updates, new.created_at, new.expects, new.plan_id, new.occurrence_no, new.step_no)
+    is distinct from (old.id, old.flag_id, old.updates, old.created_at, old.expects, old.plan_id, old.occurrence_no, old.step_no)
+  then
+    raise exception 'A schedule''s id, flag_id, updates, expects, created_at and its place in a plan can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
+  elsif new.on_conflict <> old.on_conflict and (old.status, new.status) is distinct from ('suspended', 'pending') then
+    raise exception 'A schedule''s on_conflict can''t be changed but when it is resumed.'
       using errcode = 'ZF010', hint = 'Cancel it and schedule another one.';
   end if;
   if new.status <> old.status
      and (old.status, new.status) not in (
-       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('failed', 'pending')
+       ('pending', 'applied'), ('pending', 'failed'), ('pending', 'cancelled'), ('pending', 'suspended'), ('pending', 'skipped'),
+       ('suspended', 'pending'), ('suspended', 'skipped'), ('suspended', 'cancelled'), ('suspended', 'failed'), ('failed', 'pending')
      )
   then
     raise exception 'A schedule that is % can''t become %.', old.status, new.status using errcode = 'ZF004';
@@ -1920,6 +2131,21 @@ begin
   if new.status <> 'pending' then
     new.next_attempt_at := null;
   end if;
+  -- Applying alone says what was found before it; what is pending isn't suspended.
+  if (old.status, new.status) is distinct from ('pending', 'applied') then
+    new.before := old.before;
+    new.kept := old.kept;
+    if new.status <> 'suspended' then
+      new.suspended_for := null;
+      new.suspended_details := null;
+    elsif old.status = 'suspended' then
+      new.suspended_for := old.suspended_for;
+      new.suspended_details := old.suspended_details;
+    end if;
+    if new.status = old.status or new.status <> 'skipped' and old.status <> 'suspended' then
+      new.resolution_reason := old.resolution_reason;
+    end if;
+  end if;
   new.updated_at := now();
   if new.reason is distinct from old.reason then
     new.reason := app_private.trim_reason(new.reason);
@@ -1931,14 +2157,18 @@ begin
     when new.revision > old.revision and app_private.is_recording() then new.revision
     else old.revision
   end;
-  -- A change that leaves it pending is a move or a retry: a person's decision, which is theirs from then on.
-  new.requested_by := case when v_is_changed and new.status = 'pending' then app_private.claim_user_id() else old.requested_by end;
+  -- A change that leaves it pending is a move, a retry or a resume despite a conflict: a person's decision, which is theirs from then
+  -- on. The end of a stop is none about the schedule.
+  new.requested_by := case
+    when v_is_changed and new.status = 'pending' and old.suspended_for is distinct from 'stop' then app_private.claim_user_id()
+    else old.requested_by
+  end;
   return new;
 end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__state() is
-  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision.';
+  'The state machine: raises ZF004 for a transition that isn''t allowed, ZF010 for a change of what is fixed; stamps applied_at, requested_by and revision, and clears what belongs to a suspension that is over.';
 
 -- A function of its own, because the tracking columns can be rolled back and the state machine stays.
 create or replace function app_private.tg_feature_flag_schedules__track()
@@ -2056,7 +2286,12 @@ return app_private.make_event(
     'flagKey', (flag).flag_key,
     'scheduledAt', app_private.iso((schedule).scheduled_at),
     'updates', (schedule).updates)
-  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end);
+  || case when (schedule).reason is null then '{}' else jsonb_build_object('reason', (schedule).reason) end
+  || case
+    when (schedule).plan_id is null and (schedule).expects is null then '{}'
+    else app_private.schedule_point(schedule) || jsonb_strip_nulls(jsonb_build_object(
+      'expects', (schedule).expects, 'onConflict', nullif((schedule).on_conflict, 'overwrite')))
+  end);
 
 create or replace function app_private.schedule_change(
   before app_public.feature_flag_schedules, after app_public.feature_flag_schedules
@@ -2066,7 +2301,7 @@ language sql
 stable
 return case
   when (after).status = (before).status then 'flag_schedule.rescheduled'
-  when (after).status = 'pending' then 'flag_schedule.retried'
+  when (after).status = 'pending' then case (before).status when 'suspended' then 'flag_schedule.resumed' else 'flag_schedule.retried' end
   else 'flag_schedule.' || (after).status
 end;
 
@@ -2100,6 +2335,24 @@ return case app_private.schedule_change(before, after)
     'errorMessage', coalesce((after).error_message, 'unknown'),
     'failedAt', app_private.iso(at),
     'attempts', (after).attempts)
+  when 'flag_schedule.suspended' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'for', (after).suspended_for,
+    'details', (after).suspended_details))
+  when 'flag_schedule.resumed' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'suspendedFor', (before).suspended_for,
+    'reason', (after).resolution_reason,
+    'acknowledged', case when (after).on_conflict <> (before).on_conflict then true end))
+  when 'flag_schedule.skipped' then jsonb_strip_nulls(jsonb_build_object(
+    'scheduleId', (after).id,
+    'flagKey', (flag).flag_key,
+    'scheduledAt', app_private.iso((after).scheduled_at),
+    'reason', (after).resolution_reason))
   else jsonb_build_object(
     'scheduleId', (after).id,
     'flagKey', (flag).flag_key,
@@ -2108,6 +2361,13 @@ return case app_private.schedule_change(before, after)
   -- Of this change. Without one the schedule keeps what it had, which `after` has.
   || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
     app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
+end
+|| case
+  when (after).plan_id is null and (after).kept is null then '{}'
+  else app_private.schedule_point(after) || case
+    when (after).status = 'applied' and (after).kept is not null then jsonb_build_object('kept', (after).kept)
+    else '{}'
+  end
 end;
 
 create or replace function app_private.schedule_changed_event(
@@ -2137,7 +2397,8 @@ return app_private.make_event(
   at, 'flag_schedule.deleted', (schedule).flag_id, (flag).flag_key, (flag).environment, (schedule).id,
   (schedule).revision + 1,
   jsonb_build_object(
-    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule)));
+    'scheduleId', (schedule).id, 'flagKey', (flag).flag_key, 'before', app_private.schedule_snapshot(schedule))
+  || app_private.schedule_point(schedule));
 
 comment on function app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The flag_schedule.created event.';
@@ -2216,7 +2477,7 @@ end;
 $$;
 
 comment on function app_private.tg_feature_flag_schedules__audit() is
-  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried or deleted.';
+  'Writes one event for each schedule that a statement created, cancelled, applied, failed, rescheduled, retried, suspended, resumed, skipped or deleted.';
 
 -- `enable always`: also under session_replication_role = replica, where ordinary triggers sleep.
 create or replace trigger _900_audit_insert
@@ -2256,6 +2517,9 @@ as $$
     when 'flag_schedule.cancelled' then 'cancelled it'
     when 'flag_schedule.applied' then 'applied it'
     when 'flag_schedule.failed' then 'failed to apply it'
+    when 'flag_schedule.suspended' then 'suspended it'
+    when 'flag_schedule.resumed' then 'resumed it'
+    when 'flag_schedule.skipped' then 'skipped it'
   end
 $$;
 
@@ -2308,12 +2572,19 @@ return jsonb_build_object('flagId', (event).flag_id)
       'scheduledAt', (event).metadata -> 'scheduledAt',
       'updates', (event).metadata -> 'updates',
       'requestedBy', (event).admin_user_id,
-      'reason', (event).metadata -> 'reason')
+      'reason', (event).metadata -> 'reason',
+      'planId', (event).metadata -> 'planId',
+      'occurrenceNo', (event).metadata -> 'occurrenceNo',
+      'stepNo', (event).metadata -> 'stepNo',
+      'expects', (event).metadata -> 'expects',
+      'onConflict', (event).metadata -> 'onConflict',
+      'resolutionReason', null)
     when 'flag_schedule.applied' then jsonb_build_object(
       'status', 'applied',
       'updates', (event).metadata -> 'updates',
       'appliedAt', (event).metadata -> 'appliedAt',
-      'latenessMs', (event).metadata -> 'latenessMs')
+      'latenessMs', (event).metadata -> 'latenessMs',
+      'kept', (event).metadata -> 'kept')
     when 'flag_schedule.cancelled' then jsonb_build_object(
       'status', 'cancelled',
       'scheduledAt', (event).metadata -> 'scheduledAt',
@@ -2322,6 +2593,21 @@ return jsonb_build_object('flagId', (event).flag_id)
       'status', 'failed',
       'attempts', (event).metadata -> 'attempts',
       'errorMessage', (event).metadata -> 'errorMessage')
+    when 'flag_schedule.suspended' then jsonb_build_object(
+      'status', 'suspended',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'suspendedFor', (event).metadata -> 'for',
+      'suspendedDetails', (event).metadata -> 'details')
+    when 'flag_schedule.resumed' then jsonb_build_object(
+      'status', 'pending',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'resolutionReason', (event).metadata -> 'reason')
+      || case when (event).metadata ->> 'suspendedFor' = 'conflict' then jsonb_build_object('requestedBy', (event).admin_user_id) else '{}' end
+      || case when (event).metadata ? 'acknowledged' then jsonb_build_object('onConflict', null) else '{}' end
+    when 'flag_schedule.skipped' then jsonb_build_object(
+      'status', 'skipped',
+      'scheduledAt', (event).metadata -> 'scheduledAt',
+      'resolutionReason', (event).metadata -> 'reason')
     when 'flag_schedule.rescheduled' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
       || jsonb_build_object('requestedBy', (event).admin_user_id, 'reason', (event).metadata #> '{after,reason}')
     when 'flag_schedule.retried' then ((event).metadata -> 'after') - '{attempts,errorMessage}'::text[]
@@ -2332,6 +2618,8 @@ return jsonb_build_object('flagId', (event).flag_id)
         'appliedAt', (event).metadata -> 'appliedAt',
         'requestedBy', (event).metadata -> 'requestedBy',
         'reason', (event).metadata #> '{after,reason}',
+        'onConflict', (event).metadata #> '{after,onConflict}',
+        'resolutionReason', (event).metadata #> '{after,resolutionReason}',
         'errorMessage', coalesce((event).metadata #>> '{after,errorMessage}', 'unknown'))
       || jsonb_strip_nulls(jsonb_build_object(
         'createdBy', (event).metadata -> 'createdBy',
@@ -2346,7 +2634,16 @@ language sql
 stable
 return jsonb_build_object(
     'flagId', (schedule).flag_id, 'status', (schedule).status, 'updates', (schedule).updates,
-    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason)
+    'requestedBy', (schedule).requested_by, 'reason', (schedule).reason,
+    'planId', (schedule).plan_id, 'occurrenceNo', (schedule).occurrence_no, 'stepNo', (schedule).step_no,
+    'expects', (schedule).expects, 'onConflict', nullif((schedule).on_conflict, 'overwrite'),
+    'resolutionReason', (schedule).resolution_reason)
+  || case (schedule).status
+    when 'applied' then jsonb_build_object('kept', (schedule).kept)
+    when 'suspended' then jsonb_build_object(
+      'suspendedFor', (schedule).suspended_for, 'suspendedDetails', (schedule).suspended_details)
+    else '{}'
+  end
   || case when (schedule).applied_at is null
     then jsonb_build_object('scheduledAt', app_private.iso((schedule).scheduled_at))
     else jsonb_build_object(
@@ -2491,6 +2788,31 @@ $$;
 comment on function app_private.lock_schedule(uuid) is
   'Locks and returns a schedule for an admin''s change; raises insufficient_privilege, ZF002, or ZF027 where it isn''t the revision that the client expects.';
 
+-- What the token doesn't reach is not named.
+create or replace function app_private.refuse_part_of_plan(schedule app_public.feature_flag_schedules)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  if schedule.plan_id is null then
+    return;
+  end if;
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = schedule.plan_id
+    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  raise exception 'The schedule belongs to %, which is changed as a whole.',
+    coalesce(format('the plan %s, "%s"', v_plan.id, v_plan.title), 'a plan that also changes environments that you don''t reach')
+    using errcode = 'ZF020', hint = 'Edit, cancel or retry the plan.';
+end;
+$$;
+
+comment on function app_private.refuse_part_of_plan(app_public.feature_flag_schedules) is 'Raises ZF020 for a schedule of a plan, with the plan''s id and title.';
+
 create or replace function app_public.cancel_flag_schedule(id uuid, reason text default null)
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -2501,7 +2823,8 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(cancel_flag_schedule.id);
 begin
-  if v_schedule.status <> 'pending' then
+  perform app_private.refuse_part_of_plan(v_schedule);
+  if v_schedule.status not in ('pending', 'suspended') then
     raise exception 'The schedule is %, so it can''t be cancelled.', v_schedule.status using errcode = 'ZF003';
   end if;
   update app_public.feature_flag_schedules s
@@ -2513,7 +2836,7 @@ end;
 $$;
 
 comment on function app_public.cancel_flag_schedule(uuid, text) is
-  'Cancels a pending schedule and records who did it; `reason` is free text of up to 500 characters.';
+  'Cancels a pending or suspended schedule and records who did it; `reason` is free text of up to 500 characters.';
 
 create or replace function app_public.reschedule_flag_change(id uuid, scheduled_at timestamptz, reason text default null)
 returns app_public.feature_flag_schedules
@@ -2525,6 +2848,7 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(reschedule_flag_change.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'pending' then
     raise exception 'The schedule is %, so it can''t be moved.', v_schedule.status using errcode = 'ZF003';
   end if;
@@ -2554,6 +2878,7 @@ as $$
 declare
   v_schedule app_public.feature_flag_schedules := app_private.lock_schedule(retry_flag_schedule.id);
 begin
+  perform app_private.refuse_part_of_plan(v_schedule);
   if v_schedule.status <> 'failed' then
     raise exception 'The schedule is %; only one that failed can be retried.', v_schedule.status using errcode = 'ZF008';
   end if;
@@ -2583,6 +2908,78 @@ to halyard_admin;
 --! Included schedules/resume.sql
 -- What an admin does with a schedule that is suspended.
 
+create or replace function app_private.require_reason(reason text)
+returns text
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := app_private.trim_reason(reason);
+begin
+  if v_reason is null or char_length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  return v_reason;
+end;
+$$;
+
+comment on function app_private.require_reason(text) is
+  'The reason without the blanks round it; raises invalid_parameter_value unless 1 to 500 characters are left.';
+
+-- The point of a plan is one thing: who doesn't reach all environments of the plan can't resume a part of it.
+create or replace function app_private.lock_point_of(schedule_id uuid)
+returns uuid
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into v_plan
+  from app_public.feature_flag_schedules s
+  join app_public.plans p on p.id = s.plan_id
+  where s.id = schedule_id;
+  if v_plan.id is null then
+    return null;
+  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+  end if;
+  perform from app_private.lock_point(v_plan.id) as s;
+  return v_plan.id;
+end;
+$$;
+
+comment on function app_private.lock_point_of(uuid) is
+  'Locks the plan that a schedule belongs to, with its open point, and returns the plan''s id, or null for a schedule of its own; raises ZF002 unless the token reaches all of the plan.';
+
+create or replace function app_private.require_no_stop(schedule app_public.feature_flag_schedules)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  select e.* into v_environment
+  from app_public.environments e
+  where e.stopped_at is not null
+    and (
+      e.name = (select f.environment from app_public.feature_flags f where f.id = schedule.flag_id)
+      or e.name = any (select unnest(p.environments) from app_public.plans p where p.id = schedule.plan_id))
+  order by e.name
+  limit 1;
+  if found then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023', hint = 'Resume the environment.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_no_stop(app_public.feature_flag_schedules) is
+  'Raises ZF023 while an environment of a schedule, or of its plan, is stopped.';
+
 create or replace function app_public.resume_schedule(id uuid, reason text)
 returns app_public.feature_flag_schedules
 language plpgsql
@@ -2590,14 +2987,39 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_reason text;
+  v_plan_id uuid;
+  v_schedule app_public.feature_flag_schedules;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_reason := app_private.require_reason(resume_schedule.reason);
+  v_plan_id := app_private.lock_point_of(resume_schedule.id);
+  v_schedule := app_private.lock_schedule(resume_schedule.id);
+  if v_schedule.status <> 'suspended' then
+    raise exception 'The schedule is %; only one that is suspended can be resumed.', v_schedule.status using errcode = 'ZF031';
+  elsif v_schedule.suspended_for = 'stop' then
+    perform app_private.require_no_stop(v_schedule);
+    update app_public.feature_flag_schedules s
+    set status = 'pending', resolution_reason = v_reason
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  else
+    -- A new decision, taken now, as a retry is.
+    update app_public.plans p set next_at = v_now where p.id = v_plan_id;
+    update app_public.feature_flag_schedules s
+    set
+      status = 'pending', scheduled_at = v_now, attempts = 0, error_message = null, resolution_reason = v_reason,
+      on_conflict = case when s.suspended_details is null then s.on_conflict else 'overwrite' end
+    where s.id = v_schedule.id or s.plan_id = v_plan_id and s.status = 'suspended';
+  end if;
+  select s.* into strict v_schedule from app_public.feature_flag_schedules s where s.id = v_schedule.id;
+  return v_schedule;
 end;
 $$;
 
 comment on function app_public.resume_schedule(uuid, text) is
-  'Makes a suspended schedule due now, with all that it finds; of a plan''s schedule all of its point.';
+  'Makes a suspended schedule pending again, and of a plan''s schedule all of its point. One that was suspended for a conflict is due now and sets its fields, with all that it finds; one that a stop suspended keeps its time. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.resume_schedule(uuid, text) to halyard_admin;
 --! EndIncluded schedules/resume.sql
@@ -2655,41 +3077,170 @@ $$;
 comment on function app_private.postponement(app_public.feature_flag_schedules) is
   'How long a schedule waits after an error that passes by itself.';
 
-create or replace function app_private.record_failure(schedule_id uuid, error_code text, problem text)
+-- Before points of plans it took one schedule.
+drop function if exists app_private.record_failure(uuid, text, text);
+
+-- What is applied together is tried again together, so all have one time for the next attempt. They have the same attempts behind them,
+-- unless SQL made them differ: then the one with the fewest attempts left counts.
+create or replace function app_private.record_failure(schedule_ids uuid[], error_code text, problem text)
 returns text
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_status text;
+  v_schedule app_public.feature_flag_schedules;
+  v_is_transient constant boolean := app_private.is_transient(error_code);
+  v_status text := 'pending';
+  v_next_attempt_at timestamptz;
+  v_count integer;
 begin
-  if app_private.is_transient(error_code) then
-    update app_public.feature_flag_schedules s
-    set
-      error_message = left(problem, 2000),
-      next_attempt_at = clock_timestamp() + app_private.postponement(s)
-    where s.id = schedule_id
-    returning s.status into strict v_status;
-    return v_status;
+  select s.* into strict v_schedule
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids)
+  order by s.max_attempts - s.attempts, s.id
+  limit 1;
+  if v_is_transient then
+    v_next_attempt_at := clock_timestamp() + app_private.postponement(v_schedule);
+  elsif v_schedule.attempts + 1 >= v_schedule.max_attempts then
+    v_status := 'failed';
+  else
+    v_next_attempt_at := clock_timestamp() + app_private.retry_delay(v_schedule.attempts + 1);
   end if;
   update app_public.feature_flag_schedules s
   set
-    attempts = s.attempts + 1,
+    attempts = s.attempts + case when v_is_transient then 0 else 1 end,
     error_message = left(problem, 2000),
-    status = case when s.attempts + 1 >= s.max_attempts then 'failed' else 'pending' end,
-    next_attempt_at = case
-      when s.attempts + 1 < s.max_attempts then clock_timestamp() + app_private.retry_delay(s.attempts + 1)
-    end
-  where s.id = schedule_id
-  returning s.status into strict v_status;
+    status = v_status,
+    next_attempt_at = v_next_attempt_at
+  where s.id = any (schedule_ids);
+  get diagnostics v_count = row_count;
+  if v_count <> cardinality(schedule_ids) then
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+  end if;
+  if v_status = 'failed' and v_schedule.plan_id is not null then
+    perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
+  end if;
   return v_status;
 end;
 $$;
 
-comment on function app_private.record_failure(uuid, text, text) is
-  'Records why a schedule could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good. Returns the status.';
+comment on function app_private.record_failure(uuid[], text, text) is
+  'Records why these schedules, one or all of a plan''s point, could not be applied. Counts an attempt, unless the error passes by itself: pending again with a time for the next attempt, or failed for good, which pauses their plan. Returns the status.';
 --! EndIncluded schedules/attempts.sql
+--! Included schedules/gates.sql
+-- What keeps a schedule that is due from being applied: its environment is stopped, or the flag isn't as the schedule expects.
+
+-- Asked at the schedule's turn, so the flag has what earlier schedules of the batch have set. A field that a later schedule has set
+-- already isn't asked for: that one decides it, and this schedule leaves it alone.
+create or replace function app_private.unmet_expectations(
+  schedule app_public.feature_flag_schedules, flag app_public.feature_flags
+)
+returns table (field text, expected jsonb, found jsonb)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select e.key, e.value, app_private.flag_values(flag) -> e.key
+  from jsonb_each((schedule).expects) as e
+  where app_private.flag_values(flag) -> e.key is distinct from e.value
+    and not exists (
+      select
+      from app_public.feature_flag_schedules l
+      where l.flag_id = (schedule).flag_id and l.status = 'applied'
+        and (l.scheduled_at, l.id) > ((schedule).scheduled_at, (schedule).id)
+        and l.updates ? e.key and (l.kept is null or e.key <> all (l.kept)))
+$$;
+
+comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
+
+create or replace function app_private.found_before(schedule_ids uuid[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+    'kept', case when s.on_conflict = 'keep' then (
+      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+    end)))
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  where s.id = any (schedule_ids)
+$$;
+
+comment on function app_private.found_before(uuid[]) is
+  'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
+
+-- The whole of a point waits, also where one change conflicts: it is all or nothing.
+create or replace function app_private.suspend_conflicts(schedule_ids uuid[])
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_conflicts jsonb;
+begin
+  select jsonb_object_agg(c.id, jsonb_build_object('expected', c.expected, 'found', c.found)) into v_conflicts
+  from (
+    select s.id, jsonb_object_agg(u.field, u.expected) as expected, jsonb_object_agg(u.field, u.found) as found
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.unmet_expectations(s, f) as u
+    where s.id = any (schedule_ids) and s.on_conflict = 'suspend'
+    group by s.id
+  ) as c;
+  if v_conflicts is null then
+    return false;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'conflict', suspended_details = v_conflicts -> s.id::text
+  where s.id = any (schedule_ids);
+  return true;
+end;
+$$;
+
+comment on function app_private.suspend_conflicts(uuid[]) is
+  'Suspends all of these schedules when one of them has the guard suspend and its flag isn''t as it expects; returns whether it did.';
+
+create or replace function app_private.stopped_schedules(schedule_ids uuid[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with stopped as materialized (
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    join app_public.environments e on e.name = f.environment
+    where s.id = any (schedule_ids) and e.stopped_at is not null
+  )
+  select coalesce(jsonb_object_agg(s.id, d.details), '{}')
+  from app_public.feature_flag_schedules s
+  left join stopped d on d.id = s.id
+  where s.id = any (schedule_ids) and (d.id is not null or s.plan_id in (select p.plan_id from stopped p))
+$$;
+
+comment on function app_private.stopped_schedules(uuid[]) is
+  'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+
+create or replace function app_private.suspend_for_stop(stopped jsonb)
+returns void
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  update app_public.feature_flag_schedules s
+  set status = 'suspended', suspended_for = 'stop', suspended_details = nullif(stopped -> s.id::text, 'null')
+  where s.id in (select d.id::uuid from jsonb_object_keys(stopped) as d (id))
+$$;
+
+comment on function app_private.suspend_for_stop(jsonb) is 'Suspends pending schedules, given what stopped_schedules() says of them.';
+--! EndIncluded schedules/gates.sql
 --! Included schedules/apply.sql
 -- Applying what is due. Called by the worker only; any number of workers may call it at once.
 
@@ -2722,34 +3273,56 @@ comment on function app_private.is_due(app_public.feature_flag_schedules, timest
 
 -- Applies schedules of as many different flags, each flag by one of them. A flag's state is decided by the schedule with the
 -- latest (scheduled_at, id): one that comes to its turn late, after a retry, leaves alone what a later one has set meanwhile.
--- Two statements, however many schedules: each costs a tenth of what it costs alone (bench/sql/apply.md).
+-- Two statements, however many schedules: each costs a tenth of what it costs alone (bench/sql/apply.md). Only of schedules of plans and
+-- of guarded ones it is asked what they find.
 create or replace function app_private.apply_schedules(schedule_ids uuid[])
 returns void
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_applying text;
+  v_is_plain boolean;
+  v_found jsonb;
 begin
-  perform set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true)
+  select
+    set_config('halyard.applying', jsonb_object_agg(s.flag_id, s.id)::text, true),
+    bool_and(s.plan_id is null and s.on_conflict = 'overwrite')
+  into v_applying, v_is_plain
   from app_public.feature_flag_schedules s
   where s.id = any (schedule_ids);
+  if not v_is_plain then
+    v_found := app_private.found_before(schedule_ids);
+  end if;
 
   perform app_private.patch_flags(array_agg(due.flag_id), array_agg(due.updates))
   from (
-    select s.flag_id, s.updates - later.keys as updates
+    select
+      s.flag_id,
+      s.updates - case
+        when v_found is null then later.keys
+        else later.keys || array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      end as updates
     from app_public.feature_flag_schedules s
     cross join lateral (
       select coalesce(array_agg(k.key), '{}') as keys
       from app_public.feature_flag_schedules l
       cross join lateral jsonb_object_keys(l.updates) as k (key)
       where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+        and (l.kept is null or k.key <> all (l.kept))
     ) as later
     where s.id = any (schedule_ids)
   ) as due
   where due.updates <> '{}';
 
   update app_public.feature_flag_schedules s
-  set status = 'applied', attempts = s.attempts + 1, error_message = null
+  set
+    status = 'applied', attempts = s.attempts + 1, error_message = null,
+    before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
+    kept = case
+      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+    end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
 end;
@@ -2808,7 +3381,7 @@ begin
     end if;
     schedule_id := v_set[1];
     begin
-      outcome := app_private.record_failure(schedule_id, v_code, v_problem);
+      outcome := app_private.record_failure(array[schedule_id], v_code, v_problem);
     exception when others then
       -- Neither applied nor marked: it stays due.
       outcome := 'stuck';
@@ -2828,24 +3401,15 @@ comment on function app_private.apply_or_bisect(uuid[], timestamptz) is
   'Applies these schedules, no two of one flag, each all or nothing. Says of each: applied, pending (it is tried again later), failed for good, stuck (it could not even be marked), or untried, because the deadline had passed.';
 
 -- Several of one flag take turns: the first of each, then the second of each …
-create or replace function app_private.apply_in_turns(schedule_ids uuid[])
-returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
-)
+create or replace function app_private.apply_turns(schedule_ids uuid[], deadline timestamptz)
+returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_turn uuid[];
-  v_applied uuid[] := '{}';
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
-  v_counts record;
 begin
-  retried := 0;
-  failed := 0;
-  untried := 0;
-  stuck_ids := '{}';
   for v_turn in
     select array_agg(t.id order by t.position)
     from (
@@ -2856,20 +3420,286 @@ begin
     group by t.turn
     order by t.turn
   loop
-    select
-      array_agg(t.schedule_id) filter (where t.outcome = 'applied') as applied,
-      count(*) filter (where t.outcome = 'pending') as retried,
-      count(*) filter (where t.outcome = 'failed') as failed,
-      array_agg(t.schedule_id) filter (where t.outcome = 'stuck') as stuck,
-      count(*) filter (where t.outcome = 'untried') as untried
-    into v_counts
-    from app_private.apply_or_bisect(v_turn, v_deadline) as t;
-    v_applied := v_applied || v_counts.applied;
-    retried := retried + v_counts.retried;
-    failed := failed + v_counts.failed;
-    stuck_ids := stuck_ids || v_counts.stuck;
-    untried := untried + v_counts.untried;
+    return query select o.schedule_id, o.outcome from app_private.apply_or_bisect(v_turn, deadline) as o;
   end loop;
+end;
+$$;
+
+comment on function app_private.apply_turns(uuid[], timestamptz) is
+  'Applies these schedules in the order given, each all or nothing; says of each what apply_or_bisect() does.';
+--! EndIncluded schedules/apply.sql
+--! Included schedules/points.sql
+-- The point of a plan is applied whole or not at all: its changes are locked together, applied together, and fail together.
+
+-- Ahead of its schedules, in the order in which all that deals with a plan takes its locks. So of two workers one has all of a point.
+create or replace function app_private.try_lock_plan(plan_id uuid)
+returns boolean
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_public.plans p where p.id = try_lock_plan.plan_id for update skip locked;
+  return found;
+end;
+$$;
+
+comment on function app_private.try_lock_plan(uuid) is 'Locks a plan, unless another session has it locked; returns whether it is locked now.';
+
+-- The end of a batch cuts a point, and another session may have one of its flags locked. Exactly one point of a plan is open, so its
+-- pending schedules are that point.
+create or replace function app_private.complete_points(
+  schedule_ids uuid[], skipped uuid[], out ids uuid[], out left_plans uuid[]
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plans uuid[];
+begin
+  v_plans := array(
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids) and s.plan_id is not null);
+  ids := schedule_ids || array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.plan_id = any (v_plans) and s.status = 'pending' and s.id not in (select unnest(schedule_ids))
+    for no key update of f skip locked
+    for update of s skip locked);
+  left_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.plan_id = any (v_plans) and s.status = 'pending'
+      and (s.id not in (select unnest(ids)) or s.id in (select unnest(skipped))));
+  ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.id = any (ids) and (s.plan_id is null or s.plan_id <> all (left_plans))
+    order by s.scheduled_at, s.id);
+end;
+$$;
+
+comment on function app_private.complete_points(uuid[], uuid[]) is
+  'Adds the rest of each plan''s point to these schedules, in order, and takes out the points that aren''t free: another session has a part of one locked, or a part is in `skipped`. left_plans are the plans of those.';
+
+create or replace function app_private.require_whole_point(plan_id uuid, schedule_ids uuid[])
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  select p.* into strict v_plan from app_public.plans p where p.id = require_whole_point.plan_id;
+  if v_plan.status <> 'active' then
+    raise exception 'The plan is %, so its changes are not made%.', v_plan.status, coalesce(': ' || v_plan.status_reason, '')
+      using errcode = 'ZF019';
+  elsif cardinality(schedule_ids) <> cardinality(v_plan.flag_ids) then
+    raise exception 'The plan has % changes, and % of them can be made: all of them are made together or none.',
+      cardinality(v_plan.flag_ids), cardinality(schedule_ids) using errcode = 'ZF019', hint = 'Edit the plan, or cancel it.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_whole_point(uuid, uuid[]) is
+  'Raises ZF019 unless the plan is active and these schedules are all of its point, as when SQL deleted or cancelled one of them.';
+
+create or replace function app_private.apply_or_suspend(schedule_ids uuid[])
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan_id uuid;
+begin
+  select s.plan_id into v_plan_id from app_public.feature_flag_schedules s where s.id = schedule_ids[1];
+  if v_plan_id is not null then
+    perform app_private.require_whole_point(v_plan_id, schedule_ids);
+  end if;
+  if app_private.suspend_conflicts(schedule_ids) then
+    return 'suspended';
+  end if;
+  perform app_private.apply_schedules(schedule_ids);
+  if v_plan_id is not null then
+    perform app_private.end_point(v_plan_id, 'applied', null);
+  end if;
+  return 'applied';
+end;
+$$;
+
+comment on function app_private.apply_or_suspend(uuid[]) is
+  'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
+
+-- No halves: a point fails whole. As in apply_or_bisect() a statement that was cancelled is caught too.
+create or replace function app_private.try_point(schedule_ids uuid[], deadline timestamptz)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_code text;
+  v_problem text;
+begin
+  if clock_timestamp() > deadline then
+    return 'untried';
+  end if;
+  begin
+    return app_private.apply_or_suspend(schedule_ids);
+  exception when query_canceled or others then
+    v_code := sqlstate;
+    v_problem := sqlerrm;
+  end;
+  begin
+    return app_private.record_failure(schedule_ids, v_code, v_problem);
+  exception when others then
+    raise warning 'halyard: schedule % and the % others of its point can''t be applied and their failure can''t be recorded (%): %',
+      schedule_ids[1], cardinality(schedule_ids) - 1, sqlstate, sqlerrm;
+    return 'stuck';
+  end;
+end;
+$$;
+
+comment on function app_private.try_point(uuid[], timestamptz) is
+  'Applies all changes of a plan''s point, or one guarded schedule. Says what became of all of them: applied, suspended, pending (tried again later), failed for good, stuck (not even marked), or untried, because the deadline had passed.';
+
+-- In the order plan, flags, schedules, each by id.
+create or replace function app_private.lock_point(plan_id uuid)
+returns setof app_public.feature_flag_schedules
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform from app_public.plans p where p.id = lock_point.plan_id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (
+    select s.flag_id from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended'))
+  order by f.id
+  for no key update;
+  return query
+    select s.*
+    from app_public.feature_flag_schedules s
+    where s.plan_id = lock_point.plan_id and s.status in ('pending', 'suspended')
+    order by s.id
+    for update;
+end;
+$$;
+
+comment on function app_private.lock_point(uuid) is
+  'Locks a plan, and the flags and the schedules of its open point, and returns these; waits for each as long as the session''s lock_timeout says.';
+
+-- An admin's change of several flags is an admin's act: no stop keeps it.
+create or replace function app_private.apply_point(plan_id uuid)
+returns text
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.apply_or_suspend(array(
+    select p.id from app_private.lock_point(apply_point.plan_id) as p where p.status = 'pending' order by p.scheduled_at, p.id));
+end;
+$$;
+
+comment on function app_private.apply_point(uuid) is
+  'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+--! EndIncluded schedules/points.sql
+--! Included schedules/batches.sql
+-- Batches of what is due. Called by the worker only; any number of workers may call it at once.
+--
+-- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
+-- before a stop is under way when the stop returns, and one that begins later sees it.
+
+-- These three returned fewer columns.
+drop function if exists app_private.apply_in_turns(uuid[]);
+drop function if exists app_private.apply_due(integer, uuid[]);
+drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
+
+-- First what is stopped is suspended: it needs no turn. Then, in order, stretches of schedules as sets, and each point of a plan and
+-- each guarded schedule by itself.
+create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+returns table (schedule_id uuid, outcome text)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_stopped jsonb;
+  v_outcome text := 'stopped';
+  v_stretch record;
+begin
+  if is_plain then
+    return query select t.schedule_id, t.outcome from app_private.apply_turns(schedule_ids, v_deadline) as t;
+    return;
+  end if;
+  v_stopped := app_private.stopped_schedules(schedule_ids);
+  begin
+    perform app_private.suspend_for_stop(v_stopped);
+  exception when query_canceled or others then
+    -- Neither applied nor suspended: they stay due.
+    v_outcome := 'stuck';
+    raise warning 'halyard: % schedules of stopped environments can''t be suspended (%): %',
+      (select count(*) from jsonb_object_keys(v_stopped)), sqlstate, sqlerrm;
+  end;
+  return query select k.id::uuid, v_outcome from jsonb_object_keys(v_stopped) as k (id);
+
+  for v_stretch in
+    select x.point is not null as is_point, array_agg(x.id order by x.position) as ids
+    from (
+      select
+        s.id, i.position, p.point,
+        -- The same for all between two points.
+        case when p.point is null then count(p.point) over (order by i.position) end as stretch
+      from unnest(schedule_ids) with ordinality as i (id, position)
+      join app_public.feature_flag_schedules s on s.id = i.id
+      cross join lateral (select coalesce(s.plan_id, case when s.on_conflict <> 'overwrite' then s.id end) as point) as p
+      where not v_stopped ? s.id::text
+    ) as x
+    group by x.point, x.stretch
+    order by min(x.position)
+  loop
+    if v_stretch.is_point then
+      v_outcome := app_private.try_point(v_stretch.ids, v_deadline);
+      return query select i.id, v_outcome from unnest(v_stretch.ids) as i (id);
+    else
+      return query select t.schedule_id, t.outcome from app_private.apply_turns(v_stretch.ids, v_deadline) as t;
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function app_private.apply_outcomes(uuid[], boolean) is
+  'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean default false)
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
+)
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_applied uuid[];
+begin
+  select
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'applied'), '{}'),
+    count(*) filter (where o.outcome = 'pending'),
+    count(*) filter (where o.outcome = 'failed'),
+    coalesce(array_agg(o.schedule_id) filter (where o.outcome = 'stuck'), '{}'),
+    count(*) filter (where o.outcome = 'untried'),
+    count(*) filter (where o.outcome = 'stopped'),
+    count(*) filter (where o.outcome = 'suspended')
+  into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
+  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -2880,15 +3710,18 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_in_turns(uuid[]) is
-  'Applies these schedules, which the caller has locked with their flags, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[], boolean) is
+  'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
 -- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
 -- silently skips those which the same transaction has changed since it was opened.
+--
+-- A point of which another session has a part locked is left. Such points may fill a batch, so it is taken again without them.
 create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
 returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
 )
 language plpgsql
 volatile
@@ -2901,33 +3734,107 @@ declare
   v_now timestamptz := clock_timestamp();
   v_held record;
   v_ids uuid[];
+  v_is_plain boolean;
+  v_is_full boolean;
+  v_left uuid[];
+  v_passed uuid[] := '{}';
 begin
+  lock table app_private.apply_gates in row share mode;
   select h.* into v_held from app_private.held_schedules() as h;
   -- Before the rows: an index that is being built (a SHARE lock) lets a session lock rows and makes their update wait, and a wait
   -- there would be taken for a failure of the schedules.
   lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    join app_public.feature_flags f on f.id = s.flag_id
-    where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit apply_due.batch
-    for no key update of f skip locked
-    for update of s skip locked
-  );
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
+  loop
+    select
+      coalesce(array_agg(d.id), '{}'),
+      coalesce(bool_and(d.is_plain), true) and not exists (select from app_public.environments e where e.stopped_at is not null)
+    into v_ids, v_is_plain
+    from (
+      select s.id, s.plan_id is null and s.on_conflict = 'overwrite' as is_plain
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until) and s.id <> all (skipped)
+        and (s.plan_id is null or s.plan_id <> all (v_passed) and app_private.try_lock_plan(s.plan_id))
+      order by s.scheduled_at, s.id
+      limit apply_due.batch
+      for no key update of f skip locked
+      for update of s skip locked
+    ) as d;
+    exit when v_is_plain;
+    v_is_full := cardinality(v_ids) >= batch;
+    select p.ids, p.left_plans into v_ids, v_left from app_private.complete_points(v_ids, skipped) as p;
+    exit when v_left = '{}' or not v_is_full;
+    v_passed := v_passed || v_left;
+  end loop;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
 end;
 $$;
 
 comment on function app_private.apply_due(integer, uuid[]) is
-  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, and how many were left for want of time.';
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+
+-- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
+-- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
+-- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
+create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
+  suspended_for_stop integer, suspended_for_conflict integer
+)
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_plans uuid[];
+  v_ids uuid[];
+begin
+  perform set_config('lock_timeout', wait_ms || 'ms', true);
+  lock table app_private.apply_gates in row share mode;
+  select h.* into v_held from app_private.held_schedules() as h;
+  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
+  -- The plans of its points, then all flags of these, then the schedules: an admin's functions take theirs in this order too.
+  v_plans := array(
+    select distinct s.plan_id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id and s.plan_id is not null
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until));
+  perform from app_public.plans p where p.id = any (v_plans) order by p.id for update;
+  perform
+  from app_public.feature_flags f
+  where f.id = apply_flag.flag_id
+    or f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending')
+  order by f.id
+  for no key update;
+  v_ids := array(
+    select s.id
+    from app_public.feature_flag_schedules s
+    where s.flag_id = apply_flag.flag_id
+      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+      and s.id <> all (skipped)
+      and (s.plan_id is null or s.plan_id = any (v_plans))
+    order by s.scheduled_at, s.id
+    limit 500
+    for update of s);
+  perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+end;
+$$;
+
+comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+  'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due(integer, uuid[]) to halyard_worker;
---! EndIncluded schedules/apply.sql
+grant execute on function app_private.apply_due(integer, uuid[]), app_private.apply_flag(uuid, integer, uuid[]) to halyard_worker;
+--! EndIncluded schedules/batches.sql
 --! Included schedules/overdue.sql
--- What the worker's timer asks, and how it applies what apply_due() leaves.
+-- What the worker's timer asks: when something is due, and what apply_due() has left.
 
 -- Two instants, because what is overdue may stay so for a while (a flag that somebody holds locked), and must not hide what
 -- comes due meanwhile. The latest of what is overdue: the timer has fired for it, and so for all before it, or it hasn't.
@@ -2973,49 +3880,10 @@ $$;
 comment on function app_private.next_due() is
   'By the database''s clock, in milliseconds: for how long the latest overdue schedule has been due, and until the next one is; null when there is none.';
 
--- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
--- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
--- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
-create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
-returns table (
-  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
-)
-language plpgsql
-volatile
-security definer
-set search_path to pg_catalog, pg_temp
-set timezone to 'UTC'
-as $$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_held record;
-  v_lock_timeout text := current_setting('lock_timeout');
-  v_ids uuid[];
-begin
-  select h.* into v_held from app_private.held_schedules() as h;
-  perform set_config('lock_timeout', wait_ms || 'ms', true);
-  lock table app_public.feature_flags, app_public.feature_flag_schedules in row exclusive mode;
-  perform from app_public.feature_flags f where f.id = apply_flag.flag_id for no key update;
-  v_ids := array(
-    select s.id
-    from app_public.feature_flag_schedules s
-    where s.flag_id = apply_flag.flag_id
-      and app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
-      and s.id <> all (skipped)
-    order by s.scheduled_at, s.id
-    limit 500
-    for update of s
-  );
-  perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns(v_ids) as a;
-end;
-$$;
-
-comment on function app_private.apply_flag(uuid, integer, uuid[]) is
-  'Applies a flag''s due schedules but those in `skipped`, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
-
 -- Bounded, so that a backlog costs no more than a blocked flag: those that apply_due() has yet to reach are among them. The flags
 -- that the worker has waited for already don't count, or as many of them as the limit would hide all others.
+--
+-- One flag stands for all flags of a plan's point, which apply_flag() waits for together.
 create or replace function app_private.overdue_flags(overdue_ms double precision, skipped uuid[] default '{}', waited uuid[] default '{}')
 returns table (flag_id uuid, flag_key text, environment text)
 language plpgsql
@@ -3032,28 +3900,34 @@ begin
     select f.id, f.flag_key::text, f.environment::text
     from app_public.feature_flags f
     join (
-      (
-        select s.flag_id, min(s.scheduled_at) as since
-        from (
-          select d.flag_id, d.scheduled_at
-          from app_public.feature_flag_schedules d
-          where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-            and d.id <> all (skipped)
-            and d.flag_id <> all (waited)
-          order by d.scheduled_at, d.id
-          limit 1000
-        ) as s
-        group by s.flag_id
-        order by since
-        limit 100
-      )
-      union all
-      select d.flag_id, min(d.scheduled_at)
-      from app_public.feature_flag_schedules d
-      where d.flag_id = any (waited)
-        and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
-        and d.id <> all (skipped)
-      group by d.flag_id
+      select u.flag_id, min(u.since) as since
+      from (
+        (
+          select (array_agg(s.flag_id order by s.flag_id))[1] as flag_id, min(s.scheduled_at) as since
+          from (
+            select d.flag_id, d.plan_id, d.scheduled_at
+            from app_public.feature_flag_schedules d
+            where app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+              and d.id <> all (skipped)
+              and d.flag_id <> all (waited)
+              and (d.plan_id is null or not exists (
+                select from app_public.feature_flag_schedules w where w.plan_id = d.plan_id and w.flag_id = any (waited)))
+            order by d.scheduled_at, d.id
+            limit 1000
+          ) as s
+          group by coalesce(s.plan_id, s.flag_id)
+          order by since
+          limit 100
+        )
+        union all
+        select d.flag_id, min(d.scheduled_at)
+        from app_public.feature_flag_schedules d
+        where d.flag_id = any (waited)
+          and app_private.is_due(d, v_then, v_held.scheduled_until, v_held.created_until)
+          and d.id <> all (skipped)
+        group by d.flag_id
+      ) as u
+      group by u.flag_id
     ) as o on f.id = o.flag_id
     order by o.since;
 end;
@@ -3064,12 +3938,81 @@ comment on function app_private.overdue_flags(double precision, uuid[], uuid[]) 
 
 grant execute on function
   app_private.next_due(),
-  app_private.overdue_flags(double precision, uuid[], uuid[]),
-  app_private.apply_flag(uuid, integer, uuid[])
+  app_private.overdue_flags(double precision, uuid[], uuid[])
 to halyard_worker;
 --! EndIncluded schedules/overdue.sql
 --! Included environments/stop.sql
--- The emergency stop of an environment.
+-- The emergency stop of an environment. It is one row, however much is pending: what comes due meanwhile is suspended when it comes due
+-- (schedules/batches.sql). It stops schedules, and not people: admins go on changing flags.
+
+create or replace function app_private.stop_text(environment app_public.environments)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case
+    when environment.stopped_at is not null then format(
+      'The environment %s is stopped, since %s UTC%s: %s',
+      environment.name, to_char(environment.stopped_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || environment.stopped_by, ''), environment.stop_reason)
+    when environment.last_resume is not null then format(
+      'The environment %s isn''t stopped: it was resumed at %s UTC%s: %s',
+      environment.name, to_char((environment.last_resume ->> 'at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+      coalesce(' by ' || (environment.last_resume ->> 'by'), ''), environment.last_resume ->> 'reason')
+    else format('The environment %s isn''t stopped.', environment.name)
+  end
+$$;
+
+comment on function app_private.stop_text(app_public.environments) is
+  'Whether an environment is stopped, since when, by whom and why, as a sentence.';
+
+-- Waits for the batches that are under way, and keeps others from beginning. A batch takes 5 s at most, unless the server is in trouble.
+create or replace function app_private.lock_environment(name text)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '10s'
+as $$
+declare
+  v_environment app_public.environments;
+begin
+  lock table app_private.apply_gates in exclusive mode;
+  select e.* into v_environment from app_public.environments e where e.name = lock_environment.name for update;
+  if not found then
+    perform app_private.require_environment(lock_environment.name);
+  end if;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.lock_environment(text) is
+  'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+
+create or replace function app_private.stop_environment(name text, reason text)
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := app_private.require_reason(stop_environment.reason);
+  v_environment app_public.environments := app_private.lock_environment(stop_environment.name);
+begin
+  if v_environment.stopped_at is not null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  update app_public.environments e
+  set stopped_at = clock_timestamp(), stop_reason = v_reason
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.stop_environment(text, text) is
+  'Stops an environment, without asking for a token: from the moment that this is committed no schedule changes its flags, until it is resumed. Raises ZF023 where it is stopped already.';
 
 create or replace function app_public.stop_environment(name text, reason text)
 returns app_public.environments
@@ -3080,14 +4023,177 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(stop_environment.name);
+  return app_private.stop_environment(stop_environment.name, stop_environment.reason);
 end;
 $$;
 
 comment on function app_public.stop_environment(text, text) is
-  'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on.';
+  'Stops an environment: from the moment that this returns no schedule changes its flags, until it is resumed. Changes by admins go on. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.stop_environment(text, text) to halyard_admin;
+--! EndIncluded environments/stop.sql
+--! Included environments/resume.sql
+-- The end of an environment's stop, and what becomes of the schedules that came due meanwhile.
+
+-- Those that the stop suspended, and those that are due and that no worker has suspended yet. A plan's point is in as a whole; while
+-- another of its environments is stopped it waits for that.
+create or replace function app_private.missed_schedules(environment text)
+returns setof app_public.feature_flag_schedules
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select (m.schedule).*
+    from (
+      select s as schedule
+      from app_public.feature_flag_schedules s
+      where s.status = 'suspended' and s.suspended_for = 'stop'
+      union all
+      select s
+      from app_public.feature_flag_schedules s
+      where app_private.is_due(s, v_now, v_held.scheduled_until, v_held.created_until)
+    ) as m
+    left join app_public.plans p on p.id = (m.schedule).plan_id
+    where case
+      when p.id is null
+        then (select f.environment from app_public.feature_flags f where f.id = (m.schedule).flag_id) = missed_schedules.environment
+      else missed_schedules.environment = any (p.environments)
+        and not exists (
+          select from app_public.environments e
+          where e.stopped_at is not null and e.name <> missed_schedules.environment and e.name = any (p.environments))
+    end;
+end;
+$$;
+
+comment on function app_private.missed_schedules(text) is
+  'The schedules that the end of an environment''s stop decides about: they came due and the stop kept them from being applied.';
+
+-- In the order of all that deals with plans and schedules.
+create or replace function app_private.lock_schedules(schedule_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '2s'
+as $$
+begin
+  perform
+  from app_public.plans p
+  where p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by p.id
+  for update;
+  perform
+  from app_public.feature_flags f
+  where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (schedule_ids))
+  order by f.id
+  for share;
+  perform from app_public.feature_flag_schedules s where s.id = any (schedule_ids) order by s.id for update;
+end;
+$$;
+
+comment on function app_private.lock_schedules(uuid[]) is
+  'Locks these schedules, after their plans and flags; raises lock_not_available after a wait of 2 s for one of them.';
+
+-- A plan that reaches beyond the token isn't the admin's to skip: it waits for an admin of all its environments.
+create or replace function app_private.settle_missed(environment app_public.environments, missed text, reason text, "except" uuid[])
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_ids uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_except uuid[];
+  v_apply uuid[];
+  v_skip uuid[];
+  v_wait uuid[];
+begin
+  perform app_private.lock_schedules(v_ids);
+  -- An admin may have cancelled some while the locks were waited for.
+  v_ids := array(select m.id from app_private.missed_schedules(environment.name) as m where m.id = any (v_ids));
+  v_except := array(select x.id from unnest("except") as x (id) where x.id <> all (v_ids));
+  if v_except <> '{}' then
+    raise exception 'The schedule % is not among those that came due while % was stopped.', v_except[1], environment.name
+      using errcode = 'invalid_parameter_value';
+  end if;
+  select
+    coalesce(array_agg(c.id) filter (where c.choice = 'apply'), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and c.is_reached), '{}'),
+    coalesce(array_agg(c.id) filter (where c.choice = 'skip' and not c.is_reached), '{}')
+  into v_apply, v_skip, v_wait
+  from (
+    select
+      s.id,
+      case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
+        as choice,
+      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+    from app_public.feature_flag_schedules s
+    left join app_public.plans p on p.id = s.plan_id
+    where s.id = any (v_ids)
+  ) as c;
+
+  update app_public.feature_flag_schedules s
+  set status = 'pending', resolution_reason = settle_missed.reason
+  where s.id = any (v_apply) and s.status = 'suspended';
+  update app_public.feature_flag_schedules s
+  set status = 'skipped', resolution_reason = settle_missed.reason
+  where s.id = any (v_skip);
+  perform app_private.end_point(p.plan_id, 'skipped', null)
+  from (
+    select distinct s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skip) and s.plan_id is not null
+  ) as p;
+  perform app_private.suspend_for_stop(app_private.stopped_schedules(array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_wait) and s.status = 'pending')));
+  return jsonb_build_object('missed', missed, 'applied', cardinality(v_apply), 'skipped', cardinality(v_skip));
+end;
+$$;
+
+comment on function app_private.settle_missed(app_public.environments, text, text, uuid[]) is
+  'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
+
+create or replace function app_private.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_reason constant text := app_private.require_reason(resume_environment.reason);
+  v_environment app_public.environments;
+  v_outcome jsonb;
+  v_now timestamptz;
+begin
+  if coalesce(missed, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  v_environment := app_private.lock_environment(resume_environment.name);
+  if v_environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
+  end if;
+  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
+  v_now := clock_timestamp();
+  update app_public.environments e
+  set
+    stopped_at = null,
+    last_resume = v_outcome || jsonb_build_object(
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
+  where e.name = v_environment.name
+  returning e.* into v_environment;
+  return v_environment;
+end;
+$$;
+
+comment on function app_private.resume_environment(text, text, text, uuid[]) is
+  'Ends the stop of an environment, without asking for a token; what is said of app_public.resume_environment() holds. Raises ZF023 where it isn''t stopped.';
 
 create or replace function app_public.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
 returns app_public.environments
@@ -3098,17 +4204,315 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(resume_environment.name);
+  return app_private.resume_environment(resume_environment.name, missed, resume_environment.reason, "except");
 end;
 $$;
 
 comment on function app_public.resume_environment(text, text, text, uuid[]) is
-  'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done.';
+  'Ends the stop of an environment. What came due meanwhile is applied or skipped, as `missed` says (apply or skip), but for the schedules in `except`, with which the other is done. `reason` is free text of 1 to 500 characters.';
 
 grant execute on function app_public.resume_environment(text, text, text, uuid[]) to halyard_admin;
---! EndIncluded environments/stop.sql
+--! EndIncluded environments/resume.sql
+--! Included plans/fields.sql
+-- The fields of a plan that are audited.
+
+-- The list that the guarantee hangs on: the state machine counts a revision, and the audit trigger writes an event, when this differs.
+-- How many points were applied changes with the status; those of flags and schedules have events of their own.
+create or replace function app_private.plan_state(plan app_public.plans)
+returns jsonb
+language sql
+stable
+return jsonb_build_object(
+  'title', (plan).title, 'contentHash', encode((plan).content_hash, 'hex'), 'content', (plan).content, 'status', (plan).status,
+  'nextAt', app_private.iso((plan).next_at), 'reason', (plan).reason);
+
+comment on function app_private.plan_state(app_public.plans) is
+  'What of a plan is audited: it stands in before and after of events, and a change of it is an event.';
+
+-- The environment of a plan's events; without one they have metadata.environments, and readers that are limited don't see them.
+create or replace function app_private.plan_environment(plan app_public.plans)
+returns text
+language sql
+stable
+return case when cardinality((plan).environments) = 1 then (plan).environments[1]::text end;
+
+comment on function app_private.plan_environment(app_public.plans) is
+  'The environment of all changes of a plan; null when they are of several.';
+
+create or replace function app_private.plan_flag_ids(content jsonb)
+returns uuid[]
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select array_agg(distinct (c.change ->> 'flagId')::uuid) from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$$;
+
+create or replace function app_private.plan_environments(content jsonb)
+returns text[]
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select array_agg(distinct c.change ->> 'environment') from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+$$;
+
+comment on function app_private.plan_flag_ids(jsonb) is 'The flags that a plan''s content changes, in order of id.';
+comment on function app_private.plan_environments(jsonb) is 'The environments of these flags, in order of name.';
+--! EndIncluded plans/fields.sql
+--! Included plans/requests.sql
+-- A plan as a request describes it, and as an answer does: the same shape, so that what is read can be posted again.
+
+create or replace function app_private.require_start(starts_at timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if not isfinite(starts_at) or starts_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'starts_at must be before the year 10000.' using errcode = 'ZF006';
+  elsif starts_at <= clock_timestamp() then
+    raise exception 'starts_at must be in the future.' using errcode = 'ZF005', hint = 'Leave it out for a plan that is due now.';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_start(timestamptz) is
+  'Raises ZF005 for a start that has passed, ZF006 for one beyond the year 9999; null is now.';
+
+create or replace function app_private.require_plan_content(content jsonb)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text := app_private.plan_problem(content);
+begin
+  if v_problem is not null then
+    raise exception '%.', v_problem using errcode = 'ZF028';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_plan_content(jsonb) is 'Raises ZF028 for a content that no plan can have.';
+
+create or replace function app_private.refuse_unknown_flag(flag_key text, environment text)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_environment(refuse_unknown_flag.environment);
+  raise exception 'There is no flag % in %.', quote_literal(left(flag_key, 100)), environment
+    using errcode = 'ZF001', hint = 'Create the flag first, or name another environment.';
+end;
+$$;
+
+comment on function app_private.refuse_unknown_flag(text, text) is 'Raises ZF014 where there is no such environment, else ZF001.';
+
+-- The request's shape is REST's, so that what is read can be posted again. A flag that the token doesn't reach is answered as one that
+-- doesn't exist, and its environment too.
+create or replace function app_private.plan_content(steps jsonb, starts_at timestamptz)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_keys constant text[] := '{flag_key,environment,updates,expects,on_conflict}';
+  v_steps jsonb := steps;
+  v_change jsonb;
+  v_changes jsonb[] := '{}';
+  v_flag_id uuid;
+begin
+  perform app_private.require_start(starts_at);
+  if jsonb_typeof(steps #> '{0,changes}') = 'array' then
+    for v_change in select c.value from jsonb_array_elements(steps #> '{0,changes}') as c loop
+      if jsonb_typeof(v_change) = 'object' then
+        if v_change - c_keys <> '{}' then
+          raise exception 'A change may have only: %.', array_to_string(c_keys, ', ') using errcode = 'ZF028';
+        end if;
+        v_change := v_change - '{flag_key,on_conflict}'::text[]
+          || case when v_change ? 'flag_key' then jsonb_build_object('flagKey', v_change -> 'flag_key') else '{}' end
+          || case when v_change ? 'on_conflict' then jsonb_build_object('onConflict', v_change -> 'on_conflict') else '{}' end;
+      end if;
+      v_changes := v_changes || v_change;
+    end loop;
+    v_steps := jsonb_set(steps, '{0,changes}', to_jsonb(v_changes));
+  end if;
+  perform app_private.require_plan_content(jsonb_build_object('steps', v_steps, 'startsAt', app_private.iso(starts_at)));
+
+  for i in 1..cardinality(v_changes) loop
+    select f.id into v_flag_id
+    from app_public.feature_flags f
+    where f.flag_key = v_changes[i] ->> 'flagKey' and f.environment = v_changes[i] ->> 'environment'
+      and app_private.environment_is_visible(f.environment);
+    if v_flag_id is null then
+      perform app_private.refuse_unknown_flag(v_changes[i] ->> 'flagKey', v_changes[i] ->> 'environment');
+    end if;
+    v_changes[i] := v_changes[i] || jsonb_build_object('flagId', v_flag_id);
+  end loop;
+  return jsonb_build_object('steps', jsonb_set(v_steps, '{0,changes}', to_jsonb(v_changes)), 'startsAt', app_private.iso(starts_at));
+end;
+$$;
+
+comment on function app_private.plan_content(jsonb, timestamptz) is
+  'The content of a plan that a request describes, its flags found. Raises ZF028 for steps that a plan can''t have, ZF005 and ZF006 for a time that can''t be, ZF001 and ZF014 for flags and environments that don''t exist or that the token doesn''t reach.';
+
+-- What wasn't given is absent, as in the request.
+create or replace function app_private.plan_steps(content jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path to pg_catalog, pg_temp
+as $$
+  select jsonb_agg(jsonb_build_object('changes', c.changes) order by s.position)
+  from jsonb_array_elements(content -> 'steps') with ordinality as s (step, position)
+  cross join lateral (
+    select jsonb_agg(
+      jsonb_build_object('flag_key', c.change -> 'flagKey') || c.change - '{flagId,flagKey,onConflict}'::text[]
+        || case when c.change ? 'onConflict' then jsonb_build_object('on_conflict', c.change -> 'onConflict') else '{}' end
+      order by c.position) as changes
+    from jsonb_array_elements(s.step -> 'changes') with ordinality as c (change, position)
+  ) as c
+$$;
+
+comment on function app_private.plan_steps(jsonb) is 'A plan''s steps as the request described them.';
+--! EndIncluded plans/requests.sql
 --! Included plans/plans.sql
--- Plans: who may see them, the state machine, the stamps.
+-- Plans: the state machine, the stamps, who may see them.
+
+-- The content names each flag by id, key and environment: all three must be one flag's.
+create or replace function app_private.missing_flag_of(content jsonb)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select c.change
+  from jsonb_path_query(content, '$.steps[*].changes[*]') as c (change)
+  where not exists (
+    select
+    from app_public.feature_flags f
+    where f.id::text = c.change ->> 'flagId' and f.flag_key = c.change ->> 'flagKey' and f.environment = c.change ->> 'environment')
+  limit 1
+$$;
+
+comment on function app_private.missing_flag_of(jsonb) is 'A change of a content whose flag isn''t there; null when all are.';
+
+create or replace function app_private.require_flags_of(content jsonb)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_change jsonb := app_private.missing_flag_of(content);
+begin
+  if v_change is not null then
+    raise exception 'There is no flag % in % any more.',
+      quote_literal(left(v_change ->> 'flagKey', 100)), left(v_change ->> 'environment', 40)
+      using errcode = 'ZF001';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_flags_of(jsonb) is 'Raises ZF001 for a content that names a flag that isn''t there.';
+
+-- active <-> paused; both -> completed | cancelled. Everything else is refused, to every role.
+create or replace function app_private.tg_plans__state()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_open constant text[] := '{active,paused}';
+begin
+  if tg_op = 'INSERT' or new.content is distinct from old.content then
+    perform app_private.require_plan_content(new.content);
+    perform app_private.require_flags_of(new.content);
+    new.flag_ids := app_private.plan_flag_ids(new.content);
+    new.environments := app_private.plan_environments(new.content);
+  else
+    new.flag_ids := old.flag_ids;
+    new.environments := old.environments;
+  end if;
+  new.title := app_private.trim_reason(new.title);
+  new.reason := app_private.trim_reason(new.reason);
+  if new.title is null then
+    raise exception 'A plan must have a title.' using errcode = 'ZF028';
+  end if;
+  new.updated_at := now();
+
+  if tg_op = 'INSERT' then
+    if new.status <> 'active' then
+      raise exception 'A plan starts as active, not as %.', new.status using errcode = 'ZF019';
+    end if;
+    new.status_reason := null;
+    new.occurrence_no := 1;
+    new.step_no := 1;
+    new.next_at := coalesce(new.next_at, (new.content ->> 'startsAt')::timestamptz, clock_timestamp());
+    new.applied_count := 0;
+    new.skipped_count := 0;
+    new.created_by := app_private.claim_user_id();
+    new.created_at := now();
+    new.ended_at := null;
+    new.revision := 1;
+    return new;
+  end if;
+
+  if (new.id, new.reverts, new.created_by, new.created_at) is distinct from (old.id, old.reverts, old.created_by, old.created_at) then
+    raise exception 'A plan''s id, reverts, created_by and created_at can''t be changed.'
+      using errcode = 'ZF010', hint = 'Cancel it and make another one.';
+  end if;
+  if new.status <> old.status and old.status <> all (c_open) then
+    raise exception 'A plan that is % can''t become %.', old.status, new.status using errcode = 'ZF019';
+  end if;
+  if (new.title, new.content, new.reason) is distinct from (old.title, old.content, old.reason)
+    and (old.status <> all (c_open) or new.status <> all (c_open))
+  then
+    raise exception 'A plan that is % can''t be changed.', case when old.status = any (c_open) then new.status else old.status end
+      using errcode = 'ZF019';
+  end if;
+  if new.status = old.status then
+    new.status_reason := old.status_reason;
+    new.ended_at := old.ended_at;
+    new.applied_count := old.applied_count;
+    new.skipped_count := old.skipped_count;
+  else
+    new.status_reason := case when new.status in ('paused', 'cancelled') then app_private.trim_reason(new.status_reason) end;
+    new.ended_at := case when new.status <> all (c_open) then clock_timestamp() end;
+  end if;
+  if new.status <> all (c_open) then
+    new.occurrence_no := null;
+    new.step_no := null;
+    new.next_at := null;
+  end if;
+  -- Counts audited changes and nothing else: a revision without an event is a lost event. Only record_rows() raises it.
+  new.revision := case
+    -- The hash is generated behind this trigger, from the content.
+    when app_private.plan_state(new) - 'contentHash' is distinct from app_private.plan_state(old) - 'contentHash' then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_plans__state() is
+  'The state machine of plans: raises ZF028 for a content or a title that can''t be, ZF001 for a flag that isn''t there, ZF010 for a change of what is fixed, ZF019 for a transition that isn''t allowed; stamps the flags, the environments, who and when, and the revision.';
+
+create or replace trigger _100_state
+  before insert or update on app_public.plans
+  for each row execute function app_private.tg_plans__state();
 
 -- A token must reach all environments of a plan. They stand on the row, so no other table is asked.
 drop policy if exists admin_select on app_public.plans;
@@ -3122,6 +4526,7 @@ create policy admin_select on app_public.plans
     )
   );
 
+-- A DBA without a token too, as in the trail (audit/read/policies.sql).
 drop policy if exists auditor_select on app_public.plans;
 create policy auditor_select on app_public.plans
   for select to halyard_auditor
@@ -3133,12 +4538,443 @@ create policy auditor_select on app_public.plans
     )
   );
 
+-- No insert, update or delete: a plan is made and changed only through the functions of lifecycle.sql and its sisters.
 revoke all on table app_public.plans from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table app_public.plans to halyard_admin, halyard_auditor;
 revoke all on table app_private.apply_gates from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 --! EndIncluded plans/plans.sql
+--! Included plans/points.sql
+-- The points of a plan: what it does at one instant, as rows of feature_flag_schedules. One point of a plan is open at a time.
+
+-- A function of what the row does and when, so that "the last by (scheduled_at, id) wins" has the same answer before the row is there:
+-- with random ids two plans at one instant would be a coin toss that no preview can foretell.
+create or replace function app_private.point_id(plan_id uuid, flag_id uuid, step_no integer, at timestamptz)
+returns uuid
+language sql
+immutable
+parallel safe
+return app_private.uuid_of(sha256(uuid_send(plan_id) || uuid_send(flag_id) || int4send(step_no) || timestamptz_send(at)));
+
+comment on function app_private.point_id(uuid, uuid, integer, timestamptz) is
+  'The id of the schedule that changes this flag in this step of a plan at this time, as a version 8 UUID.';
+
+-- The caller holds the plan. In order of flag, so that two that open points of the same flags wait for each other in one order.
+create or replace function app_private.open_point(plan app_public.plans)
+returns void
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  insert into app_public.feature_flag_schedules (
+    id, flag_id, scheduled_at, updates, reason, plan_id, occurrence_no, step_no, expects, on_conflict)
+  select
+    app_private.point_id(plan.id, f.id, plan.step_no, plan.next_at), f.id, plan.next_at, c.change -> 'updates', plan.reason,
+    plan.id, plan.occurrence_no, plan.step_no, c.change -> 'expects', coalesce(c.change ->> 'onConflict', 'overwrite')
+  from jsonb_array_elements(plan.content -> 'steps' -> (plan.step_no - 1) -> 'changes') as c (change)
+  cross join lateral (select (c.change ->> 'flagId')::uuid) as f (id)
+  order by f.id
+$$;
+
+comment on function app_private.open_point(app_public.plans) is
+  'Makes the schedules of a plan''s open point, due at its next_at.';
+
+-- The caller holds the plan, and has brought the point's schedules to their statuses.
+create or replace function app_private.end_point(plan_id uuid, outcome text, problem text default null)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  case outcome
+    when 'applied' then
+      update app_public.plans p set status = 'completed', applied_count = p.applied_count + 1 where p.id = end_point.plan_id;
+    when 'skipped' then
+      update app_public.plans p set status = 'completed', skipped_count = p.skipped_count + 1 where p.id = end_point.plan_id;
+    when 'failed' then
+      update app_public.plans p set status = 'paused', status_reason = left(problem, 500)
+      where p.id = end_point.plan_id and p.status = 'active';
+  end case;
+end;
+$$;
+
+comment on function app_private.end_point(uuid, text, text) is
+  'Goes on from a plan''s open point, whose schedules were applied or skipped: it completes the plan; or whose schedules failed: it pauses the plan, for what `problem` says.';
+
+-- A flag that is gone can't be changed with the others, so none of them is. A person decides what the plan does without it.
+create or replace function app_private.pause_plans_of(flag app_public.feature_flags)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem constant text := format('The flag %s of %s was deleted.', flag.flag_key, flag.environment);
+  v_plan_ids uuid[];
+begin
+  v_plan_ids := array(
+    select p.id from app_public.plans p where p.status = 'active' and p.flag_ids @> array[flag.id] order by p.id for update);
+  if cardinality(v_plan_ids) = 0 then
+    return;
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'failed', error_message = v_problem
+  where s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
+  perform app_private.end_point(p.id, 'failed', v_problem) from unnest(v_plan_ids) as p (id);
+end;
+$$;
+
+comment on function app_private.pause_plans_of(app_public.feature_flags) is
+  'Pauses the active plans that change this flag, which is being deleted; the schedules of their other flags fail.';
+--! EndIncluded plans/points.sql
+--! Included plans/events.sql
+-- Which change of a plan makes which event, and the triggers that write it, in the shape of environments/events.sql.
+
+create or replace function app_private.plan_change(before app_public.plans, after app_public.plans)
+returns text
+language sql
+stable
+return case
+  when (before).id is null then 'flag_plan.created'
+  when (after).id is null then 'flag_plan.deleted'
+  when (after).status = (before).status then 'flag_plan.updated'
+  when (after).status = 'completed' then 'flag_plan.completed'
+  when (after).status = 'cancelled' then 'flag_plan.cancelled'
+  when (after).status = 'paused' then 'flag_plan.paused'
+  when ((after).title, (after).content) is distinct from ((before).title, (before).content) then 'flag_plan.updated'
+  else 'flag_plan.resumed'
+end;
+
+-- Keys that are unknown are absent. The keys of plan_recorded().
+create or replace function app_private.plan_change_details(before app_public.plans, after app_public.plans)
+returns jsonb
+language sql
+stable
+return jsonb_build_object('planId', coalesce((after).id, (before).id))
+  || case app_private.plan_change(before, after)
+    when 'flag_plan.created' then jsonb_build_object(
+      'title', (after).title, 'contentHash', encode((after).content_hash, 'hex'), 'content', (after).content,
+      'environments', (after).environments, 'firstAt', app_private.iso((after).next_at))
+      || jsonb_strip_nulls(jsonb_build_object('reason', (after).reason, 'reverts', (after).reverts))
+    when 'flag_plan.updated' then
+      jsonb_build_object('before', app_private.plan_state(before), 'after', app_private.plan_state(after))
+      || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
+        app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
+    when 'flag_plan.paused' then jsonb_strip_nulls(jsonb_build_object(
+      'title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no, 'reason', (after).status_reason))
+    when 'flag_plan.resumed' then jsonb_strip_nulls(jsonb_build_object(
+      'title', (after).title, 'occurrenceNo', (after).occurrence_no, 'stepNo', (after).step_no,
+      'nextAt', app_private.iso((after).next_at), 'reason', (after).reason))
+    when 'flag_plan.completed' then jsonb_build_object(
+      'title', (after).title, 'applied', (after).applied_count, 'skipped', (after).skipped_count)
+    when 'flag_plan.cancelled' then jsonb_strip_nulls(jsonb_build_object('title', (after).title, 'reason', (after).status_reason))
+    else jsonb_build_object('before', app_private.plan_state(before))
+  end
+  || case
+    when cardinality(coalesce((after).environments, (before).environments)) = 1 then '{}'
+    else jsonb_build_object('environments', coalesce((after).environments, (before).environments))
+  end;
+
+-- One of the two is null for a plan that was created or deleted. An edit may add an environment: the event is then of both.
+create or replace function app_private.plan_event(at timestamptz, incarnation uuid, before app_public.plans, after app_public.plans)
+returns app_private.audit_event
+language sql
+volatile
+return app_private.make_event(
+  app_private.changed_event_id(
+    incarnation, coalesce((after).id, (before).id), coalesce((after).created_at, (before).created_at), (before).revision,
+    coalesce((after).revision, (before).revision + 1)),
+  at,
+  app_private.plan_change(before, after),
+  null,
+  null,
+  case when (after).id is null then app_private.plan_environment(before) else app_private.plan_environment(after) end,
+  null,
+  coalesce((after).revision, (before).revision + 1),
+  app_private.plan_change_details(before, after));
+
+comment on function app_private.plan_change(app_public.plans, app_public.plans) is 'The event type of a plan''s change.';
+comment on function app_private.plan_change_details(app_public.plans, app_public.plans) is
+  'The metadata of the event of a plan''s change, without the admin.';
+comment on function app_private.plan_event(timestamptz, uuid, app_public.plans, app_public.plans) is
+  'The flag_plan event of a change from `before` to `after`.';
+
+create or replace function app_private.tg_plans__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_incarnation uuid;
+  v_events app_private.audit_event[];
+  v_rows jsonb;
+  v_old_rows jsonb;
+begin
+  begin
+    v_incarnation := app_private.incarnation();
+    if tg_op = 'INSERT' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, null, n)) into v_events from new_rows n;
+    elsif tg_op = 'UPDATE' then
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, n)) into v_events
+      from old_rows o
+      full join new_rows n on n.id = o.id
+      where o.revision <> n.revision and not app_private.is_recording()
+        or app_private.plan_state(o) is distinct from app_private.plan_state(n);
+    else
+      select array_agg(app_private.plan_event(v_at, v_incarnation, o, null)) into v_events from old_rows o;
+    end if;
+    if v_events is null then
+      return null;
+    end if;
+    perform app_private.write_events(v_events);
+  exception when others then
+    if v_events is null then
+      if tg_op <> 'DELETE' then
+        v_rows := (select jsonb_agg(to_jsonb(n)) from new_rows n);
+      end if;
+      if tg_op <> 'INSERT' then
+        v_old_rows := (select jsonb_agg(to_jsonb(o)) from old_rows o);
+      end if;
+    end if;
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at,
+        'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit(array_agg(e.id), null, array_agg((e.metadata ->> 'planId')::uuid)) from unnest(v_events) as e;
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_plans__audit() is
+  'Writes one event for each plan that a statement created, edited, paused, resumed, completed, cancelled or deleted.';
+
+create or replace trigger _900_audit_insert
+  after insert on app_public.plans
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_plans__audit();
+create or replace trigger _900_audit_update
+  after update on app_public.plans
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_plans__audit();
+create or replace trigger _900_audit_delete
+  after delete on app_public.plans
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_plans__audit();
+alter table app_public.plans enable always trigger _900_audit_insert;
+alter table app_public.plans enable always trigger _900_audit_update;
+alter table app_public.plans enable always trigger _900_audit_delete;
+--! EndIncluded plans/events.sql
+--! Included plans/stale.sql
+-- A change of a plan that was made against another revision than the row's.
+
+create or replace function app_private.plan_change_text(event audit.events)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select case (event).event_type
+    when 'flag_plan.created' then 'created it'
+    when 'flag_plan.updated' then 'edited it'
+    when 'flag_plan.resumed' then 'retried it'
+    when 'flag_plan.paused' then 'paused it'
+    when 'flag_plan.completed' then 'completed it'
+    when 'flag_plan.cancelled' then 'cancelled it'
+  end
+$$;
+
+comment on function app_private.plan_change_text(audit.events) is
+  'What an event changed of its plan, as the rest of a sentence; null for an event that doesn''t say.';
+
+create or replace function app_private.refuse_stale_plan(plan app_public.plans)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_event audit.events;
+begin
+  select e.* into v_event
+  from audit.events e
+  where e.metadata ->> 'planId' = plan.id::text and e.metadata ? 'planId' and e.event_type like 'flag_plan.%'
+  order by e.occurred_at desc, e.revision desc
+  limit 1;
+  raise exception '%', app_private.stale_text(v_event, app_private.plan_change_text(v_event), plan.revision)
+    using errcode = 'ZF029', detail = app_private.stale_detail(v_event, plan.revision);
+end;
+$$;
+
+comment on function app_private.refuse_stale_plan(app_public.plans) is
+  'Raises ZF029: the sentence has who changed the plan last, and the detail, as JSON, its revision.';
+--! EndIncluded plans/stale.sql
+--! Included plans/recorded.sql
+-- Plans held against the trail: audit/verify and audit/reconcile.
+
+-- What an event says of its plan after it, and what the row says, under the same keys. Not every event says all of it: what it leaves
+-- out, an earlier one says. Who created it is compared where an admin did it, as for schedules.
+create or replace function app_private.plan_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return case (event).event_type
+    when 'flag_plan.created' then jsonb_build_object(
+      'title', (event).metadata -> 'title',
+      'content', (event).metadata -> 'content',
+      'status', 'active',
+      'statusReason', null,
+      'nextAt', (event).metadata -> 'firstAt',
+      'reason', (event).metadata -> 'reason',
+      'reverts', (event).metadata -> 'reverts',
+      'applied', 0,
+      'skipped', 0)
+      || case (event).actor_kind when 'admin' then jsonb_build_object('createdBy', (event).admin_user_id) else '{}' end
+    when 'flag_plan.updated' then ((event).metadata -> 'after') - 'contentHash'
+      || case (event).metadata #>> '{after,status}' when 'active' then jsonb_build_object('statusReason', null) else '{}' end
+    when 'flag_plan.paused' then jsonb_build_object('status', 'paused', 'statusReason', (event).metadata -> 'reason')
+    when 'flag_plan.resumed' then jsonb_build_object(
+      'status', 'active', 'statusReason', null, 'nextAt', (event).metadata -> 'nextAt', 'reason', (event).metadata -> 'reason')
+    when 'flag_plan.completed' then jsonb_build_object(
+      'status', 'completed', 'statusReason', null, 'nextAt', null,
+      'applied', (event).metadata -> 'applied', 'skipped', (event).metadata -> 'skipped')
+    when 'flag_plan.cancelled' then jsonb_build_object(
+      'status', 'cancelled', 'statusReason', (event).metadata -> 'reason', 'nextAt', null)
+    when 'flag_plan.reconciled' then ((event).metadata -> 'after') - 'contentHash' || jsonb_build_object(
+      'statusReason', (event).metadata -> 'statusReason', 'applied', (event).metadata -> 'applied',
+      'skipped', (event).metadata -> 'skipped', 'reverts', (event).metadata -> 'reverts', 'createdBy', (event).metadata -> 'createdBy')
+  end;
+
+create or replace function app_private.plan_found(plan app_public.plans)
+returns jsonb
+language sql
+stable
+return app_private.plan_state(plan) - 'contentHash' || jsonb_build_object(
+  'statusReason', (plan).status_reason, 'applied', (plan).applied_count, 'skipped', (plan).skipped_count, 'reverts', (plan).reverts,
+  'createdBy', (plan).created_by);
+
+comment on function app_private.plan_recorded(audit.events) is
+  'What an event says of its plan after it; null when it says nothing of that.';
+comment on function app_private.plan_found(app_public.plans) is 'What a plan''s row says, with the keys of plan_recorded().';
+
+-- By the index of planId. A plan has ended when its deletion is its last event, by revision or by time: a clock may be set back.
+create or replace function app_private.vanished_plans()
+returns table (plan_id text, event_id uuid, occurred_at timestamptz)
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select l.plan_id, l.id, l.occurred_at
+  from (
+    select
+      e.metadata ->> 'planId' as plan_id,
+      (array_agg(e.id order by e.revision desc nulls last, e.occurred_at desc))[1] as id,
+      (array_agg(e.occurred_at order by e.revision desc nulls last, e.occurred_at desc))[1] as occurred_at,
+      (array_agg(e.event_type order by e.revision desc nulls last, e.occurred_at desc))[1] as last_by_revision,
+      (array_agg(e.event_type order by e.occurred_at desc, e.revision desc nulls last))[1] as last_by_time
+    from audit.events e
+    where e.metadata ? 'planId' and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
+    group by e.metadata ->> 'planId'
+  ) as l
+  where not '{flag_plan.deleted,audit.gap}'::text[] && array[l.last_by_revision, l.last_by_time]
+    and not exists (select from app_public.plans p where p.id::text = l.plan_id)
+    and not exists (select from app_private.dead_letter_rows() as d where d.row_id = l.plan_id)
+$$;
+
+comment on function app_private.vanished_plans() is
+  'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
+--! EndIncluded plans/recorded.sql
 --! Included plans/lifecycle.sql
 -- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+
+-- Finds a plan that the claims let through and holds it against the worker, in the worker's own order: plan, flags by id, schedules by id.
+create or replace function app_private.lock_plan(id uuid)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_admin();
+  select p.* into v_plan
+  from app_public.plans p
+  where p.id = lock_plan.id
+    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  for update;
+  if not found then
+    raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
+  end if;
+  -- Before its status: who completed or cancelled it meanwhile says more.
+  if app_private.expected_revision() <> v_plan.revision then
+    perform app_private.refuse_stale_plan(v_plan);
+  end if;
+  perform from app_public.feature_flags f where f.id = any (v_plan.flag_ids) order by f.id for share;
+  perform from app_public.feature_flag_schedules s where s.plan_id = v_plan.id order by s.id for update;
+  return v_plan;
+end;
+$$;
+
+comment on function app_private.lock_plan(uuid) is
+  'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+create or replace function app_private.require_title(title text)
+returns void
+language plpgsql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(char_length(app_private.trim_reason(title)), 0) not between 1 and 200 or title collate "C" ~ '[[:cntrl:]]' then
+    raise exception 'title must be text of 1 to 200 characters, without control characters.' using errcode = 'ZF028';
+  end if;
+end;
+$$;
+
+comment on function app_private.require_title(text) is 'Raises ZF028 for a title that a plan can''t have.';
+
+create or replace function app_private.require_room_for_pending(flag_ids uuid[])
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from unnest(flag_ids) as f (id) where app_private.has_no_room_for_pending(f.id)) then
+    perform app_private.refuse_pending();
+  end if;
+end;
+$$;
+
+comment on function app_private.require_room_for_pending(uuid[]) is
+  'Raises ZF013 where one of these flags has as many pending schedules as the setting pending_per_flag allows, and the API calls.';
+
+create or replace function app_private.insert_plan(title text, content jsonb, reason text, reverts jsonb default null)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+begin
+  perform app_private.require_title(insert_plan.title);
+  insert into app_public.plans (title, content, reason, reverts)
+  values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
+  returning * into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
+end;
+$$;
+
+comment on function app_private.insert_plan(text, jsonb, text, jsonb) is
+  'Makes a plan of a content that plan_content() made, and opens its first point. It asks for no rights and for no room.';
 
 create or replace function app_public.create_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.plans
@@ -3147,17 +4983,22 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_content jsonb;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_title(create_plan.title);
+  v_content := app_private.plan_content(create_plan.steps, create_plan.starts_at);
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  return app_private.insert_plan(create_plan.title, v_content, create_plan.reason);
 end;
 $$;
 
 comment on function app_public.create_plan(text, jsonb, timestamptz, text) is
   'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 
-grant execute on function app_public.create_plan(text, jsonb, timestamptz, text) to halyard_admin;
-
+-- The schedules of the open point are deleted and made again: what a schedule changes is fixed, and a plan's may have another flag. What
+-- is edited after its time is due now, after all that was applied since.
 create or replace function app_public.edit_plan(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
 returns app_public.plans
 language plpgsql
@@ -3165,16 +5006,44 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(edit_plan.id);
+  v_title text := app_private.trim_reason(coalesce(edit_plan.title, v_plan.title));
+  v_reason text := coalesce(app_private.trim_reason(edit_plan.reason), v_plan.reason);
+  v_content jsonb := v_plan.content;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be edited.', v_plan.status using errcode = 'ZF019';
+  end if;
+  perform app_private.require_title(v_title);
+  if edit_plan.steps is not null then
+    v_content := v_content || jsonb_build_object('steps', app_private.plan_content(edit_plan.steps, null) -> 'steps');
+  end if;
+  if edit_plan.starts_at is not null then
+    perform app_private.require_start(edit_plan.starts_at);
+    v_content := v_content || jsonb_build_object('startsAt', app_private.iso(edit_plan.starts_at));
+  end if;
+  -- A flag of the content of before may be gone.
+  perform app_private.require_flags_of(v_content);
+  if (v_title, v_reason, v_content, 'active') is not distinct from (v_plan.title::text, v_plan.reason::text, v_plan.content, v_plan.status) then
+    return v_plan;
+  end if;
+
+  delete from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status <> 'applied';
+  perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  update app_public.plans p
+  set
+    title = v_title, content = v_content, reason = v_reason, status = 'active',
+    next_at = greatest((v_content ->> 'startsAt')::timestamptz, clock_timestamp())
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  perform app_private.open_point(v_plan);
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) is
-  'Changes a plan that isn''t applied yet; an argument that is null leaves its part as it is.';
-
-grant execute on function app_public.edit_plan(uuid, text, jsonb, timestamptz, text) to halyard_admin;
+  'Changes a plan that isn''t applied yet, and makes a paused one active again; an argument that is null leaves its part as it is.';
 
 create or replace function app_public.cancel_plan(id uuid, reason text default null)
 returns app_public.plans
@@ -3183,17 +5052,28 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(cancel_plan.id);
+  v_reason text := app_private.trim_reason(cancel_plan.reason);
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status not in ('active', 'paused') then
+    raise exception 'The plan is %, so it can''t be cancelled.', v_plan.status using errcode = 'ZF019';
+  end if;
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.plan_id = v_plan.id and s.status in ('pending', 'suspended');
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.cancel_plan(uuid, text) is
   'Cancels a plan that hasn''t ended. `reason` is free text of up to 500 characters.';
 
-grant execute on function app_public.cancel_plan(uuid, text) to halyard_admin;
-
+-- A retry is a new decision, taken now, as that of a schedule (schedules/lifecycle.sql).
 create or replace function app_public.retry_plan(id uuid, reason text default null)
 returns app_public.plans
 language plpgsql
@@ -3201,16 +5081,43 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_plan app_public.plans := app_private.lock_plan(retry_plan.id);
+  v_gone jsonb;
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if v_plan.status <> 'paused' then
+    raise exception 'The plan is %; only one that is paused, because it failed, can be retried.', v_plan.status using errcode = 'ZF019';
+  end if;
+  v_gone := app_private.missing_flag_of(v_plan.content);
+  if v_gone is not null then
+    raise exception 'The flag % of % was deleted, so the plan can''t be retried: edit it, or cancel it.',
+      v_gone ->> 'flagKey', v_gone ->> 'environment'
+      using errcode = 'ZF019';
+  elsif not exists (select from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'failed') then
+    raise exception 'Nothing of the plan has failed, so it can''t be retried: edit it, or cancel it.' using errcode = 'ZF019';
+  end if;
+  perform app_private.require_room_for_pending(v_plan.flag_ids);
+  update app_public.plans p
+  set status = 'active', next_at = clock_timestamp(), reason = coalesce(app_private.trim_reason(retry_plan.reason), p.reason)
+  where p.id = v_plan.id
+  returning p.* into v_plan;
+  update app_public.feature_flag_schedules s
+  set
+    status = 'pending', scheduled_at = v_plan.next_at, attempts = 0, next_attempt_at = null, error_message = null, reason = v_plan.reason
+  where s.plan_id = v_plan.id and s.status = 'failed';
+  return v_plan;
 end;
 $$;
 
 comment on function app_public.retry_plan(uuid, text) is
-  'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters.';
+  'Makes a paused plan''s changes, which failed, due again, now, with all their attempts. `reason` is free text of up to 500 characters; without one the plan keeps its own.';
 
-grant execute on function app_public.retry_plan(uuid, text) to halyard_admin;
+grant execute on function
+  app_public.create_plan(text, jsonb, timestamptz, text),
+  app_public.edit_plan(uuid, text, jsonb, timestamptz, text),
+  app_public.cancel_plan(uuid, text),
+  app_public.retry_plan(uuid, text)
+to halyard_admin;
 --! EndIncluded plans/lifecycle.sql
 --! Included plans/change_flags.sql
 -- Changes of several flags, now and all or nothing.
@@ -3290,8 +5197,295 @@ comment on function app_public.revert_span(text, timestamptz, timestamptz, text[
 
 grant execute on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) to halyard_admin;
 --! EndIncluded plans/revert.sql
+--! Included plans/guard_outcomes.sql
+-- What guards will find: the pending schedules that expect something, in the order in which they come, each against the state that the
+-- earlier ones leave. A guard of one environment may suspend a plan's changes in another, so this looks at all environments; where no
+-- pending schedule expects anything it is one look into an empty index.
+--
+-- The order of changes of one instant isn't foreseen, and neither is what waits for a person or for another attempt. Where a guard meets
+-- such a change its outcome is uncertain, and so is all that depends on it.
+
+-- When a schedule comes to its turn, and its place among the schedules of its flag: those up to (last_at, last_id) are applied by then.
+-- One that waits for its next attempt comes behind all that are due until then. A conflict that is resolved is due then.
+create or replace function app_private.turn_of(schedule app_public.feature_flag_schedules, at timestamptz)
+returns table (turn_at timestamptz, last_at timestamptz, last_id uuid)
+language sql
+stable
+begin atomic
+  select
+    greatest((schedule).scheduled_at, (schedule).next_attempt_at, turn_of.at),
+    case when w.comes_late then greatest((schedule).next_attempt_at, turn_of.at) else (schedule).scheduled_at end,
+    case when w.comes_late then '00000000-0000-0000-0000-000000000000'::uuid else (schedule).id end
+  from (
+    select (schedule).next_attempt_at > turn_of.at or coalesce((schedule).suspended_for = 'conflict', false)
+  ) as w (comes_late);
+end;
+
+comment on function app_private.turn_of(app_public.feature_flag_schedules, timestamptz) is
+  'When a schedule that waits comes to its turn, seen from `at`, and up to which (scheduled_at, id) its flag''s schedules are applied by then.';
+
+-- The rule of apply: a guard compares only its keys, and of these only those that no later schedule has set already.
+create or replace function app_private.guard_findings(schedule_ids uuid[], left_out jsonb default null, uncertain uuid[] default null)
+returns table (
+  schedule_id uuid, field text, expected jsonb, found jsonb, cause_id uuid, cause_plan_id uuid, turn_at timestamptz, certain boolean
+)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+-- Asked once a point: planning takes ten times as long as the look.
+set plan_cache_mode to force_generic_plan
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select
+      s.id, k.key, k.value, coalesce(d.value, app_private.flag_values(f) -> k.key), d.schedule_id, d.plan_id, t.turn_at,
+      coalesce(d.scheduled_at > v_now, true)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules o
+        where o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+          and (o.updates -> k.key) is not null)
+      and not (uncertain is not null and app_private.is_uncertain(
+        uncertain, s.flag_id, k.key, d.scheduled_at, d.schedule_id, t.last_at, t.last_id))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, v_now) as t
+    cross join lateral jsonb_each(s.expects) as k
+    left join lateral app_private.deciding_change(
+      s.flag_id, k.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, guard_findings.left_out, s.id
+    ) as d on true
+    where s.id = any (schedule_ids)
+      and (d.schedule_id is null or (d.scheduled_at, d.schedule_id) < (s.scheduled_at, s.id) or s.suspended_for = 'conflict')
+      and (s.suspended_for = 'conflict' or not exists (
+        select
+        from app_public.feature_flag_schedules a
+        where a.flag_id = s.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (s.scheduled_at, s.id)
+          and (a.updates -> k.key) is not null and (a.kept is null or k.key <> all (a.kept))));
+end;
+$$;
+
+comment on function app_private.guard_findings(uuid[], jsonb, uuid[]) is
+  'What each of these waiting schedules expects of each field and will find there, the schedule that makes it so, when, and whether that is certain; given what guards leave out before, and the schedules whose outcome is uncertain.';
+
+-- Whether an uncertain change could decide the field after the one that is taken for the deciding one.
+create or replace function app_private.is_uncertain(
+  uncertain uuid[], flag_id uuid, field text, decided_at timestamptz, decided_id uuid, last_at timestamptz, last_id uuid
+)
+returns boolean
+language sql
+stable
+begin atomic
+  select exists (
+    select
+    from app_public.feature_flag_schedules u
+    where u.id = any (uncertain) and u.flag_id = is_uncertain.flag_id and (u.updates -> field) is not null
+      and (decided_id is null or (u.scheduled_at, u.id) >= (decided_at, decided_id))
+      and (u.scheduled_at, u.id) <= (last_at, last_id));
+end;
+
+comment on function app_private.is_uncertain(uuid[], uuid, text, timestamptz, uuid, timestamptz, uuid) is
+  'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
+
+-- The flags whose guards an answer about these flags depends on: a plan's guard asks for one flag, and suspends the changes of others.
+create or replace function app_private.guarded_with(flag_ids uuid[])
+returns uuid[]
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  with recursive reached (flag_id) as (
+    select unnest(flag_ids)
+    union
+    select w.flag_id
+    from reached r
+    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
+  )
+  select array_agg(r.flag_id) from reached r
+$$;
+
+comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+
+-- The points that matter: those that expect something, and, because nothing of them is certain, those that reach into a stopped environment.
+create or replace function app_private.guarded_points(until timestamptz, flag_ids uuid[])
+returns table (schedule_ids uuid[], is_stopped boolean)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_custom_plan
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_stopped text[] := array(select e.name::text from app_public.environments e where e.stopped_at is not null);
+  v_held record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  return query
+    select array_agg(w.id order by w.id), bool_or(f.environment = any (v_stopped))
+    from (
+      select distinct coalesce(s.plan_id, s.id) as id
+      from app_public.feature_flag_schedules s
+      where s.status = 'pending' and s.expects is not null and (guarded_points.flag_ids is null or s.flag_id = any (guarded_points.flag_ids))
+      union
+      select p.id
+      from app_public.plans p
+      where p.status = 'active' and p.environments && v_stopped::varchar[] and cardinality(v_stopped) > 0
+        and (guarded_points.flag_ids is null or p.flag_ids && guarded_points.flag_ids)
+    ) as p
+    join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
+    join app_public.feature_flags f on f.id = w.flag_id
+    cross join lateral app_private.turn_of(w, v_now) as t
+    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    group by p.id
+    order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
+end;
+$$;
+
+comment on function app_private.guarded_points(timestamptz, uuid[]) is
+  'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
+
+create or replace function app_private.guard_outcomes(until timestamptz, flag_ids uuid[] default null)
+returns table (schedule_id uuid, conflicts jsonb, left_out jsonb, certain boolean)
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+set plan_cache_mode to force_generic_plan
+as $$
+declare
+  v_left_out jsonb;
+  v_uncertain uuid[];
+  v_point record;
+  v_row record;
+begin
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+    for v_row in
+      select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
+      from (
+        select
+          s.id, coalesce(g.conflicts, '{}') as conflicts, coalesce(g.is_certain, true) as is_certain,
+          case
+            when bool_or(s.on_conflict = 'suspend' and g.conflicts <> '{}') over () then s.updates
+            when s.on_conflict = 'keep' then g.conflicts
+          end as stays
+        from app_public.feature_flag_schedules s
+        left join (
+          select
+            n.schedule_id,
+            coalesce(jsonb_object_agg(n.field, n.found) filter (where n.found is distinct from n.expected), '{}') as conflicts,
+            bool_and(n.certain) as is_certain
+          from app_private.guard_findings(v_point.schedule_ids, v_left_out, v_uncertain) as n
+          group by n.schedule_id
+        ) as g on g.schedule_id = s.id
+        where s.id = any (v_point.schedule_ids)
+      ) as r
+    loop
+      schedule_id := v_row.id;
+      conflicts := v_row.conflicts;
+      certain := v_row.point_is_certain;
+      left_out := (select coalesce(jsonb_agg(k.key), '[]') from jsonb_object_keys(v_row.stays) as k (key));
+      if left_out <> '[]' then
+        v_left_out := coalesce(v_left_out, '{}') || jsonb_build_object(schedule_id, left_out);
+      end if;
+      if not certain then
+        v_uncertain := array_append(v_uncertain, schedule_id);
+      end if;
+      if conflicts <> '{}' or left_out <> '[]' or not certain then
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+
+comment on function app_private.guard_outcomes(timestamptz, uuid[]) is
+  'Of each pending schedule until `until`, of these flags or of all, that a guard or a stop touches: what it finds instead of what it expects, which fields stay as they are, and whether that is certain.';
+
+create or replace function app_private.guard_summary(until timestamptz, flag_ids uuid[] default null)
+returns table (left_out jsonb, uncertain uuid[], in_conflict uuid[])
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- Mostly there is nothing, and planning what is below would take longer than all else.
+  if exists (select from app_public.feature_flag_schedules s where s.status = 'pending' and s.expects is not null)
+    or exists (select from app_public.environments e where e.stopped_at is not null)
+  then
+    select
+      jsonb_object_agg(o.schedule_id, o.left_out) filter (where o.left_out <> '[]'),
+      array_agg(o.schedule_id) filter (where not o.certain),
+      array_agg(o.schedule_id) filter (where o.conflicts <> '{}' or o.left_out <> '[]')
+    into guard_summary.left_out, guard_summary.uncertain, guard_summary.in_conflict
+    from app_private.guard_outcomes(until, flag_ids) as o;
+  end if;
+  return next;
+end;
+$$;
+
+comment on function app_private.guard_summary(timestamptz, uuid[]) is
+  'guard_outcomes() in one row: the fields that stay by schedule, the schedules whose outcome is uncertain, and those that a conflict touches; null where there are none.';
+--! EndIncluded plans/guard_outcomes.sql
 --! Included plans/conflicts.sql
 -- What stands against a change that is to come, known before it is due.
+
+-- A token that reaches a flag reaches its schedules; a plan has flags elsewhere too, and then it isn't named.
+create or replace function app_private.change_conflicts(schedule_ids uuid[])
+returns setof app_public.change_conflict
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_until timestamptz;
+  v_flag_ids uuid[];
+  v_guards record;
+begin
+  select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
+  into v_until, v_flag_ids
+  from app_public.feature_flag_schedules s
+  where s.id = any (schedule_ids);
+  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  return query
+    select
+      f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
+      (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
+    from (
+      select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
+      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      where g.found is distinct from g.expected
+      union all
+      select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flag_schedules o
+        on o.flag_id = s.flag_id and o.status = 'pending' and o.scheduled_at = s.scheduled_at and o.id <> s.id
+      cross join lateral jsonb_object_keys(s.updates) as k (key)
+      where s.id = any (schedule_ids) and (o.updates -> k.key) is not null
+    ) as c
+    join app_public.feature_flag_schedules s on s.id = c.schedule_id
+    join app_public.feature_flags f on f.id = s.flag_id
+    order by s.scheduled_at, f.environment, f.flag_key, c.field, c.kind, c.cause_id
+    limit 1000;
+end;
+$$;
+
+comment on function app_private.change_conflicts(uuid[]) is
+  'What stands against these schedules, which are pending or suspended: at most 1,000 conflicts, with the schedule and the plan that are the cause as far as the token reaches them.';
+
+create or replace function app_private.environments_are_visible(environments varchar[])
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
+$$;
+
+comment on function app_private.environments_are_visible(varchar[]) is
+  'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
 create or replace function app_public.plan_conflicts(plan_id uuid)
 returns setof app_public.change_conflict
@@ -3302,13 +5496,21 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.plans p
+      join app_public.feature_flag_schedules s on s.plan_id = p.id
+      where p.id = plan_conflicts.plan_id and s.status in ('pending', 'suspended')
+        and app_private.environments_are_visible(p.environments)
+    )) as c;
 end;
 $$;
 
 comment on function app_public.plan_conflicts(uuid) is
   '@behavior -*
-What stands against the open point of a plan.';
+What stands against the open point of a plan, as far as it can be known: where a field will have another value than its change expects, and where another change of the field is for the same instant.';
 
 create or replace function app_public.schedule_conflicts(schedule_id uuid)
 returns setof app_public.change_conflict
@@ -3319,13 +5521,21 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_reader();
-  return;
+  return query
+    select c.*
+    from app_private.change_conflicts(array(
+      select s.id
+      from app_public.feature_flag_schedules s
+      join app_public.feature_flags f on f.id = s.flag_id
+      where s.id = schedule_conflicts.schedule_id and s.status in ('pending', 'suspended')
+        and app_private.environment_is_visible(f.environment)
+    )) as c;
 end;
 $$;
 
 comment on function app_public.schedule_conflicts(uuid) is
   '@behavior -*
-What stands against a pending schedule.';
+What stands against a schedule that is pending or suspended, as plan_conflicts() says it of a plan.';
 
 grant execute on function app_public.plan_conflicts(uuid), app_public.schedule_conflicts(uuid) to halyard_admin, halyard_auditor;
 --! EndIncluded plans/conflicts.sql
@@ -3509,6 +5719,11 @@ as $$
     ('app_public.feature_flag_schedules', '_900_audit_delete', 'A', 8, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_insert', 'A', 4, false, 'app_private.tg_feature_flag_schedules__audit()'),
     ('app_public.feature_flag_schedules', '_900_audit_update', 'A', 16, false, 'app_private.tg_feature_flag_schedules__audit()'),
+    ('app_public.plans', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
+    ('app_public.plans', '_100_state', 'O', 23, false, 'app_private.tg_plans__state()'),
+    ('app_public.plans', '_900_audit_delete', 'A', 8, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_insert', 'A', 4, false, 'app_private.tg_plans__audit()'),
+    ('app_public.plans', '_900_audit_update', 'A', 16, false, 'app_private.tg_plans__audit()'),
     ('audit.cursors', '_100_no_truncate', 'A', 34, false, 'app_private.tg__reject_write()'),
     ('audit.cursors', '_900_audit_delete', 'A', 9, false, 'app_private.tg_cursors__audit()'),
     ('audit.cursors', '_900_audit_insert', 'A', 5, true, 'app_private.tg_cursors__audit()'),
@@ -3990,6 +6205,50 @@ comment on function app_private.remove_old_schedules(text, integer) is
 
 grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
+--! Included plans/retention.sql
+-- Retention of plans: those that ended may go after a while, as schedules do (schedules/retention.sql), and their schedules go with them.
+
+create or replace function app_private.remove_old_plans(status text, batch integer default 100)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_days integer := substring(
+    app_private.setting('schedule_retention') from case status when 'completed' then 'applied' else 'cancelled' end || '=([0-9]+)');
+  v_ids uuid[];
+begin
+  if status is null or status not in ('completed', 'cancelled') then
+    raise exception 'Only completed and cancelled plans are deleted, not %.', status using errcode = 'invalid_parameter_value';
+  end if;
+  -- What it applied decides what an older schedule of the same flag, that failed or still waits, may change.
+  v_ids := array(
+    select p.id
+    from app_public.plans p
+    where p.status = remove_old_plans.status and p.ended_at < now() - make_interval(days => v_days)
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        join app_public.feature_flag_schedules older on older.flag_id = s.flag_id
+        where s.plan_id = p.id and s.status = 'applied' and older.status in ('pending', 'suspended', 'failed')
+          and older.plan_id is distinct from p.id and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
+    limit batch
+    for update of p skip locked);
+  if cardinality(v_ids) > 0 then
+    delete from app_public.feature_flag_schedules s where s.plan_id = any (v_ids);
+    delete from app_public.plans p where p.id = any (v_ids);
+  end if;
+  return cardinality(v_ids);
+end;
+$$;
+
+comment on function app_private.remove_old_plans(text, integer) is
+  'Deletes up to `batch` plans that were completed, or cancelled, as `status` says, before the days of the setting schedule_retention, with their schedules, an event for each; returns how many plans.';
+
+grant execute on function app_private.remove_old_plans(text, integer) to halyard_worker;
+--! EndIncluded plans/retention.sql
 --! Included audit/read/views.sql
 -- What DBAs ask the trail most, as views. security_invoker: the reader's own row-level security holds in them, so that an
 -- auditor who is limited to some environments sees those. Columns that are looked for (flag, environment, user, time) are the
@@ -4434,13 +6693,14 @@ begin
   event.application_name := coalesce(context ->> 'applicationName', '');
   if starts_with(event.event_type, 'feature_flag.') then
     event.schedule_id := case
-      when context ->> 'databaseUser' = 'halyard_worker' and app_private.is_applying_text(context ->> 'applying')
+      when context ->> 'databaseUser' in ('halyard_worker', 'halyard_authenticator') and app_private.is_applying_text(context ->> 'applying')
         then ((context ->> 'applying')::jsonb ->> event.flag_id::text)::uuid
     end;
   end if;
   -- Where the triggers have them from: the request, or the schedule that changed the flag, which stays as it is once it is applied.
   if starts_with(event.event_type, 'feature_flag.') and event.schedule_id is not null then
-    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) into v_request
+    select jsonb_strip_nulls(jsonb_build_object('requestedBy', s.requested_by, 'reason', s.reason)) || app_private.schedule_point(s)
+    into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
   elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
@@ -5620,6 +7880,318 @@ comment on function app_private.dead_letter_count() is 'How many dead letters th
 revoke all on table audit.reconciliations from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant execute on function app_private.reconcile_due(bigint) to halyard_worker;
 --! EndIncluded audit/reconcile/reconcile.sql
+--! Included audit/restore/renew.sql
+-- New ids for events that wait for their number while the loss of a history is accepted.
+--
+-- The id of such an event was made in the incarnation that is given up. The lost history may have shipped another event under it:
+-- the same revision of the same row, as it went on there. So the event gets the id that it has in the new incarnation, and
+-- nothing outside has one id with two texts.
+
+-- An id that isn't derived from the row, as of a change past the stamp, is derived from the old id.
+create or replace function app_private.renewed_event_id(
+  id uuid, row_id uuid, created_at timestamptz, revision bigint, incarnation uuid
+)
+returns uuid
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (
+      select app_private.event_id(renewed_event_id.incarnation, row_id, created_at, r.revision)
+      from audit.incarnations i
+      cross join (values (renewed_event_id.revision), (-renewed_event_id.revision)) as r (revision)
+      where app_private.event_id(i.id, row_id, created_at, r.revision) = renewed_event_id.id
+      limit 1
+    ),
+    app_private.uuid_of(sha256(uuid_send(renewed_event_id.id) || uuid_send(renewed_event_id.incarnation))))
+$$;
+
+comment on function app_private.renewed_event_id(uuid, uuid, timestamptz, bigint, uuid) is
+  'The id in an incarnation of the event that had this id in one before it.';
+
+-- The row that an event is about, for as long as it is there.
+create or replace function app_private.renewed_event(event app_private.audit_event, incarnation uuid)
+returns app_private.audit_event
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_row_id uuid;
+  v_created_at timestamptz;
+begin
+  if starts_with(event.event_type, 'feature_flag.') then
+    select f.id, f.created_at into v_row_id, v_created_at from app_public.feature_flags f where f.id = event.flag_id;
+  elsif starts_with(event.event_type, 'flag_schedule.') then
+    select s.id, s.created_at into v_row_id, v_created_at
+    from app_public.feature_flag_schedules s
+    where s.id = event.schedule_id;
+  elsif event.event_type like 'setting.%' then
+    v_row_id := app_private.setting_id(event.metadata ->> 'name');
+    v_created_at := 'epoch';
+  elsif starts_with(event.event_type, 'environment.') then
+    v_row_id := app_private.environment_id(event.environment);
+    select e.created_at into v_created_at from app_public.environments e where e.name = event.environment;
+  end if;
+  event.id := app_private.renewed_event_id(event.id, v_row_id, v_created_at, event.revision, incarnation);
+  return event;
+end;
+$$;
+
+comment on function app_private.renewed_event(app_private.audit_event, uuid) is 'The event with the id that it has in an incarnation.';
+
+-- Events that have no number are not sealed, and no destination has them: that is why they may be written again. The triggers
+-- that refuse it are off for this transaction, which holds the table's lock. Page by page in the queue's order, so that a long
+-- queue takes no more memory than a page.
+create or replace function app_private.renew_queued_events(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_page constant integer := 50000;
+  v_last bigint := (select max(q.id) from audit.queue q);
+  v_after bigint := 0;
+  v_to bigint;
+  v_events app_private.audit_event[];
+  v_renewed integer := 0;
+begin
+  if v_last is null then
+    return 0;
+  end if;
+  alter table audit.events disable trigger _100_append_only;
+  alter table audit.events disable trigger _200_append_only_rows;
+  loop
+    v_to := (
+      select max(p.id)
+      from (
+        select q.id from audit.queue q where q.id > v_after and q.id <= v_last order by q.id limit v_page
+      ) as p);
+    exit when v_to is null;
+    v_events := array(
+      select app_private.renewed_event(app_private.unwritten_event(e.event), renew_queued_events.incarnation)
+      from audit.queue q
+      cross join lateral (
+        select x as event from audit.events x where x.id = q.event_id and x.occurred_at = q.occurred_at limit 1
+      ) as e
+      where q.id > v_after and q.id <= v_to
+      order by q.id);
+    -- What is queued without its event stays, and is numbered as missing.
+    with gone as (
+      delete from audit.events e
+      using audit.queue q
+      where e.id = q.event_id and e.occurred_at = q.occurred_at and q.id > v_after and q.id <= v_to
+      returning q.id
+    )
+    delete from audit.queue q using gone g where q.id = g.id;
+    perform app_private.write_events(v_events);
+    v_renewed := v_renewed + cardinality(v_events);
+    v_after := v_to;
+  end loop;
+  alter table audit.events enable always trigger _100_append_only;
+  alter table audit.events enable always trigger _200_append_only_rows;
+  return v_renewed;
+end;
+$$;
+
+comment on function app_private.renew_queued_events(uuid) is
+  'Gives the events that wait for their number the ids that they have in an incarnation; returns how many.';
+
+-- Letters that hold rows get their events' ids when they are replayed. One that can't be read is left as it is, for a person.
+create or replace function app_private.renew_dead_letters(incarnation uuid)
+returns integer
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_letter audit.dead_letters;
+  v_renewed integer := 0;
+begin
+  for v_letter in
+    select d.*
+    from audit.dead_letters d
+    where d.error_code <> 'ZF012' and (jsonb_typeof(d.content -> 'events') = 'array' or d.content ->> 'eventId' is not null)
+  loop
+    begin
+      if v_letter.content ->> 'eventId' is not null then
+        v_letter.content := v_letter.content || jsonb_build_object('eventId', app_private.renewed_event_id(
+          (v_letter.content ->> 'eventId')::uuid, (v_letter.content #>> '{rows,0,id}')::uuid, 'epoch',
+          (v_letter.content ->> 'revision')::bigint, renew_dead_letters.incarnation));
+      end if;
+      if jsonb_typeof(v_letter.content -> 'events') = 'array' then
+        v_letter.content := v_letter.content || jsonb_build_object('events', (
+          select coalesce(jsonb_agg(to_jsonb(app_private.renewed_event(e, renew_dead_letters.incarnation))), '[]')
+          from jsonb_populate_recordset(null::app_private.audit_event, v_letter.content -> 'events') as e));
+      end if;
+      update audit.dead_letters d set content = v_letter.content where d.id = v_letter.id;
+      v_renewed := v_renewed + 1;
+    exception when data_exception then
+      raise warning 'halyard: dead letter % keeps the ids of its events: %', v_letter.id, sqlerrm;
+    end;
+  end loop;
+  return v_renewed;
+end;
+$$;
+
+comment on function app_private.renew_dead_letters(uuid) is
+  'Gives the events that dead letters hold the ids that they have in an incarnation; returns how many letters were changed.';
+--! EndIncluded audit/restore/renew.sql
+--! Included audit/restore/accept.sql
+-- A person accepts that the database is an older state of its trail: what was written after it is lost, and another incarnation
+-- begins. For the owner, by `halyard restore` (docs/operations.md, Backup and restore).
+
+-- Without a destination that says how far the lost history goes, it may have applied what is due by now.
+create or replace function app_private.overdue_schedules()
+returns setof app_public.feature_flag_schedules
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select s.*
+  from app_public.feature_flag_schedules s
+  cross join app_private.held_schedules() as h
+  where s.status = 'pending'
+    and case
+      when h.scheduled_until = '-infinity' then s.scheduled_at <= clock_timestamp()
+      else app_private.is_held(s, h.scheduled_until, h.created_until)
+    end
+$$;
+
+comment on function app_private.overdue_schedules() is
+  'Pending schedules that the lost history may have applied: up to the newest seal that a destination has, or all that are due.';
+
+create or replace function app_private.restored_event(present audit.incarnations, details jsonb)
+returns app_private.audit_event
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  return app_private.as_system(app_private.make_event(
+    gen_random_uuid(), clock_timestamp(), 'audit.restored', null, null, null, null, null,
+    jsonb_build_object('trail', present.trail, 'incarnation', present.id, 'reason', present.reason) || details));
+end;
+$$;
+
+comment on function app_private.restored_event(audit.incarnations, jsonb) is 'The audit.restored event of the incarnation that it begins.';
+
+-- The locks are in the order in which changes take theirs; a change that has made its event's id has the first of them, so none is
+-- committed later with an id of the incarnation before. Rows that a worker has locked are waited for here, and not later, when
+-- that would deadlock. A transaction that keeps a lock for long is in the way: then it fails, and is tried again.
+create or replace function app_private.lock_trail()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '1s'
+as $$
+begin
+  perform app_private.take_lock('reconciliation');
+  perform app_private.take_lock('numbering');
+  lock table
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    audit.dead_letters, audit.divergences, audit.incarnations
+    in exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_trail() is
+  'Keeps everything from writing to the trail until the transaction ends; raises lock_not_available after a second''s wait for one of its locks.';
+
+-- All of it or nothing: one transaction.
+create or replace function app_private.accept_restore(
+  reason text, overdue text default null, as_copy boolean default false, dry_run boolean default false
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_reason constant text := btrim(coalesce(accept_restore.reason, ''));
+  v_overdue constant text := case when as_copy then 'skip' else accept_restore.overdue end;
+  v_before audit.incarnations;
+  v_present audit.incarnations;
+  v_last_seq bigint;
+  v_skipped uuid[];
+  v_report jsonb;
+  v_event app_private.audit_event;
+begin
+  if v_reason = '' or length(v_reason) > 500 then
+    raise exception 'Give a reason of 1 to 500 characters.' using errcode = 'invalid_parameter_value';
+  end if;
+  if coalesce(v_overdue, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with overdue schedules: apply or skip.' using errcode = 'invalid_parameter_value';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'A restore can only be accepted in a transaction that is READ COMMITTED.'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  if not dry_run then
+    perform app_private.lock_trail();
+  end if;
+  select i.* into strict v_before from audit.incarnations i order by i.incarnation_no desc limit 1;
+  v_skipped := case
+    when as_copy then array(select s.id from app_public.feature_flag_schedules s where s.status = 'pending')
+    when v_overdue = 'skip' then array(select s.id from app_private.overdue_schedules() as s)
+    else '{}'
+  end;
+  v_last_seq := (select coalesce(max(l.seq), 0) from audit.ledger l);
+  v_report := jsonb_build_object(
+    'overdue', v_overdue,
+    'asCopy', as_copy,
+    'previousIncarnation', v_before.id,
+    'lastSeal', (select max(s.seal_no) from audit.seals s),
+    'lastSeq', v_last_seq,
+    'skipped', cardinality(v_skipped),
+    'held', (select count(*) from app_private.overdue_schedules()),
+    'queued', (select count(*) from audit.queue),
+    'destinations', (
+      select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'destination', d.destination, 'incarnation', d.incarnation, 'seal', d.seal_no, 'event', d.event_id,
+        'lastSeq', d.last_seq, 'sealedAt', app_private.iso(d.sealed_at),
+        -- From here to the last event of this incarnation: app_private.audit_cursor().
+        'notSentFrom', case when d.incarnation = v_before.id and c.seq < v_last_seq then c.seq + 1 end)) order by d.id), '[]')
+      from app_private.open_divergences() as d
+      cross join lateral (select app_private.audit_cursor(d.destination) as seq) as c),
+    'refused', (
+      select to_jsonb(array(
+        select c.destination from audit.cursors c where as_copy and c.destination <> 'stdout' order by c.destination))));
+  if dry_run then
+    return v_report;
+  end if;
+
+  insert into audit.incarnations (incarnation_no, trail, first_seal, first_seq, reason, overdue, refused_destinations)
+  values (
+    v_before.incarnation_no + 1,
+    case when as_copy then gen_random_uuid() else v_before.trail end,
+    (v_report ->> 'lastSeal')::bigint + 1,
+    v_last_seq + 1,
+    v_reason,
+    v_overdue,
+    array(select jsonb_array_elements_text(v_report -> 'refused')))
+  returning * into v_present;
+  perform app_private.renew_queued_events(v_present.id);
+  perform app_private.renew_dead_letters(v_present.id);
+
+  update app_public.feature_flag_schedules s
+  set status = 'cancelled', cancel_reason = v_reason
+  where s.id = any (v_skipped);
+
+  v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
+  perform app_private.write_events(array[v_event]);
+  perform app_private.notify_audit(array[v_event.id], v_skipped);
+  return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
+end;
+$$;
+
+comment on function app_private.accept_restore(text, text, boolean, boolean) is
+  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+--! EndIncluded audit/restore/accept.sql
 --! Included console/arguments.sql
 -- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's
 -- rights, because viewers may not read the trail, so they ask the claims themselves.
@@ -5771,23 +8343,26 @@ comment on function app_private.require_flag_key(text, text) is
 -- The rule of apply_schedules(): of the schedules that name a field, the latest by (scheduled_at, id) decides, and one that was applied
 -- already may be it. So one look backwards answers, however far ahead. A schedule that waits for its next attempt counts from
 -- then on; a held one waits for a person and doesn't count. `->` is not null: `?` makes the planner expect no row, and sort all of the flag's.
--- The body is bound, so that the planner puts it in line.
+-- The body is bound, so that the planner puts it in line. Where no guard leaves anything out, `left_out` is null, and costs nothing.
 create or replace function app_private.deciding_change(
-  flag_id uuid, field text, at timestamptz, last_at timestamptz, last_id uuid, held_until timestamptz, held_created_until timestamptz
+  flag_id uuid, field text, at timestamptz, last_at timestamptz, last_id uuid, held_until timestamptz, held_created_until timestamptz,
+  left_out jsonb default null, without uuid default null
 )
-returns table (schedule_id uuid, scheduled_at timestamptz, value jsonb)
+returns table (schedule_id uuid, scheduled_at timestamptz, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
 language sql
 stable
 begin atomic
-  select d.id, d.scheduled_at, d.value
+  select d.id, d.scheduled_at, d.value, d.plan_id, d.occurrence_no, d.step_no
   from (
-    select s.id, s.scheduled_at, s.updates -> deciding_change.field as value
+    select s.id, s.scheduled_at, s.updates -> deciding_change.field as value, s.plan_id, s.occurrence_no, s.step_no
     from app_public.feature_flag_schedules s
     where s.flag_id = deciding_change.flag_id and s.status = 'pending'
       and (s.scheduled_at, s.id) <= (last_at, last_id)
       and (s.next_attempt_at is null or s.next_attempt_at <= deciding_change.at)
       and not app_private.is_held(s, held_until, held_created_until)
       and (s.updates -> deciding_change.field) is not null
+      and (left_out is null or left_out -> s.id::text @> to_jsonb(deciding_change.field) is not true)
+      and (without is null or s.id <> without)
     order by s.scheduled_at desc, s.id desc
     limit 1
   ) as d
@@ -5795,13 +8370,28 @@ begin atomic
     select
     from app_public.feature_flag_schedules a
     where a.flag_id = deciding_change.flag_id and a.status = 'applied' and (a.scheduled_at, a.id) > (d.scheduled_at, d.id)
-      and (a.updates -> deciding_change.field) is not null);
+      and (a.updates -> deciding_change.field) is not null and (a.kept is null or deciding_change.field <> all (a.kept)));
 end;
 
-comment on function app_private.deciding_change(uuid, text, timestamptz, timestamptz, uuid, timestamptz, timestamptz) is
-  'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(); no row when the field stays as it is.';
+comment on function app_private.deciding_change(uuid, text, timestamptz, timestamptz, uuid, timestamptz, timestamptz, jsonb, uuid) is
+  'The pending schedule, up to (last_at, last_id), that decides a field of a flag at `at`, given held_schedules(), what guard_summary() says is left out, and which schedule not to look at; no row when the field stays as it is.';
 
--- The future. An overdue schedule is due now, by the rule; but it waits for something, and so what it will do isn't certain.
+-- Who the source of a field is, as answers say it.
+create or replace function app_private.source_of(schedule_id uuid, at timestamptz, plan_id uuid, occurrence_no integer, step_no integer)
+returns jsonb
+language sql
+stable
+return case
+  when plan_id is null then jsonb_build_object('schedule_id', schedule_id, 'at', app_private.iso(at))
+  else jsonb_build_object(
+    'schedule_id', schedule_id, 'at', app_private.iso(at), 'plan_id', plan_id, 'occurrence_no', occurrence_no, 'step_no', step_no)
+end;
+
+comment on function app_private.source_of(uuid, timestamptz, uuid, integer, integer) is
+  'What decides a field, in `sources`: the schedule and its time, and the point of its plan.';
+
+-- The future. An overdue schedule is due now, by the rule; but it waits for something, and so what it will do isn't certain. Neither is
+-- what a stopped environment's schedules will do: they count as if an admin resumed it and applied all, each at its time.
 create or replace function app_private.projected_states(environment text, at timestamptz)
 returns table (flag_key text, enabled boolean, rollout_percentage integer, certain boolean, sources jsonb, flag_id uuid)
 language plpgsql
@@ -5811,10 +8401,17 @@ set plan_cache_mode to force_custom_plan
 as $$
 declare
   c_last_id constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  v_now timestamptz := clock_timestamp();
+  -- Of a flag with a pending schedule up to then nothing is certain.
+  v_uncertain_until timestamptz := case
+    when exists (select from app_public.environments e where e.name = projected_states.environment and e.stopped_at is not null)
+      then projected_states.at
+    else clock_timestamp()
+  end;
   v_held record;
+  v_guards record;
 begin
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(projected_states.at) as g;
   return query
     select
       f.flag_key::text,
@@ -5823,17 +8420,23 @@ begin
       not exists (
         select
         from app_public.feature_flag_schedules s
-        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_now),
-      case when e.schedule_id is null then '{}'
-        else jsonb_build_object('enabled', jsonb_build_object('schedule_id', e.schedule_id, 'at', app_private.iso(e.scheduled_at))) end
-      || case when r.schedule_id is null then '{}'
-        else jsonb_build_object('rollout_percentage', jsonb_build_object('schedule_id', r.schedule_id, 'at', app_private.iso(r.scheduled_at))) end,
+        where s.flag_id = f.id and s.status = 'pending' and s.scheduled_at <= v_uncertain_until)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, projected_states.at, c_last_id)
+        or app_private.is_uncertain(
+          v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, projected_states.at, c_last_id))),
+      case when e.schedule_id is null then '{}' else jsonb_build_object(
+        'enabled', app_private.source_of(e.schedule_id, e.scheduled_at, e.plan_id, e.occurrence_no, e.step_no)) end
+      || case when r.schedule_id is null then '{}' else jsonb_build_object(
+        'rollout_percentage', app_private.source_of(r.schedule_id, r.scheduled_at, r.plan_id, r.occurrence_no, r.step_no)) end,
       f.id
     from app_public.feature_flags f
     left join lateral app_private.deciding_change(
-      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      f.id, 'enabled', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      f.id, 'rollout_percentage', projected_states.at, projected_states.at, c_last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     where f.environment = projected_states.environment
     order by f.flag_key
     limit 10000;
@@ -5865,6 +8468,7 @@ begin
       case when c.by_row or coalesce(l.id, n.id) is null then '{}'
         else jsonb_build_object('event', jsonb_strip_nulls(jsonb_build_object(
           'id', coalesce(l.id, n.id), 'at', app_private.iso(coalesce(l.occurred_at, n.occurred_at)), 'schedule_id', l.schedule_id,
+          'plan_id', l.plan_id, 'occurrence_no', l.occurrence_no, 'step_no', l.step_no,
           'is_after', case when l.id is null then true end)))
       end,
       i.flag_id
@@ -5883,6 +8487,7 @@ begin
     left join lateral (
       select
         e.id, e.occurred_at, e.event_type, e.schedule_id, e.metadata -> 'after' as after,
+        e.metadata -> 'planId' as plan_id, e.metadata -> 'occurrenceNo' as occurrence_no, e.metadata -> 'stepNo' as step_no,
         greatest(e.revision, (e.metadata ->> 'rowRevision')::bigint) as revision
       from audit.events e
       where e.flag_id = i.flag_id and e.occurred_at <= past_states.at
@@ -5947,7 +8552,7 @@ $$;
 
 comment on function app_public.flag_state_at(text, timestamptz) is
   '@behavior -*
-The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed.';
+The state of each flag of an environment at `at`, by key, at most 10,000: what the trail says of the past, and what the pending schedules will make of the future. `certain` is false where a schedule of the flag is overdue or its environment is stopped, and where what a guard will find isn''t certain. `sources` names what decides: of the past the event, of the future the schedule for each field that one will have changed, and the point of its plan.';
 
 grant execute on function app_public.flag_state_at(text, timestamptz) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/state.sql
@@ -5957,7 +8562,7 @@ grant execute on function app_public.flag_state_at(text, timestamptz) to halyard
 create or replace function app_public.upcoming_changes(environment text, "from" timestamptz, "to" timestamptz, first integer default 100)
 returns table (
   at timestamptz, flag_key text, updates jsonb, schedule_id uuid, plan_id uuid, occurrence_no integer, step_no integer, status text,
-  enabled boolean, rollout_percentage integer
+  enabled boolean, rollout_percentage integer, certain boolean, in_conflict boolean
 )
 language plpgsql
 stable
@@ -5968,17 +8573,22 @@ as $$
 declare
   c_no_id constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now timestamptz := clock_timestamp();
+  v_is_stopped boolean := exists (
+    select from app_public.environments e where e.name = upcoming_changes.environment and e.stopped_at is not null);
   v_held record;
+  v_guards record;
 begin
   perform app_private.require_reader(), app_private.require_environment(upcoming_changes.environment);
   perform app_private.require_span("from", "to", 400), app_private.require_first(upcoming_changes.first);
   select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary("to") as g;
   return query
     with pending as materialized (
       select p.*
       from (
         (
-          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select s.scheduled_at as due_at, s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -5990,7 +8600,8 @@ begin
         union all
         -- Overdue ones come now, or with their next attempt.
         (
-          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status
+          select greatest(v_now, s.next_attempt_at), s.scheduled_at, s.id, s.flag_id, s.next_attempt_at, s.updates, s.status,
+            s.plan_id, s.occurrence_no, s.step_no
           from app_public.feature_flag_schedules s
           join app_public.feature_flags f on f.id = s.flag_id
           where s.status = 'pending' and f.environment = upcoming_changes.environment
@@ -6004,8 +8615,18 @@ begin
       limit upcoming_changes.first
     )
     select
-      p.due_at, f.flag_key::text, p.updates, p.id, null::uuid, null::integer, null::integer, p.status,
-      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage)
+      p.due_at, f.flag_key::text, p.updates, p.id, p.plan_id, p.occurrence_no, p.step_no, p.status,
+      coalesce(e.value::boolean, f.enabled), coalesce(r.value::integer, f.rollout_percentage),
+      not v_is_stopped
+      and not exists (
+        select
+        from app_public.feature_flag_schedules s
+        where s.flag_id = p.flag_id and s.status = 'pending' and s.scheduled_at <= v_now)
+      and not (v_guards.uncertain is not null and (
+        app_private.is_uncertain(v_guards.uncertain, f.id, 'enabled', e.scheduled_at, e.schedule_id, o.last_at, o.last_id)
+        or app_private.is_uncertain(v_guards.uncertain, f.id, 'rollout_percentage', r.scheduled_at, r.schedule_id, o.last_at, o.last_id)
+        or p.id = any (v_guards.uncertain))),
+      v_guards.in_conflict is not null and p.id = any (v_guards.in_conflict)
     from pending p
     join app_public.feature_flags f on f.id = p.flag_id
     -- Before it come those with an earlier time, and of one time those with the lower id. One that waits for its next attempt
@@ -6016,16 +8637,18 @@ begin
         case when p.next_attempt_at > v_now then c_no_id else p.id end as last_id
     ) as o
     left join lateral app_private.deciding_change(
-      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as e on true
+      p.flag_id, 'enabled', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as e on true
     left join lateral app_private.deciding_change(
-      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until) as r on true
+      p.flag_id, 'rollout_percentage', p.due_at, o.last_at, o.last_id, v_held.scheduled_until, v_held.created_until,
+      v_guards.left_out) as r on true
     order by p.due_at, p.scheduled_at, p.id;
 end;
 $$;
 
 comment on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) is
   '@behavior -*
-The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides isn''t there.';
+The changes of an environment''s flags from `from` until before `to`, at most 400 days, in the order in which they come, the first `first` (10,000 at most), with the state that each leaves. An overdue schedule comes now, or with its next attempt; one that is held until a person decides, or is suspended, isn''t there. `certain` is as in flag_state_at(). `in_conflict` is true where a guard will find something else than it expects: what it suspends or keeps is among the updates, and not in the state.';
 
 grant execute on function app_public.upcoming_changes(text, timestamptz, timestamptz, integer) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded console/upcoming.sql
@@ -6105,7 +8728,7 @@ create or replace function app_public.schedules_between(
   environment text, "from" timestamptz, "to" timestamptz, of_flag text default null, first integer default 1000
 )
 returns table (
-  id uuid, flag_key text, at timestamptz, updates jsonb, status text, applied_at timestamptz, cancelled_at timestamptz
+  id uuid, flag_key text, at timestamptz, updates jsonb, status text, applied_at timestamptz, cancelled_at timestamptz, plan_id uuid
 )
 language plpgsql
 stable
@@ -6120,7 +8743,8 @@ begin
   return query
     select s.id, f.flag_key::text, s.scheduled_at, s.updates, s.status, s.applied_at,
       -- Not s.cancelled_at: the tracking columns can be rolled back.
-      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end
+      case when s.status = 'cancelled' then coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) end,
+      s.plan_id
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     where f.environment = schedules_between.environment

@@ -86,7 +86,7 @@ describe('npm run prepare', { timeout: 60_000 }, () => {
     expect(await readdir(join(folder, 'console'))).toEqual(PARTS);
 
     expect(await prepare('--if-stale')).toEqual([0, '']);
-    // Not only its own sources: a module of src that it imports is in it too.
+    // Not only its own sources: the schemas of the server are in it too.
     await write('shared.ts', 'export const N = 42;');
     expect((await prepare('--if-stale'))[1]).toContain('built in');
     await write('package-lock.json', '{ "name": "other" }');

@@ -37,8 +37,10 @@ const foldedAfter = (client: pg.ClientBase, hours: number) =>
       select distinct on (s.flag_key) s.flag_key, s.enabled, s.rollout_percentage
       from (
         select u.flag_key, u.enabled, u.rollout_percentage, u.place
-        from app_public.upcoming_changes('production', now(), now() + interval '1 day', 10000) with ordinality
-          as u (at, flag_key, updates, schedule_id, plan_id, occurrence_no, step_no, status, enabled, rollout_percentage, place)
+        from (
+          select u.*, row_number() over () as place
+          from app_public.upcoming_changes('production', now(), now() + interval '1 day', 10000) as u
+        ) as u
         where u.at <= now() + $1 * interval '1 hour'
         union all
         select f.flag_key, f.enabled, f.rollout_percentage, 0 from app_public.feature_flags f where f.environment = 'production'

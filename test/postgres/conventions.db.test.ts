@@ -72,7 +72,7 @@ const RULES: Record<string, string> = {
   ),
   'every name of a function is snake_case': functions(`p.proname !~ '^[a-z][a-z0-9_]*$'`),
   'no function of app_public is a security definer without asking who calls': functions(
-    `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|require_admin|require_reader)\\('`,
+    `n.nspname = 'app_public' and p.prosecdef and p.prosrc !~ 'app_private\\.(lock_schedule|lock_plan|require_admin|require_reader)\\('`,
   ),
 
   'row-level security is on for every table': tables(`c.relkind <> 'v' and not c.relrowsecurity`),
@@ -130,7 +130,10 @@ const RULES: Record<string, string> = {
     where k.contype = 'f' and k.connamespace::regnamespace::text in ${OURS}
       and not exists (
         select from pg_index i
-        where i.indrelid = k.conrelid and i.indpred is null
+        where i.indrelid = k.conrelid
+          -- No row without the key refers to anything.
+          and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', (
+            select a.attname from pg_attribute a where a.attrelid = k.conrelid and a.attnum = k.conkey[1])))
           and (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(k.conkey)] = k.conkey)`,
   'the trail has no foreign key': `
     select conname::text as name from pg_constraint where contype = 'f' and connamespace = 'audit'::regnamespace`,

@@ -17,9 +17,11 @@ const database = useDatabase();
  */
 const TABLES = `
 table                                owner    authenticator  admin                                                                                              viewer  auditor  worker  public
-app_public.environments              rawdDxt  -              r                                                                                                  r       r        -       -
+app_public.environments              rawdDxt  -              r                                                                                                  r(name,created_at,created_by,revision,stopped_at)       r        -       -
 app_public.feature_flags             rawdDxt  -              ra(flag_key,environment,enabled,rollout_percentage,description)w(enabled,rollout_percentage,description)  r       r        -       -
 app_public.feature_flag_schedules    rawdDxt  -              ra(flag_id,scheduled_at,updates,max_attempts,reason)                                               r       r        -       -
+app_public.plans                     rawdDxt  -              r                                                                                                  -       r        -       -
+app_private.apply_gates              rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.settings                 rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.denials                  rawdDxt  -              -                                                                                                  -       -        -       -
 app_private.console_sessions         rawdDxt  -              -                                                                                                  -       -        -       -
@@ -53,6 +55,22 @@ app_public.reschedule_flag_change(uuid,timestamp with time zone,text) admin
 app_public.retry_flag_schedule(uuid,text)                        admin
 app_public.schedule_flag_change(text,text,timestamp with time zone,jsonb,text) admin
 app_public.create_environment(text)                              admin
+app_public.stop_environment(text,text)                           admin
+app_public.resume_environment(text,text,text,uuid[])             admin
+app_public.resume_schedule(uuid,text)                            admin
+app_public.create_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.edit_plan(uuid,text,jsonb,timestamp with time zone,text) admin
+app_public.cancel_plan(uuid,text)                                admin
+app_public.retry_plan(uuid,text)                                 admin
+app_public.change_flags(jsonb,text)                              admin
+app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
+app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
+app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
+app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
+app_public.dry_run_resume(text,text,uuid[])                      admin
+app_public.plan_conflicts(uuid)                                  admin auditor
+app_public.schedule_conflicts(uuid)                              admin auditor
 app_public.server_time()                                         admin viewer auditor
 app_public.flag_state_at(text,timestamp with time zone)           admin viewer auditor
 app_public.upcoming_changes(text,timestamp with time zone,timestamp with time zone,integer) admin viewer auditor
@@ -60,6 +78,15 @@ app_public.flag_changes(text,timestamp with time zone,timestamp with time zone,t
 app_public.schedules_between(text,timestamp with time zone,timestamp with time zone,text,integer) admin viewer auditor
 app_public.changes_per_day(text,timestamp with time zone,timestamp with time zone,text) admin viewer auditor
 app_public.last_flag_change(uuid)                                 admin viewer auditor
+app_public.change_flags(jsonb,text)                              admin
+app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
+app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
+app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
+app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
+app_public.dry_run_resume(text,text,uuid[])                      admin
+app_public.plan_conflicts(uuid)                                  admin auditor
+app_public.schedule_conflicts(uuid)                              admin auditor
 
 audit.verify(bigint,bigint)                                      auditor
 audit.verify_rows(text,text,integer)                             auditor
@@ -79,6 +106,7 @@ app_private.claim_role()                                         admin viewer au
 app_private.claim_user_id()                                      admin viewer auditor
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
 app_private.recent_flag_ids(integer)                              admin viewer auditor
+app_private.recent_plan_ids(integer)                              admin auditor
 app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
@@ -116,6 +144,7 @@ app_private.overdue_flags(double precision,uuid[],uuid[])        worker
 app_private.ensure_audit_partitions(integer)                     worker
 app_private.retain_audit_events()                                worker
 app_private.remove_old_schedules(text,integer)                   worker
+app_private.remove_old_plans(text,integer)                       worker
 app_private.seal_batch(integer,bigint)                    worker
 app_private.undelivered_audit_events(text,integer)               worker
 app_private.confirm_audit_events(text,bigint,bigint,bigint)      worker
@@ -135,7 +164,18 @@ app_private.require_first(integer)
 app_private.require_zone(text)
 app_private.require_history(timestamp with time zone)
 app_private.require_flag_key(text,text)
-app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone)
+app_private.deciding_change(uuid,text,timestamp with time zone,timestamp with time zone,uuid,timestamp with time zone,timestamp with time zone,jsonb,uuid)
+app_private.source_of(uuid,timestamp with time zone,uuid,integer,integer)
+app_private.turn_of(app_public.feature_flag_schedules,timestamp with time zone)
+app_private.guard_findings(uuid[],jsonb,uuid[])
+app_private.is_uncertain(uuid[],uuid,text,timestamp with time zone,uuid,timestamp with time zone,uuid)
+app_private.guarded_with(uuid[])
+app_private.guarded_points(timestamp with time zone,uuid[])
+app_private.guard_outcomes(timestamp with time zone,uuid[])
+app_private.guard_summary(timestamp with time zone,uuid[])
+app_private.change_conflicts(uuid[])
+app_private.environments_are_visible(character varying[])
+app_private.flag_values(app_public.feature_flags)
 app_private.projected_states(text,timestamp with time zone)
 app_private.past_states(text,timestamp with time zone)
 app_private.flag_change_of(audit.events)
@@ -166,7 +206,37 @@ app_private.applying()
 app_private.is_applying_text(text)
 app_private.apply_schedules(uuid[])
 app_private.apply_or_bisect(uuid[],timestamp with time zone)
-app_private.apply_in_turns(uuid[])
+app_private.apply_turns(uuid[],timestamp with time zone)
+app_private.apply_outcomes(uuid[],boolean)
+app_private.apply_in_turns(uuid[],boolean)
+app_private.unmet_expectations(app_public.feature_flag_schedules,app_public.feature_flags)
+app_private.found_before(uuid[])
+app_private.suspend_conflicts(uuid[])
+app_private.stopped_schedules(uuid[])
+app_private.suspend_for_stop(jsonb)
+app_private.try_lock_plan(uuid)
+app_private.complete_points(uuid[],uuid[])
+app_private.require_whole_point(uuid,uuid[])
+app_private.apply_or_suspend(uuid[])
+app_private.try_point(uuid[],timestamp with time zone)
+app_private.lock_point(uuid)
+app_private.apply_point(uuid)
+app_private.refuse_part_of_plan(app_public.feature_flag_schedules)
+app_private.require_reason(text)
+app_private.lock_point_of(uuid)
+app_private.require_no_stop(app_public.feature_flag_schedules)
+app_private.stamp_stop(app_public.environments,app_public.environments)
+app_private.stop_text(app_public.environments)
+app_private.lock_environment(text)
+app_private.stop_environment(text,text)
+app_private.resume_environment(text,text,text,uuid[])
+app_private.missed_schedules(text)
+app_private.lock_schedules(uuid[])
+app_private.settle_missed(app_public.environments,text,text,uuid[])
+app_private.schedule_point(app_public.feature_flag_schedules)
+app_private.flag_values(app_public.feature_flags)
+app_private.environment_change(app_public.environments,app_public.environments)
+app_private.stop_details(app_public.environments,app_public.environments)
 app_private.is_held(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone)
 app_private.is_due(app_public.feature_flag_schedules,timestamp with time zone,timestamp with time zone,timestamp with time zone)
 app_private.is_transient(text)
@@ -205,7 +275,7 @@ app_private.check_rows(text,text,integer,boolean)
 app_private.tg_cursors__audit()
 app_private.write_dead_letter(jsonb,text,text)
 app_private.environment_is_visible(text)
-app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text)
+app_private.flag_event(timestamp with time zone,uuid,app_public.feature_flags,app_public.feature_flags,uuid,text,text,jsonb)
 app_private.iso(timestamp with time zone)                        admin
 app_private.lock_schedule(uuid)
 app_private.schedule_change_text(audit.events)
@@ -271,13 +341,13 @@ app_private.purge_obstacle(timestamp with time zone,timestamp with time zone)
 app_private.month_problem(timestamp with time zone,timestamp with time zone)
 app_private.drop_audit_months(regclass[],timestamp with time zone[],bigint[])
 app_private.purged_event(timestamp with time zone,bigint,bigint,bigint)
-app_private.notify_audit(uuid[],uuid[])
+app_private.notify_audit(uuid[],uuid[],uuid[])
 app_private.schedule_metrics()
 app_private.trail_metrics()
 app_private.delivery_metrics(text[])
 app_private.fault_metrics()
 app_private.server_metrics()
-app_private.record_failure(uuid,text,text)
+app_private.record_failure(uuid[],text,text)
 app_private.render_event(app_private.audit_event)
 app_private.require_admin()
 app_private.retry_delay(integer)
@@ -307,6 +377,38 @@ app_private.reconcile_rows(text,uuid,timestamp with time zone,integer)
 app_private.gap_event(audit.events)
 app_private.reconcile_deleted_rows(text,integer)
 app_private.reconciliation_due()
+app_private.content_hash(jsonb)
+app_private.change_problem(jsonb)
+app_private.plan_problem(jsonb)
+app_private.plan_content(jsonb,timestamp with time zone)
+app_private.plan_steps(jsonb)
+app_private.plan_state(app_public.plans)
+app_private.plan_environment(app_public.plans)
+app_private.plan_flag_ids(jsonb)
+app_private.plan_environments(jsonb)
+app_private.require_start(timestamp with time zone)
+app_private.require_plan_content(jsonb)
+app_private.require_title(text)
+app_private.require_room_for_pending(uuid[])
+app_private.require_flags_of(jsonb)
+app_private.missing_flag_of(jsonb)
+app_private.refuse_unknown_flag(text,text)
+app_private.insert_plan(text,jsonb,text,jsonb)
+app_private.lock_plan(uuid)
+app_private.point_id(uuid,uuid,integer,timestamp with time zone)
+app_private.open_point(app_public.plans)
+app_private.end_point(uuid,text,text)
+app_private.pause_plans_of(app_public.feature_flags)
+app_private.plan_change(app_public.plans,app_public.plans)
+app_private.plan_change_details(app_public.plans,app_public.plans)
+app_private.plan_change_text(audit.events)
+app_private.plan_event(timestamp with time zone,uuid,app_public.plans,app_public.plans)
+app_private.refuse_stale_plan(app_public.plans)
+app_private.plan_recorded(audit.events)
+app_private.plan_found(app_public.plans)
+app_private.vanished_plans()
+app_private.tg_plans__state()
+app_private.tg_plans__audit()
 `;
 
 /** Usage of schemas (U), and create in them (C). */
@@ -435,7 +537,8 @@ async function columnsOf(client: pg.ClientBase): Promise<Map<string, string[]>> 
   await actAs(client, 'halyard_owner');
   const { rows } = await client.query<{ table: string; columns: string[] }>(
     `select c.oid::regclass::text as table, array_agg(a.attname::text order by a.attnum) as columns
-     from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     from pg_class c
+     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
      where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in ('app_public', 'app_private', 'audit')
      group by c.oid`,
   );

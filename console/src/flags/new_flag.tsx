@@ -12,6 +12,7 @@ import { Choice, Field } from '../parts/field.tsx';
 import { Refused } from '../parts/stale.tsx';
 import { link, navigate } from '../router.ts';
 import { focusProblem } from '../schedules/focus_problem.ts';
+import { useCheck } from '../schedules/use_check.ts';
 
 interface Props {
   readonly environment: string;
@@ -29,6 +30,7 @@ export function NewFlag({ environment, onClose }: Props) {
   });
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
   const sending = useSending();
+  const check = useCheck();
   const problems = [...wrong, ...fieldProblems(sending.error)];
   const set = (some: Partial<typeof values>): void => {
     setWrong([]);
@@ -45,11 +47,14 @@ export function NewFlag({ environment, onClose }: Props) {
     },
   };
   const submit = async (form: HTMLFormElement): Promise<void> => {
-    setWrong(key === '' ? [{ path: 'flag_key', message: 'Which key?' }] : []);
-    if (key === '' || !(await sending.send(() => sendRest(request)))) {
+    const bad =
+      key === '' ? [{ path: 'flag_key', message: 'Which key?' }] : check('flag', request.body);
+    setWrong(bad);
+    if (bad.length > 0) {
       focusProblem(form);
       return;
     }
+    if (!(await sending.send(() => sendRest(request)))) return;
     announce(`Created: ${key} in ${values.environment}`);
     drop();
     navigate(

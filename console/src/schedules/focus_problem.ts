@@ -1,14 +1,8 @@
-/**
- * Puts the focus on what keeps a form from being sent, or has had it refused, once it is drawn: a field, or a question in a note. A
- * refusal that no field shows is said aloud, and takes the focus from nothing.
- */
+/** Puts the focus on what keeps a form from being sent, once it is drawn: a field, or a question in a note. */
 export function focusProblem(form: HTMLFormElement): void {
-  requestAnimationFrame(() => {
-    const refusal = form.querySelector('.note.failed');
+  requestAnimationFrame(() =>
     form
-      .querySelector<HTMLElement>(
-        `[aria-invalid], .note.conflict .btn${refusal === null ? ', .grid3 input, .input' : ''}`,
-      )
-      ?.focus();
-  });
+      .querySelector<HTMLElement>('[aria-invalid], .note.conflict .btn, .grid3 input, .input')
+      ?.focus(),
+  );
 }

@@ -23,6 +23,7 @@ import type { Pending } from './effect.ts';
 import { newSchedule, readSchedule, type ReadSchedule, type ScheduleText } from './form_model.ts';
 import { PendingNote } from './pending_note.tsx';
 import { scheduleRequest, type FlagName } from './requests.ts';
+import { useCheck } from './use_check.ts';
 import { WhenFields } from './when_fields.tsx';
 
 interface Props {
@@ -58,6 +59,7 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
     now.value,
   );
   const sending = useSending();
+  const check = useCheck();
   const [wrong, setWrong] = useState<readonly FieldProblem[]>([]);
   const [done, setDone] = useState('');
   const problems = [...wrong, ...fieldProblems(sending.error)];
@@ -72,12 +74,14 @@ export function ScheduleForm({ environment, flagKey, onDone, onClose }: Props) {
       ? null
       : scheduleRequest(flag, read.at, read.updates, values.reason);
   const submit = async (form: HTMLFormElement): Promise<void> => {
-    setWrong(missingOf(flag.flagKey, read));
-    const isReady = request !== null && Array.from(values.reason).length <= MOST_REASON;
-    if (!isReady || !(await sending.send(() => sendRest(request)))) {
+    const missing = missingOf(flag.flagKey, read);
+    const bad = missing.length > 0 || request === null ? missing : check('schedule', request.body);
+    setWrong(bad);
+    if (request === null || bad.length > 0 || Array.from(values.reason).length > MOST_REASON) {
       focusProblem(form);
       return;
     }
+    if (!(await sending.send(() => sendRest(request)))) return;
     const sentence = `Scheduled: ${changeName(read.updates)}, ${flag.flagKey}, ${shortText(read.at ?? 0, zone.value, databaseNow())}`;
     announce(sentence);
     setDone(sentence);

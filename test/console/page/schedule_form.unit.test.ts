@@ -1,10 +1,10 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { fieldProblems, isAtField, problemAt } from '../../../console/src/data/field_problems.ts';
 import { ApiError } from '../../../console/src/data/request.ts';
-import { createScheduleSchema } from '../../../src/schedules/schemas.ts';
 import { currentRevision, isStale } from '../../../console/src/data/sending.ts';
 import { ACTION_WORDS, requestOf } from '../../../console/src/schedules/action_model.ts';
 import { changeName, parseShare, updatesOf } from '../../../console/src/schedules/change.ts';
+import { check } from '../../../console/src/schedules/check.ts';
 import { effectsOf, neighboursOf, stateAt } from '../../../console/src/schedules/effect.ts';
 import { newSchedule, readSchedule } from '../../../console/src/schedules/form_model.ts';
 import { scheduleRequest } from '../../../console/src/schedules/requests.ts';
@@ -124,7 +124,11 @@ describe('the form', () => {
         ...{ updates: { rollout_percentage: 50 }, reason: 'why' },
       },
     });
-    expect(createScheduleSchema.safeParse(request.body)).toMatchObject({ success: true });
+    expect(check('schedule', request.body)).toEqual([]);
+    expect(check('schedule', { ...request.body, reason: 'x'.repeat(501) })).toMatchObject([
+      { path: 'reason' },
+    ]);
+    expect(check('flag', { flag_key: 'a b' })).toMatchObject([{ path: 'flag_key' }]);
   });
 });
 
